@@ -1,0 +1,59 @@
+"""The errors that reach a person: each says what was expected, what came and what to do."""
+
+from __future__ import annotations
+
+
+class A3TuneError(Exception):
+    """Base of every error that a user's input or machine can cause.
+
+    Args:
+        expected: what the operation needs, in the reader's words.
+        got: what it was given instead.
+        remedy: what the reader can do about it.
+
+    ``str(error)`` is one line: ``<got>. Expected <expected>. <remedy>.`` Line breaks that a wrapped
+    message brought along are folded into spaces, so a command line can print it as it is.
+    """
+
+    def __init__(self, *, expected: str, got: str, remedy: str) -> None:
+        self.expected, self.got, self.remedy = (_one_line(text) for text in (expected, got, remedy))
+        super().__init__(f"{_sentence(self.got)} Expected {_sentence(self.expected)} {_sentence(self.remedy)}")
+
+    def __reduce__(self):
+        return _rebuild, (type(self), self.expected, self.got, self.remedy)
+
+
+class ImageError(A3TuneError):
+    """A file is not an image that can be shown: damaged, empty, too large, of an unknown kind."""
+
+
+class ModelError(A3TuneError):
+    """A checkpoint cannot be loaded, or a model cannot do what is asked of it."""
+
+
+class LabelError(A3TuneError):
+    """Weak labels cannot be made: no segmenter, no scorer, an unusable prompt or mask."""
+
+
+class AdapterError(A3TuneError):
+    """An adapter does not fit its base model, or cannot do what is asked of it."""
+
+
+class DataError(A3TuneError):
+    """A data file or a configuration is not what a run needs."""
+
+
+class RequestError(A3TuneError):
+    """An argument or a choice on the page is outside what is possible."""
+
+
+def _one_line(text: str) -> str:
+    return " ".join(str(text).split())
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def _rebuild(kind: type[A3TuneError], expected: str, got: str, remedy: str) -> A3TuneError:
+    return kind(expected=expected, got=got, remedy=remedy)

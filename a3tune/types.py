@@ -1,0 +1,260 @@
+"""Frozen value objects that flow between the rooms of the library.
+
+Three frames are used throughout and every coordinate names its own:
+
+* **source pixel**: the image as loaded, x to the right, y down, the pixel (0, 0) covers [0, 1) x [0, 1);
+* **processor pixel**: what the model's image processor hands to the vision tower (resized, cropped, padded, tiled);
+* **patch**: one image token of the language model, numbered in the order in which the tokens stand in the prompt.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+TokenRole = Literal["image", "question", "template", "answer"]
+
+
+class Window(NamedTuple):
+    """A grey-value window: ``centre`` and ``width`` in the file's own units (Hounsfield units for CT)."""
+
+    centre: float
+    width: float
+
+
+class Head(NamedTuple):
+    """One attention head of the language model, both numbers counted from 0."""
+
+    layer: int
+    head: int
+
+
+def _frozen(array: np.ndarray, dtype: np.dtype | type, dimensions: int, name: str) -> np.ndarray:
+    array = np.ascontiguousarray(array)
+    if array.dtype != dtype or array.ndim != dimensions:
+        raise ValueError(
+            f"{name} must be {np.dtype(dtype).name} with {dimensions} dimensions, "
+            f"not {array.dtype.name} with shape {array.shape}"
+        )
+    if array.flags.writeable:
+        array = array.copy()
+        array.flags.writeable = False
+    return array
+
+
+@dataclass(frozen=True, eq=False)
+class MedicalImage:
+    """One picture, ready to look at, with the few facts about it that may be kept.
+
+    Attributes:
+        pixels: uint8 [height, width, 3], RGB, source pixel frame, read-only.
+        format: what the file was: "PNG", "JPEG", "TIFF", "WEBP", "BMP", "DICOM", "NIfTI" or "array".
+        modality: DICOM modality code ("CT", "MR", "DX", ...), or None when the file does not say.
+        spacing: (row, column) distance between pixel centres in millimetres, or None.
+        window: the window the grey values were shown with, or None for 8-bit pictures.
+        frame: index of the frame or slice that ``pixels`` shows, from 0.
+        frame_count: how many frames or slices the file holds along the chosen axis.
+
+    Nothing else of a file's header is held: names, dates and identifiers never enter this object.
+    """
+
+    pixels: np.ndarray
+    format: str = "array"
+    modality: str | None = None
+    spacing: tuple[float, float] | None = None
+    window: Window | None = None
+    frame: int = 0
+    frame_count: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pixels", _frozen(self.pixels, np.uint8, 3, "pixels"))
+        if self.pixels.shape[2] != 3 or 0 in self.pixels.shape:
+            raise ValueError(f"pixels must be [height, width, 3] and not empty, not {self.pixels.shape}")
+
+    @property
+    def height(self) -> int:
+        return self.pixels.shape[0]
+
+    @property
+    def width(self) -> int:
+        return self.pixels.shape[1]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hex digest of the shape and the pixels: the image's identity in results and caches."""
+        digest = hashlib.sha256(f"{self.height}x{self.width}".encode())
+        digest.update(self.pixels.tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Token:
+    """One token of prompt or answer.
+
+    Attributes:
+        position: index in the sequence that the language model sees (image tokens expanded), from 0.
+        id: vocabulary id.
+        text: the token as it reads in the decoded text, spaces kept; special tokens by their name.
+        role: "image", "question", "template" (everything the chat template adds) or "answer".
+    """
+
+    position: int
+    id: int
+    text: str
+    role: TokenRole
+
+
+@dataclass(frozen=True)
+class PatchTile:
+    """A rectangle of patches that the processor made from one part of the image.
+
+    Attributes:
+        start: index of the tile's first patch in the patch frame; its patches follow row by row.
+        rows, columns: size of the tile in patches.
+        box: (x0, y0, x1, y1) in source pixels that the whole tile covers; may reach beyond the image
+            where the processor padded.
+        overview: True when other tiles show the same area in more detail.
+    """
+
+    start: int
+    rows: int
+    columns: int
+    box: tuple[float, float, float, float]
+    overview: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class PatchGrid:
+    """Where each patch lies in the source image.
+
+    Attributes:
+        boxes: float64 [patches, 4] as (x0, y0, x1, y1) in source pixels; may reach beyond the image where
+            the processor padded; zero-area boxes belong to image tokens that show no pixels (row separators).
+        tiles: the rectangles of patches, in token order.
+        height, width: size of the source image in pixels.
+    """
+
+    boxes: np.ndarray
+    tiles: tuple[PatchTile, ...]
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "boxes", _frozen(self.boxes, np.float64, 2, "boxes"))
+
+    @property
+    def count(self) -> int:
+        """How many patches (image tokens) there are."""
+        return len(self.boxes)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(h, w) with h * w == count: the tile's rows and columns, or for several equal tiles the tiles
+        stacked from top to bottom; (1, count) when the patches form no such rectangle."""
+        widths = {tile.columns for tile in self.tiles}
+        rows = sum(tile.rows for tile in self.tiles)
+        if len(widths) == 1 and rows * min(widths) == self.count:
+            return rows, min(widths)
+        return 1, self.count
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionMaps:
+    """Attention of the text tokens of one sequence to the patches of its image(s).
+
+    Attributes:
+        weights: float32 [layers, heads, rows, patches]: post-softmax weight of text row i on patch j,
+            exactly the columns of eager attention that belong to image tokens.
+        rows: int64 [rows], positions of the text tokens in the sequence (every text token that stands after
+            the first image token; earlier ones cannot see the image), ascending.
+        image_share: float32 [layers, heads, rows], each row's total weight on the image tokens.
+    """
+
+    weights: np.ndarray
+    rows: np.ndarray
+    image_share: np.ndarray
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weights", _frozen(self.weights, np.float32, 4, "weights"))
+        object.__setattr__(self, "rows", _frozen(self.rows, np.int64, 1, "rows"))
+        object.__setattr__(self, "image_share", _frozen(self.image_share, np.float32, 3, "image_share"))
+        if self.weights.shape[:3] != self.image_share.shape or self.weights.shape[2] != len(self.rows):
+            raise ValueError(
+                f"weights {self.weights.shape}, image_share {self.image_share.shape} and rows "
+                f"{self.rows.shape} do not describe the same layers, heads and rows"
+            )
+
+    @property
+    def layers(self) -> int:
+        return self.weights.shape[0]
+
+    @property
+    def heads(self) -> int:
+        return self.weights.shape[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """One region that a segmenter found.
+
+    Attributes:
+        mask: bool [height, width], source pixel frame, read-only.
+        box: (x, y, width, height) in source pixels, exclusive edges: the mask lies in
+            [x, x + width) x [y, y + height).
+        predicted_iou: the segmenter's own estimate of its quality, 0 to 1, or None.
+        stability_score: agreement of the mask under a shifted threshold, 0 to 1, or None.
+    """
+
+    mask: np.ndarray
+    box: tuple[int, int, int, int]
+    predicted_iou: float | None = None
+    stability_score: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mask", _frozen(self.mask, np.bool_, 2, "mask"))
+
+    @cached_property
+    def area(self) -> int:
+        """How many source pixels the mask holds."""
+        return int(self.mask.sum())
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredRegion:
+    """A region with its standing for one prompt.
+
+    Attributes:
+        region: the region.
+        score: 100 x cosine between the crop's and the prompt's embedding (facts: CLIP's usual scale).
+        rank: 1 for the best score.
+        weight: softmax over the scores of all regions of the image, 0 to 1.
+        phrase: the prompt, or the phrase of several that fits the region best.
+    """
+
+    region: Region
+    score: float
+    rank: int
+    weight: float
+    phrase: str
+
+
+@dataclass(frozen=True, eq=False)
+class WeakLabels:
+    """The regions of one image, ranked for one prompt, best first.
+
+    Attributes:
+        regions: ranked regions.
+        prompt: the text the ranking was made for.
+        segmenter, scorer: names of what made them, for the record.
+        notes: what was dropped and why, in words ("12 of 31 regions kept: 9 touch the border, ...").
+    """
+
+    regions: tuple[ScoredRegion, ...]
+    prompt: str
+    segmenter: str
+    scorer: str
+    notes: tuple[str, ...] = field(default=())
