@@ -1,0 +1,1 @@
+"""Attention of the language model to the image: capture, head selection, losses, metrics and sinks."""
