@@ -1,0 +1,46 @@
+# Needs make, a POSIX shell and Python 3.10 to 3.13; everything else goes into $(VENV).
+PYTHON ?=
+VENV ?= .venv
+HOST ?= 127.0.0.1
+PORT ?= 7860
+ARGS ?=
+
+IN_VENV := $(VENV)/bin/python
+PIP := $(IN_VENV) -m pip --disable-pip-version-check
+# Nothing that runs from here asks a hub or reports its use.
+OFFLINE := HF_HUB_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 GRADIO_ANALYTICS_ENABLED=False
+
+.DEFAULT_GOAL := help
+.PHONY: help app test lint bundle clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+app: $(VENV)/.app ## install what is missing and serve the page (HOST, PORT; ARGS goes to app.py)
+	@$(IN_VENV) app.py --host $(HOST) --port $(PORT) $(ARGS)
+
+test: $(VENV)/.test lint ## install what is missing and run every check (ARGS goes to pytest)
+	@browser="$$(.ci/chromium $(IN_VENV))" && $(OFFLINE) CHROMIUM="$$browser" $(IN_VENV) -m pytest $(ARGS)
+
+lint: $(VENV)/.test ## check style and formatting
+	@$(IN_VENV) -m ruff check . && $(IN_VENV) -m ruff format --check .
+
+bundle: $(VENV)/.app ## train the demo model again (about 25 minutes on 2 cores)
+	@$(OFFLINE) $(IN_VENV) -m a3tune demo build $(ARGS)
+
+clean: ## remove the environment and the caches
+	rm -rf $(VENV) .pytest_cache .ruff_cache .gradio .cache
+
+# A half-made environment would look finished to the next run, so a failure takes it away again.
+$(VENV)/bin/python:
+	@python="$$(.ci/python $(PYTHON))" && { "$$python" -m venv $(VENV) || { rm -rf $(VENV); exit 1; }; }
+
+# The stamp files say which requirements the environment holds.
+$(VENV)/.app: requirements.txt constraints.txt | $(VENV)/bin/python
+	@echo "Installing into $(VENV); the first time takes a few minutes."
+	@$(PIP) install --quiet -r requirements.txt -c constraints.txt
+	@touch $@
+
+$(VENV)/.test: requirements-test.txt $(VENV)/.app
+	@$(PIP) install --quiet -r requirements-test.txt -c constraints.txt
+	@touch $@
