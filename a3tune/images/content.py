@@ -1,0 +1,144 @@
+"""What a reader hands on from one file, and the errors that every reader shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from a3tune.errors import A3TuneError, ImageError, RequestError
+from a3tune.images.grey import GreyFrame
+
+MAX_PIXELS = 64_000_000
+"""Largest picture (height x width) that is decoded: 64 megapixels."""
+
+MAX_BYTES = 2**31
+"""Largest file, and largest unpacked volume or data set, that is read: 2 GiB."""
+
+SUPPORTED = "PNG, JPEG, TIFF, WebP, BMP, GIF, DICOM or NIfTI"
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """One frame of a file, decoded, with the few facts that may be kept.
+
+    Attributes:
+        format: "PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "DICOM" or "NIfTI".
+        frame, frame_count: which frame (or slice along the chosen axis) this is, from 0, and how many there are.
+        grey: grey values still to be windowed, or None for a picture in colour or of 8 bits.
+        rgb: uint8 [height, width, 3], or None when ``grey`` is set.
+        modality: DICOM modality code, or None.
+        spacing: (row, column) distance between pixel centres in millimetres, or None.
+        axes: number of slices along the sagittal, coronal and axial axis, or None for anything but a volume.
+        volumes: how many volumes (time points, channels) a NIfTI file holds.
+    """
+
+    format: str
+    frame: int
+    frame_count: int
+    grey: GreyFrame | None = None
+    rgb: np.ndarray | None = None
+    modality: str | None = None
+    spacing: tuple[float, float] | None = None
+    axes: tuple[int, int, int] | None = None
+    volumes: int = 1
+
+
+def check_size(height: int, width: int) -> None:
+    """Refuse a picture without pixels or above the limit, before anything is decoded.
+
+    Raises:
+        ImageError: height or width is below 1, or height x width is above ``MAX_PIXELS``.
+    """
+    if height < 1 or width < 1:
+        raise ImageError(
+            got=f"The file says its picture is {width} x {height} pixels: there is nothing to show",
+            expected="a picture of at least 1 x 1 pixel",
+            remedy="Export the picture again from the program that made it",
+        )
+    if height * width > MAX_PIXELS:
+        raise ImageError(
+            got=f"The picture is {width} x {height} pixels ({height * width / 1e6:.0f} megapixels), which is too large",
+            expected="at most 64 megapixels",
+            remedy="Crop it to the part of interest or scale it down, and try again",
+        )
+
+
+def choose_frame(frame: int | None, count: int, default: int = 0, what: str = "frame") -> int:
+    """The frame that was asked for, or ``default``.
+
+    Raises:
+        ImageError: the file holds no frame at all.
+        RequestError: ``frame`` is not a whole number from 0 to ``count`` - 1.
+    """
+    if count < 1:
+        raise ImageError(
+            got=f"The file says it holds no {what} at all",
+            expected=f"at least one {what}",
+            remedy="Export the picture again from the program that made it",
+        )
+    if frame is None:
+        return default
+    if isinstance(frame, bool) or not isinstance(frame, int | np.integer) or not 0 <= frame < count:
+        raise RequestError(
+            got=f"There is no {what} {frame!r} in this file",
+            expected=f"a whole number from 0 to {count - 1}" if count > 1 else f"{what} 0, the only one",
+            remedy=f"Choose one of these {what}s",
+        )
+    return int(frame)
+
+
+def cut_off(name: str) -> ImageError:
+    """The error for a file that ends too early; ``name`` is the format's name."""
+    return ImageError(
+        got=f"The {name} file is cut off: it ends before its picture data does",
+        expected=f"a complete {name} file",
+        remedy="Copy or download it again from where it came from",
+    )
+
+
+def damaged(name: str) -> ImageError:
+    """The error for a file of a known format that cannot be decoded; ``name`` is the format's name."""
+    return ImageError(
+        got=f"The {name} file is damaged: its contents cannot be decoded",
+        expected=f"a complete, unaltered {name} file",
+        remedy="Copy it again from where it came from, or open it in the program that made it and export it as PNG",
+    )
+
+
+def unsupported(what: str, remedy: str) -> ImageError:
+    """The error for a sound file that holds no picture this program can show."""
+    return ImageError(got=what, expected=f"a picture as {SUPPORTED}", remedy=remedy)
+
+
+def decode(name: str, work: Callable[[], Result]) -> Result:
+    """Run ``work`` and turn whatever a decoder throws at damaged bytes into one ImageError.
+
+    Decoders answer altered bytes with errors of any type, and their messages may quote header values, patient
+    names among them. So every ``Exception`` is caught here, nothing of it is passed on, and the new error is raised
+    after the handler has ended, so that not even ``__context__`` leads back to it.
+
+    Raises:
+        A3TuneError: raised by ``work`` on purpose, passed on as it is.
+        ImageError: anything else went wrong.
+    """
+    try:
+        return work()
+    except A3TuneError as error:
+        chosen = error
+    except MemoryError:
+        chosen = ImageError(
+            got=f"There is not enough memory to decode the {name} file",
+            expected="a picture that fits into this machine's memory",
+            remedy="Scale the picture down, or close other programs",
+        )
+    except EOFError:
+        chosen = cut_off(name)
+    except Exception:
+        chosen = damaged(name)
+    chosen.__context__ = None
+    raise chosen

@@ -1,0 +1,211 @@
+"""From grey values in the file's own units to 8-bit grey: windows, presets and lookup tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+
+from a3tune.errors import ImageError, RequestError
+from a3tune.types import Window
+
+WindowFunction = Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]
+
+WINDOW_PRESETS: Mapping[str, Window] = MappingProxyType(
+    {
+        "lung": Window(-600.0, 1500.0),
+        "mediastinum": Window(50.0, 350.0),
+        "soft tissue": Window(50.0, 400.0),
+        "abdomen": Window(40.0, 400.0),
+        "liver": Window(30.0, 150.0),
+        "bone": Window(400.0, 1800.0),
+        "brain": Window(40.0, 80.0),
+        "stroke": Window(32.0, 8.0),
+        "subdural": Window(75.0, 215.0),
+    }
+)
+"""The windows in common radiological use for computed tomography, in Hounsfield units."""
+
+PERCENTILES = (0.5, 99.5)
+"""Grey values shown as black and as white when neither the file nor the caller names a window."""
+
+_BLOCK = 1 << 20
+# MR, PET and standardised values do not reach this far down; the air around and in a patient does (-1000).
+_AIR_BELOW = -100.0
+
+
+@dataclass(frozen=True, eq=False)
+class VoiTable:
+    """A DICOM VOI lookup table (PS3.3 C.11.2.1.1): values below ``first`` take the first entry, those beyond the
+    end the last. ``entries`` is uint8 [n], already scaled to 0..255."""
+
+    first: int
+    entries: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class GreyFrame:
+    """One frame of grey values with what is needed to show it.
+
+    Attributes:
+        stored: [height, width], any real number type; the value in the file's units is ``stored * slope + intercept``.
+        slope, intercept: the rescale to the file's units (Hounsfield units, ...).
+        inverted: True when the lowest value is white (DICOM MONOCHROME1, TIFF WhiteIsZero).
+        padding: (lowest, highest) stored value that marks pixels outside the picture: left out of the percentiles.
+        header_window: the window that the file suggests, or None.
+        full_range: the window that spans all values that the file's bits can hold, for pictures of 8 bits or fewer.
+        function: how a window maps values to grey, DICOM PS3.3 C.11.2.1.2 and C.11.2.1.3.
+        table: the lookup table that the file suggests in place of a window, or None.
+        hounsfield: whether values are Hounsfield units; None when the format cannot tell.
+    """
+
+    stored: np.ndarray
+    slope: float = 1.0
+    intercept: float = 0.0
+    inverted: bool = False
+    padding: tuple[float, float] | None = None
+    header_window: Window | None = None
+    full_range: Window | None = None
+    function: WindowFunction = "LINEAR_EXACT"
+    table: VoiTable | None = None
+    hounsfield: bool | None = False
+
+
+def resolve_window(window: Window | tuple[float, float] | str | None) -> Window | str | None:
+    """Check a caller's window: a preset's name in lower case, a Window of floats, or None.
+
+    Raises:
+        RequestError: an unknown preset, or a centre or width that is no finite number, or a width not above 0.
+    """
+    if window is None:
+        return None
+    if isinstance(window, str):
+        name = " ".join(window.lower().split())
+        if name not in WINDOW_PRESETS:
+            raise RequestError(
+                got=f"There is no window preset named {window!r}",
+                expected="one of " + ", ".join(WINDOW_PRESETS),
+                remedy="Choose one of these, or give a centre and a width",
+            )
+        return name
+    try:
+        centre, width = (float(number) for number in window)
+        usable = math.isfinite(centre) and math.isfinite(width) and width > 0
+    except (TypeError, ValueError):
+        usable = False
+    if not usable:
+        raise RequestError(
+            got=f"{window!r} is not a window",
+            expected="two finite numbers, centre and width, the width above 0",
+            remedy="Give for example centre 40 and width 400",
+        )
+    return Window(centre, width)
+
+
+def show(frame: GreyFrame, window: Window | str | None) -> tuple[np.ndarray, Window | None]:
+    """Grey values to 8 bits.
+
+    The window is, in this order: the caller's (``resolve_window``'s result), the file's own window, the file's own
+    lookup table, the full range of a picture of 8 bits or fewer, the percentiles 0.5 to 99.5 of the frame. Values
+    that are not numbers (NaN, infinity) are black.
+
+    Returns:
+        uint8 [height, width], and the window that was used (None for a lookup table).
+
+    Raises:
+        RequestError: a preset for values that are not Hounsfield units.
+        ImageError: the frame holds not one finite value.
+    """
+    finite = _sample(frame)
+    if isinstance(window, str):
+        _check_hounsfield(frame, finite, window)
+        window = WINDOW_PRESETS[window]
+    if window is None and frame.header_window is None and frame.table is not None:
+        return _blocks(frame, lambda values: _look_up(values, frame.table)), None
+    named = window or frame.header_window
+    # The file's function belongs to windows made for it; spans of values run from black to white exactly.
+    function = frame.function if named else "LINEAR_EXACT"
+    window = named or frame.full_range or _percentile_window(finite)
+    return _blocks(frame, lambda values: _apply(values, window, function)), window
+
+
+def _sample(frame: GreyFrame) -> np.ndarray:
+    """The frame's finite values in file units, padding left out: all of up to a million, else an even selection."""
+    flat = frame.stored.reshape(-1)
+    sample = flat[:: max(1, -(-flat.size // _BLOCK))]
+    sample = sample[np.isfinite(sample)]
+    if not sample.size:
+        raise ImageError(
+            got="Not one pixel of the picture holds a number: all values are NaN or infinite",
+            expected="grey values that are finite numbers",
+            remedy="Choose another frame or slice, or export the picture again",
+        )
+    if frame.padding is not None:
+        low, high = frame.padding
+        inside = sample[(sample < low) | (sample > high)]
+        sample = inside if inside.size else sample
+    return sample.astype(np.float64) * frame.slope + frame.intercept
+
+
+def _check_hounsfield(frame: GreyFrame, values: np.ndarray, preset: str) -> None:
+    if frame.hounsfield or (frame.hounsfield is None and values.min() < _AIR_BELOW):
+        return
+    why = "the file does not say that its values are" if frame.hounsfield is False else "its values do not look like"
+    raise RequestError(
+        got=f"The window preset {preset!r} does not fit this picture: {why} Hounsfield units",
+        expected="a computed tomography picture in Hounsfield units for a preset",
+        remedy="Leave the window to the file, or give a centre and a width of your own",
+    )
+
+
+def _percentile_window(values: np.ndarray) -> Window:
+    low, high = np.percentile(values, PERCENTILES)
+    if high <= low:
+        low, high = values.min(), values.max()
+    width = float(high - low)
+    if not width > 0:
+        # A constant picture has nothing to stretch: it is shown as uniform black.
+        return Window(float(low) + 0.5, 1.0)
+    return Window(float(low) + width / 2, width)
+
+
+def _blocks(frame: GreyFrame, to_grey) -> np.ndarray:
+    """Map the frame a band of rows at a time: float64 copies of a whole 64 megapixel frame would take gigabytes."""
+    height, width = frame.stored.shape
+    rows = max(1, _BLOCK // width)
+    grey = np.empty((height, width), np.uint8)
+    for top in range(0, height, rows):
+        values = frame.stored[top : top + rows].astype(np.float64) * frame.slope + frame.intercept
+        bad = ~np.isfinite(values)
+        values[bad] = 0.0
+        band = to_grey(values)
+        if frame.inverted:
+            band = 255 - band
+        band[bad] = 0
+        grey[top : top + rows] = band
+    return grey
+
+
+def _apply(values: np.ndarray, window: Window, function: WindowFunction) -> np.ndarray:
+    """float64 values to uint8 by DICOM PS3.3 C.11.2.1.2.1 (LINEAR), C.11.2.1.3.1 (SIGMOID), C.11.2.1.3.2
+    (LINEAR_EXACT), with an output range of 0 to 255 and rounding to the nearest grey."""
+    centre, width = window
+    if function == "SIGMOID":
+        share = 1.0 / (1.0 + np.exp(np.clip(-4.0 * (values - centre) / width, -700.0, 700.0)))
+    elif function == "LINEAR" and width > 1.0:
+        share = (values - (centre - 0.5)) / (width - 1.0) + 0.5
+    elif function == "LINEAR" and width == 1.0:
+        share = (values > centre - 0.5).astype(np.float64)
+    else:
+        # Also LINEAR with a width below 1: the standard defines none there, PET and dose values need it.
+        share = (values - centre) / width + 0.5
+    return np.rint(np.clip(share, 0.0, 1.0) * 255.0).astype(np.uint8)
+
+
+def _look_up(values: np.ndarray, table: VoiTable) -> np.ndarray:
+    index = np.clip(np.rint(values) - table.first, 0, len(table.entries) - 1)
+    return table.entries[index.astype(np.int64)]

@@ -1,0 +1,158 @@
+"""Which kind of file this is, told from its first bytes alone: names and extensions may lie."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from typing import BinaryIO
+
+from a3tune.errors import ImageError
+from a3tune.images.content import cut_off, unsupported
+
+_HEAD = 544
+
+_SIGNATURES = (
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"BM", "BMP"),
+    (b"II*\x00", "TIFF"),
+    (b"MM\x00*", "TIFF"),
+    (b"II+\x00", "TIFF"),
+    (b"MM\x00+", "TIFF"),
+)
+
+_ENCRYPTED = "Decrypt it with the program or key that it was encrypted with, then open the result"
+_CONVERT = "Convert it to PNG, DICOM or NIfTI and open the result"
+_UNPACK = "Unpack it and open one of the pictures inside"
+_PRINT = "Save the page or figure as PNG and open that"
+
+_FOREIGN = (
+    (b"%PDF", "This is a PDF document, not a picture", _PRINT),
+    (b"PK\x03\x04", "This is a ZIP archive, not a picture", _UNPACK),
+    (b"Rar!", "This is a RAR archive, not a picture", _UNPACK),
+    (b"7z\xbc\xaf\x27\x1c", "This is a 7-Zip archive, not a picture", _UNPACK),
+    (b"BZh", "This is a bzip2 archive", _UNPACK),
+    (b"\xfd7zXZ", "This is an xz archive", _UNPACK),
+    (b"\x28\xb5\x2f\xfd", "This is a Zstandard archive", _UNPACK),
+    (b"Salted__", "The file is encrypted (OpenSSL)", _ENCRYPTED),
+    (b"-----BEGIN PGP", "The file is encrypted (PGP)", _ENCRYPTED),
+    (b"NRRD", "This is an NRRD volume, which is not supported", _CONVERT),
+    (b"ObjectType", "This is a MetaImage volume, which is not supported", _CONVERT),
+    (b"\x89HDF", "This is an HDF5 file (MINC, ...), which is not supported", _CONVERT),
+    (b"CDF\x01", "This is a NetCDF file (MINC), which is not supported", _CONVERT),
+    (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "This is a JPEG 2000 picture, which is not supported", _CONVERT),
+    (b"\xff\x4f\xff\x51", "This is a JPEG 2000 codestream, which is not supported", _CONVERT),
+    (b"\xff\x0a", "This is a JPEG XL picture, which is not supported", _CONVERT),
+    (b"\x00\x00\x00\x0cJXL ", "This is a JPEG XL picture, which is not supported", _CONVERT),
+    (b"8BPS", "This is a Photoshop document, which is not supported", _CONVERT),
+    (b"\x93NUMPY", "This is a NumPy array, which is not supported", _CONVERT),
+    (b"\x00\x00\x01\x00", "This is an icon file, which is not supported", _CONVERT),
+)
+
+# The value representations that may open a data set without a preamble (PS3.5 6.2).
+_OPENING_VRS = (b"UL", b"UI", b"OB", b"CS", b"LO", b"SH", b"DA", b"TM", b"US", b"ST", b"PN", b"IS")
+
+# Object identifier of CMS enveloped data, 1.2.840.113549.1.7.3: how secured DICOM media files begin (PS3.10 7.4).
+_CMS_ENVELOPE = bytes.fromhex("2a864886f70d010703")
+
+
+def detect_kind(stream: BinaryIO) -> str:
+    """Tell what a file is from its contents; the stream is left at its start.
+
+    Returns:
+        "PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "DICOM", "NIfTI" or "NIfTI.gz".
+
+    Raises:
+        ImageError: the file is empty, encrypted, or of a kind that cannot be shown.
+    """
+    stream.seek(0)
+    head = stream.read(_HEAD)
+    stream.seek(0)
+    if not head:
+        raise ImageError(
+            got="The file is empty (0 bytes)",
+            expected="a file with a picture in it",
+            remedy="Copy or download it again from where it came from",
+        )
+    if head[128:132] == b"DICM":
+        return "DICOM"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WEBP"
+    for signature, kind in _SIGNATURES:
+        if head.startswith(signature):
+            return kind
+    if head.startswith(b"\x1f\x8b"):
+        return _inside_gzip(stream)
+    if _is_nifti(head):
+        return "NIfTI"
+    _refuse_foreign(head)
+    if _is_bare_dicom(head):
+        return "DICOM"
+    _refuse_unknown(head)
+    raise unsupported(
+        "The file is of no known kind of picture (it may be damaged at its start, or encrypted)",
+        "Open it in the program that made it and export it as PNG",
+    )
+
+
+def _inside_gzip(stream: BinaryIO) -> str:
+    try:
+        with gzip.GzipFile(fileobj=stream, mode="rb") as unpacked:
+            head = unpacked.read(_HEAD)
+        problem = None
+    except EOFError:
+        head, problem = b"", cut_off("gzip")
+    except (OSError, zlib.error):
+        head, problem = b"", unsupported("The gzip archive is damaged", "Copy it again from where it came from")
+    stream.seek(0)
+    if problem is not None:
+        raise problem
+    if _is_nifti(head):
+        return "NIfTI.gz"
+    if head[128:132] == b"DICM":
+        raise unsupported("This is a DICOM file packed with gzip", "Unpack it (gunzip) and open the result")
+    if 0 < len(head) < _HEAD and not head.strip(b"\x00"):
+        raise unsupported("The gzip archive holds only zeros", "Copy it again from where it came from")
+    raise unsupported("This is a gzip archive that holds no NIfTI volume", _UNPACK)
+
+
+def _is_nifti(head: bytes) -> bool:
+    """NIfTI-1 or NIfTI-2, single file or the header of a pair, in either byte order."""
+    sizes = {head[:4], head[3::-1]}
+    one = (348).to_bytes(4, "little") in sizes and head[344:347] in (b"n+1", b"ni1")
+    two = (540).to_bytes(4, "little") in sizes and head[4:7] in (b"n+2", b"ni2")
+    return one or two
+
+
+def _is_bare_dicom(head: bytes) -> bool:
+    """A data set without preamble: a first element of group 2 or 8, explicit or implicit, either byte order."""
+    if head[:2] in (b"\x02\x00", b"\x08\x00") and head[3:4] == b"\x00":
+        explicit = head[4:6] in _OPENING_VRS
+        return explicit or int.from_bytes(head[4:8], "little") <= 256
+    return head[:2] in (b"\x00\x02", b"\x00\x08") and head[2:3] == b"\x00" and head[4:6] in _OPENING_VRS
+
+
+def _refuse_foreign(head: bytes) -> None:
+    for signature, what, remedy in _FOREIGN:
+        if head.startswith(signature):
+            raise unsupported(what, remedy)
+    if head[:1] == b"\x30" and _CMS_ENVELOPE in head[:40]:
+        raise unsupported("The file is encrypted (a CMS envelope, as on secured DICOM media)", _ENCRYPTED)
+    if head[4:8] == b"ftyp":
+        raise unsupported("This is a video, HEIC or AVIF file, which is not supported", _CONVERT)
+    if head[:4] in ((348).to_bytes(4, "little"), (348).to_bytes(4, "big")):
+        raise unsupported("This is an Analyze volume header, which does not carry its orientation", _CONVERT)
+
+
+def _refuse_unknown(head: bytes) -> None:
+    if not head.strip(b"\x00"):
+        raise unsupported("The file begins with nothing but zeros", "Copy or download it again from where it came from")
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith((b"<!doctype html", b"<html")):
+        raise unsupported("This is a web page, not a picture", "Download the picture itself")
+    if text.startswith((b"<svg", b"<?xml")):
+        raise unsupported("This is an XML or SVG file, not a pixel picture", _PRINT)
+    if all(byte in b"\t\r\n" or 32 <= byte < 127 for byte in head):
+        raise unsupported("This is a text file, not a picture", "Choose the picture itself")

@@ -1,0 +1,195 @@
+"""A file or an array to a MedicalImage, and what there is to choose in a file."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+
+from a3tune.errors import ImageError, RequestError
+from a3tune.images.content import MAX_BYTES, Content, check_size, decode
+from a3tune.images.dicom import read_dicom
+from a3tune.images.grey import resolve_window, show
+from a3tune.images.kinds import detect_kind
+from a3tune.images.nifti import read_nifti
+from a3tune.images.pictures import read_picture
+from a3tune.images.quiet import quiet
+from a3tune.types import MedicalImage, Window
+
+
+@dataclass(frozen=True)
+class ImageDescription:
+    """What a file offers to choose from; no other fact of it is held.
+
+    Attributes:
+        format: "PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "DICOM" or "NIfTI".
+        modality: DICOM modality code, or None.
+        height, width: size in source pixels of the default frame.
+        frame_count: frames, pages or (along the chosen axis) slices.
+        default_frame: the frame that is shown when none is named.
+        axes: numbers of sagittal, coronal and axial slices of a volume, or None.
+        volumes: how many volumes a NIfTI file holds (time points, channels).
+        windowable: whether a window can be chosen.
+        header_window: the window the file suggests, or None.
+        hounsfield: whether the window presets apply; None when only the values of a slice can tell (NIfTI).
+    """
+
+    format: str
+    modality: str | None
+    height: int
+    width: int
+    frame_count: int
+    default_frame: int
+    axes: tuple[int, int, int] | None
+    volumes: int
+    windowable: bool
+    header_window: Window | None
+    hounsfield: bool | None
+
+
+def load_image(
+    path: str | os.PathLike[str],
+    *,
+    window: Window | tuple[float, float] | str | None = None,
+    frame: int | None = None,
+    axis: int = 2,
+    volume: int = 0,
+) -> MedicalImage:
+    """Read one picture from a PNG, JPEG, TIFF, WebP, BMP, GIF, DICOM or NIfTI file.
+
+    The kind is told from the contents, never from the name. Of a header only modality, spacing and window are kept.
+    Nothing stays open; several threads may read at the same time (they take turns).
+
+    Grey values of more than 8 bits, DICOM and NIfTI are shown with, in this order: the window asked for, the window
+    that the file names (several: the first), its VOI table, all values of a DICOM picture of 8 bits or fewer, or
+    the percentiles 0.5 to 99.5 of the frame (of large frames an even selection; DICOM padding left out). A constant
+    frame without a window is black. Pixels are never resampled.
+
+    Args:
+        path: the file.
+        window: a name in ``WINDOW_PRESETS``, a Window in the file's units, or None.
+        frame: frame, page or slice from 0. None: the first; of a volume the middle slice.
+        axis: of a volume: 0 sagittal, 1 coronal, 2 axial slices, patient's right on the left of the picture;
+            other files have no axis and ignore it.
+        volume: of a NIfTI file with a time or channel axis: which volume from 0; other files ignore it.
+
+    Raises:
+        ImageError: the file is missing, empty, cut off, damaged, encrypted, too large (64 megapixels, 2 GiB) or of a
+            kind that cannot be shown.
+        RequestError: no such frame, axis or volume; an unknown preset; a window for a picture that has none; a
+            preset for values that are not Hounsfield units.
+    """
+    window = resolve_window(window)
+    content = _read(path, frame, axis, volume)
+    if content.grey is None:
+        if window is not None:
+            raise RequestError(
+                got="This picture has 8-bit or colour values, there is nothing to window",
+                expected="grey values of more than 8 bits, DICOM grey values or a NIfTI volume for a window",
+                remedy="Leave the window out",
+            )
+        pixels = content.rgb
+    else:
+        grey, window = show(content.grey, window)
+        pixels = np.repeat(grey[:, :, None], 3, axis=2)
+    return MedicalImage(
+        pixels,
+        format=content.format,
+        modality=content.modality,
+        spacing=content.spacing,
+        window=window,
+        frame=content.frame,
+        frame_count=content.frame_count,
+    )
+
+
+def describe_image(path: str | os.PathLike[str], *, axis: int = 2) -> ImageDescription:
+    """Tell what can be chosen in a file; decodes its default frame, so a file that can be described can be shown.
+
+    Raises:
+        ImageError, RequestError: as ``load_image``.
+    """
+    content = _read(path, None, axis, 0)
+    grey = content.grey
+    if grey is not None:
+        show(grey, None)
+    height, width = (content.rgb if grey is None else grey.stored).shape[:2]
+    return ImageDescription(
+        format=content.format,
+        modality=content.modality,
+        height=height,
+        width=width,
+        frame_count=content.frame_count,
+        default_frame=content.frame,
+        axes=content.axes,
+        volumes=content.volumes,
+        windowable=grey is not None,
+        header_window=None if grey is None else grey.header_window,
+        hounsfield=False if grey is None else grey.hounsfield,
+    )
+
+
+def image_from_array(
+    array: np.ndarray, *, modality: str | None = None, spacing: tuple[float, float] | None = None
+) -> MedicalImage:
+    """Make an image from 8-bit pixels that are already in memory.
+
+    Args:
+        array: uint8 [height, width] grey, [height, width, 1] grey, [height, width, 3] RGB, or [height, width, 4]
+            RGBA, laid on black. Copied.
+        modality, spacing: as in MedicalImage.
+
+    Raises:
+        ImageError: another type or shape, an empty array or one above 64 megapixels.
+    """
+    array = np.asarray(array)
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        raise ImageError(
+            got=f"The array is {array.dtype.name} with shape {array.shape}",
+            expected="uint8 with shape [height, width], [height, width, 3] or [height, width, 4]",
+            remedy="Scale the values to 0..255 and convert them to uint8",
+        )
+    check_size(*array.shape[:2])
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.shape[2] == 4:
+        alpha = array[:, :, 3:].astype(np.uint16)
+        array = ((array[:, :, :3] * alpha + 127) // 255).astype(np.uint8)
+    pixels = np.repeat(array, 3, axis=2) if array.shape[2] == 1 else array.copy()
+    return MedicalImage(pixels, modality=modality, spacing=spacing)
+
+
+def _read(path: str | os.PathLike[str], frame: int | None, axis: int, volume: int) -> Content:
+    with _open(path) as stream, quiet():
+        kind = detect_kind(stream)
+        if kind == "DICOM":
+            return decode(kind, lambda: read_dicom(stream, frame))
+        if kind.startswith("NIfTI"):
+            return decode("NIfTI", lambda: read_nifti(stream, kind, frame, axis, volume))
+        return decode(kind, lambda: read_picture(stream, kind, frame))
+
+
+def _open(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file for reading; what the system has against it becomes an ImageError."""
+    problem, remedy = "", "Check the name and the folder"
+    try:
+        # A pipe or a device would block on opening, so the kind is asked first.
+        facts = os.stat(path)
+        if stat.S_ISDIR(facts.st_mode):
+            problem, remedy = "This is a folder, not a file", "Choose a file inside it"
+        elif not stat.S_ISREG(facts.st_mode):
+            problem, remedy = "This is a device or a pipe, not a file", "Choose a file"
+        elif facts.st_size > MAX_BYTES:
+            problem, remedy = "The file is larger than 2 GiB", "Export the frame of interest on its own"
+        else:
+            return open(path, "rb")
+    except FileNotFoundError:
+        problem = "The file does not exist"
+    except PermissionError:
+        problem, remedy = "The file may not be read", "Ask its owner for the right to read it"
+    except (OSError, ValueError):
+        problem = "The file cannot be opened"
+    raise ImageError(got=problem, expected="a picture file that can be read", remedy=remedy)

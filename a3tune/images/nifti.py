@@ -1,0 +1,178 @@
+"""NIfTI-1 and NIfTI-2 volumes through nibabel, one slice at a time, in radiological display."""
+
+from __future__ import annotations
+
+import gzip
+import math
+from contextlib import ExitStack
+from typing import BinaryIO
+
+import nibabel
+import numpy as np
+from nibabel.fileholders import FileHolder
+
+from a3tune.errors import ImageError, RequestError
+from a3tune.images.content import MAX_BYTES, Content, check_size, choose_frame, cut_off, unsupported
+from a3tune.images.grey import GreyFrame
+from a3tune.types import Window
+
+AXES = ("sagittal", "coronal", "axial")
+"""What a slice at right angles to canonical axis 0, 1 and 2 is called."""
+
+_CIFTI_INTENTS = range(3000, 3100)
+_MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
+
+
+def read_nifti(stream: BinaryIO, kind: str, frame: int | None, axis: int, volume: int) -> Content:
+    """Decode one slice of a volume.
+
+    The volume's axes are first put in the closest anatomical order (right, anterior, superior); ``axis`` and ``frame``
+    count in that order, so slice 0 is the leftmost, hindmost or lowest. The slice is laid out in radiological
+    display: axial and coronal with the patient's right on the left of the picture, sagittal with anterior on the
+    left; anterior up in axial, superior up in the others. The sampling stays as it is (see ``spacing``).
+
+    Colour volumes (RGB24, RGBA32) are shown as they are, complex ones by their magnitude.
+
+    Args:
+        stream: the file.
+        kind: "NIfTI" or "NIfTI.gz".
+        frame: slice from 0, or None for the middle one.
+        axis: 0 (sagittal), 1 (coronal) or 2 (axial).
+        volume: which volume (time point, channel) of a file with more than three dimensions, from 0.
+
+    Raises:
+        ImageError: the file is cut off, damaged, too large, one half of a pair, or without a usable orientation.
+        RequestError: there is no such axis, slice or volume.
+    """
+    if isinstance(axis, bool) or axis not in (0, 1, 2):
+        raise RequestError(
+            got=f"There is no axis {axis!r}",
+            expected="axis 0 (sagittal), 1 (coronal) or 2 (axial)",
+            remedy="Choose one of these axes",
+        )
+    with ExitStack() as stack:
+        packed = kind == "NIfTI.gz"
+        source = stack.enter_context(gzip.GzipFile(fileobj=stream, mode="rb")) if packed else stream
+        head = source.read(8)
+        source.seek(0)
+        two = (540).to_bytes(4, "little") in (head[:4], head[3::-1])
+        holder = FileHolder(fileobj=source)
+        image_type = nibabel.Nifti2Image if two else nibabel.Nifti1Image
+        _check_single_file(source, two)
+        image = image_type.from_file_map({"header": holder, "image": holder}, mmap=False)
+        shape = _check_shape(image)
+        if not packed:
+            _check_length(stream, image)
+        order, signs = _orientation(image.affine)
+        volumes = math.prod(image.shape[3:])
+        sizes = tuple(shape[stored] for stored in order)
+        count = sizes[axis]
+        chosen = choose_frame(frame, count, default=count // 2, what="slice")
+        volume = choose_frame(volume, volumes, what="volume")
+        rows, columns = (other for other in (2, 1, 0) if other != axis)
+        check_size(sizes[rows], sizes[columns])
+        index: list[int | slice] = [slice(None)] * len(shape)
+        index[order[axis]] = chosen if signs[axis] > 0 else count - 1 - chosen
+        extra = np.unravel_index(volume, image.shape[3:], order="F") if volumes > 1 else [0] * len(image.shape[3:])
+        # The singleton axes that _check_shape adds to a flat picture are not in the file.
+        stored_index = tuple(index[: min(3, len(image.shape))]) + tuple(int(i) for i in extra)
+        values = np.asarray(image.dataobj[stored_index])
+        values = values.reshape([size for place, size in enumerate(shape) if place != order[axis]])
+        values = _display(values, axis, order, signs)
+        header = image.header
+    grey, rgb = _to_grey_or_colour(values, header)
+    return Content(
+        format="NIfTI",
+        frame=chosen,
+        frame_count=count,
+        grey=grey,
+        rgb=rgb,
+        spacing=_spacing(header, order, rows, columns),
+        axes=sizes,
+        volumes=volumes,
+    )
+
+
+def _check_single_file(source: BinaryIO, two: bool) -> None:
+    header = source.read(348)
+    source.seek(0)
+    if (header[4:7] if two else header[344:347]) in (b"ni1", b"ni2"):
+        raise unsupported(
+            "This is one half of a NIfTI pair (.hdr and .img)",
+            "Convert the pair to a single .nii file and open that",
+        )
+
+
+def _check_shape(image: nibabel.Nifti1Image) -> tuple[int, int, int]:
+    """The volume's size as three axes; refuses what cannot be a volume before any voxel is read."""
+    sizes = tuple(int(size) for size in image.shape)
+    if int(image.header["intent_code"]) in _CIFTI_INTENTS:
+        raise unsupported("This is a CIFTI table of surface data, not a volume", "Choose a volume")
+    if len(sizes) < 2:
+        raise unsupported("The NIfTI file holds a list of numbers, not a volume", "Choose the volume itself")
+    if min(sizes) < 1:
+        raise ImageError(
+            got=f"The NIfTI file says its volume is {' x '.join(map(str, sizes))} voxels: there is nothing to show",
+            expected="at least one voxel along every axis",
+            remedy="Export the volume again from the program that made it",
+        )
+    shape = (*sizes, 1)[:3]
+    if math.prod(shape) * image.header.get_data_dtype().itemsize > MAX_BYTES:
+        raise ImageError(
+            got=f"The NIfTI volume is too large: {' x '.join(map(str, shape))} voxels",
+            expected="a volume of at most 2 GiB",
+            remedy="Cut out the part of interest, or resample it, and try again",
+        )
+    return shape
+
+
+def _check_length(stream: BinaryIO, image: nibabel.Nifti1Image) -> None:
+    needed = int(image.dataobj.offset) + math.prod(image.shape) * image.header.get_data_dtype().itemsize
+    size = stream.seek(0, 2)
+    stream.seek(0)
+    if size < needed:
+        raise cut_off("NIfTI")
+
+
+def _orientation(affine: np.ndarray) -> tuple[list[int], list[float]]:
+    """For canonical axes x, y, z: the stored axis that runs along it, and whether with (1) or against it (-1)."""
+    codes = np.full((3, 2), np.nan)
+    if np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 0:
+        codes = nibabel.io_orientation(affine)
+    if not np.isfinite(codes).all():
+        raise ImageError(
+            got="The NIfTI file's orientation matrix cannot be used: it does not say which way the patient lies",
+            expected="an orientation matrix that can be inverted",
+            remedy="Repair its sform or qform, or convert it again from the original DICOM files",
+        )
+    order = [int(np.flatnonzero(codes[:, 0] == canonical)[0]) for canonical in range(3)]
+    return order, [float(codes[stored, 1]) for stored in order]
+
+
+def _display(values: np.ndarray, axis: int, order: list[int], signs: list[float]) -> np.ndarray:
+    """[first, second stored axis] to [rows, columns] with high x / y to the left and high y / z at the top."""
+    columns, rows = (canonical for canonical in range(3) if canonical != axis)
+    if order[columns] < order[rows]:
+        values = values.T
+    return values[:: -1 if signs[rows] > 0 else 1, :: -1 if signs[columns] > 0 else 1]
+
+
+def _to_grey_or_colour(values: np.ndarray, header) -> tuple[GreyFrame | None, np.ndarray | None]:
+    if values.dtype.names:
+        return None, np.stack([values[channel] for channel in ("R", "G", "B")], axis=-1)
+    if np.iscomplexobj(values):
+        values = np.abs(values)
+    low, high = float(header["cal_min"]), float(header["cal_max"])
+    usable = math.isfinite(low) and math.isfinite(high) and high > low
+    window = Window((low + high) / 2, high - low) if usable else None
+    return GreyFrame(values, header_window=window, hounsfield=None), None
+
+
+def _spacing(header, order: list[int], rows: int, columns: int) -> tuple[float, float] | None:
+    zooms = (*(float(zoom) for zoom in header.get_zooms()), 1.0)[:3]
+    try:
+        scale = _MILLIMETRES[header.get_xyzt_units()[0]]
+    except KeyError:
+        return None
+    spacing = zooms[order[rows]] * scale, zooms[order[columns]] * scale
+    return spacing if all(math.isfinite(value) and value > 0 for value in spacing) else None

@@ -1,0 +1,35 @@
+"""Keep what decoders have to say about a file out of every log and terminal.
+
+pydicom, nibabel and Pillow report oddities as warnings and log lines that quote header values: names, dates and
+identifiers of patients. None of that may leave the reader, so both channels are closed while a file is read.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_LOGGERS = ("pydicom", "nibabel", "nibabel.global", "PIL", "imagecodecs")
+
+# Warning filters and logger levels belong to the whole process: without the lock two threads that read files at the
+# same time could restore them in the wrong order and leave the process silent for good, or a reader talking.
+_LOCK = threading.RLock()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Drop warnings and the decoders' log lines; one thread at a time."""
+    with _LOCK, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loggers = [logging.getLogger(name) for name in _LOGGERS]
+        levels = [logger.level for logger in loggers]
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
