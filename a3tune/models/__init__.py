@@ -1,0 +1,1 @@
+"""Load vision-language models, encode questions about images, generate answers."""

@@ -1,0 +1,191 @@
+"""Load any Hugging Face image-text-to-text checkpoint, from the hub or a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
+
+from a3tune.errors import ModelError, RequestError
+from a3tune.models import checkpoint
+from a3tune.models.model import VisionLanguageModel
+
+LLAVA_TEMPLATE = (
+    "{% for message in messages %}{{ message['role'].upper() + ': ' }}"
+    "{% for part in message['content'] if part['type'] == 'image' %}{{ '<image>\n' }}{% endfor %}"
+    "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] + ' ' }}{% endfor %}"
+    "{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
+)
+"""The plain dialogue of LLaVA-1.5, ``USER: <image>\\nquestion ASSISTANT:``: used, with a note, for LLaVA checkpoints
+that come without a chat template."""
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def load_model(
+    source: str | Path,
+    *,
+    device: str = "auto",
+    dtype: str | torch.dtype = "auto",
+    name: str | None = None,
+    chat_template: str | None = None,
+    allow_unused_weights: bool = False,
+) -> VisionLanguageModel:
+    """Load a vision-language model with its processor.
+
+    Only safetensors weights are read, and no code that a checkpoint brings is ever run.
+
+    Args:
+        source: a folder that ``save_pretrained`` wrote, or a hub id.
+        device: "auto" (CUDA, else Apple's MPS, else CPU), or a torch device.
+        dtype: "float32", "bfloat16", "float16" or "auto": float32 on a CPU (half-precision files are widened), on
+            CUDA bfloat16 where it is supported and float16 elsewhere, on MPS float16.
+        name: display name; by default the folder's name or the hub id.
+        chat_template: a Jinja chat template that replaces the checkpoint's.
+        allow_unused_weights: accept a checkpoint that holds weights the model has no place for.
+
+    Raises:
+        ModelError: the checkpoint is missing, incomplete, damaged, of another kind, or pickled; the hub is out of
+            reach; it has no processor or no chat template.
+        RequestError: an unknown device or data type.
+    """
+    target = _device(device)
+    precision = _dtype(dtype, target)
+    folder = checkpoint.locate(source)
+    checkpoint.read_config(folder)
+    checkpoint.check_weights(folder)
+    notes: list[str] = []
+    processor = _load_processor(folder)
+    model = _load_weights(folder, target, precision, allow_unused_weights, notes)
+    _complete_processor(processor, model, chat_template, notes)
+    display = name or (Path(source).name if Path(source).is_dir() else str(source))
+    return VisionLanguageModel(display, model.eval(), processor, notes)
+
+
+def _device(device: str) -> torch.device:
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", torch.cuda.current_device())
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        target = torch.device(device)
+    except RuntimeError as error:
+        raise RequestError(
+            expected='a device such as "auto", "cpu", "cuda", "cuda:1" or "mps"', got=f"{device!r}", remedy="Choose one"
+        ) from error
+    present = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (target.index or 0) >= present.get(target.type, 0):
+        raise RequestError(
+            expected=f"a device of this machine ({', '.join(kind for kind, count in present.items() if count)})",
+            got=f"{device!r}",
+            remedy='Choose one of them, or "auto"',
+        )
+    return target
+
+
+def _dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype == "auto":
+        if device.type == "cpu":
+            return torch.float32
+        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
+    if dtype not in _DTYPES:
+        raise RequestError(
+            expected=f"a data type among auto, {', '.join(_DTYPES)}", got=f"{dtype!r}", remedy="Choose one of them"
+        )
+    return _DTYPES[dtype]
+
+
+def _load_processor(folder: Path) -> ProcessorMixin:
+    expected = "the processor's files (preprocessor_config.json or processor_config.json, tokenizer files)"
+    remedy = "Fetch them into the folder, or save them there with the processor's save_pretrained"
+    try:
+        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    # Processors are built by many classes from many files: what a missing one raises differs from class to class.
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
+        raise ModelError(
+            expected=expected, got=f"a folder whose processor cannot be built: {error}", remedy=remedy
+        ) from error
+    if not isinstance(processor, ProcessorMixin) or not all(
+        getattr(processor, part, None) is not None for part in ("tokenizer", "image_processor")
+    ):
+        raise ModelError(expected=expected, got=f"only a {type(processor).__name__}", remedy=remedy)
+    return processor
+
+
+def _load_weights(
+    folder: Path, device: torch.device, dtype: torch.dtype, allow_unused: bool, notes: list[str]
+) -> PreTrainedModel:
+    try:
+        model, report = AutoModelForImageTextToText.from_pretrained(
+            folder,
+            dtype=dtype,
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+            # Straight to the device, never a second copy in the machine's memory.
+            device_map=None if device.type == "cpu" else {"": device},
+        )
+    except torch.OutOfMemoryError as error:
+        raise ModelError(
+            expected=f"memory for the model on {device}",
+            got=f"too little: {error}",
+            remedy="Choose a smaller model, half precision or another device",
+        ) from error
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+        raise ModelError(
+            expected=f"a checkpoint in {folder} that fits its configuration",
+            got=f"loading failed with {type(error).__name__}: {error}",
+            remedy="Fetch the files again; if that does not help, the checkpoint is not in transformers' format",
+        ) from error
+    missing = sorted(report["missing_keys"]) + sorted(str(key[0]) for key in report["mismatched_keys"])
+    if missing:
+        raise ModelError(
+            expected="a weight for every part of the model",
+            got=f"a checkpoint in which {len(missing)} are missing or of another shape ({_some(missing)})",
+            remedy="Fetch the complete checkpoint; an adapter alone must be loaded onto its base model",
+        )
+    unused = sorted(report["unexpected_keys"])
+    if unused and not allow_unused:
+        raise ModelError(
+            expected="weights that all belong to the model",
+            got=f"a checkpoint with {len(unused)} that do not ({_some(unused)})",
+            remedy="Use a checkpoint that fits its config.json, or load with allow_unused_weights=True",
+        )
+    if unused:
+        notes.append(f"{len(unused)} weights of the checkpoint are not used: {_some(unused)}.")
+    return model
+
+
+def _complete_processor(
+    processor: ProcessorMixin, model: PreTrainedModel, chat_template: str | None, notes: list[str]
+) -> None:
+    """Fill in what older LLaVA checkpoints leave out, each with a note; refuse what cannot be known."""
+    llava = type(processor).__name__ == "LlavaProcessor"
+    if chat_template is not None:
+        processor.chat_template = chat_template
+    elif processor.chat_template is None and processor.tokenizer.chat_template is not None:
+        processor.chat_template = processor.tokenizer.chat_template
+    elif processor.chat_template is None and llava:
+        processor.chat_template = LLAVA_TEMPLATE
+        notes.append("The checkpoint has no chat template: LLaVA-1.5's plain USER / ASSISTANT dialogue is used.")
+    elif processor.chat_template is None:
+        raise ModelError(
+            expected="a chat template (chat_template.jinja, or chat_template in tokenizer_config.json)",
+            got=f"a {type(processor).__name__} without one",
+            remedy="Add the file from the model's hub page, or pass chat_template",
+        )
+    if llava and processor.patch_size is None:
+        processor.patch_size = model.config.vision_config.patch_size
+        processor.vision_feature_select_strategy = model.config.vision_feature_select_strategy
+        processor.num_additional_image_tokens = 1  # CLIP's class token, which "default" drops again
+        notes.append("The processor does not say its patch size: it is taken from the model's configuration.")
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -1,0 +1,205 @@
+"""A vision-language model that is ready to be asked."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+from transformers import GenerationConfig, PreTrainedModel, ProcessorMixin, StoppingCriteria, StoppingCriteriaList
+
+from a3tune.errors import RequestError
+from a3tune.models import spans
+from a3tune.models.prompt import EncodedBatch, EncodedPrompt, PromptEncoder
+from a3tune.types import MedicalImage
+
+
+@dataclass(frozen=True)
+class GeneratedAnswer:
+    """What a model answered.
+
+    Attributes:
+        text: the answer in words, special tokens removed.
+        token_ids: the generated ids exactly, without the token that ends the answer.
+        ending: "end" when the model ended its answer, "length" when the limit cut it, "stopped" when it was told to.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    ending: Literal["end", "length", "stopped"]
+
+
+class VisionLanguageModel:
+    """A model with its processor: encodes questions, generates answers.
+
+    Attributes:
+        name: display name: the folder's name or the hub id.
+        model: the Hugging Face model, in evaluation mode; PEFT may wrap it later (assign the wrapper here).
+        processor: its processor, chat template included.
+        notes: what a person should know about how it was loaded, in words.
+        lock: held while an answer is generated; hold it for other passes where threads share the model.
+    """
+
+    def __init__(self, name: str, model: PreTrainedModel, processor: ProcessorMixin, notes: Sequence[str] = ()) -> None:
+        self.name, self.model, self.processor, self.notes = name, model, processor, tuple(notes)
+        self.config = model.config
+        self.lock = threading.RLock()
+        self._encoder = PromptEncoder(processor, self.config, self.device)
+
+    @property
+    def tokenizer(self):
+        return self.processor.tokenizer
+
+    @property
+    def device(self) -> torch.device:
+        """Where the inputs go: the device of the token embeddings."""
+        return self.model.get_input_embeddings().weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The data type of the weights (of the token embeddings)."""
+        return self.model.get_input_embeddings().weight.dtype
+
+    @property
+    def text_config(self):
+        """The language model's configuration."""
+        return self.config.get_text_config(decoder=True)
+
+    @property
+    def language_model(self) -> nn.Module:
+        """The decoder that reads text and image tokens."""
+        base = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        return base.get_decoder()
+
+    @property
+    def layers(self) -> int:
+        """Layers of the language model."""
+        return self.text_config.num_hidden_layers
+
+    @property
+    def heads(self) -> int:
+        """Attention heads (query heads) in each layer of the language model."""
+        return self.text_config.num_attention_heads
+
+    @property
+    def end_token_id(self) -> int:
+        """The token with which the model ends an answer."""
+        return self._encoder.end_token_id
+
+    def encode(
+        self,
+        images: MedicalImage | Sequence[MedicalImage],
+        question: str,
+        answer: str | Sequence[int] | None = None,
+        *,
+        close: bool = False,
+    ) -> EncodedPrompt:
+        """The prompt that asks ``question`` about one or several images.
+
+        Args:
+            images: the images, in the order in which the prompt shows them.
+            question: plain text; surrounding white space is dropped.
+            answer: the answer to put behind the prompt: generated ids are appended exactly as they are (the replay of
+                an answer), a text is tokenized as it stands in the chat template.
+            close: with an answer, also append the token that ends it.
+
+        Raises:
+            RequestError: no image, an empty or over-long question, a control token of the model in the question.
+            ModelError: the processor or its chat template does not work for this.
+        """
+        images = [images] if isinstance(images, MedicalImage) else list(images)
+        prompt = self._encoder.encode(images, question)
+        return prompt if answer is None else self._encoder.append(prompt, answer, close=close)
+
+    def append_answer(
+        self, prompt: EncodedPrompt, answer: str | Sequence[int], *, close: bool = False
+    ) -> EncodedPrompt:
+        """``prompt`` with an answer behind it, as :meth:`encode` would give, without processing the images again."""
+        return self._encoder.append(prompt, answer, close=close)
+
+    def encode_batch(
+        self,
+        items: Sequence[tuple[MedicalImage | Sequence[MedicalImage], str, str | Sequence[int] | None]],
+        *,
+        padding_side: Literal["left", "right"] = "right",
+        close: bool = True,
+    ) -> EncodedBatch:
+        """Several (images, question, answer), encoded and padded to one length; answers are closed for training."""
+        return self.collate([self.encode(*item, close=close) for item in items], padding_side=padding_side)
+
+    def collate(
+        self, prompts: Sequence[EncodedPrompt], *, padding_side: Literal["left", "right"] = "right"
+    ) -> EncodedBatch:
+        """Encoded prompts padded to one length."""
+        return self._encoder.collate(prompts, padding_side)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Token ids as plain text, special tokens removed, white space around it dropped."""
+        return self.tokenizer.decode(
+            list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        ).strip()
+
+    def generate(
+        self, prompt: EncodedPrompt, *, max_new_tokens: int = 64, should_stop: Callable[[], bool] | None = None
+    ) -> GeneratedAnswer:
+        """The most likely answer, token by token (greedy: the same prompt gives the same answer).
+
+        Args:
+            prompt: a prompt; an answer that it already has is continued.
+            max_new_tokens: limit of the answer's length; a smaller room left in the model's context counts instead.
+            should_stop: asked after each token; True ends the answer there.
+
+        Raises:
+            RequestError: the limit is below 1, or the context is full.
+        """
+        room = min(max_new_tokens, self._encoder.limit - prompt.length)
+        if room < 1:
+            raise RequestError(
+                expected=f"room for at least one token within max_new_tokens and a context of {self._encoder.limit}",
+                got=f"max_new_tokens {max_new_tokens} after a prompt of {prompt.length} tokens",
+                remedy="Raise max_new_tokens or shorten the question",
+            )
+        stop = _Stop(should_stop)
+        with self.lock, torch.no_grad():
+            sequence = self.model.generate(
+                **prompt.inputs,
+                generation_config=self._generation_config(room),
+                stopping_criteria=StoppingCriteriaList([stop]),
+            )
+        new = sequence[0, prompt.length :].tolist()
+        ended = bool(new) and new[-1] in self._ends
+        ids = tuple(new[:-1] if ended else new)
+        return GeneratedAnswer(self.decode(ids), ids, "end" if ended else "stopped" if stop.stopped else "length")
+
+    @property
+    def _ends(self) -> set[int]:
+        configured = self.model.generation_config.eos_token_id
+        ends = configured if isinstance(configured, list) else [configured]
+        return {end for end in ends if end is not None} | {self.end_token_id}
+
+    def _generation_config(self, max_new_tokens: int) -> GenerationConfig:
+        # Image tokens in an answer would ask for an image that is not there when the answer is replayed.
+        image_tokens = self.tokenizer.convert_tokens_to_ids(sorted(spans.image_markers(self.config, self.processor)))
+        return GenerationConfig(
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            repetition_penalty=1.0,
+            use_cache=True,
+            eos_token_id=sorted(self._ends),
+            pad_token_id=self._encoder.pad_token_id,
+            bos_token_id=self.tokenizer.bos_token_id,
+            suppress_tokens=sorted({token for token in image_tokens if token is not None}),
+        )
+
+
+class _Stop(StoppingCriteria):
+    def __init__(self, should_stop: Callable[[], bool] | None) -> None:
+        self._should_stop, self.stopped = should_stop, False
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs) -> torch.Tensor:
+        self.stopped = self.stopped or (self._should_stop is not None and self._should_stop())
+        return torch.full((len(input_ids),), self.stopped, dtype=torch.bool, device=input_ids.device)

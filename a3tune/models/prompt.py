@@ -1,0 +1,328 @@
+"""A question about images, encoded for a model: tensors, and which token is what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import torch
+from PIL import Image
+from transformers import PreTrainedTokenizerBase, ProcessorMixin
+
+from a3tune.errors import ModelError, RequestError
+from a3tune.models import spans
+from a3tune.types import MedicalImage, Token, TokenRole
+
+_STAND_IN = "zqxjkvzqxjkv"
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedPrompt:
+    """One prompt, with or without its answer. Positions count from 0 in the sequence the language model sees.
+
+    Attributes:
+        inputs: the model's keyword arguments, batch size 1, on the model's device.
+        ids: the token ids, image tokens expanded.
+        images: for each image the positions of its patch tokens, ascending; row and tile tokens stand in between.
+        question: positions of the question's tokens.
+        answer: positions of the answer's tokens; empty for a prompt that waits for one.
+        text: the rendered chat template, image placeholders not expanded.
+    """
+
+    inputs: dict[str, torch.Tensor]
+    ids: tuple[int, ...]
+    images: tuple[tuple[int, ...], ...]
+    question: tuple[int, ...]
+    answer: tuple[int, ...]
+    text: str
+    tokenizer: PreTrainedTokenizerBase = field(repr=False)
+
+    @property
+    def length(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def roles(self) -> tuple[TokenRole, ...]:
+        """The role of each token."""
+        roles: list[TokenRole] = ["template"] * len(self.ids)
+        named = [("question", self.question), ("answer", self.answer), *(("image", group) for group in self.images)]
+        for role, positions in named:
+            for position in positions:
+                roles[position] = role
+        return tuple(roles)
+
+    @cached_property
+    def tokens(self) -> tuple[Token, ...]:
+        """Every token in order; their texts join to the decoded sequence."""
+        texts = spans.token_texts(self.tokenizer, self.ids)
+        return tuple(
+            Token(position, *parts) for position, parts in enumerate(zip(self.ids, texts, self.roles, strict=True))
+        )
+
+    @cached_property
+    def rows(self) -> torch.Tensor:
+        """bool [1, length]: the text tokens that stand after the first image token."""
+        rows = torch.tensor([role != "image" for role in self.roles])
+        rows[: self.images[0][0]] = False
+        return rows[None]
+
+    @cached_property
+    def columns(self) -> torch.Tensor:
+        """bool [1, length]: the image tokens of all images."""
+        return torch.tensor([role == "image" for role in self.roles])[None]
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedBatch:
+    """Several prompts padded to one length.
+
+    Attributes:
+        inputs: the model's keyword arguments, on the model's device.
+        prompts: the prompts, in order.
+        starts: where each prompt begins in its padded row.
+    """
+
+    inputs: dict[str, torch.Tensor]
+    prompts: tuple[EncodedPrompt, ...]
+    starts: tuple[int, ...]
+
+    @property
+    def length(self) -> int:
+        return self.inputs["input_ids"].shape[1]
+
+    @property
+    def rows(self) -> torch.Tensor:
+        """bool [batch, length]: text tokens after the first image token, no padding."""
+        return self._place(prompt.rows[0].nonzero().squeeze(1).tolist() for prompt in self.prompts)
+
+    @property
+    def columns(self) -> torch.Tensor:
+        """bool [batch, length]: image tokens."""
+        return self._place(prompt.columns[0].nonzero().squeeze(1).tolist() for prompt in self.prompts)
+
+    @property
+    def question(self) -> torch.Tensor:
+        """bool [batch, length]: question tokens."""
+        return self._place(prompt.question for prompt in self.prompts)
+
+    @property
+    def answer(self) -> torch.Tensor:
+        """bool [batch, length]: answer tokens."""
+        return self._place(prompt.answer for prompt in self.prompts)
+
+    @property
+    def labels(self) -> torch.Tensor:
+        """int64 [batch, length] on the inputs' device: the answers' ids, -100 everywhere else."""
+        ids = self.inputs["input_ids"]
+        return ids.masked_fill(~self.answer.to(ids.device), -100)
+
+    def _place(self, positions: Iterable[Sequence[int]]) -> torch.Tensor:
+        mask = torch.zeros(len(self.prompts), self.length, dtype=torch.bool)
+        for b, (start, places) in enumerate(zip(self.starts, positions, strict=True)):
+            mask[b, [start + place for place in places]] = True
+        return mask
+
+
+class PromptEncoder:
+    """Turns images, question and answer into :class:`EncodedPrompt` objects with a model's processor.
+
+    Args:
+        processor: the model's processor; its chat template must be set.
+        config: the model's configuration.
+        device: where the tensors go.
+    """
+
+    def __init__(self, processor: ProcessorMixin, config, device: torch.device) -> None:
+        self.processor, self.tokenizer, self.device = processor, processor.tokenizer, device
+        self._config = config
+        self._image_token = spans.image_token_id(config, processor)
+        self.limit: int = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None) or 1 << 62
+
+    def encode(self, images: Sequence[MedicalImage], question: str) -> EncodedPrompt:
+        """The prompt that asks ``question`` about ``images``, up to where the answer begins."""
+        question = spans.check_question(question, self._config, self.processor)
+        if not images:
+            raise RequestError(expected="at least one image", got="none", remedy="Choose an image first")
+        pictures = [Image.fromarray(image.pixels) for image in images]
+        prefix, suffix = self._render_around(len(pictures))
+        text = prefix + question + suffix
+        inputs = self._process(text, pictures)
+        ids = inputs["input_ids"][0].tolist()
+        self._check_length(len(ids))
+        groups = spans.split_images(
+            [position for position, token in enumerate(ids) if token == self._image_token],
+            len(pictures),
+            lambda index: self._count_image_tokens(pictures[index]),
+        )
+        positions = spans.question_positions(
+            ids, prefix, question, suffix, self.tokenizer, self._adds_special_tokens(text),
+            lambda other: self._process(other, pictures)["input_ids"][0].tolist(),
+        )  # fmt: skip
+        return EncodedPrompt(self._to_device(inputs), tuple(ids), groups, positions, (), text, self.tokenizer)
+
+    def append(self, prompt: EncodedPrompt, answer: str | Sequence[int], *, close: bool = False) -> EncodedPrompt:
+        """The prompt with its answer behind it.
+
+        Args:
+            prompt: a prompt without an answer.
+            answer: token ids, which are appended as they are, or a text, which is tokenized as it stands in the chat
+                template's assistant turn.
+            close: also append the token with which the model ends an answer (what training needs).
+        """
+        if prompt.answer:
+            raise RequestError(expected="a prompt without an answer", got="one that has it", remedy="Encode it anew")
+        new = self._answer_ids(prompt, answer) if isinstance(answer, str) else [int(token) for token in answer]
+        if self._image_token in new:
+            raise RequestError(
+                expected="an answer in words", got="an answer with an image token", remedy="Remove the image token"
+            )
+        new = [*new, self.end_token_id] if close else new
+        self._check_length(prompt.length + len(new))
+        fill = {"input_ids": torch.tensor([new], dtype=torch.long), "attention_mask": torch.ones(1, len(new))}
+        inputs = dict(prompt.inputs)
+        for name, tensor in prompt.inputs.items():
+            if tensor.dim() == 2 and tensor.shape == (1, prompt.length):
+                inputs[name] = torch.cat([tensor, fill.get(name, torch.zeros(1, len(new))).to(tensor)], dim=1)
+        answer_positions = tuple(range(prompt.length, prompt.length + len(new)))
+        return EncodedPrompt(
+            inputs, (*prompt.ids, *new), prompt.images, prompt.question, answer_positions, prompt.text, self.tokenizer
+        )
+
+    def collate(
+        self, prompts: Sequence[EncodedPrompt], padding_side: Literal["left", "right"] = "right"
+    ) -> EncodedBatch:
+        """Pad prompts to one length and stack them; images of different sizes or tile counts are padded with zeros."""
+        if not prompts:
+            raise RequestError(expected="at least one prompt", got="none", remedy="Pass the prompts of the batch")
+        length = max(prompt.length for prompt in prompts)
+        starts = tuple(length - prompt.length if padding_side == "left" else 0 for prompt in prompts)
+        names = list(dict.fromkeys(name for prompt in prompts for name in prompt.inputs))
+        inputs = {}
+        for name in names:
+            parts = [prompt.inputs[name] for prompt in prompts]
+            if all(part.shape == (1, prompt.length) for part, prompt in zip(parts, prompts, strict=True)):
+                padding = self.pad_token_id if name == "input_ids" else 0
+                row = parts[0].new_full((len(parts), length), padding)
+                for b, (part, start) in enumerate(zip(parts, starts, strict=True)):
+                    row[b, start : start + part.shape[1]] = part[0]
+                inputs[name] = row
+            else:
+                inputs[name] = _concatenate(parts)
+        return EncodedBatch(inputs, tuple(prompts), starts)
+
+    @cached_property
+    def pad_token_id(self) -> int:
+        """What fills padded positions: the tokenizer's padding token, else the end token; both are masked out."""
+        return self.end_token_id if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
+
+    @cached_property
+    def end_token_id(self) -> int:
+        """The token with which the chat template ends an assistant turn, else the tokenizer's end of sequence."""
+        rendered = self._render(1, _STAND_IN, answer=_STAND_IN[::-1])
+        _, found, tail = rendered.partition(_STAND_IN[::-1])
+        special = set(self.tokenizer.all_special_ids)
+        special |= {index for index, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        first = self.tokenizer(tail.lstrip(), add_special_tokens=False)["input_ids"][:1] if found else []
+        if first and first[0] in special:
+            return first[0]
+        if self.tokenizer.eos_token_id is None:
+            raise ModelError(
+                expected="a tokenizer with an end-of-sequence token",
+                got="one without",
+                remedy="Set eos_token in the checkpoint's tokenizer_config.json",
+            )
+        return self.tokenizer.eos_token_id
+
+    def _answer_ids(self, prompt: EncodedPrompt, answer: str) -> list[int]:
+        answer = answer.strip()
+        if not answer:
+            raise RequestError(expected="an answer", got="an empty one", remedy="Leave it out or write one")
+        # What the template puts between "the assistant speaks" and its words, often one space.
+        waiting = self._render(1, _STAND_IN)
+        spoken = self._render(1, _STAND_IN, answer=_STAND_IN[::-1])
+        between = spoken[len(waiting) :].partition(_STAND_IN[::-1])[0] if spoken.startswith(waiting) else ""
+        options = {"add_special_tokens": self._adds_special_tokens(prompt.text), "truncation": False}
+        before = self._without_end(self.tokenizer(prompt.text, **options)["input_ids"])
+        whole = self._without_end(self.tokenizer(prompt.text + between + answer, **options)["input_ids"])
+        if whole[: len(before)] == before:
+            return whole[len(before) :]
+        # The answer's first letters would melt into the prompt's last token; the model never sees it that way.
+        return self.tokenizer(between + answer, add_special_tokens=False, truncation=False)["input_ids"]
+
+    def _without_end(self, ids: list[int]) -> list[int]:
+        return ids[:-1] if ids and ids[-1] == self.tokenizer.eos_token_id else ids
+
+    def _render(self, images: int, question: str, answer: str | None = None) -> str:
+        content = [{"type": "image"}] * images + [{"type": "text", "text": question}]
+        rendered = self._apply(content, None if answer is None else [{"type": "text", "text": answer}])
+        marker = getattr(self.processor, "image_token", None)
+        if marker and rendered.count(marker) != images:
+            # Templates of text models take a message's content as one string.
+            rendered = self._apply(marker * images + "\n" + question, answer)
+            if rendered.count(marker) != images:
+                raise ModelError(
+                    expected=f"a chat template that writes {images} image placeholder(s) {marker!r}",
+                    got=f"{rendered.count(marker)} of them",
+                    remedy="Pass a chat_template that fits the model when loading it",
+                )
+        return rendered
+
+    def _apply(self, content, answer) -> str:
+        messages = [{"role": "user", "content": content}]
+        if answer is not None:
+            messages.append({"role": "assistant", "content": answer})
+        return self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer is None)
+
+    def _render_around(self, images: int) -> tuple[str, str]:
+        parts = self._render(images, _STAND_IN).split(_STAND_IN)
+        if len(parts) != 2:
+            raise ModelError(
+                expected="a chat template that writes the question once",
+                got=f"one that writes it {len(parts) - 1} times",
+                remedy="Pass a chat_template that fits the model when loading it",
+            )
+        return parts[0], parts[1]
+
+    def _adds_special_tokens(self, text: str) -> bool:
+        # As transformers' own apply_chat_template does: a template that writes the start token needs no second one.
+        start = self.tokenizer.bos_token
+        return start is None or not text.startswith(start)
+
+    def _process(self, text: str, pictures: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
+        options = {"add_special_tokens": self._adds_special_tokens(text), "return_tensors": "pt"}
+        try:
+            return dict(self.processor(text=[text], images=[list(pictures)], **options))
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise ModelError(
+                expected=f"images and text that {type(self.processor).__name__} accepts",
+                got=f"it failed with {type(error).__name__}: {error}",
+                remedy="Try another image; if it fails for every image the checkpoint's processor files do not fit",
+            ) from error
+
+    def _count_image_tokens(self, picture: Image.Image) -> int:
+        prefix, suffix = self._render_around(1)
+        ids = self._process(prefix + _STAND_IN + suffix, [picture])["input_ids"][0].tolist()
+        return ids.count(self._image_token)
+
+    def _to_device(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {name: tensor.to(self.device) for name, tensor in inputs.items() if isinstance(tensor, torch.Tensor)}
+
+    def _check_length(self, length: int) -> None:
+        if length > self.limit:
+            raise RequestError(
+                expected=f"at most {self.limit} tokens in all, the model's context",
+                got=f"a prompt of {length} tokens",
+                remedy="Shorten the question, or use fewer images",
+            )
+
+
+def _concatenate(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    sizes = [max(sizes) for sizes in zip(*(part.shape[1:] for part in parts), strict=True)]
+    padded = []
+    for part in parts:
+        missing = [(0, size - own) for size, own in zip(sizes, part.shape[1:], strict=True)]
+        flat = [amount for pair in reversed(missing) for amount in pair]
+        padded.append(torch.nn.functional.pad(part, flat) if any(flat) else part)
+    return torch.cat(padded)
