@@ -115,12 +115,17 @@ def unsupported(what: str, remedy: str) -> ImageError:
     return ImageError(got=what, expected=f"a picture as {SUPPORTED}", remedy=remedy)
 
 
-def decode(name: str, work: Callable[[], Result]) -> Result:
+def decode(name: str, work: Callable[[], Result], ends_early: Callable[[], bool] = lambda: False) -> Result:
     """Run ``work`` and turn whatever a decoder throws at damaged bytes into one ImageError.
 
     Decoders answer altered bytes with errors of any type, and their messages may quote header values, patient
     names among them. So every ``Exception`` is caught here, nothing of it is passed on, and the new error is raised
     after the handler has ended, so that not even ``__context__`` leads back to it.
+
+    Args:
+        name: the format's name for the error.
+        work: reads the file.
+        ends_early: asked after a failure: whether the file lacks its end, rather than being altered.
 
     Raises:
         A3TuneError: raised by ``work`` on purpose, passed on as it is.
@@ -139,6 +144,8 @@ def decode(name: str, work: Callable[[], Result]) -> Result:
     except EOFError:
         chosen = cut_off(name)
     except Exception:
-        chosen = damaged(name)
+        chosen = None
+    if chosen is None:
+        chosen = cut_off(name) if ends_early() else damaged(name)
     chosen.__context__ = None
     raise chosen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -15,8 +16,8 @@ from a3tune.images.dicom import read_dicom
 from a3tune.images.grey import resolve_window, show
 from a3tune.images.kinds import detect_kind
 from a3tune.images.nifti import read_nifti
-from a3tune.images.pictures import read_picture
-from a3tune.images.quiet import quiet
+from a3tune.images.pictures import ends_early, read_picture
+from a3tune.images.quiet import quiet, quiet_terminal
 from a3tune.types import MedicalImage, Window
 
 
@@ -169,7 +170,8 @@ def _read(path: str | os.PathLike[str], frame: int | None, axis: int, volume: in
             return decode(kind, lambda: read_dicom(stream, frame))
         if kind.startswith("NIfTI"):
             return decode("NIfTI", lambda: read_nifti(stream, kind, frame, axis, volume))
-        return decode(kind, lambda: read_picture(stream, kind, frame))
+        with quiet_terminal() if kind == "TIFF" else nullcontext():
+            return decode(kind, lambda: read_picture(stream, kind, frame), lambda: ends_early(stream, kind))
 
 
 def _open(path: str | os.PathLike[str]) -> BinaryIO:

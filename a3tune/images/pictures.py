@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from a3tune.errors import ImageError
-from a3tune.images.content import Content, check_size, choose_frame, cut_off, damaged
+from a3tune.images.content import Content, check_size, choose_frame
 from a3tune.images.grey import GreyFrame
 
 _PILLOW_FORMATS = {
@@ -33,7 +33,7 @@ def read_picture(stream: BinaryIO, kind: str, frame: int | None) -> Content:
     * The EXIF orientation is applied.
 
     Raises:
-        ImageError: the file is cut off, damaged or too large.
+        ImageError: the picture is too large. (Of a damaged file Pillow raises errors of many types; see ``decode``.)
         RequestError: there is no such frame.
     """
     problem = None
@@ -54,8 +54,6 @@ def read_picture(stream: BinaryIO, kind: str, frame: int | None) -> Content:
             expected="at most 64 megapixels",
             remedy="Crop it to the part of interest or scale it down, and try again",
         )
-    except (UnidentifiedImageError, OSError, SyntaxError):
-        problem = cut_off(kind) if _is_cut_off(stream, kind) else damaged(kind)
     if problem is not None:
         raise problem
     return Content(format=kind, frame=chosen, frame_count=count, grey=grey, rgb=rgb)
@@ -72,7 +70,7 @@ def _to_arrays(picture: Image.Image, inverted: bool) -> tuple[GreyFrame | None, 
     return None, np.asarray(picture.convert("RGB"))
 
 
-def _is_cut_off(stream: BinaryIO, kind: str) -> bool:
+def ends_early(stream: BinaryIO, kind: str) -> bool:
     """Whether the end of the file that its format asks for is missing."""
     size = stream.seek(0, 2)
     stream.seek(0)

@@ -7,6 +7,8 @@ identifiers of patients. None of that may leave the reader, so both channels are
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -33,3 +35,28 @@ def quiet() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
+
+
+@contextmanager
+def quiet_terminal() -> Iterator[None]:
+    """Drop what C code writes to standard error meanwhile.
+
+    libtiff, as Pillow builds it, prints every fault of a damaged file there and cannot be told otherwise. The
+    redirection holds for the whole process, so use it inside ``quiet`` and only around such a decoder's call.
+    """
+    try:
+        terminal = os.dup(2)
+    except OSError:
+        # A program without a console has no standard error to keep clean.
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+        os.close(nowhere)
