@@ -1,0 +1,44 @@
+"""Serves A3Tune Studio in the browser: ``python app.py``, also the entry point of a Hugging Face Space."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+# Before Gradio is imported: it reads this when its modules load.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+from app.ui import launch
+
+
+def read_options(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Options from the command line; where one is missing, from the environment, so that a Space can set them."""
+    on_space = "SPACE_ID" in os.environ
+    parser = argparse.ArgumentParser(description="Serve A3Tune Studio in the browser.")
+    parser.add_argument(
+        "--host",
+        default=os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0" if on_space else "127.0.0.1"),
+        help="address to listen on (default 127.0.0.1: this machine only)",
+    )
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=os.environ.get("GRADIO_SERVER_PORT", "7860"),
+        help="port to listen on (default 7860)",
+    )
+    parser.add_argument(
+        "--profile",
+        default=os.environ.get("A3TUNE_PROFILE", "demo"),
+        help="the model: demo, a checkpoint folder or a Hugging Face id (default demo)",
+    )
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    """Read the options and serve."""
+    options = read_options()
+    launch(options.host, options.port, options.profile)
+
+
+if __name__ == "__main__":
+    main()

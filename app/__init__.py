@@ -1,0 +1,1 @@
+"""The browser application: pages, their wiring, and nothing that computes."""

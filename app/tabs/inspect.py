@@ -1,0 +1,295 @@
+"""The Inspect tab: an image, a question, the answer, and where every head looked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from a3tune.errors import A3TuneError, RequestError
+from a3tune.images import AXES, WINDOW_PRESETS
+from a3tune.types import Window
+from app.examples import Example
+from app.present import (
+    error_status,
+    explain,
+    finished_status,
+    head_map_value,
+    status,
+    step_status,
+    thumbnail,
+    viewer_value,
+)
+from app.services import Finished, OpenedImage, Studio, read_image
+from app.viewer import build_viewer
+from app.widgets import build_examples, build_suggestions
+
+FILE_WINDOW = "as in the file"
+OWN_WINDOW = "own centre and width"
+GENERAL_QUESTIONS = ("What does this image show?", "Is there an abnormality?", "Describe the findings.")
+
+READY = "Choose an example or open a file, then ask."
+
+
+class InspectTab:
+    """Builds the tab inside the running ``gr.Blocks`` context and wires it to the studio.
+
+    Args:
+        studio: the application's state.
+        examples: the examples on offer.
+        visit: holds the visit's name on the server's side of the page.
+    """
+
+    def __init__(self, studio: Studio, examples: tuple[Example, ...], visit: gr.State) -> None:
+        self._studio = studio
+        self._examples = {example.key: example for example in examples}
+        self._visit = visit
+        self._place()
+        self._wire()
+
+    # ---- widgets -----------------------------------------------------------------------------
+
+    def _place(self) -> None:
+        with gr.Row(elem_id="inspect", equal_height=False):
+            with gr.Column(scale=0, min_width=300, elem_id="inputs"):
+                gr.HTML("<h2>1 · Image</h2>", apply_default_css=False)
+                self._strip = build_examples([_item(example) for example in self._examples.values()])
+                self._file = gr.File(
+                    label="Own file: PNG, JPEG, TIFF, WebP, BMP, DICOM, NIfTI",
+                    file_count="single",
+                    height=104,
+                    elem_id="upload",
+                )
+                with gr.Group(visible=False, elem_id="display") as self._display:
+                    self._window = gr.Dropdown(
+                        [FILE_WINDOW, *WINDOW_PRESETS, OWN_WINDOW],
+                        value=FILE_WINDOW,
+                        label="Window",
+                        elem_id="window",
+                    )
+                    with gr.Row(visible=False) as self._own:
+                        self._centre = gr.Number(40, label="Centre", min_width=80, elem_id="centre")
+                        self._width = gr.Number(400, label="Width", minimum=1, min_width=80, elem_id="width")
+                    self._axis = gr.Dropdown(
+                        [(name, axis) for axis, name in enumerate(AXES)],
+                        value=2,
+                        label="Plane",
+                        visible=False,
+                        elem_id="axis",
+                    )
+                    self._frame = gr.Slider(1, 2, value=1, step=1, label="Slice", visible=False, elem_id="frame")
+                    self._volume = gr.Slider(1, 2, value=1, step=1, label="Volume", visible=False, elem_id="volume")
+                gr.HTML("<h2>2 · Question</h2>", apply_default_css=False)
+                self._question = gr.Textbox(
+                    label="Question",
+                    show_label=False,
+                    placeholder="Ask about the image …",
+                    lines=1,
+                    max_lines=4,
+                    max_length=1000,
+                    elem_id="question",
+                )
+                self._suggestions = build_suggestions()
+                with gr.Row(elem_id="actions"):
+                    self._ask = gr.Button("Ask", variant="primary", scale=3, min_width=120, elem_id="ask")
+                    self._cancel = gr.Button("Cancel", interactive=False, scale=1, min_width=80, elem_id="cancel")
+                self._status = gr.HTML(status(READY), elem_id="status", apply_default_css=False)
+            with gr.Column(scale=1, min_width=560):
+                self._viewer = build_viewer(_answer_head_map(self._studio), elem_id="viewer")
+
+    # ---- wiring ------------------------------------------------------------------------------
+
+    def _wire(self) -> None:
+        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        choices = [self._display, self._window, self._own, self._axis, self._frame, self._volume]
+        opened = [self._viewer, self._status, self._strip, self._suggestions, self._question, *choices]
+        self._strip.pick(self._open_example, [self._visit], opened, **quiet)
+        self._file.upload(self._open_upload, [self._visit, self._file], [self._file, *opened], **quiet)
+
+        looks = [self._window, self._centre, self._width, self._axis, self._frame, self._volume]
+        changed = [self._viewer, self._status, self._own, self._frame]
+        for event in (
+            self._window.input,
+            self._centre.submit,
+            self._width.submit,
+            self._frame.input,
+            self._volume.input,
+        ):
+            event(self._change_view, [self._visit, *looks], changed, trigger_mode="always_last", **quiet)
+        self._axis.input(self._change_axis, [self._visit, *looks], changed, trigger_mode="always_last", **quiet)
+
+        waiting = [self._status, self._cancel]
+        fill = self._suggestions.pick(self._take_suggestion, None, [self._question], queue=False, **quiet)
+        for event in (fill.then, self._ask.click, self._question.submit):
+            reserved = event(self._reserve, [self._visit], waiting, queue=False, **quiet)
+            # One question at a time over all visitors: the model is one, and its answers come in seconds.
+            reserved.then(
+                self._answer,
+                [self._visit, self._question],
+                [self._viewer, *waiting],
+                concurrency_id="model",
+                concurrency_limit=1,
+                **quiet,
+            )
+        self._cancel.click(self._stop, [self._visit], [self._status], queue=False, **quiet)
+
+    # ---- images ------------------------------------------------------------------------------
+
+    def _open_example(self, visit: str, event: gr.EventData) -> list[Any]:
+        example = self._examples.get(str(getattr(event, "key", "")))
+        if example is None:
+            return self._failed(
+                RequestError(
+                    expected="one of the examples on the page",
+                    got="There is no such example",
+                    remedy="Reload the page",
+                )
+            )
+        try:
+            opened = self._studio.open_file(visit, example.path, remove=False)
+        except Exception as error:
+            return self._failed(error)
+        return [
+            viewer_value(opened),
+            status(example.about),
+            example.key,
+            json.dumps(example.questions),
+            example.questions[0],
+            *_choices(opened),
+        ]
+
+    def _open_upload(self, visit: str, path: str | None) -> list[Any]:
+        if path is None:
+            return [gr.skip()] * 12
+        try:
+            opened = self._studio.open_file(visit, Path(path), remove=True)
+        except Exception as error:
+            return [None, *self._failed(error)]
+        return [
+            None,
+            viewer_value(opened),
+            status("Opened. The upload was deleted from the server's disk; the image is forgotten with this visit."),
+            "",
+            json.dumps(GENERAL_QUESTIONS),
+            gr.skip(),
+            *_choices(opened),
+        ]
+
+    def _failed(self, error: Exception) -> list[Any]:
+        """Outputs that leave all as it is and say what went wrong."""
+        return [gr.skip(), error_status(error), *[gr.skip()] * 9]
+
+    def _change_view(
+        self,
+        visit: str,
+        window: str,
+        centre: float | None,
+        width: float | None,
+        axis: int,
+        frame: int | None,
+        volume: int,
+    ) -> list[Any]:
+        own = gr.update(visible=window == OWN_WINDOW)
+        try:
+            if window == OWN_WINDOW and (centre is None or width is None):
+                raise RequestError(
+                    expected="a centre and a width",
+                    got="The window is not complete",
+                    remedy="Fill in both numbers, for example 40 and 400",
+                )
+            chosen = {FILE_WINDOW: None, OWN_WINDOW: Window(centre, width)}.get(window, window)
+            index = None if frame is None else int(frame) - 1
+            opened = self._studio.change_view(visit, window=chosen, frame=index, axis=axis, volume=int(volume) - 1)
+        except Exception as error:
+            return [gr.skip(), error_status(error), own, gr.skip()]
+        return [viewer_value(opened), status("Ask to see the attention in this picture."), own, _frame_update(opened)]
+
+    def _change_axis(
+        self,
+        visit: str,
+        window: str,
+        centre: float | None,
+        width: float | None,
+        axis: int,
+        frame: int | None,
+        volume: int,
+    ) -> list[Any]:
+        # Slices of another plane are counted anew: begin in the middle.
+        return self._change_view(visit, window, centre, width, axis, None, volume)
+
+    # ---- questions ---------------------------------------------------------------------------
+
+    def _take_suggestion(self, event: gr.EventData) -> str:
+        return str(getattr(event, "question", ""))[:1000]
+
+    def _reserve(self, visit: str) -> list[Any]:
+        try:
+            self._studio.reserve(visit)
+        except A3TuneError as error:
+            return [error_status(error), gr.skip()]
+        return [status("Waiting for the model …"), gr.update(interactive=True)]
+
+    def _answer(self, visit: str, question: str) -> Iterator[list[Any]]:
+        try:
+            opened = self._studio.opened(visit)
+            for report in self._studio.ask(visit, question):
+                if isinstance(report, Finished):
+                    yield [viewer_value(opened, report), finished_status(report), gr.update(interactive=False)]
+                else:
+                    yield [gr.skip(), step_status(report), gr.skip()]
+        except Exception as error:
+            yield [gr.skip(), error_status(error), gr.update(interactive=False)]
+
+    def _stop(self, visit: str) -> str:
+        try:
+            self._studio.cancel(visit)
+        except A3TuneError as error:
+            return error_status(error)
+        return status("Cancelling …")
+
+
+def _answer_head_map(studio: Studio) -> Callable[[dict[str, Any]], dict[str, str]]:
+    """What answers the viewer when it asks for one head's map: the map, or why there is none in words."""
+
+    # A plain function: Gradio marks server functions with an attribute, which a bound method cannot take.
+    def head_map(request: dict[str, Any]) -> dict[str, str]:
+        try:
+            return head_map_value(studio.head_map(str(request["result"]), request["layer"], request["head"]))
+        except Exception as error:
+            return {"error": explain(error)}
+
+    return head_map
+
+
+def _item(example: Example) -> dict[str, str]:
+    return {
+        "key": example.key,
+        "title": example.title,
+        "about": example.about,
+        "thumbnail": thumbnail(read_image(example.path)),
+    }
+
+
+def _choices(opened: OpenedImage) -> list[Any]:
+    """Updates of the display controls for a freshly opened image."""
+    choices = opened.choices
+    presets = [] if choices.hounsfield is False else list(WINDOW_PRESETS)
+    return [
+        gr.update(visible=choices.windowable or opened.image.frame_count > 1 or choices.volumes > 1),
+        gr.update(choices=[FILE_WINDOW, *presets, OWN_WINDOW], value=FILE_WINDOW, visible=choices.windowable),
+        gr.update(visible=False),
+        gr.update(value=2, visible=choices.axes is not None),
+        _frame_update(opened),
+        gr.update(visible=choices.volumes > 1, maximum=max(2, choices.volumes), value=1),
+    ]
+
+
+def _frame_update(opened: OpenedImage) -> Any:
+    image = opened.image
+    if image.frame_count < 2:
+        return gr.update(visible=False, value=1)
+    label = "Slice" if opened.choices.axes is not None else "Frame"
+    return gr.update(visible=True, maximum=image.frame_count, value=image.frame + 1, label=label)

@@ -1,0 +1,65 @@
+"""Composes the pages and serves them."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from app.examples import read_examples
+from app.present import DEMO_NOTICE, NOTICE, model_value
+from app.services import VISIT_LIFETIME, ModelSlot, Studio
+from app.tabs.inspect import InspectTab
+from app.theme import STYLES, build_theme
+from app.widgets import build_header
+
+MAX_UPLOAD = "256mb"
+
+# Requests that wait at once, over all visitors; more are told that the queue is full.
+_QUEUE_LENGTH = 64
+# Requests that read images at once; questions have a limit of their own.
+_READERS = 4
+# How often gradio's own folder is swept, and how old a left-over file may get, in seconds.
+_SWEEP = (600, 1800)
+
+
+def build(studio: Studio) -> gr.Blocks:
+    """The whole page, wired to the studio."""
+
+    def model_status(_request: object = None) -> dict[str, str]:
+        return model_value(studio.slot.status)
+
+    with gr.Blocks(title="A3Tune Studio", analytics_enabled=False, delete_cache=_SWEEP) as page:
+        visit = gr.State(None, time_to_live=VISIT_LIFETIME, delete_callback=studio.end_visit)
+        build_header(model_status, f"{NOTICE} {DEMO_NOTICE}" if studio.slot.demo else NOTICE)
+        with gr.Tabs(), gr.Tab("Inspect"):
+            InspectTab(studio, read_examples(), visit)
+        page.load(studio.start_visit, None, [visit], queue=False, show_progress="hidden", api_visibility="private")
+    page.queue(max_size=_QUEUE_LENGTH, default_concurrency_limit=_READERS, api_open=False)
+    return page
+
+
+def launch(host: str, port: int, profile: str) -> None:
+    """Serve the page until the process is stopped; the model loads meanwhile.
+
+    Args:
+        host, port: the address to listen on.
+        profile: "demo", a checkpoint folder or a hub id.
+    """
+    slot = ModelSlot(profile)
+    slot.start()
+    build(Studio(slot)).launch(
+        server_name=host,
+        server_port=port,
+        share=False,
+        ssr_mode=False,
+        pwa=False,
+        mcp_server=False,
+        enable_monitoring=False,
+        # Gradio can keep past runs, images included, in the browser's storage: patient pictures must not stay there.
+        run_history=False,
+        footer_links=[],
+        show_error=False,
+        max_file_size=MAX_UPLOAD,
+        allowed_paths=[],
+        theme=build_theme(),
+        css_paths=[STYLES],
+    )

@@ -1,0 +1,46 @@
+"""The image viewer that runs in the browser: one canvas with the image and the attention map, words and heads."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import gradio as gr
+import matplotlib
+import numpy as np
+
+_FOLDER = Path(__file__).parent
+
+# Perceptually even maps only: equal steps of attention look like equal steps.
+COLOUR_MAPS = ("inferno", "viridis", "magma", "cividis")
+
+
+def build_viewer(head_map: Callable[[dict], dict], *, elem_id: str) -> gr.HTML:
+    """The viewer as a Gradio component; its value is a string made by :func:`app.present.viewer_value`.
+
+    Args:
+        head_map: answers the browser's ``{"result", "layer", "head"}`` with ``{"map": base64}`` or ``{"error": text}``.
+        elem_id: id of the component's element on the page.
+    """
+    return gr.HTML(
+        value="",
+        html_template=_read("viewer.html"),
+        css_template=_read("viewer.css"),
+        js_on_load=_read("heat.js") + _read("viewer.js"),
+        apply_default_css=False,
+        server_functions=[head_map],
+        elem_id=elem_id,
+        colour_maps=json.dumps({name: _colour_table(name) for name in COLOUR_MAPS}),
+    )
+
+
+def _read(name: str) -> str:
+    return (_FOLDER / name).read_text(encoding="utf-8")
+
+
+def _colour_table(name: str) -> str:
+    """Base64 of uint8 [256, 3], red, green and blue of a colour map from its lowest to its highest value."""
+    colours = matplotlib.colormaps[name](np.arange(256), bytes=True)[:, :3]
+    return base64.b64encode(np.ascontiguousarray(colours).tobytes()).decode("ascii")
