@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from a3tune.phantom.lesions import MINIMUM_AREA, Lesion, Painted, named, planned_findings
+from a3tune.phantom.lesions import Lesion, Painted, is_visible, named, planned_findings
 from a3tune.phantom.shapes import Canvas, blob, closed_curve, grown, largest_part, mirrored, open_curve, paint, room_for
 from a3tune.phantom.structures import PhantomStyle, Side, Structure
 
@@ -87,12 +87,13 @@ class _Trunk:
         self.back = muscles & ~self.vertebra & ~self.canal & self.wall
         layer = canvas.empty()
         for sign in (-1, 1):
-            for angle in np.array([-0.62, -0.22, 0.16, 0.52, 0.86]) + rng.normal(0, 0.05, 5):
-                size = 0.955 - self.fat
-                along = np.array([angle - 0.085, angle, angle + 0.085])
-                arc = np.stack([0.885 * np.cos(along), 0.02 + 0.64 * np.sin(along)], axis=1) * (size, size)
-                canvas.stroke(layer, open_curve(arc * (sign, 1)), 5, 255)
-                canvas.stroke(layer, open_curve(arc * (sign, 1))[2:-2], 2, 150)
+            for angle in np.array([-0.55, -0.2, 0.18, 0.55, 0.9]) + rng.normal(0, 0.06, 5):
+                size, half = 0.955 - self.fat, rng.uniform(0.045, 0.11)
+                along = np.array([angle - half, angle, angle + half])
+                arc = np.stack([0.885 * np.cos(along), 0.02 + 0.64 * np.sin(along)], axis=1) * size
+                rib = open_curve(arc * (sign, 1))
+                canvas.stroke(layer, rib, 4, 255)
+                canvas.stroke(layer, rib[2:-2], 2, 140)
         self.ribs = layer
 
     def _organs(self) -> None:
@@ -166,7 +167,7 @@ def _lesions(trunk: _Trunk) -> list[Lesion]:
             rough = {"metastasis": 0.12, "cyst": 0.02, "stone": 0.16, "abscess": 0.12}[finding]
             outline = blob(rng, centre, (size * ratio, size / ratio), rough, rng.uniform(0, np.pi))
             mask = largest_part(canvas.fill(outline) & host & ~taken)
-            if mask.sum() < MINIMUM_AREA:
+            if not is_visible(mask):
                 continue
             taken |= grown(mask, 4)
             side: Side = "left" if organ in ("left kidney", "spleen") else "right"
@@ -256,7 +257,7 @@ def draw_abdomen(anatomy: np.random.Generator, dressing: np.random.Generator, st
 
 def _structures(trunk: _Trunk) -> list[Structure]:
     masks = trunk.masks
-    fat = trunk.skin & ~trunk.wall
+    fat = trunk.skin & ~trunk.wall & ~trunk.vertebra & (trunk.ribs == 0)
     muscle = ((trunk.wall & ~trunk.cavity) | trunk.back) & (trunk.ribs == 0) & ~trunk.vertebra & ~trunk.canal
     organs: list[tuple[str, np.ndarray, Side, str]] = [
         ("liver", masks["liver"], "right", "right side"),

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from a3tune.phantom.lesions import MINIMUM_AREA, Lesion, Painted, named, planned_findings
+from a3tune.phantom.lesions import Lesion, Painted, is_visible, named, planned_findings
 from a3tune.phantom.locate import lobe
 from a3tune.phantom.shapes import Canvas, blob, closed_curve, grown, largest_part, mirrored, open_curve, paint, room_for
 from a3tune.phantom.structures import PhantomStyle, Side, Structure
@@ -63,18 +63,24 @@ class _Head:
             shift=(float(rng.normal(0, 0.015)), float(rng.normal(0, 0.015))),
         )
         left = np.array(_OUTLINE)
-        left[1:-1] += rng.normal(0, 0.008, (len(left) - 2, 2))
-        right = mirrored(left[1:-1])[::-1] + rng.normal(0, 0.006, (len(left) - 2, 2))
+        left[1:-1] += rng.normal(0, 0.005, (len(left) - 2, 2))
+        right = mirrored(left[1:-1])[::-1] + rng.normal(0, 0.004, (len(left) - 2, 2))
         self.outline = outline = closed_curve(np.concatenate([left, right]))
         self.brain = canvas.fill(outline)
         self.inner = canvas.fill(outline * (1.045, 1.04))
         self.bone = canvas.fill(outline * (1.13, 1.115))
-        self.skin = canvas.fill(outline * (1.21, 1.19) + rng.normal(0, 0.003, outline.shape))
+        self.skin = canvas.fill(outline * np.stack([1.205 + self._lump(), 1.185 + self._lump()], axis=1))
         self.x, self.y = canvas.ramp()
         self.enlarged = bool(rng.random() < 0.4)
         self.ventricles, self.third = self._ventricles()
         self.fluid, self.cortex = self._folds()
         self.nuclei = self._nuclei() & ~self.ventricles
+
+    def _lump(self) -> np.ndarray:
+        """A slow wavering along the outline, float64 [points]."""
+        theta = np.linspace(0, 2 * np.pi, len(self.outline), endpoint=False)
+        first, second = self.rng.uniform(0, 2 * np.pi, 2)
+        return 0.012 * np.sin(2 * theta + first) + 0.008 * np.sin(3 * theta + second)
 
     def _ventricles(self) -> tuple[np.ndarray, np.ndarray]:
         rng, canvas = self.rng, self.canvas
@@ -106,7 +112,7 @@ class _Head:
         count = 46
         at = (np.arange(count) + rng.uniform(-0.28, 0.28, count)) * len(self.outline) / count
         starts = self.outline[at.astype(int) % len(self.outline)]
-        wide = rng.uniform(0.7, 1.3) + (0.8 if self.enlarged else 0)
+        wide = rng.uniform(0.7, 1.2) + (0.5 if self.enlarged else 0)
         for index, start in enumerate(starts):
             depth = (0.22, 0.12, 0.27, 0.15)[index % 4] * rng.uniform(0.75, 1.2)
             inward = -start / np.linalg.norm(start)
@@ -134,15 +140,21 @@ class _Head:
                 for y in np.linspace(top, bottom, 5)[1:-1] + rng.normal(0, 0.015, 3):
                     tip = (sign * rng.uniform(0.07, 0.14), y + rng.normal(0, 0.03))
                     self._furrow(fluid, band, np.array([(0, y), tip]), wide * 0.8, ribbon)
+        across, down = 2.6 * canvas.field(rng, 15), 2.6 * canvas.field(rng, 15)
+        fluid, band = canvas.warped(fluid, across, down), canvas.warped(band, across, down)
         depth = cv2.distanceTransform(self.brain.astype(np.uint8), cv2.DIST_L2, 3)
-        cortex = ((band > 0) | (depth < 0.05 * unit)) & self.brain
+        cortex = ((band > 127) | (depth < 0.05 * unit)) & self.brain
         around_ventricles = cv2.dilate(self.ventricles.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool)
         fluid[around_ventricles & (np.abs(self.x) > 0.02)] = 0
         return fluid, cortex & ~around_ventricles
 
     def _furrow(self, fluid: np.ndarray, band: np.ndarray, line: np.ndarray, width: float, ribbon: float) -> None:
+        """A fold that narrows towards its depth."""
+        shade = 255 if width >= 1 else int(120 + 130 * width)
+        half = len(line) // 2
         self.canvas.stroke(band, line, ribbon)
-        self.canvas.stroke(fluid, line, max(1.0, width), 255 if width >= 1 else int(120 + 130 * width))
+        self.canvas.stroke(fluid, line[half:], max(1.0, width - 1), int(0.8 * shade))
+        self.canvas.stroke(fluid, line[: half + 1], max(1.0, width), shade)
 
     def _nuclei(self) -> np.ndarray:
         rng, canvas = self.rng, self.canvas
@@ -167,7 +179,7 @@ def _lesions(head: _Head) -> list[Lesion]:
         side: Side = "right" if rng.random() < 0.5 else "left"
         half = head.brain & ((head.x < 0) if side == "right" else (head.x > 0))
         for mask in _lesion_masks(head, finding, half & ~taken, depth):
-            if mask.sum() >= MINIMUM_AREA:
+            if is_visible(mask):
                 taken = taken | grown(mask, 5)
                 lesions.append(Lesion(finding, mask, side, lobe(mask, head.brain, side), f"{side} hemisphere"))
                 break
@@ -226,7 +238,7 @@ def draw_brain(anatomy: np.random.Generator, dressing: np.random.Generator, styl
     paint(grey, canvas.soft(head.brain, 0.8), tissue.white)
     paint(grey, canvas.soft(head.cortex, 0.9), tissue.grey)
     paint(grey, 0.8 * canvas.soft(head.nuclei, 1.2), tissue.grey)
-    furrows = canvas.soft(head.fluid, 0.7) * canvas.soft(head.inner, 0.7)
+    furrows = canvas.soft(head.fluid, 0.8) * canvas.soft(head.inner, 0.7)
     paint(grey, np.clip(furrows * 0.85, 0, 1), tissue.fluid)
     texture = 1 + 0.025 * canvas.field(rng, 20) + 0.02 * canvas.field(rng, 44)
     grey *= texture
@@ -299,4 +311,4 @@ def _paint_lesions(head: _Head, grey: np.ndarray, lesions: list[Lesion], variant
         elif lesion.finding == "edema":
             paint(grey, 0.9 * canvas.soft(lesion.mask, 2.6), body * (0.95 + 0.6 * (mottle - 1)))
         else:
-            paint(grey, 0.92 * canvas.soft(lesion.mask, 1.5), body * mottle)
+            paint(grey, 0.9 * canvas.soft(lesion.mask, 2.0), body * mottle)

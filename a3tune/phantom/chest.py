@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from a3tune.phantom.chest_devices import draw_devices
-from a3tune.phantom.lesions import MINIMUM_AREA, Lesion, Painted, named, planned_findings
+from a3tune.phantom.lesions import Lesion, Painted, is_visible, named, planned_findings
 from a3tune.phantom.locate import zone
 from a3tune.phantom.shapes import Canvas, blob, closed_curve, grown, largest_part, mirrored, open_curve, room_for
 from a3tune.phantom.structures import PhantomStyle, Side, Structure
@@ -96,6 +96,7 @@ def _ribs(thorax: _Thorax) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     posterior, inside, anterior = canvas.empty(), canvas.empty(), canvas.empty()
     thickness = 0.05 * canvas.unit
     slope = rng.uniform(0.9, 1.15)
+    back, front = [], []
     for index in range(10):
         start = -0.80 + 0.135 * index
         reach = float(np.interp(start, (-0.85, -0.6, -0.3, 0.1, 0.5), (0.34, 0.56, 0.70, 0.79, 0.80)))
@@ -107,10 +108,7 @@ def _ribs(thorax: _Thorax) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
                 (reach + 0.025, start + drop + 0.13),
             ]
         )  # fmt: skip
-        for flip in (False, True):
-            bone = open_curve(mirrored(line) if flip else line)
-            canvas.stroke(posterior, bone, thickness)
-            canvas.stroke(inside, bone, thickness - 3)
+        back.append(open_curve(line))
     for index in range(6):
         start = -0.42 + 0.165 * index
         reach = float(np.interp(start, (-0.6, -0.3, 0.1, 0.5), (0.56, 0.70, 0.78, 0.79)))
@@ -120,8 +118,12 @@ def _ribs(thorax: _Thorax) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
                 (reach - 0.36, start + 0.24),
             ]
         )  # fmt: skip
-        for flip in (False, True):
-            canvas.stroke(anterior, open_curve(mirrored(line) if flip else line), thickness * 1.15)
+        front.append(open_curve(line))
+    back += [mirrored(line) for line in back]
+    front += [mirrored(line) for line in front]
+    canvas.strokes(posterior, back, thickness)
+    canvas.strokes(inside, back, thickness - 3)
+    canvas.strokes(anterior, front, thickness * 1.15)
     return posterior, inside, anterior
 
 
@@ -145,15 +147,22 @@ def _spine(thorax: _Thorax) -> tuple[np.ndarray, np.ndarray]:
     canvas = thorax.canvas
     layer = canvas.empty()
     column = canvas.fill(np.array([(-0.075, -1.3), (0.075, -1.3), (0.095, 1.3), (-0.095, 1.3)]))
-    for index in range(19):
-        y = -1.12 + 0.125 * index
-        half = 0.072 + 0.001 * index
-        box = np.array([(-half, y - 0.05), (half, y - 0.05), (half, y + 0.05), (-half, y + 0.05)])
-        layer[canvas.fill(closed_curve(box, samples=4) * (1.05, 1) - (0, 0.05 * y))] = 130
-        for sign in (-1, 1):
-            eye = blob(thorax.rng, (sign * half * 0.68, y - 0.06 * y), (0.016, 0.026), 0.02)
-            layer[canvas.fill(eye)] = 220
-        canvas.stroke(layer, np.array([(0, y), (0, y + 0.055)]), 3, 220)
+    bodies = []
+    middles = -1.12 + 0.125 * np.arange(19)
+    for y in middles:
+        half, waist = 0.082 + 0.012 * y, 0.072 + 0.012 * y
+        bodies.append(
+            np.array(
+                [
+                    (-half, y - 0.052), (half, y - 0.052), (waist, y), (half, y + 0.052), (-half, y + 0.052),
+                    (-waist, y),
+                ]
+            )
+        )  # fmt: skip
+    canvas.fill_all(layer, bodies, 150)
+    pedicles = [np.array([(x, y - 0.02), (x, y + 0.005)]) for y in middles for x in (-0.055, 0.055)]
+    canvas.strokes(layer, pedicles, 4, 230)
+    canvas.strokes(layer, [np.array([(0, y), (0, y + 0.055)]) for y in middles], 3, 230)
     return column, layer
 
 
@@ -161,6 +170,7 @@ def _vessels(thorax: _Thorax) -> np.ndarray:
     """Branching lung vessels from both hila, bright on a uint8 layer."""
     canvas, rng = thorax.canvas, thorax.rng
     layer = canvas.empty()
+    trunks, twigs = [], []
     for sign, hilum in ((-1, (-0.17, -0.08)), (1, (0.19, -0.12))):
         for bearing in np.linspace(-1.25, 1.3, 11) + rng.normal(0, 0.07, 11):
             length = rng.uniform(0.32, 0.6) * (1.05 if bearing > 0.3 else 0.85)
@@ -170,16 +180,20 @@ def _vessels(thorax: _Thorax) -> np.ndarray:
             path = np.array(hilum) + length * steps * np.concatenate(
                 [sign * np.cos(direction), np.sin(direction)], axis=1
             )
-            weight = rng.uniform(0.5, 1.0)
-            canvas.stroke(layer, path[:3], 3, int(200 * weight))
-            canvas.stroke(layer, path[2:4], 2, int(160 * weight))
-            canvas.stroke(layer, path[3:], 1, int(130 * weight))
+            trunks.append(path)
             for knot in (1, 2, 3):
                 turn = direction[knot, 0] + rng.choice((-1, 1)) * rng.uniform(0.4, 0.8)
                 reach = length * rng.uniform(0.2, 0.4)
                 tip = path[knot] + reach * np.array([sign * np.cos(turn), np.sin(turn)])
-                canvas.stroke(layer, np.array([path[knot], tip]), 2 if knot == 1 else 1, int(120 * weight))
-        layer[canvas.fill(blob(rng, hilum, (0.055, 0.1), 0.2))] = 150
+                twigs.append(np.array([path[knot], tip]))
+    for start in range(3):
+        shade = (105, 150, 195)[start]
+        canvas.strokes(layer, twigs[start::3], 1, int(0.65 * shade))
+        canvas.strokes(layer, [path[3:] for path in trunks[start::3]], 1, int(0.65 * shade))
+        canvas.strokes(layer, [path[2:4] for path in trunks[start::3]], 2, int(0.8 * shade))
+        canvas.strokes(layer, [path[:3] for path in trunks[start::3]], 3, shade)
+    hila = [blob(rng, hilum, (0.055, 0.1), 0.2) for hilum in ((-0.17, -0.08), (0.19, -0.12))]
+    canvas.fill_all(layer, hila, 150)
     return layer
 
 
@@ -193,7 +207,8 @@ def _lesions(thorax: _Thorax) -> list[Lesion]:
             sides.reverse()
         for side in sides:
             lung = thorax.lungs[side]
-            mask = _lesion_mask(thorax, finding, side, taken)
+            tries = (_lesion_mask(thorax, finding, side, taken) for _ in range(2))
+            mask = next((mask for mask in tries if mask is not None), None)
             if mask is not None:
                 taken |= grown(mask, 4)
                 lesions.append(Lesion(finding, mask, side, zone(mask, lung, side), f"{side} lung"))
@@ -211,22 +226,18 @@ def _lesion_mask(thorax: _Thorax, finding: str, side: Side, taken: np.ndarray) -
         level = rng.uniform(0.12, 0.34) - rng.uniform(0.1, 0.24) * lateral**2
         mask = lung & (y > level)
     elif finding == "pneumothorax":
-        inward, down = rng.uniform(0.13, 0.21), rng.uniform(0.12, 0.22)
-        move = np.array([[1, 0, canvas.unit * inward * (1 if side == "right" else -1)], [0, 1, canvas.unit * down]])
-        collapsed = cv2.warpAffine(lung.astype(np.uint8), move, (canvas.width, canvas.height)).astype(bool)
-        end = rows[0] + rng.uniform(0.42, 0.6) * (rows[-1] - rows[0])
-        below = np.arange(canvas.height)[:, None] >= end
-        mask = largest_part(lung & ~collapsed & ~below & (np.abs(x) > 0.16))
+        mask = _pleural_air(thorax, lung, rows)
     else:
         radius = {"nodule": (0.068, 0.1), "mass": (0.14, 0.2), "pneumonia": (0.16, 0.27)}[finding]
         size = rng.uniform(*radius)
-        third = int(rng.integers(3))
-        band = np.zeros(canvas.shape, dtype=bool)
-        edges = np.linspace(rows[0], rows[-1] + 1, 4).astype(int)
-        band[edges[third] + 4 : edges[third + 1] - 4] = True
         clearance = size * canvas.unit * (0.55 if finding == "pneumonia" else 1.0)
-        free = grown(~lung, max(1, round(clearance))) | taken
-        place = room_for(rng, band & lung & ~free, np.zeros_like(taken), 1.0)
+        room = cv2.distanceTransform((lung & ~taken).astype(np.uint8), cv2.DIST_L2, 3) > clearance
+        edges = np.linspace(rows[0], rows[-1] + 1, 4).astype(int)
+        place = None
+        for third in rng.permutation(3):
+            band = np.zeros(canvas.shape, dtype=bool)
+            band[edges[third] + 4 : edges[third + 1] - 4] = True
+            place = place or room_for(rng, band & room, np.zeros_like(taken), 1.0)
         if place is None:
             return None
         centre = tuple(canvas.body(np.array([place]))[0])
@@ -234,9 +245,21 @@ def _lesion_mask(thorax: _Thorax, finding: str, side: Side, taken: np.ndarray) -
         rough = {"nodule": 0.05, "mass": 0.14, "pneumonia": 0.25}[finding]
         outline = blob(rng, centre, (size * ratio, size / ratio), rough, rng.uniform(0, np.pi))
         mask = largest_part(canvas.fill(outline) & lung & ~taken)
-    if (mask & taken).any() or mask.sum() < MINIMUM_AREA:
-        return None
-    return mask
+    return mask if is_visible(mask) and not (mask & taken).any() else None
+
+
+def _pleural_air(thorax: _Thorax, lung: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Air between chest wall and lung: a cap at the apex and a crescent that thins out down the side wall."""
+    canvas, rng = thorax.canvas, thorax.rng
+    x, _ = canvas.ramp()
+    height = rows[-1] - rows[0]
+    cap, end = rng.uniform(0.14, 0.24) * height, rng.uniform(0.55, 0.8) * height
+    below = (np.arange(canvas.height, dtype=np.float32) - rows[0])[:, None]
+    wall = np.where(lung, np.abs(x), 0).max(axis=1, keepdims=True)
+    rim = rng.uniform(0.12, 0.19) * np.sqrt(np.clip(1 - below / end, 0, 1))
+    mask = lung & ((np.abs(x) > wall - rim) | ((below < cap) & (np.abs(x) > 0.15))) & (below < end)
+    # A blur and a threshold round the corner where cap and crescent meet.
+    return largest_part((canvas.soft(mask, 4.0) > 0.5) & lung)
 
 
 def _structures(thorax: _Thorax, ribs: np.ndarray, clavicles: np.ndarray, spine: np.ndarray) -> list[Structure]:
@@ -281,7 +304,9 @@ def draw_chest(anatomy: np.random.Generator, dressing: np.random.Generator, styl
     edge = open_curve(torso)
     body = canvas.fill(np.concatenate([edge, mirrored(edge)[::-1]]))
     film = 0.60 * canvas.soft(body, 4) * (1 - 0.22 * np.clip(np.abs(x) - 0.55, 0, 0.6))
-    film += canvas.soft(body & ~lungs & (y > 0.15), 3) * (0.13 + 0.1 * np.clip(y - 0.3, 0, 0.6))
+    below = canvas.soft(body & ~lungs, 3) * np.clip((y - 0.08) / 0.35, 0, 1)
+    film += below * (0.15 + 0.12 * np.clip(y - 0.3, 0, 0.6) - 0.1 * np.clip(np.abs(x) - 0.4, 0, 0.5))
+    film += 0.02 * below * canvas.field(rng, 5)
 
     air = canvas.soft(lungs, 2.0)
     clear = 0.36 - 0.05 * np.clip(y, -0.6, 0.6) - 0.06 * np.clip(0.3 - np.abs(x), 0, 0.3)
@@ -290,7 +315,7 @@ def draw_chest(anatomy: np.random.Generator, dressing: np.random.Generator, styl
     film += 0.30 * canvas.soft(thorax.mediastinum | heart, 2.0) * air
     film += canvas.soft(heart, 3.0) * 0.08 + canvas.soft(heart, 12.0) * 0.06
     film += 0.17 * canvas.soft(vessels, 0.9) * air * (0.35 + 0.65 * np.clip(1.15 - np.abs(x) * 1.3, 0, 1))
-    film += canvas.soft(column, 2.5) * 0.05 + canvas.soft(vertebrae, 1.1) * 0.07
+    film += canvas.soft(column, 2.5) * 0.02 + canvas.soft(vertebrae, 1.0) * 0.09 * (1 - 0.4 * np.clip(y, 0, 1))
     film -= canvas.soft(thorax.trachea, 1.5) * 0.12
     bones = 0.105 * canvas.soft(posterior, 1.0) - 0.045 * canvas.soft(inside, 1.0) + 0.05 * canvas.soft(anterior, 1.3)
     film += bones * (0.45 + 0.55 * air)
@@ -308,16 +333,19 @@ def _soft_tissue(thorax: _Thorax, film: np.ndarray, air: np.ndarray) -> None:
     """Shoulder blades, breasts and the air bubble of the stomach, added to the film in place."""
     canvas, rng = thorax.canvas, thorax.rng
     blade = np.array([(0.60, -0.66), (0.9, -0.74), (0.93, -0.55), (0.8, -0.2), (0.70, -0.02), (0.655, -0.2)])
-    layer = canvas.fill(closed_curve(blade)) | canvas.fill(closed_curve(mirrored(blade)))
-    film += 0.055 * canvas.soft(layer, 1.5)
-    humerus = np.array(
-        [(0.93, -0.76), (1.08, -0.74), (1.14, -0.6), (1.08, -0.45), (1.2, 0.3), (1.08, 0.3), (0.95, -0.5)]
-    )
-    film += 0.12 * canvas.soft(canvas.fill(closed_curve(humerus)) | canvas.fill(closed_curve(mirrored(humerus))), 1.5)
+    layer = canvas.empty()
+    border = open_curve(np.array([(0.60, -0.64), (0.625, -0.4), (0.655, -0.2), (0.70, -0.03), (0.78, -0.22)]))
+    for sign in (-1, 1):
+        canvas.fill_all(layer, [closed_curve(blade) * (sign, 1)], 110)
+        canvas.stroke(layer, border * (sign, 1), 3, 200)
+        canvas.stroke(layer, np.array([(0.62 * sign, -0.60), (0.95 * sign, -0.78)]), 5, 170)
+        canvas.fill_all(layer, [blob(rng, (1.0 * sign, -0.64), (0.115, 0.125), 0.03)], 200)
+        canvas.stroke(layer, np.array([(1.03 * sign, -0.6), (1.15 * sign, 0.3)]), 0.1 * canvas.unit, 180)
+    film += 0.1 * canvas.soft(layer, 1.8)
     if rng.random() < 0.5:
         size = rng.uniform(0.24, 0.33)
-        breast = blob(rng, (0.47, 0.28), (size * 1.05, size), 0.03)
-        film += 0.075 * canvas.soft(canvas.fill(breast) | canvas.fill(mirrored(breast)), 2.5)
+        breast = blob(rng, (0.47, 0.24), (size * 1.05, size), 0.03)
+        film += 0.06 * canvas.soft(canvas.fill(breast) | canvas.fill(mirrored(breast)), 4.0)
     if rng.random() < 0.8:
         below = ~grown(thorax.raw_lungs | thorax.heart, 4)
         bubble = blob(rng, (rng.uniform(0.3, 0.42), rng.uniform(0.56, 0.62)), (rng.uniform(0.1, 0.17), 0.09), 0.12)
@@ -329,20 +357,22 @@ def _paint_lesions(thorax: _Thorax, film: np.ndarray, lesions: list[Lesion]) -> 
     for lesion in lesions:
         if lesion.finding == "pneumothorax":
             cover = canvas.soft(lesion.mask, 1.2)
-            film -= cover * (film - (0.20 + 0.35 * (film - 0.3))) * 0.85
+            film -= cover * (0.07 + 0.35 * np.clip(film - 0.26, -0.05, 0.2))
             lung = thorax.lungs["right" if lesion.side == "right" else "left"]
             rest = lung & ~lesion.mask
-            film += 0.045 * canvas.soft(rest, 2.0)
+            film += 0.035 * canvas.soft(rest, 2.0)
             edge = grown(lesion.mask, 1) & rest
             film += 0.16 * canvas.soft(edge, 0.8)
         elif lesion.finding == "effusion":
-            cover = canvas.soft(lesion.mask, 2.2)
-            film += cover * (0.9 * (0.80 - film))
+            # The fluid reaches the chest wall: no rim of air may shine through there.
+            cover = canvas.soft(grown(lesion.mask, 4) & (lesion.mask | ~thorax.fields), 2.0)
+            film += cover * np.maximum(0.92 * (0.80 - film), 0)
         elif lesion.finding == "pneumonia":
             cover = canvas.soft(lesion.mask, 3.5)
             patchy = np.clip(0.75 + 0.3 * canvas.field(rng, 22) + 0.15 * canvas.field(rng, 48), 0.25, 1.3)
             film += cover * patchy * rng.uniform(0.2, 0.27)
         else:
-            cover = 0.8 * canvas.soft(lesion.mask, 1.3) + 0.2 * canvas.soft(lesion.mask, 4)
+            cover = 0.7 * canvas.soft(lesion.mask, 1.9) + 0.3 * canvas.soft(lesion.mask, 4.5)
+            cover *= 1 + 0.08 * canvas.field(rng, 40)
             strength = rng.uniform(0.2, 0.28) if lesion.finding == "nodule" else rng.uniform(0.25, 0.34)
             film += cover * strength

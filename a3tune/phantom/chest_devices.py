@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from a3tune.phantom.shapes import Canvas, blob, closed_curve, mirrored, open_curve
+from a3tune.phantom.shapes import Canvas, blob, closed_curve, mirrored, open_curve, paint
 from a3tune.phantom.structures import PhantomStyle, Side, Structure
 
 DEVICES = ("endotracheal tube", "nasogastric tube", "central line", "chest tube", "pacemaker", "ecg leads")
@@ -90,6 +90,8 @@ def draw_devices(
                 layer[canvas.fill(blob(rng, spot, (0.04, 0.04), 0.01))] = 255
                 wire = [spot, (spot[0] * 0.9, spot[1] + 0.25), (spot[0] * 0.6, 0.75), (0.3, 1.2)]
                 canvas.stroke(layer, open_curve(np.array(wire)), 1)
+        if name == "pacemaker":
+            paint(film, 0.7 * canvas.soft(layer, 0.6), 1.0)
         film += strength * canvas.soft(layer, 0.6) - 0.6 * strength * canvas.soft(core, 0.6)
         location = "midline" if side == "midline" else f"{side} side"
         structures.append(Structure(name, "device", layer > 0, side, location))

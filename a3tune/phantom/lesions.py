@@ -6,12 +6,15 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from a3tune.phantom.structures import Side, Structure
 
-# At 128 pixels, 6 across: the area in source pixels below which a tiny model could not see a lesion.
+# A lesion that a tiny model is to see at 128 pixels is 6 pixels across there: this area in source pixels, and a disc of
+# this radius that fits inside, so that no thin crescent passes.
 MINIMUM_AREA = 160
+MINIMUM_RADIUS = 4.5
 
 
 class Painted(NamedTuple):
@@ -31,6 +34,13 @@ class Lesion:
     side: Side
     location: str
     organ: str
+
+
+def is_visible(mask: np.ndarray) -> bool:
+    """Whether a lesion's mask is large and thick enough to be seen at 128 pixels."""
+    if np.count_nonzero(mask) < MINIMUM_AREA:
+        return False
+    return float(cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3).max()) >= MINIMUM_RADIUS
 
 
 def planned_findings(rng: np.random.Generator, findings: tuple[str, ...], countable: tuple[str, ...]) -> list[str]:

@@ -118,8 +118,12 @@ class _Questioner:
         for finding, lesions in self.by_finding.items():
             names = [lesion.name for lesion in lesions]
             self.ask("presence", _PRESENCE, True, names, thing=with_article(finding))
+        # Findings that are there more often are also asked about more often where they are not: "yes" and "no" stay
+        # equally likely for each of them, and no answer can be guessed from the question.
         absent = [finding for finding in FINDINGS[kind] if finding not in self.by_finding]
-        self.ask("presence", _PRESENCE, False, [], thing=with_article(self.one_of(absent)))
+        weights = np.array([1 + 1.3 * (item in COUNTABLE[kind]) / len(COUNTABLE[kind]) for item in absent])
+        finding = absent[int(self.rng.choice(len(absent), p=weights / weights.sum()))]
+        self.ask("presence", _PRESENCE, False, [], thing=with_article(finding))
         devices = [device.name for device in self.phantom.of_kind("device")]
         missing = [name for name in DEVICES[kind] if name not in devices]
         if devices and (not missing or self.rng.random() < 0.5):

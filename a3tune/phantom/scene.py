@@ -23,7 +23,15 @@ from a3tune.types import MedicalImage
 
 _DRAW = {"chest": draw_chest, "brain": draw_brain, "abdomen": draw_abdomen}
 _CODES = {"chest": "DX", "brain": "MR", "abdomen": "CT"}
-_FONTS = (cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_DUPLEX)
+# Strokes of the letters R and L in a unit square, x to the right and y down. Drawn here because a font of OpenCV's
+# changes with its version, and with it the masks.
+_LETTERS: dict[str, list[list[tuple[float, float]]]] = {
+    "right": [
+        [(0.0, 1.0), (0.0, 0.0), (0.65, 0.0), (0.92, 0.1), (1.0, 0.27), (0.92, 0.44), (0.65, 0.54), (0.0, 0.54)],
+        [(0.5, 0.54), (1.0, 1.0)],
+    ],
+    "left": [[(0.0, 0.0), (0.0, 1.0), (1.0, 1.0)]],
+}
 
 
 def _generator(*words: int) -> np.random.Generator:
@@ -59,7 +67,7 @@ def make_phantom(seed: int, kind: PhantomKind | None = None, style: PhantomStyle
     dressing = _generator(seed, code, 1 + STYLES.index(style))
     painted = _DRAW[kind](_generator(seed, code, 0), dressing, style)
     grey = _exposed(dressing, painted.grey, kind, style)
-    markers = _markers(dressing, grey, kind, style)
+    markers = _markers(dressing, grey, style)
     level = np.clip(np.round(grey * 255), 0, 255).astype(np.uint8)
     pixels = np.repeat(level[:, :, None], 3, axis=2)
     return Phantom(
@@ -97,30 +105,28 @@ def _exposed(rng: np.random.Generator, grey: np.ndarray, kind: PhantomKind, styl
     return np.clip(gain * np.clip(grey, 0, 1) ** np.float32(gamma), 0, 1).astype(np.float32)
 
 
-def _markers(rng: np.random.Generator, grey: np.ndarray, kind: PhantomKind, style: PhantomStyle) -> list[Structure]:
+def _markers(rng: np.random.Generator, grey: np.ndarray, style: PhantomStyle) -> list[Structure]:
     """Write the letters R and L beside the body, in place; the patient's right is on the image's left."""
     shifted = style == "shifted"
     height, width = grey.shape
     present = [side for side in ("right", "left") if rng.random() < (0.9 if shifted else 0.45)]
-    font = _FONTS[int(rng.integers(2))]
-    scale = rng.uniform(0.85, 1.15) if shifted else rng.uniform(0.6, 0.8)
+    tall = round(rng.uniform(19, 26) if shifted else rng.uniform(13, 18))
+    wide, pen = round(0.7 * tall), 3 if tall > 16 else 2
     edge = rng.uniform(0.02, 0.05)
-    low, high = (0.82, 0.92) if shifted else ((0.06, 0.14) if kind == "chest" else (0.42, 0.52))
+    low, high = (0.82, 0.92) if shifted else (0.04, 0.12)
     down = rng.uniform(low, high)
     boxed = shifted and rng.random() < 0.6
     structures = []
     for side in present:
-        letter = side[0].upper()
-        (wide, tall), _ = cv2.getTextSize(letter, font, scale, 2)
         left = round(edge * width) if side == "right" else width - round(edge * width) - wide
         top = int(np.clip(round(down * height), 4, height - tall - 5))
         layer = np.zeros(grey.shape, dtype=np.uint8)
-        cv2.putText(layer, letter, (left, top + tall), font, scale, 255, 2, cv2.LINE_8)
+        for line in _LETTERS[side]:
+            points = np.round(np.array(line) * (wide, tall) + (left, top)).astype(np.int32)
+            cv2.polylines(layer, [points], False, 255, pen, cv2.LINE_8)
         if boxed:
             cv2.rectangle(layer, (left - 3, top - 4), (left + wide + 2, top + tall + 4), 255, 1)
         mask = layer > 0
-        if not mask.any():
-            continue
         grey += (np.float32(0.97) - grey) * (cv2.GaussianBlur(layer, (3, 3), 0.5).astype(np.float32) / 255)
         marked: Side = "right" if side == "right" else "left"
         structures.append(Structure(f"{side} marker", "marker", mask, marked, f"{side} side"))

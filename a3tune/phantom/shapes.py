@@ -7,7 +7,7 @@ rotation, scale and shift of a real positioning.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import cv2
 import numpy as np
@@ -27,7 +27,8 @@ def _spline_basis(samples: int) -> np.ndarray:
 def closed_curve(control: np.ndarray, samples: int = 8) -> np.ndarray:
     """A smooth closed outline through the control points [n, 2]: float64 [n * samples, 2]."""
     control = np.asarray(control, dtype=np.float64)
-    neighbours = np.stack([np.roll(control, shift, axis=0) for shift in (1, 0, -1, -2)], axis=1)
+    around = np.concatenate([control[-1:], control, control[:2]])
+    neighbours = np.stack([around[k : k + len(control)] for k in range(4)], axis=1)
     return np.einsum("sk,nkd->nsd", _spline_basis(samples), neighbours).reshape(-1, 2)
 
 
@@ -55,11 +56,9 @@ def blob(
 ) -> np.ndarray:
     """Outline [48, 2] of an ellipse whose radius wavers by about ``roughness`` of itself; angle in radians."""
     theta = np.linspace(0, 2 * np.pi, 48, endpoint=False)
-    radius = np.ones_like(theta)
-    for order in range(2, 2 + harmonics):
-        amplitude, phase = rng.normal() * roughness / np.sqrt(order), rng.uniform(0, 2 * np.pi)
-        radius += amplitude * np.cos(order * theta + phase)
-    radius = np.clip(radius, 0.6, 1.4)
+    order = np.arange(2, 2 + harmonics)
+    amplitude, phase = rng.normal(0, roughness, harmonics) / np.sqrt(order), rng.uniform(0, 2 * np.pi, harmonics)
+    radius = np.clip(1 + amplitude @ np.cos(order[:, None] * theta + phase[:, None]), 0.6, 1.4)
     x, y = radii[0] * radius * np.cos(theta), radii[1] * radius * np.sin(theta)
     cosine, sine = np.cos(angle), np.sin(angle)
     return np.stack([centre[0] + cosine * x - sine * y, centre[1] + sine * x + cosine * y], axis=1)
@@ -116,11 +115,23 @@ class Canvas:
         cv2.fillPoly(layer, [self._fixed(outline)], 1, cv2.LINE_8, _SUBPIXEL_BITS)
         return layer.astype(bool)
 
+    def fill_all(self, layer: np.ndarray, outlines: list[np.ndarray], value: int = 255) -> None:
+        """Fill several outlines [n, 2] on a uint8 layer at once."""
+        ends = np.cumsum([len(outline) for outline in outlines])[:-1]
+        for points in np.split(self._fixed(np.concatenate(outlines)), ends):
+            cv2.fillPoly(layer, [points], value, cv2.LINE_8, _SUBPIXEL_BITS)
+
     def stroke(self, layer: np.ndarray, line: np.ndarray, thickness: float, value: int = 255) -> None:
         """Draw a line [n, 2] on a uint8 layer, ``thickness`` in pixels."""
         points = self._fixed(line)
         width = max(1, round(thickness))
         cv2.polylines(layer, [points], False, value, width, cv2.LINE_8, _SUBPIXEL_BITS)
+
+    def strokes(self, layer: np.ndarray, lines: list[np.ndarray], thickness: float, value: int = 255) -> None:
+        """Draw several lines [n, 2] alike, in one go."""
+        ends = np.cumsum([len(line) for line in lines])[:-1]
+        points = np.split(self._fixed(np.concatenate(lines)), ends)
+        cv2.polylines(layer, points, False, value, max(1, round(thickness)), cv2.LINE_8, _SUBPIXEL_BITS)
 
     def soft(self, mask: np.ndarray, sigma: float) -> np.ndarray:
         """A mask (bool, or a uint8 layer of 0 to 255) with blurred edges: float32 [height, width], 0 to 1.
@@ -141,14 +152,24 @@ class Canvas:
         coarse = rng.standard_normal((cells, cells), dtype=np.float32)
         return cv2.resize(coarse, (self.width, self.height), interpolation=cv2.INTER_CUBIC)
 
-    def ramp(self) -> tuple[np.ndarray, np.ndarray]:
-        """Body coordinates of the pixel centres, (x [height, width], y [height, width]), float32."""
+    def warped(self, layer: np.ndarray, across: np.ndarray, down: np.ndarray) -> np.ndarray:
+        """A uint8 layer with every pixel taken from (``across``, ``down``) pixels, float32 [height, width], away."""
+        columns = np.arange(self.width, dtype=np.float32)[None, :] + across
+        rows = np.arange(self.height, dtype=np.float32)[:, None] + down
+        return cv2.remap(layer, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+    @cached_property
+    def _ramp(self) -> tuple[np.ndarray, np.ndarray]:
         inverse = np.linalg.inv(self._matrix)
         column = np.arange(self.width, dtype=np.float64)[None, :] + 0.5 - self._offset[0]
         row = np.arange(self.height, dtype=np.float64)[:, None] + 0.5 - self._offset[1]
         x = inverse[0, 0] * column + inverse[0, 1] * row
         y = inverse[1, 0] * column + inverse[1, 1] * row
         return x.astype(np.float32), y.astype(np.float32)
+
+    def ramp(self) -> tuple[np.ndarray, np.ndarray]:
+        """Body coordinates of the pixel centres, (x [height, width], y [height, width]), float32."""
+        return self._ramp
 
 
 def paint(image: np.ndarray, cover: np.ndarray, value: float | np.ndarray) -> None:
@@ -158,10 +179,16 @@ def paint(image: np.ndarray, cover: np.ndarray, value: float | np.ndarray) -> No
 
 def largest_part(mask: np.ndarray) -> np.ndarray:
     """The largest connected part of a mask, bool [height, width]."""
-    count, labels, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
+    rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
+    if len(rows) == 0:
+        return mask
+    window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    count, labels, statistics, _ = cv2.connectedComponentsWithStats(mask[window].astype(np.uint8), connectivity=4)
     if count <= 2:
         return mask
-    return labels == 1 + int(np.argmax(statistics[1:, cv2.CC_STAT_AREA]))
+    part = np.zeros_like(mask)
+    part[window] = labels == 1 + int(np.argmax(statistics[1:, cv2.CC_STAT_AREA]))
+    return part
 
 
 def grown(mask: np.ndarray, pixels: int) -> np.ndarray:
