@@ -1,0 +1,235 @@
+"""Several adapters of any PEFT kind on one set of base weights, one of them (or none) at work at a time.
+
+A PEFT model refuses a second adapter of another kind. Here each adapter keeps the layers that PEFT built for it,
+and switching puts them in place of the base model's own layers and back: no weight is loaded or copied, and with
+"base" the original modules are back in their places, so the base answers bit for bit as if never touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from peft import PeftConfig, PeftModel
+from peft.auto import MODEL_TYPE_TO_PEFT_MODEL_MAPPING
+from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME
+from safetensors import SafetensorError
+from torch import nn
+from transformers import PreTrainedModel
+
+from a3tune.adapters.a3moe import A3MoeConfig, register
+from a3tune.errors import AdapterError
+
+BASE = "base"
+"""The name under which the model without any adapter is asked for."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Mounted:
+    """One adapter: its PEFT model and every place where it puts its own module instead of the base's."""
+
+    model: PeftModel
+    places: tuple[tuple[nn.Module, str, nn.Module, nn.Module], ...]
+
+
+class AdapterSet:
+    """Adapters loaded beside one base model.
+
+    The layers at work are a property of the base model, so all threads see one choice: whoever shares the model
+    between threads holds a lock from `activate` to the end of the call. Loading an adapter freezes the base
+    weights and sets the model to evaluation.
+
+    Args:
+        base: the base model, without adapters.
+        folders: adapter folders in PEFT's format by name; more can be added later.
+
+    Raises:
+        AdapterError: see `add`.
+    """
+
+    def __init__(self, base: PreTrainedModel, folders: Mapping[str, str | Path] | None = None) -> None:
+        if hasattr(base, "peft_config"):
+            raise AdapterError(
+                expected="a base model without adapters",
+                got="The model already carries PEFT layers",
+                remedy="Pass peft_model.unload(), or the model as it was loaded",
+            )
+        register()
+        self.base = base
+        self._adapters: dict[str, _Mounted] = {}
+        self._active = BASE
+        for name, folder in (folders or {}).items():
+            self.add(name, folder)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """ "base" and the adapters in the order in which they were added."""
+        return (BASE, *self._adapters)
+
+    @property
+    def active(self) -> str:
+        """The name at work."""
+        return self._active
+
+    @property
+    def model(self) -> PreTrainedModel | PeftModel:
+        """What to call for the adapter at work: its PEFT model, or the base model."""
+        return self.base if self._active == BASE else self._adapters[self._active].model
+
+    def config(self, name: str) -> PeftConfig | None:
+        """The settings of an adapter; None for "base"."""
+        return None if self._known(name) == BASE else self._adapters[name].model.peft_config[name]
+
+    def takes_masks(self, name: str) -> bool:
+        """Whether the adapter has to be told where question and image stand (see `a3moe.TokenSpans`)."""
+        return isinstance(self.config(name), A3MoeConfig)
+
+    def activate(self, name: str) -> PreTrainedModel | PeftModel:
+        """Put an adapter (or "base") to work and return what to call.
+
+        Raises:
+            AdapterError: no adapter has that name.
+        """
+        if self._known(name) != self._active:
+            self._unmount()
+            self._mount(name)
+        return self.model
+
+    @contextmanager
+    def using(self, name: str) -> Iterator[PreTrainedModel | PeftModel]:
+        """`activate` for the length of a ``with`` block; afterwards the former one is back at work."""
+        before = self._active
+        model = self.activate(name)
+        try:
+            yield model
+        finally:
+            self.activate(before)
+
+    def add(self, name: str, folder: str | Path) -> None:
+        """Load one adapter; the one at work stays at work.
+
+        Args:
+            name: a new name, not "base", without a dot.
+            folder: local folder that `save_pretrained` has written.
+
+        Raises:
+            AdapterError: the folder holds no adapter, or the adapter does not fit the base model (layers that it
+                does not have, other shapes, parts missing). The set is then as before.
+        """
+        if name in self.names or not name or "." in name:
+            raise AdapterError(
+                expected="a new adapter name without a dot",
+                got=f"{name!r} was given; there are {', '.join(self.names)}",
+                remedy="Choose another name",
+            )
+        config = _read_config(Path(folder))
+        active = self._active
+        self._unmount()
+        before = {id(parent): (parent, dict(parent.named_children())) for parent in self.base.modules()}
+        model = None
+        try:
+            model = self._load(name, Path(folder), config)
+        finally:
+            places = tuple(
+                (parent, child_name, child, getattr(parent, child_name))
+                for parent, children in before.values()
+                for child_name, child in children.items()
+                if getattr(parent, child_name) is not child
+            )
+            for parent, child_name, child, _ in places:
+                setattr(parent, child_name, child)
+            self.base.__dict__.pop("peft_config", None)
+            if model is not None:
+                self._adapters[name] = _Mounted(model, places)
+            self._mount(active)
+
+    def remove(self, name: str) -> None:
+        """Forget an adapter and free its weights; if it was at work, "base" is from now on.
+
+        Raises:
+            AdapterError: no adapter has that name, or it is "base".
+        """
+        if self._known(name) == BASE:
+            raise AdapterError(
+                expected="the name of an adapter", got='"base" was to be removed', remedy="The base model stays"
+            )
+        if name == self._active:
+            self._unmount()
+        del self._adapters[name]
+
+    def _load(self, name: str, folder: Path, config: PeftConfig) -> PeftModel:
+        kind = MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(config.task_type, PeftModel)
+        config.inference_mode = True
+        try:
+            model = kind(self.base, config, name)
+            result = model.load_adapter(str(folder), name)
+        # PEFT has no error class of its own for these: other layers, other shapes, damaged files.
+        except (ValueError, RuntimeError, KeyError, OSError, SafetensorError) as error:
+            raise _misfit(folder, str(error)) from error
+        strange = [*result.missing_keys, *result.unexpected_keys]
+        if strange:
+            raise _misfit(folder, f"{len(strange)} of its parts have no counterpart, the first is {strange[0]}")
+        return model
+
+    def _mount(self, name: str) -> None:
+        if name != BASE:
+            mounted = self._adapters[name]
+            for parent, child_name, _, replacement in mounted.places:
+                setattr(parent, child_name, replacement)
+            self.base.peft_config = mounted.model.peft_config
+        self._active = name
+
+    def _unmount(self) -> None:
+        if self._active != BASE:
+            for parent, child_name, original, _ in self._adapters[self._active].places:
+                setattr(parent, child_name, original)
+            del self.base.peft_config
+        self._active = BASE
+
+    def _known(self, name: str) -> str:
+        if name not in self.names:
+            raise AdapterError(
+                expected=f"one of {', '.join(self.names)}",
+                got=f"There is no adapter {name!r}",
+                remedy="Add it first, or choose one of these",
+            )
+        return name
+
+
+def _read_config(folder: Path) -> PeftConfig:
+    # PEFT would take a path that is not there for the name of a repository and go looking for it.
+    if not (folder / CONFIG_NAME).is_file() or not any(
+        (folder / weights).is_file() for weights in (SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME)
+    ):
+        raise AdapterError(
+            expected=f"a folder with {CONFIG_NAME} and {SAFETENSORS_WEIGHTS_NAME}",
+            got=f"{folder} has no such files",
+            remedy="Give the folder that save_pretrained has written (a run's adapter/ folder)",
+        )
+    try:
+        config = PeftConfig.from_pretrained(str(folder))
+    except KeyError as error:
+        raise AdapterError(
+            expected="an adapter of a kind that PEFT or this project knows",
+            got=f"{folder / CONFIG_NAME} names {error}",
+            remedy="Update peft, or convert the adapter",
+        ) from error
+    except ValueError as error:
+        raise _misfit(folder, f"{CONFIG_NAME} cannot be read: {error}") from error
+    if config.is_prompt_learning or config.is_adaption_prompt:
+        raise AdapterError(
+            expected="an adapter that replaces layers (LoRA, A3MoE, ...)",
+            got=f"{folder} holds a {config.peft_type} adapter, which changes the prompt",
+            remedy="Load it with peft alone",
+        )
+    return config
+
+
+def _misfit(folder: Path, reason: str) -> AdapterError:
+    return AdapterError(
+        expected="an adapter that was trained on this base model",
+        got=f"{folder} does not fit: {reason}",
+        remedy="Load the base model named in its adapter_config.json, or train the adapter again",
+    )
