@@ -47,6 +47,18 @@ class RequestError(A3TuneError):
     """An argument or a choice on the page is outside what is possible."""
 
 
+class Cancelled(A3TuneError):
+    """The person asked for the work to stop; nothing went wrong."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            expected="the work to go on to its end", got="The work was cancelled", remedy="Start it again when you like"
+        )
+
+    def __reduce__(self):
+        return Cancelled, ()
+
+
 def _one_line(text: str) -> str:
     return " ".join(str(text).split())
 

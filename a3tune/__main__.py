@@ -1,0 +1,8 @@
+"""``python -m a3tune``: the command line."""
+
+import sys
+
+from a3tune.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

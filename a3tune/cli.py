@@ -1,0 +1,177 @@
+"""The command line: ``python -m a3tune <command>``. Each command prints a short summary and exits non-zero on bad
+input with one clear line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from a3tune import __version__
+from a3tune.bundle import DEMO, model_source
+from a3tune.errors import A3TuneError, RequestError
+from a3tune.images import WINDOW_PRESETS, load_image
+from a3tune.types import Window
+
+BAD_INPUT = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, 1 for a check that failed, 2 for bad input."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except A3TuneError as error:
+        print(f"a3tune {options.command}: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"a3tune {options.command}: {_system_error(error)}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print(f"a3tune {options.command}: stopped.", file=sys.stderr)
+        return 130
+    return BAD_INPUT
+
+
+def _system_error(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}. Check the path, its permissions and the free space."
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m a3tune", description=__doc__.split("\n")[0])
+    parser.add_argument("--version", action="version", version=f"a3tune {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+
+    app = commands.add_parser("app", help="serve the app in the browser")
+    app.add_argument("--host", help="address to listen on (default 127.0.0.1)")
+    app.add_argument("--port", type=int, help="port to listen on (default 7860)")
+    app.add_argument("--profile", help="demo, a checkpoint folder or a hub id (default demo)")
+    app.set_defaults(run=_app)
+
+    inspect = commands.add_parser("inspect", help="ask a question about an image and save where every head looks")
+    inspect.add_argument("--image", type=Path, required=True, metavar="FILE", help="PNG, JPEG, TIFF, DICOM, NIfTI ...")
+    inspect.add_argument("--question", required=True, metavar="TEXT")
+    inspect.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
+    inspect.add_argument("--model", default=DEMO, help="demo, a checkpoint folder or a hub id (default demo)")
+    inspect.add_argument("--adapters", default="base", help="names, separated by commas (default base)")
+    inspect.add_argument("--critical-heads", type=int, metavar="K", help="how many (default: heads of one layer)")
+    inspect.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="longest answer (default 64)")
+    inspect.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default auto)")
+    _add_image_options(inspect)
+    inspect.set_defaults(run=_inspect)
+
+    demo = commands.add_parser("demo", help="the bundled demo model")
+    actions = demo.add_subparsers(dest="action", required=True, metavar="action")
+    build = actions.add_parser("build", help="train the demo bundle from its fixed seed (about 20 minutes on 2 cores)")
+    build.add_argument("--out", type=Path, metavar="DIR", help="folder for the bundle (default assets/demo)")
+    build.add_argument("--seed", type=int, default=0)
+    build.add_argument("--quick", action="store_true", help="a few steps only: tries the way, not the result")
+    build.set_defaults(run=_demo_build)
+
+    parity = commands.add_parser("parity", help="compare this program's arithmetic with independent results")
+    parity.add_argument("--checkpoint", type=Path, metavar="DIR", help="capture against eager attention on this model")
+    parity.set_defaults(run=_parity)
+
+    doctor = commands.add_parser("doctor", help="say what this machine has and what is missing")
+    doctor.set_defaults(run=_doctor)
+    return parser
+
+
+def _add_image_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--window",
+        metavar="W",
+        help=f"grey-value window: {', '.join(WINDOW_PRESETS)}, or centre,width in the file's units",
+    )
+    parser.add_argument("--frame", type=int, default=0, metavar="N", help="frame or slice, from 0")
+    parser.add_argument("--axis", type=int, choices=(0, 1, 2), default=2, help="slice axis of a volume (default 2)")
+
+
+def _window(text: str | None) -> str | Window | None:
+    """The window option as the image loader takes it."""
+    if text is None or "," not in text:
+        return text
+    try:
+        centre, width = (float(part) for part in text.split(","))
+    except ValueError:
+        raise RequestError(
+            expected="two numbers, as in --window 40,400",
+            got=f"The window is {text!r}",
+            remedy="Mend it or leave it out",
+        ) from None
+    return Window(centre, width)
+
+
+def _show_progress(what: str, share: float) -> None:
+    """One line that rewrites itself, on terminals only, so that logs stay readable."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{share:4.0%} {what}", end="" if share < 1 else "\n", file=sys.stderr, flush=True)
+
+
+def _app(options: argparse.Namespace) -> int:
+    script = Path(__file__).resolve().parent.parent / "app.py"
+    if not script.is_file():
+        raise RequestError(
+            expected=f"the app beside the library, at {script}",
+            got="app.py is not there",
+            remedy="Run this from a full checkout of the project",
+        )
+    chosen = [("--host", options.host), ("--port", options.port), ("--profile", options.profile)]
+    extra = [str(part) for name, value in chosen if value is not None for part in (name, value)]
+    # The library never imports the page's packages, so the app takes this process's place.
+    os.execv(sys.executable, [sys.executable, str(script), *extra])
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    image = load_image(options.image, window=_window(options.window), frame=options.frame, axis=options.axis)
+    # Bad images are the common fault and are told within a second: torch and transformers, which take several
+    # seconds to import, come only after the image was read.
+    from a3tune.export import write_inspection
+    from a3tune.inspection import inspect_image
+    from a3tune.models.load import load_model
+
+    model = load_model(model_source(options.model), device=options.device)
+    inspection = inspect_image(
+        model,
+        image,
+        options.question,
+        adapters=tuple(name.strip() for name in options.adapters.split(",") if name.strip()),
+        critical_count=options.critical_heads,
+        max_new_tokens=options.max_new_tokens,
+        on_progress=_show_progress,
+    )
+    written = write_inspection(inspection, options.out)
+    for view in inspection.views:
+        print(f"{view.adapter}: {view.answer}")
+    print(f"{len(written)} files in {options.out}")
+    return 0
+
+
+def _demo_build(options: argparse.Namespace) -> int:
+    from a3tune.phantom.build import build_bundle  # torch: see _inspect
+
+    print(build_bundle(options.out, seed=options.seed, quick=options.quick, on_progress=_show_progress))
+    return 0
+
+
+def _parity(options: argparse.Namespace) -> int:
+    from a3tune.parity import check_checkpoint, format_rows  # torch: see _inspect
+
+    rows = []
+    if options.checkpoint is not None:
+        rows += check_checkpoint(options.checkpoint)
+    if not rows:
+        raise RequestError(
+            expected="something to compare with", got="Nothing was named", remedy="Give --checkpoint DIR"
+        )
+    print(format_rows(rows))
+    return 0 if all(row.ok for row in rows) else 1
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from a3tune.doctor import examine, format_findings  # torch: see _inspect
+
+    findings = examine()
+    print(format_findings(findings))
+    return 0 if all(finding.ok for finding in findings) else 1

@@ -1,0 +1,230 @@
+"""Phantoms as training tensors: pixels, the share of each patch that every structure covers, packed questions."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+
+import cv2
+import numpy as np
+import torch
+from transformers import LlavaProcessor
+
+from a3tune.phantom.demo_model import END, GRID, IMAGE, build_image_processor
+from a3tune.phantom.questions import ask
+from a3tune.phantom.scene import make_phantom
+from a3tune.phantom.structures import Structure
+
+IGNORED = -100
+QUESTION_TEMPLATE = "USER: {image}\n{question} ASSISTANT:"
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One question with its answer; ``targets`` name the structures asked about."""
+
+    question: str
+    answer: str
+    answer_type: str
+    topic: str
+    targets: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class PhantomSample:
+    """One phantom, small enough to keep thousands.
+
+    Attributes:
+        seed: the phantom's seed.
+        pixels: float16 [3, 128, 128], processor pixel frame, as the demo's image processor makes them.
+        coverage: structure class -> float16 [16, 16], share of each patch that it covers.
+        exchanges: its questions.
+    """
+
+    seed: int
+    pixels: np.ndarray
+    coverage: dict[str, np.ndarray]
+    exchanges: tuple[Exchange, ...]
+
+
+def class_of(structure: Structure) -> str:
+    """The name under which a structure is learnt: what a lesion is, else the organ's own name."""
+    return structure.finding or structure.name
+
+
+def square_patches(mask: np.ndarray) -> np.ndarray:
+    """Share of each patch that ``mask`` covers under the demo processor (pad to square, resize).
+
+    Args:
+        mask: bool [height, width], source pixel frame.
+
+    Returns:
+        float32 [16, 16], patch frame.
+    """
+    return cv2.resize(pad_to_square(mask.astype(np.float32)), (GRID, GRID), interpolation=cv2.INTER_AREA)
+
+
+def pad_to_square(image: np.ndarray) -> np.ndarray:
+    """The image [height, width, ...] centred on a black square, as LLaVA's processor pads."""
+    height, width = image.shape[:2]
+    side = max(height, width)
+    top, left = (side - height) // 2, (side - width) // 2
+    square = np.zeros((side, side, *image.shape[2:]), image.dtype)
+    square[top : top + height, left : left + width] = image
+    return square
+
+
+def make_sample(seed: int, style: str = "standard") -> PhantomSample:
+    """The phantom of ``seed`` as a sample."""
+    phantom = make_phantom(seed, style=style)
+    pixels = build_image_processor()(phantom.image.pixels.copy())["pixel_values"][0]
+    coverage: dict[str, np.ndarray] = {}
+    for structure in phantom.structures:
+        patches = square_patches(structure.mask).astype(np.float16)
+        name = class_of(structure)
+        coverage[name] = np.maximum(coverage[name], patches) if name in coverage else patches
+    exchanges = tuple(
+        Exchange(item.question, item.answer, item.answer_type, item.topic, item.targets) for item in ask(phantom)
+    )
+    return PhantomSample(seed, np.asarray(pixels, np.float16), coverage, exchanges)
+
+
+def make_samples(
+    seeds: Iterable[int],
+    *,
+    style: str = "standard",
+    workers: int = 2,
+    on_progress: Callable[[float], None] | None = None,
+) -> list[PhantomSample]:
+    """Samples for ``seeds``, in their order, made by ``workers`` processes."""
+    seeds = list(seeds)
+    samples: list[PhantomSample] = []
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
+    ) as pool:
+        for sample in pool.map(partial(make_sample, style=style), seeds, chunksize=8):
+            samples.append(sample)
+            if on_progress is not None and len(samples) % 200 == 0:
+                on_progress(len(samples) / len(seeds))
+    return samples
+
+
+def pixel_batch(samples: Sequence[PhantomSample]) -> torch.Tensor:
+    """float32 [batch, 3, 128, 128]: the model's ``pixel_values``."""
+    return torch.from_numpy(np.stack([sample.pixels for sample in samples])).float()
+
+
+def coverage_batch(samples: Sequence[PhantomSample], classes: Sequence[str]) -> torch.Tensor:
+    """float32 [batch, 256, classes]: share of each patch that each class covers."""
+    target = np.zeros((len(samples), GRID * GRID, len(classes)), np.float32)
+    index = {name: number for number, name in enumerate(classes)}
+    for row, sample in enumerate(samples):
+        for name, patches in sample.coverage.items():
+            target[row, :, index[name]] = patches.reshape(-1)
+    return torch.from_numpy(target)
+
+
+@dataclass(frozen=True, eq=False)
+class PackedBatch:
+    """Several images, each followed by all its questions; no question sees another one's.
+
+    Attributes:
+        ids: int64 [batch, length].
+        positions: int64 [batch, length]; every question starts where the image prefix ends.
+        visible: bool [batch, 1, length, length]; which token may attend to which.
+        labels: int64 [batch, length]; the next token where it is part of an answer, else -100.
+        exchanges: for each image, the questions in the order packed.
+        spans: for each of them, where in the sequence it starts and stops.
+    """
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    visible: torch.Tensor
+    labels: torch.Tensor
+    exchanges: tuple[tuple[Exchange, ...], ...]
+    spans: tuple[tuple[tuple[int, int], ...], ...]
+
+
+class QuestionPacker:
+    """Packs questions of a batch of samples behind their image, so that the image is read once for all.
+
+    A sequence "prefix, question 1, question 2, ..." with a mask that keeps the questions apart and positions
+    that restart after the prefix gives each question exactly the hidden states that it has on its own.
+    """
+
+    def __init__(
+        self, processor: LlavaProcessor, *, seed: int = 0, per_image: int | None = None, vary: bool = False
+    ) -> None:
+        """Args:
+        processor: the demo's processor.
+        seed: of the draw of questions and of their variation.
+        per_image: how many questions of each image are drawn; None for all of them, in order.
+        vary: write some questions as a hurried person might.
+        """
+        self._vary = vary
+        self._tokenizer = processor.tokenizer
+        self._random = random.Random(seed)
+        self._per_image = per_image
+        self._prefix = self._ids(
+            QUESTION_TEMPLATE.format(image=IMAGE * GRID * GRID, question="")[: -len(" ASSISTANT:")]
+        )
+
+    @property
+    def prefix_ids(self) -> list[int]:
+        return list(self._prefix)
+
+    def _ids(self, text: str, *, special: bool = True) -> list[int]:
+        return self._tokenizer(text, add_special_tokens=special)["input_ids"]
+
+    def _varied(self, question: str) -> str:
+        """The question as a hurried person might type it, now and then."""
+        if self._vary and self._random.random() < 0.15:
+            question = question.lower()
+        if self._vary and self._random.random() < 0.1:
+            question = question.rstrip("?.")
+        return question
+
+    def pack(self, samples: Sequence[PhantomSample]) -> PackedBatch:
+        """The batch for ``samples``."""
+        chosen = [self._drawn(sample.exchanges) for sample in samples]
+        rows = [self._row(exchanges) for exchanges in chosen]
+        length = max(len(ids) for ids, _, _ in rows)
+        ids = torch.full((len(rows), length), self._tokenizer.pad_token_id)
+        labels = torch.full((len(rows), length), IGNORED)
+        positions = torch.zeros((len(rows), length), dtype=torch.int64)
+        segments = torch.full((len(rows), length), -1)
+        prefix = len(self._prefix)
+        for row, (row_ids, row_labels, spans) in enumerate(rows):
+            ids[row, : len(row_ids)] = torch.tensor(row_ids)
+            labels[row, : len(row_ids)] = torch.tensor(row_labels)
+            positions[row, :prefix] = torch.arange(prefix)
+            segments[row, :prefix] = 0
+            for number, (start, stop) in enumerate(spans, start=1):
+                segments[row, start:stop] = number
+                positions[row, start:stop] = prefix + torch.arange(stop - start)
+        same = segments[:, :, None] == segments[:, None, :]
+        to_prefix = (segments == 0)[:, None, :]
+        visible = torch.tril(torch.ones(length, length, dtype=torch.bool)) & (same | to_prefix)
+        return PackedBatch(
+            ids, positions, visible[:, None], labels, tuple(chosen), tuple(tuple(spans) for _, _, spans in rows)
+        )
+
+    def _drawn(self, exchanges: tuple[Exchange, ...]) -> tuple[Exchange, ...]:
+        if self._per_image is None:
+            return exchanges
+        return tuple(self._random.sample(exchanges, min(self._per_image, len(exchanges))))
+
+    def _row(self, exchanges: Sequence[Exchange]) -> tuple[list[int], list[int], list[tuple[int, int]]]:
+        ids, labels, spans = list(self._prefix), [IGNORED] * len(self._prefix), []
+        for exchange in exchanges:
+            question = self._ids(f"{self._varied(exchange.question)} ASSISTANT:", special=False)
+            answer = self._ids(f" {exchange.answer}{END}", special=False)
+            spans.append((len(ids), len(ids) + len(question) + len(answer)))
+            ids += question + answer
+            # Label i is the token after i: the last question token predicts the first answer token.
+            labels += [IGNORED] * (len(question) - 1) + answer + [IGNORED]
+        return ids, labels, spans

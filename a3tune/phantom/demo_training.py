@@ -1,0 +1,151 @@
+"""Training of the demo model: the vision tower on patch segmentation, then the language side on questions."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import LlavaForConditionalGeneration, LlavaProcessor
+
+from a3tune.phantom.demo_data import IGNORED, PackedBatch, PhantomSample, QuestionPacker, coverage_batch, pixel_batch
+
+Progress = Callable[[str, float], None]
+
+
+def _batches(samples: Sequence[PhantomSample], size: int, steps: int, seed: int) -> Iterator[list[PhantomSample]]:
+    """``steps`` batches of ``size`` samples; every sample comes once before any comes again."""
+    generator = random.Random(seed)
+    order: list[int] = []
+    for _ in range(steps):
+        while len(order) < size:
+            fresh = list(range(len(samples)))
+            generator.shuffle(fresh)
+            order += fresh
+        yield [samples[index] for index in order[:size]]
+        del order[:size]
+
+
+def _optimiser(
+    modules: Sequence[nn.Module], rate: float, steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """AdamW without weight decay on vectors; 5 % warm-up, then a cosine to a twentieth."""
+    parameters = {id(p): p for module in modules for p in module.parameters() if p.requires_grad}.values()
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": 0.05},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    optimiser = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.95))
+    warm = max(1, steps // 20)
+
+    def factor(step: int) -> float:
+        if step < warm:
+            return (step + 1) / warm
+        return 0.05 + 0.475 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+
+
+def _step(loss: torch.Tensor, optimiser: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler) -> None:
+    loss.backward()
+    nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], 1.0)
+    optimiser.step()
+    schedule.step()
+    optimiser.zero_grad(set_to_none=True)
+
+
+def patch_features(model: LlavaForConditionalGeneration, pixels: torch.Tensor) -> torch.Tensor:
+    """float [batch, 256, width]: what the projector gets for each patch (class token dropped)."""
+    return model.model.vision_tower(pixels).last_hidden_state[:, 1:]
+
+
+def train_vision(
+    model: LlavaForConditionalGeneration,
+    samples: Sequence[PhantomSample],
+    *,
+    steps: int,
+    seed: int,
+    batch: int = 32,
+    rate: float = 1e-3,
+    on_progress: Progress | None = None,
+) -> nn.Linear:
+    """Teach the vision tower which structures each patch shows; returns the segmentation head.
+
+    The loss is binary cross-entropy on the covered share of each patch, each class weighted up the rarer
+    it is, so that a small nodule counts beside a lung.
+    """
+    classes = sorted({name for sample in samples for name in sample.coverage})
+    share = coverage_batch(samples[:2000], classes).mean(dim=(0, 1))
+    weight = (0.05 / (share + 1e-4)).clamp(1.0, 20.0)
+    head = nn.Linear(model.config.vision_config.hidden_size, len(classes))
+    nn.init.constant_(head.bias, -4.0)
+    optimiser, schedule = _optimiser([model.model.vision_tower, head], rate, steps)
+    for number, chosen in enumerate(_batches(samples, batch, steps, seed)):
+        logits = head(patch_features(model, pixel_batch(chosen)))
+        loss = functional.binary_cross_entropy_with_logits(logits, coverage_batch(chosen, classes), pos_weight=weight)
+        _step(loss, optimiser, schedule)
+        if on_progress is not None and (number + 1) % 10 == 0:
+            on_progress(f"vision tower, loss {loss.item():.4f}", (number + 1) / steps)
+    return head
+
+
+@torch.no_grad()
+def cache_features(
+    model: LlavaForConditionalGeneration, samples: Sequence[PhantomSample], batch: int = 64
+) -> torch.Tensor:
+    """float16 [samples, 256, width]: the frozen tower's features, computed once."""
+    chunks = [
+        patch_features(model, pixel_batch(samples[start : start + batch])).half()
+        for start in range(0, len(samples), batch)
+    ]
+    return torch.cat(chunks)
+
+
+def packed_logits(model: LlavaForConditionalGeneration, packed: PackedBatch, features: torch.Tensor) -> torch.Tensor:
+    """Next-token logits of a packed batch.
+
+    Args:
+        features: float [batch, 256, width] from :func:`patch_features`.
+
+    Returns:
+        float [batch, length, vocabulary].
+    """
+    language = model.model.language_model
+    embeddings = language.get_input_embeddings()(packed.ids)
+    image = (packed.ids == model.config.image_token_index)[..., None]
+    embeddings = embeddings.masked_scatter(image, model.model.multi_modal_projector(features))
+    hidden = language(
+        inputs_embeds=embeddings, attention_mask=packed.visible, position_ids=packed.positions, use_cache=False
+    ).last_hidden_state
+    return model.lm_head(hidden)
+
+
+def train_language(
+    model: LlavaForConditionalGeneration,
+    processor: LlavaProcessor,
+    samples: Sequence[PhantomSample],
+    *,
+    steps: int,
+    seed: int,
+    batch: int = 16,
+    per_image: int = 6,
+    rate: float = 1.5e-3,
+    on_progress: Progress | None = None,
+) -> None:
+    """Teach projector and language model to answer; the vision tower stays as it is."""
+    features = cache_features(model, samples)
+    positions = {sample.seed: index for index, sample in enumerate(samples)}
+    packer = QuestionPacker(processor, seed=seed, per_image=per_image, vary=True)
+    trained = [model.model.language_model, model.model.multi_modal_projector]
+    optimiser, schedule = _optimiser(trained, rate, steps)
+    for number, chosen in enumerate(_batches(samples, batch, steps, seed + 1)):
+        packed = packer.pack(chosen)
+        logits = packed_logits(model, packed, features[[positions[sample.seed] for sample in chosen]].float())
+        asked = packed.labels != IGNORED
+        loss = functional.cross_entropy(logits[asked], packed.labels[asked])
+        _step(loss, optimiser, schedule)
+        if on_progress is not None and (number + 1) % 10 == 0:
+            on_progress(f"language model, loss {loss.item():.4f}", (number + 1) / steps)
