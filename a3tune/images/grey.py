@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
@@ -125,12 +125,12 @@ def show(frame: GreyFrame, window: Window | str | None) -> tuple[np.ndarray, Win
         _check_hounsfield(frame, finite, window)
         window = WINDOW_PRESETS[window]
     if window is None and frame.header_window is None and frame.table is not None:
-        return _blocks(frame, lambda values: _look_up(values, frame.table)), None
+        return _map(frame, lambda values: _look_up(values, frame.table)), None
     named = window or frame.header_window
     # The file's function belongs to windows made for it; spans of values run from black to white exactly.
     function = frame.function if named else "LINEAR_EXACT"
     window = named or frame.full_range or _percentile_window(finite)
-    return _blocks(frame, lambda values: _apply(values, window, function)), window
+    return _map(frame, lambda values: _apply(values, window, function)), window
 
 
 def _sample(frame: GreyFrame) -> np.ndarray:
@@ -173,20 +173,28 @@ def _percentile_window(values: np.ndarray) -> Window:
     return Window(float(low) + width / 2, width)
 
 
-def _blocks(frame: GreyFrame, to_grey) -> np.ndarray:
-    """Map the frame a band of rows at a time: float64 copies of a whole 64 megapixel frame would take gigabytes."""
-    height, width = frame.stored.shape
-    rows = max(1, _BLOCK // width)
-    grey = np.empty((height, width), np.uint8)
-    for top in range(0, height, rows):
-        values = frame.stored[top : top + rows].astype(np.float64) * frame.slope + frame.intercept
-        bad = ~np.isfinite(values)
-        values[bad] = 0.0
-        band = to_grey(values)
-        if frame.inverted:
-            band = 255 - band
-        band[bad] = 0
-        grey[top : top + rows] = band
+def _map(frame: GreyFrame, to_grey: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Map the stored values to uint8 with ``to_grey``, a function of float64 values in file units."""
+    stored = frame.stored
+    if stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2:
+        # At most 65536 different values: compute each once and look the pixels up.
+        low = int(stored.min())
+        table = _map_values(np.arange(low, int(stored.max()) + 1), frame, to_grey)
+        return table[stored.astype(np.int32) - low]
+    # A band of rows at a time: float64 copies of a whole 64 megapixel frame would take gigabytes.
+    rows = max(1, _BLOCK // stored.shape[1])
+    bands = [_map_values(stored[top : top + rows], frame, to_grey) for top in range(0, stored.shape[0], rows)]
+    return np.concatenate(bands)
+
+
+def _map_values(stored: np.ndarray, frame: GreyFrame, to_grey: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    values = stored.astype(np.float64) * frame.slope + frame.intercept
+    bad = ~np.isfinite(values)
+    values[bad] = 0.0
+    grey = to_grey(values)
+    if frame.inverted:
+        grey = 255 - grey
+    grey[bad] = 0
     return grey
 
 
