@@ -1,7 +1,7 @@
 """Tiny random vision-language models of each class that is supported, built in code: no file, no network.
 
 ``tiny_checkpoint(name)`` gives a folder saved with ``save_pretrained`` (once per session, never to be written to),
-``tiny_model(name)`` the model and processor in memory. ``TINY_MODELS`` names them all.
+``tiny_model(name)`` the model loaded from it. Tests over all of them take the parametrized fixture ``tiny_name``.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ from transformers import (
     Qwen2VLVideoProcessor,
 )
 
+from a3tune.models.load import load_model
+from a3tune.models.model import VisionLanguageModel
 from a3tune.types import MedicalImage
 
 TINY_MODELS = ("llava", "llava_mistral", "qwen2_5_vl", "gemma3", "idefics3", "internvl")
@@ -305,6 +307,12 @@ _BUILDERS = {
 }
 
 
+@pytest.fixture(params=TINY_MODELS)
+def tiny_name(request: pytest.FixtureRequest) -> str:
+    """Each tiny model's name in turn."""
+    return request.param
+
+
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """name -> folder with config, safetensors weights, processor and chat template of a tiny random model."""
@@ -326,6 +334,19 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str],
         return folders[name]
 
     return build
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_checkpoint: Callable[[str], Path]) -> Callable[[str], VisionLanguageModel]:
+    """name -> the loaded tiny model in float32 on the CPU, shared: a test that changes a model loads its own."""
+    loaded: dict[str, VisionLanguageModel] = {}
+
+    def load(name: str) -> VisionLanguageModel:
+        if name not in loaded:
+            loaded[name] = load_model(tiny_checkpoint(name), device="cpu", name=name)
+        return loaded[name]
+
+    return load
 
 
 @pytest.fixture(scope="session")

@@ -17,22 +17,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from a3tune.errors import ModelError, RequestError
-from a3tune.types import AttentionMaps, Head
+from a3tune.attention.record import AttentionCall, AttentionRecord
+from a3tune.errors import ModelError
+from a3tune.types import Head
 
 IMPLEMENTATION = "a3tune_capture"
 """The name under which the attention function is registered with transformers."""
-
-_SCORE_BUDGET = 1 << 24  # float32 scores that one step may hold at once: 64 MiB
 
 _active: ContextVar[AttentionRecord | None] = ContextVar("a3tune_attention_capture", default=None)
 
@@ -40,7 +37,7 @@ _active: ContextVar[AttentionRecord | None] = ContextVar("a3tune_attention_captu
 def prepare(model: nn.Module) -> None:
     """Route the attention of ``model``'s language model through this module; the vision tower is left alone.
 
-    Safe to call again, and on a model that PEFT has wrapped. The model's outputs do not change.
+    Safe to call again, also once PEFT has wrapped the model. Its outputs do not change.
 
     Args:
         model: a Hugging Face image-text-to-text model, or a PEFT model around one.
@@ -117,232 +114,6 @@ def capture(
         _active.reset(token)
 
 
-@dataclass(frozen=True, eq=False)
-class _Call:
-    """What one layer's attention was called with: all that its weights follow from."""
-
-    query: torch.Tensor  # [batch, heads, length, dim]
-    key: torch.Tensor  # [batch, key heads, length, dim]
-    mask: torch.Tensor | None  # [batch or 1, heads or 1, length, >= length], bool (True = seen) or additive
-    scaling: float
-    softcap: float | None
-    causal: bool  # only without a mask: row i sees columns 0..i
-
-    def weights(self, b: int, rows: torch.Tensor, columns: torch.Tensor, heads: list[int] | None) -> torch.Tensor:
-        """float32 [heads, rows, columns] of sequence b; memory stays bounded by working through rows in chunks."""
-        query, key, mask = self.query[b], self.key[b], self.mask
-        rows, columns = rows.to(query.device), columns.to(query.device)
-        groups = query.shape[0] // key.shape[0]
-        if heads is None:
-            heads_wanted = slice(None)
-        else:
-            heads_wanted = torch.tensor(heads, device=query.device)
-            query, key, groups = query[heads_wanted], key[heads_wanted // groups], 1
-        if mask is not None:
-            mask = mask[b if mask.shape[0] > 1 else 0]
-            mask = mask[heads_wanted] if mask.shape[0] > 1 else mask
-        # Autocast would run the product in half precision again.
-        with torch.autocast(query.device.type, enabled=False):
-            key = key.float().transpose(1, 2)
-            chunk = max(1, _SCORE_BUDGET // (query.shape[0] * key.shape[2]))
-            parts = [self._weights(query, key, mask, part, columns, groups) for part in rows.split(chunk)]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-
-    def _weights(self, query, key, mask, rows, columns, groups) -> torch.Tensor:
-        heads, length = query.shape[0], key.shape[2]
-        # Query heads that share a key head are stacked as more rows of it, so keys are never repeated.
-        stacked = query[:, rows].float().reshape(heads // groups, groups * len(rows), -1)
-        scores = torch.matmul(stacked, key).view(heads, len(rows), length) * self.scaling
-        if self.softcap is not None:
-            scores = torch.tanh(scores / self.softcap) * self.softcap
-        if mask is None and self.causal:
-            seen = torch.arange(length, device=rows.device) <= rows[:, None]
-            scores = scores.masked_fill(~seen, -torch.inf)
-        elif mask is not None:
-            mask = mask[:, rows, :length]
-            scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
-        return torch.softmax(scores, dim=-1)[:, :, columns]
-
-
-class AttentionRecord:
-    """The attention of one forward pass, as :func:`capture` yields it; readable once the model has run.
-
-    Weights are post-softmax and before dropout, float32, on the model's device. Rows and patches of sequence b are
-    the True positions of the masks' row b, ascending.
-
-    Attributes:
-        heads: the heads that were asked for, or None for all.
-    """
-
-    def __init__(
-        self, rows: torch.Tensor, columns: torch.Tensor, heads: Sequence[Head] | None, share_of_all_heads: bool
-    ) -> None:
-        _check_masks(rows, columns)
-        if heads is not None and not heads:
-            raise RequestError(expected="at least one head", got="an empty list", remedy="Name heads, or None for all")
-        self.heads = None if heads is None else tuple(Head(*head) for head in heads)
-        self._shape = tuple(rows.shape)
-        self._rows = [row.nonzero().squeeze(1) for row in rows]
-        self._columns = [row.nonzero().squeeze(1) for row in columns]
-        self._share_of_all = share_of_all_heads or heads is None
-        self._with_gradient = torch.is_grad_enabled()
-        self._calls: dict[int, _Call] = {}
-        self._weights: dict[tuple[int, int], torch.Tensor] = {}  # (layer, b) -> [heads wanted, rows, patches]
-        self._shares: dict[tuple[int, int], torch.Tensor] = {}  # (layer, b) -> [heads or heads wanted, rows]
-        self._layers: dict[int, int] = {}  # layer -> its number of heads
-
-    @property
-    def layers(self) -> int:
-        """How many layers the pass went through."""
-        self._require_pass()
-        return len(self._layers)
-
-    def rows(self, b: int) -> np.ndarray:
-        """int64 [rows], the positions in sequence b that the weights' rows belong to, ascending."""
-        return self._rows[b].cpu().numpy()
-
-    def weights(self, b: int) -> torch.Tensor:
-        """float32 [layers, heads, rows, patches] of sequence b, or [heads asked for, rows, patches] in the order asked
-        for when ``heads`` was given."""
-        self._require_pass()
-        if self.heads is not None:
-            return self.select(b, self.heads)
-        return torch.stack([self._layer_weights(layer, b) for layer in sorted(self._layers)])
-
-    def select(self, b: int, heads: Sequence[Head]) -> torch.Tensor:
-        """float32 [heads, rows, patches] of sequence b for the named heads, in that order.
-
-        With gradients enabled any head may be named, so heads can be chosen from :meth:`image_share` after the pass;
-        otherwise they must be among those asked for.
-
-        Raises:
-            RequestError: a head that the model does not have or the record does not hold.
-        """
-        self._require_pass()
-        heads = [Head(*head) for head in heads]
-        for head in heads:
-            if not 0 <= head.head < self._layers.get(head.layer, 0):
-                raise RequestError(
-                    expected=f"heads within {len(self._layers)} layers x {max(self._layers.values())} heads, from 0",
-                    got=f"layer {head.layer}, head {head.head}",
-                    remedy="Choose heads that the model has",
-                )
-        per_layer = {layer: [head for head in heads if head.layer == layer] for layer in {head.layer for head in heads}}
-        found: dict[Head, torch.Tensor] = {}
-        for layer, wanted in per_layer.items():
-            found.update(zip(wanted, self._select_layer(layer, b, [head.head for head in wanted]), strict=True))
-        return torch.stack([found[head] for head in heads])
-
-    def image_share(self, b: int) -> torch.Tensor:
-        """float32 [layers, heads, rows]: each row's total weight on the image of sequence b; [heads asked for, rows] in
-        the order asked for when ``heads`` was given without ``share_of_all_heads``."""
-        self._require_pass()
-        if not self._share_of_all:
-            return self.weights(b).sum(-1)
-        return torch.stack([self._layer_share(layer, b) for layer in sorted(self._layers)])
-
-    def maps(self, b: int) -> AttentionMaps:
-        """The weights of every head for sequence b, detached, as numpy arrays.
-
-        Raises:
-            RequestError: only some heads were asked for.
-        """
-        if self.heads is not None:
-            raise RequestError(
-                expected="a capture of all heads",
-                got=f"a capture of {len(self.heads)} heads",
-                remedy="Capture with heads=None, or read weights()",
-            )
-        with torch.no_grad():
-            weights = self.weights(b)
-            share = weights.sum(-1)
-        return AttentionMaps(weights.detach().cpu().numpy(), self.rows(b), share.cpu().numpy())
-
-    def _add(self, layer: int, call: _Call, training: bool) -> None:
-        batch, heads, length = call.query.shape[:3]
-        if (batch, length) != self._shape or call.key.shape[2] != length:
-            raise RequestError(
-                expected=f"one pass over whole sequences of shape {list(self._shape)} (batch, length)",
-                got=f"queries of shape {[batch, length]} that see {call.key.shape[2]} keys",
-                remedy="Run the model once on the inputs that the masks were made for; generate outside of a capture",
-            )
-        if self._with_gradient and training and not torch.is_grad_enabled():
-            raise ModelError(
-                expected="a layer that runs with gradients enabled",
-                got="reentrant gradient checkpointing, which hides the layer from the gradient of captured weights",
-                remedy='Use gradient_checkpointing_kwargs={"use_reentrant": False}',
-            )
-        self._layers[layer] = heads
-        if torch.is_grad_enabled():
-            self._calls[layer] = call
-            return
-        wanted = self._wanted(layer)
-        for b in range(batch):
-            if self._share_of_all:
-                every = call.weights(b, self._rows[b], self._columns[b], None)
-                self._shares[layer, b] = every.sum(-1)
-                self._weights[layer, b] = every if wanted is None else every[wanted]
-            elif wanted:
-                self._weights[layer, b] = call.weights(b, self._rows[b], self._columns[b], wanted)
-
-    def _wanted(self, layer: int) -> list[int] | None:
-        if self.heads is None:
-            return None
-        return list(dict.fromkeys(head.head for head in self.heads if head.layer == layer))
-
-    def _layer_weights(self, layer: int, b: int) -> torch.Tensor:
-        if (layer, b) not in self._weights:
-            call = self._calls[layer]
-            self._weights[layer, b] = call.weights(b, self._rows[b], self._columns[b], self._wanted(layer))
-        return self._weights[layer, b]
-
-    def _layer_share(self, layer: int, b: int) -> torch.Tensor:
-        if self.heads is None:
-            return self._layer_weights(layer, b).sum(-1)
-        if (layer, b) not in self._shares:
-            with torch.no_grad():
-                every = self._calls[layer].weights(b, self._rows[b], self._columns[b], None)
-                self._shares[layer, b] = every.sum(-1)
-        return self._shares[layer, b]
-
-    def _select_layer(self, layer: int, b: int, heads: list[int]) -> torch.Tensor:
-        held = self._wanted(layer)
-        if held is None or set(heads) <= set(held):
-            weights = self._layer_weights(layer, b)
-            return weights[heads if held is None else [held.index(head) for head in heads]]
-        if layer not in self._calls:
-            raise RequestError(
-                expected=f"heads of layer {layer} among those captured: {held or 'none'}",
-                got=f"heads {sorted(set(heads) - set(held))}",
-                remedy="Capture with these heads, or with heads=None",
-            )
-        return self._calls[layer].weights(b, self._rows[b], self._columns[b], heads)
-
-    def _require_pass(self) -> None:
-        if not self._layers:
-            raise ModelError(
-                expected="a forward pass of a prepared model inside the capture, in the same thread",
-                got="a capture through which no layer ran",
-                remedy="Call prepare(model) first and run the model inside the with block",
-            )
-
-
-def _check_masks(rows: torch.Tensor, columns: torch.Tensor) -> None:
-    for name, mask in (("rows", rows), ("columns", columns)):
-        if mask.dtype != torch.bool or mask.dim() != 2 or mask.shape != rows.shape:
-            raise RequestError(
-                expected="rows and columns as bool tensors of one shape [batch, length]",
-                got=f"{name} of type {mask.dtype} with shape {list(mask.shape)}",
-                remedy="Pass the masks that the encoded prompt carries",
-            )
-        if not bool(mask.any(dim=1).all()):
-            raise RequestError(
-                expected=f"at least one position in {name} of every sequence",
-                got="a sequence without one",
-                remedy="Leave sequences without image or text out of the capture",
-            )
-
-
 def _attention(
     module: nn.Module,
     query: torch.Tensor,
@@ -356,11 +127,6 @@ def _attention(
     **kwargs,
 ) -> tuple[torch.Tensor, None]:
     """Attention function as transformers' AttentionInterface calls it; the output is SDPA's."""
-    record = _active.get()
-    if record is None and softcap is None:
-        return sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout, scaling, is_causal=is_causal, **kwargs
-        )
     for name in ("s_aux", "position_bias"):
         if kwargs.get(name) is not None:
             raise ModelError(
@@ -368,19 +134,18 @@ def _attention(
                 got=f"{type(module).__name__} adds {name} to its scores",
                 remedy="Choose a model without it",
             )
+    record = _active.get()
+    if record is None and softcap is None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout, scaling, is_causal=is_causal, **kwargs
+        )
     causal = is_causal if is_causal is not None else getattr(module, "is_causal", True)
     causal = bool(causal) and attention_mask is None and query.shape[2] > 1
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    call = _Call(query, key, attention_mask, scale, softcap, causal)
+    call = AttentionCall(query, key, attention_mask, scale, softcap, causal)
     # A layer that runs again inside the backward pass is being recomputed by gradient checkpointing.
     if record is not None and torch._C._current_graph_task_id() == -1:
-        if module.layer_idx in record._layers:
-            raise RequestError(
-                expected="one forward pass per capture",
-                got=f"layer {module.layer_idx} ran a second time",
-                remedy="Open a new capture for each pass",
-            )
-        record._add(module.layer_idx, call, module.training)
+        record.add(module.layer_idx, call, module.training)
     if softcap is not None:
         return _softcapped_output(module, call, value, dropout), None
     return sdpa_attention_forward(
@@ -388,7 +153,7 @@ def _attention(
     )
 
 
-def _softcapped_output(module: nn.Module, call: _Call, value: torch.Tensor, dropout: float) -> torch.Tensor:
+def _softcapped_output(module: nn.Module, call: AttentionCall, value: torch.Tensor, dropout: float) -> torch.Tensor:
     """[batch, length, heads, dim]: attention with tanh-capped scores, which SDPA does not offer."""
     everything = torch.arange(call.key.shape[2], device=value.device)
     rows = torch.arange(call.query.shape[2], device=value.device)

@@ -128,6 +128,7 @@ def _load_weights(
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, by name
             # Straight to the device, never a second copy in the machine's memory.
             device_map=None if device.type == "cpu" else {"": device},
         )

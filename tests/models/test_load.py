@@ -1,0 +1,238 @@
+import json
+import shutil
+
+import httpx
+import pytest
+import torch
+from huggingface_hub.errors import GatedRepoError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+from safetensors.torch import load_file, save_file
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from a3tune.errors import ModelError, RequestError
+from a3tune.models import checkpoint
+from a3tune.models.load import load_model
+
+
+@pytest.fixture
+def folder(tiny_checkpoint, tmp_path):
+    """A copy of the tiny LLaVA checkpoint, to be damaged."""
+    return shutil.copytree(tiny_checkpoint("llava"), tmp_path / "llava")
+
+
+def edit_json(path, **changes):
+    content = json.loads(path.read_text())
+    for key, value in changes.items():
+        if value is None:
+            content.pop(key)
+        else:
+            content[key] = value
+    path.write_text(json.dumps(content))
+
+
+def test_every_class_loads_with_its_weights(tiny_name, tiny_checkpoint, tiny_model):
+    model = tiny_model(tiny_name)
+    stored = load_file(tiny_checkpoint(tiny_name) / "model.safetensors")
+    embeddings = next(tensor for name, tensor in stored.items() if "embed_tokens" in name)
+    assert torch.equal(model.model.get_input_embeddings().weight, embeddings)
+    assert model.notes == ()
+
+
+def test_half_precision_files_are_widened_on_the_cpu(folder):
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: tensor.half() for name, tensor in weights.items()}, folder / "model.safetensors", {"format": "pt"})
+    edit_json(folder / "config.json", dtype="float16")
+    assert load_model(folder, device="cpu").dtype == torch.float32
+    assert load_model(folder, device="cpu", dtype="bfloat16").dtype == torch.bfloat16
+    assert load_model(folder, device="cpu", dtype=torch.float16).dtype == torch.float16
+
+
+def test_names(folder):
+    assert load_model(str(folder), device="cpu").name == "llava"
+    assert load_model(folder, device="cpu", name="Demo").name == "Demo"
+
+
+def test_sharded_checkpoints_load_and_a_missing_shard_is_named(tiny_model, tmp_path):
+    tiny_model("llava").model.save_pretrained(tmp_path, max_shard_size="100KB")
+    tiny_model("llava").processor.save_pretrained(tmp_path)
+    shards = sorted(tmp_path.glob("model-*.safetensors"))
+    assert len(shards) > 1
+    assert load_model(tmp_path, device="cpu").layers == 3
+    shards[1].unlink()
+    with pytest.raises(ModelError, match=shards[1].name):
+        load_model(tmp_path, device="cpu")
+
+
+def test_folders_that_are_no_models(tmp_path):
+    with pytest.raises(ModelError, match="no folder at"):
+        load_model(tmp_path / "absent")
+    with pytest.raises(ModelError, match=r"no folder at '\./absent'"):
+        load_model("./absent")
+    with pytest.raises(ModelError, match=r"without one.*save_pretrained"):
+        load_model(tmp_path)
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(b"")
+    with pytest.raises(ModelError, match="Name the folder"):
+        load_model(file)
+
+
+def test_unknown_and_wrong_kinds(folder, tmp_path):
+    text_model = tmp_path / "text"
+    LlamaForCausalLM(
+        LlamaConfig(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, vocab_size=9)
+    ).save_pretrained(text_model)
+    with pytest.raises(ModelError, match="a model of type llama"):
+        load_model(text_model)
+    edit_json(folder / "config.json", model_type="llava_mistral")
+    with pytest.raises(ModelError, match="llava_mistral"):
+        load_model(folder)
+    edit_json(folder / "config.json", auto_map={"AutoModel": "modeling.Own"})
+    with pytest.raises(ModelError, match="own code, which is never run"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"model_type": 3}', "\x00\x01"])
+def test_damaged_configurations(folder, content):
+    (folder / "config.json").write_text(content)
+    with pytest.raises(ModelError, match=r"config\.json"):
+        load_model(folder)
+
+
+def test_pickled_weights_are_refused_unopened(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"pytorch_model\.bin.*run any code"):
+        load_model(folder)
+    (folder / "pytorch_model.bin").unlink()
+    with pytest.raises(ModelError, match="without weights"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "noise", "header"])
+def test_damaged_weights_are_named(folder, damage):
+    path = folder / "model.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes({"cut": whole[:-1000], "empty": b"", "noise": b"\xff" * 4000, "header": whole[:40]}[damage])
+    with pytest.raises(ModelError, match=r"model\.safetensors.*Fetch the file again"):
+        load_model(folder)
+
+
+def test_a_damaged_index_is_named(folder):
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(ModelError, match="weight_map"):
+        load_model(folder)
+
+
+def test_incomplete_weights_are_never_filled_at_random(folder):
+    weights = load_file(folder / "model.safetensors")
+    gone = next(name for name in weights if "layers.1.self_attn.k_proj" in name and "vision" not in name)
+    weights.pop(gone)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match=r"1 are missing.*k_proj"):
+        load_model(folder, device="cpu")
+
+
+def test_weights_of_another_shape_are_refused(folder):
+    weights = load_file(folder / "model.safetensors")
+    name = next(name for name in weights if "layers.1.self_attn.k_proj" in name and "vision" not in name)
+    weights[name] = torch.zeros(16, 32)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match=r"another shape.*k_proj"):
+        load_model(folder, device="cpu")
+
+
+def test_weights_without_a_place_are_refused_or_noted(folder):
+    weights = load_file(folder / "model.safetensors")
+    weights["model.language_model.layers.9.extra.weight"] = torch.zeros(2)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match=r"1 that do not.*layers\.9"):
+        load_model(folder, device="cpu")
+    model = load_model(folder, device="cpu", allow_unused_weights=True)
+    assert "layers.9" in model.notes[0]
+
+
+def test_missing_processor_files(folder):
+    for path in folder.glob("*processor*"):
+        path.unlink()
+    with pytest.raises(ModelError, match="processor"):
+        load_model(folder, device="cpu")
+
+
+def test_missing_tokenizer_files(folder):
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(ModelError, match="processor"):
+        load_model(folder, device="cpu")
+
+
+def test_llava_without_a_chat_template_says_which_one_is_used(folder, random_image):
+    (folder / "chat_template.jinja").unlink()
+    model = load_model(folder, device="cpu")
+    assert "no chat template" in model.notes[0]
+    assert model.encode(random_image(), "What is it?").text == "USER: <image>\nWhat is it? ASSISTANT:"
+
+
+def test_others_without_a_chat_template_are_refused(tiny_checkpoint, tmp_path, random_image):
+    folder = shutil.copytree(tiny_checkpoint("gemma3"), tmp_path / "gemma3")
+    template = (folder / "chat_template.jinja").read_text()
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(ModelError, match="Gemma3Processor without one"):
+        load_model(folder, device="cpu")
+    model = load_model(folder, device="cpu", chat_template=template)
+    assert model.notes == ()
+    assert model.encode(random_image(), "What is it?").question
+
+
+def test_llava_processors_that_do_not_know_their_patch_size(folder, tiny_model, random_image):
+    edit_json(folder / "processor_config.json", patch_size=None)
+    model = load_model(folder, device="cpu")
+    assert "patch size" in model.notes[0]
+    assert model.encode(random_image(), "What?").ids == tiny_model("llava").encode(random_image(), "What?").ids
+
+
+@pytest.mark.parametrize("device", ["toaster", "cuda:77", "meta"])
+def test_unknown_devices(folder, device):
+    with pytest.raises(RequestError, match=device):
+        load_model(folder, device=device)
+
+
+def test_unknown_data_types(folder):
+    with pytest.raises(RequestError, match="int3"):
+        load_model(folder, device="cpu", dtype="int3")
+
+
+def hub_error(kind):
+    if kind in (GatedRepoError, RepositoryNotFoundError):
+        return kind("refused", response=httpx.Response(401, request=httpx.Request("GET", "https://huggingface.co")))
+    return kind("refused")
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (GatedRepoError, "licence"),
+        (RepositoryNotFoundError, "no model named owner/name"),
+        (LocalEntryNotFoundError, "hf download owner/name"),
+        (HFValidationError, "hub id such as"),
+        (OSError, "out of reach"),
+    ],
+)
+def test_hub_failures_are_told_apart(monkeypatch, kind, message):
+    def refuse(name, **options):
+        raise hub_error(kind)
+
+    monkeypatch.setattr(checkpoint, "snapshot_download", refuse)
+    with pytest.raises(ModelError, match=message):
+        load_model("owner/name")
+
+
+def test_hub_ids_are_fetched_without_pickles(monkeypatch, tiny_checkpoint):
+    asked = {}
+
+    def fetch(name, **options):
+        asked.update(options, name=name)
+        return str(tiny_checkpoint("llava"))
+
+    monkeypatch.setattr(checkpoint, "snapshot_download", fetch)
+    assert load_model("owner/name", device="cpu").name == "owner/name"
+    assert asked["name"] == "owner/name"
+    assert not any(pattern.endswith(("bin", "pt", "py", "pkl")) for pattern in asked["allow_patterns"])
