@@ -5,6 +5,7 @@ The only module of the application that calls a3tune. It knows nothing of Gradio
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import secrets
 import tempfile
@@ -194,6 +195,8 @@ class Studio:
         finally:
             if remove:
                 path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # not empty: something else lies there
+                    path.parent.rmdir()
         opened = _read(content)
         return self._show(visit, opened, content if _has_choices(opened) else None)
 

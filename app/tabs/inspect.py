@@ -58,9 +58,9 @@ class InspectTab:
                 gr.HTML("<h2>1 · Image</h2>", apply_default_css=False)
                 self._strip = build_examples([_item(example) for example in self._examples.values()])
                 self._file = gr.File(
-                    label="Own file: PNG, JPEG, TIFF, WebP, BMP, DICOM, NIfTI",
+                    label="Own file: PNG, JPEG, TIFF, DICOM, NIfTI …",
                     file_count="single",
-                    height=104,
+                    height=84,
                     elem_id="upload",
                 )
                 with gr.Group(visible=False, elem_id="display") as self._display:

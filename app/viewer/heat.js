@@ -58,8 +58,8 @@ function tilePicture(values, tile, look) {
       picture.data[place] = look.lut[colour];
       picture.data[place + 1] = look.lut[colour + 1];
       picture.data[place + 2] = look.lut[colour + 2];
-      // Weak attention is more transparent, so that the anatomy stays readable under it.
-      picture.data[place + 3] = level <= 0 || level < look.threshold ? 0 : Math.round(255 * look.opacity * Math.sqrt(level));
+      // Weak attention is transparent in proportion, so that the anatomy stays readable under it.
+      picture.data[place + 3] = level <= 0 || level < look.threshold ? 0 : Math.round(255 * look.opacity * level);
     }
   }
   return picture;

@@ -16,7 +16,7 @@ let chosen = { heads: "critical", layer: 0, head: 0, words: "answer", rows: [] }
 let view = { zoom: 1, x: 0, y: 0 }; // pan in image widths
 let pending = null; // key of the map that is being fetched
 let trouble = ""; // why a map could not be fetched
-const look = { opacity: 0.7, threshold: 0, colours: "inferno", scale: "own", smooth: true, sinks: false, grid: false };
+const look = { opacity: 0.85, threshold: 0, colours: "inferno", scale: "own", smooth: true, sinks: false, grid: false };
 
 for (const name of Object.keys(luts)) {
   const option = document.createElement("option");
@@ -383,6 +383,7 @@ async function receive() {
   trouble = "";
   const has = Boolean(data.result);
   element.querySelectorAll(".legend, .tools, .side .panel").forEach((node) => (node.hidden = !has));
+  element.querySelector(".guide").hidden = has;
   root.dataset.state = has ? "result" : data.image ? "image" : "empty";
   if (!sameImage) view = { zoom: 1, x: 0, y: 0 };
   if (has) {
