@@ -191,7 +191,7 @@ def _bowel(trunk: _Trunk, units: np.ndarray, blocked: np.ndarray) -> None:
         free &= ~grown(loop, 2)
         paint(units, canvas.soft(loop, 0.8), rng.uniform(35, 80))
         inner = cv2.erode(loop.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
-        paint(units, canvas.soft(inner, 0.8), rng.choice((15.0, 30.0, 200.0), p=(0.45, 0.4, 0.15)))
+        paint(units, canvas.soft(inner, 0.8), rng.choice((15.0, 30.0, 120.0), p=(0.45, 0.4, 0.15)))
         if rng.random() < 0.3:
             gas = inner & (trunk.y < centre[1] - 0.01)
             paint(units, canvas.soft(gas, 0.6), _AIR * 0.8)

@@ -255,6 +255,7 @@ def draw_brain(anatomy: np.random.Generator, dressing: np.random.Generator, styl
     matter = head.brain & ~head.ventricles & (head.fluid < 100)
     cortex = matter & head.cortex
     organs: list[tuple[str, np.ndarray, Side, str]] = [
+        ("brain", head.brain, "midline", "midline"),
         ("right hemisphere", hemispheres["right"], "right", "right side"),
         ("left hemisphere", hemispheres["left"], "left", "left side"),
         ("ventricles", head.ventricles, "midline", "midline"),

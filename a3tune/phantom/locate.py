@@ -48,4 +48,4 @@ def evans_index(phantom: Phantom) -> float:
     ventricles = phantom.structure("ventricles").mask
     rows = np.nonzero(ventricles.any(axis=1))[0]
     front = ventricles[: (rows[0] + rows[-1]) // 2 + 1]
-    return extent(front) / extent(phantom.mask_of(["right hemisphere", "left hemisphere"]))
+    return extent(front) / extent(phantom.structure("brain").mask)

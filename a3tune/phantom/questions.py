@@ -36,9 +36,10 @@ COUNTABLE: dict[PhantomKind, tuple[str, ...]] = {
     "brain": brain.COUNTABLE,
     "abdomen": abdomen.COUNTABLE,
 }
+# Organs that are asked about: those with an outline of their own, which a segmenter can find too.
 ORGANS: dict[PhantomKind, tuple[str, ...]] = {
-    "chest": ("right lung", "left lung", "heart", "trachea", "diaphragm", "spine"),
-    "brain": ("right hemisphere", "left hemisphere", "ventricles", "skull"),
+    "chest": ("right lung", "left lung", "heart"),
+    "brain": ("brain", "ventricles"),
     "abdomen": ("liver", "gallbladder", "right kidney", "left kidney", "spleen", "stomach", "aorta", "vertebra"),
 }
 SCANS: dict[PhantomKind, str] = {"chest": "radiograph", "brain": "mr", "abdomen": "ct"}

@@ -202,3 +202,10 @@ def test_wrong_arguments_are_named(arguments, word):
 def test_a_structure_needs_a_flat_bool_mask():
     with pytest.raises(ValueError, match="bool"):
         Structure("liver", "organ", np.zeros((4, 4), np.uint8), "right", "right side")
+
+
+def test_the_brain_is_its_two_halves(phantoms):
+    for phantom in phantoms:
+        if phantom.kind == "brain":
+            halves = [phantom.structure(f"{side} hemisphere").mask for side in ("right", "left")]
+            assert np.array_equal(phantom.structure("brain").mask, halves[0] ^ halves[1])
