@@ -1,0 +1,33 @@
+"""Prompt-aware weak labels: regions of an image, ranked for a text, and the targets made from them."""
+
+from a3tune.labels.biomedclip import BIOMEDCLIP, RegionScorer, load_scorer
+from a3tune.labels.cache import RegionCache
+from a3tune.labels.filters import PAPER_RULES, FilterRules, filter_boxes, filter_regions
+from a3tune.labels.lite_medsam import LiteMedSamSegmenter
+from a3tune.labels.pipeline import make_labels
+from a3tune.labels.proposals import Proposals
+from a3tune.labels.sam import GridParameters, SegmentAnythingSegmenter
+from a3tune.labels.segmentation import Segmentation, Segmenter, mask_iou, region_from_mask
+from a3tune.labels.templates import TEMPLATE_SETS, build_prompt
+
+__all__ = [
+    "BIOMEDCLIP",
+    "PAPER_RULES",
+    "TEMPLATE_SETS",
+    "FilterRules",
+    "GridParameters",
+    "LiteMedSamSegmenter",
+    "Proposals",
+    "RegionCache",
+    "RegionScorer",
+    "SegmentAnythingSegmenter",
+    "Segmentation",
+    "Segmenter",
+    "build_prompt",
+    "filter_boxes",
+    "filter_regions",
+    "load_scorer",
+    "make_labels",
+    "mask_iou",
+    "region_from_mask",
+]

@@ -1,0 +1,127 @@
+"""Reading weights from files that nobody vouches for: tensors only, never code."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from a3tune.errors import LabelError
+
+_WRAPPERS = ("model", "state_dict", "model_state_dict")
+
+
+def read_checkpoint(path: str | Path, *, purpose: str) -> dict[str, torch.Tensor]:
+    """Read a state dict from a ``.safetensors`` file or from a file written by ``torch.save``.
+
+    Pickled files go through ``torch.load(weights_only=True)``: a file that asks to run code is refused and
+    nothing in it runs. Tensors stay on the CPU; where the format allows, they are mapped from disk.
+
+    Args:
+        path: the file.
+        purpose: what the weights are for, as it should read in an error ("a SAM checkpoint").
+
+    Raises:
+        LabelError: the file is missing, damaged, hostile or holds no named tensors.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise LabelError(
+            expected=f"{purpose} as a .pth, .pt, .bin or .safetensors file",
+            got=f"There is no file {path}" if not path.is_dir() else f"{path} is a folder",
+            remedy="Check the path, or leave it out to use the parts that come with the program",
+        )
+    try:
+        state = load_file(path) if path.suffix == ".safetensors" else _unpickle_tensors(path)
+    except pickle.UnpicklingError as error:
+        raise LabelError(
+            expected=f"{purpose}: a file with nothing but tensors",
+            got=f"{path.name} is not plain weights and was not executed ({_first_sentence(error)})",
+            remedy="Use the file from the model's own source, best in .safetensors form",
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, SafetensorError) as error:
+        raise LabelError(
+            expected=purpose,
+            got=f"{path.name} cannot be read as weights ({_first_sentence(error)})",
+            remedy="Fetch the file again and compare its size with the source",
+        ) from error
+    for wrapper in _WRAPPERS:
+        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
+            state = state[wrapper]
+            break
+    if not isinstance(state, Mapping) or not state or not all(torch.is_tensor(value) for value in state.values()):
+        raise LabelError(
+            expected=f"{purpose}: named tensors",
+            got=f"{path.name} holds something else",
+            remedy="Use a file that holds the model's state dict",
+        )
+    return {name.removeprefix("module."): value for name, value in state.items()}
+
+
+def load_strictly(model: torch.nn.Module, state: Mapping[str, torch.Tensor], *, name: str, purpose: str) -> None:
+    """Put ``state`` into ``model``; every name and every shape has to agree.
+
+    Raises:
+        LabelError: the first names that are missing, left over or of another shape.
+    """
+    own = model.state_dict()
+    missing = [key for key in own if key not in state]
+    extra = [key for key in state if key not in own]
+    shapes = [key for key in own if key in state and own[key].shape != state[key].shape]
+    if missing or extra or shapes:
+        parts = [
+            f"{len(keys)} {what} (first: {keys[0]})"
+            for keys, what in ((missing, "weights missing"), (extra, "unknown"), (shapes, "of another shape"))
+            if keys
+        ]
+        raise LabelError(
+            expected=purpose,
+            got=f"{name} does not fit: {', '.join(parts)}",
+            remedy="Choose the checkpoint that belongs to this model",
+        )
+    model.load_state_dict(state)
+
+
+def weights_digest(state: Mapping[str, torch.Tensor]) -> str:
+    """16 hex digits that change when any weight changes: part of the key of cached masks."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def choose_device(device: str) -> str:
+    """ "auto" becomes "cuda" where CUDA works, else "cpu"; anything else is checked.
+
+    Raises:
+        LabelError: the device does not exist here.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise LabelError(
+            expected='a device such as "cpu" or "cuda"', got=f"The device is {device!r}", remedy='Use "auto"'
+        ) from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise LabelError(expected="a CUDA device", got="This machine has none", remedy='Use "auto" or "cpu"')
+    return device
+
+
+def _unpickle_tensors(path: Path) -> object:
+    # Only the zip form of torch.save can be mapped; older files are read whole.
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+
+
+def _first_sentence(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].split(". ")[0] if lines else type(error).__name__
