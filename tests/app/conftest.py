@@ -1,0 +1,156 @@
+"""A served page and a browser to look at it with."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+ROOT = Path(__file__).resolve().parents[2]
+SCREENSHOTS = ROOT / "out" / "screenshots"
+
+# A browser that speaks to nobody but the page: without these Chromium looks for updates by itself.
+_QUIET_CHROMIUM = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+)
+# The model loads while the first page is already there; on a busy machine with 2 cores that takes a while.
+PATIENCE_MS = 120_000
+
+
+class Served(NamedTuple):
+    """A running application: where it is, and the folder where it keeps uploads."""
+
+    url: str
+    uploads: Path
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The application in a process of its own, offline, on the bundled model (or the one that A3TUNE_PROFILE names)."""
+    uploads = tmp_path_factory.mktemp("uploads")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | {
+        "GRADIO_TEMP_DIR": str(uploads),
+        "TMPDIR": str(tmp_path_factory.mktemp("temporary")),
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    log = tmp_path_factory.mktemp("server") / "errors.txt"
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(
+            [sys.executable, str(ROOT / "app.py"), "--port", str(port)],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        ) as server,
+    ):
+        try:
+            for line in server.stdout:
+                if f"127.0.0.1:{port}" in line:
+                    break
+            else:
+                pytest.fail(f"The application ended before it served a page:\n{log.read_text()}")
+            yield Served(f"http://127.0.0.1:{port}", uploads)
+        finally:
+            server.terminate()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium: A3TUNE_CHROMIUM, else the one on the path, else Playwright's own."""
+    with sync_playwright() as playwright:
+        path = os.environ.get("A3TUNE_CHROMIUM") or shutil.which("chromium") or playwright.chromium.executable_path
+        if not Path(path).is_file():
+            pytest.fail(
+                "There is no Chromium to look at the page with. Install it (apt-get install chromium, or "
+                "playwright install chromium), or name it in A3TUNE_CHROMIUM."
+            )
+        browser = playwright.chromium.launch(executable_path=path, args=list(_QUIET_CHROMIUM))
+        yield browser
+        browser.close()
+
+
+class Visitor:
+    """One visitor with a browser window of their own: everything their page asks for and complains about is kept."""
+
+    def __init__(self, browser: Browser, url: str, **options) -> None:
+        self.context = browser.new_context(viewport={"width": 1280, "height": 800}, **options)
+        self.context.set_default_timeout(PATIENCE_MS)
+        self.requests: list[str] = []
+        self.complaints: list[str] = []
+        self.context.on("request", lambda request: self.requests.append(request.url))
+        self.page: Page = self.context.new_page()
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on(
+            "console", lambda message: self.complaints.append(message.text) if message.type == "error" else None
+        )
+        self.page.goto(url)
+        self.page.wait_for_selector(".example")
+
+    def upload(self, path: Path) -> None:
+        self.page.set_input_files("#upload input[type=file]", str(path))
+
+    def ask(self, question: str) -> None:
+        """Ask, and wait until answer and map are on the page."""
+        before = self.page.locator(".stage").get_attribute("data-shown")
+        assert before
+        self.page.locator("#question textarea, #question input").first.fill(question)
+        self.page.locator("#ask").click()
+        self.page.wait_for_function("document.querySelector('#status').innerText.startsWith('Answer in')")
+        self.shown("ready")
+
+    def shown(self, end: str) -> str:
+        """Wait until the viewer has drawn a state that ends so, and name it."""
+        self.page.wait_for_selector(f".stage[data-shown$='{end}']")
+        return self.page.locator(".stage").get_attribute("data-shown")
+
+    def picture(self) -> str:
+        """What the canvas shows, as a data URL."""
+        return self.page.evaluate("document.querySelector('canvas.picture').toDataURL()")
+
+    def pixel(self, x: float, y: float) -> list[int]:
+        """Red, green, blue of the canvas at a share of its width and height."""
+        return self.page.evaluate(
+            """([x, y]) => {
+                const canvas = document.querySelector("canvas.picture");
+                const place = [Math.floor(x * canvas.width), Math.floor(y * canvas.height), 1, 1];
+                return [...canvas.getContext("2d").getImageData(...place).data].slice(0, 3);
+            }""",
+            [x, y],
+        )
+
+    def screenshot(self, name: str) -> None:
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=SCREENSHOTS / f"{name}.png")
+
+
+@pytest.fixture
+def visit(browser: Browser, served: Served):
+    """() -> Visitor on a fresh page; options go to the browser's context."""
+    visitors: list[Visitor] = []
+
+    def open_page(**options) -> Visitor:
+        visitors.append(Visitor(browser, served.url, **options))
+        return visitors[-1]
+
+    yield open_page
+    for visitor in visitors:
+        visitor.context.close()

@@ -1,0 +1,179 @@
+"""The page in a real browser: files in, answer and map out, errors in words, nothing for other hosts."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import expect
+from pydicom.data import get_testdata_file
+
+
+@pytest.fixture
+def jpeg(tmp_path):
+    """A JPEG, wider than high, with a bright disc."""
+    rows, columns = np.mgrid[:180, :260]
+    grey = 40 + 160 * (((rows - 90) ** 2 + (columns - 80) ** 2) < 45**2)
+    path = tmp_path / "DOE^JOHN.jpg"
+    Image.fromarray(grey.astype(np.uint8)).save(path, quality=90)
+    return path
+
+
+def test_a_dicom_is_opened_asked_about_and_its_map_is_drawn(visit, served):
+    visitor = visit(color_scheme="dark")
+    visitor.upload(get_testdata_file("CT_small.dcm"))
+    visitor.shown("image")
+    expect(visitor.page.locator("[data-part=imageLabel]")).to_contain_text("CT · DICOM")
+    plain = visitor.picture()
+
+    visitor.ask("Where is the liver?")
+    expect(visitor.page.locator("[data-part=caption]")).to_contain_text("adapter: base")
+    expect(visitor.page.locator("[data-part=caption]")).to_contain_text("critical heads")
+    assert visitor.picture() != plain
+    visitor.screenshot("dicom_dark")
+    # The upload was read into memory and is gone from the disk.
+    assert not [path for path in served.uploads.rglob("*") if path.is_file() and path.stat().st_size]
+
+
+def test_another_window_shows_another_picture(visit):
+    visitor = visit()
+    visitor.upload(get_testdata_file("CT_small.dcm"))
+    visitor.shown("image")
+    as_in_the_file = visitor.picture()
+    visitor.page.locator("#window input").click()
+    visitor.page.get_by_role("option", name="bone", exact=True).click()
+    expect(visitor.page.locator("[data-part=imageLabel]")).to_contain_text("C 400  W 1800")
+    visitor.page.wait_for_function(
+        "before => document.querySelector('canvas.picture').toDataURL() !== before", arg=as_in_the_file
+    )
+
+
+def test_a_jpeg_is_asked_about_and_every_choice_changes_the_map(visit, jpeg):
+    visitor = visit(color_scheme="light")
+    page = visitor.page
+    visitor.upload(jpeg)
+    visitor.shown("image")
+    expect(page.locator("[data-part=imageLabel]")).to_contain_text("260 × 180 px")
+    assert "DOE^JOHN" not in page.content()
+
+    visitor.ask("Is there a mass?")
+    assert page.locator("[data-part=answer]").inner_text().strip()
+    answer = visitor.picture()
+    visitor.screenshot("jpeg_light")
+
+    sent = len(visitor.requests)
+    words = page.locator(".word[data-role=question][data-row]:visible")
+    words.first.click()
+    visitor.shown(f"{words.first.get_attribute('data-row')} ready")
+    word = visitor.picture()
+    page.locator("[data-heads=mean]").click()
+    page.wait_for_selector(".stage[data-shown^='mean '][data-shown$=ready]")
+    mean = visitor.picture()
+    page.locator("[data-control=smooth]").uncheck()
+    page.wait_for_function("before => document.querySelector('canvas.picture').toDataURL() !== before", arg=mean)
+    assert len({answer, word, mean, visitor.picture()}) == 4
+    assert len(visitor.requests) == sent, "maps that are already on the page need no request"
+
+    page.locator(".cell[data-layer='1'][data-head='2']").click()
+    page.wait_for_selector(".stage[data-shown^='1.2 '][data-shown$=ready]")
+    expect(page.locator("[data-part=caption]")).to_contain_text("layer 1, head 2")
+    page.locator(".cell[data-layer='1'][data-head='2']").press("ArrowRight")
+    page.wait_for_selector(".stage[data-shown^='1.3 '][data-shown$=ready]")
+
+
+def test_repeated_words_are_different_tokens(visit):
+    visitor = visit()
+    visitor.page.locator(".example").first.click()
+    visitor.shown("image")
+    visitor.ask("Is the lung the right lung?")
+    words = visitor.page.locator(".word[data-role=question][data-row]:visible")
+    texts = words.all_inner_texts()
+    rows = [word.get_attribute("data-row") for word in words.all()]
+    assert texts.count("the") == 2
+    assert len(set(rows)) == len(rows)
+    first, second = (row for row, text in zip(rows, texts, strict=True) if text == "the")
+    visitor.page.locator(f".word[data-row='{first}']").click()
+    visitor.shown(f"{first} ready")
+    caption = visitor.picture()
+    visitor.page.locator(f".word[data-row='{second}']").click()
+    visitor.shown(f"{second} ready")
+    assert visitor.picture() != caption
+
+
+def test_an_example_and_a_suggestion_need_no_typing(visit):
+    visitor = visit(color_scheme="dark")
+    visitor.page.locator(".example").first.click()
+    visitor.shown("image")
+    visitor.page.locator(".suggestion").first.click()
+    visitor.shown("ready")
+    visitor.screenshot("example_dark")
+    assert not visitor.complaints
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("empty.png", b"", "empty"),
+        ("notes.dcm", b"These are words and no picture.\n" * 20, "Expected"),
+        ("cut.jpg", None, "Expected"),
+    ],
+)
+def test_a_bad_file_is_told_in_words_and_the_page_goes_on(visit, jpeg, tmp_path, name, content, words):
+    visitor = visit()
+    bad = tmp_path / name
+    bad.write_bytes(jpeg.read_bytes()[:600] if content is None else content)
+    visitor.upload(bad)
+    alert = visitor.page.locator("#status [role=alert]")
+    expect(alert).to_contain_text(words, ignore_case=True)
+    assert "Traceback" not in visitor.page.content()
+    visitor.page.locator(".example").first.click()
+    visitor.shown("image")
+    expect(alert).to_have_count(0)
+
+
+def test_a_question_without_an_image_or_words_is_told_in_words(visit):
+    visitor = visit()
+    visitor.page.locator("#ask").click()
+    expect(visitor.page.locator("#status [role=alert]")).to_contain_text("No image is open")
+    visitor.page.locator(".example").first.click()
+    visitor.shown("image")
+    visitor.page.locator("#question textarea, #question input").first.fill("   ")
+    visitor.page.locator("#ask").click()
+    expect(visitor.page.locator("#status [role=alert]")).to_contain_text("question is empty")
+
+
+def test_the_page_asks_no_other_host(visit, served):
+    visitor = visit()
+    visitor.page.locator(".example").last.click()
+    visitor.shown("image")
+    visitor.ask("What kind of image is this?")
+    hosts = {urlsplit(url).netloc for url in visitor.requests if not url.startswith(("data:", "blob:"))}
+    assert hosts == {urlsplit(served.url).netloc}
+    assert not visitor.complaints
+
+
+def test_two_visitors_never_see_each_other(visit, jpeg):
+    one, other = visit(), visit()
+    one.upload(jpeg)
+    one.shown("image")
+    other.page.locator(".example").first.click()
+    other.shown("image")
+    one.ask("Is there a mass?")
+    other.ask("Where is the right lung?")
+    expect(one.page.locator("[data-part=imageLabel]")).to_contain_text("260 × 180 px")
+    expect(other.page.locator("[data-part=imageLabel]")).not_to_contain_text("260 × 180 px")
+    assert one.picture() != other.picture()
+    one.page.locator(".cell").first.click()
+    one.page.wait_for_selector(".stage[data-shown^='0.0 '][data-shown$=ready]")
+
+    third = visit()
+    expect(third.page.locator(".viewer")).to_have_attribute("data-state", "empty")
+
+
+def test_the_notice_and_the_speaking_model_are_always_there(visit):
+    page = visit().page
+    expect(page.locator(".notice")).to_contain_text("Research use only")
+    expect(page.locator(".studio-head")).to_have_attribute("data-state", "ready")
+    assert page.locator(".model .name").inner_text().strip()
