@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -120,18 +123,19 @@ def _load_weights(
     folder: Path, device: torch.device, dtype: torch.dtype, allow_unused: bool, notes: list[str]
 ) -> PreTrainedModel:
     try:
-        model, report = AutoModelForImageTextToText.from_pretrained(
-            folder,
-            dtype=dtype,
-            attn_implementation="sdpa",
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # refused below, by name
-            # Straight to the device, never a second copy in the machine's memory.
-            device_map=None if device.type == "cpu" else {"": device},
-        )
+        with _without_load_report():
+            model, report = AutoModelForImageTextToText.from_pretrained(
+                folder,
+                dtype=dtype,
+                attn_implementation="sdpa",
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # refused below, by name
+                # Straight to the device, never a second copy in the machine's memory.
+                device_map=None if device.type == "cpu" else {"": device},
+            )
     except torch.OutOfMemoryError as error:
         raise ModelError(
             expected=f"memory for the model on {device}",
@@ -161,6 +165,22 @@ def _load_weights(
     if unused:
         notes.append(f"{len(unused)} weights of the checkpoint are not used: {_some(unused)}.")
     return model
+
+
+@contextmanager
+def _without_load_report() -> Iterator[None]:
+    """Keep transformers' table of weights off the terminal: it advises to train what is missing, which is refused here
+    in one line."""
+    logger = logging.getLogger("transformers.modeling_utils")
+
+    def not_the_report(record: logging.LogRecord) -> bool:
+        return "LOAD REPORT" not in record.getMessage()
+
+    logger.addFilter(not_the_report)
+    try:
+        yield
+    finally:
+        logger.removeFilter(not_the_report)
 
 
 def _complete_processor(

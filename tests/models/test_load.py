@@ -122,13 +122,14 @@ def test_a_damaged_index_is_named(folder):
         load_model(folder)
 
 
-def test_incomplete_weights_are_never_filled_at_random(folder):
+def test_incomplete_weights_are_never_filled_at_random(folder, capfd):
     weights = load_file(folder / "model.safetensors")
     gone = next(name for name in weights if "layers.1.self_attn.k_proj" in name and "vision" not in name)
     weights.pop(gone)
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(ModelError, match=r"1 are missing.*k_proj"):
         load_model(folder, device="cpu")
+    assert "REPORT" not in capfd.readouterr().err
 
 
 def test_weights_of_another_shape_are_refused(folder):
