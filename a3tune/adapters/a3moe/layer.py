@@ -163,7 +163,7 @@ class ExpertLinear(nn.Module, ExpertLayer):
         up: torch.Tensor,
     ) -> torch.Tensor:
         config, router = self.settings[adapter], self.expert_router[adapter]
-        positions = window.image.to(x.device).flatten().nonzero().squeeze(-1)
+        positions = window.image_positions(x.device)
         images = x.flatten(0, 1)[positions]
         probabilities = key_probabilities(images, router.weight.to(x.dtype), router.bias.to(x.dtype))
         choice, weights = choose_experts(

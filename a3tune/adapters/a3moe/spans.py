@@ -32,7 +32,7 @@ class SpanWindow:
         gates: (layer name, adapter name) -> [batch, E], the query gates of this stream, without gradient.
     """
 
-    __slots__ = ("gates", "image", "image_told", "question")
+    __slots__ = ("_positions", "gates", "image", "image_told", "question")
 
     def __init__(
         self,
@@ -42,6 +42,16 @@ class SpanWindow:
         image_told: bool = True,
     ) -> None:
         self.question, self.image, self.gates, self.image_told = question, image, gates, image_told
+        self._positions: torch.Tensor | None = None
+
+    def image_positions(self, device: torch.device) -> torch.Tensor:
+        """int64 [N]: the places of the image tokens in the flattened [batch * tokens], ascending.
+
+        Found once for all layers, since an accelerator has to be waited for.
+        """
+        if self._positions is None or self._positions.device != device:
+            self._positions = self.image.to(device).flatten().nonzero().squeeze(-1)
+        return self._positions
 
 
 class TokenSpans:

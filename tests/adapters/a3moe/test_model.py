@@ -4,7 +4,7 @@ import threading
 import pytest
 import torch
 from peft import PeftModel, get_peft_model
-from transformers import DynamicCache
+from transformers import AutoModelForImageTextToText, DynamicCache
 
 from a3tune.adapters.a3moe import A3MoeConfig, ExpertLinear, TokenSpans, record_experts
 from a3tune.errors import AdapterError
@@ -389,3 +389,30 @@ def test_config_with_default_sizes_has_the_paper_shapes(tiny_llava):
     assert shapes["self_attn.q_proj.expert_A.default"] == (8, 16, 32)
     assert shapes["self_attn.k_proj.expert_B.default"] == (16, 16, 16)
     assert shapes["mlp.down_proj.expert_A.default"] == (1, 64, 48)
+
+
+@pytest.mark.parametrize("name", ["llava_mistral", "qwen2_5_vl", "gemma3", "idefics3", "internvl"])
+def test_the_default_targets_fit_each_supported_model(name, tiny_checkpoint, a3_config):
+    base = AutoModelForImageTextToText.from_pretrained(tiny_checkpoint(name)).eval()
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(3, 40, (2, 9), generator=generator)
+    expected = logits(base, {"input_ids": ids})
+    model = get_peft_model(base, a3_config()).eval()
+    layers = base.config.get_text_config().num_hidden_layers
+    adapted = [key for key, module in model.named_modules() if isinstance(module, ExpertLinear)]
+    assert len(adapted) == layers * 7
+    assert not any("vision" in key or "visual" in key for key in adapted)
+    question = torch.zeros(2, 9, dtype=torch.bool)
+    question[:, 3:6] = True
+    # Marking text as image patches is enough to set every expert to work.
+    image = torch.zeros_like(question)
+    image[:, :3] = True
+    inputs = {"input_ids": ids, "a3_question_mask": question, "a3_image_mask": image}
+    with record_experts() as use:
+        assert (logits(model, inputs) - expected).abs().max() > 1e-4
+    assert use.query_gates(1).shape == (layers, 3)
+    assert use.key_choice(1).shape == (layers, 3, 1)
+    settings = {"max_new_tokens": 4, "do_sample": False, "output_logits": True, "return_dict_in_generate": True}
+    cached = model.generate(**inputs, **settings, use_cache=True)
+    uncached = model.generate(**inputs, **settings, use_cache=False)
+    torch.testing.assert_close(torch.stack(cached.logits), torch.stack(uncached.logits), atol=3e-5, rtol=1e-4)
