@@ -45,8 +45,9 @@ def launch(host: str, port: int, profile: str) -> None:
         profile: "demo", a checkpoint folder or a hub id.
     """
     slot = ModelSlot(profile)
-    slot.start()
-    build(Studio(slot)).launch(
+    page = build(Studio(slot))
+    page.launch(
+        prevent_thread_lock=True,
         server_name=host,
         server_port=port,
         share=False,
@@ -63,3 +64,6 @@ def launch(host: str, port: int, profile: str) -> None:
         theme=build_theme(),
         css_paths=[STYLES],
     )
+    # Only now: importing torch would hold up the first answer to a browser.
+    slot.start()
+    page.block_thread()

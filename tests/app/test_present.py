@@ -1,0 +1,133 @@
+"""Results as values for the viewer, errors as words."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+
+import numpy as np
+import pytest
+
+from a3tune.errors import Cancelled, RequestError
+from a3tune.images import image_from_array
+from a3tune.inspection import AdapterView, Inspection
+from a3tune.types import AttentionMaps, Head, PatchGrid, PatchTile, Token, Window
+from app.present import (
+    describe,
+    error_status,
+    explain,
+    finished_status,
+    head_map_value,
+    model_value,
+    step_status,
+    thumbnail,
+    viewer_value,
+)
+from app.services import Finished, ModelStatus, OpenedImage, Step
+
+
+def halves(text: str) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), dtype="<f2").astype(np.float32)
+
+
+@pytest.fixture
+def finished() -> Finished:
+    """Two layers of three heads, four patches; a template word before the image, two words, two answer tokens."""
+    generator = np.random.default_rng(0)
+    weights = generator.random((2, 3, 4, 4)).astype(np.float32) / 4
+    roles = [
+        ("template", "<s>"),
+        *[("image", "<image>")] * 4,
+        ("question", " is"),
+        ("question", " is"),
+        ("answer", "no"),
+        ("answer", "</s>"),
+    ]
+    tokens = tuple(Token(place, 10 + place, text, role) for place, (role, text) in enumerate(roles))
+    maps = AttentionMaps(weights, np.arange(5, 9), weights.sum(axis=-1))
+    view = AdapterView("base", "no", tokens, maps, weights.sum(axis=-1).mean(axis=-1), (Head(1, 2), Head(0, 1)))
+    boxes = np.array([[x, y, x + 5, y + 4] for y in (0, 4) for x in (0, 5)], dtype=np.float64)
+    grid = PatchGrid(boxes, (PatchTile(0, 2, 2, (0.0, 0.0, 10.0, 8.0)),), 8, 10)
+    image = image_from_array(np.full((8, 10), 90, dtype=np.uint8))
+    inspection = Inspection("tiny", image, "is is", grid, (view,), seconds={"base.answer": 0.24, "base.maps": 0.5})
+    return Finished("name", inspection, frozenset({"<s>", "</s>"}), False)
+
+
+def result(finished: Finished) -> dict:
+    return json.loads(viewer_value(OpenedImage(finished.inspection.image, None), finished))["result"]
+
+
+def test_maps_are_means_over_the_head_sets(finished):
+    weights = finished.inspection.views[0].maps.weights
+    value = result(finished)
+    np.testing.assert_allclose(halves(value["maps"]["mean"]).reshape(4, 4), weights.mean(axis=(0, 1)), rtol=1e-3)
+    critical = (weights[1, 2] + weights[0, 1]) / 2
+    np.testing.assert_allclose(halves(value["maps"]["critical"]).reshape(4, 4), critical, rtol=1e-3)
+    np.testing.assert_allclose(
+        halves(value["head_means"]).reshape(2, 3, 4), weights[:, :, 2], rtol=1e-3, err_msg="the end token is no word"
+    )
+    np.testing.assert_allclose(halves(head_map_value(weights[0, 0])["map"]).reshape(4, 4), weights[0, 0], rtol=1e-3)
+    assert value["critical"] == [[1, 2], [0, 1]]
+    assert value["tiles"] == [{"start": 0, "rows": 2, "columns": 2, "box": [0, 0, 10, 8], "overview": False}]
+
+
+def test_every_token_but_the_images_has_its_own_row(finished):
+    tokens = result(finished)["tokens"]
+    assert [(token["text"], token["row"], token["special"]) for token in tokens] == [
+        ("<s>", None, True),
+        (" is", 0, False),
+        (" is", 1, False),
+        ("no", 2, False),
+        ("</s>", 3, True),
+    ]
+
+
+def test_markup_in_a_text_cannot_reach_the_page(finished):
+    hostile = "</script><script>alert(1)</script>"
+    view = finished.inspection.views[0]
+    object.__setattr__(view, "answer", hostile)
+    text = viewer_value(OpenedImage(finished.inspection.image, None), finished)
+    assert "<" not in text
+    assert json.loads(text)["result"]["answer"] == hostile
+    error = RequestError(expected="words", got="<b>bold</b>", remedy="none")
+    assert "<b>" not in error_status(error)
+    assert "<b>" not in step_status(Step("<b>", 0.5))
+
+
+def test_an_image_is_described_by_what_it_is(finished):
+    image = finished.inspection.image
+    object.__setattr__(image, "modality", "CT")
+    object.__setattr__(image, "window", Window(40.0, 400.0))
+    object.__setattr__(image, "frame_count", 9)
+    assert describe(image) == "CT · array\n10 × 8 px\nC 40  W 400\n1 of 9"
+    assert thumbnail(image).startswith("data:image/png;base64,")
+
+
+def test_a_foreseen_error_is_told_as_it_is():
+    error = RequestError(expected="a question", got="The question is empty", remedy="Write one")
+    assert explain(error) == str(error)
+    assert 'role="alert"' in error_status(error)
+    assert "Cancelled." in error_status(Cancelled())
+
+
+def test_an_unforeseen_error_is_a_number_here_and_a_place_in_the_log(caplog):
+    message = "the name of " + "a patient"
+    try:
+        raise ValueError(message)
+    except ValueError as error:
+        with caplog.at_level(logging.ERROR, logger="a3tune.app"):
+            words = explain(error)
+    (record,) = caplog.records
+    number = record.args[1]
+    assert number in words
+    assert "ValueError" in record.getMessage()
+    assert "test_present.py" in record.getMessage()
+    assert "name of a patient" not in record.getMessage() + words
+
+
+def test_times_and_the_model_are_told(finished):
+    assert "Answer in 0.2 s, attention of every head in 0.5 s." in finished_status(finished)
+    error = RequestError(expected="a folder", got="No folder", remedy="Choose one")
+    assert model_value(ModelStatus("failed", "x", False, error))["text"] == str(error)
+    assert model_value(ModelStatus("ready", "x", False))["text"] == "ready"

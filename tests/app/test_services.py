@@ -1,0 +1,185 @@
+"""What the pages ask of the library, on a tiny random model."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydicom.data import get_testdata_file
+
+from a3tune.errors import A3TuneError, Cancelled, ImageError, ModelError, RequestError
+from a3tune.types import Window
+from app import services
+from app.services import Finished, ModelSlot, Step, Studio
+
+
+@pytest.fixture(scope="module")
+def slot(tiny_checkpoint):
+    slot = ModelSlot(str(tiny_checkpoint("llava")), device="cpu")
+    slot.start()
+    slot.wait(None)
+    return slot
+
+
+@pytest.fixture
+def studio(slot):
+    return Studio(slot)
+
+
+@pytest.fixture
+def dicom(tmp_path) -> Path:
+    return Path(shutil.copy(get_testdata_file("CT_small.dcm"), tmp_path / "upload" / "ct.dcm"))
+
+
+@pytest.fixture(autouse=True)
+def upload_folder(tmp_path):
+    (tmp_path / "upload").mkdir()
+
+
+@pytest.fixture
+def png(tmp_path) -> Path:
+    path = tmp_path / "upload" / "picture.png"
+    Image.fromarray(np.random.default_rng(3).integers(0, 255, (48, 80, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+def finish(studio: Studio, visit: str, question: str = "Is there a mass?") -> Finished:
+    studio.reserve(visit)
+    *steps, last = studio.ask(visit, question)
+    assert steps
+    assert all(isinstance(step, Step) and 0 <= step.share <= 1 for step in steps)
+    return last
+
+
+def test_an_upload_is_read_and_deleted_with_its_folder(studio, png):
+    visit = studio.start_visit()
+    opened = studio.open_file(visit, png, remove=True)
+    assert (opened.image.width, opened.image.height) == (80, 48)
+    assert not png.parent.exists()
+
+
+def test_a_broken_upload_is_deleted_too(studio, tmp_path):
+    path = tmp_path / "upload" / "broken.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    visit = studio.start_visit()
+    with pytest.raises(ImageError):
+        studio.open_file(visit, path, remove=True)
+    assert not path.exists()
+    assert studio.opened(visit) is None
+
+
+def test_an_example_stays_on_the_disk(studio, png):
+    studio.open_file(studio.start_visit(), png, remove=False)
+    assert png.exists()
+
+
+def test_another_window_is_read_after_the_upload_is_gone(studio, dicom):
+    visit = studio.start_visit()
+    first = studio.open_file(visit, dicom, remove=True)
+    second = studio.change_view(visit, window=Window(40.0, 80.0))
+    assert second.image.window == Window(40.0, 80.0)
+    assert second.image.sha256 != first.image.sha256
+    assert studio.opened(visit) is second
+
+
+def test_a_picture_of_8_bits_has_no_other_view(studio, png):
+    visit = studio.start_visit()
+    studio.open_file(visit, png, remove=True)
+    with pytest.raises(RequestError, match="one window"):
+        studio.change_view(visit, window="bone")
+
+
+def test_a_question_gives_an_inspection_whose_heads_can_be_fetched(studio, png):
+    visit = studio.start_visit()
+    studio.open_file(visit, png, remove=True)
+    finished = finish(studio, visit)
+    maps = finished.inspection.views[0].maps
+    assert finished.inspection.question == "Is there a mass?"
+    np.testing.assert_array_equal(studio.head_map(finished.result, 1, 0), maps.weights[1, 0])
+    for layer, head in ((maps.layers, 0), (-1, 0), (0, "0"), (0, maps.heads)):
+        with pytest.raises(RequestError, match="does not exist"):
+            studio.head_map(finished.result, layer, head)
+
+
+def test_a_result_goes_with_the_next_question_and_with_the_visit(studio, png):
+    visit = studio.start_visit()
+    studio.open_file(visit, png, remove=True)
+    first = finish(studio, visit)
+    second = finish(studio, visit)
+    with pytest.raises(RequestError, match="removed"):
+        studio.head_map(first.result, 0, 0)
+    studio.end_visit(visit)
+    with pytest.raises(RequestError, match="removed"):
+        studio.head_map(second.result, 0, 0)
+    with pytest.raises(RequestError, match="left alone"):
+        studio.opened(visit)
+
+
+def test_a_visit_that_is_left_alone_is_forgotten(studio, monkeypatch):
+    visit = studio.start_visit()
+    monkeypatch.setattr(services, "VISIT_LIFETIME", -1.0)
+    studio.start_visit()
+    with pytest.raises(RequestError, match="left alone"):
+        studio.opened(visit)
+
+
+def test_visits_are_apart(studio, png):
+    one, other = studio.start_visit(), studio.start_visit()
+    studio.open_file(one, png, remove=True)
+    assert one != other
+    assert studio.opened(other) is None
+    studio.reserve(other)
+    with pytest.raises(RequestError, match="No image"):
+        list(studio.ask(other, "Is there a mass?"))
+
+
+@pytest.mark.parametrize("question", ["", "  \n "])
+def test_an_empty_question_is_refused(studio, png, question):
+    visit = studio.start_visit()
+    studio.open_file(visit, png, remove=True)
+    studio.reserve(visit)
+    with pytest.raises(RequestError, match="question is empty"):
+        list(studio.ask(visit, question))
+
+
+def test_a_cancel_stops_a_question_that_waits(studio, png):
+    visit = studio.start_visit()
+    studio.open_file(visit, png, remove=True)
+    studio.reserve(visit)
+    with studio.slot.in_use:
+        steps = studio.ask(visit, "Is there a mass?")
+        assert next(steps).what == "Waiting for another visitor's question"
+        studio.cancel(visit)
+        with pytest.raises(Cancelled):
+            list(steps)
+
+
+def test_another_image_stops_the_question_about_the_last_one(studio, png, dicom):
+    visit = studio.start_visit()
+    studio.open_file(visit, png, remove=False)
+    studio.reserve(visit)
+    with studio.slot.in_use:
+        steps = studio.ask(visit, "Is there a mass?")
+        next(steps)
+        studio.open_file(visit, dicom, remove=False)
+        with pytest.raises(Cancelled):
+            list(steps)
+
+
+def test_a_model_that_cannot_be_loaded_is_told_at_every_question(tmp_path, png):
+    slot = ModelSlot(str(tmp_path / "nothing here"), device="cpu")
+    assert slot.status.state == "loading"
+    slot.start()
+    with pytest.raises(ModelError):
+        slot.wait(None)
+    assert slot.status.state == "failed"
+    studio = Studio(slot)
+    visit = studio.start_visit()
+    studio.open_file(visit, png, remove=True)
+    for _ in range(2):
+        studio.reserve(visit)
+        with pytest.raises(A3TuneError):
+            list(studio.ask(visit, "Is there a mass?"))
