@@ -84,8 +84,8 @@ def _add_image_options(parser: argparse.ArgumentParser) -> None:
         metavar="W",
         help=f"grey-value window: {', '.join(WINDOW_PRESETS)}, or centre,width in the file's units",
     )
-    parser.add_argument("--frame", type=int, default=0, metavar="N", help="frame or slice, from 0")
-    parser.add_argument("--axis", type=int, choices=(0, 1, 2), default=2, help="slice axis of a volume (default 2)")
+    parser.add_argument("--frame", type=int, metavar="N", help="frame or slice, from 0 (default: first, middle)")
+    parser.add_argument("--axis", type=int, choices=(0, 1, 2), default=2, help="of a volume (default 2, axial)")
 
 
 def _window(text: str | None) -> str | Window | None:
@@ -127,10 +127,14 @@ def _inspect(options: argparse.Namespace) -> int:
     image = load_image(options.image, window=_window(options.window), frame=options.frame, axis=options.axis)
     # Bad images are the common fault and are told within a second: torch and transformers, which take several
     # seconds to import, come only after the image was read.
+    from transformers.utils.logging import disable_progress_bar
+
     from a3tune.export import write_inspection
     from a3tune.inspection import inspect_image
     from a3tune.models.load import load_model
 
+    if not sys.stderr.isatty():
+        disable_progress_bar()
     model = load_model(model_source(options.model), device=options.device)
     inspection = inspect_image(
         model,

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from a3tune.attention.capture import capture
+from a3tune.attention.capture import capture, prepare
 from a3tune.attention.heads import critical_heads, rows_at, visual_ratio
 from a3tune.attention.metrics import measure_head_set
 from a3tune.errors import AdapterError, Cancelled, RequestError
 from a3tune.geometry import probe_patch_grid, to_patches
-from a3tune.models.load import VisionLanguageModel
+from a3tune.models.model import VisionLanguageModel
+from a3tune.models.prompt import EncodedPrompt
 from a3tune.types import AttentionMaps, Head, MedicalImage, PatchGrid, Token, WeakLabels
 
 BASE = "base"
@@ -140,10 +141,10 @@ def inspect_image(
         seconds[f"{adapter}.answer"] = time.perf_counter() - began
         proceed(f"Reading the attention of every head ({adapter})", start + 0.6 / len(adapters))
         began = time.perf_counter()
-        tokens, maps = replay(model, image, question, answer.token_ids)
+        tokens, maps = replay(model, prompt, answer.token_ids)
         seconds[f"{adapter}.maps"] = time.perf_counter() - began
         ratio = visual_ratio(maps.image_share)
-        heads = critical_heads(ratio, critical_count or maps.heads)
+        heads = critical_heads(ratio, maps.heads if critical_count is None else critical_count)
         metrics = measure_head_set(maps, heads, coverage, answer_rows(tokens, maps))
         views.append(AdapterView(adapter, answer.text, tokens, maps, ratio, heads, metrics))
     proceed("Done", 1.0)
@@ -151,20 +152,22 @@ def inspect_image(
 
 
 def replay(
-    model: VisionLanguageModel, image: MedicalImage, question: str, answer_ids: Sequence[int]
+    model: VisionLanguageModel, prompt: EncodedPrompt, answer_ids: Sequence[int]
 ) -> tuple[tuple[Token, ...], AttentionMaps]:
     """Tokens and attention of one forward pass over prompt and answer.
 
     Args:
+        prompt: the encoded prompt that the answer was generated from.
         answer_ids: the token ids that the model generated, taken as they are.
 
     Returns:
         Every token of the sequence, and the attention of its text tokens to the image.
     """
-    prompt = model.encode(image, question, answer=answer_ids)
-    with torch.inference_mode(), capture(prompt.rows, prompt.columns) as record:
-        model.model(**prompt.inputs, use_cache=False)
-    return prompt.tokens, record.maps(0)
+    whole = model.append_answer(prompt, answer_ids)
+    prepare(model.model)
+    with model.lock, torch.inference_mode(), capture(whole.rows, whole.columns) as record:
+        model.model(**whole.inputs, use_cache=False)
+    return whole.tokens, record.maps(0)
 
 
 def answer_rows(tokens: Sequence[Token], maps: AttentionMaps) -> np.ndarray:

@@ -426,7 +426,7 @@ def _ring_area(figure: Figure, layers: int, heads: int) -> float:
 
 def _title(figure: Figure, title: str, caption: Caption | None) -> None:
     columns = max(30, int(figure.get_size_inches()[0] * 13))
-    lines = [title]
+    lines = textwrap.wrap(_printable(title), columns) or [""]
     if caption is not None:
         lines += textwrap.wrap(_printable(caption.text()), columns)
         if caption.question is not None:

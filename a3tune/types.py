@@ -52,7 +52,7 @@ class MedicalImage:
 
     Attributes:
         pixels: uint8 [height, width, 3], RGB, source pixel frame, read-only.
-        format: what the file was: "PNG", "JPEG", "TIFF", "WEBP", "BMP", "DICOM", "NIfTI" or "array".
+        format: what the file was: "PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "DICOM", "NIfTI" or "array".
         modality: DICOM modality code ("CT", "MR", "DX", ...), or None when the file does not say.
         spacing: (row, column) distance between pixel centres in millimetres, or None.
         window: the window the grey values were shown with, or None for 8-bit pictures.

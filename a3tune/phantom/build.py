@@ -86,7 +86,7 @@ def build_bundle(
     processor = build_processor(build_tokenizer(texts))
     model = build_model(processor.tokenizer)
     stages.stage(0.08, 0.52)
-    train_vision(model, samples, steps=recipe.vision_steps, seed=seed, on_progress=stages)
+    train_vision(model, processor, samples, steps=recipe.vision_steps, seed=seed, on_progress=stages)
     stages.stage(0.52, 0.96)
     train_language(model, processor, samples, steps=recipe.language_steps, seed=seed, on_progress=stages)
     model.eval()

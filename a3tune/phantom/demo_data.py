@@ -41,7 +41,7 @@ class PhantomSample:
     Attributes:
         seed: the phantom's seed.
         pixels: float16 [3, 128, 128], processor pixel frame, as the demo's image processor makes them.
-        coverage: structure class -> float16 [16, 16], share of each patch that it covers.
+        coverage: word -> float16 [16, 16], share of each patch that structures with this word cover.
         exchanges: its questions.
     """
 
@@ -51,9 +51,10 @@ class PhantomSample:
     exchanges: tuple[Exchange, ...]
 
 
-def class_of(structure: Structure) -> str:
-    """The name under which a structure is learnt: what a lesion is, else the organ's own name."""
-    return structure.finding or structure.name
+def words_of(structure: Structure) -> set[str]:
+    """The words that say what a structure is and where: those that its patches are taught to carry."""
+    text = f"{structure.finding or structure.name} {structure.location}"
+    return {word for word in text.split() if not word.isdigit()} - {"side", "sides", "both"}
 
 
 def square_patches(mask: np.ndarray) -> np.ndarray:
@@ -85,8 +86,8 @@ def make_sample(seed: int, style: str = "standard") -> PhantomSample:
     coverage: dict[str, np.ndarray] = {}
     for structure in phantom.structures:
         patches = square_patches(structure.mask).astype(np.float16)
-        name = class_of(structure)
-        coverage[name] = np.maximum(coverage[name], patches) if name in coverage else patches
+        for word in words_of(structure):
+            coverage[word] = np.maximum(coverage[word], patches) if word in coverage else patches
     exchanges = tuple(
         Exchange(item.question, item.answer, item.answer_type, item.topic, item.targets) for item in ask(phantom)
     )
@@ -118,13 +119,13 @@ def pixel_batch(samples: Sequence[PhantomSample]) -> torch.Tensor:
     return torch.from_numpy(np.stack([sample.pixels for sample in samples])).float()
 
 
-def coverage_batch(samples: Sequence[PhantomSample], classes: Sequence[str]) -> torch.Tensor:
-    """float32 [batch, 256, classes]: share of each patch that each class covers."""
-    target = np.zeros((len(samples), GRID * GRID, len(classes)), np.float32)
-    index = {name: number for number, name in enumerate(classes)}
+def coverage_batch(samples: Sequence[PhantomSample], words: Sequence[str]) -> torch.Tensor:
+    """float32 [batch, 256, words]: share of each patch that structures with each word cover."""
+    target = np.zeros((len(samples), GRID * GRID, len(words)), np.float32)
+    index = {word: number for number, word in enumerate(words)}
     for row, sample in enumerate(samples):
-        for name, patches in sample.coverage.items():
-            target[row, :, index[name]] = patches.reshape(-1)
+        for word, patches in sample.coverage.items():
+            target[row, :, index[word]] = patches.reshape(-1)
     return torch.from_numpy(target)
 
 

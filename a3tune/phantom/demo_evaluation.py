@@ -12,7 +12,7 @@ import torch
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from a3tune.inspection import inspect_image
-from a3tune.models.load import VisionLanguageModel
+from a3tune.models.model import VisionLanguageModel
 from a3tune.phantom.demo_data import IGNORED, PhantomSample, QuestionPacker, pixel_batch
 from a3tune.phantom.demo_training import packed_logits, patch_features
 from a3tune.phantom.questions import ask

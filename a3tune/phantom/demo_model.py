@@ -118,6 +118,11 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGenera
         num_attention_heads=8,
         num_key_value_heads=8,
         max_position_embeddings=1024,
+        # A head of 16 dimensions matches words with patches only in those that hardly turn over the image's 256
+        # positions, so most of them must turn slowly; and weights as small as those of a wide model would leave
+        # attention even for hundreds of steps.
+        rope_parameters={"rope_type": "default", "rope_theta": 1e6},
+        initializer_range=0.08,
         tie_word_embeddings=True,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,

@@ -1,4 +1,9 @@
-"""Training of the demo model: the vision tower on patch segmentation, then the language side on questions."""
+"""Training of the demo model in two stages.
+
+First the vision tower and the projector learn patch segmentation in words: the projected patch is compared with
+the word embeddings of the language model, so that a patch of a nodule in the right lung carries "nodule",
+"right" and "lung". Then projector and language model learn to answer questions.
+"""
 
 from __future__ import annotations
 
@@ -62,8 +67,27 @@ def patch_features(model: LlavaForConditionalGeneration, pixels: torch.Tensor) -
     return model.model.vision_tower(pixels).last_hidden_state[:, 1:]
 
 
+class _WordLogits(nn.Module):
+    """Scaled cosine between projected patches and word embeddings, plus how common each word is."""
+
+    def __init__(self, model: LlavaForConditionalGeneration, processor: LlavaProcessor, words: Sequence[str]) -> None:
+        super().__init__()
+        self._embeddings = [model.get_input_embeddings()]
+        tokens = [processor.tokenizer(f" {word}", add_special_tokens=False)["input_ids"] for word in words]
+        self._tokens = torch.nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids in tokens], True, -1)
+        self.scale = nn.Parameter(torch.tensor(2.3))
+        self.bias = nn.Parameter(torch.full((len(words),), -4.0))
+
+    def forward(self, patches: torch.Tensor) -> torch.Tensor:
+        known = (self._tokens >= 0)[..., None]
+        words = (self._embeddings[0](self._tokens.clamp(min=0)) * known).sum(1) / known.sum(1)
+        cosine = functional.normalize(patches, dim=-1) @ functional.normalize(words, dim=-1).T
+        return self.scale.exp() * cosine + self.bias
+
+
 def train_vision(
     model: LlavaForConditionalGeneration,
+    processor: LlavaProcessor,
     samples: Sequence[PhantomSample],
     *,
     steps: int,
@@ -71,25 +95,26 @@ def train_vision(
     batch: int = 32,
     rate: float = 1e-3,
     on_progress: Progress | None = None,
-) -> nn.Linear:
-    """Teach the vision tower which structures each patch shows; returns the segmentation head.
+) -> None:
+    """Teach vision tower, projector and word embeddings which words each patch carries.
 
-    The loss is binary cross-entropy on the covered share of each patch, each class weighted up the rarer
-    it is, so that a small nodule counts beside a lung.
+    The loss is binary cross-entropy on the covered share of each patch, each word weighted up the rarer it is, so
+    that a small nodule counts beside a lung.
     """
-    classes = sorted({name for sample in samples for name in sample.coverage})
-    share = coverage_batch(samples[:2000], classes).mean(dim=(0, 1))
+    words = sorted({word for sample in samples for word in sample.coverage})
+    share = coverage_batch(samples[:2000], words).mean(dim=(0, 1))
     weight = (0.05 / (share + 1e-4)).clamp(1.0, 20.0)
-    head = nn.Linear(model.config.vision_config.hidden_size, len(classes))
-    nn.init.constant_(head.bias, -4.0)
-    optimiser, schedule = _optimiser([model.model.vision_tower, head], rate, steps)
+    head = _WordLogits(model, processor, words)
+    trained = [model.model.vision_tower, model.model.multi_modal_projector, model.get_input_embeddings(), head]
+    optimiser, schedule = _optimiser(trained, rate, steps)
     for number, chosen in enumerate(_batches(samples, batch, steps, seed)):
-        logits = head(patch_features(model, pixel_batch(chosen)))
-        loss = functional.binary_cross_entropy_with_logits(logits, coverage_batch(chosen, classes), pos_weight=weight)
+        patches = model.model.multi_modal_projector(patch_features(model, pixel_batch(chosen)))
+        loss = functional.binary_cross_entropy_with_logits(
+            head(patches), coverage_batch(chosen, words), pos_weight=weight
+        )
         _step(loss, optimiser, schedule)
         if on_progress is not None and (number + 1) % 10 == 0:
             on_progress(f"vision tower, loss {loss.item():.4f}", (number + 1) / steps)
-    return head
 
 
 @torch.no_grad()
