@@ -17,7 +17,7 @@ LAYERS = (
     {"a3tune", "errors", "types"},
     {"bundle", "geometry", "images", "probing", "render", "tiling"},
     {"adapters", "attention", "labels", "models"},
-    {"doctor", "evaluation", "export", "inspection", "parity", "phantom", "training"},
+    {"doctor", "evaluation", "export", "inspection", "parity", "parity_golden", "phantom", "training"},
     {"cli"},
     {"__main__"},
 )

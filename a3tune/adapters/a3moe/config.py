@@ -27,7 +27,7 @@ class A3PeftType(str, enum.Enum):
 class A3TaskType(str, enum.Enum):
     """The task that makes PEFT wrap the base in `A3MoePeftModel`, which takes the token masks."""
 
-    IMAGE_TEXT_TO_TEXT = "A3_IMAGE_TEXT_TO_TEXT"
+    A3_IMAGE_TEXT_TO_TEXT = "A3_IMAGE_TEXT_TO_TEXT"
 
 
 @dataclass
@@ -79,12 +79,12 @@ class A3MoeConfig(PeftConfig):
     reference: bool = field(default=False, metadata={"help": "Arithmetic of the published code."})
 
     def __post_init__(self) -> None:
-        if self.task_type not in (None, A3TaskType.IMAGE_TEXT_TO_TEXT):
+        if self.task_type not in (None, A3TaskType.A3_IMAGE_TEXT_TO_TEXT):
             raise _fault("task_type", self.task_type, "None: the method sets its own")
         # PEFT only lets its own task names through, so its check runs before ours is put in.
         self.task_type = None
         super().__post_init__()
-        self.task_type = A3TaskType.IMAGE_TEXT_TO_TEXT
+        self.task_type = A3TaskType.A3_IMAGE_TEXT_TO_TEXT
         self.peft_type = A3PeftType.A3MOE
         for name in ("r", "expert_r", "query_experts", "key_experts", "key_top_k"):
             value = getattr(self, name)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from a3tune.adapters.a3moe.routing import balance_loss
 from a3tune.adapters.a3moe.spans import SpanWindow
@@ -95,6 +96,30 @@ class ExpertUse:
             )
         losses = [balance_loss(use.probabilities, use.choice) for entries in self._keys for use in entries.values()]
         return torch.stack(losses).mean() if losses else torch.zeros(())
+
+    def balance_losses(self, batch: int) -> torch.Tensor:
+        """[batch], float32 or better: the balance loss of each row's own image tokens, mean over the key layers.
+
+        Their mean over a batch does not depend on how the batch is cut into pieces or spread over processes, which
+        the loss over all tokens together (`balance_loss`) does. A row without image tokens has 0.
+
+        Args:
+            batch: how many rows the recorded pass had.
+
+        Raises:
+            AdapterError: as for `balance_loss`.
+        """
+        if self._lost_gradient:
+            return self.balance_loss().expand(batch)  # raises
+        losses = []
+        for entries in self._keys:
+            for use in entries.values():
+                of_row = functional.one_hot(use.rows, batch).to(use.probabilities.dtype)
+                share = of_row / of_row.sum(dim=0).clamp(min=1)
+                experts, top_k = use.probabilities.shape[1], use.choice.shape[1]
+                used = functional.one_hot(use.choice, experts).sum(dim=1).to(use.probabilities.dtype)
+                losses.append(((share.T @ use.probabilities) * (share.T @ used)).sum(dim=1) * (experts / top_k))
+        return torch.stack(losses).mean(dim=0) if losses else torch.zeros(batch)
 
     def _index(self, window: SpanWindow) -> int:
         # By identity and from the end: a pass writes all its layers in a row.
