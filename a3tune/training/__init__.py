@@ -1,0 +1,1 @@
+"""Tuning: the data and the settings of a run, checked before any model is loaded, and the run itself."""

@@ -1,0 +1,60 @@
+"""Which files of a folder hold the rows, and which split a file's name stands for."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+TEXT_SUFFIXES = (".json", ".jsonl", ".csv", ".tsv")
+PARQUET_SUFFIX = ".parquet"
+PICKLE_SUFFIXES = (".pkl", ".pickle", ".p")
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
+
+MAX_DEPTH = 3
+MAX_FOLDERS = 5_000
+MAX_FILES = 400
+
+SPLITS = {
+    "train": "train", "training": "train", "trainset": "train",
+    "validation": "validation", "validate": "validation", "valid": "validation", "val": "validation",
+    "dev": "validation", "valset": "validation",
+    "test": "test", "testing": "test", "testset": "test",
+}  # fmt: skip
+"""Every name of a split that data sets use -> "train", "validation" or "test"."""
+
+
+def files_by_depth(root: Path) -> Iterator[list[Path]]:
+    """Files that may hold rows, a list for each depth from the folder itself downwards, sorted.
+
+    Hidden files, what macOS adds to archives, and links to folders are left out; very wide or deep folders are
+    walked up to a limit, because rows stand near the top of every known layout.
+    """
+    folders = [root]
+    for _ in range(MAX_DEPTH + 1):
+        found: list[Path] = []
+        below: list[Path] = []
+        for folder in folders:
+            for entry in _entries(folder):
+                if entry.is_dir(follow_symlinks=False):
+                    below.append(Path(entry.path))
+                elif Path(entry.name).suffix.lower() in (*TEXT_SUFFIXES, PARQUET_SUFFIX, *PICKLE_SUFFIXES):
+                    found.append(Path(entry.path))
+        yield found[:MAX_FILES]
+        folders = below[:MAX_FOLDERS]
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        kept = [entry for entry in entries if not entry.name.startswith((".", "__MACOSX"))]
+    return sorted(kept, key=lambda entry: entry.name)
+
+
+def split_of_path(file: str) -> str | None:
+    """The split that a file's name, or else its folder's name, stands for ("qas/train/train_qa.json")."""
+    for part in reversed(file.split("/")[-2:]):
+        for word in re.split(r"[^a-z]+", part.lower()):
+            if word in SPLITS:
+                return SPLITS[word]
+    return None

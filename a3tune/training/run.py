@@ -1,0 +1,291 @@
+"""The run folder: what a tuning run writes down while it works, and what it needs to go on after a stop.
+
+``run.json`` says what is tuned on what and how far it got, ``events.jsonl`` tells everything that happened (one JSON
+object a line), ``checkpoints/`` holds all that the next step depends on, ``adapter/`` the adapter in PEFT's format.
+Files and folders are written beside their place and renamed into it, so that a full disk or a killed process never
+leaves a half-written one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from a3tune.errors import DataError
+
+RUN_NAME = "run.json"
+EVENTS_NAME = "events.jsonl"
+CHECKPOINTS_NAME = "checkpoints"
+ADAPTER_NAME = "adapter"
+STOP_NAME = "stop"
+TARGETS_NAME = "targets.npz"
+IDENTITY_NAME = "run_identity.json"
+
+_FORMAT = 1
+_CHECKPOINT = re.compile(r"checkpoint-(\d+)$")
+_OWN = {RUN_NAME, EVENTS_NAME, CHECKPOINTS_NAME, ADAPTER_NAME, STOP_NAME, TARGETS_NAME}
+# What a log of a job that was started with this folder may have put there before.
+_HARMLESS = (".log", ".out", ".err", ".pid")
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """What must agree for a run to be continued.
+
+    Attributes:
+        model: name and fingerprint of the base model.
+        data: path and fingerprint of the data set.
+        config: the settings as plain JSON values.
+    """
+
+    model: Mapping[str, Any]
+    data: Mapping[str, Any]
+    config: Mapping[str, Any]
+
+    def record(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return json.loads(json.dumps({"model": self.model, "data": self.data, "config": self.config}))
+
+
+class RunFolder:
+    """One run's folder. Only the main process of a run writes to it; reading is safe at any time.
+
+    Args:
+        path: the folder; it need not exist yet.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.checkpoints = self.path / CHECKPOINTS_NAME
+        self.adapter = self.path / ADAPTER_NAME
+        self.targets = self.path / TARGETS_NAME
+
+    # The record
+
+    def read(self) -> dict[str, Any] | None:
+        """``run.json``; None when there is no run here.
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        path = self.path / RUN_NAME
+        if not path.is_file():
+            return None
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise DataError(
+                expected=f"{RUN_NAME} as JSON", got=f"{path} is damaged ({error})", remedy="Choose another folder"
+            ) from error
+        if not isinstance(record, dict) or record.get("format") != _FORMAT:
+            raise DataError(
+                expected=f"{RUN_NAME} of format {_FORMAT}",
+                got=f"{path} has another format",
+                remedy="Choose another folder, or the version of this program that wrote it",
+            )
+        return record
+
+    def check(self, identity: RunIdentity) -> bool:
+        """Whether an unfinished run of exactly this kind waits here; False for a fresh folder.
+
+        Raises:
+            DataError: the folder holds a finished run, a run of another model, data set or configuration, or
+                something else.
+        """
+        record = self.read()
+        if record is None:
+            self._check_free()
+            return False
+        wanted = identity.record()
+        for part, name in (("model", "another model"), ("data", "other data"), ("config", "another configuration")):
+            if record.get(part) != wanted[part]:
+                raise DataError(
+                    expected="a new folder, or one with an unfinished run of the same model, data and configuration",
+                    got=f"{self.path} holds a run of {name}: {_difference(record.get(part), wanted[part])}",
+                    remedy="Choose another folder for this run, or give the settings of the run that is there",
+                )
+        if record.get("status") == "finished":
+            raise DataError(
+                expected="a new folder, or one with an unfinished run",
+                got=f"The run in {self.path} is finished",
+                remedy=f"Use its {ADAPTER_NAME} folder, or choose another folder for a new run",
+            )
+        return True
+
+    def start(self, identity: RunIdentity, facts: Mapping[str, Any]) -> None:
+        """Make the folder and write its first record; called by the main process once `check` passed.
+
+        Args:
+            facts: what else is known at the start (versions, process id, counts).
+        """
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            (self.path / STOP_NAME).unlink()
+        for left in self.path.glob("**/.*.part"):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        old = self.read() or {}
+        started = old.get("started", _now())
+        kept = {key: old[key] for key in ("fixed_heads", "label_settings") if key in old}
+        record = {"format": _FORMAT, "status": "preparing", "started": started, **identity.record(), **kept, **facts}
+        self._write(record)
+
+    def update(self, **facts: Any) -> None:
+        """Put facts into ``run.json``."""
+        record = self.read() or {"format": _FORMAT}
+        self._write({**record, **facts, "updated": _now()})
+
+    # Events
+
+    def add_event(self, kind: str, **facts: Any) -> None:
+        """Append one line to ``events.jsonl``; numbers that are not finite become null."""
+        line = json.dumps({"event": kind, "time": _now(), **_plain(facts)}, ensure_ascii=False)
+        with (self.path / EVENTS_NAME).open("a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
+
+    def events(self) -> list[dict[str, Any]]:
+        """All events so far, oldest first; a line that is still being written is left out."""
+        path = self.path / EVENTS_NAME
+        if not path.is_file():
+            return []
+        found = []
+        for line in path.read_text(encoding="utf-8").splitlines():
+            with suppress(ValueError):
+                found.append(json.loads(line))
+        return found
+
+    def forget_events_after(self, step: int) -> None:
+        """Drop what happened after a checkpoint from which the run goes on: these steps will be made again."""
+        events = self.events()
+        kept = [event for event in events if not isinstance(event.get("step"), int) or event["step"] <= step]
+        if len(kept) < len(events):
+            text = "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in kept)
+            write_atomically(self.path / EVENTS_NAME, text)
+
+    # Stop requests
+
+    def request_stop(self) -> None:
+        """Ask the run to save and stop after its current step; any process may do this."""
+        (self.path / STOP_NAME).touch()
+
+    @property
+    def stop_requested(self) -> bool:
+        return (self.path / STOP_NAME).exists()
+
+    # Checkpoints
+
+    def checkpoint(self, step: int) -> Path:
+        """Where the checkpoint of a step lies, or would lie."""
+        return self.checkpoints / f"checkpoint-{step}"
+
+    def steps_saved(self) -> tuple[int, ...]:
+        """The steps of which a (complete) checkpoint is there, ascending."""
+        if not self.checkpoints.is_dir():
+            return ()
+        found = [_CHECKPOINT.match(entry.name) for entry in self.checkpoints.iterdir() if entry.is_dir()]
+        return tuple(sorted(int(match[1]) for match in found if match))
+
+    def part(self, step: int) -> Path:
+        """An empty folder in which the checkpoint of a step is written before it takes its place."""
+        folder = self.checkpoints / f".checkpoint-{step}.part"
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+        return folder
+
+    def keep(self, part: Path, step: int, best_step: int | None) -> None:
+        """Move a finished `part` into place, then remove all checkpoints but this one and the best one."""
+        place_folder(part, self.checkpoint(step))
+        for other in self.steps_saved():
+            if other not in (step, best_step):
+                shutil.rmtree(self.checkpoint(other))
+
+    def publish_adapter(self, step: int, files: Iterable[str]) -> None:
+        """Put the adapter of a checkpoint into ``adapter/``, replacing the one before in a single rename."""
+        part = self.path / f".{ADAPTER_NAME}.part"
+        if part.exists():
+            shutil.rmtree(part)
+        part.mkdir()
+        for name in files:
+            shutil.copyfile(self.checkpoint(step) / name, part / name)
+        place_folder(part, self.adapter)
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        write_atomically(self.path / RUN_NAME, json.dumps(_plain(record), indent=1, ensure_ascii=False) + "\n")
+
+    def _check_free(self) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise DataError(
+                expected="a folder for the run", got=f"{self.path} is a file", remedy="Choose another name for the run"
+            )
+        if not self.path.is_dir():
+            return
+        others = [entry.name for entry in self.path.iterdir() if entry.name not in _OWN]
+        others = [name for name in others if not name.endswith(_HARMLESS)]
+        if others:
+            raise DataError(
+                expected="a new or empty folder for the run",
+                got=f"{self.path} holds other files ({sorted(others)[0]})",
+                remedy="Choose another folder",
+            )
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees the old or the new text, never a part of it."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(part, path)
+    except OSError:
+        with suppress(OSError):
+            part.unlink()
+        raise
+
+
+def place_folder(part: Path, place: Path) -> None:
+    """Rename a finished folder into its place; a former one there goes only once the new one is complete."""
+    retired = place.with_name(f".{place.name}.old.part")
+    if retired.exists():
+        shutil.rmtree(retired)
+    if place.exists():
+        place.rename(retired)
+    part.rename(place)
+    if retired.exists():
+        shutil.rmtree(retired)
+
+
+def _now() -> float:
+    """Seconds since 1970, to the millisecond."""
+    return round(time.time(), 3)
+
+
+def _plain(value: Any) -> Any:
+    """The value in JSON's own types; what is not a finite number becomes None, since JSON has no word for it."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
+
+
+def _difference(there: Any, wanted: Any) -> str:
+    """The first value in which two records differ, in words."""
+    if isinstance(there, Mapping) and isinstance(wanted, Mapping):
+        for key in dict.fromkeys([*there, *wanted]):
+            if there.get(key) != wanted.get(key):
+                inner = _difference(there.get(key), wanted.get(key))
+                return f"{key}.{inner}" if isinstance(there.get(key), Mapping) else f"{key} is {inner}"
+    return f"{there!r} there, {wanted!r} here"
