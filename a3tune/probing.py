@@ -8,8 +8,9 @@ output, for every tile, the axis-aligned affine map from processor pixels to sou
   in green, and blue light in one and dark in the other. The difference of the two outputs in blue is each processor
   pixel's coverage: 1 inside the image, 0 in padding, between where padding was blended in by resampling. That in red
   over the coverage tells the mean x coordinate, free of offset, contrast and the bias of rounding.
-* Ramps have 8 bits, images up to thousands of pixels. Each ramp is therefore dithered along the other axis, which
-  makes its mean exact, and the map is fitted by least squares over the whole tile.
+* Ramps have 8 bits, images up to thousands of pixels. Both images therefore carry the same noise of a few levels,
+  which cancels in the difference but spreads the rounding of pixels before and after resampling evenly, and the map
+  is fitted by least squares over the whole tile.
 * An axis of few pixels shows no ramp after enlargement, so there the borders between pixels are looked up one by one;
   an image that lies wholly inside its padding is located by the sum and the centroid of the coverage.
 
@@ -21,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -34,7 +35,8 @@ _CALIBRATION_EDGE = 256
 # The widest resampling filter (Lanczos) reaches 3 pixels; within that distance of a border ramps are bent.
 _FILTER_REACH = 3
 _FEW_PIXELS = 16
-_GOLDEN = 0.6180339887498949
+# Added before the cut to whole levels, hence the half.
+_NOISE = np.random.default_rng(0).uniform(-6, 6, (251, 251)).astype(np.float32) + 0.5
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,20 @@ class Probe:
     any_resolution: bool
 
 
+class _Span(NamedTuple):
+    """The pixels along an axis over which the ramp rises; it is level on both sides."""
+
+    first: int
+    last: int
+
+    def share(self, pixel: np.ndarray) -> np.ndarray:
+        return np.clip((pixel - self.first) / (self.last - self.first), 0, 1)
+
+    def source(self, share: np.ndarray) -> np.ndarray:
+        """Source coordinate of a point whose ramp has this share; pixel i has its centre at i + 0.5."""
+        return self.first + share * (self.last - self.first) + 0.5
+
+
 @dataclass(frozen=True)
 class _Output:
     pixels: np.ndarray  # float32 [tiles, 3, height, width]
@@ -107,11 +123,12 @@ def probe(image_processor: Any, height: int, width: int, options: Mapping[str, A
     if not (np.isfinite(unit).all() and (unit > 0).all()):
         raise _refusal(image_processor, "does not tell a light image from a dark one")
 
-    rising = _run(image_processor, _code_image(height, width, _DARK, _LIGHT), options)
-    falling = _run(image_processor, _code_image(height, width, _LIGHT, _DARK), options)
-    if rising.pixels.shape != falling.pixels.shape:
-        raise _refusal(image_processor, "makes outputs of different shape for images of the same size")
-    response = (rising.pixels - falling.pixels) / unit[None, :, None, None]
+    x_span, y_span = _Span(0, max(width - 1, 1)), _Span(0, max(height - 1, 1))
+    form, coverages, ramps = _coordinates(image_processor, height, width, (x_span, y_span), unit, options)
+    closer = _visible(coverages, ramps[0], x_span), _visible(coverages, ramps[1], y_span)
+    if closer != (x_span, y_span):
+        x_span, y_span = closer
+        form, coverages, ramps = _coordinates(image_processor, height, width, closer, unit, options)
 
     steps: dict[int, np.ndarray] = {}
 
@@ -121,43 +138,67 @@ def probe(image_processor: Any, height: int, width: int, options: Mapping[str, A
         return steps[axis]
 
     tiles = []
-    for index in np.flatnonzero(rising.shown):
-        coverage = response[index, 2]
-        ramp_x, ramp_y = (response[index, :2] + coverage) / 2
+    for index in np.flatnonzero(form.shown):
+        coverage = coverages[index]
+        ramp_x, ramp_y = ramps[0, index], ramps[1, index]
         tile_height, tile_width = coverage.shape
         if coverage.max() < 0.02:
             tiles.append(ProcessorTile(tile_height, tile_width, None, None))
             continue
-        x = _fit_axis(coverage, ramp_x, width, lambda at=index: steps_along(1)[:, at])
-        y = _fit_axis(coverage.T, ramp_y.T, height, lambda at=index: steps_along(0)[:, at].swapaxes(1, 2))
+        x = _fit_axis(coverage, ramp_x, width, x_span, lambda at=index: steps_along(1)[:, at])
+        y = _fit_axis(coverage.T, ramp_y.T, height, y_span, lambda at=index: steps_along(0)[:, at].swapaxes(1, 2))
         if x is None or y is None:
             raise ModelError(
                 expected="an image whose place in every tile can be measured",
                 got=f"The image of {width} x {height} pixels is too thin for {_name(image_processor)}",
                 remedy="Pad or crop the image to a less extreme shape",
             )
-        for ramp, axis_map, size in ((ramp_x, x, width), (ramp_y.T, y, height)):
-            if not _explains(axis_map, coverage if ramp is ramp_x else coverage.T, ramp, size):
-                raise _refusal(image_processor, "turns, mirrors or bends the image")
+        if not (_explains(x, coverage, ramp_x, width, x_span) and _explains(y, coverage.T, ramp_y.T, height, y_span)):
+            raise _refusal(image_processor, "turns, mirrors or bends the image")
         tiles.append(ProcessorTile(tile_height, tile_width, y, x))
-    return Probe(tuple(tiles), rising.merged, rising.any_resolution)
+    return Probe(tuple(tiles), form.merged, form.any_resolution)
 
 
-def _code_image(height: int, width: int, start: int, stop: int) -> np.ndarray:
+def _coordinates(
+    image_processor: Any,
+    height: int,
+    width: int,
+    spans: tuple[_Span, _Span],
+    unit: np.ndarray,
+    options: Mapping[str, Any],
+) -> tuple[_Output, np.ndarray, np.ndarray]:
+    """The output's form, the coverage [tiles, h, w] and the x and y ramps times coverage [2, tiles, h, w]."""
+    rising = _run(image_processor, _code_image(height, width, spans, _DARK, _LIGHT), options)
+    falling = _run(image_processor, _code_image(height, width, spans, _LIGHT, _DARK), options)
+    if rising.pixels.shape != falling.pixels.shape:
+        raise _refusal(image_processor, "makes outputs of different shape for images of the same size")
+    response = (rising.pixels - falling.pixels) / unit[None, :, None, None]
+    coverage = response[:, 2]
+    return rising, coverage, np.stack([response[:, 0] + coverage, response[:, 1] + coverage]) / 2
+
+
+def _visible(coverages: np.ndarray, ramps: np.ndarray, span: _Span) -> _Span:
+    """The part of a coarsely measured axis that shows in any tile, when a ramp over that part would be much steeper."""
+    if span.last - span.first < _FEW_PIXELS:
+        return span
+    inside = coverages > 0.5 * coverages.max()
+    low, high = np.quantile(ramps[inside] / coverages[inside], [0.001, 0.999])
+    # Room for the error of the coarse measurement, a few of its levels, and for the filter beyond the tile.
+    room = 4 / (_LIGHT - _DARK)
+    first, last = span.first + (span.last - span.first) * np.array([low - room, high + room])
+    first, last = max(span.first, int(first) - 4), min(span.last, int(last) + 4)
+    return _Span(first, last) if last - first < 0.5 * (span.last - span.first) else span
+
+
+def _code_image(height: int, width: int, spans: tuple[_Span, _Span], start: int, stop: int) -> np.ndarray:
     """uint8 [height, width, 3]: ramp along x, ramp along y, constant; all from or to ``start`` and ``stop``."""
+    edge = _NOISE.shape[0]
+    noise = np.tile(_NOISE, (-(-height // edge), -(-width // edge)))[:height, :width]
     image = np.empty((height, width, 3), np.uint8)
-    image[..., 0] = _dithered_ramp(width, height, start, stop).T
-    image[..., 1] = _dithered_ramp(height, width, start, stop)
+    image[..., 0] = noise + (start + (stop - start) * spans[0].share(np.arange(width, dtype=np.float32)))[None, :]
+    image[..., 1] = noise + (start + (stop - start) * spans[1].share(np.arange(height, dtype=np.float32)))[:, None]
     image[..., 2] = stop
     return image
-
-
-def _dithered_ramp(size: int, other: int, start: int, stop: int) -> np.ndarray:
-    """uint8 [size, other]: from start to stop along the first axis, with means along the second right to 1 / other."""
-    # Steps of the golden ratio spread evenly over any stretch, so every part of a row is dithered alike.
-    dither = np.arange(other, dtype=np.float32) * _GOLDEN % 1 if other > 1 else np.full(1, 0.5, np.float32)
-    ramp = np.linspace(start, stop, size, dtype=np.float32)
-    return np.floor(ramp[:, None] + dither[None, :]).astype(np.uint8)
 
 
 def _step_responses(
@@ -179,12 +220,15 @@ def _step_responses(
     return responses
 
 
-def _fit_axis(coverage: np.ndarray, ramp: np.ndarray, size: int, steps: Callable[[], np.ndarray]) -> AxisMap | None:
+def _fit_axis(
+    coverage: np.ndarray, ramp: np.ndarray, size: int, span: _Span, steps: Callable[[], np.ndarray]
+) -> AxisMap | None:
     """The map along the second axis of a tile, or None when the tile shows too little of the image.
 
     Args:
         coverage, ramp: float [m, n], responses to the light channel and to the ramp along the second axis.
         size: source pixels along the axis.
+        span: where the ramp rises.
         steps: gives the responses to the steps along the axis, float [size - 1, m, n]; called for few pixels only.
     """
     count = coverage.shape[1]
@@ -206,15 +250,16 @@ def _fit_axis(coverage: np.ndarray, ramp: np.ndarray, size: int, steps: Callable
         full &= np.abs(others / np.median(others[full]) - 1) < 0.005
         rows = full if full.sum() >= 3 else slice(None)
         with np.errstate(divide="ignore", invalid="ignore"):
-            source = ramp[rows].sum(axis=0) / coverage[rows].sum(axis=0) * (size - 1) + 0.5
+            source = span.source(ramp[rows].sum(axis=0) / coverage[rows].sum(axis=0))
         if full.sum() < 3:
-            slack = 1.5 * (size - 1) / ((_LIGHT - _DARK) * float(coverage.max()))
+            slack = 1.5 * (span.last - span.first) / ((_LIGHT - _DARK) * float(coverage.max()))
         clean = np.abs(cover / level - 1) < 0.02
         run = np.flatnonzero(clean)
         if run.size:
             clean[: run[0] + _FILTER_REACH] = False
             clean[max(0, run[-1] + 1 - _FILTER_REACH) :] = False
-        clean &= np.nan_to_num(np.abs(source - size / 2), nan=np.inf) < size / 2 - _FILTER_REACH
+        middle, reach = (span.first + span.last + 1) / 2, (span.last + 1 - span.first) / 2 - _FILTER_REACH
+        clean &= np.nan_to_num(np.abs(source - middle), nan=np.inf) < reach
         if clean.sum() >= 6 and np.ptp(source[clean]) >= 4:
             return _line(places[clean], source[clean], count, size, slack)
     if cover[0] < 0.02 * level and cover[-1] < 0.02 * level:
@@ -272,14 +317,13 @@ def _line(places: np.ndarray, source: np.ndarray, count: int, size: int, slack: 
     return AxisMap(start_at, (end_at - start_at) / count)
 
 
-def _explains(axis_map: AxisMap, coverage: np.ndarray, ramp: np.ndarray, size: int) -> bool:
+def _explains(axis_map: AxisMap, coverage: np.ndarray, ramp: np.ndarray, size: int, span: _Span) -> bool:
     """Whether the map predicts the ramp at (almost) every pixel that lies in the image."""
     if not (np.isfinite(axis_map.scale) and axis_map.scale > 0):
         return False
     if size == 1:
         return True
-    source = axis_map.offset + axis_map.scale * (np.arange(coverage.shape[1]) + 0.5)
-    expected = np.clip((source - 0.5) / (size - 1), 0, 1)
+    expected = span.share(axis_map.offset + axis_map.scale * (np.arange(coverage.shape[1]) + 0.5) - 0.5)
     inside = coverage > 0.5 * coverage.max()
     errors = np.abs(ramp - expected * coverage)[inside] / coverage[inside]
     typical, most = 0.03, 0.08
@@ -288,7 +332,7 @@ def _explains(axis_map: AxisMap, coverage: np.ndarray, ramp: np.ndarray, size: i
         typical, most = max(0.08, 0.5 / (size - 1)), max(0.25, 1 / (size - 1))
     rounding = 1 / ((_LIGHT - _DARK) * coverage.max())
     # A pixel that is partly padding shows the mean of its part in the image: up to half a pixel beside its centre.
-    half = 0.5 * axis_map.scale / (size - 1)
+    half = 0.5 * axis_map.scale / (span.last - span.first)
     typical, most = max(typical, half / 2) + rounding, max(most, half) + 2 * rounding
     return bool(np.median(errors) < typical and np.quantile(errors, 0.95) < most)
 

@@ -129,7 +129,7 @@ def test_boxes_are_right_to_a_fraction_of_a_processor_pixel(height, width):
     start = int((long - 112) / 2) * max(height, width) / long
     stop = start + 112 * max(height, width) / long
     expected = (start, 0, stop, height) if width > height else (0, start, width, stop)
-    assert border_error(CASES["crop"].grid(height, width), [expected]) < max(0.1 * scale, 0.25)
+    assert border_error(CASES["crop"].grid(height, width), [expected]) < 0.1 * scale
 
     edge = max(height, width)
     before = (edge - min(height, width)) // 2

@@ -126,7 +126,8 @@ def test_caption_names_model_adapter_heads_and_token():
 
 
 def words(figure):
-    return " ".join(text.get_text() for text in figure.findobj(matplotlib.text.Text))
+    """All text of a figure on one line, however it was wrapped."""
+    return " ".join(" ".join(text.get_text() for text in figure.findobj(matplotlib.text.Text)).split())
 
 
 def test_head_grid_rings_the_critical_heads_and_labels_its_axes():
