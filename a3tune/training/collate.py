@@ -1,0 +1,150 @@
+"""From data items to batches: the order of the questions, their tokens, and the targets that belong to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from a3tune.errors import DataError, ImageError
+from a3tune.images import load_image
+from a3tune.labels.segmentation import RecentlyUsed
+from a3tune.models.prompt import EncodedPrompt, PromptEncoder
+from a3tune.training.dataset import TrainingItem
+from a3tune.training.targets import PatchTargets
+
+_REMEMBERED_BYTES = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """One item, ready for a batch.
+
+    Attributes:
+        item: the item.
+        prompt: the whole dialogue, the answer closed by the model's end token.
+        target: float32 [masks, patches], 0 to 1: where to look; no mask when nothing is known.
+        known: whether the target is ground truth instead of a weak label.
+    """
+
+    item: TrainingItem
+    prompt: EncodedPrompt
+    target: torch.Tensor
+    known: bool
+
+
+class Questions:
+    """The questions of one split, encoded when they are asked for; recent ones are remembered.
+
+    Args:
+        items: the items.
+        encoder: turns them into tokens; on the CPU, whatever device the model is on.
+        targets: one target per item, in the same order.
+    """
+
+    def __init__(self, items: Sequence[TrainingItem], encoder: PromptEncoder, targets: PatchTargets) -> None:
+        if len(items) != len(targets):
+            raise ValueError(f"{len(items)} items need as many targets, not {len(targets)}")
+        self.items, self.encoder, self.targets = tuple(items), encoder, targets
+        self._recent: RecentlyUsed[EncodedPrompt] | None = None
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Question:
+        item = self.items[index]
+        prompt = self._recent.get(index) if self._recent is not None else None
+        if prompt is None:
+            prompt = encode_item(item, self.encoder)
+            if self._recent is None:
+                size = sum(tensor.nbytes for tensor in prompt.inputs.values())
+                self._recent = RecentlyUsed(max(1, _REMEMBERED_BYTES // max(size, 1)))
+            self._recent.put(index, prompt)
+        target = torch.from_numpy(self.targets.masks(index).astype(np.float32))
+        if len(target) and target.shape[1] != len(prompt.images[0]):
+            raise DataError(
+                expected=f"the image that the targets were made for ({target.shape[1]} patches)",
+                got=f"{item.image.name} now takes {len(prompt.images[0])} patches",
+                remedy="Do not change the data while a run is going on; start a new run",
+            )
+        return Question(item, prompt, target, self.targets.known(index))
+
+
+def encode_item(item: TrainingItem, encoder: PromptEncoder) -> EncodedPrompt:
+    """The whole dialogue of an item, with the token that ends the answer.
+
+    Raises:
+        DataError: the image can no longer be read.
+        RequestError: the dialogue is longer than the model takes.
+    """
+    try:
+        image = load_image(item.image)
+    except (ImageError, OSError) as error:
+        raise DataError(
+            expected="the images that were there when the data was checked",
+            got=f"{item.image.name} ({item.file}, line {item.line}) cannot be read: {error}",
+            remedy="Check the data folder and start again",
+        ) from error
+    return encoder.append(encoder.encode([image], item.question), item.answer, close=True)
+
+
+class QuestionStream(Dataset):
+    """Every question of a run in the order in which it is seen: one epoch after the other, each shuffled anew.
+
+    The order is a function of the seed alone, so a run that goes on after a stop needs to know its step and nothing
+    else. The last step of an epoch is filled up with the first questions of the next one.
+
+    Args:
+        questions: what there is to ask.
+        steps: optimiser steps of the run.
+        per_step: questions in one step, over all processes and accumulated batches.
+        seed: of the order.
+    """
+
+    def __init__(self, questions: Questions, *, steps: int, per_step: int, seed: int) -> None:
+        self.questions, self.steps, self.per_step, self.seed = questions, steps, per_step, seed
+        self._order = lru_cache(maxsize=2)(self._shuffled)
+
+    def __len__(self) -> int:
+        return self.steps * self.per_step
+
+    def index(self, position: int) -> int:
+        """Which question stands at a position of the stream."""
+        epoch, place = divmod(position, len(self.questions))
+        return int(self._order(epoch)[place])
+
+    def __getitem__(self, position: int) -> Question:
+        return self.questions[self.index(position)]
+
+    def _shuffled(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng([self.seed, epoch]).permutation(len(self.questions))
+
+
+class Collator:
+    """Pads questions to one batch of plain tensors, which the trainer moves to the device.
+
+    The result holds ``inputs`` (keyword arguments of the model), ``labels`` (int64 [batch, length], -100 off the
+    answers), the bool masks ``question``, ``answer``, ``rows`` (text after the image) and ``columns`` (image tokens),
+    all [batch, length], ``targets`` (a tensor [masks, patches] per question) and ``known`` (a bool per question).
+    """
+
+    def __init__(self, encoder: PromptEncoder) -> None:
+        self.encoder = encoder
+
+    def __call__(self, questions: Sequence[Question]) -> dict[str, Any]:
+        batch = self.encoder.collate([question.prompt for question in questions])
+        return {
+            "inputs": batch.inputs,
+            "labels": batch.labels,
+            "question": batch.question,
+            "answer": batch.answer,
+            "rows": batch.rows,
+            "columns": batch.columns,
+            "targets": [question.target for question in questions],
+            "known": [question.known for question in questions],
+        }

@@ -1,0 +1,404 @@
+"""The settings of a tuning run: one flat, checked record, read from a preset or a YAML file."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.resources
+import math
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+import yaml
+
+from a3tune.errors import DataError
+from a3tune.labels.templates import TEMPLATE_SETS
+from a3tune.training.faults import brief, listed
+
+Method = Literal["a3", "lora", "lora+align", "a3moe"]
+AlignmentForm = Literal["mass", "kl"]
+MaskUse = Literal["union", "each"]
+HeadChoice = Literal["dynamic", "fixed"]
+Schedule = Literal["cosine", "linear", "constant"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+MAX_BYTES = 1 << 20
+"""Largest configuration file."""
+
+
+def _setting(default: object, *, least: float | None = None, most: float | None = None, above: float | None = None,
+             below: float | None = None) -> object:  # fmt: skip
+    """A field with its range: ``least`` and ``most`` belong to it, ``above`` and ``below`` do not."""
+    bounds = {"least": least, "most": most, "above": above, "below": below}
+    return field(default=default, metadata={name: bound for name, bound in bounds.items() if bound is not None})
+
+
+@dataclass(frozen=True)
+class TuneConfig:
+    """Every setting of a tuning run.
+
+    The defaults are the settings that all runs of the paper share ("Focus on What Matters: Enhancing Medical
+    Vision-Language Models with Automatic Attention Alignment Tuning", ACL 2025, and its released scripts); presets
+    hold what differs from data set to data set.
+
+    Attributes:
+        method: "a3" (A3MoE experts and alignment), "lora" (plain LoRA), "lora+align", "a3moe" (experts without
+            alignment).
+        no_alignment, no_query_experts, no_key_experts, no_head_selection: the paper's ablations, one flag each.
+        alignment: "mass" (attention mass inside the masks) or "kl" (divergence from them).
+        masks: "union" of an image's masks, or "each" on its own, summed, as in the paper's code.
+        ratio: weight of the alignment loss beside cross-entropy, from 0.
+        balance: weight of the balance loss of the key experts, from 0.
+        head_choice: "dynamic": critical heads chosen anew for every sample and step; "fixed": once, before.
+        top_heads: how many heads are aligned; None for as many as one layer has.
+        query_experts, key_experts: number of experts; 1 is a plain LoRA layer.
+        key_top_k: key experts that one image token uses.
+        expert_rank, expert_alpha: rank and scale of one expert.
+        lora_rank, lora_alpha: rank and scale of plain LoRA.
+        dropout: probability with which adapter inputs are dropped while training, 0 to below 1.
+        learning_rate, weight_decay: of AdamW.
+        schedule: of the learning rate after warm-up.
+        warmup_ratio: share of the steps in which the learning rate rises, 0 to below 1.
+        gradient_clip: largest norm of the gradient; 0 for no limit.
+        batch_size: samples that one process takes through the model at once.
+        gradient_accumulation: batches whose gradients are summed for one step.
+        epochs: times through the training data; ``max_steps`` counts instead when it is given.
+        max_steps: optimiser steps; None for ``epochs``.
+        precision: of the computation; "auto" for bf16 where the device has it, else fp32.
+        gradient_checkpointing: compute activations twice to save memory.
+        seed: of weights, order and dropout.
+        evaluate_every: steps between validations; None for the end only.
+        early_stopping: end after so many validations without a better one; None for never.
+        save_every: steps between checkpoints; None for the end only.
+        keep: checkpoints kept besides the best.
+        max_length: longest prompt with image and answer in tokens.
+        validation_share: share of the images validated on when the data has no validation, 0 to below 1.
+        label_segmenter: name of the segmenter of the weak labels.
+        label_scorer: name of the scorer of the weak labels.
+        label_template: set of prompt templates (a name in `a3tune.labels.templates.TEMPLATE_SETS`).
+        label_top_k: regions kept for a question; None for the number of the template set.
+    """
+
+    method: Method = "a3"
+    no_alignment: bool = False
+    no_query_experts: bool = False
+    no_key_experts: bool = False
+    no_head_selection: bool = False
+    alignment: AlignmentForm = "mass"
+    masks: MaskUse = "each"
+    ratio: float = _setting(0.06, least=0, most=1000)
+    balance: float = _setting(0.0, least=0, most=1000)
+    head_choice: HeadChoice = "dynamic"
+    top_heads: int | None = _setting(None, least=1, most=100_000)
+    query_experts: int = _setting(8, least=1, most=256)
+    key_experts: int = _setting(16, least=1, most=256)
+    key_top_k: int = _setting(1, least=1, most=256)
+    expert_rank: int = _setting(16, least=1, most=4096)
+    expert_alpha: float = _setting(8.0, above=0, most=100_000)
+    lora_rank: int = _setting(64, least=1, most=4096)
+    lora_alpha: float = _setting(16.0, above=0, most=100_000)
+    dropout: float = _setting(0.05, least=0, below=1)
+    learning_rate: float = _setting(2e-4, above=0, most=1)
+    weight_decay: float = _setting(0.0, least=0, most=1)
+    schedule: Schedule = "cosine"
+    warmup_ratio: float = _setting(0.03, least=0, below=1)
+    gradient_clip: float = _setting(1.0, least=0, most=1_000_000)
+    batch_size: int = _setting(1, least=1, most=4096)
+    gradient_accumulation: int = _setting(32, least=1, most=100_000)
+    epochs: float = _setting(3.0, above=0, most=10_000)
+    max_steps: int | None = _setting(None, least=1, most=100_000_000)
+    precision: Precision = "auto"
+    gradient_checkpointing: bool = False
+    seed: int = _setting(4, least=0, most=2**32 - 1)
+    evaluate_every: int | None = _setting(500, least=1, most=100_000_000)
+    early_stopping: int | None = _setting(None, least=1, most=100_000)
+    save_every: int | None = _setting(500, least=1, most=100_000_000)
+    keep: int = _setting(3, least=1, most=1000)
+    max_length: int = _setting(1024, least=8, most=1_000_000)
+    validation_share: float = _setting(0.1, least=0, below=1)
+    label_segmenter: str = "auto"
+    label_scorer: str = "auto"
+    label_template: str = "plain"
+    label_top_k: int | None = _setting(None, least=1, most=1000)
+
+    def __post_init__(self) -> None:
+        faults = [fault for item in fields(self) if (fault := _field_fault(item, getattr(self, item.name)))]
+        if not faults:
+            faults = self._conflicts()
+        if faults:
+            raise _error(faults)
+        for item in fields(self):
+            if item.type == "float":
+                object.__setattr__(self, item.name, float(getattr(self, item.name)))
+
+    def _conflicts(self) -> list[str]:
+        """Settings that are fine alone and impossible together."""
+        faults = []
+        if self.key_top_k > self.key_experts:
+            faults.append(f"key_top_k is {self.key_top_k}, expected at most key_experts, which is {self.key_experts}")
+        if self.early_stopping is not None and self.evaluate_every is None:
+            faults.append("early_stopping needs validations, but evaluate_every is null")
+        if self.early_stopping is not None and self.validation_share == 0:
+            faults.append("early_stopping needs validation data, but validation_share is 0")
+        if self.label_template not in TEMPLATE_SETS:
+            faults.append(
+                f"label_template is {brief(self.label_template)}, expected {', '.join(TEMPLATE_SETS)}"
+                + _nearest(self.label_template, TEMPLATE_SETS)
+            )
+        return faults
+
+    @property
+    def aligns(self) -> bool:
+        """Whether the alignment loss is part of this run."""
+        return self.method in ("a3", "lora+align") and not self.no_alignment and self.ratio > 0
+
+    @property
+    def has_experts(self) -> bool:
+        """Whether the adapter is A3MoE; else it is plain LoRA."""
+        return self.method in ("a3", "a3moe")
+
+    @property
+    def query_expert_count(self) -> int:
+        """Experts of a query layer after the ablations; 1 is a plain LoRA layer."""
+        return self.query_experts if self.has_experts and not self.no_query_experts else 1
+
+    @property
+    def key_expert_count(self) -> int:
+        """Experts of a key layer after the ablations; 1 is a plain LoRA layer."""
+        return self.key_experts if self.has_experts and not self.no_key_experts else 1
+
+    @property
+    def key_experts_used(self) -> int:
+        """Key experts that one image token uses after the ablations."""
+        return min(self.key_top_k, self.key_expert_count)
+
+    @property
+    def balance_weight(self) -> float:
+        """Weight of the balance loss after the ablations: without key experts there is nothing to balance."""
+        return self.balance if self.key_expert_count > 1 else 0.0
+
+    def effective_batch(self, processes: int = 1) -> int:
+        """Samples of one optimiser step over all processes."""
+        return self.batch_size * self.gradient_accumulation * processes
+
+
+def preset_names() -> tuple[str, ...]:
+    """Names of the presets that come with the library."""
+    files = importlib.resources.files(__package__).joinpath("presets").iterdir()
+    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in files if entry.name.endswith(".yaml")))
+
+
+def load_config(source: str | Path | None = None, overrides: Mapping[str, object] | None = None) -> TuneConfig:
+    """The settings of a preset or a YAML file, with single settings replaced.
+
+    Args:
+        source: name of a preset, path of a YAML file, or None for the defaults.
+        overrides: setting -> value; text is read as it would be in a file ("2e-4", "null", "true").
+
+    Raises:
+        DataError: no such preset or file, no YAML, or settings that are unknown or out of range; all of them at once.
+    """
+    values: dict[str, object] = {} if source is None else _load_yaml(*_text_of(source))
+    faults = _unknown(values)
+    for key, value in (overrides or {}).items():
+        faults += _unknown({key: value})
+        values[key] = _from_text(key, value) if isinstance(value, str) else value
+    known = {item.name: item for item in fields(TuneConfig)}
+    good: dict[str, object] = {}
+    for key, value in values.items():
+        if key in known:
+            value = _number_from_text(known[key], value)
+            fault = _field_fault(known[key], value)
+            if fault:
+                faults.append(fault)
+            else:
+                good[key] = value
+    if faults:
+        raise _error(faults, source)
+    return TuneConfig(**good)
+
+
+def parse_overrides(pairs: Iterable[str]) -> dict[str, str]:
+    """``name=value`` pairs, as a command line gives them, to overrides for `load_config`.
+
+    Raises:
+        DataError: a pair has no "=".
+    """
+    overrides = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.strip():
+            raise DataError(
+                got=f"The setting {brief(pair)} has no value", expected="name=value", remedy="Write ratio=0.1"
+            )
+        overrides[name.strip()] = value.strip()
+    return overrides
+
+
+def to_yaml(config: TuneConfig) -> str:
+    """The settings as YAML that `load_config` reads back to an equal object."""
+    return yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
+
+
+def with_settings(config: TuneConfig, **settings: object) -> TuneConfig:
+    """The same settings with some replaced.
+
+    Raises:
+        DataError: a setting is unknown or out of range.
+    """
+    faults = _unknown(settings)
+    if faults:
+        raise _error(faults)
+    return replace(config, **settings)
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that does not let a second value replace a first one unseen."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"{key.value} is set twice", key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _text_of(source: str | Path) -> tuple[str, str]:
+    """(text, name for messages) of a preset or a file."""
+    name = str(source)
+    if name in preset_names():
+        entry = importlib.resources.files(__package__).joinpath("presets", f"{name}.yaml")
+        return entry.read_text(encoding="utf-8"), f"The preset {name}"
+    path = Path(source)
+    problem = ""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            problem = "is larger than 1 MiB"
+        else:
+            return path.read_text(encoding="utf-8-sig"), path.name
+    except UnicodeDecodeError:
+        problem = "is not UTF-8 text"
+    except (OSError, ValueError) as error:
+        problem = "is neither a preset nor a file" if not path.exists() else f"cannot be read ({error.strerror})"
+    raise DataError(
+        got=f"{brief(name)} {problem}{_nearest(name, preset_names())}",
+        expected=f"a YAML file or a preset: {', '.join(preset_names())}",
+        remedy="Check the name",
+    )
+
+
+def _load_yaml(text: str, name: str) -> dict[str, object]:
+    try:
+        # A subclass of the safe loader: plain values only, no objects.
+        values = yaml.load(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = f"is not YAML: {error.problem}{place}"
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        problem = f"is not YAML: {' '.join(str(error).split())[:200]}"
+    else:
+        if values is None:
+            return {}
+        if isinstance(values, dict):
+            return values
+        problem = f"holds {brief(values)}"
+    raise DataError(got=f"{name} {problem}", expected="lines of the form name: value", remedy="Correct the file")
+
+
+def _unknown(values: Mapping[object, object]) -> list[str]:
+    known = [item.name for item in fields(TuneConfig)]
+    return [f"{brief(key)} is no setting{_nearest(str(key), known)}" for key in values if key not in known]
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name[:100], list(names), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _from_text(key: str, value: str) -> object:
+    """A value given as text, read as it would be in a file; where that is no plain value, the text itself."""
+    try:
+        read = yaml.safe_load(value)
+    except (yaml.YAMLError, RecursionError, ValueError):
+        return value
+    return read if isinstance(read, (str, bool, int, float, type(None))) else value
+
+
+def _number_from_text(item: object, value: object) -> object:
+    """YAML 1.1 reads 2e-4 (without a point) as text: what stands for a number is taken as one."""
+    if isinstance(value, str) and item.type == "float":
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+_CHOICES = {
+    "Method": get_args(Method),
+    "AlignmentForm": get_args(AlignmentForm),
+    "MaskUse": get_args(MaskUse),
+    "HeadChoice": get_args(HeadChoice),
+    "Schedule": get_args(Schedule),
+    "Precision": get_args(Precision),
+}
+
+
+def _field_fault(item: object, value: object) -> str | None:
+    """What is wrong with a value: field, value and what is expected; None when nothing is."""
+    kind = str(item.type)
+    expected = _expected(kind, item.metadata)
+    if kind.endswith("| None"):
+        if value is None:
+            return None
+        kind = kind.removesuffix(" | None")
+    if kind in _CHOICES:
+        good = isinstance(value, str) and value in _CHOICES[kind]
+        near = "" if good else _nearest(str(value), _CHOICES[kind])
+        return None if good else f"{item.name} is {brief(value)}, expected {expected}{near}"
+    if kind == "bool":
+        good = isinstance(value, bool)
+    elif kind == "str":
+        good = isinstance(value, str) and bool(value.strip())
+    else:
+        number = isinstance(value, int if kind == "int" else (int, float)) and not isinstance(value, bool)
+        # Neither infinities nor integers that no float can hold.
+        good = number and -1e300 < value < 1e300 and _inside(value, item.metadata)
+    return None if good else f"{item.name} is {brief(value)}, expected {expected}"
+
+
+def _inside(value: float, bounds: Mapping[str, float]) -> bool:
+    return (
+        value >= bounds.get("least", -math.inf)
+        and value <= bounds.get("most", math.inf)
+        and value > bounds.get("above", -math.inf)
+        and value < bounds.get("below", math.inf)
+    )
+
+
+def _expected(kind: str, bounds: Mapping[str, float]) -> str:
+    """A field's kind and range in words."""
+    optional = " or null" if kind.endswith("| None") else ""
+    kind = kind.removesuffix(" | None")
+    if kind in _CHOICES:
+        return f"one of {', '.join(_CHOICES[kind])}{optional}"
+    words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}[kind]
+    names = {"least": "from", "above": "above", "most": "to", "below": "below"}
+    given = [f"{names[name]} {bounds[name]:g}" for name in names if name in bounds]
+    return " ".join([words, *given]) + optional
+
+
+def _error(faults: list[str], source: str | Path | None = None) -> DataError:
+    name = f" of {source}" if source is not None else ""
+    number = f"{len(faults)} settings{name} are" if len(faults) > 1 else f"A setting{name} is"
+    known = listed((item.name for item in fields(TuneConfig)), 100)
+    unknown = any("is no setting" in fault for fault in faults)
+    return DataError(
+        got=f"{number} not right: {'; '.join(faults[:20])}" + ("; ..." if len(faults) > 20 else ""),
+        expected=f"settings out of: {known}" if unknown else "settings in their ranges",
+        remedy="Correct the configuration",
+    )

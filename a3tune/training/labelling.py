@@ -1,0 +1,185 @@
+"""Weak labels for a data set: made once for each question, kept on disk, found again by image and prompt."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from a3tune.errors import LabelError
+from a3tune.labels import RegionCache, RegionScorer, Segmenter, build_prompt, make_labels
+from a3tune.labels.segmentation import region_from_mask
+from a3tune.training.dataset import TrainingItem
+from a3tune.types import MedicalImage, ScoredRegion
+
+SETTINGS_NAME = "settings.json"
+KEPT_REGIONS = 8
+"""How many of the best regions are kept for each question: the most that the method's data sets use."""
+
+_FORMAT = 1
+_DAMAGED = (OSError, EOFError, ValueError, KeyError, IndexError, zipfile.BadZipFile, zlib.error, NotImplementedError)
+
+
+class Labeller(Protocol):
+    """Ranks the regions of an image for a question.
+
+    Attributes:
+        settings: everything that the labels depend on, as plain JSON values.
+    """
+
+    @property
+    def settings(self) -> Mapping[str, Any]: ...
+
+    def rank(self, image: MedicalImage, prompt: str) -> tuple[ScoredRegion, ...]:
+        """The best regions, best first; none when the image has no usable region."""
+        ...
+
+
+class PipelineLabeller:
+    """The label pipeline as a labeller: segment, filter, score.
+
+    Args:
+        segmenter: finds the regions.
+        scorer: ranks them.
+        cache: keeps what the segmenter found, on disk.
+        kept: how many of the best regions are kept.
+    """
+
+    def __init__(
+        self, segmenter: Segmenter, scorer: RegionScorer, cache: RegionCache | None = None, kept: int = KEPT_REGIONS
+    ) -> None:
+        self.segmenter, self.scorer, self.cache, self.kept = segmenter, scorer, cache, kept
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {
+            "segmenter": self.segmenter.name,
+            "segmenter_weights": self.segmenter.digest,
+            "segmenter_parameters": json.loads(json.dumps(self.segmenter.parameters, default=str)),
+            "scorer": self.scorer.name,
+            "kept": self.kept,
+        }
+
+    def rank(self, image: MedicalImage, prompt: str) -> tuple[ScoredRegion, ...]:
+        # Both raise LabelError: an unusable prompt must reach the user, an image without regions is a plain fact.
+        self.scorer.embed_texts([prompt])
+        try:
+            labels = make_labels(image, prompt, self.segmenter, self.scorer, cache=self.cache, top_k=self.kept)
+        except LabelError:
+            return ()
+        return labels.regions
+
+
+class LabelStore:
+    """A folder of ranked regions, one file per image.
+
+    Several processes may share a folder: files are written beside their place and renamed into it. A damaged file
+    counts as missing.
+
+    Args:
+        folder: where the files lie; made when something is put into it.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    @property
+    def settings(self) -> dict[str, Any] | None:
+        """What the labels were made with; None for an empty store."""
+        try:
+            record = json.loads((self.folder / SETTINGS_NAME).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return record if isinstance(record, dict) and record.get("format") == _FORMAT else None
+
+    def describe(self, settings: Mapping[str, Any]) -> None:
+        """Write down what the labels are made with."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"format": _FORMAT, **settings}, indent=1, sort_keys=True) + "\n"
+        self._replace(self.folder / SETTINGS_NAME, text.encode())
+
+    def get(self, image: MedicalImage) -> dict[str, tuple[ScoredRegion, ...]]:
+        """prompt -> regions, best first, of one image; prompts whose regions were never ranked are not in it."""
+        try:
+            with np.load(self._path(image), allow_pickle=False) as entry:
+                return _unpack(entry, image)
+        except _DAMAGED:
+            return {}
+
+    def put(self, image: MedicalImage, labels: Mapping[str, Sequence[ScoredRegion]]) -> None:
+        """Store the labels of an image in the place of those that were there.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        path = self._path(image)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as stream:
+            try:
+                np.savez_compressed(stream, **_pack(image, labels))
+                stream.close()
+                os.replace(stream.name, path)
+            except OSError:
+                with suppress(OSError):
+                    os.unlink(stream.name)
+                raise
+
+    def _path(self, image: MedicalImage) -> Path:
+        return self.folder / image.sha256[:2] / f"{image.sha256}.npz"
+
+    @staticmethod
+    def _replace(path: Path, content: bytes) -> None:
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        part.write_bytes(content)
+        os.replace(part, path)
+
+
+def settings_digest(settings: Mapping[str, Any]) -> str:
+    """16 hex digits that change with every setting."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def label_prompt(item: TrainingItem, template_set: str) -> str:
+    """The text that an item's regions are ranked for; the plain question where the wording needs an unknown organ."""
+    if not item.organ.strip():
+        with suppress(LabelError):
+            return build_prompt(item.question, template_set=template_set)
+        return build_prompt(item.question, template_set="plain")
+    return build_prompt(item.question, template_set=template_set, organ=item.organ)
+
+
+def _pack(image: MedicalImage, labels: Mapping[str, Sequence[ScoredRegion]]) -> dict[str, np.ndarray]:
+    masks: dict[bytes, int] = {}
+    entries: dict[str, list[list[float]]] = {}
+    for prompt, regions in labels.items():
+        entries[prompt] = []
+        for scored in regions:
+            bits = np.packbits(scored.region.mask.ravel()).tobytes()
+            entries[prompt].append([masks.setdefault(bits, len(masks)), float(scored.score), float(scored.weight)])
+    width = -(-image.height * image.width // 8)
+    packed = np.frombuffer(b"".join(masks), dtype=np.uint8).reshape(len(masks), width)
+    return {"shape": np.array([image.height, image.width]), "masks": packed, "labels": np.array(json.dumps(entries))}
+
+
+def _unpack(entry: np.lib.npyio.NpzFile, image: MedicalImage) -> dict[str, tuple[ScoredRegion, ...]]:
+    height, width = (int(size) for size in entry["shape"])
+    if (height, width) != (image.height, image.width):
+        raise ValueError("the entry belongs to an image of another size")
+    masks = np.unpackbits(entry["masks"], axis=1, count=height * width).astype(bool).reshape(-1, height, width)
+    regions = [region_from_mask(mask) for mask in masks]
+    return {
+        prompt: tuple(
+            ScoredRegion(regions[int(index)], score, rank, weight, prompt)
+            for rank, (index, score, weight) in enumerate(found, start=1)
+        )
+        for prompt, found in json.loads(str(entry["labels"])).items()
+    }

@@ -1,0 +1,276 @@
+"""Where each question's attention should go, as shares of the model's patches: from weak labels or true masks."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from a3tune.errors import Cancelled, DataError
+from a3tune.geometry import probe_patch_grid, to_patches
+from a3tune.images import load_image
+from a3tune.labels.fuse import soft_target, union
+from a3tune.models.prompt import PromptEncoder
+from a3tune.training.dataset import TrainingItem
+from a3tune.training.labelling import Labeller, LabelStore, label_prompt
+from a3tune.types import MedicalImage, PatchGrid, ScoredRegion
+
+Combination = Literal["union", "soft", "each"]
+Source = Literal["weak", "truth", "auto"]
+Progress = Callable[[int, int], None]
+
+_NONE, _WEAK, _TRUTH = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class TargetPlan:
+    """How targets are made.
+
+    Attributes:
+        source: "weak" labels, the data's own masks and boxes ("truth"), or "auto": these where an item has them, else
+            weak labels.
+        combine: "union" of the best regions (the paper's masks as one), "soft" (weighted by how well each region fits
+            the question), or "each" on its own (the published loss, in which the masks compete).
+        top_k: how many of the best regions count.
+        template_set: how a question is put to the scorer (see `a3tune.labels.templates`).
+    """
+
+    source: Source = "auto"
+    combine: Combination = "union"
+    top_k: int = 4
+    template_set: str = "plain"
+
+
+class PatchTargets:
+    """The targets of a list of items, packed.
+
+    Args:
+        values: float16 [total], all targets one after the other, row by row.
+        shapes: int64 [items, 2], masks and patches of each item; no mask where nothing is known.
+        kinds: uint8 [items], 0 for nothing, 1 for weak labels, 2 for ground truth.
+    """
+
+    def __init__(self, values: np.ndarray, shapes: np.ndarray, kinds: np.ndarray) -> None:
+        self._values, self._shapes, self._kinds = values, shapes, kinds
+        self._ends = np.cumsum(shapes.prod(axis=1))
+
+    def __len__(self) -> int:
+        return len(self._kinds)
+
+    def masks(self, index: int) -> np.ndarray:
+        """float16 [masks, patches], 0 to 1: the share of each patch that each mask covers."""
+        masks, patches = self._shapes[index]
+        end = self._ends[index]
+        return self._values[end - masks * patches : end].reshape(masks, patches)
+
+    def known(self, index: int) -> bool:
+        """Whether the target comes from the data's own masks instead of weak labels."""
+        return bool(self._kinds[index] == _TRUTH)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many items have a "weak" target, a "truth" target, "none"."""
+        names = {"weak": _WEAK, "truth": _TRUTH, "none": _NONE}
+        return {name: int((self._kinds == kind).sum()) for name, kind in names.items()}
+
+    def save(self, path: Path, digest: str) -> None:
+        """Write to an NPZ file, atomically. ``digest`` says what the targets were made from."""
+        part = path.with_name(f".{path.name}.part")
+        try:
+            with part.open("wb") as stream:
+                np.savez_compressed(
+                    stream, values=self._values, shapes=self._shapes, kinds=self._kinds, digest=np.array(digest)
+                )
+            os.replace(part, path)
+        except OSError:
+            with suppress(OSError):
+                part.unlink()
+            raise
+
+    @classmethod
+    def load(cls, path: Path, digest: str) -> PatchTargets | None:
+        """Read what `save` wrote; None when there is none of this digest."""
+        if not path.is_file():
+            return None
+        with np.load(path, allow_pickle=False) as entry:
+            if str(entry["digest"]) != digest:
+                return None
+            return cls(entry["values"], entry["shapes"], entry["kinds"])
+
+    @classmethod
+    def pack(cls, targets: Sequence[tuple[np.ndarray | None, bool]]) -> PatchTargets:
+        """From one (float [masks, patches] or None, whether it is ground truth) per item."""
+        empty = np.zeros((0, 0), np.float16)
+        arrays = [empty if values is None else values.astype(np.float16) for values, _ in targets]
+        kinds = [_NONE if values is None else _TRUTH if known else _WEAK for values, known in targets]
+        values = np.concatenate([array.ravel() for array in arrays]) if arrays else np.zeros(0, np.float16)
+        shapes = np.array([array.shape for array in arrays], np.int64).reshape(-1, 2)
+        return cls(values, shapes, np.array(kinds, np.uint8))
+
+
+class TargetMaker:
+    """Makes targets item by item, image by image.
+
+    Args:
+        plan: how.
+        encoder: the model's prompt encoder: tells how many patches an image takes.
+        image_processor: the model's image processor: tells where they lie.
+        stores: where ready labels are looked up, in this order.
+        labeller: called once, when the first label is missing everywhere, to make the rest; None when nothing can
+            make labels here.
+    """
+
+    def __init__(
+        self,
+        plan: TargetPlan,
+        encoder: PromptEncoder,
+        image_processor: Any,
+        stores: Sequence[LabelStore] = (),
+        labeller: Callable[[], tuple[Labeller, LabelStore]] | None = None,
+    ) -> None:
+        self.plan, self._encoder, self._processor = plan, encoder, image_processor
+        self._stores = list(stores)
+        self._make_labeller = labeller
+        self._labeller: Labeller | None = None
+        self._written: LabelStore | None = None
+        self._patch_counts: dict[tuple[int, int], int] = {}
+
+    def make(
+        self,
+        items: Sequence[TrainingItem],
+        on_progress: Progress | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> PatchTargets:
+        """The targets of all items.
+
+        Args:
+            on_progress: called with the number of items done and of all items.
+            should_stop: asked between images; True ends the work (what was labelled stays in the store).
+
+        Raises:
+            DataError: an image can no longer be read, or a mask has another size than its image.
+            LabelError: labels are missing and cannot be made here.
+            Cancelled: ``should_stop`` said so.
+        """
+        by_image: dict[Path, list[int]] = defaultdict(list)
+        for index, item in enumerate(items):
+            by_image[item.image].append(index)
+        made: dict[int, tuple[np.ndarray | None, bool]] = {}
+        for path, indices in by_image.items():
+            if should_stop is not None and should_stop():
+                raise Cancelled
+            image = load_image(path)
+            grid = self._grid(image, items[indices[0]].question)
+            weak = self._weak_regions(image, [items[index] for index in indices])
+            for index in indices:
+                made[index] = self._target(items[index], image, grid, weak)
+            if on_progress is not None:
+                on_progress(len(made), len(items))
+        return PatchTargets.pack([made[index] for index in range(len(items))])
+
+    def _target(
+        self, item: TrainingItem, image: MedicalImage, grid: PatchGrid, weak: Mapping[str, Sequence[ScoredRegion]]
+    ) -> tuple[np.ndarray | None, bool]:
+        if _uses_truth(item, self.plan):
+            mask = true_mask(item, image)
+            masks, known = ([mask] if mask is not None else []), True
+        else:
+            regions = weak.get(label_prompt(item, self.plan.template_set), ())[: self.plan.top_k]
+            masks, known = _combined(regions, image, self.plan.combine), False
+        patches = [to_patches(mask, grid) for mask in masks]
+        patches = [values for values in patches if values.max() > 0]
+        return (np.stack(patches), known) if patches else (None, known)
+
+    def _weak_regions(self, image: MedicalImage, items: Sequence[TrainingItem]) -> Mapping[str, Sequence[ScoredRegion]]:
+        needed = [label_prompt(item, self.plan.template_set) for item in items if not _uses_truth(item, self.plan)]
+        needed = list(dict.fromkeys(needed)) if self.plan.source != "truth" else []
+        found: dict[str, tuple[ScoredRegion, ...]] = {}
+        for store in self._stores:
+            missing = [prompt for prompt in needed if prompt not in found]
+            if not missing:
+                return found
+            stored = store.get(image)
+            found.update((prompt, stored[prompt]) for prompt in missing if prompt in stored)
+        missing = [prompt for prompt in needed if prompt not in found]
+        if not missing or not self._can_label():
+            return found
+        stored = self._written.get(image)
+        for prompt in missing:
+            if prompt not in stored:
+                stored[prompt] = self._labeller.rank(image, prompt)
+            found[prompt] = stored[prompt]
+        self._written.put(image, stored)
+        return found
+
+    def _can_label(self) -> bool:
+        if self._labeller is None and self._make_labeller is not None:
+            self._labeller, self._written = self._make_labeller()
+        return self._labeller is not None
+
+    def _grid(self, image: MedicalImage, question: str) -> PatchGrid:
+        size = (image.height, image.width)
+        if size not in self._patch_counts:
+            # Image processors look at the size alone, so one image of each size tells.
+            self._patch_counts[size] = len(self._encoder.encode([image], question).images[0])
+        return probe_patch_grid(self._processor, *size, self._patch_counts[size])
+
+
+def true_mask(item: TrainingItem, image: MedicalImage) -> np.ndarray | None:
+    """bool [height, width], source pixels: the item's own mask and boxes together; None when they are empty.
+
+    Raises:
+        DataError: the mask cannot be read or has another size than the image.
+    """
+    mask = np.zeros((image.height, image.width), bool)
+    if item.mask is not None:
+        try:
+            with Image.open(item.mask) as picture:
+                values = np.asarray(picture)
+        except (OSError, UnidentifiedImageError) as error:
+            raise DataError(
+                expected="the mask that was there when the data was checked",
+                got=f"{item.mask.name} ({item.file}, line {item.line}) cannot be read: {error}",
+                remedy="Check the data folder and start again",
+            ) from error
+        values = values.reshape(*values.shape[:2], -1).max(axis=2)
+        if values.shape != mask.shape:
+            raise DataError(
+                expected=f"a mask of the image's size, {image.width} x {image.height} pixels",
+                got=f"{item.mask.name} ({item.file}, line {item.line}) has {values.shape[1]} x {values.shape[0]}",
+                remedy="Save the mask in the image's own size",
+            )
+        mask |= values > 0
+    for x, y, width, height in item.boxes:
+        left, top = max(0, round(x)), max(0, round(y))
+        mask[top : max(0, round(y + height)), left : max(0, round(x + width))] = True
+    return mask if mask.any() else None
+
+
+def _uses_truth(item: TrainingItem, plan: TargetPlan) -> bool:
+    has = item.mask is not None or bool(item.boxes)
+    return plan.source == "truth" or (plan.source == "auto" and has)
+
+
+def _combined(regions: Sequence[ScoredRegion], image: MedicalImage, combine: Combination) -> list[np.ndarray]:
+    if not regions:
+        return []
+    if combine == "union":
+        return [union(regions)]
+    if combine == "each":
+        return [scored.region.mask for scored in regions]
+    target = soft_target(regions, image.height, image.width)
+    # Attention that lies wholly in the best region should count as wholly right.
+    return [target / target.max()] if target.max() > 0 else []
+
+
+def plan_digest(plan: TargetPlan, *parts: Mapping[str, Any] | str) -> str:
+    """A text that changes when the plan or one of the other parts changes."""
+    return json.dumps([vars(plan), *parts], sort_keys=True, default=str)
