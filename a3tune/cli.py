@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     build.set_defaults(run=_demo_build)
 
     parity = commands.add_parser("parity", help="compare this program's arithmetic with independent results")
+    parity.add_argument("--golden", type=Path, metavar="DIR", help="the method's arithmetic against published numbers")
     parity.add_argument("--checkpoint", type=Path, metavar="DIR", help="capture against eager attention on this model")
     parity.set_defaults(run=_parity)
 
@@ -161,13 +162,18 @@ def _demo_build(options: argparse.Namespace) -> int:
 
 def _parity(options: argparse.Namespace) -> int:
     from a3tune.parity import check_checkpoint, format_rows  # torch: see _inspect
+    from a3tune.parity_golden import check_golden
 
     rows = []
+    if options.golden is not None:
+        rows += check_golden(options.golden)
     if options.checkpoint is not None:
         rows += check_checkpoint(options.checkpoint)
     if not rows:
         raise RequestError(
-            expected="something to compare with", got="Nothing was named", remedy="Give --checkpoint DIR"
+            expected="something to compare with",
+            got="Nothing was named",
+            remedy="Give --golden DIR or --checkpoint DIR",
         )
     print(format_rows(rows))
     return 0 if all(row.ok for row in rows) else 1

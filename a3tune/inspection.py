@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
+from a3tune.adapters.a3moe.spans import TokenSpans
+from a3tune.adapters.switch import BASE, AdapterSet
 from a3tune.attention.capture import capture, prepare
 from a3tune.attention.heads import critical_heads, rows_at, visual_ratio
 from a3tune.attention.metrics import measure_head_set
@@ -18,7 +21,6 @@ from a3tune.models.model import VisionLanguageModel
 from a3tune.models.prompt import EncodedPrompt
 from a3tune.types import AttentionMaps, Head, MedicalImage, PatchGrid, Token, WeakLabels
 
-BASE = "base"
 Progress = Callable[[str, float], None]
 
 
@@ -85,6 +87,7 @@ def inspect_image(
     question: str,
     *,
     adapters: Sequence[str] = (BASE,),
+    adapter_set: AdapterSet | None = None,
     critical_count: int | None = None,
     max_new_tokens: int = 64,
     target: np.ndarray | None = None,
@@ -100,7 +103,8 @@ def inspect_image(
         model: the loaded model.
         image: source pixels.
         question: the question; template and image tokens are added here.
-        adapters: names of adapters that ``model`` holds, "base" for none.
+        adapters: names of adapters in ``adapter_set``, "base" for none.
+        adapter_set: adapters mounted on ``model``; needed for any name but "base".
         critical_count: K, how many critical heads; None for the number of heads of one layer, which is the K
             that the research code of A3Tune (ACL 2025) arrives at.
         max_new_tokens: longest answer in tokens.
@@ -111,7 +115,7 @@ def inspect_image(
 
     Raises:
         RequestError: an empty or too long question, or a head count that the model does not have.
-        AdapterError: an adapter that the model does not hold.
+        AdapterError: an adapter that ``adapter_set`` does not hold.
         Cancelled: ``should_stop`` said so.
     """
     if not adapters:
@@ -128,20 +132,30 @@ def inspect_image(
     prompt = model.encode(image, question)
     grid = probe_patch_grid(model.processor.image_processor, image.height, image.width, len(prompt.images[0]))
     coverage = None if target is None else to_patches(target, grid)
+    held = (BASE,) if adapter_set is None else adapter_set.names
+    for adapter in adapters:
+        if adapter not in held:
+            raise AdapterError(
+                expected=f"one of: {', '.join(held)}",
+                got=f'There is no adapter "{adapter}"',
+                remedy="Choose one of these, or load the adapter first",
+            )
     views = []
     for number, adapter in enumerate(adapters):
-        if adapter != BASE:
-            raise AdapterError(
-                expected=f'"{BASE}"', got=f'The model holds no adapter "{adapter}"', remedy="Load the adapter first"
-            )
         start = number / len(adapters)
         proceed(f"Answering ({adapter})", start + 0.1 / len(adapters))
         began = time.perf_counter()
-        answer = model.generate(prompt, max_new_tokens=max_new_tokens, should_stop=should_stop)
+        with _adapted(model, adapter_set, adapter, prompt, growing=True):
+            answer = model.generate(prompt, max_new_tokens=max_new_tokens, should_stop=should_stop)
+        if answer.ending == "stopped":
+            raise Cancelled
         seconds[f"{adapter}.answer"] = time.perf_counter() - began
         proceed(f"Reading the attention of every head ({adapter})", start + 0.6 / len(adapters))
         began = time.perf_counter()
-        tokens, maps = replay(model, prompt, answer.token_ids)
+        whole = model.append_answer(prompt, answer.token_ids)
+        with _adapted(model, adapter_set, adapter, whole):
+            maps = read_attention(model, whole)
+        tokens = whole.tokens
         seconds[f"{adapter}.maps"] = time.perf_counter() - began
         ratio = visual_ratio(maps.image_share)
         heads = critical_heads(ratio, maps.heads if critical_count is None else critical_count)
@@ -151,23 +165,31 @@ def inspect_image(
     return Inspection(model.name, image, question, grid, tuple(views), seconds=seconds)
 
 
-def replay(
-    model: VisionLanguageModel, prompt: EncodedPrompt, answer_ids: Sequence[int]
-) -> tuple[tuple[Token, ...], AttentionMaps]:
-    """Tokens and attention of one forward pass over prompt and answer.
+def read_attention(model: VisionLanguageModel, prompt: EncodedPrompt) -> AttentionMaps:
+    """Attention of every head from every text token to the image, from one forward pass.
 
     Args:
-        prompt: the encoded prompt that the answer was generated from.
-        answer_ids: the token ids that the model generated, taken as they are.
-
-    Returns:
-        Every token of the sequence, and the attention of its text tokens to the image.
+        prompt: a prompt, usually with its answer appended, so that the maps belong to the very tokens shown.
     """
-    whole = model.append_answer(prompt, answer_ids)
     prepare(model.model)
-    with model.lock, torch.inference_mode(), capture(whole.rows, whole.columns) as record:
-        model.model(**whole.inputs, use_cache=False)
-    return whole.tokens, record.maps(0)
+    with model.lock, torch.inference_mode(), capture(prompt.rows, prompt.columns) as record:
+        model.model(**prompt.inputs, use_cache=False)
+    return record.maps(0)
+
+
+@contextmanager
+def _adapted(
+    model: VisionLanguageModel, adapters: AdapterSet | None, name: str, prompt: EncodedPrompt, *, growing: bool = False
+) -> Iterator[None]:
+    """The model with one adapter at work, its experts told where question and image stand."""
+    if adapters is None:
+        yield
+        return
+    question = torch.zeros_like(prompt.columns)
+    question[0, list(prompt.question)] = True
+    # The layers at work are shared by all threads, so nobody else may run the model until this is over.
+    with model.lock, adapters.using(name), TokenSpans(question, prompt.columns, growing=growing):
+        yield
 
 
 def answer_rows(tokens: Sequence[Token], maps: AttentionMaps) -> np.ndarray:
