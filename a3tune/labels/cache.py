@@ -73,7 +73,8 @@ class RegionCache:
         try:
             # The time of last use is set by hand: many systems do not keep access times.
             os.utime(path)
-            with np.load(path, allow_pickle=False) as entry:
+            # Opened here: numpy leaves a file open when it turns out not to be an archive.
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as entry:
                 return _unpack(entry, image, segmenter.name)
         except FileNotFoundError:
             return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -119,7 +120,10 @@ def choose_device(device: str) -> str:
 
 def _unpickle_tensors(path: Path) -> object:
     # Only the zip form of torch.save can be mapped; older files are read whole.
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    with warnings.catch_warnings():
+        # About unusual pickle protocols; such a file is refused or read, and either is said in full.
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
 
 
 def _first_sentence(error: Exception) -> str:

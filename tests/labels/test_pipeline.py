@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+
+from a3tune.errors import LabelError, RequestError
+from a3tune.labels import FilterRules, RegionCache, load_scorer, make_labels
+from a3tune.labels.segmentation import RecentlyUsed, Segmentation
+
+
+@pytest.fixture(scope="module")
+def scorer(clip_folder):
+    return load_scorer(clip_folder, device="cpu")
+
+
+class Given:
+    """A segmenter that returns what it was given."""
+
+    name, digest, parameters = "given", "0", {}
+
+    def __init__(self, regions):
+        self.regions, self.calls = regions, 0
+
+    def segment(self, image):
+        self.calls += 1
+        return Segmentation(tuple(self.regions), self.name, image.height, image.width, ("given",))
+
+
+@pytest.fixture
+def segmenter(organs, make_region):
+    border = np.zeros((240, 300), dtype=bool)
+    border[:50, :50] = True
+    return Given([*(make_region(mask) for mask in organs[1].values()), make_region(border)])
+
+
+def test_labels_of_an_image(organs, segmenter, scorer):
+    labels = make_labels(organs[0], "is there a liver ?", segmenter, scorer, top_k=2)
+    assert [entry.rank for entry in labels.regions] == [1, 2]
+    assert labels.prompt == "is there a liver ?"
+    assert (labels.segmenter, labels.scorer) == ("given", scorer.name)
+    assert labels.notes == ("given", "3 of 4 regions kept: 1 touches the border", "2 best of 3 shown")
+    everything = make_labels(organs[0], "is there a liver ?", segmenter, scorer, top_k=None)
+    assert len(everything.regions) == 3
+    assert sum(entry.weight for entry in everything.regions) == pytest.approx(1)
+
+
+def test_real_segmenter_and_cache(organs, lite_medsam, scorer, tmp_path):
+    cache = RegionCache(tmp_path)
+    first = make_labels(organs[0], "liver", lite_medsam, scorer, cache=cache)
+    second = make_labels(organs[0], "liver", lite_medsam, scorer, cache=cache)
+    assert [entry.score for entry in first.regions] == [entry.score for entry in second.regions]
+    assert cache.get(organs[0], lite_medsam) is not None
+
+
+def test_drawn_region_is_ranked_with_the_others(organs, segmenter, scorer, make_region):
+    drawn = np.zeros((240, 300), dtype=bool)
+    drawn[100:104, 0:4] = True
+    region = make_region(drawn)
+    labels = make_labels(organs[0], "liver", segmenter, scorer, top_k=None, extra_regions=[region])
+    assert region in [entry.region for entry in labels.regions]
+
+
+def test_nothing_left_after_the_filter(organs, segmenter, scorer):
+    with pytest.raises(LabelError, match="0 of 4 regions kept"):
+        make_labels(organs[0], "liver", segmenter, scorer, rules=FilterRules(minimum_side=250))
+
+
+def test_prompt_is_checked_before_the_work(organs, segmenter, scorer):
+    with pytest.raises(LabelError, match="prompt is empty"):
+        make_labels(organs[0], " ", segmenter, scorer)
+    with pytest.raises(RequestError, match="top_k is 0"):
+        make_labels(organs[0], "liver", segmenter, scorer, top_k=0)
+    assert segmenter.calls == 0
+
+
+def test_recently_used_entries_stay():
+    store = RecentlyUsed(2)
+    store.put("a", 1)
+    store.put("b", 2)
+    assert store.get("a") == 1
+    store.put("c", 3)
+    assert (store.get("a"), store.get("b"), store.get("c"), len(store)) == (1, None, 3, 2)
+    assert store.get_or_make("b", lambda: 5) == 5
+    with pytest.raises(ValueError, match="capacity"):
+        RecentlyUsed(0)
