@@ -1,0 +1,235 @@
+"""Trains the demo scorer: a small open_clip model that ranks regions of phantoms for a question.
+
+It has the form of any open_clip model (``local-dir``), so the code that runs BiomedCLIP runs it, and it knows
+synthetic phantoms only.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedTokenizerFast
+
+from a3tune.phantom.questions import example_questions
+from a3tune.phantom.scorer_data import CropExample, make_examples
+from a3tune.phantom.structures import KINDS, TRAINING_SEEDS
+
+Progress = Callable[[str, float], None]
+
+SIDE = 64
+CONTEXT_LENGTH = 48
+VOCABULARY = 1024
+_PREPROCESS = {
+    "mean": [0.3, 0.3, 0.3],
+    "std": [0.3, 0.3, 0.3],
+    "interpolation": "bicubic",
+    "resize_mode": "longest",
+    "fill_color": 0,
+}
+_TEMPERATURE = 0.05
+_POSITIVE_IOU = 0.5
+_UNCLEAR_IOU = 0.35
+
+
+def train_scorer(
+    out: Path,
+    *,
+    seed: int = 0,
+    phantoms: int = 1000,
+    steps: int = 700,
+    on_progress: Progress | None = None,
+    examples: Sequence[CropExample] | None = None,
+) -> None:
+    """Train the demo scorer and save it in open_clip's ``local-dir`` form; about 8 minutes on one core.
+
+    Args:
+        out: the folder; it is replaced only when training is done.
+        seed: of phantoms, weights and batches.
+        phantoms: how many training phantoms are drawn.
+        steps: optimiser steps of 8 phantoms each.
+        on_progress: called with what is being done and the share done, 0 to 1.
+        examples: crops that are already there, instead of drawing phantoms.
+    """
+    report = on_progress or (lambda what, share: None)
+    torch.manual_seed(seed)
+    if examples is None:
+        first = TRAINING_SEEDS[seed * phantoms]
+        drawn = make_examples(range(first, first + phantoms), prepare_crop)
+        examples = []
+        for count, example in enumerate(drawn, start=1):
+            examples.append(example)
+            report("drawing phantoms", 0.4 * count / phantoms)
+    tokenizer = build_tokenizer(query.text for example in examples for query in example.queries)
+    config = model_config(len(tokenizer))
+    model = open_clip.CLIP(**config).train()
+    _fit(model, tokenizer, examples, steps, seed, lambda share: report("training the scorer", 0.4 + 0.6 * share))
+    save_scorer(model.eval(), config, tokenizer, out)
+    report("done", 1.0)
+
+
+def model_config(vocabulary: int) -> dict[str, Any]:
+    """open_clip's ``model_cfg`` of the demo scorer."""
+    return {
+        "embed_dim": 128,
+        "vision_cfg": {"image_size": SIDE, "patch_size": 16, "width": 192, "layers": 4, "head_width": 32},
+        "text_cfg": {
+            "context_length": CONTEXT_LENGTH,
+            "vocab_size": vocabulary,
+            "width": 128,
+            "heads": 4,
+            "layers": 2,
+            "no_causal_mask": True,
+            "hf_tokenizer_name": "tokenizer",
+            "pool_type": "argmax",
+        },
+    }
+
+
+def build_tokenizer(texts: Any) -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer of about 1000 pieces; lower case; the end mark has the highest id.
+
+    open_clip reads a text's embedding at its highest token id.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY - 1,
+        special_tokens=["<pad>", "<start>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    extra = itertools.chain.from_iterable(example_questions(kind) for kind in KINDS)
+    tokenizer.train_from_iterator(itertools.chain(texts, extra), trainer)
+    tokenizer.add_special_tokens(["<end>"])
+    start, end = tokenizer.token_to_id("<start>"), tokenizer.token_to_id("<end>")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<start> $A <end>", special_tokens=[("<start>", start), ("<end>", end)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<start>", eos_token="<end>"
+    )
+
+
+def build_transform() -> Callable[[Image.Image], Tensor]:
+    """The image transform that open_clip builds from the saved configuration."""
+    return image_transform_v2(PreprocessCfg(size=(SIDE, SIDE), **_PREPROCESS), is_train=False)
+
+
+def prepare_crop(picture: Image.Image) -> np.ndarray:
+    """uint8 [SIDE, SIDE]: a grey crop as the model will see it, before normalisation."""
+    values = _TRANSFORM(picture)[0] * _PREPROCESS["std"][0] + _PREPROCESS["mean"][0]
+    return (values * 255).round().clamp(0, 255).byte().numpy()
+
+
+_TRANSFORM = build_transform()
+
+
+def save_scorer(model: nn.Module, config: dict[str, Any], tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+    """Write configuration, float16 weights and tokenizer; ``out`` is replaced in one step."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out.parent) as work:
+        folder = Path(work) / "scorer"
+        folder.mkdir()
+        text = json.dumps(
+            {"name": "Phantom scorer (demo)", "model_cfg": config, "preprocess_cfg": _PREPROCESS}, indent=1
+        )
+        (folder / "open_clip_config.json").write_text(text + "\n", encoding="utf-8")
+        state = {name: value.detach().half().contiguous() for name, value in model.state_dict().items()}
+        save_file(state, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
+        tokenizer.save_pretrained(folder)
+        if out.exists():
+            out.rename(Path(work) / "retired")
+        folder.rename(out)
+
+
+def _fit(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerFast,
+    examples: Sequence[CropExample],
+    steps: int,
+    seed: int,
+    report: Callable[[float], None],
+) -> None:
+    rng = np.random.default_rng((seed, 9))
+    decayed = [weight for weight in model.parameters() if weight.ndim >= 2]
+    plain = [weight for weight in model.parameters() if weight.ndim < 2]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}], lr=1e-3, betas=(0.9, 0.98)
+    )
+    usable = [example for example in examples if example.queries]
+    order: list[int] = []
+    for step in range(steps):
+        warm = min(1.0, (step + 1) / 50)
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-3 * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+        while len(order) < 8:
+            order.extend(rng.permutation(len(usable)).tolist())
+        batch = [usable[order.pop()] for _ in range(8)]
+        loss = _batch_loss(model, tokenizer, batch, rng)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        report((step + 1) / steps)
+
+
+def _batch_loss(
+    model: nn.Module, tokenizer: PreTrainedTokenizerFast, batch: Sequence[CropExample], rng: np.random.Generator
+) -> Tensor:
+    pixels = torch.cat([_augmented(example.crops, rng) for example in batch])
+    texts = [query.text for example in batch for query in example.queries]
+    tokens = tokenizer(
+        texts, return_tensors="pt", max_length=CONTEXT_LENGTH, padding="max_length", truncation=True
+    ).input_ids
+    crops = functional.normalize(model.encode_image(pixels), dim=-1)
+    wanted = functional.normalize(model.encode_text(tokens), dim=-1)
+    losses, row, column = [], 0, 0
+    for example in batch:
+        count = len(example.crops)
+        overlaps = torch.from_numpy(example.overlaps)
+        for query in example.queries:
+            logits = crops[column : column + count] @ wanted[row] / _TEMPERATURE
+            losses.append(_query_loss(logits, overlaps[list(query.targets)]))
+            row += 1
+        column += count
+    return torch.stack(losses).mean()
+
+
+def _query_loss(logits: Tensor, overlaps: Tensor) -> Tensor:
+    """Each structure asked about should have a crop that outranks all crops that show something else.
+
+    The log of the share that the structure's good crops hold of the softmax, over the crops of one image
+    (MIL-NCE, Miech et al., CVPR 2020); crops that show the structure badly, or another one asked about, are
+    left out.
+    """
+    good = overlaps >= _POSITIVE_IOU
+    other = overlaps.amax(dim=0) < _UNCLEAR_IOU
+    losses = []
+    for row in good:
+        hits = logits[row].logsumexp(dim=0)
+        losses.append(torch.logaddexp(hits, logits[other].logsumexp(dim=0)) - hits if other.any() else hits * 0)
+    return torch.stack(losses).mean()
+
+
+def _augmented(crops: np.ndarray, rng: np.random.Generator) -> Tensor:
+    values = torch.from_numpy(crops).float() / 255
+    gain, gamma = rng.uniform(0.85, 1.15), rng.uniform(0.8, 1.25)
+    values = (gain * values.pow(gamma)).clamp(0, 1)
+    normalised = (values - _PREPROCESS["mean"][0]) / _PREPROCESS["std"][0]
+    return normalised[:, None].expand(-1, 3, -1, -1)
