@@ -25,6 +25,7 @@ def read_dataset(
     *,
     images: str | Path | None = None,
     check_images: bool = True,
+    allow_shared_images: bool = False,
     unpack_to: str | Path | None = None,
     on_progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -42,6 +43,8 @@ def read_dataset(
         images: folder that the names of images are relative to, where it lies elsewhere.
         check_images: open every image (and mask): finds damaged files, wrong sizes, and copies of one image in
             two splits; takes some milliseconds an image. Without it, only that the files exist.
+        allow_shared_images: images may be in train and in another split; else each is an error, except in VQA-RAD's
+            own layout, which was published with such a split. Allowed, they are a single warning.
         unpack_to: folder for pictures that stand inside Parquet files.
         on_progress: called with the share of the images opened, 0 to 1.
         should_stop: asked between images; True ends the work.
@@ -75,7 +78,7 @@ def read_dataset(
         facts = open_images(items, log, on_progress=on_progress, should_stop=should_stop)
         items, digests = list(facts.items), facts.digests
         counts = replace(counts, sizes=facts.sizes, formats=facts.formats)
-    find_shared_images(items, digests, log, published=chosen.shares_images)
+    find_shared_images(items, digests, log, allowed=allow_shared_images or chosen.shares_images)
     if on_progress is not None:
         on_progress(1.0)
     counts = replace(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from a3tune.errors import Cancelled, ImageError
+from a3tune.errors import Cancelled, ImageError, RequestError
 from a3tune.images import ImageDescription, describe_image
 from a3tune.training.dataset import TrainingItem
 from a3tune.training.faults import FaultLog
@@ -66,9 +66,7 @@ def open_images(
         if on_progress is not None and number % 50 == 0:
             on_progress(number / len(items))
         if item.image not in seen:
-            seen[item.image] = _describe(item, item.image, "image", log, rows[item.image] - 1)
-            if seen[item.image] is not None:
-                digests[item.image] = file_digest(item.image)
+            seen[item.image] = _describe(item, item.image, "image", log, rows[item.image] - 1, digests)
         picture = seen[item.image]
         if picture is not None and _target_fits(item, picture, seen, log):
             kept.append(item)
@@ -82,14 +80,21 @@ def open_images(
     )
 
 
-def _describe(item: TrainingItem, path: Path, field: str, log: FaultLog, more: int) -> ImageDescription | None:
+def _describe(
+    item: TrainingItem, path: Path, field: str, log: FaultLog, more: int, digests: dict[Path, str]
+) -> ImageDescription | None:
     try:
-        return describe_image(path)
-    except ImageError as error:
-        others = f" ({more} more rows use it)" if more else ""
-        what = f"{path.name}: {error.got}{others}"
-        log.add("unreadable-image", item.file, item.line, field, what, error.remedy)
-        return None
+        description = describe_image(path)
+        digests[path] = file_digest(path)
+    except (ImageError, RequestError) as error:
+        problem, remedy = error.got, error.remedy
+    except OSError as error:
+        problem, remedy = f"cannot be read ({error.strerror})", "Check the file and its rights"
+    else:
+        return description
+    others = f" ({more} more rows use it)" if more else ""
+    log.add("unreadable-image", item.file, item.line, field, f"{path.name}: {problem}{others}", remedy)
+    return None
 
 
 def _target_fits(
@@ -99,7 +104,7 @@ def _target_fits(
     size = f"{picture.width} x {picture.height}"
     if item.mask is not None:
         if item.mask not in seen:
-            seen[item.mask] = _describe(item, item.mask, "mask", log, 0)
+            seen[item.mask] = _describe(item, item.mask, "mask", log, 0, {})
         mask = seen[item.mask]
         if mask is None:
             return False
@@ -116,7 +121,7 @@ def _target_fits(
 
 
 def find_shared_images(
-    items: Iterable[TrainingItem], digests: dict[Path, str], log: FaultLog, *, published: bool
+    items: Iterable[TrainingItem], digests: dict[Path, str], log: FaultLog, *, allowed: bool
 ) -> None:
     """A fault for every image that is trained on and also validated or tested on.
 
@@ -125,7 +130,7 @@ def find_shared_images(
         digests: image -> SHA-256 of its file: copies under another name are found too. Without an entry, only the
             file itself counts.
         log: takes the faults.
-        published: the data set was published with such a split, so it is a single warning.
+        allowed: the split is wanted so (VQA-RAD was published with such a one): a single warning.
     """
     uses: dict[object, dict[str, TrainingItem]] = {}
     for item in items:
@@ -133,10 +138,10 @@ def find_shared_images(
             uses.setdefault(digests.get(item.image, item.image), {}).setdefault(item.split, item)
     shared = [by_split for by_split in uses.values() if len(by_split) > 1]
     trained = [by_split for by_split in shared if "train" in by_split]
-    if published:
+    if allowed:
         if trained:
             item = trained[0]["train"]
-            what = f"{len(trained)} images are in train and in another split, as published"
+            what = f"{len(trained)} images are in train and in another split"
             remedy = "Keep it to compare with published figures; else split by image"
             log.add("shared-image", item.file, 0, "split", what, remedy, "warning")
         return

@@ -235,6 +235,8 @@ def test_copies_of_an_image_under_another_name_are_found(folder):
     assert found(dataset) == [("shared-image", 3)]
     assert dataset.faults[0].what == "copy.png is in validation and in train (data.csv, line 2, there as a.png)"
     assert read_dataset(path, check_images=False).faults == ()
+    allowed = read_dataset(path, allow_shared_images=True)
+    assert [(fault.severity, fault.line) for fault in allowed.faults] == [("warning", 0)]
 
 
 def test_validation_and_test_may_share_images_with_a_warning(folder):

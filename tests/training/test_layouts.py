@@ -223,6 +223,9 @@ def test_parquet_with_pictures_inside(folder, tmp_path):
     assert [item.image.read_bytes() for item in dataset.items] == [*pictures, pictures[0]]
     assert len(list((tmp_path / "unpacked").iterdir())) == 2
     assert kinds(dataset) == {"duplicate": 1}
+    folder.text("in the way", "a file")
+    blocked = read_dataset(path, unpack_to=folder.root / "in the way" / "below")
+    assert kinds(blocked) == {"unpack": 3, "no-image": 3}
 
 
 def test_parquet_that_names_files_and_one_that_is_none(folder):

@@ -46,8 +46,12 @@ def files_by_depth(root: Path) -> Iterator[list[Path]]:
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        kept = [entry for entry in entries if not entry.name.startswith((".", "__MACOSX"))]
+    try:
+        with os.scandir(folder) as entries:
+            kept = [entry for entry in entries if not entry.name.startswith((".", "__MACOSX"))]
+    except OSError:
+        # A folder that may not be looked into is as good as empty: what lies in it is then told as missing.
+        return []
     return sorted(kept, key=lambda entry: entry.name)
 
 

@@ -68,9 +68,25 @@ def _picture_name(picture: dict, file: str, number: int, log: FaultLog, unpack_t
     name = hashlib.sha256(content).hexdigest() + (suffix if suffix[1:].isalnum() and len(suffix) < 6 else ".png")
     target = unpack_to / name
     if not target.exists():
-        unpack_to.mkdir(parents=True, exist_ok=True)
-        # Written aside and renamed: a reader, or a second run on the same data, sees a whole picture or none.
-        with tempfile.NamedTemporaryFile(dir=unpack_to, suffix=".part", delete=False) as stream:
-            stream.write(content)
-        os.replace(stream.name, target)
+        try:
+            _write_whole(target, content)
+        except OSError as error:
+            what = f"the picture cannot be written to {unpack_to.name} ({error.strerror})"
+            log.add("unpack", file, number, _PICTURE, what, "Make room, or name another folder")
+            return None
     return name
+
+
+def _write_whole(target: Path, content: bytes) -> None:
+    """Write aside and rename: a reader, or a second run on the same data, sees a whole picture or none."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".part", delete=False) as stream:
+            temporary = stream.name
+            stream.write(content)
+        os.replace(temporary, target)
+    except OSError:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise
