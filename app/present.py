@@ -168,7 +168,7 @@ def _result(finished: Finished) -> dict[str, Any]:
             "mean": _halves(weights.mean(axis=(0, 1))),
         },
         "head_means": head_means,
-        "sinks": [],
+        "sinks": list(finished.sinks),
     }
 
 

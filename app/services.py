@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from a3tune.attention.sinks import find_sinks
 from a3tune.bundle import DEMO, DEMO_NAME, model_source
 from a3tune.errors import Cancelled, RequestError
 from a3tune.images import ImageDescription, describe_image, load_image
@@ -55,10 +56,14 @@ class OpenedImage(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """A finished inspection, and the unguessable name under which its maps can be fetched."""
+    """A finished inspection, and the unguessable name under which its maps can be fetched.
+
+    ``sinks`` are the patches that draw attention whatever the word (see a3tune.attention.sinks).
+    """
 
     result: str
     inspection: Inspection
+    sinks: tuple[int, ...]
     special_tokens: frozenset[str]
     demo: bool
 
@@ -134,8 +139,8 @@ class _Visit:
 class Studio:
     """The application's state: the model slot and what each visitor has open.
 
-    A visit is named by an unguessable string that the server keeps for the visitor's page; nothing of one visit
-    can be reached from another.
+    A visit is named by its page's session and begins with the first request; nothing of one visit can be reached
+    from another.
     """
 
     def __init__(self, slot: ModelSlot) -> None:
@@ -146,16 +151,6 @@ class Studio:
 
     # ---- visits ------------------------------------------------------------------------------
 
-    def start_visit(self) -> str:
-        """Open a visit and forget those that nobody touched for an hour."""
-        with self._guard:
-            oldest = time.monotonic() - VISIT_LIFETIME
-            for name in [name for name, visit in self._visits.items() if visit.touched < oldest]:
-                self.end_visit(name)
-            name = secrets.token_urlsafe(18)
-            self._visits[name] = _Visit()
-            return name
-
     def end_visit(self, visit: str) -> None:
         """Forget a visit: its file, image and result; a running question is stopped. Unknown names do nothing."""
         with self._guard:
@@ -164,15 +159,26 @@ class Studio:
                 gone.ticket.set()
                 self._results.pop(gone.result or "", None)
 
+    def forget_idle_visits(self) -> None:
+        """End the visits that nobody touched for an hour."""
+        with self._guard:
+            oldest = time.monotonic() - VISIT_LIFETIME
+            for name in [name for name, visit in self._visits.items() if visit.touched < oldest]:
+                self.end_visit(name)
+
+    def keep_tidy(self, interval: float = 300.0) -> None:
+        """Look for idle visits every ``interval`` seconds, in a thread of its own, as long as the process lives."""
+
+        def tidy() -> None:
+            while not never.wait(interval):
+                self.forget_idle_visits()
+
+        never = threading.Event()
+        threading.Thread(target=tidy, name="tidy", daemon=True).start()
+
     def _visit(self, name: str) -> _Visit:
         with self._guard:
-            visit = self._visits.get(name)
-            if visit is None:
-                raise RequestError(
-                    expected="an open visit",
-                    got="This page was left alone for an hour and its data was removed",
-                    remedy="Reload the page and choose the image again",
-                )
+            visit = self._visits.setdefault(name, _Visit())
             visit.touched = time.monotonic()
             return visit
 
@@ -188,7 +194,6 @@ class Studio:
 
         Raises:
             ImageError: the file is not an image that can be shown.
-            RequestError: the visit is over.
         """
         try:
             content = path.read_bytes()
@@ -259,7 +264,7 @@ class Studio:
         Closing the iterator stops the work.
 
         Raises:
-            RequestError: no image, no question, an unusable one, or the visit is over.
+            RequestError: no image, no question, or an unusable one.
             ModelError: the model could not be loaded, or cannot do this.
             Cancelled: :meth:`cancel` was called.
         """
@@ -297,6 +302,7 @@ class Studio:
         if isinstance(report, BaseException):
             raise report
         model = self.slot.wait(0)
+        sinks = tuple(int(patch) for patch in np.flatnonzero(find_sinks(report.views[0].maps)))
         name = secrets.token_urlsafe(18)
         with self._guard:
             if ticket.is_set() or self._visits.get(visit) is not record:
@@ -304,7 +310,7 @@ class Studio:
             self._results.pop(record.result or "", None)
             record.result = name
             self._results[name] = report
-        yield Finished(name, report, frozenset(model.tokenizer.all_special_tokens), self.slot.demo)
+        yield Finished(name, report, sinks, frozenset(model.tokenizer.all_special_tokens), self.slot.demo)
 
     def _inspect(
         self, image: MedicalImage, question: str, ticket: threading.Event, report: Callable[[str, float], None]

@@ -6,7 +6,7 @@ import gradio as gr
 
 from app.examples import read_examples
 from app.present import DEMO_NOTICE, NOTICE, model_value
-from app.services import VISIT_LIFETIME, ModelSlot, Studio
+from app.services import ModelSlot, Studio
 from app.tabs.inspect import InspectTab
 from app.theme import STYLES, build_theme
 from app.widgets import build_header
@@ -27,12 +27,14 @@ def build(studio: Studio) -> gr.Blocks:
     def model_status(_request: object = None) -> dict[str, str]:
         return model_value(studio.slot.status)
 
+    def leave(request: gr.Request) -> None:
+        studio.end_visit(str(request.session_hash))
+
     with gr.Blocks(title="A3Tune Studio", analytics_enabled=False, delete_cache=_SWEEP) as page:
-        visit = gr.State(None, time_to_live=VISIT_LIFETIME, delete_callback=studio.end_visit)
         build_header(model_status, f"{NOTICE} {DEMO_NOTICE}" if studio.slot.demo else NOTICE)
         with gr.Tabs(), gr.Tab("Inspect"):
-            InspectTab(studio, read_examples(), visit)
-        page.load(studio.start_visit, None, [visit], queue=False, show_progress="hidden", api_visibility="private")
+            InspectTab(studio, read_examples())
+        page.unload(leave)
     page.queue(max_size=_QUEUE_LENGTH, default_concurrency_limit=_READERS, api_open=False)
     return page
 
@@ -45,7 +47,8 @@ def launch(host: str, port: int, profile: str) -> None:
         profile: "demo", a checkpoint folder or a hub id.
     """
     slot = ModelSlot(profile)
-    page = build(Studio(slot))
+    studio = Studio(slot)
+    page = build(studio)
     page.launch(
         prevent_thread_lock=True,
         server_name=host,
@@ -66,4 +69,5 @@ def launch(host: str, port: int, profile: str) -> None:
     )
     # Only now: importing torch would hold up the first answer to a browser.
     slot.start()
+    studio.keep_tidy()
     page.block_thread()

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from a3tune.errors import A3TuneError, RequestError
+from a3tune.errors import RequestError
 from a3tune.images import AXES, WINDOW_PRESETS
 from a3tune.types import Window
 from app.examples import Example
@@ -40,13 +40,11 @@ class InspectTab:
     Args:
         studio: the application's state.
         examples: the examples on offer.
-        visit: holds the visit's name on the server's side of the page.
     """
 
-    def __init__(self, studio: Studio, examples: tuple[Example, ...], visit: gr.State) -> None:
+    def __init__(self, studio: Studio, examples: tuple[Example, ...]) -> None:
         self._studio = studio
         self._examples = {example.key: example for example in examples}
-        self._visit = visit
         self._place()
         self._wire()
 
@@ -106,8 +104,8 @@ class InspectTab:
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         choices = [self._display, self._window, self._own, self._axis, self._frame, self._volume]
         opened = [self._viewer, self._status, self._strip, self._suggestions, self._question, *choices]
-        self._strip.pick(self._open_example, [self._visit], opened, **quiet)
-        self._file.upload(self._open_upload, [self._visit, self._file], [self._file, *opened], **quiet)
+        self._strip.pick(self._open_example, None, opened, **quiet)
+        self._file.upload(self._open_upload, [self._file], [self._file, *opened], **quiet)
 
         looks = [self._window, self._centre, self._width, self._axis, self._frame, self._volume]
         changed = [self._viewer, self._status, self._own, self._frame]
@@ -118,27 +116,27 @@ class InspectTab:
             self._frame.input,
             self._volume.input,
         ):
-            event(self._change_view, [self._visit, *looks], changed, trigger_mode="always_last", **quiet)
-        self._axis.input(self._change_axis, [self._visit, *looks], changed, trigger_mode="always_last", **quiet)
+            event(self._change_view, looks, changed, trigger_mode="always_last", **quiet)
+        self._axis.input(self._change_axis, looks, changed, trigger_mode="always_last", **quiet)
 
         waiting = [self._status, self._cancel]
         fill = self._suggestions.pick(self._take_suggestion, None, [self._question], queue=False, **quiet)
         for event in (fill.then, self._ask.click, self._question.submit):
-            reserved = event(self._reserve, [self._visit], waiting, queue=False, **quiet)
+            reserved = event(self._reserve, None, waiting, queue=False, **quiet)
             # One question at a time over all visitors: the model is one, and its answers come in seconds.
             reserved.then(
                 self._answer,
-                [self._visit, self._question],
+                [self._question],
                 [self._viewer, *waiting],
                 concurrency_id="model",
                 concurrency_limit=1,
                 **quiet,
             )
-        self._cancel.click(self._stop, [self._visit], [self._status], queue=False, **quiet)
+        self._cancel.click(self._stop, None, [self._status], queue=False, **quiet)
 
     # ---- images ------------------------------------------------------------------------------
 
-    def _open_example(self, visit: str, event: gr.EventData) -> list[Any]:
+    def _open_example(self, event: gr.EventData, request: gr.Request) -> list[Any]:
         example = self._examples.get(str(getattr(event, "key", "")))
         if example is None:
             return self._failed(
@@ -149,7 +147,7 @@ class InspectTab:
                 )
             )
         try:
-            opened = self._studio.open_file(visit, example.path, remove=False)
+            opened = self._studio.open_file(_visit(request), example.path, remove=False)
         except Exception as error:
             return self._failed(error)
         return [
@@ -161,11 +159,11 @@ class InspectTab:
             *_choices(opened),
         ]
 
-    def _open_upload(self, visit: str, path: str | None) -> list[Any]:
+    def _open_upload(self, path: str | None, request: gr.Request) -> list[Any]:
         if path is None:
             return [gr.skip()] * 12
         try:
-            opened = self._studio.open_file(visit, Path(path), remove=True)
+            opened = self._studio.open_file(_visit(request), Path(path), remove=True)
         except Exception as error:
             return [None, *self._failed(error)]
         return [
@@ -184,13 +182,13 @@ class InspectTab:
 
     def _change_view(
         self,
-        visit: str,
         window: str,
         centre: float | None,
         width: float | None,
         axis: int,
         frame: int | None,
         volume: int,
+        request: gr.Request,
     ) -> list[Any]:
         own = gr.update(visible=window == OWN_WINDOW)
         try:
@@ -202,40 +200,39 @@ class InspectTab:
                 )
             chosen = {FILE_WINDOW: None, OWN_WINDOW: Window(centre, width)}.get(window, window)
             index = None if frame is None else int(frame) - 1
-            opened = self._studio.change_view(visit, window=chosen, frame=index, axis=axis, volume=int(volume) - 1)
+            opened = self._studio.change_view(
+                _visit(request), window=chosen, frame=index, axis=axis, volume=int(volume) - 1
+            )
         except Exception as error:
             return [gr.skip(), error_status(error), own, gr.skip()]
         return [viewer_value(opened), status("Ask to see the attention in this picture."), own, _frame_update(opened)]
 
     def _change_axis(
         self,
-        visit: str,
         window: str,
         centre: float | None,
         width: float | None,
         axis: int,
         frame: int | None,
         volume: int,
+        request: gr.Request,
     ) -> list[Any]:
         # Slices of another plane are counted anew: begin in the middle.
-        return self._change_view(visit, window, centre, width, axis, None, volume)
+        return self._change_view(_visit(request), window, centre, width, axis, None, volume)
 
     # ---- questions ---------------------------------------------------------------------------
 
     def _take_suggestion(self, event: gr.EventData) -> str:
         return str(getattr(event, "question", ""))[:1000]
 
-    def _reserve(self, visit: str) -> list[Any]:
-        try:
-            self._studio.reserve(visit)
-        except A3TuneError as error:
-            return [error_status(error), gr.skip()]
+    def _reserve(self, request: gr.Request) -> list[Any]:
+        self._studio.reserve(_visit(request))
         return [status("Waiting for the model …"), gr.update(interactive=True)]
 
-    def _answer(self, visit: str, question: str) -> Iterator[list[Any]]:
+    def _answer(self, question: str, request: gr.Request) -> Iterator[list[Any]]:
         try:
-            opened = self._studio.opened(visit)
-            for report in self._studio.ask(visit, question):
+            opened = self._studio.opened(_visit(request))
+            for report in self._studio.ask(_visit(request), question):
                 if isinstance(report, Finished):
                     yield [viewer_value(opened, report), finished_status(report), gr.update(interactive=False)]
                 else:
@@ -243,12 +240,14 @@ class InspectTab:
         except Exception as error:
             yield [gr.skip(), error_status(error), gr.update(interactive=False)]
 
-    def _stop(self, visit: str) -> str:
-        try:
-            self._studio.cancel(visit)
-        except A3TuneError as error:
-            return error_status(error)
+    def _stop(self, request: gr.Request) -> str:
+        self._studio.cancel(_visit(request))
         return status("Cancelling …")
+
+
+def _visit(request: gr.Request) -> str:
+    """The visit's name: the session that the page drew for itself when it was loaded."""
+    return str(request.session_hash)
 
 
 def _answer_head_map(studio: Studio) -> Callable[[dict[str, Any]], dict[str, str]]:

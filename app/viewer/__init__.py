@@ -13,6 +13,9 @@ import numpy as np
 
 _FOLDER = Path(__file__).parent
 
+# One script to the browser, in this order: the viewer needs no build step and no loader.
+_SCRIPTS = ("heat.js", "viewer.js", "words.js", "heads.js", "gestures.js", "receive.js")
+
 # Perceptually even maps only: equal steps of attention look like equal steps.
 COLOUR_MAPS = ("inferno", "viridis", "magma", "cividis")
 
@@ -28,7 +31,7 @@ def build_viewer(head_map: Callable[[dict], dict], *, elem_id: str) -> gr.HTML:
         value="",
         html_template=_read("viewer.html"),
         css_template=_read("viewer.css"),
-        js_on_load=_read("heat.js") + _read("viewer.js"),
+        js_on_load="\n".join(_read(name) for name in _SCRIPTS),
         apply_default_css=False,
         server_functions=[head_map],
         elem_id=elem_id,

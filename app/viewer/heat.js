@@ -108,6 +108,34 @@ function gridLines(context, tile, left, top, scale) {
   context.stroke();
 }
 
+// A copy of the map in which each sink takes the median of the patches around it that are none, from the nearest
+// ring of its tile that has any: what a3tune.attention.sinks.suppress does.
+function fillSinks(values, sinks, tiles) {
+  const isSink = new Set(sinks);
+  const filled = values.slice();
+  for (const patch of sinks) {
+    filled[patch] = 0;
+    const tile = tiles.find(({ start, rows, columns }) => patch >= start && patch < start + rows * columns);
+    if (!tile) continue;
+    const row = Math.floor((patch - tile.start) / tile.columns);
+    const column = (patch - tile.start) % tile.columns;
+    for (let reach = 1; reach < Math.max(tile.rows, tile.columns); reach++) {
+      const around = [];
+      for (let r = Math.max(0, row - reach); r <= Math.min(tile.rows - 1, row + reach); r++)
+        for (let c = Math.max(0, column - reach); c <= Math.min(tile.columns - 1, column + reach); c++) {
+          const other = tile.start + r * tile.columns + c;
+          if (!isSink.has(other)) around.push(values[other]);
+        }
+      if (!around.length) continue;
+      around.sort((a, b) => a - b);
+      const middle = around.length >> 1;
+      filled[patch] = around.length % 2 ? around[middle] : (around[middle - 1] + around[middle]) / 2;
+      break;
+    }
+  }
+  return filled;
+}
+
 // Index of the patch that shows the source pixel (x, y), or -1.
 function patchAt(tiles, x, y) {
   const detailed = tiles.some((tile) => !tile.overview);

@@ -177,3 +177,21 @@ def test_the_notice_and_the_speaking_model_are_always_there(visit):
     expect(page.locator(".notice")).to_contain_text("Research use only")
     expect(page.locator(".studio-head")).to_have_attribute("data-state", "ready")
     assert page.locator(".model .name").inner_text().strip()
+
+
+def test_a_visit_is_forgotten_when_its_page_is_closed(visit):
+    one, other = visit(), visit()
+    one.page.locator(".example").first.click()
+    one.shown("image")
+    one.ask("Where is the mass?")
+    with one.page.expect_request(lambda request: "component_server" in request.url and request.post_data) as fetched:
+        one.page.locator(".cell").last.click()
+    one.shown("ready")
+    body = fetched.value.post_data
+    reply_holds = """async ([body, key]) => {
+        const init = {method: "POST", headers: {"Content-Type": "application/json"}, body};
+        return key in (await (await fetch("gradio_api/component_server", init)).json());
+    }"""
+    assert other.page.evaluate(reply_holds, [body, "map"])
+    one.page.close()
+    other.page.wait_for_function(reply_holds, arg=[body, "error"], polling=200)

@@ -51,7 +51,7 @@ def finished() -> Finished:
     grid = PatchGrid(boxes, (PatchTile(0, 2, 2, (0.0, 0.0, 10.0, 8.0)),), 8, 10)
     image = image_from_array(np.full((8, 10), 90, dtype=np.uint8))
     inspection = Inspection("tiny", image, "is is", grid, (view,), seconds={"base.answer": 0.24, "base.maps": 0.5})
-    return Finished("name", inspection, frozenset({"<s>", "</s>"}), False)
+    return Finished("name", inspection, (3,), frozenset({"<s>", "</s>"}), False)
 
 
 def result(finished: Finished) -> dict:
@@ -68,6 +68,7 @@ def test_maps_are_means_over_the_head_sets(finished):
         halves(value["head_means"]).reshape(2, 3, 4), weights[:, :, 2], rtol=1e-3, err_msg="the end token is no word"
     )
     np.testing.assert_allclose(halves(head_map_value(weights[0, 0])["map"]).reshape(4, 4), weights[0, 0], rtol=1e-3)
+    assert value["sinks"] == [3]
     assert value["critical"] == [[1, 2], [0, 1]]
     assert value["tiles"] == [{"start": 0, "rows": 2, "columns": 2, "box": [0, 0, 10, 8], "overview": False}]
 
