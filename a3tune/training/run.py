@@ -201,11 +201,11 @@ class RunFolder:
         folder.mkdir(parents=True)
         return folder
 
-    def keep(self, part: Path, step: int, best_step: int | None) -> None:
-        """Move a finished `part` into place, then remove all checkpoints but this one and the best one."""
+    def keep(self, part: Path, step: int, best_step: int | None, latest: int = 1) -> None:
+        """Move a finished `part` into place, then remove all checkpoints but the ``latest`` and the best one."""
         place_folder(part, self.checkpoint(step))
-        for other in self.steps_saved():
-            if other not in (step, best_step):
+        for other in self.steps_saved()[:-latest]:
+            if other != best_step:
                 shutil.rmtree(self.checkpoint(other))
 
     def publish_adapter(self, step: int, files: Iterable[str]) -> None:

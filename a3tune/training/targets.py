@@ -75,6 +75,12 @@ class PatchTargets:
         """Whether the target comes from the data's own masks instead of weak labels."""
         return bool(self._kinds[index] == _TRUTH)
 
+    def part(self, start: int, stop: int) -> PatchTargets:
+        """The targets of the items from ``start`` up to ``stop``."""
+        ends = np.concatenate([[0], self._ends])
+        values = self._values[ends[start] : ends[stop]]
+        return PatchTargets(values, self._shapes[start:stop], self._kinds[start:stop])
+
     @property
     def counts(self) -> dict[str, int]:
         """How many items have a "weak" target, a "truth" target, "none"."""

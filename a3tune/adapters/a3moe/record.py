@@ -88,12 +88,7 @@ class ExpertUse:
             AdapterError: the routing was computed without gradient although the routers are being trained, as
                 reentrant gradient checkpointing does.
         """
-        if self._lost_gradient:
-            raise AdapterError(
-                expected="the key routing to carry gradient for the balance loss",
-                got="It was computed without gradient, as reentrant checkpointing does",
-                remedy="Use gradient_checkpointing_kwargs={'use_reentrant': False}, or drop the balance loss",
-            )
+        self._require_gradient()
         losses = [balance_loss(use.probabilities, use.choice) for entries in self._keys for use in entries.values()]
         return torch.stack(losses).mean() if losses else torch.zeros(())
 
@@ -109,8 +104,7 @@ class ExpertUse:
         Raises:
             AdapterError: as for `balance_loss`.
         """
-        if self._lost_gradient:
-            return self.balance_loss().expand(batch)  # raises
+        self._require_gradient()
         losses = []
         for entries in self._keys:
             for use in entries.values():
@@ -120,6 +114,14 @@ class ExpertUse:
                 used = functional.one_hot(use.choice, experts).sum(dim=1).to(use.probabilities.dtype)
                 losses.append(((share.T @ use.probabilities) * (share.T @ used)).sum(dim=1) * (experts / top_k))
         return torch.stack(losses).mean(dim=0) if losses else torch.zeros(batch)
+
+    def _require_gradient(self) -> None:
+        if self._lost_gradient:
+            raise AdapterError(
+                expected="the key routing to carry gradient for the balance loss",
+                got="It was computed without gradient, as reentrant checkpointing does",
+                remedy="Use gradient_checkpointing_kwargs={'use_reentrant': False}, or drop the balance loss",
+            )
 
     def _index(self, window: SpanWindow) -> int:
         # By identity and from the end: a pass writes all its layers in a row.

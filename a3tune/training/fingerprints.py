@@ -1,0 +1,62 @@
+"""Fingerprints of models and data sets: short texts that change when what a run rests on changes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from a3tune.errors import ModelError
+from a3tune.models import checkpoint
+from a3tune.training.dataset import Dataset, TrainingItem
+from a3tune.training.image_checks import file_digest
+
+_SAMPLE = 1 << 20
+
+
+def model_fingerprint(source: str) -> str:
+    """16 hex digits of a checkpoint: its configuration, and the size and both ends of each weight file.
+
+    A file's head holds the names and shapes of its tensors, its tail the last layers' weights, so that other
+    weights are told apart without reading gigabytes.
+
+    Raises:
+        ModelError: there is no such checkpoint.
+    """
+    folder = checkpoint.locate(source)
+    checkpoint.read_config(folder)
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    try:
+        for path in sorted(folder.glob("*.safetensors")):
+            size = path.stat().st_size
+            digest.update(f"{path.name}:{size}".encode())
+            with path.open("rb") as stream:
+                digest.update(stream.read(_SAMPLE))
+                stream.seek(max(0, size - _SAMPLE))
+                digest.update(stream.read(_SAMPLE))
+    except OSError as error:
+        raise ModelError(
+            expected="weight files that can be read",
+            got=f"{error.filename}: {error.strerror}",
+            remedy="Check the folder and its permissions",
+        ) from error
+    return digest.hexdigest()[:16]
+
+
+def data_fingerprint(dataset: Dataset) -> str:
+    """16 hex digits of a data set: every question with its answer, split and marks, and the content of its images."""
+    digests: dict[Path, str] = {}
+    digest = hashlib.sha256()
+    for item in dataset.items:
+        for path in (item.image, item.mask):
+            if path is not None and path not in digests:
+                digests[path] = file_digest(path)
+        digest.update(json.dumps(_facts(item, digests), ensure_ascii=False).encode())
+    return digest.hexdigest()[:16]
+
+
+def _facts(item: TrainingItem, digests: dict[Path, str]) -> list[Any]:
+    mask = None if item.mask is None else digests[item.mask]
+    texts = [item.question, item.answer, item.answer_type, item.split, item.organ]
+    return [digests[item.image], *texts, mask, [list(box) for box in item.boxes]]

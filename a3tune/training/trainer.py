@@ -1,0 +1,362 @@
+"""Hugging Face's Trainer with attention alignment: the losses, validation, and checkpoints that hold everything."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel, set_peft_model_state_dict
+from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch.nn import functional
+from transformers import (
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.trainer import TRAINER_STATE_NAME
+
+from a3tune.adapters.a3moe import A3MoeConfig, record_experts
+from a3tune.attention.capture import capture
+from a3tune.attention.heads import critical_heads, visual_ratio
+from a3tune.attention.loss import alignment_loss
+from a3tune.errors import A3TuneError, DataError, ModelError
+from a3tune.training.collate import Collator, Questions, QuestionStream
+from a3tune.training.methods import Objective
+from a3tune.training.run import IDENTITY_NAME, RunFolder
+from a3tune.training.validation import Tally, answer_logits, validate
+from a3tune.types import Head
+
+_PARTS = ("cross_entropy", "alignment", "balance", "attention_mass")
+
+
+class StopRequested(TrainerCallback):
+    """Ends the run after the current step, with a checkpoint, when somebody asks for it.
+
+    Args:
+        asked: whether to stop now; the answer of any process counts for all.
+    """
+
+    def __init__(self, asked: Callable[[], bool]) -> None:
+        self.asked, self.stopped = asked, False
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        asked = self.asked()
+        if args.world_size > 1:
+            flag = torch.tensor(float(asked), device=args.device)
+            torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
+            asked = bool(flag)
+        if asked and state.global_step < state.max_steps:
+            self.stopped = True
+            control.should_save = control.should_training_stop = True
+        return control
+
+
+class AlignmentTrainer(Trainer):
+    """Trains an adapter on cross-entropy + ratio x alignment + balance x balance loss.
+
+    The terms are normalised over the whole step, whatever it is cut into: cross-entropy by the answers' tokens,
+    alignment by the questions that have a target, balance by all questions, of all accumulated batches of all
+    processes.
+
+    Args:
+        model: the PEFT model; attention capture must be prepared on it.
+        args: the training arguments; ``max_steps`` counts.
+        stream: the training questions in their order.
+        validation: the validation questions; None for no validation.
+        objective: the losses.
+        run: where events, checkpoints and the adapter go.
+        identity: what every checkpoint says about its run, as plain JSON values.
+        fixed_heads: the heads to align when they are chosen once; required for that selection.
+        patience: end after so many validations without a better loss; None for never.
+        keep: how many of the latest checkpoints are kept.
+        callbacks: further callbacks.
+    """
+
+    def __init__(
+        self,
+        model: PeftModel,
+        args: TrainingArguments,
+        stream: QuestionStream,
+        validation: Questions | None,
+        objective: Objective,
+        run: RunFolder,
+        identity: dict[str, Any],
+        *,
+        fixed_heads: Sequence[Head] | None = None,
+        patience: int | None = None,
+        keep: int = 1,
+        callbacks: Iterable[TrainerCallback] = (),
+    ) -> None:
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=Collator(stream.questions.encoder),
+            train_dataset=stream,
+            eval_dataset=validation,
+            callbacks=list(callbacks),
+        )
+        # The Trainer's own printer: progress is told through events.
+        self.remove_callback(PrinterCallback)
+        self.loss_is_scaled_for_ga = True
+        self.stream, self.validation, self.objective, self.run = stream, validation, objective, run
+        self.fixed_heads = None if fixed_heads is None else tuple(fixed_heads)
+        self._identity, self._patience, self._keep = identity, patience, keep
+        self._takes_masks = isinstance(model.peft_config[model.active_adapter], A3MoeConfig)
+        base = model.get_base_model()
+        self._keeps_logits = "logits_to_keep" in inspect.signature(base.forward).parameters
+        self._parts = torch.zeros(len(_PARTS), dtype=torch.float64, device=args.device)
+        self._began: tuple[float, int] | None = None
+
+    # Data
+
+    def _get_train_sampler(self, train_dataset=None):
+        # The stream is already in order, so the position in the data is the step alone.
+        return torch.utils.data.SequentialSampler(self.train_dataset)
+
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | None:
+        """float64 [3]: answer tokens, questions with a target, questions, of one step over all processes."""
+        counts = torch.zeros(3, dtype=torch.float64)
+        for batch in batch_samples:
+            aligned = sum(bool(target.any()) for target in batch["targets"])
+            counts += torch.tensor([int((batch["labels"] != -100).sum()), aligned, len(batch["targets"])])
+        # Not every accelerator knows float64; these counts are small.
+        counts = counts.to(device=device, dtype=torch.float32)
+        return self.accelerator.reduce(counts, "sum") if self.args.world_size > 1 else counts
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Not counted: adapters on frozen weights do not follow the Trainer's formula."""
+        return 0
+
+    # Losses
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """This batch's share of the step's loss, times the processes (whose gradients are averaged)."""
+        tokens, aligned, questions = num_items_in_batch.clamp(min=1)
+        objective = self.objective
+        with ExitStack() as stack:
+            record = experts = None
+            if objective.aligns:
+                # Only the totals of all heads; the chosen ones are computed with gradient afterwards.
+                options = {"heads": [Head(0, 0)], "share_of_all_heads": True}
+                record = stack.enter_context(capture(inputs["rows"], inputs["columns"], **options))
+            if objective.balance:
+                experts = stack.enter_context(record_experts())
+            logits, following = answer_logits(model, inputs, self.adapter_inputs(inputs), self._keeps_logits)
+            answered = following != -100
+            parts = [functional.cross_entropy(logits[answered].float(), following[answered], reduction="sum") / tokens]
+            zero = parts[0].new_zeros(())
+            alignment, mass = self._alignment(record, inputs) if record is not None else (zero, zero)
+            balance = experts.balance_losses(len(answered)).sum().to(zero) if experts is not None else zero
+        parts += [alignment / aligned, balance / questions]
+        self._parts += torch.stack([*parts, mass / aligned]).detach().to(self._parts)
+        loss = parts[0] + objective.ratio * parts[1] + objective.balance * parts[2]
+        return loss * self.args.world_size
+
+    def adapter_inputs(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """The token masks that A3MoE needs; nothing for LoRA."""
+        if not self._takes_masks:
+            return {}
+        return {"a3_question_mask": batch["question"], "a3_image_mask": batch["columns"]}
+
+    def _alignment(self, record, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Summed alignment loss, and summed attention mass in the target, of the questions that have one."""
+        losses, masses = [], []
+        for b, target in enumerate(inputs["targets"]):
+            if not target.any():
+                continue
+            weights = record.select(b, self._heads(record, b))
+            losses.append(alignment_loss(weights, target, form=self.objective.form, combine=self.objective.combine))
+            attention = weights.detach().mean(dim=0)
+            inside = attention @ target.amax(dim=0).to(attention)
+            masses.append((inside / attention.sum(dim=-1).clamp(min=1e-12)).mean())
+        zero = inputs["labels"].new_zeros((), dtype=torch.float32)
+        return (torch.stack(losses).sum(), torch.stack(masses).sum()) if losses else (zero, zero)
+
+    def _heads(self, record, b: int) -> Sequence[Head]:
+        if self.objective.selection == "fixed":
+            return self.fixed_heads
+        share = record.image_share(b).detach()
+        if self.objective.selection == "all":
+            layers, heads = share.shape[:2]
+            return [Head(layer, head) for layer in range(layers) for head in range(heads)]
+        return critical_heads(visual_ratio(share), self.objective.head_count)
+
+    # Validation
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        """Loss, exact accuracy and attention mass on the validation questions; each process takes its share."""
+        questions = self.validation
+        training = self.model.training
+        self.model.eval()
+        # Outside of DDP's wrapper: processes may have different numbers of batches here.
+        model = self.model
+        tally = validate(
+            model,
+            questions,
+            range(self.args.process_index, len(questions), self.args.world_size),
+            batch_size=self.args.per_device_eval_batch_size,
+            head_count=self.objective.head_count,
+            fixed_heads=self.fixed_heads,
+            to_device=self._prepare_input,
+            extra=self.adapter_inputs,
+            keeps=self._keeps_logits,
+        )
+        self.model.train(training)
+        sums = tally.tensor(torch.device("cpu")).to(self.args.device, torch.float32)
+        if self.args.world_size > 1:
+            tally = Tally.of(self.accelerator.reduce(sums, "sum"))
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in tally.metrics().items()}
+        self.state.log_history.append({**metrics, "step": self.state.global_step})
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        best = super()._determine_best_metric(metrics, trial)
+        names = {name.removeprefix("eval_"): value for name, value in metrics.items()}
+        self._tell("validation", **names, best=best, questions=len(self.validation))
+        since = [entry for entry in self.state.log_history if entry["step"] > (self.state.best_global_step or 0)]
+        if best:
+            self.control.should_save = True
+        elif self._patience is not None and len(since) >= self._patience:
+            self._tell("early_stopping", best_step=self.state.best_global_step, validations=len(since))
+            self.control.should_training_stop = self.control.should_save = True
+        return best
+
+    # Events
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """One "step" event with the loss and its parts, averaged since the last one."""
+        if "loss" in logs:
+            self._tell_step(logs)
+        self.control = self.callback_handler.on_log(self.args, self.state, self.control, logs)
+
+    def _tell_step(self, logs: dict[str, float]) -> None:
+        parts = self._parts.to(torch.float32)
+        if self.args.world_size > 1:
+            parts = self.accelerator.reduce(parts, "sum")
+        means = dict(zip(_PARTS, (parts / self.args.logging_steps).tolist(), strict=True))
+        self._parts.zero_()
+        step, last = self.state.global_step, self.state.max_steps
+        if not all(math.isfinite(value) for value in [*means.values(), logs["loss"]]):
+            parts = ", ".join(f"{name} {value:.4g}" for name, value in means.items())
+            raise ModelError(
+                expected="a finite loss",
+                got=f"The loss of step {step} is {logs['loss']} ({parts})",
+                remedy="Lower learning_rate, or compute in fp32 or bf16; the last checkpoint is kept",
+            )
+        if not self.objective.aligns:
+            del means["alignment"], means["attention_mass"]
+        if not self.objective.balance:
+            del means["balance"]
+        now = time.monotonic()
+        if self._began is None:
+            self._began = (now, step)
+        began, first = self._began
+        each = (now - began) / (step - first) if step > first else None
+        self._tell(
+            "step",
+            steps=last,
+            epoch=round(step * self.stream.per_step / len(self.stream.questions), 3),
+            loss=logs["loss"],
+            **means,
+            learning_rate=logs["learning_rate"],
+            gradient_norm=logs.get("grad_norm"),
+            seconds_left=None if each is None else round(each * (last - step), 1),
+        )
+
+    def _tell(self, kind: str, **facts: Any) -> None:
+        if self.is_world_process_zero():
+            self.run.add_event(kind, step=self.state.global_step, **facts)
+
+    # Checkpoints
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        if self.args.should_save:
+            self.model.save_pretrained(output_dir, state_dict=state_dict, save_embedding_layers=False)
+            # PEFT adds a model card to fill in; nobody fills it in here.
+            with suppress(FileNotFoundError):
+                (Path(output_dir) / "README.md").unlink()
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        """Everything that the next step depends on, written beside its place and renamed into it when complete.
+
+        Raises:
+            DataError: it could not be written; earlier checkpoints are untouched.
+        """
+        step = self.state.global_step
+        main = self.is_world_process_zero()
+        part = self.run.checkpoints / f".checkpoint-{step}.part"
+        try:
+            if main:
+                self.run.part(step)
+            self.accelerator.wait_for_everyone()
+            self.save_model(str(part), _internal_call=True)
+            self._save_optimizer_and_scheduler(str(part))
+            self._save_scaler(str(part))
+            self._save_rng_state(str(part))
+            if main:
+                self.state.save_to_json(str(part / TRAINER_STATE_NAME))
+                (part / IDENTITY_NAME).write_text(json.dumps({"step": step, **self._identity}) + "\n")
+            self.accelerator.wait_for_everyone()
+            if main:
+                self._place(part, step)
+        # torch and safetensors report a full disk with errors of their own.
+        except (OSError, RuntimeError, SafetensorError) as error:
+            if isinstance(error, A3TuneError):
+                raise
+            saved = self.run.steps_saved()
+            kept = f"the checkpoint of step {saved[-1]} is kept" if saved else "there was no earlier checkpoint"
+            raise DataError(
+                expected=f"room for the checkpoint of step {step} in {self.run.checkpoints}",
+                got=f"It could not be written ({error}); {kept}",
+                remedy="Free some space and start the same command again: the run goes on from there",
+            ) from error
+
+    def _place(self, part: Path, step: int) -> None:
+        self.run.keep(part, step, self.state.best_global_step, self._keep)
+        saved = self.run.steps_saved()
+        best = self.state.best_global_step
+        source = best if best in saved else step
+        self.run.publish_adapter(source, (CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME))
+        self._tell("checkpoint", adapter_step=source)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """The adapter's weights, every one of them."""
+        path = Path(resume_from_checkpoint) / SAFETENSORS_WEIGHTS_NAME
+        try:
+            weights = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise DataError(
+                expected=f"a complete checkpoint in {resume_from_checkpoint}",
+                got=f"{path.name} cannot be read ({error})",
+                remedy="Remove this checkpoint folder and start again: the run goes on from the one before",
+            ) from error
+        target = model or self.model
+        result = set_peft_model_state_dict(target, weights, adapter_name=target.active_adapter)
+        missing = [name for name in result.missing_keys if "lora_" in name or "expert_" in name]
+        if missing or result.unexpected_keys:
+            raise DataError(
+                expected=f"the weights of this adapter in {path}",
+                got=f"{[*missing, *result.unexpected_keys][0]} does not fit",
+                remedy="Use the model and the configuration that the run was started with",
+            )

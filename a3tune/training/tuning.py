@@ -1,0 +1,538 @@
+"""One tuning run from data to adapter: checks, labels, training, and going on where an earlier start ended."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import accelerate
+import numpy as np
+import peft
+import torch
+import transformers
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from transformers import TrainingArguments, set_seed
+from transformers.trainer import TRAINER_STATE_NAME
+
+from a3tune import __version__
+from a3tune.attention.capture import prepare
+from a3tune.bundle import model_source
+from a3tune.errors import A3TuneError, Cancelled, DataError, RequestError
+from a3tune.models.load import load_model
+from a3tune.models.model import VisionLanguageModel
+from a3tune.models.prompt import PromptEncoder
+from a3tune.training.collate import Questions, QuestionStream, encode_item
+from a3tune.training.config import TuneConfig
+from a3tune.training.data import read_dataset, split_dataset
+from a3tune.training.dataset import Dataset, TrainingItem
+from a3tune.training.fingerprints import data_fingerprint, model_fingerprint
+from a3tune.training.label_sources import bundled_stores, labeller_factory, target_plan
+from a3tune.training.methods import add_adapter, objective_of, trainable_count
+from a3tune.training.run import IDENTITY_NAME, RunFolder, RunIdentity
+from a3tune.training.stopping import StopSwitch
+from a3tune.training.targets import PatchTargets, TargetMaker, plan_digest
+from a3tune.training.trainer import AlignmentTrainer, StopRequested
+from a3tune.training.validation import calibrate_heads
+from a3tune.types import Head
+
+Progress = Callable[[str, float], None]
+
+_TIMEOUT = timedelta(days=2)
+_CALIBRATION = 64
+_SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
+_NEAR_LIMIT = 16
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run came to.
+
+    Attributes:
+        folder: the run folder.
+        status: "finished", or "stopped" when somebody asked for it (start again to go on).
+        step, steps: the last step made, and all steps of the run.
+        best_step: the step of the lowest validation loss, whose adapter is kept; None without validation.
+        metrics: the last validation's numbers.
+        adapter: folder of the adapter; None when the run was stopped before its first checkpoint.
+        seconds: wall-clock time of this start.
+        targets: how many training questions have "weak" or "truth" targets, or "none".
+        notes: what a person should know, in words.
+    """
+
+    folder: Path
+    status: str
+    step: int
+    steps: int
+    best_step: int | None
+    metrics: dict[str, float]
+    adapter: Path | None
+    seconds: float
+    targets: dict[str, int]
+    notes: tuple[str, ...] = ()
+
+
+def tune(
+    config: TuneConfig,
+    data: str | Path,
+    out: str | Path,
+    model: str = "demo",
+    *,
+    device: str = "auto",
+    layout: str = "auto",
+    images: str | Path | None = None,
+    resume: bool = False,
+    on_progress: Progress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> RunSummary:
+    """Tune an adapter, or go on with an unfinished run of the same model, data and configuration in ``out``.
+
+    Works alone and as one of several processes started by ``accelerate launch``; each of them calls it.
+
+    Args:
+        config: the settings.
+        data: the data set (see `a3tune.training.data.read_dataset` for layouts).
+        out: the run folder.
+        model: "demo", a checkpoint folder or a hub id.
+        device: "auto", "cpu", "cuda", ...
+        layout, images: as in `read_dataset`.
+        resume: insist on an unfinished run being there.
+        on_progress: called with what is being done and the share done, 0 to 1; the run's events say more.
+        should_stop: asked between steps; True saves a checkpoint and ends the work.
+
+    Raises:
+        DataError: bad data, too little of it, a run folder that is taken, or a disk that is full.
+        ModelError, LabelError, RequestError: a part cannot be loaded or does not fit.
+    """
+    cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available() and not _has_mps())
+    state = PartialState(cpu=cpu, timeout=_TIMEOUT)
+    run = RunFolder(out)
+    with StopSwitch(run, should_stop) as stop:
+        return _Tuning(config, run, model, cpu, state, stop, on_progress).work(
+            Path(data), device, layout, images, resume
+        )
+
+
+class _Tuning:
+    """The steps of one start of a run, on one process."""
+
+    def __init__(
+        self,
+        config: TuneConfig,
+        run: RunFolder,
+        source: str,
+        cpu: bool,
+        state: PartialState,
+        stop: StopSwitch,
+        on_progress: Progress | None,
+    ) -> None:
+        self.config, self.run, self.source, self.cpu = config, run, source, cpu
+        self.state, self.stop = state, stop
+        self.main = state.is_main_process
+        self._report = on_progress if on_progress is not None and self.main else (lambda what, share: None)
+        self._told = 0.0
+        self._started = False
+        self.notes: list[str] = []
+
+    def work(self, data: Path, device: str, layout: str, images: str | Path | None, resume: bool) -> RunSummary:
+        began = time.perf_counter()
+        try:
+            dataset = self._read(data, layout, images)
+            identity = self._identity(data, dataset)
+            waiting = self._agree(identity, resume, dataset)
+            summary = self._tune(dataset, identity, device, waiting, began)
+        except Cancelled:
+            self._end("stopped")
+            raise
+        except A3TuneError as error:
+            self._end("failed", error=str(error))
+            raise
+        return summary
+
+    # Before the model
+
+    def _read(self, data: Path, layout: str, images: str | Path | None) -> Dataset:
+        def progress(share: float) -> None:
+            self._report("Reading the data", share)
+
+        # The main process opens every image; the others take its word for it.
+        with self.state.main_process_first():
+            dataset = read_dataset(
+                data,
+                layout,
+                images=images,
+                check_images=self.main,
+                unpack_to=self.run.path.with_name(self.run.path.name + "-images"),
+                on_progress=progress,
+                should_stop=self.stop if self.state.num_processes == 1 else None,
+            )
+        dataset.raise_for_faults()
+        dataset = split_dataset(dataset, self.config.validation_share, self.config.seed)
+        if not dataset.of("train"):
+            there = ", ".join(f"{count} {name}" for name, count in dataset.counts.splits.items())
+            raise DataError(
+                expected="at least one question to train on",
+                got=f"The data has none ({there})",
+                remedy='Give rows the split "train"',
+            )
+        return dataset
+
+    def _identity(self, data: Path, dataset: Dataset) -> RunIdentity:
+        return RunIdentity(
+            model={"source": self.source, "fingerprint": model_fingerprint(model_source(self.source))},
+            data={"path": data.name, "fingerprint": data_fingerprint(dataset), "questions": len(dataset.items)},
+            config={**asdict(self.config), "processes": self.state.num_processes},
+        )
+
+    def _agree(self, identity: RunIdentity, resume: bool, dataset: Dataset) -> bool:
+        """Whether an unfinished run is continued; all processes look before the main one writes."""
+        waiting = self.run.check(identity)
+        if resume and not waiting:
+            raise DataError(
+                expected="an unfinished run to go on with",
+                got=f"There is none in {self.run.path}",
+                remedy="Check the folder's name, or leave out --resume to start a new run",
+            )
+        self.state.wait_for_everyone()
+        if self.main:
+            facts = {
+                "process": os.getpid(),
+                "host": platform.node(),
+                "versions": _versions(),
+                "counts": {"splits": dataset.counts.splits, "images": dataset.counts.images},
+            }
+            self.run.start(identity, facts)
+        self._started = True
+        self.state.wait_for_everyone()
+        return waiting
+
+    # The run
+
+    def _tune(self, dataset: Dataset, identity: RunIdentity, device: str, waiting: bool, began: float) -> RunSummary:
+        config = self.config
+        self._proceed("Loading the model")
+        # "auto" is the process's own device, which accelerate has made current.
+        model = load_model(model_source(self.source), device="cpu" if self.cpu else device, dtype=_dtype(config))
+        encoder = PromptEncoder(model.processor, model.config, torch.device("cpu"))
+        dataset = self._check_lengths(dataset, encoder)
+        training, validation = dataset.of("train"), dataset.of("validation")
+        targets = self._targets(model, encoder, (*training, *validation), dataset.root, identity)
+        questions = Questions(training, encoder, targets.part(0, len(training)))
+        held_out = None
+        if validation:
+            held_out = Questions(validation, encoder, targets.part(len(training), len(targets)))
+        objective = objective_of(config, model)
+        counts = questions.targets.counts
+        self._tell_targets(counts, objective.aligns)
+        set_seed(config.seed)
+        tuned = add_adapter(model, config, self.source)
+        prepare(tuned)
+        model.model = tuned
+        arguments = self._arguments(model, len(questions), held_out is not None)
+        per_step = config.effective_batch(self.state.num_processes)
+        stream = QuestionStream(questions, steps=arguments.max_steps, per_step=per_step, seed=config.seed)
+        fixed = self._fixed_heads(model, stream, objective) if objective.selection == "fixed" else None
+        stopper = StopRequested(self.stop)
+        trainer = AlignmentTrainer(
+            tuned,
+            arguments,
+            stream,
+            held_out,
+            objective,
+            self.run,
+            {**identity.record(), "label_settings": self._label_settings()},
+            fixed_heads=fixed,
+            patience=config.early_stopping,
+            keep=config.keep,
+            callbacks=[stopper, _Reporter(self._report)],
+        )
+        start = self._start_point(identity, waiting)
+        if self.main:
+            self.run.update(
+                status="training",
+                steps=arguments.max_steps,
+                trainable_parameters=trainable_count(tuned),
+                fixed_heads=None if fixed is None else [list(head) for head in fixed],
+                targets=counts,
+            )
+            self.run.add_event(
+                "training", step=start or 0, steps=arguments.max_steps, resumed=start is not None, targets=counts
+            )
+        trainer.train(resume_from_checkpoint=str(self.run.checkpoint(start)) if start is not None else None)
+        status = "stopped" if stopper.stopped else "finished"
+        metrics = _last_validation(trainer.state.log_history)
+        self._end(status, step=trainer.state.global_step, best_step=trainer.state.best_global_step, metrics=metrics)
+        return RunSummary(
+            self.run.path,
+            status,
+            trainer.state.global_step,
+            arguments.max_steps,
+            trainer.state.best_global_step,
+            metrics,
+            self.run.adapter if self.run.adapter.is_dir() else None,
+            time.perf_counter() - began,
+            counts,
+            (*model.notes, *self.notes),
+        )
+
+    def _check_lengths(self, dataset: Dataset, encoder: PromptEncoder) -> Dataset:
+        most = min(self.config.max_length, encoder.limit)
+        checked = dataset.check_lengths(
+            _TokenCounter(encoder, most),
+            most,
+            on_progress=lambda share: self._report("Counting tokens", share),
+        )
+        checked.raise_for_faults()
+        return checked
+
+    def _targets(
+        self,
+        model: VisionLanguageModel,
+        encoder: PromptEncoder,
+        items: tuple[TrainingItem, ...],
+        root: Path,
+        identity: RunIdentity,
+    ) -> PatchTargets:
+        plan = target_plan(self.config)
+        stores = bundled_stores(self.config, root)
+        digest = plan_digest(plan, identity.record())
+        if self.main:
+            found = PatchTargets.load(self.run.targets, digest)
+            if found is None:
+                for store in stores:
+                    self.run.update(label_settings=store.settings)
+                # Without alignment labels only measure, which is not worth hours of making them.
+                factory = None
+                if self.config.aligns:
+                    factory = labeller_factory(self.config, self.source, "cpu" if self.cpu else "auto")
+                if factory is not None:
+                    factory = self._noting(factory)
+                maker = TargetMaker(plan, encoder, model.processor.image_processor, stores, factory)
+                maker.make(items, self._labelled, self.stop).save(self.run.targets, digest)
+        self.state.wait_for_everyone()
+        targets = PatchTargets.load(self.run.targets, digest)
+        if targets is None:
+            raise DataError(
+                expected=f"the targets that the main process wrote to {self.run.targets}",
+                got="They are not there",
+                remedy="Put the run folder where all processes can read it",
+            )
+        return targets
+
+    def _noting(self, factory):
+        """The factory, which also writes down what the labels are made with."""
+
+        def make():
+            labeller, store = factory()
+            self.run.update(label_settings=labeller.settings)
+            return labeller, store
+
+        return make
+
+    def _labelled(self, done: int, count: int) -> None:
+        self._report("Labelling", done / count)
+        now = time.monotonic()
+        if done == count or now - self._told > 1:
+            self._told = now
+            self.run.add_event("labels", done=done, count=count)
+
+    def _tell_targets(self, counts: dict[str, int], aligns: bool) -> None:
+        total = sum(counts.values())
+        if not counts["none"] or not aligns:
+            return
+        note = f"{counts['none']} of {total} training questions have no region to look at: no alignment term for them."
+        if counts["none"] == total:
+            raise DataError(
+                expected="regions for at least some questions, since the method aligns attention with them",
+                got="Not one training question has a region",
+                remedy="Check label_segmenter and label_scorer, or tune without alignment (method lora or a3moe)",
+            )
+        self.notes.append(note)
+        if self.main:
+            self.run.add_event("note", text=note)
+
+    def _fixed_heads(self, model: VisionLanguageModel, stream: QuestionStream, objective) -> tuple[Head, ...]:
+        record = self.run.read() or {}
+        chosen = [[Head(*head) for head in record["fixed_heads"]] if record.get("fixed_heads") else None]
+        if self.main and chosen[0] is None:
+            self._proceed("Choosing heads")
+            questions = stream.questions
+            model.model.eval()
+            masks = self.config.has_experts
+            chosen[0] = calibrate_heads(
+                model.model,
+                questions,
+                [stream.index(place) for place in range(min(_CALIBRATION, len(questions)))],
+                batch_size=self.config.batch_size,
+                count=objective.head_count,
+                to_device=lambda batch: _moved(batch, model.device),
+                extra=lambda batch: (
+                    {"a3_question_mask": batch["question"], "a3_image_mask": batch["columns"]} if masks else {}
+                ),
+            )
+        if self.state.num_processes > 1:
+            broadcast_object_list(chosen)
+        return tuple(chosen[0])
+
+    def _arguments(self, model: VisionLanguageModel, questions: int, validates: bool) -> TrainingArguments:
+        config = self.config
+        steps = config.max_steps or max(
+            1, math.ceil(config.epochs * questions / config.effective_batch(self.state.num_processes))
+        )
+        arguments = TrainingArguments(
+            output_dir=str(self.run.checkpoints),
+            per_device_train_batch_size=config.batch_size,
+            per_device_eval_batch_size=max(config.batch_size, 4),
+            gradient_accumulation_steps=config.gradient_accumulation,
+            max_steps=steps,
+            learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
+            lr_scheduler_type=_SCHEDULES[config.schedule],
+            warmup_steps=config.warmup_ratio,
+            max_grad_norm=config.gradient_clip,
+            optim="adamw_torch",
+            bf16=not self.cpu and model.dtype == torch.bfloat16,
+            fp16=not self.cpu and model.dtype == torch.float16,
+            activation_checkpointing=config.gradient_checkpointing,
+            # The reentrant kind would hide the attention from the gradient of the alignment loss.
+            activation_checkpointing_kwargs={"use_reentrant": False} if config.gradient_checkpointing else None,
+            logging_strategy="steps",
+            logging_steps=1,
+            eval_strategy="steps" if validates else "no",
+            eval_steps=config.evaluate_every or steps,
+            save_strategy="steps",
+            save_steps=config.save_every or steps,
+            metric_for_best_model="loss" if validates else None,
+            greater_is_better=False if validates else None,
+            seed=config.seed,
+            use_cpu=self.cpu,
+            report_to="none",
+            disable_tqdm=True,
+            remove_unused_columns=False,
+            label_names=["labels"],
+            dataloader_pin_memory=False,
+            ddp_find_unused_parameters=False,
+            ddp_timeout=int(_TIMEOUT.total_seconds()),
+        )
+        # Without a launcher one device is used; the Trainer would spread batches over all with DataParallel.
+        arguments._n_gpu = min(arguments.n_gpu, 1)
+        return arguments
+
+    def _start_point(self, identity: RunIdentity, waiting: bool) -> int | None:
+        """The step to go on from; None to begin at the beginning."""
+        steps = self.run.steps_saved() if waiting else ()
+        if not steps:
+            if self.main and waiting:
+                self.run.forget_events_after(0)
+            return None
+        step, folder = steps[-1], self.run.checkpoint(steps[-1])
+        try:
+            record = json.loads((folder / IDENTITY_NAME).read_text(encoding="utf-8"))
+            complete = (folder / TRAINER_STATE_NAME).is_file()
+        except (OSError, ValueError):
+            record, complete = {}, False
+        wanted = identity.record()
+        if not complete or any(record.get(part) != wanted[part] for part in wanted):
+            raise DataError(
+                expected=f"a checkpoint of this run in {folder}",
+                got="It is damaged, or was copied from another run",
+                remedy="Remove this checkpoint folder and start again: the run goes on from the one before",
+            )
+        if self.main:
+            self.run.forget_events_after(step)
+        return step
+
+    def _label_settings(self) -> Any:
+        return (self.run.read() or {}).get("label_settings")
+
+    def _proceed(self, what: str) -> None:
+        if self.state.num_processes == 1 and self.stop():
+            raise Cancelled
+        self._report(what, 0.0)
+        if self.main:
+            self.run.add_event("progress", text=what)
+
+    def _end(self, status: str, **facts: Any) -> None:
+        """Write down how it ended; a disk too full for this is already being reported."""
+        if self.main and self._started:
+            with suppress(OSError):
+                self.run.update(status=status, **facts)
+            with suppress(OSError):
+                self.run.add_event(status, **facts)
+
+
+class _Reporter(transformers.TrainerCallback):
+    """Tells the caller how far the training is."""
+
+    def __init__(self, report: Progress) -> None:
+        self._report = report
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        self._report(f"Training, step {state.global_step} of {state.max_steps}", state.global_step / state.max_steps)
+
+
+class _TokenCounter:
+    """How many tokens items take with image and answer.
+
+    The image is opened for one item of each size only: for the others the texts are counted, and exactly so near
+    the limit.
+    """
+
+    def __init__(self, encoder: PromptEncoder, most: int) -> None:
+        self._encoder, self._most = encoder, most
+        self._around: dict[Path, int] = {}
+
+    def __call__(self, item: TrainingItem) -> int:
+        words = self._words(item)
+        if item.image in self._around:
+            guess = self._around[item.image] + words
+            if abs(guess - self._most) > _NEAR_LIMIT:
+                return guess
+        try:
+            length = encode_item(item, self._encoder).length
+        except RequestError:
+            return max(self._most, self._encoder.limit) + 1
+        self._around[item.image] = length - words
+        return length
+
+    def _words(self, item: TrainingItem) -> int:
+        tokenizer = self._encoder.tokenizer
+        return sum(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in (item.question, item.answer))
+
+
+def _dtype(config: TuneConfig) -> str:
+    return {"auto": "auto", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}[config.precision]
+
+
+def _has_mps() -> bool:
+    return torch.backends.mps.is_available()
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    if isinstance(value, dict):
+        return {name: _moved(entry, device) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_moved(entry, device) for entry in value]
+    return value.to(device) if isinstance(value, torch.Tensor) else value
+
+
+def _last_validation(history: list[dict[str, float]]) -> dict[str, float]:
+    entries = [entry for entry in history if any(name.startswith("eval_") for name in entry)]
+    if not entries:
+        return {}
+    return {name.removeprefix("eval_"): value for name, value in entries[-1].items() if name.startswith("eval_")}
+
+
+def _versions() -> dict[str, str]:
+    modules = {"torch": torch, "transformers": transformers, "peft": peft, "accelerate": accelerate, "numpy": np}
+    versions = {name: module.__version__ for name, module in modules.items()}
+    return {"a3tune": __version__, "python": platform.python_version(), **versions}
