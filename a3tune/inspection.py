@@ -16,7 +16,7 @@ from a3tune.attention.capture import capture, prepare
 from a3tune.attention.heads import critical_heads, rows_at, visual_ratio
 from a3tune.attention.metrics import measure_head_set
 from a3tune.errors import AdapterError, Cancelled, RequestError
-from a3tune.geometry import probe_patch_grid, to_patches
+from a3tune.geometry import to_patches
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.prompt import EncodedPrompt
 from a3tune.types import AttentionMaps, Head, MedicalImage, PatchGrid, Token, WeakLabels
@@ -130,7 +130,7 @@ def inspect_image(
 
     proceed("Reading the image and the question", 0.0)
     prompt = model.encode(image, question)
-    grid = probe_patch_grid(model.processor.image_processor, image.height, image.width, len(prompt.images[0]))
+    grid = model.patch_grid(image.height, image.width, len(prompt.images[0]))
     coverage = None if target is None else to_patches(target, grid)
     held = (BASE,) if adapter_set is None else adapter_set.names
     for adapter in adapters:

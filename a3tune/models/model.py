@@ -12,9 +12,10 @@ from torch import nn
 from transformers import GenerationConfig, PreTrainedModel, ProcessorMixin, StoppingCriteria, StoppingCriteriaList
 
 from a3tune.errors import RequestError
+from a3tune.geometry import probe_patch_grid
 from a3tune.models import spans
 from a3tune.models.prompt import EncodedBatch, EncodedPrompt, PromptEncoder
-from a3tune.types import MedicalImage
+from a3tune.types import MedicalImage, PatchGrid
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,24 @@ class VisionLanguageModel:
     def text_config(self):
         """The language model's configuration."""
         return self.config.get_text_config(decoder=True)
+
+    def patch_grid(self, height: int, width: int, patches: int) -> PatchGrid:
+        """Where each patch of an image of ``height`` x ``width`` source pixels lies, by trying the image processor.
+
+        Args:
+            patches: how many image tokens the prompt holds for this image.
+
+        Raises:
+            ModelError: the processor's output does not explain that number.
+        """
+        # Some processors tile an image only when asked to, and their model's processor is what asks.
+        options = getattr(type(self.processor), "images_kwargs", None) or {}
+        patch_size = getattr(getattr(self.config, "vision_config", None), "patch_size", None)
+        if not isinstance(patch_size, int):  # some give [height, width]
+            patch_size = patch_size[0] if patch_size else None
+        return probe_patch_grid(
+            self.processor.image_processor, height, width, patches, options=options, patch_size=patch_size
+        )
 
     @property
     def language_model(self) -> nn.Module:

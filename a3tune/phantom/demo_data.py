@@ -138,6 +138,7 @@ class PackedBatch:
         positions: int64 [batch, length]; every question starts where the image prefix ends.
         visible: bool [batch, 1, length, length]; which token may attend to which.
         labels: int64 [batch, length]; the next token where it is part of an answer, else -100.
+        weights: float32 [batch, length]; what each label counts, so that each answer counts 1 however long.
         exchanges: for each image, the questions in the order packed.
         spans: for each of them, where in the sequence it starts and stops.
     """
@@ -146,6 +147,7 @@ class PackedBatch:
     positions: torch.Tensor
     visible: torch.Tensor
     labels: torch.Tensor
+    weights: torch.Tensor
     exchanges: tuple[tuple[Exchange, ...], ...]
     spans: tuple[tuple[tuple[int, int], ...], ...]
 
@@ -198,6 +200,7 @@ class QuestionPacker:
         labels = torch.full((len(rows), length), IGNORED)
         positions = torch.zeros((len(rows), length), dtype=torch.int64)
         segments = torch.full((len(rows), length), -1)
+        weights = torch.zeros((len(rows), length))
         prefix = len(self._prefix)
         for row, (row_ids, row_labels, spans) in enumerate(rows):
             ids[row, : len(row_ids)] = torch.tensor(row_ids)
@@ -207,12 +210,13 @@ class QuestionPacker:
             for number, (start, stop) in enumerate(spans, start=1):
                 segments[row, start:stop] = number
                 positions[row, start:stop] = prefix + torch.arange(stop - start)
+                asked = labels[row, start:stop] != IGNORED
+                weights[row, start:stop] = asked / asked.sum()
         same = segments[:, :, None] == segments[:, None, :]
         to_prefix = (segments == 0)[:, None, :]
         visible = torch.tril(torch.ones(length, length, dtype=torch.bool)) & (same | to_prefix)
-        return PackedBatch(
-            ids, positions, visible[:, None], labels, tuple(chosen), tuple(tuple(spans) for _, _, spans in rows)
-        )
+        spans = tuple(tuple(spans) for _, _, spans in rows)
+        return PackedBatch(ids, positions, visible[:, None], labels, weights, tuple(chosen), spans)
 
     def _drawn(self, exchanges: tuple[Exchange, ...]) -> tuple[Exchange, ...]:
         if self._per_image is None:

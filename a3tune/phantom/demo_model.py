@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     CLIPVisionConfig,
@@ -140,6 +141,11 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGenera
         pad_token_id=tokenizer.pad_token_id,
     )
     model = LlavaForConditionalGeneration(config)
+    with torch.no_grad():
+        for layer in model.model.language_model.layers:
+            # Equal projections make a token attend to what is like it from the first step: a question's word finds
+            # the patches that carry it, and yes-or-no questions are learnt in hundreds of steps, not thousands.
+            layer.self_attn.k_proj.weight.copy_(layer.self_attn.q_proj.weight)
     model.generation_config.bos_token_id = tokenizer.bos_token_id
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id

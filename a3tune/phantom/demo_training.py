@@ -170,7 +170,8 @@ def train_language(
         packed = packer.pack(chosen)
         logits = packed_logits(model, packed, features[[positions[sample.seed] for sample in chosen]].float())
         asked = packed.labels != IGNORED
-        loss = functional.cross_entropy(logits[asked], packed.labels[asked])
+        losses = functional.cross_entropy(logits[asked], packed.labels[asked], reduction="none")
+        loss = losses @ packed.weights[asked] / packed.weights.sum()
         _step(loss, optimiser, schedule)
         if on_progress is not None and (number + 1) % 10 == 0:
             on_progress(f"language model, loss {loss.item():.4f}", (number + 1) / steps)
