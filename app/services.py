@@ -83,6 +83,7 @@ class ModelSlot:
         self._device = device
         self._loaded = threading.Event()
         self._model: VisionLanguageModel | None = None
+        self._inspect_image: Callable[..., Inspection] | None = None
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._load, name="model-loader", daemon=True)
 
@@ -112,12 +113,18 @@ class ModelSlot:
             raise self._error
         return self._model
 
+    def inspect(self, image: MedicalImage, question: str, **options: Any) -> Inspection:
+        """:func:`a3tune.inspection.inspect_image` with the loaded model; one call at a time, see ``in_use``."""
+        return self._inspect_image(self._model, image, question, **options)
+
     def _load(self) -> None:
         try:
             # Imported here, in the loader's thread: torch and transformers take seconds, and the page must answer
             # before that.
+            from a3tune.inspection import inspect_image
             from a3tune.models.load import load_model
 
+            self._inspect_image = inspect_image
             self._model = load_model(model_source(self.profile), device=self._device)
         except Exception as error:
             # Kept and raised again for each question: a thread has nobody to raise it to.
@@ -315,19 +322,16 @@ class Studio:
     def _inspect(
         self, image: MedicalImage, question: str, ticket: threading.Event, report: Callable[[str, float], None]
     ) -> Inspection:
-        while (model := self.slot.wait(0)) is None:
+        while self.slot.wait(0) is None:
             report("Loading the model", 0.0)
             if ticket.wait(0.25):
                 raise Cancelled
-        # In this thread only after the model has come: see ModelSlot._load.
-        from a3tune.inspection import inspect_image
-
         while not self.slot.in_use.acquire(timeout=0.25):
             report("Waiting for another visitor's question", 0.0)
             if ticket.is_set():
                 raise Cancelled
         try:
-            return inspect_image(model, image, question, on_progress=report, should_stop=ticket.is_set)
+            return self.slot.inspect(image, question, on_progress=report, should_stop=ticket.is_set)
         finally:
             self.slot.in_use.release()
 

@@ -62,22 +62,25 @@ class InspectTab:
                     elem_id="upload",
                 )
                 with gr.Group(visible=False, elem_id="display") as self._display:
-                    self._window = gr.Dropdown(
-                        [FILE_WINDOW, *WINDOW_PRESETS, OWN_WINDOW],
-                        value=FILE_WINDOW,
-                        label="Window",
-                        elem_id="window",
-                    )
+                    with gr.Row():
+                        self._window = gr.Dropdown(
+                            [FILE_WINDOW, *WINDOW_PRESETS, OWN_WINDOW],
+                            value=FILE_WINDOW,
+                            label="Window",
+                            min_width=120,
+                            elem_id="window",
+                        )
+                        self._axis = gr.Dropdown(
+                            [(name, axis) for axis, name in enumerate(AXES)],
+                            value=2,
+                            label="Plane",
+                            min_width=120,
+                            visible=False,
+                            elem_id="axis",
+                        )
                     with gr.Row(visible=False) as self._own:
                         self._centre = gr.Number(40, label="Centre", min_width=80, elem_id="centre")
                         self._width = gr.Number(400, label="Width", minimum=1, min_width=80, elem_id="width")
-                    self._axis = gr.Dropdown(
-                        [(name, axis) for axis, name in enumerate(AXES)],
-                        value=2,
-                        label="Plane",
-                        visible=False,
-                        elem_id="axis",
-                    )
                     self._frame = gr.Slider(1, 2, value=1, step=1, label="Slice", visible=False, elem_id="frame")
                     self._volume = gr.Slider(1, 2, value=1, step=1, label="Volume", visible=False, elem_id="volume")
                 gr.HTML("<h2>2 · Question</h2>", apply_default_css=False)

@@ -141,7 +141,7 @@ function caption(shown) {
   const words = result.tokens.filter((token) => chosen.rows.includes(token.row)).map((token) => "“" + token.text.trim() + "”");
   const which = { answer: "mean of the answer", question: "mean of the question" }[chosen.words] || words.join(" + ");
   const lines = [result.model, "adapter: " + result.adapter, heads, which, look.sinks && result.sinks.length ? "attention, " + result.sinks.length + " sink patches filled in" : "raw attention"];
-  if (shown) lines.push(percent(shown.share) + " of it on the image");
+  if (shown) lines.push(percent(shown.share) + " of its attention on the image");
   part("caption").textContent = trouble || (shown ? "" : "Loading · ") + lines.join(" · ");
 }
 
