@@ -3,8 +3,7 @@
 Several views of the image are asked, because no single one finds every organ: bands and steps of grey level
 (organs of even brightness), maximally stable extremal regions (bright or dark spots at any contrast),
 touching structures cut apart by distance (rows of vertebrae), basins of the gradient (organs told apart by
-edges rather than by level), and two facts of anatomy: large structures are often a left and a right half
-(hemispheres), and what lies between a pair shows as the gap between them (the heart between the lungs).
+edges rather than by level), and the gap between a pair that stand side by side (the heart between the lungs).
 Every candidate is judged by how sharply its outline differs from what surrounds it. Near-duplicates merge,
 and the best of every size stay, so that large organs do not crowd out small lesions.
 """
@@ -33,7 +32,7 @@ class Proposals:
         duplicate_iou: of two candidates whose masks have this IoU or more only the better one stays, 0 to 1.
     """
 
-    maximum: int = 64
+    maximum: int = 80
     side: int = 256
     levels: int = 6
     smallest: float = 0.0015
@@ -177,7 +176,7 @@ def _level_candidates(grey: np.ndarray, levels: int, collector: _Collector) -> N
             collector.add_components(cv2.morphologyEx(mask, cv2.MORPH_OPEN, _CROSS))
             collector.add_components(cv2.morphologyEx(mask, cv2.MORPH_OPEN, _DISC))
             _split_candidates(mask, collector)
-            _paired_candidates(mask, collector)
+            _between_candidates(mask, collector)
 
 
 def _brightness_cuts(grey: np.ndarray, levels: int) -> list[int]:
@@ -219,39 +218,42 @@ def _split_candidates(mask: np.ndarray, collector: _Collector) -> None:
                 collector.add(x0 + px, y0 + py, inside, int(inside.sum()))
 
 
-def _paired_candidates(mask: np.ndarray, collector: _Collector) -> None:
-    """Halves of a large structure in the middle, and the gap between a large pair."""
+def _between_candidates(mask: np.ndarray, collector: _Collector) -> None:
+    """The gap between a large pair that stand side by side."""
     opened = cv2.morphologyEx(mask, cv2.MORPH_OPEN, _DISC)
-    count, labels, stats, centres = cv2.connectedComponentsWithStats(opened, connectivity=8)
-    frame = mask.size
-    large = [index for index in range(1, count) if 0.02 * frame <= stats[index, cv2.CC_STAT_AREA] <= 0.6 * frame]
-    for index in large:
-        x, width, area = (int(stats[index, key]) for key in (cv2.CC_STAT_LEFT, cv2.CC_STAT_WIDTH, cv2.CC_STAT_AREA))
-        if area > 0.15 * frame and abs(centres[index][0] - mask.shape[1] / 2) < 0.1 * mask.shape[1]:
-            middle = round(float(centres[index][0]))
-            filled = _filled(labels == index)
-            for part in (np.s_[:, x:middle], np.s_[:, middle : x + width]):
-                half = np.zeros_like(filled)
-                half[part] = filled[part]
-                collector.add_components(half)
-    large.sort(key=lambda index: -stats[index, cv2.CC_STAT_AREA])
-    if len(large) >= 2:
-        first, second = large[:2]
-        if stats[second, cv2.CC_STAT_AREA] > 0.4 * stats[first, cv2.CC_STAT_AREA]:
-            pair = ((labels == first) | (labels == second)).astype(np.uint8)
-            hull = np.zeros_like(pair)
-            cv2.fillConvexPoly(hull, cv2.convexHull(cv2.findNonZero(pair)), 1)
-            gap = hull & ~cv2.morphologyEx(pair, cv2.MORPH_CLOSE, _DISC)
-            for share in (0.03, 0.07):
-                size = 2 * round(share * max(mask.shape)) + 1
-                element = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
-                collector.add_components(cv2.morphologyEx(gap, cv2.MORPH_OPEN, element))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=8)
+    height, width = mask.shape
+    inner = [
+        index
+        for index in range(1, count)
+        if stats[index, cv2.CC_STAT_AREA] >= 0.02 * mask.size
+        and stats[index, cv2.CC_STAT_LEFT] > 0
+        and stats[index, cv2.CC_STAT_LEFT] + stats[index, cv2.CC_STAT_WIDTH] < width
+    ]
+    inner.sort(key=lambda index: -stats[index, cv2.CC_STAT_AREA])
+    if len(inner) < 2 or not _side_by_side(stats[inner[0]], stats[inner[1]]):
+        return
+    pair = ((labels == inner[0]) | (labels == inner[1])).astype(np.uint8)
+    hull = np.zeros_like(pair)
+    cv2.fillConvexPoly(hull, cv2.convexHull(cv2.findNonZero(pair)), 1)
+    gap = hull & ~cv2.morphologyEx(pair, cv2.MORPH_CLOSE, _DISC)
+    for share in (0.03, 0.07):
+        size = 2 * round(share * max(height, width)) + 1
+        element = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+        collector.add_components(cv2.morphologyEx(gap, cv2.MORPH_OPEN, element))
 
 
-def _filled(mask: np.ndarray) -> np.ndarray:
-    """A bool mask without its holes, uint8."""
-    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    return cv2.drawContours(np.zeros(mask.shape, dtype=np.uint8), contours, -1, 1, cv2.FILLED)
+def _side_by_side(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether two components (rows of OpenCV's statistics) are alike in size and height and do not overlap in x."""
+    (left, right) = sorted((first, second), key=lambda row: row[cv2.CC_STAT_LEFT])
+    areas = sorted((first[cv2.CC_STAT_AREA], second[cv2.CC_STAT_AREA]))
+    top = max(first[cv2.CC_STAT_TOP], second[cv2.CC_STAT_TOP])
+    bottoms = [row[cv2.CC_STAT_TOP] + row[cv2.CC_STAT_HEIGHT] for row in (first, second)]
+    shared = min(bottoms) - top
+    taller = max(first[cv2.CC_STAT_HEIGHT], second[cv2.CC_STAT_HEIGHT])
+    middle = right[cv2.CC_STAT_LEFT] + right[cv2.CC_STAT_WIDTH] // 2
+    apart = left[cv2.CC_STAT_LEFT] + left[cv2.CC_STAT_WIDTH] <= middle
+    return bool(areas[0] > 0.4 * areas[1] and shared > 0.5 * taller and apart)
 
 
 def _stable_candidates(grey: np.ndarray, collector: _Collector) -> None:

@@ -44,6 +44,9 @@ _PREPROCESS = {
 _TEMPERATURE = 0.05
 _POSITIVE_IOU = 0.5
 _UNCLEAR_IOU = 0.35
+# Of one phantom in one step; others come in later steps.
+_CROPS = 26
+_QUERIES = 10
 
 
 def train_scorer(
@@ -192,39 +195,45 @@ def _fit(
 def _batch_loss(
     model: nn.Module, tokenizer: PreTrainedTokenizerFast, batch: Sequence[CropExample], rng: np.random.Generator
 ) -> Tensor:
-    pixels = torch.cat([_augmented(example.crops, rng) for example in batch])
-    texts = [query.text for example in batch for query in example.queries]
+    pictures, overlaps, queries = [], [], []
+    for row, example in enumerate(batch):
+        kept = rng.permutation(len(example.crops))[:_CROPS]
+        pictures.append(_augmented(example.crops[kept], rng))
+        overlaps.append(torch.from_numpy(example.overlaps[:, kept]))
+        chosen = rng.permutation(len(example.queries))[:_QUERIES]
+        queries.extend((row, example.queries[index]) for index in chosen)
+    crops = functional.normalize(model.encode_image(torch.cat(pictures)), dim=-1).split([len(one) for one in pictures])
     tokens = tokenizer(
-        texts, return_tensors="pt", max_length=CONTEXT_LENGTH, padding="max_length", truncation=True
+        [query.text for _, query in queries],
+        return_tensors="pt",
+        max_length=CONTEXT_LENGTH,
+        padding="max_length",
+        truncation=True,
     ).input_ids
-    crops = functional.normalize(model.encode_image(pixels), dim=-1)
     wanted = functional.normalize(model.encode_text(tokens), dim=-1)
-    losses, row, column = [], 0, 0
-    for example in batch:
-        count = len(example.crops)
-        overlaps = torch.from_numpy(example.overlaps)
-        for query in example.queries:
-            logits = crops[column : column + count] @ wanted[row] / _TEMPERATURE
-            losses.append(_query_loss(logits, overlaps[list(query.targets)]))
-            row += 1
-        column += count
+    losses = []
+    for text, (row, query) in zip(wanted, queries, strict=True):
+        loss = _query_loss(crops[row] @ text / _TEMPERATURE, overlaps[row][list(query.targets)])
+        if loss is not None:
+            losses.append(loss)
     return torch.stack(losses).mean()
 
 
-def _query_loss(logits: Tensor, overlaps: Tensor) -> Tensor:
+def _query_loss(logits: Tensor, overlaps: Tensor) -> Tensor | None:
     """Each structure asked about should have a crop that outranks all crops that show something else.
 
     The log of the share that the structure's good crops hold of the softmax, over the crops of one image
     (MIL-NCE, Miech et al., CVPR 2020); crops that show the structure badly, or another one asked about, are
-    left out.
+    left out. None when there is nothing to tell apart.
     """
     good = overlaps >= _POSITIVE_IOU
+    good = good[good.any(dim=1)]
     other = overlaps.amax(dim=0) < _UNCLEAR_IOU
-    losses = []
-    for row in good:
-        hits = logits[row].logsumexp(dim=0)
-        losses.append(torch.logaddexp(hits, logits[other].logsumexp(dim=0)) - hits if other.any() else hits * 0)
-    return torch.stack(losses).mean()
+    if not len(good) or not other.any():
+        return None
+    rest = logits[other].logsumexp(dim=0)
+    hits = logits.expand(len(good), -1).masked_fill(~good, -torch.inf).logsumexp(dim=1)
+    return (torch.logaddexp(hits, rest) - hits).mean()
 
 
 def _augmented(crops: np.ndarray, rng: np.random.Generator) -> Tensor:

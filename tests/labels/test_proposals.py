@@ -45,17 +45,12 @@ def test_the_same_image_gives_the_same_candidates(organs):
     assert [proposal.box for proposal in first] == [proposal.box for proposal in second]
 
 
-def test_halves_and_the_gap_between_a_pair():
+def test_the_gap_between_a_pair():
     pixels = np.full((200, 200, 3), 160, dtype=np.uint8)
     pixels[40:160, 20:70] = pixels[40:160, 130:180] = 20
     gap = np.zeros((256, 256), dtype=bool)
     gap[52:204, 92:164] = True
     assert max(mask_iou(gap, proposal.mask) for proposal in propose_regions(pixels)) > 0.7
-    pixels = np.full((200, 200, 3), 5, dtype=np.uint8)
-    pixels[30:170, 40:160] = 150
-    half = np.zeros((256, 256), dtype=bool)
-    half[39:217, 51:128] = True
-    assert max(mask_iou(half, proposal.mask) for proposal in propose_regions(pixels)) > 0.8
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 700), (9, 9)])
