@@ -110,7 +110,8 @@ class LabelStore:
     def get(self, image: MedicalImage) -> dict[str, tuple[ScoredRegion, ...]]:
         """prompt -> regions, best first, of one image; prompts whose regions were never ranked are not in it."""
         try:
-            with np.load(self._path(image), allow_pickle=False) as entry:
+            # Opened here, because numpy leaves a damaged file open.
+            with self._path(image).open("rb") as stream, np.load(stream, allow_pickle=False) as entry:
                 return _unpack(entry, image)
         except _DAMAGED:
             return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Literal
 
@@ -100,7 +101,10 @@ def add_adapter(model: VisionLanguageModel, config: TuneConfig, source: str) -> 
     settings = adapter_config(config)
     model.model.requires_grad_(False)
     try:
-        tuned = get_peft_model(model.model, settings)
+        with warnings.catch_warnings():
+            # PEFT still asks transformers by a former name, which warns.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            tuned = get_peft_model(model.model, settings)
     except ValueError as error:
         raise ModelError(
             expected="a language model with q_proj, k_proj, v_proj, ... as linear layers",

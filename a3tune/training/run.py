@@ -128,8 +128,6 @@ class RunFolder:
             facts: what else is known at the start (versions, process id, counts).
         """
         self.checkpoints.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):
-            (self.path / STOP_NAME).unlink()
         for left in self.path.glob("**/.*.part"):
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         old = self.read() or {}
@@ -175,6 +173,11 @@ class RunFolder:
     def request_stop(self) -> None:
         """Ask the run to save and stop after its current step; any process may do this."""
         (self.path / STOP_NAME).touch()
+
+    def forget_stop_request(self) -> None:
+        """Drop a request that an earlier start was given."""
+        if (self.path / RUN_NAME).is_file():
+            (self.path / STOP_NAME).unlink(missing_ok=True)
 
     @property
     def stop_requested(self) -> bool:

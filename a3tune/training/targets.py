@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -103,13 +105,14 @@ class PatchTargets:
 
     @classmethod
     def load(cls, path: Path, digest: str) -> PatchTargets | None:
-        """Read what `save` wrote; None when there is none of this digest."""
-        if not path.is_file():
+        """Read what `save` wrote; None when there is none of this digest, or it is damaged."""
+        try:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as entry:
+                if str(entry["digest"]) != digest:
+                    return None
+                return cls(entry["values"], entry["shapes"], entry["kinds"])
+        except (FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
             return None
-        with np.load(path, allow_pickle=False) as entry:
-            if str(entry["digest"]) != digest:
-                return None
-            return cls(entry["values"], entry["shapes"], entry["kinds"])
 
     @classmethod
     def pack(cls, targets: Sequence[tuple[np.ndarray | None, bool]]) -> PatchTargets:

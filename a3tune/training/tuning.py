@@ -7,6 +7,7 @@ import math
 import os
 import platform
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -116,6 +117,8 @@ def tune(
     cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available() and not _has_mps())
     state = PartialState(cpu=cpu, timeout=_TIMEOUT)
     run = RunFolder(out)
+    if state.is_main_process:
+        run.forget_stop_request()
     with StopSwitch(run, should_stop) as stop:
         return _Tuning(config, run, model, cpu, state, stop, on_progress).work(
             Path(data), device, layout, images, resume
@@ -267,7 +270,10 @@ class _Tuning:
             self.run.add_event(
                 "training", step=start or 0, steps=arguments.max_steps, resumed=start is not None, targets=counts
             )
-        trainer.train(resume_from_checkpoint=str(self.run.checkpoint(start)) if start is not None else None)
+        with warnings.catch_warnings():
+            # DDP remarks on the strides of tensors with a single expert, where strides mean nothing.
+            warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides", UserWarning)
+            trainer.train(resume_from_checkpoint=str(self.run.checkpoint(start)) if start is not None else None)
         status = "stopped" if stopper.stopped else "finished"
         metrics = _last_validation(trainer.state.log_history)
         self._end(status, step=trainer.state.global_step, best_step=trainer.state.best_global_step, metrics=metrics)
@@ -400,7 +406,7 @@ class _Tuning:
             warmup_steps=config.warmup_ratio,
             max_grad_norm=config.gradient_clip,
             optim="adamw_torch",
-            bf16=not self.cpu and model.dtype == torch.bfloat16,
+            bf16=model.dtype == torch.bfloat16,
             fp16=not self.cpu and model.dtype == torch.float16,
             activation_checkpointing=config.gradient_checkpointing,
             # The reentrant kind would hide the attention from the gradient of the alignment loss.

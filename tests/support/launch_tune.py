@@ -1,0 +1,11 @@
+"""The tune command alone, as a script that a launcher can start in several processes."""
+
+import argparse
+import sys
+
+from a3tune.training.command import add_tune_arguments, run_tune
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    add_tune_arguments(parser)
+    sys.exit(run_tune(parser.parse_args()))

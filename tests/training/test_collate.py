@@ -1,0 +1,64 @@
+"""The order of the questions, and batches."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from a3tune.errors import DataError
+from a3tune.models.prompt import PromptEncoder
+from a3tune.training.collate import Collator, Questions, QuestionStream
+from a3tune.training.data import read_dataset
+from a3tune.training.targets import PatchTargets
+from tests.support.tuning_data import write_data
+
+
+@pytest.fixture
+def questions(tiny_model, tmp_path):
+    model = tiny_model("llava")
+    items = read_dataset(write_data(tmp_path / "data", images=4)).items
+    target = np.linspace(0, 1, 16, dtype=np.float16)[None]
+    targets = PatchTargets.pack([(target, True), *[(None, False)] * (len(items) - 1)])
+    return Questions(items, PromptEncoder(model.processor, model.config, torch.device("cpu")), targets)
+
+
+def test_every_question_comes_once_in_each_epoch(questions):
+    stream = QuestionStream(questions, steps=6, per_step=4, seed=3)
+    assert len(stream) == 24
+    order = [stream.index(position) for position in range(24)]
+    for start in (0, 8, 16):
+        assert Counter(order[start : start + 8]) == Counter(range(8))
+    assert order[:8] != order[8:16]
+    again = QuestionStream(questions, steps=6, per_step=4, seed=3)
+    assert [again.index(position) for position in reversed(range(24))] == order[::-1]
+    other = QuestionStream(questions, steps=6, per_step=4, seed=4)
+    assert [other.index(position) for position in range(24)] != order
+
+
+def test_a_batch_holds_answers_masks_and_targets(questions):
+    chosen = [questions[0], questions[1]]
+    batch = Collator(questions.encoder)(chosen)
+    length = max(question.prompt.length for question in chosen)
+    for name in ("labels", "question", "answer", "rows", "columns"):
+        assert batch[name].shape == (2, length)
+    for b, question in enumerate(chosen):
+        ids = torch.tensor(question.prompt.ids)
+        assert torch.equal(batch["labels"][b][batch["answer"][b]], ids[list(question.prompt.answer)])
+        assert int(batch["columns"][b].sum()) == 16
+        assert not (batch["rows"][b] & batch["columns"][b]).any()
+        assert (batch["rows"][b] & batch["answer"][b]).sum() == len(question.prompt.answer)
+        # The answer ends with the token that ends an answer, so that the model learns to stop.
+        assert question.prompt.ids[-1] == questions.encoder.end_token_id
+    assert ((batch["labels"] != -100) == batch["answer"]).all()
+    assert [tuple(target.shape) for target in batch["targets"]] == [(1, 16), (0, 0)]
+    assert batch["known"] == [True, False]
+
+
+def test_an_image_that_changed_size_or_went_away_is_named(questions, tmp_path):
+    shifted = Questions(questions.items, questions.encoder, PatchTargets.pack([(np.ones((1, 9)), True)] * 8))
+    with pytest.raises(DataError, match="now takes 16 patches"):
+        shifted[0]
+    questions.items[2].image.unlink()
+    with pytest.raises(DataError, match=r"image1.png .*line 4.* cannot be read"):
+        questions[2]

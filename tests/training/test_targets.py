@@ -1,0 +1,235 @@
+"""Targets: from regions or true masks to shares of patches, labels made once and found again."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from a3tune.errors import Cancelled, DataError, LabelError
+from a3tune.geometry import probe_patch_grid, to_patches
+from a3tune.images import load_image
+from a3tune.labels.segmentation import region_from_mask
+from a3tune.models.prompt import PromptEncoder
+from a3tune.training.dataset import TrainingItem
+from a3tune.training.label_sources import bundled_stores, labeller_factory, make_labeller, scorer_source, target_plan
+from a3tune.training.labelling import LabelStore, PipelineLabeller, label_prompt
+from a3tune.training.targets import PatchTargets, TargetMaker, TargetPlan, true_mask
+from a3tune.types import ScoredRegion
+from tests.support.tuning_data import tiny_config
+
+HEIGHT, WIDTH = 30, 36
+
+
+def box_mask(top, left, bottom, right):
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+MASKS = [box_mask(2, 2, 12, 14), box_mask(8, 20, 28, 34), box_mask(0, 0, 3, 3)]
+
+
+def ranked(masks, weights=(0.5, 0.3, 0.2)):
+    return tuple(
+        ScoredRegion(region_from_mask(mask), 30.0 - rank, rank, weight, "p")
+        for rank, (mask, weight) in enumerate(zip(masks, weights, strict=False), start=1)
+    )
+
+
+class CountingLabeller:
+    """Gives the same regions for everything, except for prompts with "nothing", and counts."""
+
+    settings = {"segmenter": "fake", "scorer": "fake", "kept": 3}  # noqa: RUF012
+
+    def __init__(self):
+        self.asked = []
+
+    def rank(self, image, prompt):
+        self.asked.append((image.sha256, prompt))
+        return () if "nothing" in prompt else ranked(MASKS)
+
+
+@pytest.fixture
+def items(tmp_path):
+    made = []
+    for number in range(2):
+        pixels = np.random.default_rng(number).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        for question in ("Is there a mass?", "Is there nothing?"):
+            made.append(
+                TrainingItem(tmp_path / f"{number}.png", question, "yes", "closed", "train", "rows.csv", len(made) + 2)
+            )
+    return made
+
+
+@pytest.fixture
+def maker(tiny_model):
+    model = tiny_model("llava")
+    encoder = PromptEncoder(model.processor, model.config, torch.device("cpu"))
+
+    def build(plan=None, stores=(), labeller=None):
+        return TargetMaker(plan or TargetPlan("weak"), encoder, model.processor.image_processor, stores, labeller)
+
+    return build
+
+
+@pytest.fixture
+def grid(tiny_model):
+    return probe_patch_grid(tiny_model("llava").processor.image_processor, HEIGHT, WIDTH, 16)
+
+
+@pytest.mark.parametrize(
+    ("combine", "top_k", "expected"),
+    [
+        ("union", 2, [MASKS[0] | MASKS[1]]),
+        ("union", 1, [MASKS[0]]),
+        ("each", 2, MASKS[:2]),
+        ("soft", 2, [MASKS[0] + 0.6 * MASKS[1]]),
+    ],
+)
+def test_regions_become_shares_of_patches(maker, items, grid, tmp_path, combine, top_k, expected):
+    labeller = CountingLabeller()
+    store = LabelStore(tmp_path / "store")
+    targets = maker(TargetPlan("weak", combine, top_k), labeller=lambda: (labeller, store)).make(items)
+    assert targets.counts == {"weak": 2, "truth": 0, "none": 2}
+    wanted = np.stack([to_patches(np.asarray(mask, np.float32), grid) for mask in expected])
+    np.testing.assert_allclose(targets.masks(0), wanted, atol=2e-3)
+    assert targets.masks(1).shape[0] == 0
+    assert not targets.known(0)
+
+
+def test_labels_are_made_once_and_found_again(maker, items, tmp_path):
+    labeller, progress = CountingLabeller(), []
+    store = LabelStore(tmp_path / "store")
+    first = maker(labeller=lambda: (labeller, store)).make(items, lambda done, count: progress.append((done, count)))
+    assert len(labeller.asked) == 4
+    assert progress == [(2, 4), (4, 4)]
+    again = maker(labeller=lambda: (labeller, store)).make(items)
+    assert len(labeller.asked) == 4
+    assert all(np.array_equal(first.masks(index), again.masks(index)) for index in range(4))
+    # A store that lies with the data answers without any labeller being loaded.
+    bundled = maker(stores=[store], labeller=lambda: pytest.fail("loaded")).make(items)
+    assert bundled.counts == first.counts
+
+
+def test_a_stop_between_images_keeps_what_was_labelled(maker, items, tmp_path):
+    labeller, store = CountingLabeller(), LabelStore(tmp_path / "store")
+    asked = iter([False, True])
+    with pytest.raises(Cancelled):
+        maker(labeller=lambda: (labeller, store)).make(items, should_stop=lambda: next(asked))
+    assert len(store.get(load_image(items[0].image))) == 2
+    maker(labeller=lambda: (labeller, store)).make(items)
+    assert len(labeller.asked) == 4
+
+
+def test_a_damaged_store_file_is_made_anew(maker, items, tmp_path):
+    labeller, store = CountingLabeller(), LabelStore(tmp_path / "store")
+    maker(labeller=lambda: (labeller, store)).make(items)
+    for path in (tmp_path / "store").rglob("*.npz"):
+        path.write_bytes(path.read_bytes()[:50])
+    assert maker(labeller=lambda: (labeller, store)).make(items).counts["weak"] == 2
+    assert len(labeller.asked) == 8
+
+
+def test_stored_regions_come_back_whole(tmp_path, items):
+    image, regions = load_image(items[0].image), ranked(MASKS)
+    store = LabelStore(tmp_path)
+    store.put(image, {"a": regions, "b": regions[1:], "none": ()})
+    back = store.get(image)
+    assert list(back) == ["a", "b", "none"]
+    assert back["none"] == ()
+    for one, other in zip(back["a"], regions, strict=True):
+        assert (one.score, one.weight, one.rank) == (other.score, other.weight, other.rank)
+        assert np.array_equal(one.region.mask, other.region.mask)
+    assert store.get(load_image(items[2].image)) == {}
+
+
+def test_true_masks_and_boxes_are_targets(maker, items, grid, tmp_path):
+    Image.fromarray(MASKS[0].astype(np.uint8) * 255).save(tmp_path / "mask.png")
+    item = TrainingItem(
+        items[0].image, "Where?", "left", "open", "train", "rows.csv", 2, mask=tmp_path / "mask.png",
+        boxes=((20.0, 8.0, 14.0, 20.0),),
+    )  # fmt: skip
+    assert np.array_equal(true_mask(item, load_image(item.image)), MASKS[0] | MASKS[1])
+    targets = maker(TargetPlan("truth")).make([item, items[1]])
+    assert targets.counts == {"weak": 0, "truth": 1, "none": 1}
+    np.testing.assert_allclose(targets.masks(0)[0], to_patches(MASKS[0] | MASKS[1], grid), atol=2e-3)
+    labeller = CountingLabeller()
+    mixed = maker(TargetPlan("auto"), labeller=lambda: (labeller, LabelStore(tmp_path / "s"))).make([item, items[0]])
+    assert mixed.counts == {"weak": 1, "truth": 1, "none": 0}
+    assert [prompt for _, prompt in labeller.asked] == ["Is there a mass?"]
+
+
+def test_a_mask_of_another_size_is_named(items, tmp_path):
+    Image.fromarray(np.full((HEIGHT, WIDTH + 1), 255, np.uint8)).save(tmp_path / "mask.png")
+    item = TrainingItem(
+        items[0].image, "Where?", "left", "open", "train", "rows.csv", 7, mask=tmp_path / "mask.png"
+    )  # fmt: skip
+    with pytest.raises(DataError, match=r"mask.png \(rows.csv, line 7\) has 37 x 30.* 36 x 30 pixels"):
+        true_mask(item, load_image(item.image))
+
+
+def test_targets_are_saved_for_one_digest(tmp_path):
+    values = np.random.default_rng(0).random((3, 16)).astype(np.float16)
+    targets = PatchTargets.pack([(values[:2], False), (None, False), (values[2:], True), (values[:1, :9], False)])
+    targets.save(tmp_path / "targets.npz", "one")
+    assert PatchTargets.load(tmp_path / "targets.npz", "two") is None
+    assert PatchTargets.load(tmp_path / "missing.npz", "one") is None
+    loaded = PatchTargets.load(tmp_path / "targets.npz", "one")
+    part = loaded.part(2, 4)
+    assert np.array_equal(loaded.masks(0), values[:2])
+    assert loaded.masks(1).shape[0] == 0
+    assert np.array_equal(part.masks(0), values[2:])
+    assert part.masks(1).shape == (1, 9)
+    assert [part.known(0), part.known(1)] == [True, False]
+
+
+def test_the_prompt_follows_the_data_set_and_falls_back_to_the_question(items):
+    def item(organ):
+        return TrainingItem(items[0].image, "Is it big?", "yes", "closed", "train", "r", 1, organ=organ)
+
+    assert label_prompt(item("CHEST"), "vqa-rad") == "Medical image of CHEST and lungs. Is it big?"
+    assert label_prompt(item(""), "vqa-rad") == "Is it big?"
+    assert label_prompt(item(""), "pathvqa") == "Medical image of pathology.Is it big?"
+
+
+def test_the_pipeline_labeller_tells_bad_prompts_from_empty_images(items):
+    class Scorer:
+        name = "scorer"
+
+        def embed_texts(self, prompts):
+            if prompts == ["bad"]:
+                raise LabelError(expected="e", got="g", remedy="r")
+
+        def score(self, image, regions, prompt):
+            return ranked([region.mask for region in regions])
+
+    class Segmenter:
+        name, digest, parameters = "segmenter", "d", {}
+
+        def segment(self, image):
+            raise LabelError(expected="structures", got="blank", remedy="r")
+
+    labeller = PipelineLabeller(Segmenter(), Scorer())
+    image = load_image(items[0].image)
+    assert labeller.rank(image, "good") == ()
+    with pytest.raises(LabelError):
+        labeller.rank(image, "bad")
+    assert labeller.settings["segmenter_weights"] == "d"
+
+
+def test_sources_follow_the_configuration(tmp_path):
+    store = LabelStore(tmp_path / "labels")
+    assert bundled_stores(tiny_config(label_segmenter="auto"), tmp_path) == []
+    store.describe({"segmenter": "LiteMedSAM", "scorer": "demo"})
+    assert len(bundled_stores(tiny_config(label_segmenter="auto"), tmp_path)) == 1
+    assert bundled_stores(tiny_config(label_segmenter="data"), tmp_path) == []
+    assert bundled_stores(tiny_config(label_segmenter="auto", label_scorer="other"), tmp_path) == []
+    assert target_plan(tiny_config()).source == "truth"
+    assert target_plan(tiny_config(label_segmenter="auto", label_template="chest-report")).top_k == 4
+    assert target_plan(tiny_config(label_segmenter="auto", masks="each", label_top_k=3)).top_k == 3
+    assert labeller_factory(tiny_config(), "demo", "cpu") is None
+    assert scorer_source("auto", "owner/model").startswith("microsoft/BiomedCLIP")
+    assert scorer_source("/some/folder", "demo") == "/some/folder"
+    with pytest.raises(LabelError, match="label_segmenter"):
+        make_labeller("magic", str(tmp_path), "cpu")

@@ -1,0 +1,362 @@
+"""Whole runs on a tiny model: what is written, going on after a kill, stopping, full disks, several processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from a3tune.adapters.switch import AdapterSet
+from a3tune.errors import Cancelled, DataError, ModelError
+from a3tune.models.load import load_model
+from a3tune.training.run import RunFolder
+from a3tune.training.trainer import AlignmentTrainer, StopRequested
+from a3tune.training.tuning import tune
+from tests.support.tuning_data import TINY, tiny_config, write_data
+
+ROOT = Path(__file__).resolve().parents[2]
+LAUNCH = ROOT / "tests" / "support" / "launch_tune.py"
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("tuning"), images=7)
+
+
+@pytest.fixture
+def run(tiny_checkpoint, data):
+    """(out, settings) -> summary of a run on the tiny LLaVA."""
+
+    def start(out, *, model="llava", should_stop=None, resume=False, rows=data, **settings):
+        source = str(tiny_checkpoint(model))
+        return tune(tiny_config(**settings), rows, out, source, device="cpu", should_stop=should_stop, resume=resume)
+
+    return start
+
+
+def weights(folder):
+    return load_file(folder / "adapter_model.safetensors")
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def events(folder, kind):
+    return [event for event in RunFolder(folder).events() if event["event"] == kind]
+
+
+def without_times(found):
+    left = ("time", "seconds_left")
+    return [{name: value for name, value in event.items() if name not in left} for event in found]
+
+
+class Killed(Exception):
+    """Stands for a process that is gone."""
+
+
+@pytest.fixture
+def kill(monkeypatch, run):
+    """(step, out, settings): a run that dies at the end of the step, before anything of that step is saved."""
+
+    def start(step, out, **settings):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == step:
+                raise Killed
+            return control
+
+        with monkeypatch.context() as patch:
+            patch.setattr(StopRequested, "on_step_end", on_step_end)
+            with pytest.raises(Killed):
+                run(out, **settings)
+        assert RunFolder(out).read()["status"] == "training"
+
+    return start
+
+
+def under_way(out):
+    """Whether the run's first step has begun."""
+    return (RunFolder(out).read() or {}).get("status") == "training"
+
+
+def test_a_run_writes_what_it_did(run, tmp_path):
+    summary = run(tmp_path / "run", method="a3")
+    assert (summary.status, summary.step, summary.steps) == ("finished", 6, 6)
+    assert summary.targets == {"weak": 0, "truth": 10, "none": 0}
+    assert set(summary.metrics) == {"loss", "accuracy", "closed_accuracy", "open_accuracy", "attention_mass"}
+    record = RunFolder(tmp_path / "run").read()
+    assert record["status"] == "finished"
+    assert record["config"]["method"] == "a3"
+    assert record["model"]["fingerprint"]
+    assert record["versions"]["torch"] == torch.__version__
+    steps = events(tmp_path / "run", "step")
+    assert [event["step"] for event in steps] == [1, 2, 3, 4, 5, 6]
+    for event in steps:
+        parts = event["cross_entropy"] + event["alignment"] + 0.01 * event["balance"]
+        assert event["loss"] == pytest.approx(parts, rel=1e-5)
+    assert [event["step"] for event in events(tmp_path / "run", "validation")] == [3, 6]
+    best = min(events(tmp_path / "run", "validation"), key=lambda event: event["loss"])["step"]
+    assert summary.best_step == best
+    kept = RunFolder(tmp_path / "run").steps_saved()
+    assert set(kept) == {best, 6}
+    assert same(weights(summary.adapter), weights(RunFolder(tmp_path / "run").checkpoint(best)))
+    assert not list((tmp_path / "run").rglob("*.part"))
+
+
+@pytest.mark.parametrize("method", ["a3", "lora+align"])
+def test_the_adapter_loads_on_the_base_model(run, tmp_path, tiny_checkpoint, method):
+    summary = run(tmp_path / "run", method=method, max_steps=2, evaluate_every=None, save_every=None)
+    adapters = AdapterSet(load_model(tiny_checkpoint("llava"), device="cpu").model, {"tuned": summary.adapter})
+    assert adapters.takes_masks("tuned") == (method == "a3")
+    changed = [weight for name, weight in weights(summary.adapter).items() if "_B" in name]
+    assert changed
+    assert any(weight.any() for weight in changed)
+
+
+@pytest.mark.parametrize(
+    ("settings", "parts"),
+    [
+        ({"method": "lora"}, set()),
+        ({"method": "lora+align"}, {"alignment", "attention_mass"}),
+        ({"method": "a3moe"}, {"balance"}),
+        ({"method": "a3", "no_alignment": True}, {"balance"}),
+        ({"method": "a3", "no_key_experts": True}, {"alignment", "attention_mass"}),
+        ({"method": "a3", "no_query_experts": True}, {"alignment", "attention_mass", "balance"}),
+        ({"method": "a3", "no_head_selection": True, "alignment": "kl"}, {"alignment", "attention_mass", "balance"}),
+    ],
+)
+def test_each_method_trains_with_its_own_losses(run, tmp_path, settings, parts):
+    summary = run(tmp_path / "run", max_steps=1, evaluate_every=None, save_every=None, **settings)
+    (step,) = events(tmp_path / "run", "step")
+    assert {"alignment", "attention_mass", "balance"} & set(step) == parts
+    names = {name.split("self_attn.")[1].split(".")[0] for name in weights(summary.adapter) if "router" in name}
+    experts = settings["method"] in ("a3", "a3moe")
+    wanted = {"q_proj"} if experts and not settings.get("no_query_experts") else set()
+    wanted |= {"k_proj"} if experts and not settings.get("no_key_experts") else set()
+    assert names == wanted
+
+
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "gemma3", "idefics3", "internvl", "llava_mistral"])
+def test_every_model_class_can_be_tuned(run, tmp_path, name):
+    summary = run(
+        tmp_path / "run", model=name, max_steps=1, evaluate_every=None, save_every=None, gradient_checkpointing=True
+    )
+    assert summary.status == "finished"
+    assert not any("vision" in key or ".visual." in key for key in weights(summary.adapter))
+
+
+def test_gradient_checkpointing_changes_nothing(run, tmp_path):
+    plain = run(tmp_path / "plain", max_steps=2, evaluate_every=None)
+    saving = run(tmp_path / "saving", max_steps=2, evaluate_every=None, gradient_checkpointing=True)
+    one, other = weights(plain.adapter), weights(saving.adapter)
+    assert max(float((one[name] - other[name]).abs().max()) for name in one) < 1e-6
+
+
+@pytest.fixture(scope="session")
+def unbroken(tiny_checkpoint, data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("unbroken") / "run"
+    tune(tiny_config(gradient_accumulation=2), data, out, str(tiny_checkpoint("llava")), device="cpu")
+    return out
+
+
+@pytest.mark.parametrize("step", [1, 3, 4, 6])
+def test_a_killed_run_goes_on_to_the_same_weights(run, kill, unbroken, tmp_path, step):
+    kill(step, tmp_path / "run", gradient_accumulation=2)
+    summary = run(tmp_path / "run", gradient_accumulation=2, resume=step > 1)
+    assert summary.status == "finished"
+    for name in ("adapter", "checkpoints/checkpoint-6"):
+        assert same(weights(tmp_path / "run" / name), weights(unbroken / name))
+    states = [torch.load(folder / "checkpoints/checkpoint-6/optimizer.pt", weights_only=True)["state"] for folder in
+              (tmp_path / "run", unbroken)]  # fmt: skip
+    assert all(torch.equal(states[0][key]["exp_avg"], states[1][key]["exp_avg"]) for key in states[0])
+    for kind in ("step", "validation"):
+        assert without_times(events(tmp_path / "run", kind)) == without_times(events(unbroken, kind))
+
+
+def test_fixed_heads_survive_a_kill(run, kill, tmp_path):
+    settings = {"head_choice": "fixed", "max_steps": 3, "evaluate_every": None}
+    whole = run(tmp_path / "whole", **settings)
+    kill(3, tmp_path / "run", **settings)
+    heads = RunFolder(tmp_path / "run").read()["fixed_heads"]
+    assert len(heads) == TINY["top_heads"]
+    again = run(tmp_path / "run", **settings)
+    assert RunFolder(tmp_path / "run").read()["fixed_heads"] == heads
+    assert same(weights(whole.adapter), weights(again.adapter))
+
+
+def test_a_stop_request_saves_and_the_run_goes_on(run, unbroken, tmp_path):
+    summary = run(tmp_path / "run", should_stop=lambda: under_way(tmp_path / "run"), gradient_accumulation=2)
+    assert (summary.status, summary.step) == ("stopped", 1)
+    assert any("expert" in name for name in weights(summary.adapter))
+    assert events(tmp_path / "run", "stopped")[0]["step"] == 1
+    RunFolder(tmp_path / "run").request_stop()  # an old request must not stop the next start
+    assert run(tmp_path / "run", gradient_accumulation=2).status == "finished"
+    assert same(weights(tmp_path / "run/adapter"), weights(unbroken / "adapter"))
+
+
+def test_a_stop_file_or_signal_stops_after_the_step(run, tmp_path, monkeypatch):
+    told = RunFolder.add_event
+
+    def add_event(self, kind, **facts):
+        told(self, kind, **facts)
+        if kind == "step" and facts["step"] == 1:
+            asks[0](self)
+
+    monkeypatch.setattr(RunFolder, "add_event", add_event)
+    before = signal.getsignal(signal.SIGTERM)
+    for name, ask in (
+        ("file", RunFolder.request_stop),
+        ("signal", lambda folder: os.kill(os.getpid(), signal.SIGTERM)),
+    ):
+        asks = [ask]
+        summary = run(tmp_path / name, evaluate_every=None, save_every=None)
+        assert (summary.status, summary.step) == ("stopped", 2)
+        assert (summary.adapter / "adapter_model.safetensors").is_file()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_stop_before_the_first_step_is_told(run, tmp_path):
+    with pytest.raises(Cancelled):
+        run(tmp_path / "run", should_stop=lambda: RunFolder(tmp_path / "run").read() is not None)
+    assert RunFolder(tmp_path / "run").read()["status"] == "stopped"
+    assert run(tmp_path / "run", max_steps=6).status == "finished"
+
+
+def test_a_full_disk_keeps_the_earlier_checkpoint(run, unbroken, tmp_path, monkeypatch):
+    save = AlignmentTrainer._save_optimizer_and_scheduler
+
+    def full(self, folder):
+        if self.state.global_step == 4:
+            (Path(folder) / "optimizer.pt").write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        save(self, folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AlignmentTrainer, "_save_optimizer_and_scheduler", full)
+        with pytest.raises(DataError, match=r"step 4 .*No space left.*step 3 is kept|No space left.*step 3 is kept"):
+            run(tmp_path / "run", gradient_accumulation=2)
+    folder = RunFolder(tmp_path / "run")
+    assert folder.steps_saved()[-1] == 3
+    assert folder.read()["status"] == "failed"
+    assert run(tmp_path / "run", gradient_accumulation=2).status == "finished"
+    assert same(weights(tmp_path / "run/adapter"), weights(unbroken / "adapter"))
+    assert not list(folder.path.rglob("*.part"))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model": "llava_mistral"}, "another model"),
+        ({"learning_rate": 1e-3}, "another configuration: learning_rate is 0.02 there, 0.001 here"),
+        ({"rows": "other"}, "other data"),
+    ],
+)
+def test_a_folder_of_another_run_is_refused(run, kill, tmp_path, change, words):
+    kill(1, tmp_path / "run")
+    if "rows" in change:
+        change = {"rows": write_data(tmp_path / "other", images=5)}
+    before = (tmp_path / "run/run.json").read_text()
+    with pytest.raises(DataError, match=words):
+        run(tmp_path / "run", **change)
+    assert (tmp_path / "run/run.json").read_text() == before
+
+
+def test_finished_foreign_and_missing_runs_are_told_apart(run, tmp_path, unbroken):
+    with pytest.raises(DataError, match="is finished"):
+        run(unbroken, gradient_accumulation=2)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/diary.txt").write_text("mine")
+    with pytest.raises(DataError, match=r"holds other files \(diary.txt\)"):
+        run(tmp_path / "notes")
+    with pytest.raises(DataError, match="There is none in"):
+        run(tmp_path / "nothing", resume=True)
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_early_stopping_keeps_the_best(run, tmp_path, monkeypatch):
+    losses = iter([3.0, 2.0, 2.5, 2.2, 1.0])
+    evaluate = AlignmentTrainer.evaluate
+
+    def scripted(self, *args, **options):
+        metrics = evaluate(self, *args, **options)
+        metrics["eval_loss"] = next(losses)
+        self.state.log_history[-1]["eval_loss"] = metrics["eval_loss"]
+        return metrics
+
+    monkeypatch.setattr(AlignmentTrainer, "evaluate", scripted)
+    summary = run(tmp_path / "run", evaluate_every=1, save_every=None, early_stopping=2)
+    assert (summary.status, summary.step, summary.best_step) == ("finished", 4, 2)
+    assert [event["best"] for event in events(tmp_path / "run", "validation")] == [True, True, False, False]
+    assert same(weights(summary.adapter), weights(RunFolder(tmp_path / "run").checkpoint(2)))
+
+
+def test_questions_without_a_region_are_told(run, tmp_path):
+    rows = write_data(tmp_path / "data", images=5)
+    lines = rows.read_text().splitlines()
+    rows.write_text("\n".join([lines[0], *(line.rsplit(",", 1)[0] + "," for line in lines[1:3]), *lines[3:]]) + "\n")
+    summary = run(tmp_path / "run", rows=rows, max_steps=1, evaluate_every=None)
+    assert summary.targets == {"weak": 0, "truth": 4, "none": 2}
+    assert any("2 of 6 training questions have no region" in note for note in summary.notes)
+
+
+def test_nothing_to_align_with_is_an_error(run, tmp_path):
+    rows = write_data(tmp_path / "data", images=4, masks=False)
+    with pytest.raises(DataError, match="Not one training question has a region"):
+        run(tmp_path / "run", rows=rows)
+
+
+def test_a_question_that_is_too_long_is_named(run, tmp_path, data):
+    with pytest.raises(DataError, match=r"rows.csv, line 2, question: question and answer take \d+ tokens"):
+        run(tmp_path / "run", max_length=30)
+
+
+def test_more_heads_than_the_model_has_are_refused(run, tmp_path):
+    with pytest.raises(ModelError, match="at most 12 heads"):
+        run(tmp_path / "run", top_heads=13)
+    assert RunFolder(tmp_path / "run").read()["status"] == "failed"
+
+
+def launch(command, settings, tmp_path, rows, checkpoint, name):
+    (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({**TINY, "dropout": 0.0, "max_steps": 2, **settings}))
+    files = ["--config", tmp_path / f"{name}.yaml", "--out", tmp_path / name, "--data", rows, "--model", checkpoint]
+    process = subprocess.run(
+        [*command, str(LAUNCH), *map(str, files), "--device", "cpu"],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr[-3000:]
+    assert process.stdout.count("Finished at step 2 of 2") == 1
+    return weights(tmp_path / name / "adapter")
+
+
+def test_two_processes_equal_one(tmp_path, data, tiny_checkpoint, run):
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"]
+    launcher += [
+        "--num_processes",
+        "2",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        "--main_process_port",
+        "0",
+    ]
+    two = launch(launcher, {"batch_size": 2}, tmp_path, data, tiny_checkpoint("llava"), "two")
+    one = weights(run(tmp_path / "one", dropout=0.0, max_steps=2, batch_size=4).adapter)
+    assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-6
+    pair = [without_times(events(tmp_path / name, "validation")) for name in ("one", "two")]
+    assert pair[0][0]["loss"] == pytest.approx(pair[1][0]["loss"], rel=1e-5)
+    assert pair[0][0]["attention_mass"] == pytest.approx(pair[1][0]["attention_mass"], rel=1e-4)
+
+
+def test_identity_travels_with_each_checkpoint(unbroken):
+    record = json.loads((unbroken / "checkpoints/checkpoint-6/run_identity.json").read_text())
+    assert record["step"] == 6
+    assert record["config"]["seed"] == 4
+    assert record["data"]["questions"] == 14
