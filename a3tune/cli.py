@@ -12,8 +12,10 @@ from pathlib import Path
 from a3tune import __version__
 from a3tune.bundle import DEMO, model_source
 from a3tune.errors import A3TuneError, RequestError
-from a3tune.images import WINDOW_PRESETS, load_image
-from a3tune.types import Window
+from a3tune.images import load_image
+from a3tune.labelling.command import add_labels_arguments, run_labels
+from a3tune.options import add_image_options, parse_window
+from a3tune.terminal import show_progress
 
 BAD_INPUT = 2
 
@@ -58,8 +60,12 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--critical-heads", type=int, metavar="K", help="how many (default: heads of one layer)")
     inspect.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="longest answer (default 64)")
     inspect.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default auto)")
-    _add_image_options(inspect)
+    add_image_options(inspect)
     inspect.set_defaults(run=_inspect)
+
+    labels = commands.add_parser("labels", help="find regions, rank them for a prompt and save them with their masks")
+    add_labels_arguments(labels)
+    labels.set_defaults(run=run_labels)
 
     demo = commands.add_parser("demo", help="the bundled demo model")
     actions = demo.add_subparsers(dest="action", required=True, metavar="action")
@@ -79,37 +85,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_image_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--window",
-        metavar="W",
-        help=f"grey-value window: {', '.join(WINDOW_PRESETS)}, or centre,width in the file's units",
-    )
-    parser.add_argument("--frame", type=int, metavar="N", help="frame or slice, from 0 (default: first, middle)")
-    parser.add_argument("--axis", type=int, choices=(0, 1, 2), default=2, help="of a volume (default 2, axial)")
-
-
-def _window(text: str | None) -> str | Window | None:
-    """The window option as the image loader takes it."""
-    if text is None or "," not in text:
-        return text
-    try:
-        centre, width = (float(part) for part in text.split(","))
-    except ValueError:
-        raise RequestError(
-            expected="two numbers, as in --window 40,400",
-            got=f"The window is {text!r}",
-            remedy="Mend it or leave it out",
-        ) from None
-    return Window(centre, width)
-
-
-def _show_progress(what: str, share: float) -> None:
-    """One line that rewrites itself, on terminals only, so that logs stay readable."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{share:4.0%} {what}", end="" if share < 1 else "\n", file=sys.stderr, flush=True)
-
-
 def _app(options: argparse.Namespace) -> int:
     script = Path(__file__).resolve().parent.parent / "app.py"
     if not script.is_file():
@@ -125,7 +100,7 @@ def _app(options: argparse.Namespace) -> int:
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    image = load_image(options.image, window=_window(options.window), frame=options.frame, axis=options.axis)
+    image = load_image(options.image, window=parse_window(options.window), frame=options.frame, axis=options.axis)
     # Bad images are the common fault and are told within a second: torch and transformers, which take several
     # seconds to import, come only after the image was read.
     from transformers.utils.logging import disable_progress_bar
@@ -144,7 +119,7 @@ def _inspect(options: argparse.Namespace) -> int:
         adapters=tuple(name.strip() for name in options.adapters.split(",") if name.strip()),
         critical_count=options.critical_heads,
         max_new_tokens=options.max_new_tokens,
-        on_progress=_show_progress,
+        on_progress=show_progress,
     )
     written = write_inspection(inspection, options.out)
     for view in inspection.views:
@@ -156,7 +131,7 @@ def _inspect(options: argparse.Namespace) -> int:
 def _demo_build(options: argparse.Namespace) -> int:
     from a3tune.phantom.build import build_bundle  # torch: see _inspect
 
-    print(build_bundle(options.out, seed=options.seed, quick=options.quick, on_progress=_show_progress))
+    print(build_bundle(options.out, seed=options.seed, quick=options.quick, on_progress=show_progress))
     return 0
 
 

@@ -15,9 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # Rooms of the library from the ground up: a room may import rooms below it and, without a cycle, beside it.
 LAYERS = (
     {"a3tune", "errors", "types"},
-    {"bundle", "geometry", "images", "probing", "render", "tiling"},
+    {"bundle", "geometry", "images", "options", "probing", "render", "terminal", "tiling"},
     {"adapters", "attention", "labels", "models"},
-    {"doctor", "evaluation", "export", "inspection", "parity", "parity_golden", "phantom", "training"},
+    {"doctor", "evaluation", "export", "inspection", "labelling", "parity", "parity_golden", "phantom", "training"},
     {"cli"},
     {"__main__"},
 )
@@ -53,6 +53,11 @@ LATE_IMPORTS = {
     ("a3tune/cli.py", "a3tune.phantom.build"): "only demo build needs the training code",
     ("a3tune/cli.py", "a3tune.parity"): "only parity needs it, and it loads torch",
     ("a3tune/cli.py", "a3tune.doctor"): "only doctor needs it, and it loads torch",
+    ("a3tune/cli.py", "a3tune.parity_golden"): "only parity needs it, and it loads torch",
+    ("a3tune/labelling/command.py", "a3tune.labelling.tasks"): "only folders and data sets need it, and pyarrow",
+    ("a3tune/labelling/command.py", "a3tune.labelling.maker"): "a bad image is told before torch is loaded",
+    ("a3tune/labelling/command.py", "a3tune.labelling.record"): "a bad image is told before torch is loaded",
+    ("a3tune/labelling/command.py", "a3tune.labelling.batch"): "a bad image is told before torch is loaded",
     ("app/services.py", "a3tune.models.load"): "loaded in a thread: the page answers before torch has come",
     ("app/services.py", "a3tune.inspection"): "loaded in a thread: the page answers before torch has come",
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -19,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from a3tune.errors import LabelError
-from a3tune.labels.checkpoints import choose_device
+from a3tune.labels.checkpoints import choose_device, weights_digest
 from a3tune.labels.clip_folder import fetch_folder, load_folder
 from a3tune.labels.segmentation import RecentlyUsed
 from a3tune.types import MedicalImage, Region, ScoredRegion
@@ -73,6 +74,11 @@ class RegionScorer:
         self._crops: RecentlyUsed[Tensor] = RecentlyUsed(remembered)
         self._texts: RecentlyUsed[Tensor] = RecentlyUsed(256)
         self._embedding = threading.Lock()
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hex digits that change whenever the weights change; reads all of them the first time."""
+        return weights_digest(self._model.state_dict())
 
     def score(
         self, image: MedicalImage, regions: Sequence[Region], prompt: str | Sequence[str]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,9 +88,10 @@ def load_folder(folder: Path) -> ClipParts:
         if text.get("hf_model_name"):
             text["hf_model_name"] = _text_model(folder, text, state, Path(scratch))
         try:
-            model, _, preprocess = open_clip.create_model_and_transforms(
-                f"local-dir:{folder}", load_weights=False, pretrained_text=False, text_cfg=text
-            )
+            with _no_word_of_random_weights():
+                model, _, preprocess = open_clip.create_model_and_transforms(
+                    f"local-dir:{folder}", load_weights=False, pretrained_text=False, text_cfg=text
+                )
             open_clip.load_checkpoint(model, str(weights), weights_only=True)
             tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
         except (RuntimeError, ValueError, TypeError, KeyError, OSError, AttributeError) as error:
@@ -98,6 +101,21 @@ def load_folder(folder: Path) -> ClipParts:
                 remedy=f"Fetch all files of one model again, {_BUNDLED}",
             ) from error
     return ClipParts(model, preprocess, tokenizer, str(config.get("name", "")))
+
+
+@contextmanager
+def _no_word_of_random_weights() -> Iterator[None]:
+    """Keep open_clip from warning that the model is random: the weights are put in right after it is built."""
+
+    def keep(entry: logging.LogRecord) -> bool:
+        return "initialized randomly" not in entry.getMessage()
+
+    root = logging.getLogger()
+    root.addFilter(keep)
+    try:
+        yield
+    finally:
+        root.removeFilter(keep)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

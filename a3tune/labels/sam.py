@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from segment_anything import SamAutomaticMaskGenerator, SamPredictor, sam_model_registry
 from segment_anything.modeling import Sam
+from segment_anything.utils.amg import MaskData
 
 from a3tune.errors import LabelError, RequestError
 from a3tune.labels.checkpoints import choose_device, load_strictly, read_checkpoint, weights_digest
@@ -165,7 +166,7 @@ class SegmentAnythingSegmenter:
         """
         check_contrast(image)
         grid = self.grid
-        generator = SamAutomaticMaskGenerator(
+        generator = _MaskGenerator(
             self._model,
             points_per_side=grid.points_per_side,
             points_per_batch=grid.points_per_batch,
@@ -225,6 +226,18 @@ class SegmentAnythingSegmenter:
                 remedy="Draw the box closer around the structure",
             )
         return region
+
+
+class _MaskGenerator(SamAutomaticMaskGenerator):
+    """A generator that can come back with nothing: the original fails on layers of crops without a single mask."""
+
+    def _process_crop(
+        self, image: np.ndarray, crop_box: list[int], crop_layer_idx: int, orig_size: tuple[int, ...]
+    ) -> MaskData:
+        data = super()._process_crop(image, crop_box, crop_layer_idx, orig_size)
+        if not len(data["rles"]):
+            data["crop_boxes"] = torch.zeros((0, 4), dtype=torch.int64)
+        return data
 
 
 class _RememberingPredictor(SamPredictor):

@@ -1,0 +1,39 @@
+"""Options that several commands share, and what their texts mean."""
+
+from __future__ import annotations
+
+import argparse
+
+from a3tune.errors import RequestError
+from a3tune.images import WINDOW_PRESETS
+from a3tune.types import Window
+
+
+def add_image_options(parser: argparse.ArgumentParser) -> None:
+    """Declare how an image is shown: ``--window``, ``--frame`` and ``--axis``."""
+    parser.add_argument(
+        "--window",
+        metavar="W",
+        help=f"grey-value window: {', '.join(WINDOW_PRESETS)}, or centre,width in the file's units",
+    )
+    parser.add_argument("--frame", type=int, metavar="N", help="frame or slice, from 0 (default: first, middle)")
+    parser.add_argument("--axis", type=int, choices=(0, 1, 2), default=2, help="of a volume (default 2, axial)")
+
+
+def parse_window(text: str | None) -> str | Window | None:
+    """The window option as the image loader takes it.
+
+    Raises:
+        RequestError: a comma, but not two numbers around it.
+    """
+    if text is None or "," not in text:
+        return text
+    try:
+        centre, width = (float(part) for part in text.split(","))
+    except ValueError:
+        raise RequestError(
+            expected="two numbers, as in --window 40,400",
+            got=f"The window is {text!r}",
+            remedy="Mend it or leave it out",
+        ) from None
+    return Window(centre, width)

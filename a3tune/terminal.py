@@ -1,0 +1,80 @@
+"""Progress on the terminal: a line that rewrites itself, or a few lines in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+
+def show_progress(what: str, share: float) -> None:
+    """One line that rewrites itself, on terminals only, so that logs stay readable."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{share:4.0%} {what}", end="" if share < 1 else "\n", file=sys.stderr, flush=True)
+
+
+class ItemProgress:
+    """Progress through a list of items on stderr, with the time that is left.
+
+    On a terminal one line is rewritten for each item; elsewhere a line is written for each tenth of the work.
+
+    Args:
+        total: how many items there are, at least 1.
+        stream: where to write; stderr when None.
+        clock: seconds from any fixed moment.
+    """
+
+    def __init__(
+        self, total: int, *, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._total = total
+        self._stream = sys.stderr if stream is None else stream
+        self._rewrites = self._stream.isatty()
+        self._clock = clock
+        self._last = clock()
+        self._done = 0
+        self._worked, self._seconds = 0, 0.0
+        self._tenth = 0
+
+    def advance(self, what: str, *, skipped: bool = False) -> None:
+        """One item is done.
+
+        Args:
+            what: its name.
+            skipped: it took no work; it then says nothing about the time that is left.
+        """
+        now = self._clock()
+        self._done += 1
+        if not skipped:
+            self._worked, self._seconds = self._worked + 1, self._seconds + now - self._last
+        self._last = now
+        tenth = 10 * self._done // self._total
+        if self._rewrites:
+            self._write("\r\x1b[K", what, "\n" if self._done == self._total else "")
+        elif tenth > self._tenth:
+            self._write("", what, "\n")
+        self._tenth = tenth
+
+    def interrupt(self) -> None:
+        """End a line that is still being rewritten, so that what follows starts on its own."""
+        if self._rewrites and 0 < self._done < self._total:
+            print(file=self._stream, flush=True)
+
+    def _write(self, start: str, what: str, end: str) -> None:
+        parts = [f"{self._done / self._total:4.0%}", f"{self._done}/{self._total}", what]
+        left = self._total - self._done
+        if left and self._worked:
+            parts.append(f"· about {duration(left * self._seconds / self._worked)} left")
+        print(f"{start}{' '.join(parts)}", end=end, file=self._stream, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the two largest units that matter: "45 s", "3 min 20 s", "2 h 5 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
