@@ -5,16 +5,19 @@ import io
 import json
 import os
 import pickle
+import shutil
 from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import open_clip
+import pyarrow.parquet
 import pytest
 import torch
 from PIL import Image
 from pydicom.data import get_testdata_file
+from safetensors.torch import load_file, save_file
 from segment_anything import sam_model_registry
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
@@ -361,6 +364,24 @@ def test_a_folder_run_goes_on_where_it_stopped(folder, tmp_path, monkeypatch, ca
     assert "before" not in capsys.readouterr().out
 
 
+def test_labels_of_another_scorer_are_not_kept(tmp_path, scorer_folder, capsys):
+    save(tmp_path / "pictures" / "a.png", body(1))
+    other = shutil.copytree(scorer_folder, tmp_path / "other")
+    weights = load_file(other / "open_clip_model.safetensors")
+    weights["token_embedding.weight"] = weights["token_embedding.weight"] + 1
+    save_file(weights, other / "open_clip_model.safetensors")
+    for scorer, before in ((scorer_folder, False), (scorer_folder, True), (other, False)):
+        assert labels(tmp_path / "pictures", tmp_path / "out", "--scorer", scorer) == 0
+        assert ("1 of them before" in capsys.readouterr().out) == before
+
+
+def test_the_contents_of_a_disc_are_no_picture(tmp_path, capsys):
+    save(tmp_path / "disc" / "a.png", body(1))
+    (tmp_path / "disc" / "DICOMDIR").write_bytes(bytes(128) + b"DICM")
+    assert labels(tmp_path / "disc", tmp_path / "out") == 0
+    assert "1 of 1 images labelled; 1 other file passed over." in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("prompt", ["", "liver " * 60])
 def test_a_bad_prompt_for_a_folder_is_one_fault(prompt, folder, tmp_path, capsys):
     assert labels(folder, tmp_path / "out", prompt=prompt) == 2
@@ -420,6 +441,21 @@ def test_a_data_set_is_labelled_question_by_question(tmp_path, capsys):
     assert first_masks.shape[1:] == second_masks.shape[1:] == (120, 150)
     assert main(command) == 1
     assert "2 of 4 questions labelled, 2 of them before; 2 failed." in capsys.readouterr().out
+
+
+def test_pictures_packed_in_a_data_file_are_unpacked_for_the_work_only(tmp_path, monkeypatch, capsys):
+    content = io.BytesIO()
+    Image.fromarray(body(1)).save(content, "PNG")
+    row = {"image": {"bytes": content.getvalue(), "path": None}, "question": "Is there a cyst?", "answer": "no"}
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row]), tmp_path / "train.parquet")
+    aside = tmp_path / "aside"
+    aside.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(aside))
+    assert main(["labels", "--data", str(tmp_path / "train.parquet"), "--out", str(tmp_path / "out")]) == 0
+    assert "1 of 1 questions labelled." in capsys.readouterr().out
+    assert read(tmp_path / "out" / "000001")[1].shape[1:] == (120, 150)
+    assert list(aside.iterdir()) == []
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["000001", "index.json"]
 
 
 def test_a_data_set_without_a_usable_row_is_told(tmp_path, capsys):
@@ -496,6 +532,14 @@ def test_progress_tells_the_time_left_from_items_that_took_work():
     progress.advance("c")
     progress.advance("d")
     assert stream.getvalue().endswith("100% 4/4 d\n")
+
+
+def test_a_line_that_is_left_is_ended():
+    stream = Terminal()
+    progress = ItemProgress(2, stream=stream, clock=lambda: 0.0)
+    progress.advance("a")
+    progress.interrupt()
+    assert stream.getvalue().endswith("left\n")
 
 
 def test_a_log_gets_a_line_for_each_tenth():

@@ -33,7 +33,7 @@ def numbered_outlines(pixels: np.ndarray, regions: Sequence[ScoredRegion]) -> np
     picture = outline(canvas, masks)
     scale = min(height, width) / 640
     taken = np.zeros((height, width), dtype=bool)
-    # The best rank is written last: where numbers must overlap, it is the one to read.
+    # Small regions first: they have no room to move their number to.
     for index in sorted(range(len(masks)), key=lambda index: masks[index].sum()):
         if masks[index].any():
             colour = REGION_COLOURS[index % len(REGION_COLOURS)]

@@ -136,6 +136,9 @@ def tasks_in_data(
 
 
 def _is_picture(path: Path) -> bool:
+    if path.name.upper() == "DICOMDIR":
+        # The table of contents of a DICOM disc: a DICOM file without a picture.
+        return False
     if path.name.lower().endswith(_SUFFIXES):
         return True
     try:
