@@ -413,6 +413,8 @@ class _Tuning:
             activation_checkpointing_kwargs={"use_reentrant": False} if config.gradient_checkpointing else None,
             logging_strategy="steps",
             logging_steps=1,
+            # A loss that is no number ends the run instead of being hidden in an average.
+            logging_nan_inf_filter=False,
             eval_strategy="steps" if validates else "no",
             eval_steps=config.evaluate_every or steps,
             save_strategy="steps",

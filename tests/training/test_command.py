@@ -1,0 +1,83 @@
+"""The tune command: options to settings, exit codes, what is printed."""
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from a3tune.errors import Cancelled, DataError
+from a3tune.training import command
+from a3tune.training.command import add_tune_arguments, config_of, describe, run_tune
+from a3tune.training.tuning import RunSummary
+from tests.support.tuning_data import write_data
+
+
+def parse(*arguments):
+    parser = argparse.ArgumentParser()
+    add_tune_arguments(parser)
+    return parser.parse_args(["--data", "d", "--out", "o", *arguments])
+
+
+def summary(status="finished", **options):
+    facts = {"best_step": 4, "metrics": {"loss": 0.5, "accuracy": 0.25}, "adapter": Path("o/adapter"), "seconds": 65.2,
+             "targets": {}, "notes": ("Mind the gap.",)}  # fmt: skip
+    return RunSummary(Path("o"), status, 6, 9, **{**facts, **options})
+
+
+def test_options_become_settings():
+    config = config_of(
+        parse("--method", "lora+align", "--set", "ratio=0.5", "--set", "max_steps=7", "--no-head-selection")
+    )
+    assert (config.method, config.ratio, config.max_steps, config.no_head_selection) == ("lora+align", 0.5, 7, True)
+    assert config_of(parse("--config", "demo")).label_top_k == 2
+    with pytest.raises(DataError, match="no setting"):
+        config_of(parse("--set", "ratoi=1"))
+
+
+def test_the_summary_says_what_matters():
+    text = describe(summary())
+    assert "Finished at step 6 of 9 (1 min 5 s)." in text
+    assert "loss 0.5000, 25.0% exactly right" in text
+    assert "the one of step 4" in text
+    assert "Mind the gap." in text
+    assert "Start the same command again" in describe(summary("stopped"))
+
+
+@pytest.mark.parametrize(("status", "code"), [("finished", 0), ("stopped", 3)])
+def test_exit_codes(monkeypatch, capsys, status, code):
+    monkeypatch.setattr(command, "tune", lambda *args, **options: summary(status))
+    assert run_tune(parse()) == code
+    assert "Adapter:" in capsys.readouterr().out
+
+
+def test_a_stop_before_the_first_step(monkeypatch, capsys):
+    def stopped(*args, **options):
+        raise Cancelled
+
+    monkeypatch.setattr(command, "tune", stopped)
+    assert run_tune(parse()) == 3
+    assert "Stopped before the first step" in capsys.readouterr().out
+
+
+def test_of_several_processes_one_speaks(monkeypatch, capsys):
+    def failing(*args, **options):
+        raise DataError(expected="e", got="g", remedy="r")
+
+    monkeypatch.setattr(command, "tune", failing)
+    with pytest.raises(DataError):
+        run_tune(parse())
+    monkeypatch.setenv("RANK", "1")
+    assert run_tune(parse()) == 2
+    monkeypatch.setattr(command, "tune", lambda *args, **options: summary())
+    assert run_tune(parse()) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_bad_data_ends_before_a_model_is_looked_for(tmp_path):
+    rows = write_data(tmp_path / "data")
+    (tmp_path / "data/image1.png").unlink()
+    options = parse("--model", "/nowhere")
+    options.data, options.out = rows, tmp_path / "run"
+    with pytest.raises(DataError, match=r"image1.png"):
+        run_tune(options)
+    assert not (tmp_path / "run").exists()
