@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from a3tune.errors import LabelError
-from a3tune.labels.segmentation import Segmentation, Segmenter
+from a3tune.labels.segmentation import RecentlyUsed, Segmentation, Segmenter
 from a3tune.types import MedicalImage, Region
 
 _FORMAT = 1
@@ -42,17 +42,23 @@ class RegionCache:
     reader sees a whole entry or none, and two writers of one key write the same. A damaged entry is removed
     and made anew. When the folder outgrows its limit, the entries not read for longest go first.
 
+    The entries used last are also held in memory, so that a second question about an image reads no file.
+
     Args:
         folder: where entries are kept; the default cache folder's ``regions`` when None.
         maximum_bytes: limit of all entries together.
+        in_memory: how many entries are held in memory.
 
     Raises:
         LabelError: the folder cannot be created.
     """
 
-    def __init__(self, folder: str | Path | None = None, *, maximum_bytes: int = 512 * 1024 * 1024) -> None:
+    def __init__(
+        self, folder: str | Path | None = None, *, maximum_bytes: int = 512 * 1024 * 1024, in_memory: int = 4
+    ) -> None:
         self.folder = Path(folder).expanduser() if folder is not None else default_cache_folder() / "regions"
         self.maximum_bytes = maximum_bytes
+        self._recent: RecentlyUsed[Segmentation] = RecentlyUsed(in_memory)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -69,23 +75,31 @@ class RegionCache:
 
     def get(self, image: MedicalImage, segmenter: Segmenter) -> Segmentation | None:
         """The stored segmentation, or None when there is none or it was damaged."""
-        path = self._path(self.key(image, segmenter))
+        key = self.key(image, segmenter)
+        recent = self._recent.get(key)
+        if recent is not None:
+            return recent
+        path = self._path(key)
         try:
             # The time of last use is set by hand: many systems do not keep access times.
             os.utime(path)
             # Opened here: numpy leaves a file open when it turns out not to be an archive.
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as entry:
-                return _unpack(entry, image, segmenter.name)
+                segmentation = _unpack(entry, image, segmenter.name)
         except FileNotFoundError:
             return None
         except _DAMAGED:
             with suppress(OSError):
                 path.unlink()
             return None
+        self._recent.put(key, segmentation)
+        return segmentation
 
     def put(self, image: MedicalImage, segmenter: Segmenter, segmentation: Segmentation) -> None:
         """Store a segmentation. A full or read-only disk is no error: the entry is then not kept."""
-        path = self._path(self.key(image, segmenter))
+        key = self.key(image, segmenter)
+        self._recent.put(key, segmentation)
+        path = self._path(key)
         temporary: str | None = None
         try:
             path.parent.mkdir(exist_ok=True)
@@ -114,6 +128,7 @@ class RegionCache:
 
     def clear(self) -> None:
         """Remove every entry."""
+        self._recent.clear()
         for _, _, path in self._entries():
             with suppress(OSError):
                 path.unlink()

@@ -94,6 +94,11 @@ class RecentlyUsed(Generic[Value]):
             self.put(key, value)
         return value
 
+    def clear(self) -> None:
+        """Forget every entry."""
+        with self._lock:
+            self._entries.clear()
+
     def __len__(self) -> int:
         with self._lock:
             return len(self._entries)

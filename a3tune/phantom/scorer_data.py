@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,13 +11,13 @@ import numpy as np
 from PIL import Image
 
 from a3tune.labels.biomedclip import crop
-from a3tune.labels.filters import drop_reason
+from a3tune.labels.filters import filter_regions
 from a3tune.labels.proposals import propose_regions
-from a3tune.labels.segmentation import region_from_mask
+from a3tune.labels.segmentation import Segmenter, region_from_mask
 from a3tune.phantom.questions import ask, with_article
 from a3tune.phantom.scene import make_phantom
 from a3tune.phantom.structures import Phantom, PhantomStyle, Structure
-from a3tune.types import Region
+from a3tune.types import MedicalImage, Region
 
 _LEAD_INS = (
     "{text}",
@@ -52,7 +52,12 @@ class CropExample:
 
 
 def make_example(
-    phantom: Phantom, prepare: Callable[[Image.Image], np.ndarray], rng: np.random.Generator, *, maximum: int = 40
+    phantom: Phantom,
+    prepare: Callable[[Image.Image], np.ndarray],
+    rng: np.random.Generator,
+    *,
+    segmenter: Segmenter | None = None,
+    maximum: int = 56,
 ) -> CropExample:
     """Crops of a phantom: drawn outlines made imperfect, good candidates, and candidates that show something else.
 
@@ -60,19 +65,15 @@ def make_example(
         phantom: the phantom.
         prepare: PIL image -> uint8 [side, side], the scorer's own resizing.
         rng: chooses among candidates, deforms outlines and words the queries.
+        segmenter: where candidates come from; plain region proposals, which cost far less, when None.
         maximum: crops at most.
     """
     image = phantom.image
     structures = [item for item in phantom.structures if item.kind != "marker"]
     masks = [_deformed(item.mask, rng) for item in structures for _ in range(2 if item.kind == "lesion" else 1)]
-    full = (image.width, image.height)
-    for proposal in propose_regions(image.pixels):
-        masks.append(cv2.resize(proposal.mask.astype(np.float32), full, interpolation=cv2.INTER_LINEAR) > 0.5)
-    regions: list[Region] = []
-    for mask in masks:
-        region = region_from_mask(mask)
-        if region is not None and drop_reason(region.box, region.area, image.height, image.width) is None:
-            regions.append(region)
+    regions = [region for region in map(region_from_mask, masks) if region is not None]
+    regions.extend(_proposed(image) if segmenter is None else segmenter.segment(image).regions)
+    regions, _ = filter_regions(regions)
     overlaps = _overlaps([item.mask for item in structures], [region.mask for region in regions])
     chosen = _choose(overlaps, maximum, rng)
     crops = np.stack([prepare(Image.fromarray(crop(image, regions[index]))) for index in chosen])
@@ -81,13 +82,26 @@ def make_example(
 
 
 def make_examples(
-    seeds: Iterable[int], prepare: Callable[[Image.Image], np.ndarray], *, shifted: float = 0.25
-) -> Iterable[CropExample]:
+    seeds: Iterable[int],
+    prepare: Callable[[Image.Image], np.ndarray],
+    *,
+    segmenter: Segmenter | None = None,
+    shifted: float = 0.1,
+) -> Iterator[CropExample]:
     """Examples of many phantoms; ``shifted`` is the share drawn in the shifted style, 0 to 1."""
     for seed in seeds:
         rng = np.random.default_rng((seed, 5))
         style: PhantomStyle = "shifted" if rng.random() < shifted else "standard"
-        yield make_example(make_phantom(seed, style=style), prepare, rng)
+        yield make_example(make_phantom(seed, style=style), prepare, rng, segmenter=segmenter)
+
+
+def _proposed(image: MedicalImage) -> Iterator[Region]:
+    size = (image.width, image.height)
+    for proposal in propose_regions(image.pixels):
+        mask = cv2.resize(proposal.mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) > 0.5
+        region = region_from_mask(mask)
+        if region is not None:
+            yield region
 
 
 def _deformed(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -61,9 +61,9 @@ def test_damaged_entry_is_made_anew(tmp_path, image, make_region, damage):
     cache.get_or_make(image, segmenter)
     [path] = entries(cache)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if damage == "half" else damage)
-    assert cache.get(image, segmenter) is None
+    assert RegionCache(tmp_path).get(image, segmenter) is None
     assert not path.exists()
-    assert len(cache.get_or_make(image, segmenter).regions) == 2
+    assert len(RegionCache(tmp_path).get_or_make(image, segmenter).regions) == 2
     assert segmenter.calls == 2
 
 
@@ -73,7 +73,7 @@ def test_pickled_entry_does_not_run(tmp_path, image, make_region):
     [path] = entries(cache)
     with path.open("wb") as stream:
         np.savez(stream, shape=np.array([object()], dtype=object))
-    assert cache.get(image, segmenter) is None
+    assert RegionCache(tmp_path).get(image, segmenter) is None
 
 
 def test_oldest_entries_leave_a_full_cache(tmp_path, image, make_region):
@@ -84,14 +84,25 @@ def test_oldest_entries_leave_a_full_cache(tmp_path, image, make_region):
         path = cache._path(cache.key(one, segmenter))
         os.utime(path, (1000 + age, 1000 + age))
     size = path.stat().st_size
+    cache = RegionCache(tmp_path, maximum_bytes=int(3.5 * size))
     assert cache.get(images[0], segmenter) is not None
-    cache.maximum_bytes = int(3.5 * size)
     cache.get_or_make(image, segmenter)
     assert cache.size() <= cache.maximum_bytes
-    assert cache.get(images[0], segmenter) is not None
-    assert cache.get(images[1], segmenter) is None
+    again = RegionCache(tmp_path)
+    assert again.get(images[0], segmenter) is not None
+    assert again.get(images[1], segmenter) is None
     cache.clear()
     assert cache.size() == 0
+
+
+def test_entries_used_last_need_no_file(tmp_path, image, make_region):
+    cache, segmenter = RegionCache(tmp_path), Halves(make_region)
+    made = cache.get_or_make(image, segmenter)
+    [path] = entries(cache)
+    path.unlink()
+    assert cache.get(image, segmenter) is made
+    cache.clear()
+    assert cache.get(image, segmenter) is None
 
 
 def test_only_masks_are_stored(tmp_path, image, make_region):

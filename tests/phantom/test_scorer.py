@@ -31,7 +31,7 @@ def test_examples_pair_questions_with_crops_that_show_their_targets(examples):
     for example in examples:
         assert example.crops.dtype == np.uint8
         assert example.crops.shape[1:] == (SIDE, SIDE)
-        assert len(example.crops) == example.overlaps.shape[1] <= 40
+        assert len(example.crops) == example.overlaps.shape[1] <= 56
         assert example.queries
         for query in example.queries:
             assert query.text.strip()
