@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from safetensors.torch import load_model as load_model_weights
+from safetensors.torch import save_model as save_model_weights
+from transformers import LlavaForConditionalGeneration
 
 from a3tune.bundle import DEMO_FOLDER
 from a3tune.models.load import load_model
@@ -28,8 +32,8 @@ class Recipe:
     """How much of everything: phantoms to train on, steps of each stage, phantoms to measure on."""
 
     phantoms: int = 6000
-    vision_steps: int = 900
-    language_steps: int = 750
+    vision_steps: int = 1000
+    language_steps: int = 2800
     measured: int = 200
     aligned: int = 100
 
@@ -62,7 +66,7 @@ def build_bundle(
 ) -> str:
     """Train, measure and save the demo model; returns a summary in words.
 
-    Nothing in ``out`` is touched before the new model is complete.
+    A model that is already in ``out`` stays as it is until the new one is complete.
 
     Args:
         out: folder of the bundle; the project's own when None. The model goes to ``out``/model.
@@ -85,9 +89,11 @@ def build_bundle(
     texts = [text for sample in samples for item in sample.exchanges for text in _spellings(item.question, item.answer)]
     processor = build_processor(build_tokenizer(texts))
     model = build_model(processor.tokenizer)
-    stages.stage(0.08, 0.52)
-    train_vision(model, processor, samples, steps=recipe.vision_steps, seed=seed, on_progress=stages)
-    stages.stage(0.52, 0.96)
+    stages.stage(0.08, 0.45)
+    with _kept_stage(out / f".vision-{seed}-{recipe.phantoms}-{recipe.vision_steps}.safetensors", model) as missing:
+        if missing:
+            train_vision(model, processor, samples, steps=recipe.vision_steps, seed=seed, on_progress=stages)
+    stages.stage(0.45, 0.96)
     train_language(model, processor, samples, steps=recipe.language_steps, seed=seed, on_progress=stages)
     model.eval()
     trained_seconds = time.perf_counter() - began
@@ -108,6 +114,8 @@ def build_bundle(
         (folder / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
         write_model_card(folder, figures, sum(weight.numel() for weight in model.parameters()))
         _replace(folder, out / "model")
+    for kept in out.glob(".vision-*"):
+        kept.unlink()
     stages("done", 1.0)
     closed, opened = figures["standard"]["closed"], figures["standard"]["open"]
     return (
@@ -116,6 +124,24 @@ def build_bundle(
         f"{figures['alignment']['mass']:.1%} of the critical heads' attention inside the structure asked about; "
         f"trained in {trained_seconds / 60:.1f} min."
     )
+
+
+@contextmanager
+def _kept_stage(path: Path, model: LlavaForConditionalGeneration) -> Iterator[bool]:
+    """Keep the weights that a stage ends with, so that a build which was cut off later goes on from there.
+
+    Yields:
+        Whether the stage has to be run; if not, ``model`` holds its outcome.
+    """
+    if path.is_file():
+        load_model_weights(model, path)
+        yield False
+        return
+    yield True
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".part")
+    save_model_weights(model, unfinished)
+    unfinished.rename(path)
 
 
 def _spellings(question: str, answer: str) -> tuple[str, str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
+from types import MappingProxyType
 
 import cv2
 import numpy as np
@@ -15,11 +16,25 @@ import torch
 from transformers import LlavaProcessor
 
 from a3tune.phantom.demo_model import END, GRID, IMAGE, build_image_processor
-from a3tune.phantom.questions import ask
+from a3tune.phantom.questions import (
+    COUNT_FORMS,
+    COUNTABLE,
+    DEVICES,
+    FINDINGS,
+    IS_SIDE_FORMS,
+    NUMBERS,
+    ORGAN_FORMS,
+    ORGANS,
+    PRESENCE_FORMS,
+    ask,
+    plural,
+    with_article,
+)
 from a3tune.phantom.scene import make_phantom
-from a3tune.phantom.structures import Structure
+from a3tune.phantom.structures import Phantom, Structure
 
 IGNORED = -100
+NO_DRILL: Mapping[str, int] = MappingProxyType({})
 QUESTION_TEMPLATE = "USER: {image}\n{question} ASSISTANT:"
 
 
@@ -43,18 +58,58 @@ class PhantomSample:
         pixels: float16 [3, 128, 128], processor pixel frame, as the demo's image processor makes them.
         coverage: word -> float16 [16, 16], share of each patch that structures with this word cover.
         exchanges: its questions.
+        drill: simple questions about everything, by group, for training alone.
     """
 
     seed: int
     pixels: np.ndarray
     coverage: dict[str, np.ndarray]
     exchanges: tuple[Exchange, ...]
+    drill: dict[str, tuple[Exchange, ...]]
 
 
 def words_of(structure: Structure) -> set[str]:
     """The words that say what a structure is and where: those that its patches are taught to carry."""
     text = f"{structure.finding or structure.name} {structure.location}"
     return {word for word in text.split() if not word.isdigit()} - {"side", "sides", "both"}
+
+
+def drill_questions(phantom: Phantom) -> dict[str, tuple[Exchange, ...]]:
+    """Simple questions about everything, for training alone: presence, side and number.
+
+    Whether a brain scan shows a liver is easy to tell; learning that first is the way to telling whether a lung
+    shows a nodule. Each thing is asked about, of every kind of phantom for presence.
+
+    Returns:
+        "yes" and "no": presence questions with that answer; "side": closed ones; "count": open ones.
+    """
+    shown: dict[str, list[Structure]] = {}
+    for structure in phantom.structures:
+        shown.setdefault(structure.finding or structure.name, []).append(structure)
+    generator = random.Random(phantom.seed)
+    drill: dict[str, list[Exchange]] = {"yes": [], "no": [], "side": [], "count": []}
+
+    def add(group: str, forms: Sequence[str], answer: str, **words: str) -> None:
+        kind, topic = ("open", "count") if group == "count" else ("closed", "presence")
+        drill[group].append(Exchange(generator.choice(forms).format(**words), answer, kind, topic, ()))
+
+    for things, forms, article in (
+        (ORGANS, ORGAN_FORMS, False),
+        (FINDINGS, PRESENCE_FORMS, True),
+        (DEVICES, PRESENCE_FORMS, True),
+    ):
+        for name in sorted({name for names in things.values() for name in names}):
+            answer = "yes" if name in shown else "no"
+            add(answer, forms, answer, thing=with_article(name) if article else name)
+    for name, structures in shown.items():
+        asked = name in ORGANS[phantom.kind] or structures[0].kind == "lesion"
+        if asked and len(structures) == 1 and structures[0].side != "midline":
+            side = generator.choice(("right", "left"))
+            add("side", IS_SIDE_FORMS, "yes" if side == structures[0].side else "no", name=name, side=side)
+    for finding in COUNTABLE[phantom.kind]:
+        add("count", COUNT_FORMS, NUMBERS[len(shown.get(finding, ()))], names=plural(finding))
+    add("count", COUNT_FORMS, NUMBERS[len(phantom.lesions)], names="lesions")
+    return {group: tuple(items) for group, items in drill.items()}
 
 
 def square_patches(mask: np.ndarray) -> np.ndarray:
@@ -91,7 +146,7 @@ def make_sample(seed: int, style: str = "standard") -> PhantomSample:
     exchanges = tuple(
         Exchange(item.question, item.answer, item.answer_type, item.topic, item.targets) for item in ask(phantom)
     )
-    return PhantomSample(seed, np.asarray(pixels, np.float16), coverage, exchanges)
+    return PhantomSample(seed, np.asarray(pixels, np.float16), coverage, exchanges, drill_questions(phantom))
 
 
 def make_samples(
@@ -160,14 +215,25 @@ class QuestionPacker:
     """
 
     def __init__(
-        self, processor: LlavaProcessor, *, seed: int = 0, per_image: int | None = None, vary: bool = False
+        self,
+        processor: LlavaProcessor,
+        *,
+        seed: int = 0,
+        per_image: int | None = None,
+        vary: bool = False,
+        early: float = 0.0,
+        drilled: Mapping[str, int] = NO_DRILL,
     ) -> None:
         """Args:
         processor: the demo's processor.
         seed: of the draw of questions and of their variation.
         per_image: how many questions of each image are drawn; None for all of them, in order.
         vary: write some questions as a hurried person might.
+        early: also ask each token of a question for the answer's first token, with this weight in all. The
+            word that names a structure then learns in one step of attention what the answer needs.
+        drilled: how many questions of each group of the drill come on top.
         """
+        self._early, self._drilled = early, drilled
         self._vary = vary
         self._tokenizer = processor.tokenizer
         self._random = random.Random(seed)
@@ -193,16 +259,16 @@ class QuestionPacker:
 
     def pack(self, samples: Sequence[PhantomSample]) -> PackedBatch:
         """The batch for ``samples``."""
-        chosen = [self._drawn(sample.exchanges) for sample in samples]
+        chosen = [self._drawn(sample.exchanges) + self._drill(sample.drill) for sample in samples]
         rows = [self._row(exchanges) for exchanges in chosen]
-        length = max(len(ids) for ids, _, _ in rows)
+        length = max(len(ids) for ids, *_ in rows)
         ids = torch.full((len(rows), length), self._tokenizer.pad_token_id)
         labels = torch.full((len(rows), length), IGNORED)
         positions = torch.zeros((len(rows), length), dtype=torch.int64)
         segments = torch.full((len(rows), length), -1)
         weights = torch.zeros((len(rows), length))
         prefix = len(self._prefix)
-        for row, (row_ids, row_labels, spans) in enumerate(rows):
+        for row, (row_ids, row_labels, row_weights, spans) in enumerate(rows):
             ids[row, : len(row_ids)] = torch.tensor(row_ids)
             labels[row, : len(row_ids)] = torch.tensor(row_labels)
             positions[row, :prefix] = torch.arange(prefix)
@@ -210,12 +276,11 @@ class QuestionPacker:
             for number, (start, stop) in enumerate(spans, start=1):
                 segments[row, start:stop] = number
                 positions[row, start:stop] = prefix + torch.arange(stop - start)
-                asked = labels[row, start:stop] != IGNORED
-                weights[row, start:stop] = asked / asked.sum()
+                weights[row, start:stop] = torch.tensor(row_weights[start:stop])
         same = segments[:, :, None] == segments[:, None, :]
         to_prefix = (segments == 0)[:, None, :]
         visible = torch.tril(torch.ones(length, length, dtype=torch.bool)) & (same | to_prefix)
-        spans = tuple(tuple(spans) for _, _, spans in rows)
+        spans = tuple(tuple(spans) for *_, spans in rows)
         return PackedBatch(ids, positions, visible[:, None], labels, weights, tuple(chosen), spans)
 
     def _drawn(self, exchanges: tuple[Exchange, ...]) -> tuple[Exchange, ...]:
@@ -223,13 +288,22 @@ class QuestionPacker:
             return exchanges
         return tuple(self._random.sample(exchanges, min(self._per_image, len(exchanges))))
 
-    def _row(self, exchanges: Sequence[Exchange]) -> tuple[list[int], list[int], list[tuple[int, int]]]:
-        ids, labels, spans = list(self._prefix), [IGNORED] * len(self._prefix), []
+    def _drill(self, drill: Mapping[str, Sequence[Exchange]]) -> tuple[Exchange, ...]:
+        drawn: list[Exchange] = []
+        for group, items in drill.items():
+            drawn += self._random.sample(items, min(self._drilled.get(group, 0), len(items)))
+        return tuple(drawn)
+
+    def _row(self, exchanges: Sequence[Exchange]) -> tuple[list[int], list[int], list[float], list[tuple[int, int]]]:
+        ids, spans = list(self._prefix), []
+        labels, weights = [IGNORED] * len(ids), [0.0] * len(ids)
         for exchange in exchanges:
             question = self._ids(f"{self._varied(exchange.question)} ASSISTANT:", special=False)
             answer = self._ids(f" {exchange.answer}{END}", special=False)
             spans.append((len(ids), len(ids) + len(question) + len(answer)))
             ids += question + answer
             # Label i is the token after i: the last question token predicts the first answer token.
-            labels += [IGNORED] * (len(question) - 1) + answer + [IGNORED]
-        return ids, labels, spans
+            before = len(question) - 1
+            labels += [answer[0] if self._early else IGNORED] * before + answer + [IGNORED]
+            weights += [self._early / before] * before + [1 / len(answer)] * len(answer) + [0.0]
+        return ids, labels, weights, spans

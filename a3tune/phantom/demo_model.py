@@ -143,9 +143,11 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGenera
     model = LlavaForConditionalGeneration(config)
     with torch.no_grad():
         for layer in model.model.language_model.layers:
-            # Equal projections make a token attend to what is like it from the first step: a question's word finds
-            # the patches that carry it, and yes-or-no questions are learnt in hundreds of steps, not thousands.
-            layer.self_attn.k_proj.weight.copy_(layer.self_attn.q_proj.weight)
+            # In half of the heads, equal projections make a token attend to what is like it from the first step:
+            # a question's word finds the patches that carry it. Left to chance this takes thousands of steps.
+            query, key = layer.self_attn.q_proj.weight, layer.self_attn.k_proj.weight
+            query[: len(query) // 2].mul_(1.5)
+            key[: len(key) // 2].copy_(query[: len(query) // 2])
     model.generation_config.bos_token_id = tokenizer.bos_token_id
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id

@@ -19,6 +19,7 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor
 from a3tune.phantom.demo_data import IGNORED, PackedBatch, PhantomSample, QuestionPacker, coverage_batch, pixel_batch
 
 Progress = Callable[[str, float], None]
+DRILL = {"yes": 3, "no": 3, "side": 2, "count": 2}
 
 
 def _batches(samples: Sequence[PhantomSample], size: int, steps: int, seed: int) -> Iterator[list[PhantomSample]]:
@@ -155,15 +156,15 @@ def train_language(
     *,
     steps: int,
     seed: int,
-    batch: int = 16,
-    per_image: int = 6,
+    batch: int = 4,
+    per_image: int = 8,
     rate: float = 1.5e-3,
     on_progress: Progress | None = None,
 ) -> None:
     """Teach projector and language model to answer; the vision tower stays as it is."""
     features = cache_features(model, samples)
     positions = {sample.seed: index for index, sample in enumerate(samples)}
-    packer = QuestionPacker(processor, seed=seed, per_image=per_image, vary=True)
+    packer = QuestionPacker(processor, seed=seed, per_image=per_image, vary=True, early=0.5, drilled=DRILL)
     trained = [model.model.language_model, model.model.multi_modal_projector]
     optimiser, schedule = _optimiser(trained, rate, steps)
     for number, chosen in enumerate(_batches(samples, batch, steps, seed + 1)):

@@ -47,12 +47,13 @@ NUMBERS = ("zero", "one", "two", "three")
 PLURALS = {"mass": "masses", "metastasis": "metastases", "abscess": "abscesses"}
 _NO_ARTICLE = {"pneumonia", "edema", "ecg leads", "ventricles"}
 
-_PRESENCE = ("Is there {thing}?", "Can you see {thing}?", "Does the image show {thing}?")
+ORGAN_FORMS = ("Can you see the {thing}?", "Does the image show the {thing}?")
+PRESENCE_FORMS = ("Is there {thing}?", "Can you see {thing}?", "Does the image show {thing}?")
 _ABNORMAL = ("Is there any abnormality?", "Is the image abnormal?", "Can you see any abnormality?")
 _WHERE = ("Where is the {name}?", "What is the location of the {name}?")
 _WHICH_SIDE = ("Which side is the {name} on?", "On which side is the {name}?")
-_IS_SIDE = ("Is the {name} on the {side} side?", "Is the {name} on the patient's {side} side?")
-_COUNT = ("How many {names} are there?", "What is the number of {names}?", "How many {names} can you see?")
+IS_SIDE_FORMS = ("Is the {name} on the {side} side?", "Is the {name} on the patient's {side} side?")
+COUNT_FORMS = ("How many {names} are there?", "What is the number of {names}?", "How many {names} can you see?")
 _ORGAN = ("Which organ is abnormal?", "Which organ shows an abnormality?")
 _WHAT = ("What is abnormal in the {organ}?", "What abnormality is in the {organ}?")
 _MODALITY = ("What kind of image is this?", "Which modality is this?", "What type of scan is shown?")
@@ -118,26 +119,25 @@ class _Questioner:
         kind = self.phantom.kind
         for finding, lesions in self.by_finding.items():
             names = [lesion.name for lesion in lesions]
-            self.ask("presence", _PRESENCE, True, names, thing=with_article(finding))
+            self.ask("presence", PRESENCE_FORMS, True, names, thing=with_article(finding))
         # Findings that are there more often are also asked about more often where they are not: "yes" and "no" stay
         # equally likely for each of them, and no answer can be guessed from the question.
         absent = [finding for finding in FINDINGS[kind] if finding not in self.by_finding]
         weights = np.array([1 + 1.3 * (item in COUNTABLE[kind]) / len(COUNTABLE[kind]) for item in absent])
         finding = absent[int(self.rng.choice(len(absent), p=weights / weights.sum()))]
-        self.ask("presence", _PRESENCE, False, [], thing=with_article(finding))
+        self.ask("presence", PRESENCE_FORMS, False, [], thing=with_article(finding))
         devices = [device.name for device in self.phantom.of_kind("device")]
         missing = [name for name in DEVICES[kind] if name not in devices]
         if devices and (not missing or self.rng.random() < 0.5):
             name = self.one_of(devices)
-            self.ask("presence", _PRESENCE, True, [name], thing=with_article(name))
+            self.ask("presence", PRESENCE_FORMS, True, [name], thing=with_article(name))
         elif missing and (devices or self.rng.random() < 0.4):
-            self.ask("presence", _PRESENCE, False, [], thing=with_article(self.one_of(missing)))
+            self.ask("presence", PRESENCE_FORMS, False, [], thing=with_article(self.one_of(missing)))
         if self.rng.random() < 0.4:
             own = self.rng.random() < 0.5
             other = self.one_of([item for item in KINDS if item != kind])
             organ = self.one_of(ORGANS[kind if own else other])
-            templates = ("Can you see the {thing}?", "Does the image show the {thing}?")
-            self.ask("presence", templates, own, [organ] if own else [], thing=organ)
+            self.ask("presence", ORGAN_FORMS, own, [organ] if own else [], thing=organ)
 
     def abnormality(self) -> None:
         targets = [lesion.name for lesion in self.phantom.lesions]
@@ -169,7 +169,7 @@ class _Questioner:
             self.ask("side", _WHICH_SIDE, structure.side, [structure.name], name=name)
         else:
             side = self.one_of(("right", "left"))
-            self.ask("side", _IS_SIDE, side == structure.side, [structure.name], name=name, side=side)
+            self.ask("side", IS_SIDE_FORMS, side == structure.side, [structure.name], name=name, side=side)
 
     def counts(self) -> None:
         kind = self.phantom.kind
@@ -177,10 +177,12 @@ class _Questioner:
             lesions = self.by_finding.get(finding, [])
             # "zero" would be the commonest answer by far if it were always asked.
             if lesions or self.rng.random() < 0.25:
-                self.ask("count", _COUNT, NUMBERS[len(lesions)], [item.name for item in lesions], names=plural(finding))
+                self.ask(
+                    "count", COUNT_FORMS, NUMBERS[len(lesions)], [item.name for item in lesions], names=plural(finding)
+                )
         if self.rng.random() < 0.5:
             lesions = list(self.phantom.lesions)
-            self.ask("count", _COUNT, NUMBERS[len(lesions)], [item.name for item in lesions], names="lesions")
+            self.ask("count", COUNT_FORMS, NUMBERS[len(lesions)], [item.name for item in lesions], names="lesions")
 
     def organs(self) -> None:
         phantom = self.phantom
