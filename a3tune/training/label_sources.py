@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from a3tune.bundle import DEMO, DEMO_FOLDER
+from a3tune.bundle import DEMO, DEMO_MODEL, DEMO_SCORER
 from a3tune.errors import LabelError
 from a3tune.labels import (
     BIOMEDCLIP,
@@ -22,8 +22,7 @@ from a3tune.training.labelling import Labeller, LabelStore, PipelineLabeller, se
 from a3tune.training.targets import TargetPlan
 
 AUTO, DATA = "auto", "data"
-LITE_MEDSAM = "lite-medsam"
-DEMO_SCORER = DEMO_FOLDER / "scorer"
+LITE_MEDSAM = ("litemedsam", "lite-medsam")
 LABELS_NAME = "labels"
 
 
@@ -77,7 +76,7 @@ def labeller_factory(config: TuneConfig, model: str, device: str) -> Callable[[]
 
 def scorer_source(name: str, model: str) -> str:
     """The scorer that a name stands for; "auto" is BiomedCLIP, or the demo's own scorer for the demo model."""
-    demo = model == DEMO or Path(model).expanduser().resolve() == (DEMO_FOLDER / "model").resolve()
+    demo = model == DEMO or Path(model).expanduser().resolve() == DEMO_MODEL.resolve()
     if name == DEMO or (name == AUTO and demo):
         if not (DEMO_SCORER / "open_clip_config.json").is_file():
             raise LabelError(
@@ -86,14 +85,14 @@ def scorer_source(name: str, model: str) -> str:
                 remedy="Fetch the project's files again, or set label_scorer to another open_clip model",
             )
         return str(DEMO_SCORER)
-    return BIOMEDCLIP if name == AUTO else name
+    return BIOMEDCLIP if name.lower() in (AUTO, "biomedclip") else name
 
 
 def make_labeller(segmenter: str, scorer: str, device: str = "auto") -> PipelineLabeller:
     """The label pipeline from the names of its parts.
 
     Args:
-        segmenter: "auto" or "lite-medsam" for LiteMedSAM, or the path of a Segment Anything checkpoint.
+        segmenter: "auto" or "litemedsam" for LiteMedSAM, or the path of a Segment Anything checkpoint.
         scorer: a folder or hub id of an open_clip model.
         device: "auto", "cpu" or "cuda".
 
@@ -104,12 +103,12 @@ def make_labeller(segmenter: str, scorer: str, device: str = "auto") -> Pipeline
 
 
 def _segmenter(name: str, device: str) -> Segmenter:
-    if name in (AUTO, LITE_MEDSAM):
+    if name.lower() in (AUTO, *LITE_MEDSAM):
         return LiteMedSamSegmenter(device=device)
     if Path(name).suffix in (".pth", ".safetensors"):
         return SegmentAnythingSegmenter(name, device=device)
     raise LabelError(
-        expected=f'label_segmenter as "{AUTO}", "{LITE_MEDSAM}", "{DATA}" or the path of a Segment Anything checkpoint',
-        got=f"It is {name!r}",
+        expected=f'"{AUTO}", "{LITE_MEDSAM[0]}", "{DATA}" or a Segment Anything checkpoint (.pth, .safetensors)',
+        got=f"label_segmenter is {name!r}",
         remedy="Choose one of these",
     )

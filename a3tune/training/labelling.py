@@ -66,6 +66,7 @@ class PipelineLabeller:
             "segmenter_weights": self.segmenter.digest,
             "segmenter_parameters": json.loads(json.dumps(self.segmenter.parameters, default=str)),
             "scorer": self.scorer.name,
+            "scorer_weights": self.scorer.digest,
             "kept": self.kept,
         }
 

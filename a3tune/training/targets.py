@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from a3tune.errors import Cancelled, DataError
-from a3tune.geometry import probe_patch_grid, to_patches
+from a3tune.geometry import to_patches
 from a3tune.images import load_image
 from a3tune.labels.fuse import soft_target, union
 from a3tune.models.prompt import PromptEncoder
@@ -131,7 +131,7 @@ class TargetMaker:
     Args:
         plan: how.
         encoder: the model's prompt encoder: tells how many patches an image takes.
-        image_processor: the model's image processor: tells where they lie.
+        patch_grid: (height, width, patches) -> where they lie (`VisionLanguageModel.patch_grid`).
         stores: where ready labels are looked up, in this order.
         labeller: called once, when the first label is missing everywhere, to make the rest; None when nothing can
             make labels here.
@@ -141,11 +141,11 @@ class TargetMaker:
         self,
         plan: TargetPlan,
         encoder: PromptEncoder,
-        image_processor: Any,
+        patch_grid: Callable[[int, int, int], PatchGrid],
         stores: Sequence[LabelStore] = (),
         labeller: Callable[[], tuple[Labeller, LabelStore]] | None = None,
     ) -> None:
-        self.plan, self._encoder, self._processor = plan, encoder, image_processor
+        self.plan, self._encoder, self._patch_grid = plan, encoder, patch_grid
         self._stores = list(stores)
         self._make_labeller = labeller
         self._labeller: Labeller | None = None
@@ -229,7 +229,7 @@ class TargetMaker:
         if size not in self._patch_counts:
             # Image processors look at the size alone, so one image of each size tells.
             self._patch_counts[size] = len(self._encoder.encode([image], question).images[0])
-        return probe_patch_grid(self._processor, *size, self._patch_counts[size])
+        return self._patch_grid(*size, self._patch_counts[size])
 
 
 def true_mask(item: TrainingItem, image: MedicalImage) -> np.ndarray | None:

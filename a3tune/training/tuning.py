@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import platform
 import time
@@ -11,7 +10,6 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +20,24 @@ import torch
 import transformers
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from transformers import TrainingArguments, set_seed
+from transformers import set_seed
 from transformers.trainer import TRAINER_STATE_NAME
 
 from a3tune import __version__
 from a3tune.attention.capture import prepare
 from a3tune.bundle import model_source
-from a3tune.errors import A3TuneError, Cancelled, DataError, RequestError
+from a3tune.errors import A3TuneError, Cancelled, DataError
 from a3tune.models.load import load_model
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.prompt import PromptEncoder
-from a3tune.training.collate import Questions, QuestionStream, encode_item
+from a3tune.training.arguments import DTYPES, TIMEOUT, training_arguments
+from a3tune.training.collate import Questions, QuestionStream
 from a3tune.training.config import TuneConfig
 from a3tune.training.data import read_dataset, split_dataset
 from a3tune.training.dataset import Dataset, TrainingItem
 from a3tune.training.fingerprints import data_fingerprint, model_fingerprint
 from a3tune.training.label_sources import bundled_stores, labeller_factory, target_plan
+from a3tune.training.lengths import TokenCounter
 from a3tune.training.methods import add_adapter, objective_of, trainable_count
 from a3tune.training.run import IDENTITY_NAME, RunFolder, RunIdentity
 from a3tune.training.stopping import StopSwitch
@@ -48,10 +48,7 @@ from a3tune.types import Head
 
 Progress = Callable[[str, float], None]
 
-_TIMEOUT = timedelta(days=2)
 _CALIBRATION = 64
-_SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
-_NEAR_LIMIT = 16
 
 
 @dataclass(frozen=True)
@@ -115,7 +112,7 @@ def tune(
         ModelError, LabelError, RequestError: a part cannot be loaded or does not fit.
     """
     cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available() and not _has_mps())
-    state = PartialState(cpu=cpu, timeout=_TIMEOUT)
+    state = PartialState(cpu=cpu, timeout=TIMEOUT)
     run = RunFolder(out)
     if state.is_main_process:
         run.forget_stop_request()
@@ -224,9 +221,11 @@ class _Tuning:
         config = self.config
         self._proceed("Loading the model")
         # "auto" is the process's own device, which accelerate has made current.
-        model = load_model(model_source(self.source), device="cpu" if self.cpu else device, dtype=_dtype(config))
+        model = load_model(
+            model_source(self.source), device="cpu" if self.cpu else device, dtype=DTYPES[config.precision]
+        )
         encoder = PromptEncoder(model.processor, model.config, torch.device("cpu"))
-        dataset = self._check_lengths(dataset, encoder)
+        dataset = self._check_lengths(dataset, model, encoder.limit)
         training, validation = dataset.of("train"), dataset.of("validation")
         targets = self._targets(model, encoder, (*training, *validation), dataset.root, identity)
         questions = Questions(training, encoder, targets.part(0, len(training)))
@@ -240,8 +239,16 @@ class _Tuning:
         tuned = add_adapter(model, config, self.source)
         prepare(tuned)
         model.model = tuned
-        arguments = self._arguments(model, len(questions), held_out is not None)
-        per_step = config.effective_batch(self.state.num_processes)
+        processes = self.state.num_processes
+        arguments = training_arguments(
+            config,
+            self.run.checkpoints,
+            model,
+            questions=len(questions),
+            validates=held_out is not None,
+            processes=processes,
+        )
+        per_step = config.effective_batch(processes)
         stream = QuestionStream(questions, steps=arguments.max_steps, per_step=per_step, seed=config.seed)
         fixed = self._fixed_heads(model, stream, objective) if objective.selection == "fixed" else None
         stopper = StopRequested(self.stop)
@@ -290,10 +297,10 @@ class _Tuning:
             (*model.notes, *self.notes),
         )
 
-    def _check_lengths(self, dataset: Dataset, encoder: PromptEncoder) -> Dataset:
-        most = min(self.config.max_length, encoder.limit)
+    def _check_lengths(self, dataset: Dataset, model: VisionLanguageModel, limit: int) -> Dataset:
+        most = min(self.config.max_length, limit)
         checked = dataset.check_lengths(
-            _TokenCounter(encoder, most),
+            TokenCounter(model, most),
             most,
             on_progress=lambda share: self._report("Counting tokens", share),
         )
@@ -322,7 +329,7 @@ class _Tuning:
                     factory = labeller_factory(self.config, self.source, "cpu" if self.cpu else "auto")
                 if factory is not None:
                     factory = self._noting(factory)
-                maker = TargetMaker(plan, encoder, model.processor.image_processor, stores, factory)
+                maker = TargetMaker(plan, encoder, model.patch_grid, stores, factory)
                 maker.make(items, self._labelled, self.stop).save(self.run.targets, digest)
         self.state.wait_for_everyone()
         targets = PatchTargets.load(self.run.targets, digest)
@@ -389,52 +396,6 @@ class _Tuning:
             broadcast_object_list(chosen)
         return tuple(chosen[0])
 
-    def _arguments(self, model: VisionLanguageModel, questions: int, validates: bool) -> TrainingArguments:
-        config = self.config
-        steps = config.max_steps or max(
-            1, math.ceil(config.epochs * questions / config.effective_batch(self.state.num_processes))
-        )
-        arguments = TrainingArguments(
-            output_dir=str(self.run.checkpoints),
-            per_device_train_batch_size=config.batch_size,
-            per_device_eval_batch_size=max(config.batch_size, 4),
-            gradient_accumulation_steps=config.gradient_accumulation,
-            max_steps=steps,
-            learning_rate=config.learning_rate,
-            weight_decay=config.weight_decay,
-            lr_scheduler_type=_SCHEDULES[config.schedule],
-            warmup_steps=config.warmup_ratio,
-            max_grad_norm=config.gradient_clip,
-            optim="adamw_torch",
-            bf16=model.dtype == torch.bfloat16,
-            fp16=not self.cpu and model.dtype == torch.float16,
-            activation_checkpointing=config.gradient_checkpointing,
-            # The reentrant kind would hide the attention from the gradient of the alignment loss.
-            activation_checkpointing_kwargs={"use_reentrant": False} if config.gradient_checkpointing else None,
-            logging_strategy="steps",
-            logging_steps=1,
-            # A loss that is no number ends the run instead of being hidden in an average.
-            logging_nan_inf_filter=False,
-            eval_strategy="steps" if validates else "no",
-            eval_steps=config.evaluate_every or steps,
-            save_strategy="steps",
-            save_steps=config.save_every or steps,
-            metric_for_best_model="loss" if validates else None,
-            greater_is_better=False if validates else None,
-            seed=config.seed,
-            use_cpu=self.cpu,
-            report_to="none",
-            disable_tqdm=True,
-            remove_unused_columns=False,
-            label_names=["labels"],
-            dataloader_pin_memory=False,
-            ddp_find_unused_parameters=False,
-            ddp_timeout=int(_TIMEOUT.total_seconds()),
-        )
-        # Without a launcher one device is used; the Trainer would spread batches over all with DataParallel.
-        arguments._n_gpu = min(arguments.n_gpu, 1)
-        return arguments
-
     def _start_point(self, identity: RunIdentity, waiting: bool) -> int | None:
         """The step to go on from; None to begin at the beginning."""
         steps = self.run.steps_saved() if waiting else ()
@@ -486,39 +447,6 @@ class _Reporter(transformers.TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
         self._report(f"Training, step {state.global_step} of {state.max_steps}", state.global_step / state.max_steps)
-
-
-class _TokenCounter:
-    """How many tokens items take with image and answer.
-
-    The image is opened for one item of each size only: for the others the texts are counted, and exactly so near
-    the limit.
-    """
-
-    def __init__(self, encoder: PromptEncoder, most: int) -> None:
-        self._encoder, self._most = encoder, most
-        self._around: dict[Path, int] = {}
-
-    def __call__(self, item: TrainingItem) -> int:
-        words = self._words(item)
-        if item.image in self._around:
-            guess = self._around[item.image] + words
-            if abs(guess - self._most) > _NEAR_LIMIT:
-                return guess
-        try:
-            length = encode_item(item, self._encoder).length
-        except RequestError:
-            return max(self._most, self._encoder.limit) + 1
-        self._around[item.image] = length - words
-        return length
-
-    def _words(self, item: TrainingItem) -> int:
-        tokenizer = self._encoder.tokenizer
-        return sum(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in (item.question, item.answer))
-
-
-def _dtype(config: TuneConfig) -> str:
-    return {"auto": "auto", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}[config.precision]
 
 
 def _has_mps() -> bool:

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from a3tune.errors import Cancelled, DataError, LabelError
-from a3tune.geometry import probe_patch_grid, to_patches
+from a3tune.geometry import to_patches
 from a3tune.images import load_image
 from a3tune.labels.segmentation import region_from_mask
 from a3tune.models.prompt import PromptEncoder
@@ -68,14 +68,14 @@ def maker(tiny_model):
     encoder = PromptEncoder(model.processor, model.config, torch.device("cpu"))
 
     def build(plan=None, stores=(), labeller=None):
-        return TargetMaker(plan or TargetPlan("weak"), encoder, model.processor.image_processor, stores, labeller)
+        return TargetMaker(plan or TargetPlan("weak"), encoder, model.patch_grid, stores, labeller)
 
     return build
 
 
 @pytest.fixture
 def grid(tiny_model):
-    return probe_patch_grid(tiny_model("llava").processor.image_processor, HEIGHT, WIDTH, 16)
+    return tiny_model("llava").patch_grid(HEIGHT, WIDTH, 16)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_the_prompt_follows_the_data_set_and_falls_back_to_the_question(items):
 
 def test_the_pipeline_labeller_tells_bad_prompts_from_empty_images(items):
     class Scorer:
-        name = "scorer"
+        name, digest = "scorer", "s"
 
         def embed_texts(self, prompts):
             if prompts == ["bad"]:

@@ -40,7 +40,7 @@ def tuned(tiny_checkpoint, data, tmp_path):
         model = load_model(tiny_checkpoint("llava"), device="cpu")
         encoder = PromptEncoder(model.processor, model.config, torch.device("cpu"))
         items = split_dataset(read_dataset(data)).of("train")
-        targets = TargetMaker(TargetPlan("truth"), encoder, model.processor.image_processor).make(items)
+        targets = TargetMaker(TargetPlan("truth"), encoder, model.patch_grid).make(items)
         questions = Questions(items, encoder, targets)
         order = QuestionStream(questions, steps=1, per_step=config.effective_batch(), seed=config.seed)
         event = next(event for event in RunFolder(tmp_path / "run").events() if event["event"] == "step")
@@ -151,7 +151,7 @@ def test_exact_answers_are_those_that_greedy_decoding_writes(tiny_checkpoint, da
     model = load_model(tiny_checkpoint("llava"), device="cpu")
     encoder = PromptEncoder(model.processor, model.config, torch.device("cpu"))
     items = read_dataset(data).items
-    targets = TargetMaker(TargetPlan("truth"), encoder, model.processor.image_processor).make(items)
+    targets = TargetMaker(TargetPlan("truth"), encoder, model.patch_grid).make(items)
     questions = Questions(items, encoder, targets)
     model.model = PeftModel.from_pretrained(model.model, summary.adapter).eval()
     prepare(model.model)

@@ -316,6 +316,13 @@ def test_a_question_that_is_too_long_is_named(run, tmp_path, data):
         run(tmp_path / "run", max_length=30)
 
 
+def test_a_question_with_a_control_token_is_named(run, tmp_path):
+    rows = write_data(tmp_path / "data", images=4)
+    rows.write_text(rows.read_text().replace("Where is the mass?", "Where is </s> the mass?"))
+    with pytest.raises(DataError, match="rows.csv, line 3, cannot be put to the model"):
+        run(tmp_path / "run", rows=rows)
+
+
 def test_more_heads_than_the_model_has_are_refused(run, tmp_path):
     with pytest.raises(ModelError, match="at most 12 heads"):
         run(tmp_path / "run", top_heads=13)

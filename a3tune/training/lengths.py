@@ -1,0 +1,62 @@
+"""How many tokens questions take, without encoding every image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from a3tune.errors import DataError, RequestError
+from a3tune.models.model import VisionLanguageModel
+from a3tune.models.prompt import PromptEncoder
+from a3tune.models.spans import check_question
+from a3tune.training.collate import encode_item
+from a3tune.training.dataset import TrainingItem
+
+_NEAR_LIMIT = 16
+
+
+class TokenCounter:
+    """How many tokens items take with image and answer.
+
+    Each image is encoded for one of its questions; for the others the words are counted, and near the limit, where
+    a token that joins two words would matter, the whole question again.
+
+    Args:
+        model: the model whose tokens are counted.
+        most: the limit.
+
+    Raises (when called):
+        DataError: the model cannot take the question for another reason; the message names the row.
+    """
+
+    def __init__(self, model: VisionLanguageModel, most: int) -> None:
+        self._encoder = PromptEncoder(model.processor, model.config, torch.device("cpu"))
+        # Longer ones are to be counted here, not refused.
+        self._encoder.limit = 1 << 62
+        self._model, self._most = model, most
+        self._around: dict[Path, int] = {}
+
+    def __call__(self, item: TrainingItem) -> int:
+        words = self._words(item)
+        try:
+            # Control tokens would be read as such, also in an answer.
+            for text in (item.question, item.answer):
+                check_question(text, self._model.config, self._model.processor)
+            if item.image in self._around:
+                guess = self._around[item.image] + words
+                if abs(guess - self._most) > _NEAR_LIMIT:
+                    return guess
+            length = encode_item(item, self._encoder).length
+        except RequestError as error:
+            raise DataError(
+                expected="questions and answers in plain words",
+                got=f"{item.file}, line {item.line}, cannot be put to the model: {error.got}",
+                remedy=error.remedy,
+            ) from error
+        self._around[item.image] = length - words
+        return length
+
+    def _words(self, item: TrainingItem) -> int:
+        tokenizer = self._encoder.tokenizer
+        return sum(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in (item.question, item.answer))
