@@ -159,14 +159,18 @@ def make_samples(
     """Samples for ``seeds``, in their order, made by ``workers`` processes."""
     seeds = list(seeds)
     samples: list[PhantomSample] = []
-    with ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
-    ) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_use_one_thread) as pool:
         for sample in pool.map(partial(make_sample, style=style), seeds, chunksize=8):
             samples.append(sample)
             if on_progress is not None and len(samples) % 200 == 0:
                 on_progress(len(samples) / len(seeds))
     return samples
+
+
+def _use_one_thread() -> None:
+    """Processes that each use every core mostly wait for one another."""
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
 
 
 def pixel_batch(samples: Sequence[PhantomSample]) -> torch.Tensor:
