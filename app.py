@@ -31,13 +31,18 @@ def read_options(arguments: list[str] | None = None) -> argparse.Namespace:
         default=os.environ.get("A3TUNE_PROFILE", "demo"),
         help="the model: demo, a checkpoint folder or a Hugging Face id (default demo)",
     )
+    parser.add_argument(
+        "--scorer",
+        default=os.environ.get("A3TUNE_SCORER", "demo"),
+        help="what ranks regions: demo, biomedclip, an open_clip folder or a Hugging Face id (default demo)",
+    )
     return parser.parse_args(arguments)
 
 
 def main() -> None:
     """Read the options and serve."""
     options = read_options()
-    launch(options.host, options.port, options.profile)
+    launch(options.host, options.port, options.profile, options.scorer)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import html
 import io
 import json
 import logging
+import math
 import secrets
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,9 @@ from PIL import Image
 
 from a3tune.errors import A3TuneError, Cancelled
 from a3tune.types import MedicalImage, PatchTile, Token
-from app.services import Finished, ModelStatus, OpenedImage, Step
+from app.regions import KeptTarget, RankedRegions, ShownRegion
+from app.services import Finished, OpenedImage, Step
+from app.slots import ModelStatus
 
 if TYPE_CHECKING:
     from a3tune.inspection import AdapterView
@@ -39,6 +42,7 @@ def viewer_value(opened: OpenedImage | None, finished: Finished | None = None) -
     value = {
         "image": None if opened is None else _image(opened.image),
         "result": None if finished is None else _result(finished),
+        "board": "" if opened is None else opened.board,
     }
     # "<" is written as an escape, so that a question can never read as markup.
     return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
@@ -47,6 +51,53 @@ def viewer_value(opened: OpenedImage | None, finished: Finished | None = None) -
 def head_map_value(weights: np.ndarray) -> dict[str, str]:
     """One head's map [text tokens, patches] as the viewer fetches it."""
     return {"map": _halves(weights)}
+
+
+def regions_value(ranked: RankedRegions) -> dict[str, Any]:
+    """The ranked regions as the viewer receives them; contours are flat lists x, y, x, y, ... in source pixels."""
+    labels = ranked.labels
+    more = len(labels.regions) - len(ranked.shown)
+    notes = [f"{len(ranked.shown)} of {len(labels.regions)} ranked regions shown"] if more > 0 else []
+    return {
+        "prompt": labels.prompt,
+        "notes": [*labels.notes, *notes],
+        "made_by": f"Found by {labels.segmenter}, ranked by {labels.scorer}.",
+        "rows": [_region(item) for item in ranked.shown],
+        "metrics": metrics_value(ranked.metrics),
+    }
+
+
+def metrics_value(metrics: dict[str, float]) -> list[list[str]]:
+    """Name, value and meaning of each number about the target, as the page shows them."""
+    rows = [
+        ("attention_mass", "Attention inside", "{:.1%}", "Share of the attention on the image that falls inside"),
+        ("relative_mass", "Against chance", "{:.2f} ×", "The same over what an even map would have there; 1 is chance"),
+        ("pointing_game", "Highest point inside", "", "Whether the brightest patch lies inside (pointing game)"),
+        ("iou", "Overlap (IoU)", "{:.2f}", "Patches above half of the maximum against the target's patches"),
+        ("area", "Area of the image", "{:.1%}", "How much of the image the target covers"),
+    ]
+    told = []
+    for key, name, form, meaning in rows:
+        if key in metrics:
+            number = metrics[key]
+            if math.isnan(number):
+                value = "not defined"
+            elif form:
+                value = form.format(number)
+            else:
+                value = {0.0: "no", 1.0: "yes"}.get(number, f"{number:.0%}")
+            told.append([name, value, meaning])
+    return told
+
+
+def target_value(target: KeptTarget, files: bytes) -> dict[str, str]:
+    """What the viewer gets when a target was kept: words, and the ZIP archive as base64."""
+    count = len(target.labels.regions)
+    return {
+        "words": f"Kept: {count} {'region' if count == 1 else 'regions'}, {target.mask.mean():.1%} of the image. "
+        "The target stays with this visit.",
+        "archive": base64.b64encode(files).decode("ascii"),
+    }
 
 
 def describe(image: MedicalImage) -> str:
@@ -152,6 +203,7 @@ def _result(finished: Finished) -> dict[str, Any]:
         head_means = _halves(weights[:, :, answer].mean(axis=2).reshape(-1, weights.shape[3]))
     return {
         "id": finished.result,
+        "question": inspection.question,
         "model": inspection.model,
         "adapter": view.adapter,
         "speaker": _speaker(inspection.model, view.adapter, finished.demo),
@@ -184,6 +236,24 @@ def _tokens(view: AdapterView, special: frozenset[str]) -> list[dict[str, Any]]:
 
 def _token(token: Token, row: int | None, special: frozenset[str]) -> dict[str, Any]:
     return {"row": row, "text": token.text, "role": token.role, "special": token.text.strip() in special}
+
+
+def _region(item: ShownRegion) -> dict[str, Any]:
+    region = item.scored.region
+    return {
+        "key": item.key,
+        "rank": item.scored.rank,
+        "score": round(item.scored.score, 2),
+        "weight": round(item.scored.weight, 4),
+        "phrase": item.scored.phrase,
+        "area": region.area,
+        "share": round(float(region.area / region.mask.size), 5),
+        "drawn": item.drawn,
+        "chosen": item.chosen,
+        "colour": "#{:02x}{:02x}{:02x}".format(*item.colour),
+        "contours": [line.ravel().tolist() for line in item.contours],
+        "anchor": list(item.anchor),
+    }
 
 
 def _tile(tile: PatchTile) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Everything the pages ask of the library: visits, images, the one shared model, inspections.
 
-The only module of the application that calls a3tune. It knows nothing of Gradio.
+With :mod:`app.slots` and :mod:`app.regions`, which it builds on, the only module of the application that calls a3tune.
+It knows nothing of Gradio.
 """
 
 from __future__ import annotations
@@ -14,31 +15,22 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from a3tune.attention.sinks import find_sinks
-from a3tune.bundle import DEMO, DEMO_NAME, model_source
 from a3tune.errors import Cancelled, RequestError
 from a3tune.images import ImageDescription, describe_image, load_image
 from a3tune.types import MedicalImage, Window
+from app.regions import KeptTarget, RegionDesk
+from app.slots import ModelSlot, RegionSlot
 
 if TYPE_CHECKING:
     from a3tune.inspection import Inspection
-    from a3tune.models.load import VisionLanguageModel
 
 # A visit that nobody touches for this long is forgotten with all its data, in seconds.
 VISIT_LIFETIME = 3600.0
-
-
-class ModelStatus(NamedTuple):
-    """What the page says about the model: "loading", "ready" or "failed"; ``detail`` is why it failed."""
-
-    state: Literal["loading", "ready", "failed"]
-    name: str
-    demo: bool
-    error: BaseException | None = None
 
 
 class Step(NamedTuple):
@@ -49,10 +41,11 @@ class Step(NamedTuple):
 
 
 class OpenedImage(NamedTuple):
-    """An image on show and what can be chosen about it."""
+    """An image on show, what can be chosen about it, and the name of its board at the region desk."""
 
     image: MedicalImage
     choices: ImageDescription
+    board: str = ""
 
 
 class Finished(NamedTuple):
@@ -68,90 +61,31 @@ class Finished(NamedTuple):
     demo: bool
 
 
-class ModelSlot:
-    """The one model that all visitors share; loaded once, in a thread of its own, used by one at a time.
-
-    Args:
-        profile: "demo", a checkpoint folder or a hub id.
-        device: "auto", "cpu", "cuda" or "mps".
-    """
-
-    def __init__(self, profile: str = DEMO, *, device: str = "auto") -> None:
-        self.profile = profile
-        self.demo = profile == DEMO
-        self.in_use = threading.Lock()
-        self._device = device
-        self._loaded = threading.Event()
-        self._model: VisionLanguageModel | None = None
-        self._inspect_image: Callable[..., Inspection] | None = None
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._load, name="model-loader", daemon=True)
-
-    def start(self) -> None:
-        """Begin loading; returns at once."""
-        self._thread.start()
-
-    @property
-    def status(self) -> ModelStatus:
-        """Where loading stands."""
-        name = DEMO_NAME if self.demo else Path(self.profile).name
-        if not self._loaded.is_set():
-            return ModelStatus("loading", name, self.demo)
-        if self._model is None:
-            return ModelStatus("failed", name, self.demo, self._error)
-        return ModelStatus("ready", DEMO_NAME if self.demo else self._model.name, self.demo)
-
-    def wait(self, timeout: float) -> VisionLanguageModel | None:
-        """The model, or None when it is not loaded within ``timeout`` seconds.
-
-        Raises:
-            A3TuneError, Exception: whatever ended the loading.
-        """
-        if not self._loaded.wait(timeout):
-            return None
-        if self._error is not None:
-            raise self._error
-        return self._model
-
-    def inspect(self, image: MedicalImage, question: str, **options: Any) -> Inspection:
-        """:func:`a3tune.inspection.inspect_image` with the loaded model; one call at a time, see ``in_use``."""
-        return self._inspect_image(self._model, image, question, **options)
-
-    def _load(self) -> None:
-        try:
-            # Imported here, in the loader's thread: torch and transformers take seconds, and the page must answer
-            # before that.
-            from a3tune.inspection import inspect_image
-            from a3tune.models.load import load_model
-
-            self._inspect_image = inspect_image
-            self._model = load_model(model_source(self.profile), device=self._device)
-        except Exception as error:
-            # Kept and raised again for each question: a thread has nobody to raise it to.
-            self._error = error
-        finally:
-            self._loaded.set()
-
-
 @dataclass
 class _Visit:
     # The open file's bytes, in memory only, when another window or slice can be read from it.
     content: bytes | None = None
     opened: OpenedImage | None = None
     result: str | None = None
+    target: KeptTarget | None = None
     ticket: threading.Event = field(default_factory=threading.Event)
     touched: float = field(default_factory=time.monotonic)
 
 
 class Studio:
-    """The application's state: the model slot and what each visitor has open.
+    """The application's state: the model slot, the region desk, and what each visitor has open.
 
     A visit is named by its page's session and begins with the first request; nothing of one visit can be reached
     from another.
+
+    Args:
+        slot: the model.
+        region_slot: what finds and ranks regions; the bundled parts when None.
     """
 
-    def __init__(self, slot: ModelSlot) -> None:
+    def __init__(self, slot: ModelSlot, region_slot: RegionSlot | None = None) -> None:
         self.slot = slot
+        self.regions = RegionDesk(region_slot or RegionSlot())
         self._visits: dict[str, _Visit] = {}
         self._results: dict[str, Inspection] = {}
         self._guard = threading.RLock()
@@ -165,6 +99,8 @@ class Studio:
             if gone is not None:
                 gone.ticket.set()
                 self._results.pop(gone.result or "", None)
+                if gone.opened is not None:
+                    self.regions.close(gone.opened.board)
 
     def forget_idle_visits(self) -> None:
         """End the visits that nobody touched for an hour."""
@@ -246,6 +182,9 @@ class Studio:
         visit = self._visit(name)
         with self._guard:
             visit.ticket.set()  # an answer about another picture is of no use any more
+            if visit.opened is not None:
+                self.regions.close(visit.opened.board)
+            opened = opened._replace(board=self.regions.open(opened.image))
             visit.content, visit.opened = content, opened
         return opened
 
@@ -257,7 +196,10 @@ class Studio:
 
     def cancel(self, visit: str) -> None:
         """Stop the visit's running or waiting question; the result on show stays."""
-        self._visit(visit).ticket.set()
+        record = self._visit(visit)
+        record.ticket.set()
+        if record.opened is not None:
+            self.regions.stop(record.opened.board)
 
     def reserve(self, visit: str) -> None:
         """Announce a question: a cancel from now on stops it, even while it waits for its turn."""
@@ -317,6 +259,7 @@ class Studio:
             self._results.pop(record.result or "", None)
             record.result = name
             self._results[name] = report
+            self.regions.attach(opened.board, report)
         yield Finished(name, report, sinks, frozenset(model.tokenizer.all_special_tokens), self.slot.demo)
 
     def _inspect(
@@ -363,6 +306,21 @@ class Studio:
                 remedy="Choose a head of this model",
             )
         return maps.weights[layer, head]
+
+    # ---- targets -----------------------------------------------------------------------------
+
+    def keep_target(self, board: str, keys: list[str]) -> tuple[KeptTarget, bytes]:
+        """Keep regions of the image on show as the visit's target; see :meth:`app.regions.RegionDesk.keep`."""
+        target, files = self.regions.keep(board, keys)
+        with self._guard:
+            for visit in self._visits.values():
+                if visit.opened is not None and visit.opened.board == board:
+                    visit.target = target
+        return target, files
+
+    def target(self, visit: str) -> KeptTarget | None:
+        """The target that the visit kept last."""
+        return self._visit(visit).target
 
 
 def read_image(path: Path) -> MedicalImage:

@@ -6,7 +6,8 @@ import gradio as gr
 
 from app.examples import read_examples
 from app.present import DEMO_NOTICE, NOTICE, model_value
-from app.services import ModelSlot, Studio
+from app.services import Studio
+from app.slots import ModelSlot, RegionSlot
 from app.tabs.inspect import InspectTab
 from app.theme import STYLES, build_theme
 from app.widgets import build_header
@@ -39,15 +40,16 @@ def build(studio: Studio) -> gr.Blocks:
     return page
 
 
-def launch(host: str, port: int, profile: str) -> None:
+def launch(host: str, port: int, profile: str, scorer: str = "demo") -> None:
     """Serve the page until the process is stopped; the model loads meanwhile.
 
     Args:
         host, port: the address to listen on.
         profile: "demo", a checkpoint folder or a hub id.
+        scorer: what ranks regions: "demo", "biomedclip", the folder of an open_clip model, or a hub id.
     """
     slot = ModelSlot(profile)
-    studio = Studio(slot)
+    studio = Studio(slot, RegionSlot(scorer))
     page = build(studio)
     page.launch(
         prevent_thread_lock=True,

@@ -23,6 +23,8 @@ LAYERS = (
 )
 # These exchange value objects from types and know nothing of each other.
 STRANGERS = ("labels", "attention", "adapters")
+# The page modules that speak to the library: all others go through them.
+PAGE_SERVICES = {Path("app/services.py"), Path("app/slots.py"), Path("app/regions.py")}
 # Heavy libraries that only the library and the page's services may load.
 ENGINE = {"a3tune", "torch", "torchvision", "transformers", "peft", "open_clip", "segment_anything"}
 # What a page module may take from the library: words and value objects, which cost and decide nothing.
@@ -36,7 +38,7 @@ VALUE_NAMES = {
 }
 # The page from the ground up, read as LAYERS.
 PAGE_LAYERS = (
-    {"examples", "jobs", "present", "services", "theme", "viewer", "widgets"},
+    {"examples", "jobs", "present", "regions", "services", "slots", "theme", "viewer", "widgets"},
     {"tabs"},
     {"ui"},
     {"app.py"},
@@ -58,8 +60,13 @@ LATE_IMPORTS = {
     ("a3tune/labelling/command.py", "a3tune.labelling.maker"): "a bad image is told before torch is loaded",
     ("a3tune/labelling/command.py", "a3tune.labelling.record"): "a bad image is told before torch is loaded",
     ("a3tune/labelling/command.py", "a3tune.labelling.batch"): "a bad image is told before torch is loaded",
-    ("app/services.py", "a3tune.models.load"): "loaded in a thread: the page answers before torch has come",
-    ("app/services.py", "a3tune.inspection"): "loaded in a thread: the page answers before torch has come",
+    ("app/slots.py", "a3tune.models.load"): "loaded in a thread: the page answers before torch has come",
+    ("app/slots.py", "a3tune.inspection"): "loaded in a thread: the page answers before torch has come",
+    ("app/slots.py", "a3tune.labelling.maker"): "loaded in a thread: the page answers before torch has come",
+    ("app/regions.py", "a3tune.labels"): "torch comes with the parts, loaded in a thread",
+    ("app/regions.py", "a3tune.labelling.record"): "torch comes with the parts, loaded in a thread",
+    ("app/regions.py", "a3tune.attention.metrics"): "torch came with the inspection",
+    ("app/regions.py", "a3tune.inspection"): "torch came with the inspection",
 }
 
 
@@ -196,7 +203,7 @@ def test_library_imports_nothing_of_the_page(path):
 
 @pytest.mark.parametrize("path", PAGE_FILES, ids=named)
 def test_page_reaches_the_library_through_services_only(path):
-    allowed = ENGINE if path == Path("app/services.py") else set()
+    allowed = ENGINE if path in PAGE_SERVICES else set()
     wrong = [
         f"{path}:{item.line} imports {item.name}"
         for item in imports_of(path)

@@ -24,7 +24,8 @@ from app.present import (
     thumbnail,
     viewer_value,
 )
-from app.services import Finished, ModelStatus, OpenedImage, Step
+from app.services import Finished, OpenedImage, Step
+from app.slots import ModelStatus
 
 
 def halves(text: str) -> np.ndarray:

@@ -13,7 +13,8 @@ from pydicom.data import get_testdata_file
 from a3tune.errors import A3TuneError, Cancelled, ImageError, ModelError, RequestError
 from a3tune.types import Window
 from app import services
-from app.services import Finished, ModelSlot, Step, Studio
+from app.services import Finished, Step, Studio
+from app.slots import ModelSlot
 
 
 @pytest.fixture(scope="module")
