@@ -60,6 +60,11 @@ LATE_IMPORTS = {
     ("a3tune/labelling/command.py", "a3tune.labelling.maker"): "a bad image is told before torch is loaded",
     ("a3tune/labelling/command.py", "a3tune.labelling.record"): "a bad image is told before torch is loaded",
     ("a3tune/labelling/command.py", "a3tune.labelling.batch"): "a bad image is told before torch is loaded",
+    ("a3tune/training/command.py", "a3tune.training.config"): "a slip in the options is told before torch is loaded",
+    (
+        "a3tune/training/command.py",
+        "a3tune.training.tuning",
+    ): "a slip in the data is told before transformers is loaded",
     ("app/slots.py", "a3tune.models.load"): "loaded in a thread: the page answers before torch has come",
     ("app/slots.py", "a3tune.inspection"): "loaded in a thread: the page answers before torch has come",
     ("app/slots.py", "a3tune.labelling.maker"): "loaded in a thread: the page answers before torch has come",

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import importlib.resources
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from a3tune.errors import A3TuneError, Cancelled
-from a3tune.training.config import TuneConfig, load_config, parse_overrides, preset_names
-from a3tune.training.tuning import RunSummary, tune
+
+if TYPE_CHECKING:
+    from a3tune.training.config import TuneConfig
+    from a3tune.training.tuning import RunSummary
 
 ABLATIONS = ("no-alignment", "no-query-experts", "no-key-experts", "no-head-selection")
 STOPPED = 3
@@ -24,7 +28,7 @@ def add_tune_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder; an unfinished run goes on")
     parser.add_argument("--model", default="demo", help="demo, a checkpoint folder or a hub id (default demo)")
     parser.add_argument("--method", help="a3, lora, lora+align or a3moe (default: the configuration's)")
-    parser.add_argument("--config", metavar="FILE", help=f"YAML file or preset: {', '.join(preset_names())}")
+    parser.add_argument("--config", metavar="FILE", help=f"YAML file or preset: {', '.join(_presets())}")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change one setting")
     for name in ABLATIONS:
         parser.add_argument(f"--{name}", action="store_true", help=f"ablation: {name.replace('-', ' ')}")
@@ -44,8 +48,12 @@ def run_tune(options: argparse.Namespace, on_progress: Callable[[str, float], No
         A3TuneError: bad input; of several processes only the first raises, the others end quietly with 2.
     """
     try:
+        config = config_of(options)
+        # torch and transformers take seconds to load: a slip in the options is told before.
+        from a3tune.training.tuning import tune
+
         summary = tune(
-            config_of(options),
+            config,
             options.data,
             options.out,
             options.model,
@@ -75,6 +83,8 @@ def config_of(options: argparse.Namespace) -> TuneConfig:
     Raises:
         DataError: unknown settings or values out of range.
     """
+    from a3tune.training.config import load_config, parse_overrides  # torch: see run_tune
+
     overrides: dict[str, object] = dict(parse_overrides(options.set))
     if options.method is not None:
         overrides["method"] = options.method
@@ -112,3 +122,9 @@ def describe(summary: RunSummary) -> str:
 def is_first_process() -> bool:
     """Whether this is the first of the processes that a launcher started, or the only one."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def _presets() -> list[str]:
+    """Names of the presets, read from the folder: the module that checks them loads torch."""
+    files = importlib.resources.files(__package__).joinpath("presets").iterdir()
+    return sorted(entry.name.removesuffix(".yaml") for entry in files if entry.name.endswith(".yaml"))

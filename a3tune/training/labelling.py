@@ -8,14 +8,16 @@ import os
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from a3tune.errors import LabelError
+from a3tune.errors import Cancelled, LabelError
+from a3tune.images import load_image
 from a3tune.labels import RegionCache, RegionScorer, Segmenter, build_prompt, make_labels
 from a3tune.labels.segmentation import region_from_mask
 from a3tune.training.dataset import TrainingItem
@@ -143,6 +145,55 @@ class LabelStore:
         part = path.with_name(f".{path.name}.{os.getpid()}.part")
         part.write_bytes(content)
         os.replace(part, path)
+
+
+def label_items(
+    items: Sequence[TrainingItem],
+    labeller: Labeller,
+    store: LabelStore,
+    template_set: str,
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> int:
+    """Rank the regions of every image for every question about it; what the store already holds is left as it is.
+
+    A store in the folder ``labels`` beside a data set's images is used by every run on that data.
+
+    Args:
+        items: the questions.
+        labeller: makes the labels.
+        store: where they go.
+        template_set: how questions are put to the scorer.
+        on_progress: called with the number of items done and of all items.
+        should_stop: asked between images; True ends the work, what was labelled stays.
+
+    Returns:
+        How many questions have no region at all.
+
+    Raises:
+        Cancelled: ``should_stop`` said so.
+    """
+    store.describe(labeller.settings)
+    by_image: dict[Path, list[TrainingItem]] = defaultdict(list)
+    for item in items:
+        by_image[item.image].append(item)
+    done = empty = 0
+    for path, group in by_image.items():
+        if should_stop is not None and should_stop():
+            raise Cancelled
+        image = load_image(path)
+        prompts = [label_prompt(item, template_set) for item in group]
+        stored = store.get(image)
+        missing = [prompt for prompt in dict.fromkeys(prompts) if prompt not in stored]
+        stored.update((prompt, labeller.rank(image, prompt)) for prompt in missing)
+        if missing:
+            store.put(image, stored)
+        empty += sum(not stored[prompt] for prompt in prompts)
+        done += len(group)
+        if on_progress is not None:
+            on_progress(done, len(items))
+    return empty
 
 
 def settings_digest(settings: Mapping[str, Any]) -> str:

@@ -1,15 +1,20 @@
 """The tune command: options to settings, exit codes, what is printed."""
 
 import argparse
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from a3tune.errors import Cancelled, DataError
-from a3tune.training import command
+from a3tune.training import command, tuning
 from a3tune.training.command import add_tune_arguments, config_of, describe, run_tune
+from a3tune.training.config import preset_names
 from a3tune.training.tuning import RunSummary
 from tests.support.tuning_data import write_data
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def parse(*arguments):
@@ -34,6 +39,15 @@ def test_options_become_settings():
         config_of(parse("--set", "ratoi=1"))
 
 
+def test_help_names_every_preset_and_loads_no_torch():
+    assert command._presets() == list(preset_names())
+    code = (
+        "import argparse, sys; from a3tune.training.command import add_tune_arguments; "
+        "add_tune_arguments(argparse.ArgumentParser()); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
 def test_the_summary_says_what_matters():
     text = describe(summary())
     assert "Finished at step 6 of 9 (1 min 5 s)." in text
@@ -45,7 +59,7 @@ def test_the_summary_says_what_matters():
 
 @pytest.mark.parametrize(("status", "code"), [("finished", 0), ("stopped", 3)])
 def test_exit_codes(monkeypatch, capsys, status, code):
-    monkeypatch.setattr(command, "tune", lambda *args, **options: summary(status))
+    monkeypatch.setattr(tuning, "tune", lambda *args, **options: summary(status))
     assert run_tune(parse()) == code
     assert "Adapter:" in capsys.readouterr().out
 
@@ -54,7 +68,7 @@ def test_a_stop_before_the_first_step(monkeypatch, capsys):
     def stopped(*args, **options):
         raise Cancelled
 
-    monkeypatch.setattr(command, "tune", stopped)
+    monkeypatch.setattr(tuning, "tune", stopped)
     assert run_tune(parse()) == 3
     assert "Stopped before the first step" in capsys.readouterr().out
 
@@ -63,12 +77,12 @@ def test_of_several_processes_one_speaks(monkeypatch, capsys):
     def failing(*args, **options):
         raise DataError(expected="e", got="g", remedy="r")
 
-    monkeypatch.setattr(command, "tune", failing)
+    monkeypatch.setattr(tuning, "tune", failing)
     with pytest.raises(DataError):
         run_tune(parse())
     monkeypatch.setenv("RANK", "1")
     assert run_tune(parse()) == 2
-    monkeypatch.setattr(command, "tune", lambda *args, **options: summary())
+    monkeypatch.setattr(tuning, "tune", lambda *args, **options: summary())
     assert run_tune(parse()) == 0
     assert capsys.readouterr().out == ""
 

@@ -12,7 +12,7 @@ from a3tune.labels.segmentation import region_from_mask
 from a3tune.models.prompt import PromptEncoder
 from a3tune.training.dataset import TrainingItem
 from a3tune.training.label_sources import bundled_stores, labeller_factory, make_labeller, scorer_source, target_plan
-from a3tune.training.labelling import LabelStore, PipelineLabeller, label_prompt
+from a3tune.training.labelling import LabelStore, PipelineLabeller, label_items, label_prompt
 from a3tune.training.targets import PatchTargets, TargetMaker, TargetPlan, true_mask
 from a3tune.types import ScoredRegion
 from tests.support.tuning_data import tiny_config
@@ -110,6 +110,18 @@ def test_labels_are_made_once_and_found_again(maker, items, tmp_path):
     # A store that lies with the data answers without any labeller being loaded.
     bundled = maker(stores=[store], labeller=lambda: pytest.fail("loaded")).make(items)
     assert bundled.counts == first.counts
+
+
+def test_a_whole_data_set_can_be_labelled_beforehand(maker, items, tmp_path):
+    labeller, store, progress = CountingLabeller(), LabelStore(tmp_path / "labels"), []
+    assert label_items(items, labeller, store, "plain", on_progress=lambda *counts: progress.append(counts)) == 2
+    assert progress == [(2, 4), (4, 4)]
+    assert label_items(items, labeller, store, "plain") == 2
+    assert len(labeller.asked) == 4
+    (bundled,) = bundled_stores(tiny_config(label_segmenter="auto"), tmp_path)
+    assert maker(stores=[bundled]).make(items).counts == {"weak": 2, "truth": 0, "none": 2}
+    with pytest.raises(Cancelled):
+        label_items(items, labeller, store, "plain", should_stop=lambda: True)
 
 
 def test_a_stop_between_images_keeps_what_was_labelled(maker, items, tmp_path):

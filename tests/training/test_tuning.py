@@ -319,7 +319,7 @@ def test_a_question_that_is_too_long_is_named(run, tmp_path, data):
 def test_a_question_with_a_control_token_is_named(run, tmp_path):
     rows = write_data(tmp_path / "data", images=4)
     rows.write_text(rows.read_text().replace("Where is the mass?", "Where is </s> the mass?"))
-    with pytest.raises(DataError, match="rows.csv, line 3, cannot be put to the model"):
+    with pytest.raises(DataError, match=r"rows\.csv, line 3, cannot be put to the model"):
         run(tmp_path / "run", rows=rows)
 
 
