@@ -75,13 +75,13 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """A headless Chromium: A3TUNE_CHROMIUM, else the one on the path, else Playwright's own."""
+    """A headless Chromium: CHROMIUM, else the one on the path, else Playwright's own."""
     with sync_playwright() as playwright:
-        path = os.environ.get("A3TUNE_CHROMIUM") or shutil.which("chromium") or playwright.chromium.executable_path
+        path = os.environ.get("CHROMIUM") or shutil.which("chromium") or playwright.chromium.executable_path
         if not Path(path).is_file():
             pytest.fail(
                 "There is no Chromium to look at the page with. Install it (apt-get install chromium, or "
-                "playwright install chromium), or name it in A3TUNE_CHROMIUM."
+                "playwright install chromium), or name it in CHROMIUM."
             )
         browser = playwright.chromium.launch(executable_path=path, args=list(_QUIET_CHROMIUM))
         yield browser
