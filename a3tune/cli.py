@@ -16,6 +16,7 @@ from a3tune.images import load_image
 from a3tune.labelling.command import add_labels_arguments, run_labels
 from a3tune.options import add_image_options, parse_window
 from a3tune.terminal import show_progress
+from a3tune.training.command import add_tune_arguments, run_tune
 
 BAD_INPUT = 2
 
@@ -56,7 +57,12 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--question", required=True, metavar="TEXT")
     inspect.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     inspect.add_argument("--model", default=DEMO, help="demo, a checkpoint folder or a hub id (default demo)")
-    inspect.add_argument("--adapters", default="base", help="names, separated by commas (default base)")
+    inspect.add_argument(
+        "--adapters",
+        default="base",
+        metavar="LIST",
+        help='"base" and adapters as NAME=FOLDER, separated by commas: each gets its answer and maps (default base)',
+    )
     inspect.add_argument("--critical-heads", type=int, metavar="K", help="how many (default: heads of one layer)")
     inspect.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="longest answer (default 64)")
     inspect.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default auto)")
@@ -66,6 +72,10 @@ def _parser() -> argparse.ArgumentParser:
     labels = commands.add_parser("labels", help="find regions, rank them for a prompt and save them with their masks")
     add_labels_arguments(labels)
     labels.set_defaults(run=run_labels)
+
+    tune = commands.add_parser("tune", help="tune adapters so that attention falls where it matters")
+    add_tune_arguments(tune)
+    tune.set_defaults(run=lambda options: run_tune(options, show_progress))
 
     demo = commands.add_parser("demo", help="the bundled demo model")
     actions = demo.add_subparsers(dest="action", required=True, metavar="action")
@@ -99,12 +109,34 @@ def _app(options: argparse.Namespace) -> int:
     os.execv(sys.executable, [sys.executable, str(script), *extra])
 
 
+def _adapter_folders(text: str) -> dict[str, Path | None]:
+    """``base,NAME=FOLDER,...`` as folders by name, in order; None for the base.
+
+    Raises:
+        RequestError: a part is neither "base" nor NAME=FOLDER, or a name comes twice.
+    """
+    folders: dict[str, Path | None] = {}
+    for part in (part.strip() for part in text.split(",")):
+        name, equals, folder = (piece.strip() for piece in part.partition("="))
+        known = name == "base" and not equals
+        if name in folders or not (known or (name and folder)):
+            raise RequestError(
+                expected='adapters as "base" and NAME=FOLDER, each name once, separated by commas',
+                got=f"There is no adapter {part!r}" if name not in folders else f"The adapter {name!r} is named twice",
+                remedy="Write for instance --adapters base,tuned=runs/first/adapter",
+            )
+        folders[name] = None if known else Path(folder)
+    return folders
+
+
 def _inspect(options: argparse.Namespace) -> int:
+    folders = _adapter_folders(options.adapters)
     image = load_image(options.image, window=parse_window(options.window), frame=options.frame, axis=options.axis)
     # Bad images are the common fault and are told within a second: torch and transformers, which take several
     # seconds to import, come only after the image was read.
     from transformers.utils.logging import disable_progress_bar
 
+    from a3tune.adapters.switch import AdapterSet
     from a3tune.export import write_inspection
     from a3tune.inspection import inspect_image
     from a3tune.models.load import load_model
@@ -116,7 +148,8 @@ def _inspect(options: argparse.Namespace) -> int:
         model,
         image,
         options.question,
-        adapters=tuple(name.strip() for name in options.adapters.split(",") if name.strip()),
+        adapters=tuple(folders),
+        adapter_set=AdapterSet(model.model, {name: folder for name, folder in folders.items() if folder is not None}),
         critical_count=options.critical_heads,
         max_new_tokens=options.max_new_tokens,
         on_progress=show_progress,

@@ -49,6 +49,7 @@ LONGEST_MODULE = 400
 # Imports inside functions: (file, imported module) -> why it may not stand at the top.
 LATE_IMPORTS = {
     ("a3tune/cli.py", "transformers.utils.logging"): "a bad image is told before transformers is loaded",
+    ("a3tune/cli.py", "a3tune.adapters.switch"): "a bad image is told before torch is loaded",
     ("a3tune/cli.py", "a3tune.export"): "a bad image is told before torch is loaded",
     ("a3tune/cli.py", "a3tune.inspection"): "a bad image is told before torch is loaded",
     ("a3tune/cli.py", "a3tune.models.load"): "a bad image is told before torch is loaded",

@@ -7,10 +7,14 @@ import sys
 
 import numpy as np
 import pytest
+import torch
+from peft import get_peft_model
 from PIL import Image
 from pydicom.data import get_testdata_file
 
+from a3tune.adapters.a3moe import A3MoeConfig
 from a3tune.cli import main
+from a3tune.models.load import load_model
 from tests.support.damaged_files import SECRET, write_damaged
 
 
@@ -78,6 +82,29 @@ def test_the_window_may_be_given_in_numbers(tmp_path, tiny_checkpoint):
     assert json.loads((tmp_path / "inspect.json").read_text())["image"]["window"] == [40.0, 350.0]
 
 
+def test_inspect_compares_base_and_adapters_on_one_scale(picture, tmp_path, tiny_checkpoint):
+    checkpoint = tiny_checkpoint("llava")
+    torch.manual_seed(0)
+    base = load_model(checkpoint).model
+    config = A3MoeConfig(r=2, expert_r=2, query_experts=2, key_experts=2, key_top_k=1)
+    tuned = get_peft_model(base, config)
+    for name, parameter in tuned.named_parameters():
+        if "expert_B" in name or "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.5)
+    tuned.save_pretrained(tmp_path / "adapter")
+    out = tmp_path / "out"
+    assert inspect(picture, out, checkpoint, "--adapters", f"base,tuned={tmp_path / 'adapter'}") == 0
+    record = json.loads((out / "inspect.json").read_text())
+    assert list(record["adapters"]) == ["base", "tuned"]
+    with np.load(out / "attention_base.npz") as before, np.load(out / "attention_tuned.npz") as after:
+        assert np.abs(before["visual_ratio"] - after["visual_ratio"]).max() > 1e-4
+    assert (out / "difference_base_tuned.png").stat().st_size > 1000
+    alone = tmp_path / "alone"
+    assert inspect(picture, alone, checkpoint) == 0
+    with np.load(out / "attention_base.npz") as beside, np.load(alone / "attention_base.npz") as by_itself:
+        np.testing.assert_array_equal(beside["maps"], by_itself["maps"])
+
+
 def one_line(capsys, *words):
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -103,6 +130,8 @@ def test_damaged_files_give_one_clear_line_each(tmp_path, capsys):
         (["--question", " "], "question"),
         (["--adapters", "lora"], "adapter"),
         (["--adapters", ","], "adapter"),
+        (["--adapters", "base,base"], "twice"),
+        (["--adapters", "base,mine=there/is/no/folder"], "adapter"),
         (["--critical-heads", "999"], "critical heads"),
         (["--critical-heads", "0"], "critical heads"),
         (["--window", "1,2,3"], "window"),
@@ -144,5 +173,5 @@ def test_the_module_runs_as_a_program_without_the_network():
     done = subprocess.run(
         [sys.executable, "-m", "a3tune", "--help"], capture_output=True, text=True, env=environment, check=True
     )
-    for command in ("app", "inspect", "demo", "parity", "doctor"):
+    for command in ("app", "inspect", "labels", "tune", "demo", "parity", "doctor"):
         assert command in done.stdout
