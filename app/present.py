@@ -70,11 +70,11 @@ def regions_value(ranked: RankedRegions) -> dict[str, Any]:
 def metrics_value(metrics: dict[str, float]) -> list[list[str]]:
     """Name, value and meaning of each number about the target, as the page shows them."""
     rows = [
-        ("attention_mass", "Attention inside", "{:.1%}", "Share of the attention on the image that falls inside"),
+        ("attention_mass", "Attention inside", "{:.1f} %", "Share of the attention on the image that falls inside"),
         ("relative_mass", "Against chance", "{:.2f} ×", "The same over what an even map would have there; 1 is chance"),
         ("pointing_game", "Highest point inside", "", "Whether the brightest patch lies inside (pointing game)"),
         ("iou", "Overlap (IoU)", "{:.2f}", "Patches above half of the maximum against the target's patches"),
-        ("area", "Area of the image", "{:.1%}", "How much of the image the target covers"),
+        ("area", "Area of the image", "{:.1f} %", "How much of the image the target covers"),
     ]
     told = []
     for key, name, form, meaning in rows:
@@ -83,9 +83,9 @@ def metrics_value(metrics: dict[str, float]) -> list[list[str]]:
             if math.isnan(number):
                 value = "not defined"
             elif form:
-                value = form.format(number)
+                value = form.format(100 * number if form.endswith("%") else number)
             else:
-                value = {0.0: "no", 1.0: "yes"}.get(number, f"{number:.0%}")
+                value = {0.0: "no", 1.0: "yes"}.get(number, f"{100 * number:.0f} %")
             told.append([name, value, meaning])
     return told
 
@@ -94,8 +94,8 @@ def target_value(target: KeptTarget, files: bytes) -> dict[str, str]:
     """What the viewer gets when a target was kept: words, and the ZIP archive as base64."""
     count = len(target.labels.regions)
     return {
-        "words": f"Kept: {count} {'region' if count == 1 else 'regions'}, {target.mask.mean():.1%} of the image. "
-        "The target stays with this visit.",
+        "words": f"Kept: {count} {'region' if count == 1 else 'regions'}, {100 * target.mask.mean():.1f} % of the "
+        "image. The target stays with this visit.",
         "archive": base64.b64encode(files).decode("ascii"),
     }
 

@@ -23,7 +23,6 @@ import numpy as np
 
 from a3tune.errors import Cancelled, LabelError, RequestError
 from a3tune.geometry import to_patches
-from a3tune.render import REGION_COLOURS
 from a3tune.types import MedicalImage, Region, ScoredRegion, WeakLabels
 from app.slots import RegionSlot
 
@@ -40,6 +39,22 @@ CHOSEN = 4
 # More text than any encoder reads, and more boxes than anybody draws.
 LONGEST_PROMPT = 2000
 MOST_DRAWN = 24
+# Bright colours for the dark of medical images, told apart by all kinds of colour vision as far as so many can be:
+# Okabe and Ito's first, then lighter ones for what is drawn by hand.
+COLOURS = (
+    (86, 180, 233),
+    (230, 159, 0),
+    (0, 198, 145),
+    (240, 228, 66),
+    (224, 141, 187),
+    (255, 112, 51),
+    (167, 139, 250),
+    (163, 230, 53),
+    (255, 255, 255),
+    (45, 212, 191),
+    (253, 186, 186),
+    (186, 230, 253),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +116,6 @@ class _Board:
     inspection: Inspection | None = None
     drawn: dict[str, Region] = field(default_factory=dict)
     ranked: RankedRegions | None = None
-    prompt: str = ""
     ticket: threading.Event = field(default_factory=threading.Event)
 
 
@@ -158,20 +172,16 @@ class RegionDesk:
             Cancelled: :meth:`stop` was called, or a newer request came.
         """
         board = self._board(name)
-        if not isinstance(prompt, str) or len(prompt) > LONGEST_PROMPT:
-            raise RequestError(
-                expected=f"a prompt of at most {LONGEST_PROMPT} characters",
-                got="The prompt is too long" if isinstance(prompt, str) else "The prompt is no text",
-                remedy="Shorten it to what should be found",
-            )
+        _check_prompt(prompt)
         return self._run(board, lambda maker, ticket: self._rank(board, maker, prompt, dict(board.drawn), ticket))
 
-    def draw(self, name: str, box: Sequence[Any]) -> tuple[RankedRegions, str]:
-        """Make a region from a drawn box and rank it with the others for the last prompt.
+    def draw(self, name: str, box: Sequence[Any], prompt: str) -> tuple[RankedRegions, str]:
+        """Make a region from a drawn box and rank it with the others.
 
         Args:
             name: the board.
             box: (x, y, width, height) in source pixels.
+            prompt: what to rank for.
 
         Returns:
             the new ranking, and the key of the region.
@@ -180,12 +190,7 @@ class RegionDesk:
             LabelError: the box is empty, outside, or holds nothing that stands out; else as :meth:`find`.
         """
         board = self._board(name)
-        if not board.prompt:
-            raise RequestError(
-                expected="words to rank the region for",
-                got="There is no prompt yet",
-                remedy="Write what to look for under the image, then draw again",
-            )
+        _check_prompt(prompt)
         if len(board.drawn) >= MOST_DRAWN:
             raise RequestError(
                 expected=f"at most {MOST_DRAWN} drawn regions",
@@ -196,7 +201,7 @@ class RegionDesk:
         def work(maker: LabelMaker, ticket: threading.Event) -> tuple[RankedRegions, str]:
             region = maker.segmenter.segment_box(board.image, box)
             key = _key(region)
-            return self._rank(board, maker, board.prompt, {**board.drawn, key: region}, ticket), key
+            return self._rank(board, maker, prompt, {**board.drawn, key: region}, ticket), key
 
         return self._run(board, work)
 
@@ -287,10 +292,6 @@ class RegionDesk:
         from a3tune.labels import make_labels
 
         (text,) = maker.prompts([prompt])
-        # From here on drawn boxes can be ranked, even where nothing is found.
-        maker.check([text])
-        with self._guard:
-            board.prompt = prompt
         try:
             labels = make_labels(
                 board.image,
@@ -327,6 +328,15 @@ class RegionDesk:
                 for path in files:
                     archive.write(path, path.name)
         return packed.getvalue()
+
+
+def _check_prompt(prompt: object) -> None:
+    if not isinstance(prompt, str) or len(prompt) > LONGEST_PROMPT:
+        raise RequestError(
+            expected=f"a prompt of at most {LONGEST_PROMPT} characters",
+            got="The prompt is too long" if isinstance(prompt, str) else "The prompt is no text",
+            remedy="Shorten it to what should be found",
+        )
 
 
 def _pick(board: _Board, keys: Sequence[str]) -> list[ShownRegion]:
@@ -370,7 +380,7 @@ def _shown(labels: WeakLabels, drawn: dict[str, Region]) -> tuple[ShownRegion, .
         if key in keys or not (scored.rank <= SHOWN or key in drawn):
             continue
         keys.add(key)
-        colour = REGION_COLOURS[len(shown) % len(REGION_COLOURS)]
+        colour = COLOURS[len(shown) % len(COLOURS)]
         chosen = scored.rank <= CHOSEN or key in drawn
         shown.append(ShownRegion(key, scored, key in drawn, chosen, colour, *_outline(scored.region)))
     return tuple(shown)

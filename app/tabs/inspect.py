@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,14 @@ from a3tune.types import Window
 from app.examples import Example
 from app.present import (
     error_status,
-    explain,
     finished_status,
-    head_map_value,
     status,
     step_status,
     thumbnail,
     viewer_value,
 )
 from app.services import Finished, OpenedImage, Studio, read_image
+from app.tabs.answers import viewer_answers
 from app.viewer import build_viewer
 from app.widgets import build_examples, build_suggestions
 
@@ -99,7 +98,7 @@ class InspectTab:
                     self._cancel = gr.Button("Cancel", interactive=False, scale=1, min_width=80, elem_id="cancel")
                 self._status = gr.HTML(status(READY), elem_id="status", apply_default_css=False)
             with gr.Column(scale=1, min_width=560):
-                self._viewer = build_viewer(_answer_head_map(self._studio), elem_id="viewer")
+                self._viewer = build_viewer(viewer_answers(self._studio), elem_id="viewer")
 
     # ---- wiring ------------------------------------------------------------------------------
 
@@ -251,19 +250,6 @@ class InspectTab:
 def _visit(request: gr.Request) -> str:
     """The visit's name: the session that the page drew for itself when it was loaded."""
     return str(request.session_hash)
-
-
-def _answer_head_map(studio: Studio) -> Callable[[dict[str, Any]], dict[str, str]]:
-    """What answers the viewer when it asks for one head's map: the map, or why there is none in words."""
-
-    # A plain function: Gradio marks server functions with an attribute, which a bound method cannot take.
-    def head_map(request: dict[str, Any]) -> dict[str, str]:
-        try:
-            return head_map_value(studio.head_map(str(request["result"]), request["layer"], request["head"]))
-        except Exception as error:
-            return {"error": explain(error)}
-
-    return head_map
 
 
 def _item(example: Example) -> dict[str, str]:

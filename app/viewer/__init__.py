@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import gradio as gr
@@ -14,17 +14,19 @@ import numpy as np
 _FOLDER = Path(__file__).parent
 
 # One script to the browser, in this order: the viewer needs no build step and no loader.
-_SCRIPTS = ("heat.js", "viewer.js", "words.js", "heads.js", "gestures.js", "receive.js")
+_SCRIPTS = ("heat.js", "viewer.js", "words.js", "heads.js", "outlines.js", "regions.js", "gestures.js", "receive.js")
 
 # Perceptually even maps only: equal steps of attention look like equal steps.
 COLOUR_MAPS = ("inferno", "viridis", "magma", "cividis")
 
 
-def build_viewer(head_map: Callable[[dict], dict], *, elem_id: str) -> gr.HTML:
+def build_viewer(answers: Sequence[Callable[[dict], dict]], *, elem_id: str) -> gr.HTML:
     """The viewer as a Gradio component; its value is a string made by :func:`app.present.viewer_value`.
 
     Args:
-        head_map: answers the browser's ``{"result", "layer", "head"}`` with ``{"map": base64}`` or ``{"error": text}``.
+        answers: the functions that the browser calls by name, each with a dict, and each answers with a dict that may
+            hold ``{"error": text}``: ``head_map``, ``find_regions``, ``draw_region``, ``choose_regions``,
+            ``keep_target`` and ``stop_regions`` (see :mod:`app.tabs.answers`).
         elem_id: id of the component's element on the page.
     """
     return gr.HTML(
@@ -33,7 +35,7 @@ def build_viewer(head_map: Callable[[dict], dict], *, elem_id: str) -> gr.HTML:
         css_template=_read("viewer.css"),
         js_on_load="\n".join(_read(name) for name in _SCRIPTS),
         apply_default_css=False,
-        server_functions=[head_map],
+        server_functions=list(answers),
         elem_id=elem_id,
         colour_maps=json.dumps({name: _colour_table(name) for name in COLOUR_MAPS}),
     )

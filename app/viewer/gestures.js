@@ -24,7 +24,7 @@ stage.addEventListener("dblclick", resetView);
 
 let drag = null;
 stage.addEventListener("pointerdown", (event) => {
-  if (!data.image || view.zoom === 1) return;
+  if (!data.image || view.zoom === 1 || drawing.on) return;
   drag = { x: event.clientX, y: event.clientY, view: { ...view } };
   stage.setPointerCapture(event.pointerId);
 });
@@ -39,15 +39,28 @@ stage.addEventListener("pointermove", (event) => {
     draw();
     return;
   }
-  readout(event.clientX - box.left, event.clientY - box.top, box);
+  const [x, y] = toSource(event.clientX, event.clientY);
+  readout(x, y);
+  if (!drawing.on) showTip(regionAt(x, y), event.clientX - box.left, event.clientY - box.top, box);
 });
-stage.addEventListener("pointerleave", () => (part("readout").textContent = ""));
+stage.addEventListener("pointerleave", () => {
+  part("readout").textContent = "";
+  showTip(null);
+});
 
-function readout(left, top, box) {
+// Where a point of the window lies in the image, in source pixels.
+function toSource(clientX, clientY) {
+  const box = stage.getBoundingClientRect();
   const image = data.image;
   const scale = Math.min(box.width / image.width, box.height / image.height) * view.zoom;
-  const x = (left - (box.width - image.width * scale) / 2 - view.x * box.width) / scale;
-  const y = (top - (box.height - image.height * scale) / 2 - view.y * box.height) / scale;
+  return [
+    (clientX - box.left - (box.width - image.width * scale) / 2 - view.x * box.width) / scale,
+    (clientY - box.top - (box.height - image.height * scale) / 2 - view.y * box.height) / scale,
+  ];
+}
+
+function readout(x, y) {
+  const image = data.image;
   if (x < 0 || y < 0 || x >= image.width || y >= image.height) {
     part("readout").textContent = "";
     return;

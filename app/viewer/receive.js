@@ -2,7 +2,7 @@
 
 async function receive() {
   const text = props.value;
-  const next = text ? JSON.parse(text) : { image: null, result: null };
+  const next = text ? JSON.parse(text) : { image: null, result: null, board: "" };
   const sameImage = data.image && next.image && data.image.src === next.image.src;
   data = next;
   maps = {};
@@ -10,7 +10,7 @@ async function receive() {
   pending = null;
   trouble = "";
   const has = Boolean(data.result);
-  element.querySelectorAll(".legend, .tools, .side .panel").forEach((node) => (node.hidden = !has));
+  element.querySelectorAll(".legend, .map-tools, .side .panel").forEach((node) => (node.hidden = !has));
   element.querySelector(".guide").hidden = has;
   root.dataset.state = has ? "result" : data.image ? "image" : "empty";
   if (!sameImage) view = { zoom: 1, x: 0, y: 0 };
@@ -30,6 +30,7 @@ async function receive() {
     chooseHeads("critical", chosen.layer, chosen.head);
     chooseWords(answer.length ? "answer" : "question", answer.length ? answer : roleRows("question"));
   }
+  receiveRegions();
   part("imageLabel").textContent = data.image ? data.image.label : "";
   if (!data.image) {
     picture = null;

@@ -8,7 +8,7 @@ const canvas = element.querySelector("canvas.picture");
 const lookUp = JSON.parse(props.colour_maps);
 const luts = Object.fromEntries(Object.entries(lookUp).map(([name, text]) => [name, bytesOf(text)]));
 
-let data = { image: null, result: null };
+let data = { image: null, result: null, board: "" };
 let picture = null; // decoded image
 let maps = {}; // "critical", "mean", "layer.head" -> Float32Array [rows, patches]
 let headMeans = null; // Float32Array [layers * heads, patches], mean over the answer
@@ -122,6 +122,7 @@ function drawNow() {
     part("legendHigh").textContent = "";
     fetchHead();
   }
+  drawRegions(context, place);
   part("zoom").textContent = view.zoom === 1 ? "" : Math.round(100 * view.zoom) + " %";
   caption(shown);
   stage.dataset.shown = data.result ? [mapKey(), chosen.rows.join("+"), shown ? "ready" : "waiting"].join(" ") : "image";
@@ -147,7 +148,7 @@ function caption(shown) {
 
 // ---- looks -------------------------------------------------------------------------------------
 
-element.querySelectorAll("[data-control]").forEach((control) =>
+element.querySelectorAll(".map-tools [data-control], .words-panel [data-control]").forEach((control) =>
   control.addEventListener("input", () => {
     const name = control.dataset.control;
     if (control.type === "checkbox") look[name] = control.checked;

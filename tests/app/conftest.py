@@ -11,8 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import open_clip
 import pytest
+import torch
 from playwright.sync_api import Browser, Page, sync_playwright
+
+from a3tune.phantom.scorer import build_tokenizer, model_config, save_scorer
 
 ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = ROOT / "out" / "screenshots"
@@ -30,6 +34,17 @@ _QUIET_CHROMIUM = (
 PATIENCE_MS = 120_000
 
 
+@pytest.fixture(scope="session")
+def small_scorer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a scorer of the demo scorer's form and random weights."""
+    folder = tmp_path_factory.mktemp("scorer")
+    tokenizer = build_tokenizer(["Where is the liver?", "Is there a stone in the kidney?", "Is there a mass?"])
+    torch.manual_seed(5)
+    config = model_config(len(tokenizer))
+    save_scorer(open_clip.CLIP(**config).eval(), config, tokenizer, folder)
+    return folder
+
+
 class Served(NamedTuple):
     """A running application: where it is, and the folder where it keeps uploads."""
 
@@ -38,8 +53,9 @@ class Served(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The application in a process of its own, offline, on the bundled model (or the one that A3TUNE_PROFILE names)."""
+def served(tmp_path_factory: pytest.TempPathFactory, small_scorer: Path) -> Iterator[Served]:
+    """The application in a process of its own, offline, on the bundled model (or the one that A3TUNE_PROFILE names),
+    with a random scorer (or the one that A3TUNE_SCORER names)."""
     uploads = tmp_path_factory.mktemp("uploads")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -49,6 +65,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         "TMPDIR": str(tmp_path_factory.mktemp("temporary")),
         "HF_HUB_OFFLINE": "1",
         "PYTHONUNBUFFERED": "1",
+        "A3TUNE_CACHE": str(tmp_path_factory.mktemp("cache")),
+        "A3TUNE_SCORER": os.environ.get("A3TUNE_SCORER", str(small_scorer)),
     }
     log = tmp_path_factory.mktemp("server") / "errors.txt"
     with (
