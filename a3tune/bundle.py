@@ -7,7 +7,9 @@ from pathlib import Path
 from a3tune.errors import ModelError
 
 DEMO = "demo"
-DEMO_FOLDER = Path(__file__).resolve().parent.parent / "assets" / "demo"
+ASSETS = Path(__file__).resolve().parent.parent / "assets"
+EXAMPLES = ASSETS / "examples"
+DEMO_FOLDER = ASSETS / "demo"
 DEMO_MODEL = DEMO_FOLDER / "model"
 DEMO_SCORER = DEMO_FOLDER / "scorer"
 DEMO_NAME = "Phantom demo (2 M parameters, knows synthetic phantoms only)"

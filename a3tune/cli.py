@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from a3tune import __version__
-from a3tune.bundle import DEMO, model_source
+from a3tune.bundle import DEMO, EXAMPLES, model_source
 from a3tune.errors import A3TuneError, RequestError
 from a3tune.images import load_image
 from a3tune.labelling.command import add_labels_arguments, run_labels
@@ -84,6 +84,10 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--seed", type=int, default=0)
     build.add_argument("--quick", action="store_true", help="a few steps only: tries the way, not the result")
     build.set_defaults(run=_demo_build)
+
+    examples = actions.add_parser("examples", help="draw the page's example phantoms again")
+    examples.add_argument("--out", type=Path, metavar="DIR", default=EXAMPLES, help="folder (default assets/examples)")
+    examples.set_defaults(run=_demo_examples)
 
     parity = commands.add_parser("parity", help="compare this program's arithmetic with independent results")
     parity.add_argument("--golden", type=Path, metavar="DIR", help="the method's arithmetic against published numbers")
@@ -165,6 +169,13 @@ def _demo_build(options: argparse.Namespace) -> int:
     from a3tune.phantom.build import build_bundle  # torch: see _inspect
 
     print(build_bundle(options.out, seed=options.seed, quick=options.quick, on_progress=show_progress))
+    return 0
+
+
+def _demo_examples(options: argparse.Namespace) -> int:
+    from a3tune.phantom.examples import write_examples
+
+    print(f"{len(write_examples(options.out))} files in {options.out}")
     return 0
 
 

@@ -54,6 +54,7 @@ LATE_IMPORTS = {
     ("a3tune/cli.py", "a3tune.inspection"): "a bad image is told before torch is loaded",
     ("a3tune/cli.py", "a3tune.models.load"): "a bad image is told before torch is loaded",
     ("a3tune/cli.py", "a3tune.phantom.build"): "only demo build needs the training code",
+    ("a3tune/cli.py", "a3tune.phantom.examples"): "only demo examples needs it",
     ("a3tune/cli.py", "a3tune.parity"): "only parity needs it, and it loads torch",
     ("a3tune/cli.py", "a3tune.doctor"): "only doctor needs it, and it loads torch",
     ("a3tune/cli.py", "a3tune.parity_golden"): "only parity needs it, and it loads torch",
