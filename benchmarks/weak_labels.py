@@ -2,9 +2,8 @@
 
     python benchmarks/weak_labels.py --write docs/weak_labels.md
 
-For every question about visible lesions or organs, each structure asked about counts once: is a region with an IoU
-of 0.5 or more among the top 4, is it rank 1, was there such a region at all. Questions about the image as a
-whole, and structures that the filter's published rules exclude, are counted as they come.
+A question counts when a region with an IoU of 0.5 or more with a structure that it asks about is among the top 4.
+Structures that the published filter excludes are counted as they come.
 """
 
 from __future__ import annotations
@@ -15,15 +14,15 @@ import statistics
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 
 from a3tune.bundle import DEMO_FOLDER
-from a3tune.labels import LiteMedSamSegmenter, filter_regions, load_scorer, mask_iou
-from a3tune.phantom import HELD_OUT_SEEDS, VALIDATION_SEEDS, ask, make_phantom
+from a3tune.labels import LiteMedSamSegmenter, RegionCache, RegionScorer, filter_regions, load_scorer, mask_iou
+from a3tune.phantom import HELD_OUT_SEEDS, VALIDATION_SEEDS, Structure, ask, make_phantom
 
 IOU = 0.5
 TOP = 4
@@ -50,13 +49,34 @@ class Outcome:
         return self.rank is not None and self.rank <= TOP
 
 
-def measure(seeds: Iterable[int], segmenter: LiteMedSamSegmenter, scorer, on_image=None):
-    """Outcomes of all questions, and the seconds of the first and of later questions about an image."""
-    outcomes, first, later = [], [], []
+@dataclass
+class Measured:
+    """Outcomes of all questions, and the seconds of the first and of later questions about an image.
+
+    A question is (whether it names what it asks about, best rank of any structure asked about).
+    """
+
+    outcomes: list[Outcome]
+    questions: list[tuple[bool, int | None]]
+    first: list[float]
+    later: list[float]
+
+
+def measure(
+    seeds: Iterable[int],
+    segmenter: LiteMedSamSegmenter,
+    scorer: RegionScorer,
+    cache: RegionCache | None = None,
+    on_image: Callable[[Measured], None] | None = None,
+) -> Measured:
+    """Ask every question about every phantom; images that the cache holds are not timed."""
+    measured = Measured([], [], [], [])
     for seed in seeds:
         phantom = make_phantom(seed)
+        cached = cache is not None and cache.get(phantom.image, segmenter) is not None
         started = time.perf_counter()
-        regions, _ = filter_regions(segmenter.segment(phantom.image).regions)
+        found = cache.get_or_make(phantom.image, segmenter) if cache else segmenter.segment(phantom.image)
+        regions, _ = filter_regions(found.regions)
         overlaps: dict[str, dict[int, float]] = {}
         for question in ask(phantom):
             targets = [phantom.structure(name) for name in question.targets]
@@ -64,17 +84,26 @@ def measure(seeds: Iterable[int], segmenter: LiteMedSamSegmenter, scorer, on_ima
             if not targets:
                 continue
             ranked = scorer.score(phantom.image, regions, question.question)
-            (later if overlaps else first).append(time.perf_counter() - started)
+            if not cached or overlaps:
+                (measured.later if overlaps else measured.first).append(time.perf_counter() - started)
+            ranks = []
             for target in targets:
                 if target.name not in overlaps:
                     overlaps[target.name] = {id(region): mask_iou(region.mask, target.mask) for region in regions}
                 good = [entry.rank for entry in ranked if overlaps[target.name][id(entry.region)] >= IOU]
+                ranks.append(min(good, default=None))
                 group = f"{phantom.kind}: {target.finding or target.name}"
-                outcomes.append(Outcome(group, question.topic, target.kind, min(good, default=None)))
+                measured.outcomes.append(Outcome(group, question.topic, target.kind, ranks[-1]))
+            measured.questions.append((_names(question.question, targets), min(filter(None, ranks), default=None)))
             started = time.perf_counter()
         if on_image is not None:
-            on_image(outcomes)
-    return outcomes, first, later
+            on_image(measured)
+    return measured
+
+
+def _names(question: str, targets: Sequence[Structure]) -> bool:
+    """Whether a question says what it asks about; plurals differ at the end only ("metastases")."""
+    return any((target.finding or target.name).lower()[:-2] in question.lower() for target in targets)
 
 
 def table(outcomes: list[Outcome], key: str) -> list[str]:
@@ -92,28 +121,50 @@ def table(outcomes: list[Outcome], key: str) -> list[str]:
     return lines
 
 
-def page(outcomes: list[Outcome], first: list[float], later: list[float], images: int, threads: int) -> str:
+def question_table(questions: list[tuple[bool, int | None]]) -> list[str]:
+    """A Markdown table of questions, by whether they name what they ask about."""
+    lines = [f"| question | number | region found | top {TOP} | rank 1 |", "|---|---:|---:|---:|---:|"]
+    for name, wanted in (("names the lesion or organ", [True]), ("names none", [False]), ("**all**", [True, False])):
+        ranks = [rank for named, rank in questions if named in wanted]
+        if ranks:
+            tests = [[r is not None, r is not None and r <= TOP, r == 1] for r in ranks]
+            shares = [sum(column) / len(ranks) for column in zip(*tests, strict=True)]
+            lines.append(f"| {name} | {len(ranks)} | " + " | ".join(f"{share:.1%}" for share in shares) + " |")
+    return lines
+
+
+def page(measured: Measured, images: int, threads: int) -> str:
     """The report as Markdown."""
     lines = [
         "# Weak labels on held-out phantoms",
         "",
         "    python benchmarks/weak_labels.py --write docs/weak_labels.md",
         "",
-        f"{images} phantoms that nothing was trained or tuned on; LiteMedSAM regions, the published filter, the demo",
-        "scorer in `assets/demo/scorer`. Each structure that a question asks about counts once; a region counts as",
-        f'the structure at an IoU of {IOU} or more. "Region found" is what ranking could reach at best.',
+        f"{images} phantoms that nothing was trained or tuned on: regions of LiteMedSAM, the published filter, the",
+        "demo scorer in `assets/demo/scorer`.",
+        f"A region counts as the structure asked about at an IoU of {IOU} or more.",
+        '"Region found" is what ranking could reach at best.',
         "",
-        *table(outcomes, "group"),
+        'By question (the best rank of any structure that it asks about). Some name it ("Where is the nodule?"), some',
+        'do not ("Describe the image.", "Which organ is abnormal?"):',
         "",
-        *table(outcomes, "topic"),
+        *question_table(measured.questions),
         "",
-        f"Seconds, {threads} thread(s): first labels of a new image {statistics.median(first):.2f} (median), a further",
-        f"question on it {statistics.median(later):.3f}.",
+        "By structure (each structure that a question asks about counts once, so that two nodules need two places):",
         "",
-        "These figures say how the demo set-up works on synthetic images. They say nothing about patients' images.",
+        *table(measured.outcomes, "group"),
+        "",
+        *table(measured.outcomes, "topic"),
         "",
     ]
-    return "\n".join(lines)
+    if measured.first and measured.later:
+        lines += [
+            f"Seconds with {threads} thread(s), median: first labels of a new image",
+            f"{statistics.median(measured.first):.2f},",
+            f"a further question about it {statistics.median(measured.later):.3f}.",
+            "",
+        ]
+    return "\n".join([*lines, "These figures are about synthetic images. They say nothing about patients' images.", ""])
 
 
 def main() -> int:
@@ -122,26 +173,31 @@ def main() -> int:
     parser.add_argument("--scorer", type=Path, default=DEMO_FOLDER / "scorer")
     parser.add_argument("--validation", action="store_true", help="use the seeds meant for tuning")
     parser.add_argument("--write", type=Path, help="write the report there")
+    parser.add_argument("--cache", type=Path, help="keep regions there, to measure another scorer on the same ones")
     parser.add_argument("--items", type=Path, help="write every outcome there, one JSON a line")
     arguments = parser.parse_args()
     seeds = (VALIDATION_SEEDS if arguments.validation else HELD_OUT_SEEDS)[: arguments.images]
     counter = iter(range(1, len(seeds) + 1))
 
-    def progress(outcomes: list[Outcome]) -> None:
+    def progress(measured: Measured) -> None:
         done = next(counter)
-        if done % 10 == 0 and outcomes:
-            share = sum(outcome.in_top for outcome in outcomes) / len(outcomes)
+        if done % 10 == 0 and measured.questions:
+            hits = sum(rank is not None and rank <= TOP for _, rank in measured.questions)
+            share = hits / len(measured.questions)
             print(f"{done} of {len(seeds)} images, {share:.1%} in the top {TOP} so far", file=sys.stderr, flush=True)
 
     scorer = load_scorer(arguments.scorer, device="cpu")
-    outcomes, first, later = measure(seeds, LiteMedSamSegmenter(device="cpu"), scorer, progress)
-    text = page(outcomes, first, later, len(seeds), torch.get_num_threads())
+    cache = RegionCache(arguments.cache) if arguments.cache else None
+    measured = measure(seeds, LiteMedSamSegmenter(device="cpu"), scorer, cache, progress)
+    text = page(measured, len(seeds), torch.get_num_threads())
     print(text)
     if arguments.write:
         arguments.write.parent.mkdir(parents=True, exist_ok=True)
         arguments.write.write_text(text, encoding="utf-8")
     if arguments.items:
-        arguments.items.write_text("".join(json.dumps(asdict(item)) + "\n" for item in outcomes), encoding="utf-8")
+        arguments.items.write_text(
+            "".join(json.dumps(asdict(item)) + "\n" for item in measured.outcomes), encoding="utf-8"
+        )
     return 0
 
 

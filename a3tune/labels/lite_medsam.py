@@ -71,6 +71,7 @@ class LiteMedSamSegmenter:
         device: "cpu", "cuda" or "auto" (CUDA where there is one).
         proposals: how candidates are found.
         refined: for how many of the best candidates LiteMedSAM draws a mask.
+        outlines: how many candidates that no drawn mask resembles keep their own outline, at most.
         minimum_quality: drawn masks whose predicted IoU is lower are left out, 0 to 1.
         minimum_stability: drawn masks that change more when cut a little higher or lower are left out, 0 to 1.
         duplicate_iou: of two masks with this IoU or more the better one stays, 0 to 1.
@@ -86,8 +87,9 @@ class LiteMedSamSegmenter:
         *,
         device: str = "auto",
         proposals: Proposals | None = None,
-        refined: int = 36,
-        minimum_quality: float = 0.5,
+        refined: int = 40,
+        outlines: int = 12,
+        minimum_quality: float = 0.7,
         minimum_stability: float = 0.5,
         duplicate_iou: float = 0.75,
         embeddings: int = 8,
@@ -95,6 +97,7 @@ class LiteMedSamSegmenter:
         self.name = "LiteMedSAM"
         self.proposals = proposals or Proposals()
         self.refined = refined
+        self.outlines = outlines
         self.minimum_quality = minimum_quality
         self.minimum_stability = minimum_stability
         self.duplicate_iou = duplicate_iou
@@ -116,6 +119,7 @@ class LiteMedSamSegmenter:
         return {
             **vars(self.proposals),
             "refined": self.refined,
+            "outlines": self.outlines,
             "minimum_quality": self.minimum_quality,
             "minimum_stability": self.minimum_stability,
             "duplicate_iou": self.duplicate_iou,
@@ -144,7 +148,9 @@ class LiteMedSamSegmenter:
         size = drawn.logits.shape[1:]
         outlines = [_resize(proposal.mask, size) for proposal in proposals]
         masks = np.stack([drawn.logits[index] > 0 for index in usable] + outlines)
-        kept = _distinct(masks, self.duplicate_iou)
+        distinct = _distinct(masks, self.duplicate_iou)
+        own = [index for index in distinct if index >= len(usable)][: self.outlines]
+        kept = [index for index in distinct if index < len(usable)] + own
         full = (image.height, image.width)
         regions = [
             drawn.region(usable[index], full)
@@ -153,10 +159,9 @@ class LiteMedSamSegmenter:
             for index in kept
         ]
         found = tuple(region for region in regions if region is not None)
-        own = sum(index >= len(usable) for index in kept)
         note = (
             f"{len(proposals)} candidates, {len(drawn.quality)} of them redrawn by {self.name}: "
-            f"{len(found)} distinct regions, {own} with the candidate's own outline"
+            f"{len(found)} distinct regions, {len(own)} with the candidate's own outline"
         )
         return Segmentation(found, self.name, image.height, image.width, (note,))
 
