@@ -103,7 +103,7 @@ function buildRegions() {
     weight.className = "weight";
     weight.style.setProperty("--share", (row.weight / most).toFixed(3));
     weight.textContent = shareWords(row.weight);
-    const cells = [[box], [swatch, String(row.rank)], [row.score.toFixed(2)], [weight], [percent(row.share)], [row.drawn ? "drawn box" : "found"]];
+    const cells = [[box], [swatch, String(row.rank)], [scoreWords(row)], [weight], [percent(row.share)], [row.drawn ? "drawn box" : "found"]];
     for (const parts of cells) {
       const cell = document.createElement("td");
       cell.append(...parts);
@@ -158,7 +158,8 @@ function buildNumbers() {
 }
 
 const shareWords = (share) => (share < 0.0001 ? "< 0.01 %" : percent(share));
-const regionWords = (row) => "Rank " + row.rank + " · score " + row.score.toFixed(2) + " · weight " + shareWords(row.weight) + (row.drawn ? " · drawn" : "");
+const scoreWords = (row) => row.score.toFixed(2).replace("-", "−");
+const regionWords = (row) => "Rank " + row.rank + " · score " + scoreWords(row) + " · weight " + shareWords(row.weight) + (row.drawn ? " · drawn" : "");
 
 function hoverRegion(key) {
   if (key === hovered) return;
