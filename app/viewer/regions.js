@@ -118,6 +118,8 @@ function buildRegions() {
   part("regionTable").hidden = !has;
   part("regionBusy").hidden = !busy;
   part("regionBusyWords").textContent = busy;
+  // The panel may lie below the window: say it beside the image as well.
+  part("outlineWords").textContent = busy ? busy.split(" ")[0] + " …" : "Regions";
   element.querySelector("[data-action=stop]").hidden = !busy;
   const search = element.querySelector("[data-action=rank]");
   search.textContent = has ? "Rank" : "Find regions";
