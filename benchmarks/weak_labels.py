@@ -51,8 +51,9 @@ class Outcome:
 
 @dataclass
 class Measured:
-    """Outcomes of all questions, and the seconds of the first and of later questions about an image.
+    """Outcomes of all questions, and the processor seconds of the first and of later questions about an image.
 
+    Processor time does not depend on what else runs; with one thread it is what an idle core takes.
     A question is (whether it names what it asks about, best rank of any structure asked about).
     """
 
@@ -74,7 +75,7 @@ def measure(
     for seed in seeds:
         phantom = make_phantom(seed)
         cached = cache is not None and cache.get(phantom.image, segmenter) is not None
-        started = time.perf_counter()
+        started = time.process_time()
         found = cache.get_or_make(phantom.image, segmenter) if cache else segmenter.segment(phantom.image)
         regions, _ = filter_regions(found.regions)
         overlaps: dict[str, dict[int, float]] = {}
@@ -85,7 +86,7 @@ def measure(
                 continue
             ranked = scorer.score(phantom.image, regions, question.question)
             if not cached or overlaps:
-                (measured.later if overlaps else measured.first).append(time.perf_counter() - started)
+                (measured.later if overlaps else measured.first).append(time.process_time() - started)
             ranks = []
             for target in targets:
                 if target.name not in overlaps:
@@ -95,7 +96,7 @@ def measure(
                 group = f"{phantom.kind}: {target.finding or target.name}"
                 measured.outcomes.append(Outcome(group, question.topic, target.kind, ranks[-1]))
             measured.questions.append((_names(question.question, targets), min(filter(None, ranks), default=None)))
-            started = time.perf_counter()
+            started = time.process_time()
         if on_image is not None:
             on_image(measured)
     return measured
@@ -159,7 +160,7 @@ def page(measured: Measured, images: int, threads: int) -> str:
     ]
     if measured.first and measured.later:
         lines += [
-            f"Seconds with {threads} thread(s), median: first labels of a new image",
+            f"Processor seconds with {threads} thread(s), median: first labels of a new image",
             f"{statistics.median(measured.first):.2f},",
             f"a further question about it {statistics.median(measured.later):.3f}.",
             "",
