@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import open_clip
@@ -54,20 +54,24 @@ def train_scorer(
     out: Path,
     *,
     seed: int = 0,
-    phantoms: int = 1200,
+    phantoms: int = 1300,
     segmented: int = 300,
     steps: int = 700,
+    closing_steps: int = 300,
     on_progress: Progress | None = None,
     examples: Sequence[CropExample] | None = None,
 ) -> None:
     """Train the demo scorer and save it in open_clip's ``local-dir`` form; about 30 minutes on one core.
+
+    Region proposals are cheap candidates and teach most of it; a second stage gives equal room to the regions that
+    LiteMedSAM draws, which the scorer meets at use.
 
     Args:
         out: the folder; it is replaced only when training is done.
         seed: of phantoms, weights and batches.
         phantoms: how many training phantoms are drawn, with region proposals as candidates.
         segmented: how many more are drawn, with LiteMedSAM's regions as candidates.
-        steps: optimiser steps of 8 phantoms each.
+        steps, closing_steps: optimiser steps of the two stages, 8 phantoms each.
         on_progress: called with what is being done and the share done, 0 to 1.
         examples: crops that are already there, instead of drawing phantoms.
     """
@@ -78,10 +82,23 @@ def train_scorer(
         for example in draw_examples(seed, phantoms, segmented):
             examples.append(example)
             report("drawing phantoms", 0.6 * len(examples) / (phantoms + segmented))
+        cheap, drawn = examples[:phantoms], examples[phantoms:] or examples
+    else:
+        cheap = drawn = examples
     tokenizer = build_tokenizer(query.text for example in examples for query in example.queries)
     config = model_config(len(tokenizer))
     model = open_clip.CLIP(**config).train()
-    _fit(model, tokenizer, examples, steps, seed, lambda share: report("training the scorer", 0.6 + 0.4 * share))
+    rng = np.random.default_rng((seed, 9))
+    total = steps + closing_steps
+    for stage in (_Stage((6, 2), steps, 1e-3, 0), _Stage((4, 4), closing_steps, 5e-4, steps)):
+        _fit(
+            model,
+            tokenizer,
+            (cheap, drawn),
+            stage,
+            rng,
+            lambda done: report("training the scorer", 0.6 + 0.4 * done / total),
+        )
     save_scorer(model.eval(), config, tokenizer, out)
     report("done", 1.0)
 
@@ -171,35 +188,49 @@ def save_scorer(model: nn.Module, config: dict[str, Any], tokenizer: PreTrainedT
         folder.rename(out)
 
 
+class _Stage(NamedTuple):
+    """Phantoms of each pool in a batch, steps, peak learning rate, steps done before."""
+
+    mixture: tuple[int, int]
+    steps: int
+    rate: float
+    before: int
+
+
 def _fit(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerFast,
-    examples: Sequence[CropExample],
-    steps: int,
-    seed: int,
-    report: Callable[[float], None],
+    pools: tuple[Sequence[CropExample], Sequence[CropExample]],
+    stage: _Stage,
+    rng: np.random.Generator,
+    report: Callable[[int], None],
 ) -> None:
-    rng = np.random.default_rng((seed, 9))
     decayed = [weight for weight in model.parameters() if weight.ndim >= 2]
     plain = [weight for weight in model.parameters() if weight.ndim < 2]
     optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}], lr=1e-3, betas=(0.9, 0.98)
+        [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}],
+        lr=stage.rate,
+        betas=(0.9, 0.98),
     )
-    usable = [example for example in examples if example.queries]
-    order: list[int] = []
-    for step in range(steps):
+    endless = [_shuffled([example for example in pool if example.queries], rng) for pool in pools]
+    for step in range(stage.steps):
         warm = min(1.0, (step + 1) / 50)
         for group in optimizer.param_groups:
-            group["lr"] = 1e-3 * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
-        while len(order) < 8:
-            order.extend(rng.permutation(len(usable)).tolist())
-        batch = [usable[order.pop()] for _ in range(8)]
+            group["lr"] = stage.rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / stage.steps)))
+        batch = [next(source) for source, count in zip(endless, stage.mixture, strict=True) for _ in range(count)]
         loss = _batch_loss(model, tokenizer, batch, rng)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        report((step + 1) / steps)
+        report(stage.before + step + 1)
+
+
+def _shuffled(examples: Sequence[CropExample], rng: np.random.Generator) -> Iterator[CropExample]:
+    """Every example in a new order, again and again."""
+    while True:
+        for index in rng.permutation(len(examples)):
+            yield examples[index]
 
 
 def _batch_loss(

@@ -21,7 +21,7 @@ def examples():
 def folder(examples, tmp_path_factory):
     out = tmp_path_factory.mktemp("demo") / "scorer"
     heard = []
-    train_scorer(out, steps=2, examples=examples, on_progress=lambda what, share: heard.append(share))
+    train_scorer(out, steps=2, closing_steps=1, examples=examples, on_progress=lambda what, share: heard.append(share))
     assert heard == sorted(heard)
     assert heard[-1] == 1.0
     return out
@@ -83,7 +83,7 @@ def test_training_is_repeatable_and_replaces_the_folder(examples, folder, tmp_pa
     out = tmp_path / "scorer"
     out.mkdir()
     (out / "old").write_text("")
-    train_scorer(out, steps=2, examples=examples)
+    train_scorer(out, steps=2, closing_steps=1, examples=examples)
     assert not (out / "old").exists()
     name = "open_clip_model.safetensors"
     assert (out / name).read_bytes() == (folder / name).read_bytes()
