@@ -32,8 +32,8 @@ class Recipe:
     """How much of everything: phantoms to train on, steps of each stage, phantoms to measure on."""
 
     phantoms: int = 6000
-    vision_steps: int = 1000
-    language_steps: int = 2800
+    vision_steps: int = 1600
+    language_steps: int = 2400
     measured: int = 200
     aligned: int = 100
 
@@ -112,7 +112,7 @@ def build_bundle(
         save_parts(model, processor, folder)
         figures["alignment"] = asdict(attention_alignment(load_model(folder), HELD_OUT_SEEDS[: recipe.aligned]))
         (folder / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-        write_model_card(folder, figures, sum(weight.numel() for weight in model.parameters()))
+        write_model_card(folder, figures, model)
         _replace(folder, out / "model")
     for kept in out.glob(".vision-*"):
         kept.unlink()

@@ -5,23 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from transformers import LlavaForConditionalGeneration
+
 CARD_NAME = "README.md"
 
 
-def write_model_card(folder: Path, figures: dict[str, Any], parameters: int) -> None:
+def write_model_card(folder: Path, figures: dict[str, Any], model: LlavaForConditionalGeneration) -> None:
     """Write the card beside the weights.
 
     Args:
         folder: the model's folder.
         figures: as in ``figures.json``: recipe, accuracy by topic for both styles, alignment.
-        parameters: how many weights the model has.
+        model: whose weights and layers it describes.
     """
     standard, shifted, alignment, recipe = (figures[name] for name in ("standard", "shifted", "alignment", "recipe"))
+    text, vision = model.config.text_config, model.config.vision_config
+    side = vision.image_size // vision.patch_size
+    parameters = sum(weight.numel() for weight in model.parameters())
     rows = "\n".join(
         f"| {name} | {score['accuracy']:.1%} | {score['questions']} | {shifted[name]['accuracy']:.1%} |"
         for name, score in standard.items()
     )
-    text = f"""---
+    card = f"""---
 license: apache-2.0
 library_name: transformers
 pipeline_tag: image-text-to-text
@@ -30,8 +35,9 @@ tags: [synthetic, demo, not-for-medical-use]
 
 # Phantom demo model
 
-A LLaVA of {parameters / 1e6:.1f} million parameters (`LlavaForConditionalGeneration`: CLIP vision tower with 16 x 16
-patches on 128 x 128 pixels, Llama language model with 6 layers of 8 heads), stored in float16.
+A LLaVA of {parameters / 1e6:.1f} million parameters (`LlavaForConditionalGeneration`: CLIP vision tower with
+{side} x {side} patches on {vision.image_size} x {vision.image_size} pixels, Llama language model with
+{text.num_hidden_layers} layers of {text.num_attention_heads} heads), stored in float16.
 
 **It knows synthetic phantoms only.** It was trained on drawings made by this project and on no patient's image. On
 anything else, real radiographs included, its answers mean nothing. It exists to show the tool at work in seconds.
@@ -58,4 +64,4 @@ heads' attention falls inside the structure asked about, {alignment["relative"]:
 there, and the peak of the map lies in it in {alignment["pointing"]:.0%} of cases. It answers well and looks astray:
 that is what the tuning of this project changes.
 """
-    (folder / CARD_NAME).write_text(text, encoding="utf-8")
+    (folder / CARD_NAME).write_text(card, encoding="utf-8")

@@ -93,7 +93,7 @@ def train_vision(
     *,
     steps: int,
     seed: int,
-    batch: int = 32,
+    batch: int = 16,
     rate: float = 1e-3,
     on_progress: Progress | None = None,
 ) -> None:
