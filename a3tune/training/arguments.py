@@ -50,9 +50,7 @@ def training_arguments(
         optim="adamw_torch",
         bf16=model.dtype == torch.bfloat16,
         fp16=not cpu and model.dtype == torch.float16,
-        activation_checkpointing=config.gradient_checkpointing,
-        # The reentrant kind would hide the attention from the gradient of the alignment loss.
-        activation_checkpointing_kwargs={"use_reentrant": False} if config.gradient_checkpointing else None,
+        **_checkpointing(config.gradient_checkpointing),
         logging_strategy="steps",
         logging_steps=1,
         # A loss that is no number ends the run instead of being hidden in an average.
@@ -76,3 +74,11 @@ def training_arguments(
     # Without a launcher one device is used; the Trainer would spread batches over all with DataParallel.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
+
+
+def _checkpointing(wanted: bool) -> dict[str, bool | dict[str, bool] | None]:
+    # transformers 5.20, the newest for Python 3.10, knows only the older name; later ones warn about it.
+    kind = "activation" if hasattr(TrainingArguments, "activation_checkpointing") else "gradient"
+    # The reentrant kind would hide the attention from the gradient of the alignment loss.
+    options = {"use_reentrant": False} if wanted else None
+    return {f"{kind}_checkpointing": wanted, f"{kind}_checkpointing_kwargs": options}

@@ -12,6 +12,7 @@ from a3tune.attention.capture import IMPLEMENTATION, attention_modules, capture,
 from a3tune.errors import ModelError, RequestError
 from a3tune.models.load import load_model
 from a3tune.types import Head
+from tests.support.checkpointing import recompute_activations
 
 TOLERANCE = 1e-5
 
@@ -114,7 +115,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(fresh, batches, inside)
         prepare(model)
         model.train()
         if checkpointing:
-            model.activation_checkpointing_enable({"use_reentrant": False})
+            recompute_activations(model, reentrant=False)
         with capture(batch.rows, batch.columns) as record:
             output = model(**batch.inputs, labels=batch.labels, use_cache=False)
             loss = output.loss + sum(record.weights(b)[..., 0].sum() for b in range(2))
@@ -135,7 +136,7 @@ def test_reentrant_checkpointing_is_refused(fresh, batches):
     model, batch = fresh("llava").model, batches("llava", "right")
     prepare(model)
     model.train()
-    model.activation_checkpointing_enable({"use_reentrant": True})
+    recompute_activations(model, reentrant=True)
     model.enable_input_require_grads()
     with capture(batch.rows, batch.columns), pytest.raises(ModelError, match="use_reentrant"):
         model(**batch.inputs, use_cache=False)

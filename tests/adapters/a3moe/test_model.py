@@ -8,6 +8,7 @@ from transformers import AutoModelForImageTextToText, DynamicCache
 
 from a3tune.adapters.a3moe import A3MoeConfig, ExpertLinear, TokenSpans, record_experts
 from a3tune.errors import AdapterError
+from tests.support.checkpointing import recompute_activations
 
 ROWS = [(3, 1, 4), (5, 1, 7), (2, 1, 3)]
 
@@ -209,7 +210,7 @@ def gradients(model, inputs):
 def test_gradient_checkpointing_gives_the_same_gradients(a3_model, prompts, reentrant):
     plain, checkpointed = a3_model(key_top_k=2).train(), a3_model(key_top_k=2).train()
     checkpointed.enable_input_require_grads()
-    checkpointed.activation_checkpointing_enable({"use_reentrant": reentrant})
+    recompute_activations(checkpointed, reentrant=reentrant)
     first, second = prompts(ROWS), prompts(ROWS[::-1], seed=5)
     expected = gradients(plain, first)
     assert any("expert_router" in name and "k_proj" in name for name in expected)
@@ -245,7 +246,7 @@ def test_balance_loss_reaches_the_routers(a3_model, prompts, reentrant):
     model = a3_model().train()
     if reentrant:
         model.enable_input_require_grads()
-        model.activation_checkpointing_enable({"use_reentrant": True})
+        recompute_activations(model, reentrant=True)
     with record_experts() as use:
         model(**prompts(ROWS))
     if reentrant:
