@@ -55,7 +55,7 @@ def test_a_question_about_a_dicom_file_is_answered_without_the_network(tmp_path)
     out = tmp_path / "out"
     done = run_offline(
         tmp_path,
-        *("inspect", "--image", get_testdata_file("CT_small.dcm"), "--question", "Is this a ct?", "--out", str(out)),
+        *("inspect", "--image", get_testdata_file("CT_small.dcm"), "--question", "Is this a CT?", "--out", str(out)),
     )
     assert done.returncode == 0, done.stderr
     record = json.loads((out / "inspect.json").read_text())

@@ -1,9 +1,9 @@
 """Questions about a phantom, with answers read off its masks.
 
 Closed questions are answered "yes" or "no": presence ("Is there a nodule?"), side ("Is the nodule on the right
-side?"), the size of heart and ventricles, and modality ("Is this a ct?"). Open questions are answered with a short
+side?"), the size of heart and ventricles, and modality ("Is this a CT scan?"). Open questions are answered with a short
 lower-case phrase: location ("right upper zone"), side ("left"), count ("two"), organ ("liver"), modality
-("brain mr"), or with a one-sentence report.
+("brain MR"), or with a one-sentence report.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ ORGANS: dict[PhantomKind, tuple[str, ...]] = {
     "brain": ("brain", "ventricles"),
     "abdomen": ("liver", "gallbladder", "right kidney", "left kidney", "spleen", "stomach", "aorta", "vertebra"),
 }
-SCANS: dict[PhantomKind, str] = {"chest": "radiograph", "brain": "mr", "abdomen": "ct"}
+SCANS: dict[PhantomKind, str] = {"chest": "a radiograph", "brain": "an MR scan", "abdomen": "a CT scan"}
 NUMBERS = ("zero", "one", "two", "three")
 PLURALS = {"mass": "masses", "metastasis": "metastases", "abscess": "abscesses"}
 _NO_ARTICLE = {"pneumonia", "edema", "ecg leads", "ventricles"}
@@ -212,7 +212,7 @@ class _Questioner:
             other = self.one_of([item for item in KINDS if item != kind])
             self.ask(
                 "modality",
-                ("Is this a {scan}?", "Is the image a {scan}?"),
+                ("Is this {scan}?", "Is the image {scan}?"),
                 same,
                 [],
                 scan=SCANS[kind if same else other],

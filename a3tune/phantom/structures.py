@@ -18,7 +18,7 @@ Side = Literal["left", "right", "midline"]
 
 KINDS: tuple[PhantomKind, ...] = ("chest", "brain", "abdomen")
 STYLES: tuple[PhantomStyle, ...] = ("standard", "shifted")
-MODALITIES: dict[PhantomKind, str] = {"chest": "chest radiograph", "brain": "brain mr", "abdomen": "abdominal ct"}
+MODALITIES: dict[PhantomKind, str] = {"chest": "chest radiograph", "brain": "brain MR", "abdomen": "abdominal CT"}
 
 # Seeds that may be trained on, tuned on and reported on never meet: every user of phantoms draws from these.
 TRAINING_SEEDS = range(0, 1_000_000)
@@ -63,7 +63,7 @@ class Phantom:
     Attributes:
         image: the picture, grey as uint8 [height, width, 3], source pixel frame.
         kind: "chest" (frontal radiograph), "brain" (axial MR) or "abdomen" (axial CT).
-        modality: the same in words: "chest radiograph", "brain mr", "abdominal ct".
+        modality: the same in words: "chest radiograph", "brain MR", "abdominal CT".
         structures: organs, lesions, devices and markers, in that order.
         seed, style: what it was made from; the same pair and kind give the same phantom.
         variant: contrast of the acquisition: "PA", "T1", "T2", "FLAIR", "portal venous" or "unenhanced".

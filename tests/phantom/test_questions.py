@@ -97,7 +97,7 @@ def test_every_question_is_well_formed(phantoms):
             if item.topic == "report":
                 assert item.answer.endswith(".")
             else:
-                assert item.answer == item.answer.lower()
+                assert item.answer in (item.answer.lower(), phantom.modality)
                 assert item.question.endswith("?")
             phantom.mask_of(item.targets)
 
@@ -169,7 +169,7 @@ def test_organs_follow_from_the_masks(phantoms):
 
 
 def test_modality_is_the_kind(phantoms):
-    scans = {"chest": "radiograph", "brain": "mr", "abdomen": "ct"}
+    scans = {"chest": "a radiograph", "brain": "an MR scan", "abdomen": "a CT scan"}
     for phantom, item in asked(phantoms, "modality"):
         if item.answer_type == "open":
             assert item.answer == phantom.modality
@@ -180,7 +180,7 @@ def test_modality_is_the_kind(phantoms):
 
 def test_reports_name_every_finding_and_its_place(phantoms):
     for phantom, item in asked(phantoms, "report"):
-        assert item.answer.lower().startswith(phantom.modality)
+        assert item.answer[1:].startswith(phantom.modality[1:])
         assert ("enlarged" in item.answer) == is_enlarged(phantom)
         assert ("without abnormality" in item.answer) == (not phantom.lesions and not is_enlarged(phantom))
         for lesion in phantom.lesions:

@@ -185,7 +185,7 @@ def test_lookups():
     both = phantom.structure("right kidney").mask.sum() + phantom.structure("left kidney").mask.sum()
     assert union.sum() == both
     assert not phantom.mask_of(()).any()
-    assert phantom.modality == "abdominal ct"
+    assert phantom.modality == "abdominal CT"
     assert phantom.image.modality == "CT"
     with pytest.raises(RequestError, match="heart"):
         phantom.structure("heart")
