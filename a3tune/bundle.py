@@ -12,6 +12,8 @@ EXAMPLES = ASSETS / "examples"
 DEMO_FOLDER = ASSETS / "demo"
 DEMO_MODEL = DEMO_FOLDER / "model"
 DEMO_SCORER = DEMO_FOLDER / "scorer"
+DEMO_ADAPTERS = DEMO_FOLDER / "adapters"
+DEMO_SAMPLE = DEMO_FOLDER / "sample"
 DEMO_NAME = "Phantom demo (2 M parameters, knows synthetic phantoms only)"
 
 
@@ -30,3 +32,17 @@ def model_source(name: str) -> str:
             remedy="Fetch the project's files again, or train it with: python -m a3tune demo build",
         )
     return str(DEMO_MODEL)
+
+
+def is_demo(name: str) -> bool:
+    """Whether ``name`` stands for the bundled demo model: its short name, or the path of its folder."""
+    return name == DEMO or Path(name).expanduser().resolve() == DEMO_MODEL.resolve()
+
+
+def demo_adapters() -> dict[str, Path]:
+    """The adapters that come with the demo model: short name -> folder in PEFT's format, in alphabetical order.
+
+    They fit the demo model only. The dictionary is empty where none were trained.
+    """
+    found = sorted(DEMO_ADAPTERS.glob("*/adapter_config.json"))
+    return {path.parent.name: path.parent for path in found}

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from a3tune import __version__
-from a3tune.bundle import DEMO, EXAMPLES, model_source
+from a3tune.bundle import DEMO, DEMO_NAME, EXAMPLES, demo_adapters, is_demo, model_source
 from a3tune.errors import A3TuneError, RequestError
 from a3tune.images import load_image
 from a3tune.labelling.command import add_labels_arguments, run_labels
@@ -61,7 +61,8 @@ def _parser() -> argparse.ArgumentParser:
         "--adapters",
         default="base",
         metavar="LIST",
-        help='"base" and adapters as NAME=FOLDER, separated by commas: each gets its answer and maps (default base)',
+        help='"base" and adapters as NAME=FOLDER, separated by commas: each gets its answer and maps (default base); '
+        "with the demo model also lora and a3",
     )
     inspect.add_argument("--critical-heads", type=int, metavar="K", help="how many (default: heads of one layer)")
     inspect.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="longest answer (default 64)")
@@ -92,6 +93,8 @@ def _parser() -> argparse.ArgumentParser:
     parity = commands.add_parser("parity", help="compare this program's arithmetic with independent results")
     parity.add_argument("--golden", type=Path, metavar="DIR", help="the method's arithmetic against published numbers")
     parity.add_argument("--checkpoint", type=Path, metavar="DIR", help="capture against eager attention on this model")
+    parity.add_argument("--llava-med", type=Path, metavar="DIR", help="an original LLaVA-Med folder, golden numbers")
+    parity.add_argument("--vision-tower", type=Path, metavar="DIR", help="the CLIP folder that --llava-med's names")
     parity.set_defaults(run=_parity)
 
     doctor = commands.add_parser("doctor", help="say what this machine has and what is missing")
@@ -113,28 +116,33 @@ def _app(options: argparse.Namespace) -> int:
     os.execv(sys.executable, [sys.executable, str(script), *extra])
 
 
-def _adapter_folders(text: str) -> dict[str, Path | None]:
+def _adapter_folders(text: str, model: str) -> dict[str, Path | None]:
     """``base,NAME=FOLDER,...`` as folders by name, in order; None for the base.
 
+    Args:
+        text: as given; the names of bundled adapters need no folder where ``model`` is the demo model.
+        model: the model as the user named it.
+
     Raises:
-        RequestError: a part is neither "base" nor NAME=FOLDER, or a name comes twice.
+        RequestError: a part is neither "base" nor a bundled adapter nor NAME=FOLDER, or a name comes twice.
     """
+    bundled: dict[str, Path | None] = {"base": None, **(demo_adapters() if is_demo(model) else {})}
     folders: dict[str, Path | None] = {}
     for part in (part.strip() for part in text.split(",")):
         name, equals, folder = (piece.strip() for piece in part.partition("="))
-        known = name == "base" and not equals
+        known = name in bundled and not equals
         if name in folders or not (known or (name and folder)):
             raise RequestError(
-                expected='adapters as "base" and NAME=FOLDER, each name once, separated by commas',
+                expected=f"adapters out of {', '.join(bundled)}, or NAME=FOLDER, each name once, separated by commas",
                 got=f"There is no adapter {part!r}" if name not in folders else f"The adapter {name!r} is named twice",
                 remedy="Write for instance --adapters base,tuned=runs/first/adapter",
             )
-        folders[name] = None if known else Path(folder)
+        folders[name] = bundled[name] if known else Path(folder)
     return folders
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    folders = _adapter_folders(options.adapters)
+    folders = _adapter_folders(options.adapters, options.model)
     image = load_image(options.image, window=parse_window(options.window), frame=options.frame, axis=options.axis)
     # Bad images are the common fault and are told within a second: torch and transformers, which take several
     # seconds to import, come only after the image was read.
@@ -147,7 +155,8 @@ def _inspect(options: argparse.Namespace) -> int:
 
     if not sys.stderr.isatty():
         disable_progress_bar()
-    model = load_model(model_source(options.model), device=options.device)
+    name = DEMO_NAME if is_demo(options.model) else None
+    model = load_model(model_source(options.model), device=options.device, name=name)
     inspection = inspect_image(
         model,
         image,
@@ -182,17 +191,20 @@ def _demo_examples(options: argparse.Namespace) -> int:
 def _parity(options: argparse.Namespace) -> int:
     from a3tune.parity import check_checkpoint, format_rows  # torch: see _inspect
     from a3tune.parity_golden import check_golden
+    from a3tune.parity_llava_med import check_llava_med
 
     rows = []
     if options.golden is not None:
         rows += check_golden(options.golden)
     if options.checkpoint is not None:
         rows += check_checkpoint(options.checkpoint)
+    if options.llava_med is not None:
+        rows += check_llava_med(options.llava_med, vision_tower=options.vision_tower)
     if not rows:
         raise RequestError(
             expected="something to compare with",
             got="Nothing was named",
-            remedy="Give --golden DIR or --checkpoint DIR",
+            remedy="Give --golden DIR, --checkpoint DIR or --llava-med DIR",
         )
     print(format_rows(rows))
     return 0 if all(row.ok for row in rows) else 1
