@@ -117,7 +117,7 @@ class AlignmentTrainer(Trainer):
         self._identity, self._patience, self._keep = identity, patience, keep
         self._takes_masks = isinstance(model.peft_config[model.active_adapter], A3MoeConfig)
         base = model.get_base_model()
-        self._keeps_logits = "logits_to_keep" in inspect.signature(base.forward).parameters
+        self.keeps_logits = "logits_to_keep" in inspect.signature(base.forward).parameters
         self._parts = torch.zeros(len(_PARTS), dtype=torch.float64, device=args.device)
         self._began: tuple[float, int] | None = None
 
@@ -161,7 +161,7 @@ class AlignmentTrainer(Trainer):
                 record = stack.enter_context(capture(inputs["rows"], inputs["columns"], **options))
             if objective.balance:
                 experts = stack.enter_context(record_experts())
-            logits, following = answer_logits(model, inputs, self.adapter_inputs(inputs), self._keeps_logits)
+            logits, following = answer_logits(model, inputs, self.adapter_inputs(inputs), self.keeps_logits)
             answered = following != -100
             parts = [functional.cross_entropy(logits[answered].float(), following[answered], reduction="sum") / tokens]
             zero = parts[0].new_zeros(())
@@ -219,7 +219,7 @@ class AlignmentTrainer(Trainer):
             fixed_heads=self.fixed_heads,
             to_device=self._prepare_input,
             extra=self.adapter_inputs,
-            keeps=self._keeps_logits,
+            keeps=self.keeps_logits,
         )
         self.model.train(training)
         sums = tally.tensor(torch.device("cpu")).to(self.args.device, torch.float32)

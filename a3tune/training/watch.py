@@ -1,0 +1,166 @@
+"""A few held-out questions that a run looks at again and again: how their attention moves from step to step."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from a3tune.attention.capture import capture
+from a3tune.attention.heads import critical_heads, visual_ratio
+from a3tune.images import load_image
+from a3tune.models.model import VisionLanguageModel
+from a3tune.training.collate import Collator, Question, Questions
+from a3tune.training.methods import Objective
+from a3tune.training.run import RunFolder
+from a3tune.training.validation import answer_logits
+from a3tune.types import Head, PatchGrid
+
+WATCH_NAME = "watch"
+"""Folder of the run folder with a small picture of each watched image."""
+
+WATCHED = 3
+LOOKS = 24
+"""How often, at most, a run looks at them after its start."""
+
+_SIDE = 320
+
+
+class AttentionWatch(TrainerCallback):
+    """Writes an "attention" event before the first step, every few steps and after the last one.
+
+    A "watched" event says first what is watched: question, answer, the image's size and tiles, and the target. Maps
+    are base64 of little-endian float16 [patches]: the mean attention of the critical heads while the answer is
+    written, over its sum. Nothing random is drawn, so a run ends at the same weights with and without.
+
+    Args:
+        model: the model, for the places of the patches.
+        questions: what to choose from: the validation questions, or where there are none the training questions.
+        objective: how the critical heads are chosen.
+        run: where events go.
+        steps: steps of the whole run.
+        main: whether this process is the one that writes.
+        to_device: moves a batch to the model's device.
+        extra: batch -> further keyword arguments of the model.
+        keeps: whether the model takes ``logits_to_keep``.
+        fixed_heads: the heads, where they are chosen once.
+    """
+
+    def __init__(
+        self,
+        model: VisionLanguageModel,
+        questions: Questions,
+        objective: Objective,
+        run: RunFolder,
+        *,
+        steps: int,
+        main: bool,
+        to_device: Callable[[Any], Any],
+        extra: Callable[[dict[str, Any]], dict[str, torch.Tensor]],
+        keeps: bool,
+        fixed_heads: Sequence[Head] | None = None,
+    ) -> None:
+        self._run, self._objective, self._main = run, objective, main
+        self._to_device, self._extra, self._keeps, self._fixed = to_device, extra, keeps, fixed_heads
+        self._collate = Collator(questions.encoder)
+        self._watched = [questions[index] for index in choose_watched(questions)]
+        self._model = model
+        self._every = max(1, -(-steps // LOOKS))
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if not self._watched:
+            return
+        if self._main:
+            self._run.add_event("watched", step=0, questions=self._describe())
+        if state.global_step == 0:
+            self._look(kwargs["model"], 0)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        step = state.global_step
+        if self._watched and (step % self._every == 0 or step == state.max_steps):
+            self._look(kwargs["model"], step)
+
+    @torch.no_grad()
+    def _look(self, model: nn.Module, step: int) -> None:
+        training = model.training
+        model.eval()
+        maps, mass, right = [], [], []
+        # One at a time: a batch of the training's size fits, and no larger one need.
+        for question in self._watched:
+            batch = self._to_device(self._collate([question]))
+            with capture(batch["rows"], batch["columns"]) as record:
+                logits, following = answer_logits(model, batch, self._extra(batch), self._keeps)
+            share = record.image_share(0)
+            heads = self._fixed or critical_heads(visual_ratio(share), self._objective.head_count)
+            on_answer = batch["answer"][0][batch["rows"][0]]
+            attention = record.select(0, heads)[:, on_answer].mean(dim=(0, 1)).double()
+            attention = attention / attention.sum().clamp(min=1e-12)
+            maps.append(_halves(attention.cpu().numpy()))
+            target = question.target.amax(dim=0).to(attention) if question.target.any() else None
+            mass.append(None if target is None else round(float(attention @ target), 5))
+            right.append(bool(((logits.argmax(dim=-1) == following) | (following == -100)).all()))
+        model.train(training)
+        if self._main:
+            self._run.add_event("attention", step=step, maps=maps, mass=mass, right=right)
+
+    def _describe(self) -> list[dict[str, Any]]:
+        folder = self._run.path / WATCH_NAME
+        folder.mkdir(exist_ok=True)
+        return [self._facts(folder, number, question) for number, question in enumerate(self._watched)]
+
+    def _facts(self, folder: Path, number: int, question: Question) -> dict[str, Any]:
+        image = load_image(question.item.image)
+        picture = Image.fromarray(image.pixels)
+        picture.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+        name = f"{number}.png"
+        picture.save(folder / name, "PNG")
+        grid = self._model.patch_grid(image.height, image.width, len(question.prompt.images[0]))
+        target = question.target.amax(dim=0).numpy() if question.target.any() else None
+        return {
+            "question": question.item.question,
+            "answer": question.item.answer,
+            "split": question.item.split,
+            "picture": f"{WATCH_NAME}/{name}",
+            "width": image.width,
+            "height": image.height,
+            "tiles": tiles_record(grid),
+            "target": None if target is None else _halves(target),
+        }
+
+
+def choose_watched(questions: Questions, count: int = WATCHED) -> list[int]:
+    """Which questions to watch: of different images, those with a target first, spread over the whole list."""
+    order = sorted(range(len(questions)), key=lambda index: not questions.targets.masks(index).any())
+    first: dict[Path, int] = {}
+    for index in order:
+        first.setdefault(questions.items[index].image, index)
+    known = [index for index in first.values() if questions.targets.masks(index).any()]
+    chosen = known or list(first.values())
+    return [chosen[place * len(chosen) // count] for place in range(count)] if len(chosen) > count else chosen
+
+
+def tiles_record(grid: PatchGrid) -> list[dict[str, Any]]:
+    """The tiles of a grid as plain JSON values."""
+    return [
+        {
+            "start": tile.start,
+            "rows": tile.rows,
+            "columns": tile.columns,
+            "box": [float(edge) for edge in tile.box],
+            "overview": tile.overview,
+        }
+        for tile in grid.tiles
+    ]
+
+
+def _halves(values: np.ndarray) -> str:
+    return base64.b64encode(np.ascontiguousarray(values, dtype="<f2").tobytes()).decode("ascii")
