@@ -15,9 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # Rooms of the library from the ground up: a room may import rooms below it and, without a cycle, beside it.
 LAYERS = (
     {"a3tune", "errors", "types"},
-    {"bundle", "geometry", "images", "options", "probing", "render", "terminal", "tiling"},
+    {"bundle", "geometry", "images", "options", "probing", "render", "storage", "terminal", "tiling"},
     {"adapters", "attention", "labels", "models"},
-    {"doctor", "evaluation", "export", "inspection", "labelling", "parity", "parity_golden", "phantom", "training"},
+    {"doctor", "evaluation", "export", "inspection", "labelling", "parity", "parity_golden", "parity_llava_med", "phantom", "training"},
     {"cli"},
     {"__main__"},
 )
@@ -38,7 +38,10 @@ VALUE_NAMES = {
 }
 # The page from the ground up, read as LAYERS.
 PAGE_LAYERS = (
-    {"examples", "jobs", "present", "regions", "services", "slots", "theme", "viewer", "widgets"},
+    {
+        "examples", "jobs", "present", "regions", "runs", "services", "slots", "theme", "tune_present", "tune_worker",
+        "tuning", "viewer", "widgets",
+    },  # fmt: skip
     {"tabs"},
     {"ui"},
     {"app.py"},
@@ -58,6 +61,7 @@ LATE_IMPORTS = {
     ("a3tune/cli.py", "a3tune.parity"): "only parity needs it, and it loads torch",
     ("a3tune/cli.py", "a3tune.doctor"): "only doctor needs it, and it loads torch",
     ("a3tune/cli.py", "a3tune.parity_golden"): "only parity needs it, and it loads torch",
+    ("a3tune/cli.py", "a3tune.parity_llava_med"): "only parity needs it, and it loads torch",
     ("a3tune/labelling/command.py", "a3tune.labelling.tasks"): "only folders and data sets need it, and pyarrow",
     ("a3tune/labelling/command.py", "a3tune.labelling.maker"): "a bad image is told before torch is loaded",
     ("a3tune/labelling/command.py", "a3tune.labelling.record"): "a bad image is told before torch is loaded",
