@@ -21,18 +21,11 @@ import numpy as np
 
 from a3tune.errors import LabelError
 from a3tune.labels.segmentation import RecentlyUsed, Segmentation, Segmenter
+from a3tune.storage import cache_folder
 from a3tune.types import MedicalImage, Region
 
 _FORMAT = 1
 _DAMAGED = (OSError, EOFError, ValueError, KeyError, IndexError, zipfile.BadZipFile, zlib.error, NotImplementedError)
-
-
-def default_cache_folder() -> Path:
-    """Where caches live: see the module's description."""
-    if os.environ.get("A3TUNE_CACHE"):
-        return Path(os.environ["A3TUNE_CACHE"]).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "a3tune"
 
 
 class RegionCache:
@@ -56,7 +49,7 @@ class RegionCache:
     def __init__(
         self, folder: str | Path | None = None, *, maximum_bytes: int = 512 * 1024 * 1024, in_memory: int = 4
     ) -> None:
-        self.folder = Path(folder).expanduser() if folder is not None else default_cache_folder() / "regions"
+        self.folder = Path(folder).expanduser() if folder is not None else cache_folder() / "regions"
         self.maximum_bytes = maximum_bytes
         self._recent: RecentlyUsed[Segmentation] = RecentlyUsed(in_memory)
         try:

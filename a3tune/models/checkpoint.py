@@ -73,11 +73,11 @@ def _fetch(name: str) -> Path:
         ) from error
 
 
-def read_config(folder: Path) -> dict:
-    """The checkpoint's configuration, once it names an image-text-to-text model that needs no code of its own.
+def read_configuration_file(folder: Path) -> dict:
+    """What the checkpoint's config.json says.
 
     Raises:
-        ModelError: no or a damaged config.json, an unknown model type, or another kind of model.
+        ModelError: there is none, or it is damaged.
     """
     path = folder / "config.json"
     if not path.is_file():
@@ -86,7 +86,17 @@ def read_config(folder: Path) -> dict:
             got=f"{folder} without one",
             remedy="Name a folder written by save_pretrained, or fetch the missing file",
         )
-    config = read_json(path)
+    return read_json(path)
+
+
+def read_config(folder: Path) -> dict:
+    """The checkpoint's configuration, once it names an image-text-to-text model that needs no code of its own.
+
+    Raises:
+        ModelError: no or a damaged config.json, an unknown model type, or another kind of model.
+    """
+    config = read_configuration_file(folder)
+    path = folder / "config.json"
     kind = config.get("model_type")
     if kind not in CONFIG_MAPPING_NAMES:
         own_code = " and brings its own code, which is never run" if "auto_map" in config else ""

@@ -9,10 +9,18 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    PreTrainedModel,
+    ProcessorMixin,
+)
 
 from a3tune.errors import ModelError, RequestError
 from a3tune.models import checkpoint
+from a3tune.models.conversion import Progress, converted_folder, prepares_with_pil
+from a3tune.models.llava_med import is_original
 from a3tune.models.model import VisionLanguageModel
 
 LLAVA_TEMPLATE = (
@@ -35,19 +43,26 @@ def load_model(
     name: str | None = None,
     chat_template: str | None = None,
     allow_unused_weights: bool = False,
+    vision_tower: str | Path | None = None,
+    on_progress: Progress | None = None,
 ) -> VisionLanguageModel:
     """Load a vision-language model with its processor.
 
-    Only safetensors weights are read, and no code that a checkpoint brings is ever run.
+    No code that a checkpoint brings is ever run. An original checkpoint of LLaVA-Med or LLaVA is written once as
+    transformers' own into the cache folder, and loaded from there.
 
     Args:
-        source: a folder that ``save_pretrained`` wrote, or a hub id.
+        source: a folder that ``save_pretrained`` wrote, an original checkpoint of LLaVA-Med v1.5 or LLaVA 1.5 / 1.6,
+            or a hub id.
         device: "auto" (CUDA, else Apple's MPS, else CPU), or a torch device.
         dtype: "float32", "bfloat16", "float16" or "auto": float32 on a CPU (half-precision files are widened), on
             CUDA bfloat16 where it is supported and float16 elsewhere, on MPS float16.
         name: display name; by default the folder's name or the hub id.
         chat_template: a Jinja chat template that replaces the checkpoint's.
         allow_unused_weights: accept a checkpoint that holds weights the model has no place for.
+        vision_tower: for an original checkpoint, the folder of the vision tower that its configuration names; see
+            :func:`a3tune.models.llava_med.read_original`.
+        on_progress: called with what is being done and the share done, 0 to 1.
 
     Raises:
         ModelError: the checkpoint is missing, incomplete, damaged, of another kind, or pickled; the hub is out of
@@ -57,6 +72,8 @@ def load_model(
     target = _device(device)
     precision = _dtype(dtype, target)
     folder = checkpoint.locate(source)
+    if is_original(checkpoint.read_configuration_file(folder)):
+        folder = converted_folder(folder, vision_tower=vision_tower, on_progress=on_progress)
     checkpoint.read_config(folder)
     checkpoint.check_weights(folder)
     notes: list[str] = []
@@ -107,6 +124,8 @@ def _load_processor(folder: Path) -> ProcessorMixin:
     remedy = "Fetch them into the folder, or save them there with the processor's save_pretrained"
     try:
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        if prepares_with_pil(folder):
+            processor.image_processor = AutoImageProcessor.from_pretrained(folder, backend="pil", local_files_only=True)
     # Processors are built by many classes from many files: what a missing one raises differs from class to class.
     except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
         raise ModelError(

@@ -16,7 +16,7 @@ from a3tune.labels import (
     Segmenter,
     load_scorer,
 )
-from a3tune.labels.cache import default_cache_folder
+from a3tune.storage import cache_folder
 from a3tune.training.config import TuneConfig
 from a3tune.training.labelling import Labeller, LabelStore, PipelineLabeller, settings_digest
 from a3tune.training.targets import TargetPlan
@@ -66,7 +66,7 @@ def labeller_factory(config: TuneConfig, model: str, device: str) -> Callable[[]
 
     def make() -> tuple[Labeller, LabelStore]:
         labeller = make_labeller(config.label_segmenter, scorer_source(config.label_scorer, model), device)
-        folder = default_cache_folder() / LABELS_NAME / settings_digest(labeller.settings)
+        folder = cache_folder() / LABELS_NAME / settings_digest(labeller.settings)
         store = LabelStore(folder)
         store.describe(labeller.settings)
         return labeller, store

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from a3tune.errors import LabelError
-from a3tune.labels.cache import RegionCache, default_cache_folder
+from a3tune.labels.cache import RegionCache
 from a3tune.labels.segmentation import Segmentation
+from a3tune.storage import cache_folder
 from a3tune.types import MedicalImage
 
 
@@ -146,10 +147,10 @@ def test_two_processes_share_a_folder(tmp_path):
 
 def test_folder_follows_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("A3TUNE_CACHE", str(tmp_path / "own"))
-    assert default_cache_folder() == tmp_path / "own"
+    assert cache_folder() == tmp_path / "own"
     monkeypatch.delenv("A3TUNE_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert default_cache_folder() == tmp_path / "a3tune"
+    assert cache_folder() == tmp_path / "a3tune"
     assert RegionCache().folder == tmp_path / "a3tune" / "regions"
 
 

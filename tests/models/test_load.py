@@ -82,8 +82,8 @@ def test_unknown_and_wrong_kinds(folder, tmp_path):
     ).save_pretrained(text_model)
     with pytest.raises(ModelError, match="a model of type llama"):
         load_model(text_model)
-    edit_json(folder / "config.json", model_type="llava_mistral")
-    with pytest.raises(ModelError, match="llava_mistral"):
+    edit_json(folder / "config.json", model_type="llava_unheard")
+    with pytest.raises(ModelError, match="llava_unheard"):
         load_model(folder)
     edit_json(folder / "config.json", auto_map={"AutoModel": "modeling.Own"})
     with pytest.raises(ModelError, match="own code, which is never run"):

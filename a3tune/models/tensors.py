@@ -1,0 +1,145 @@
+"""Weight files, read tensor by tensor: safetensors, and PyTorch's ``.bin`` without running the code it may hold."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from a3tune.errors import ModelError
+from a3tune.models.checkpoint import read_json
+
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor in a file, not read yet."""
+
+    name: str
+    file: Path
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def list_tensors(folder: Path, *, single: str = "model", pickled: str = "pytorch_model") -> dict[str, StoredTensor]:
+    """Every tensor of a checkpoint folder by name; safetensors files count before pickled ones.
+
+    Args:
+        folder: holds ``model.safetensors`` or its shards and their index, or the same as ``pytorch_model.bin``.
+        single, pickled: the files' stems.
+
+    Raises:
+        ModelError: there are no weights, one is missing, damaged, or holds more than tensors.
+    """
+    for stem, suffix in ((single, "safetensors"), (pickled, "bin")):
+        index = folder / f"{stem}.{suffix}.index.json"
+        if (folder / f"{stem}.{suffix}").is_file():
+            files = [folder / f"{stem}.{suffix}"]
+        elif index.is_file():
+            places = read_json(index).get("weight_map")
+            if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+                raise ModelError(expected=f"a weight_map in {index}", got="none", remedy="Fetch the file again")
+            files = [folder / name for name in sorted(set(places.values()))]
+        else:
+            continue
+        return {tensor.name: tensor for file in files for tensor in _headers(file)}
+    raise ModelError(
+        expected="model.safetensors or pytorch_model.bin (or their shards and index)",
+        got=f"{folder} without weights",
+        remedy="Fetch the missing files",
+    )
+
+
+def read_tensors(tensors: Iterable[StoredTensor]) -> Iterator[tuple[StoredTensor, torch.Tensor]]:
+    """The tensors in the order given, on the CPU as they are stored; neighbours in one file share its opening.
+
+    Raises:
+        ModelError: a file cannot be read.
+    """
+    opened: Path | None = None
+    values = None
+    for tensor in tensors:
+        if tensor.file != opened:
+            values, opened = _open(tensor.file), tensor.file
+        try:
+            value = values[tensor.name] if isinstance(values, dict) else values.get_tensor(tensor.name)
+        except (KeyError, SafetensorError, OSError) as error:
+            raise _damaged(tensor.file, error) from error
+        yield tensor, value
+
+
+def _headers(file: Path) -> list[StoredTensor]:
+    values = _open(file)
+    if isinstance(values, dict):
+        return [StoredTensor(name, file, tuple(value.shape), value.dtype) for name, value in values.items()]
+    headers = []
+    for name in values.keys():  # noqa: SIM118 - an open file, not a mapping
+        entry = values.get_slice(name)
+        kind = entry.get_dtype()
+        if kind not in _DTYPES:
+            raise ModelError(
+                expected=f"weights as plain numbers in {file.name}",
+                got=f"{name} stored as {kind}",
+                remedy="Choose a checkpoint that is not quantized; 8 and 4 bit can be chosen when loading",
+            )
+        headers.append(StoredTensor(name, file, tuple(entry.get_shape()), _DTYPES[kind]))
+    return headers
+
+
+def _open(file: Path):
+    """An open safetensors file, or a dictionary of tensors that lie in the file until they are used."""
+    if not file.is_file():
+        raise ModelError(
+            expected=f"the weight file {file.name}",
+            got=f"{file.parent} without it",
+            remedy="Fetch the missing file into the folder",
+        )
+    try:
+        if file.suffix == ".safetensors":
+            return safe_open(file, framework="pt")
+        # Files of before 2020 are no zip archives, and cannot be read piece by piece.
+        values = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            expected=f"tensors and nothing else in {file.name}",
+            got="a pickle that wants to run code, or a damaged file",
+            remedy="Fetch the file again from a source that you trust, or a copy in safetensors format",
+        ) from error
+    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise _damaged(file, error) from error
+    if not isinstance(values, dict) or not all(isinstance(value, torch.Tensor) for value in values.values()):
+        raise ModelError(
+            expected=f"tensors by name in {file.name}", got="something else", remedy="Fetch the model's weights"
+        )
+    return values
+
+
+def _damaged(file: Path, error: Exception) -> ModelError:
+    return ModelError(
+        expected=f"a complete weight file {file.name}",
+        got=f"a damaged one ({error})",
+        remedy="Fetch the file again; an interrupted download or copy leaves it cut off",
+    )
