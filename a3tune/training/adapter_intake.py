@@ -1,0 +1,284 @@
+"""Adapters that come from elsewhere: from a ZIP archive or the hub, as safetensors only, and only if they fit."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
+
+from a3tune.bundle import model_source
+from a3tune.errors import AdapterError, ModelError
+from a3tune.models import checkpoint
+from a3tune.training.card import CARD_NAME
+from a3tune.training.intake import LIMITS, IntakeLimits, NewFolder, check_room
+
+MAX_WEIGHTS = 4 << 30
+"""Largest weight file of an adapter."""
+
+_MAX_CONFIG = 1 << 20
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+_EXPECTED = f"an adapter in PEFT's format: {CONFIG_NAME} and {SAFETENSORS_WEIGHTS_NAME}"
+_LORA_LIKE = ("LORA", "A3MOE")
+
+
+def unpack_adapter(archive: str | Path, folder: str | Path, limits: IntakeLimits = LIMITS) -> Path:
+    """Take an adapter out of a ZIP archive; everything else in it stays there.
+
+    Args:
+        archive: the ZIP file, with the files at its top or in one folder.
+        folder: a folder that does not exist yet.
+
+    Returns:
+        ``folder``.
+
+    Raises:
+        AdapterError: no adapter is in it, or one that is no safetensors file, is damaged or too large.
+    """
+    archive, folder = Path(archive), Path(folder)
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            infos = _adapter_entries(packed)
+            check_room(folder.parent, sum(info.file_size for info in infos.values()), limits)
+            with NewFolder(folder) as part:
+                for name, info in infos.items():
+                    with packed.open(info) as source, (part / name).open("xb") as target:
+                        shutil.copyfileobj(source, target, 1 << 20)
+                _check_files(part)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise AdapterError(
+            expected="a ZIP archive with an adapter",
+            got=f"This is none, or it is damaged ({error})",
+            remedy="Download it again, or pack the adapter's folder anew",
+        ) from error
+    except OSError as error:
+        raise _cannot_write(error) from error
+    return folder
+
+
+def fetch_adapter(hub_id: str, folder: str | Path, *, token: str | None = None) -> Path:
+    """Take an adapter from the hub: settings, safetensors and card, no other file.
+
+    Args:
+        hub_id: ``name/repository``.
+        folder: a folder that does not exist yet.
+        token: for a private repository; kept nowhere.
+
+    Raises:
+        AdapterError: there is no such repository, it holds no safetensors adapter, or the hub is out of reach.
+    """
+    folder = Path(folder)
+    names = (CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME, CARD_NAME)
+    try:
+        with NewFolder(folder) as part:
+            for name in names:
+                try:
+                    hf_hub_download(hub_id, name, local_dir=part, token=token or False)
+                except EntryNotFoundError:
+                    if name == CARD_NAME:
+                        continue
+                    raise
+            # The hub's client keeps notes of its own beside what it fetches.
+            shutil.rmtree(part / ".cache", ignore_errors=True)
+            _check_files(part)
+    except LocalEntryNotFoundError as error:
+        raise AdapterError(
+            expected="the hub within reach",
+            got=f"{hub_id} cannot be fetched: there is no connection, or it is switched off",
+            remedy="Download the adapter elsewhere and load its ZIP",
+        ) from error
+    except EntryNotFoundError as error:
+        raise AdapterError(
+            expected=_EXPECTED,
+            got=f"{hub_id} lacks one of these files",
+            remedy="Choose a repository with safetensors weights; pickled ones are never loaded",
+        ) from error
+    except (HfHubHTTPError, HFValidationError) as error:
+        raise AdapterError(
+            expected="the id of a repository that may be read",
+            got=f"The hub does not give {hub_id[:100]!r} out",
+            remedy="Check the id; for a private one give a token",
+        ) from error
+    except OSError as error:
+        raise _cannot_write(error) from error
+    return folder
+
+
+def check_fit(folder: str | Path, model: str) -> None:
+    """Whether an adapter's weights have the shapes of a base model's layers, without loading either.
+
+    LoRA and A3MoE are held against the layers that they name; of other kinds nothing is known before they are
+    loaded, which checks them too.
+
+    Args:
+        folder: the adapter's folder.
+        model: "demo", a checkpoint folder or a hub id.
+
+    Raises:
+        AdapterError: it was made for another base model.
+        ModelError: there is no such model.
+    """
+    folder = Path(folder)
+    settings = _settings(folder)
+    if str(settings.get("peft_type", "")).upper() not in _LORA_LIKE:
+        return
+    layers = _layer_shapes(model)
+    for name, shape in _shapes(folder / SAFETENSORS_WEIGHTS_NAME).items():
+        layer, side = _layer_of(name)
+        if layer is None or _is_vision(name):
+            continue
+        known = layers.get(layer)
+        if known is None:
+            raise _misfit(settings, f"the base model has no layer {layer}")
+        # lora_A [rank, in] and lora_B [out, rank]; experts are stacked in front: [experts, rank, in].
+        size, wanted = (shape[-1], known[1]) if side == "in" else (shape[-2], known[0])
+        if size != wanted:
+            raise _misfit(settings, f"{layer} has {wanted} {side}puts in the base model, {size} in the adapter")
+
+
+def _adapter_entries(packed: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    infos = packed.infolist()
+    if len(infos) > 1000:
+        raise AdapterError(expected=_EXPECTED, got=f"The archive has {len(infos):,} entries", remedy="Pack it alone")
+    configs = [info for info in infos if PurePosixPath(info.filename).name == CONFIG_NAME]
+    if len(configs) != 1:
+        got = "The archive holds no adapter" if not configs else f"The archive holds {len(configs)} adapters"
+        raise AdapterError(expected=_EXPECTED, got=got, remedy="Pack one adapter's folder")
+    beside = PurePosixPath(configs[0].filename).parent
+    by_name = {
+        PurePosixPath(info.filename).name: info for info in infos if PurePosixPath(info.filename).parent == beside
+    }
+    if SAFETENSORS_WEIGHTS_NAME not in by_name:
+        pickled = [name for name in by_name if name.lower().endswith(_PICKLES)]
+        raise AdapterError(
+            expected=_EXPECTED,
+            got=f"The weights are in {pickled[0]}, which can run any code when it is opened"
+            if pickled
+            else f"{SAFETENSORS_WEIGHTS_NAME} is missing",
+            remedy="Save the adapter with safetensors: model.save_pretrained(folder)",
+        )
+    chosen = {name: by_name[name] for name in (CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME, CARD_NAME) if name in by_name}
+    for name, info in chosen.items():
+        most = MAX_WEIGHTS if name == SAFETENSORS_WEIGHTS_NAME else _MAX_CONFIG
+        if info.file_size > most or info.flag_bits & 0x1:
+            got = f"{name} is encrypted" if info.flag_bits & 0x1 else f"{name} has {info.file_size:,} bytes"
+            raise AdapterError(expected=_EXPECTED, got=got, remedy="Pack the adapter's folder anew")
+    return chosen
+
+
+def _check_files(folder: Path) -> None:
+    _settings(folder)
+    _shapes(folder / SAFETENSORS_WEIGHTS_NAME)
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    try:
+        settings = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise AdapterError(expected=_EXPECTED, got=f"{CONFIG_NAME} cannot be read", remedy="Pack it again") from error
+    if not isinstance(settings, dict) or not isinstance(settings.get("peft_type"), str):
+        raise AdapterError(
+            expected=_EXPECTED, got=f"{CONFIG_NAME} names no kind of adapter", remedy="Save it with PEFT"
+        )
+    if settings.get("auto_mapping") and settings["auto_mapping"].get("parent_library", "").split(".")[0] not in (
+        "transformers",
+        "",
+    ):
+        raise AdapterError(
+            expected="an adapter whose settings name no code",
+            got=f"{CONFIG_NAME} asks for the library {settings['auto_mapping']['parent_library']}",
+            remedy="Save it again without custom code",
+        )
+    return settings
+
+
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Tensor -> shape, from a safetensors file's head (a length, then JSON), checked against the file's size."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if length > min(size, 100 << 20):
+                raise ValueError("its head is longer than itself")
+            head = json.loads(stream.read(length))
+        shapes = {name: tuple(entry["shape"]) for name, entry in head.items() if name != "__metadata__"}
+        end = max((entry["data_offsets"][1] for name, entry in head.items() if name != "__metadata__"), default=0)
+        sane = all(isinstance(number, int) and number >= 0 for shape in shapes.values() for number in shape)
+        if not shapes or not sane or end != size - 8 - length or math.prod(next(iter(shapes.values()))) > size:
+            raise ValueError("it is cut off, or holds no tensors")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error, RecursionError) as error:
+        raise AdapterError(
+            expected=f"{SAFETENSORS_WEIGHTS_NAME} as save_pretrained writes it",
+            got=f"It cannot be read ({error})",
+            remedy="Download it again, or save the adapter anew",
+        ) from error
+    return shapes
+
+
+def _layer_of(name: str) -> tuple[str | None, str]:
+    """("layers.3.self_attn.q_proj", "in") of a tensor that has as many columns as the layer has inputs, "out" of one
+    with as many rows as it has outputs; None for other tensors (routers, biases)."""
+    parts = name.split(".")
+    if "layers" not in parts:
+        return None, ""
+    place = len(parts) - 1 - parts[::-1].index("layers")
+    kinds = {
+        "lora_A": "in",
+        "lora_B": "out",
+        "expert_A": "in",
+        "expert_B": "out",
+        "experts_A": "in",
+        "experts_B": "out",
+    }
+    for position, part in enumerate(parts[place:], start=place):
+        if part in kinds:
+            return ".".join(parts[place:position]), kinds[part]
+    return None, ""
+
+
+def _layer_shapes(model: str) -> Mapping[str, tuple[int, ...]]:
+    """Layer of the language model -> its weight's shape, from the heads of the weight files."""
+    folder = checkpoint.locate(model_source(model))
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        for name, shape in _shapes(path).items():
+            parts = name.split(".")
+            if "layers" in parts and parts[-1] == "weight" and len(shape) == 2 and not _is_vision(name):
+                shapes[".".join(parts[len(parts) - 1 - parts[::-1].index("layers") : -1])] = shape
+    if not shapes:
+        raise ModelError(
+            expected=f"safetensors weights in {folder.name}", got="There are none", remedy="Download the model again"
+        )
+    return shapes
+
+
+def _is_vision(name: str) -> bool:
+    return any(word in name for word in ("vision", "visual"))
+
+
+def _misfit(settings: Mapping[str, Any], why: str) -> AdapterError:
+    made = settings.get("base_model_name_or_path")
+    named = f" It was trained on {Path(str(made)).name}" if made else ""
+    return AdapterError(
+        expected="an adapter that was trained on this base model",
+        got=f"It does not fit: {why}.{named}",
+        remedy="Start the application with that base model (--profile), or train the adapter again",
+    )
+
+
+def _cannot_write(error: OSError) -> AdapterError:
+    return AdapterError(
+        expected="room for the adapter",
+        got=f"It cannot be written ({os.strerror(error.errno) if error.errno else error})",
+        remedy="Free space on the server",
+    )

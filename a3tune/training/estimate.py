@@ -1,0 +1,268 @@
+"""What a run will take on this machine, from one step that is really made.
+
+``python -m a3tune.training.estimate`` takes the options of ``tune`` and prints one line of JSON. It is a program of its
+own, so that its peak of memory is the step's, and so that a step that does not fit ends nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from transformers import TrainerCallback
+
+from a3tune.attention.capture import prepare
+from a3tune.bundle import model_source
+from a3tune.errors import A3TuneError, LabelError
+from a3tune.geometry import to_patches
+from a3tune.images import load_image
+from a3tune.models import checkpoint
+from a3tune.models.load import load_model
+from a3tune.models.prompt import PromptEncoder
+from a3tune.training.arguments import DTYPES, training_arguments
+from a3tune.training.collate import Questions, QuestionStream
+from a3tune.training.command import add_tune_arguments, config_of
+from a3tune.training.config import TuneConfig
+from a3tune.training.data import read_dataset, split_dataset
+from a3tune.training.dataset import Dataset, TrainingItem
+from a3tune.training.label_sources import bundled_stores, labeller_factory
+from a3tune.training.labelling import label_prompt
+from a3tune.training.methods import add_adapter, objective_of, trainable_count
+from a3tune.training.run import RunFolder
+from a3tune.training.targets import PatchTargets
+from a3tune.training.trainer import AlignmentTrainer
+
+_STEPS = 3
+# What a step takes beside the measured peak: other questions are longer, and memory comes in pieces.
+_MARGIN = 1.15
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will take.
+
+    Attributes:
+        steps: optimiser steps of the run.
+        trainable, parameters: numbers that are trained, and numbers of the whole model.
+        step_seconds: one optimiser step.
+        label_seconds: making the weak labels that are missing; 0 when none are.
+        seconds: the whole run, validations left out.
+        peak_bytes: most memory that the measured step took, of the device (of the process, on the CPU).
+        free_bytes: what this device (or machine) had free.
+        fits: whether the run can be expected to fit.
+        remedy: what to change when it cannot; "" when it fits.
+    """
+
+    steps: int
+    trainable: int
+    parameters: int
+    step_seconds: float
+    label_seconds: float
+    seconds: float
+    peak_bytes: int
+    free_bytes: int
+    fits: bool
+    remedy: str
+
+
+def estimate_run(
+    config: TuneConfig,
+    data: str | Path,
+    model: str = "demo",
+    *,
+    device: str = "auto",
+    layout: str = "auto",
+    images: str | Path | None = None,
+) -> Estimate:
+    """Make a step with the longest questions and the image of each, and reckon from it.
+
+    Targets are made up for it (the left half of each image), since labels take long and cost a step the same
+    whatever they are.
+
+    Args: as `a3tune.training.tuning.tune`.
+
+    Raises:
+        DataError, ModelError, LabelError: as `tune`.
+    """
+    dataset = read_dataset(data, layout, images=images, check_images=False)
+    dataset.raise_for_faults()
+    dataset = split_dataset(dataset, config.validation_share, config.seed)
+    items = dataset.of("train")
+    cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
+    free = _free(cpu)
+    weights = weight_bytes(model)
+    steps = config.max_steps or max(1, -(-round(config.epochs * len(items)) // config.effective_batch()))
+    if weights > free:
+        return _too_large(config, steps, weights, free)
+    loaded = load_model(model_source(model), device="cpu" if cpu else device, dtype=DTYPES[config.precision])
+    # Of the accumulated batches each is like the other: one or two tell.
+    batches = min(config.gradient_accumulation, 2)
+    small = replace(config, max_steps=_STEPS, gradient_accumulation=batches, evaluate_every=None, early_stopping=None)
+    longest = sorted(items, key=lambda item: len(item.question) + len(item.answer), reverse=True)
+    chosen = longest[: small.effective_batch()]
+    try:
+        trainable, seconds = _measure(small, loaded, model, chosen)
+    except torch.OutOfMemoryError:
+        return _too_large(config, steps, free, free)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    if not cpu:
+        peak = torch.cuda.max_memory_allocated()
+    step_seconds = seconds * config.gradient_accumulation / batches
+    labels = _label_seconds(config, dataset, model, "cpu" if cpu else "auto") if config.aligns else 0.0
+    fits = peak * _MARGIN < free
+    return Estimate(
+        steps=steps,
+        trainable=trainable,
+        parameters=sum(weight.numel() for weight in loaded.model.parameters()),
+        step_seconds=round(step_seconds, 4),
+        label_seconds=round(labels, 1),
+        seconds=round(labels + steps * step_seconds, 1),
+        peak_bytes=int(peak),
+        free_bytes=int(free),
+        fits=fits,
+        remedy="" if fits else remedy_for_memory(config),
+    )
+
+
+def remedy_for_memory(config: TuneConfig) -> str:
+    """What to change so that a run takes less memory, the least harmful first."""
+    steps = []
+    if config.batch_size > 1:
+        half = config.batch_size // 2
+        steps.append(f"set batch_size to {half} and gradient_accumulation to {config.gradient_accumulation * 2}")
+    if not config.gradient_checkpointing:
+        steps.append("switch gradient_checkpointing on")
+    if config.precision == "fp32":
+        steps.append("set precision to bf16")
+    steps.append("choose a smaller base model, or a machine with more memory (see Scale)")
+    return ", or ".join(steps)
+
+
+def weight_bytes(model: str) -> int:
+    """Bytes of a checkpoint's weight files; 0 when they are not on this machine.
+
+    Raises:
+        ModelError: there is no such checkpoint.
+    """
+    folder = checkpoint.locate(model_source(model))
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+
+
+class _Clock(TrainerCallback):
+    """When each step ended."""
+
+    def __init__(self, cuda: bool) -> None:
+        self.ends: list[float] = []
+        self._cuda = cuda
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        if self._cuda:
+            torch.cuda.synchronize()
+        self.ends.append(time.perf_counter())
+
+
+class _Unsaved(AlignmentTrainer):
+    """A trainer that keeps nothing."""
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        return
+
+
+def _measure(config: TuneConfig, model: Any, source: str, items: Sequence[TrainingItem]) -> tuple[int, float]:
+    """(trainable numbers, seconds of one step)."""
+    encoder = PromptEncoder(model.processor, model.config, torch.device("cpu"))
+    targets = PatchTargets.pack([(_left_half(model, encoder, item), False) for item in items])
+    questions = Questions(items, encoder, targets)
+    objective = objective_of(config, model)
+    if objective.selection == "fixed":
+        # Choosing heads beforehand costs a step nothing.
+        objective = replace(objective, selection="dynamic")
+    tuned = add_adapter(model, config, source)
+    prepare(tuned)
+    clock = _Clock(model.device.type == "cuda")
+    with tempfile.TemporaryDirectory(prefix="a3tune-") as folder:
+        run = RunFolder(folder)
+        run.checkpoints.mkdir()
+        arguments = training_arguments(
+            config, run.checkpoints, model, questions=len(questions), validates=False, processes=1
+        )
+        stream = QuestionStream(questions, steps=_STEPS, per_step=config.effective_batch(), seed=config.seed)
+        _Unsaved(tuned, arguments, stream, None, objective, run, {}, callbacks=[clock]).train()
+    # The first step also warms up.
+    return trainable_count(tuned), min(later - earlier for earlier, later in itertools.pairwise(clock.ends))
+
+
+def _left_half(model: Any, encoder: PromptEncoder, item: TrainingItem) -> np.ndarray:
+    """float32 [1, patches]: a target of the left half of the image."""
+    image = load_image(item.image)
+    mask = np.zeros((image.height, image.width), bool)
+    mask[:, : image.width // 2] = True
+    patches = len(encoder.encode([image], item.question).images[0])
+    return to_patches(mask, model.patch_grid(image.height, image.width, patches))[None]
+
+
+def _label_seconds(config: TuneConfig, dataset: Dataset, model: str, device: str) -> float:
+    """Seconds of making the labels of all images, from one of them."""
+    stores = bundled_stores(config, dataset.root)
+    items = [item for split in ("train", "validation") for item in dataset.of(split)]
+    images = len({item.image for item in items})
+    if stores or not items:
+        return 0.0
+    factory = labeller_factory(config, model, device)
+    if factory is None:
+        return 0.0
+    labeller, store = factory()
+    first = next((item for item in items if not store.get(load_image(item.image))), None)
+    if first is None:
+        return 0.0
+    image = load_image(first.image)
+    began = time.perf_counter()
+    with suppress(LabelError):
+        labeller.rank(image, label_prompt(first, config.label_template))
+    return images * (time.perf_counter() - began)
+
+
+def _free(cpu: bool) -> int:
+    return psutil.virtual_memory().available if cpu else torch.cuda.mem_get_info()[0]
+
+
+def _too_large(config: TuneConfig, steps: int, needed: int, free: int) -> Estimate:
+    return Estimate(steps, 0, 0, 0.0, 0.0, 0.0, needed, free, False, remedy_for_memory(config))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the estimate as one line of JSON: its fields, or "error" with the reason in words."""
+    parser = argparse.ArgumentParser(description="Measure one step of a tuning run.")
+    add_tune_arguments(parser)
+    options = parser.parse_args(arguments)
+    try:
+        found = estimate_run(
+            config_of(options),
+            options.data,
+            options.model,
+            device=options.device,
+            layout=options.layout,
+            images=options.images,
+        )
+    except A3TuneError as error:
+        print(json.dumps({"error": str(error)}))
+        return 1
+    print(json.dumps(asdict(found)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,39 @@
+"""The estimate of a run from a step that is really made."""
+
+import json
+
+import pytest
+
+import a3tune.training.estimate as estimate
+from tests.support.tuning_data import tiny_config, write_data
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("estimate"), images=5)
+
+
+def test_an_estimate_names_what_a_run_takes(rows, tiny_checkpoint):
+    config = tiny_config(max_steps=None, epochs=4.0, gradient_accumulation=4)
+    found = estimate.estimate_run(config, rows, str(tiny_checkpoint("llava")), device="cpu")
+    assert found.steps == 3, "6 questions, 4 times, 8 in a step"
+    assert 0 < found.trainable < found.parameters
+    assert found.seconds == pytest.approx(3 * found.step_seconds, abs=0.06)
+    assert found.label_seconds == 0, "the data has masks of its own"
+    assert 50 << 20 < found.peak_bytes < found.free_bytes
+    assert (found.fits, found.remedy) == (True, "")
+
+
+def test_too_little_memory_is_refused_before_the_model_is_loaded(rows, tiny_checkpoint, monkeypatch):
+    monkeypatch.setattr(estimate, "_free", lambda cpu: 1000)
+    monkeypatch.setattr(estimate, "load_model", None)
+    found = estimate.estimate_run(tiny_config(batch_size=4), rows, str(tiny_checkpoint("llava")), device="cpu")
+    assert not found.fits
+    for words in ("batch_size to 2 and gradient_accumulation to 2", "gradient_checkpointing", "smaller base model"):
+        assert words in found.remedy
+
+
+def test_the_program_prints_one_line_and_tells_faults(tmp_path, tiny_checkpoint, capsys):
+    options = ["--out", "x", "--model", str(tiny_checkpoint("llava")), "--device", "cpu", "--data"]
+    assert estimate.main([*options, str(tmp_path / "none")]) == 1
+    assert "does not exist" in json.loads(capsys.readouterr().out)["error"]
