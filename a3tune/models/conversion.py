@@ -8,17 +8,17 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from huggingface_hub.utils import WeakFileLock
-from safetensors.torch import save_file
-from transformers import GenerationConfig
+from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, GenerationConfig
 
 from a3tune.errors import ModelError
 from a3tune.models.checkpoint import read_json
 from a3tune.models.llava_med import OriginalCheckpoint, read_original, tower_folder
-from a3tune.models.tensors import StoredTensor, read_tensors
+from a3tune.models.tensors import StoredTensor, read_tensors, write_tensors
 from a3tune.storage import cache_folder
 
 Progress = Callable[[str, float], None]
@@ -58,7 +58,7 @@ def convert(
 ) -> None:
     """Write ``original`` to the new folder ``target``, in the data types that it is stored in.
 
-    At most one shard is in memory. The folder appears under its name when all is written; processes that want the
+    At most one tensor is in memory. The folder appears under its name when all is written; processes that want the
     same folder wait for the first.
 
     Args:
@@ -109,15 +109,15 @@ def _write(original: OriginalCheckpoint, folder: Path, shard_size: int, report: 
     done = 0
     for number, names in enumerate(shards, start=1):
         file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        values = dict(_values(original, names))
-        save_file(values, folder / file, metadata={"format": "pt"})
+        layout = [_widened(original, name) for name in names]
+        write_tensors(folder / file, layout, _values(original, names, layout))
         places |= dict.fromkeys(names, file)
         done += sum(original.tensors[name].size for name in names)
         report(what, done / original.size)
     index = {"metadata": {"total_size": original.size}, "weight_map": places}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1, sort_keys=True), encoding="utf-8")
     config = original.config
-    config.architectures = ["LlavaNextForConditionalGeneration" if "next" in config.model_type else _LLAVA]
+    config.architectures = [MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)].__name__]
     config.dtype = original.tensors[_ENDS_IN_VOCABULARY[0]].dtype
     config.save_pretrained(folder)
     original.processor.save_pretrained(folder)
@@ -126,9 +126,6 @@ def _write(original: OriginalCheckpoint, folder: Path, shard_size: int, report: 
     GenerationConfig(**ends).save_pretrained(folder)
     record = {"format": _FORMAT, "from": original.folder.name, "images": "pil"}
     (folder / RECORD).write_text(json.dumps(record), encoding="utf-8")
-
-
-_LLAVA = "LlavaForConditionalGeneration"
 
 
 def _shards(original: OriginalCheckpoint, shard_size: int) -> list[list[str]]:
@@ -144,14 +141,18 @@ def _shards(original: OriginalCheckpoint, shard_size: int) -> list[list[str]]:
     return shards
 
 
-def _values(original: OriginalCheckpoint, names: list[str]) -> Iterator[tuple[str, torch.Tensor]]:
-    by_place: dict[StoredTensor, str] = {original.tensors[name]: name for name in names}
-    for tensor, value in read_tensors(by_place):
-        name = by_place[tensor]
-        missing = original.rows - len(value) if name in _ENDS_IN_VOCABULARY else 0
-        if missing > 0:  # The image token's row is never read: patches take its place in the prompt.
-            value = torch.cat([value, value.new_zeros(missing, *value.shape[1:])])
-        yield name, value.contiguous().clone()
+def _widened(original: OriginalCheckpoint, name: str) -> StoredTensor:
+    """The tensor under its new name, with a row for the image token where that is missing."""
+    stored = original.tensors[name]
+    rows = max(original.rows, stored.shape[0]) if name in _ENDS_IN_VOCABULARY else stored.shape[0]
+    return replace(stored, name=name, shape=(rows, *stored.shape[1:]))
+
+
+def _values(original: OriginalCheckpoint, names: list[str], layout: list[StoredTensor]) -> Iterator[torch.Tensor]:
+    for (_, value), wanted in zip(read_tensors(original.tensors[name] for name in names), layout, strict=True):
+        missing = wanted.shape[0] - len(value)
+        # The image token's row is never read: patches take its place in the prompt.
+        yield torch.cat([value, value.new_zeros(missing, *value.shape[1:])]) if missing else value
 
 
 def _digest(folders: Sequence[Path | None]) -> str:

@@ -10,9 +10,11 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from transformers import (
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    AutoConfig,
     AutoImageProcessor,
-    AutoModelForImageTextToText,
     AutoProcessor,
+    GenerationConfig,
     PreTrainedModel,
     ProcessorMixin,
 )
@@ -22,6 +24,7 @@ from a3tune.models import checkpoint
 from a3tune.models.conversion import Progress, converted_folder, prepares_with_pil
 from a3tune.models.llava_med import is_original
 from a3tune.models.model import VisionLanguageModel
+from a3tune.models.tensors import lazy_weights
 
 LLAVA_TEMPLATE = (
     "{% for message in messages %}{{ message['role'].upper() + ': ' }}"
@@ -143,13 +146,13 @@ def _load_weights(
 ) -> PreTrainedModel:
     try:
         with _without_load_report():
-            model, report = AutoModelForImageTextToText.from_pretrained(
-                folder,
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+            model, report = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)].from_pretrained(
+                None,
+                config=config,
+                state_dict=lazy_weights(folder),  # from files that are read, not mapped: no page of them stays
                 dtype=dtype,
                 attn_implementation="sdpa",
-                use_safetensors=True,
-                trust_remote_code=False,
-                local_files_only=True,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # refused below, by name
                 # Straight to the device, never a second copy in the machine's memory.
@@ -181,6 +184,8 @@ def _load_weights(
             got=f"a checkpoint with {len(unused)} that do not ({_some(unused)})",
             remedy="Use a checkpoint that fits its config.json, or load with allow_unused_weights=True",
         )
+    if (folder / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
     if unused:
         notes.append(f"{len(unused)} weights of the checkpoint are not used: {_some(unused)}.")
     return model

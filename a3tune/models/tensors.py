@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 import pickle
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -91,6 +93,42 @@ def read_tensors(tensors: Iterable[StoredTensor]) -> Iterator[tuple[StoredTensor
         yield tensor, value
 
 
+def write_tensors(file: Path, tensors: Sequence[StoredTensor], values: Iterable[torch.Tensor]) -> None:
+    """Write a safetensors file one tensor at a time, so that no more than one is in memory.
+
+    The format is a length, a JSON header and the numbers: https://huggingface.co/docs/safetensors.
+
+    Args:
+        tensors: name, shape and data type of each tensor; their ``file`` is not looked at.
+        values: their values, in the same order.
+    """
+    header: dict[str, dict] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for tensor in tensors:
+        start, end = end, end + tensor.size
+        kind = next(name for name, dtype in _DTYPES.items() if dtype == tensor.dtype)
+        header[tensor.name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(file, "wb") as out:
+        out.write(len(text).to_bytes(8, "little") + text)
+        for value in values:
+            out.write(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+
+
+def lazy_weights(folder: Path) -> dict[str, Any]:
+    """Every tensor of a safetensors checkpoint as a slice that is read when it is indexed.
+
+    Raises:
+        ModelError: as :func:`list_tensors`.
+    """
+    slices = {}
+    for file in {tensor.file: None for tensor in list_tensors(folder).values()}:
+        opened = _open(file)
+        slices |= {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 - no mapping
+    return slices
+
+
 def _headers(file: Path) -> list[StoredTensor]:
     values = _open(file)
     if isinstance(values, dict):
@@ -119,7 +157,8 @@ def _open(file: Path):
         )
     try:
         if file.suffix == ".safetensors":
-            return safe_open(file, framework="pt")
+            # Read, not mapped: the pages of a mapped file would count as this process's memory beside the tensors.
+            return safe_open(file, framework="pt", backend="pread")
         # Files of before 2020 are no zip archives, and cannot be read piece by piece.
         values = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except pickle.UnpicklingError as error:

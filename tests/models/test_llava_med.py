@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 from transformers import AutoModelForImageTextToText, LlavaForConditionalGeneration, LlavaNextForConditionalGeneration
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
@@ -179,7 +180,7 @@ def test_half_precision_stays_half_on_disk(copy, tmp_path):
     for file in copy.glob("*.safetensors"):
         values = {tensor.name: v.bfloat16() for tensor, v in read_tensors(_tensors_of(copy, file))}
         from_disk = {name: value.clone() for name, value in values.items()}
-        conversion.save_file(from_disk, file)
+        save_file(from_disk, file)
     conversion.convert(read_original(copy), tmp_path / "half")
     assert {tensor.dtype for tensor in list_tensors(tmp_path / "half").values()} == {torch.bfloat16}
     assert load_model(tmp_path / "half", device="cpu", dtype="bfloat16").dtype == torch.bfloat16
@@ -293,7 +294,7 @@ def test_a_missing_weight_is_named_before_anything_is_written(copy, cache):
     for file in copy.glob("*.safetensors"):
         file.unlink()
     index.unlink()
-    conversion.save_file({name: value.clone() for name, value in kept.items()}, copy / "model.safetensors")
+    save_file({name: value.clone() for name, value in kept.items()}, copy / "model.safetensors")
     with pytest.raises(ModelError, match=r"layers\.1\.mlp\.up_proj\.weight is missing"):
         load_model(copy, device="cpu")
     assert not (cache / "models").exists()
