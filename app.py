@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 
 # Before Gradio is imported: it reads this when its modules load.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -36,13 +37,25 @@ def read_options(arguments: list[str] | None = None) -> argparse.Namespace:
         default=os.environ.get("A3TUNE_SCORER", "demo"),
         help="what ranks regions: demo, biomedclip, an open_clip folder or a Hugging Face id (default demo)",
     )
-    return parser.parse_args(arguments)
+    parser.add_argument(
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="NAME=FOLDER",
+        help="an adapter in PEFT's format to compare the model with; may be given several times",
+    )
+    options = parser.parse_args(arguments)
+    pairs = [tuple(part.strip() for part in text.partition("=")[::2]) for text in options.adapter]
+    if not all(name and folder for name, folder in pairs) or len(dict(pairs)) < len(pairs):
+        parser.error("Expected --adapter NAME=FOLDER, each name once, as in --adapter tuned=runs/first/adapter")
+    options.adapter = {name: Path(folder) for name, folder in pairs}
+    return options
 
 
 def main() -> None:
     """Read the options and serve."""
     options = read_options()
-    launch(options.host, options.port, options.profile, options.scorer)
+    launch(options.host, options.port, options.profile, options.scorer, options.adapter)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from a3tune.adapters.a3moe import A3MoeConfig
+from a3tune.adapters.a3moe.record import ExpertUse, record_experts
 from a3tune.adapters.a3moe.spans import TokenSpans
 from a3tune.adapters.switch import BASE, AdapterSet
 from a3tune.attention.capture import capture, prepare
@@ -25,6 +27,23 @@ Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, eq=False)
+class ExpertChoice:
+    """Which experts of an A3MoE adapter a question and its image chose, layer by layer.
+
+    Attributes:
+        query_gates: float32 [layers, experts], how the question mixes the query experts, rows sum to 1; None where
+            the adapter has no choice of query experts.
+        key_choice: int64 [layers, patches, K], the experts of each image patch, most probable first; None where the
+            adapter has no choice of key experts.
+        key_probabilities: float32 [layers, patches, experts], the key router's probabilities; None as key_choice.
+    """
+
+    query_gates: np.ndarray | None
+    key_choice: np.ndarray | None
+    key_probabilities: np.ndarray | None
+
+
+@dataclass(frozen=True, eq=False)
 class AdapterView:
     """What the model with one adapter answered and where it looked.
 
@@ -36,6 +55,7 @@ class AdapterView:
         visual_ratio: float32 [layers, heads], share of the text tokens' attention that goes to the image.
         critical_heads: the heads with the highest visual ratio, highest first.
         metrics: named numbers about the maps (see a3tune.attention.metrics).
+        experts: what the adapter's routers chose in the same pass; None where it has no routers.
     """
 
     adapter: str
@@ -45,6 +65,7 @@ class AdapterView:
     visual_ratio: np.ndarray
     critical_heads: tuple[Head, ...]
     metrics: dict[str, float] = field(default_factory=dict)
+    experts: ExpertChoice | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,14 +174,15 @@ def inspect_image(
         proceed(f"Reading the attention of every head ({adapter})", start + 0.6 / len(adapters))
         began = time.perf_counter()
         whole = model.append_answer(prompt, answer.token_ids)
-        with _adapted(model, adapter_set, adapter, whole):
+        with _adapted(model, adapter_set, adapter, whole), record_experts() as use:
             maps = read_attention(model, whole)
         tokens = whole.tokens
         seconds[f"{adapter}.maps"] = time.perf_counter() - began
         ratio = visual_ratio(maps.image_share)
         heads = critical_heads(ratio, maps.heads if critical_count is None else critical_count)
         metrics = measure_head_set(maps, heads, coverage, answer_rows(tokens, maps))
-        views.append(AdapterView(adapter, answer.text, tokens, maps, ratio, heads, metrics))
+        experts = None if adapter_set is None else _experts(use, adapter_set, adapter)
+        views.append(AdapterView(adapter, answer.text, tokens, maps, ratio, heads, metrics, experts))
     proceed("Done", 1.0)
     return Inspection(model.name, image, question, grid, tuple(views), seconds=seconds)
 
@@ -190,6 +212,18 @@ def _adapted(
     # The layers at work are shared by all threads, so nobody else may run the model until this is over.
     with model.lock, adapters.using(name), TokenSpans(question, prompt.columns, growing=growing):
         yield
+
+
+def _experts(use: ExpertUse, adapters: AdapterSet, name: str) -> ExpertChoice | None:
+    config = adapters.config(name)
+    if not isinstance(config, A3MoeConfig) or max(config.query_experts, config.key_experts) == 1:
+        return None
+    routed = config.key_experts > 1
+    return ExpertChoice(
+        use.query_gates() if config.query_experts > 1 else None,
+        use.key_choice() if routed else None,
+        use.key_probabilities() if routed else None,
+    )
 
 
 def answer_rows(tokens: Sequence[Token], maps: AttentionMaps) -> np.ndarray:

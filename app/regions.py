@@ -13,10 +13,10 @@ import secrets
 import tempfile
 import threading
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -27,7 +27,7 @@ from a3tune.types import MedicalImage, Region, ScoredRegion, WeakLabels
 from app.slots import RegionSlot
 
 if TYPE_CHECKING:
-    from a3tune.inspection import Inspection
+    from a3tune.inspection import AdapterView, Inspection
     from a3tune.labelling.maker import LabelMaker
 
 Value = TypeVar("Value")
@@ -80,6 +80,30 @@ class ShownRegion:
     anchor: tuple[int, int]
 
 
+class ViewMeasure(NamedTuple):
+    """What one view's attention is measured to have in the chosen regions, over the words of its answer.
+
+    Attributes:
+        result: the name of the result that the view belongs to.
+        adapter: the view's adapter.
+        numbers: those of :func:`a3tune.attention.metrics.measure_head_set` for its critical heads.
+        head_mass: float64 [layers, heads], each head's attention mass inside; NaN where a head gives nothing to the
+            image.
+    """
+
+    result: str
+    adapter: str
+    numbers: dict[str, float]
+    head_mass: np.ndarray
+
+
+class TargetNumbers(NamedTuple):
+    """The chosen regions in numbers: the share of the image that they cover, and each view's attention inside."""
+
+    area: float
+    views: tuple[ViewMeasure, ...] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class RankedRegions:
     """The regions of one image for one prompt, best first.
@@ -87,12 +111,12 @@ class RankedRegions:
     Attributes:
         labels: every region that was ranked, and how it came about.
         shown: the best ones and those drawn by hand.
-        metrics: the numbers of :meth:`RegionDesk.choose` for the regions that are chosen at first.
+        numbers: those of :meth:`RegionDesk.choose` for the regions that are chosen at first.
     """
 
     labels: WeakLabels
     shown: tuple[ShownRegion, ...]
-    metrics: dict[str, float] = field(default_factory=dict)
+    numbers: TargetNumbers | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +137,7 @@ class KeptTarget:
 @dataclass(eq=False)
 class _Board:
     image: MedicalImage
-    inspection: Inspection | None = None
+    inspections: dict[str, Inspection] = field(default_factory=dict)
     drawn: dict[str, Region] = field(default_factory=dict)
     ranked: RankedRegions | None = None
     ticket: threading.Event = field(default_factory=threading.Event)
@@ -147,11 +171,11 @@ class RegionDesk:
         if board is not None:
             board.ticket.set()
 
-    def attach(self, name: str, inspection: Inspection) -> None:
-        """Measure in the maps of this inspection from now on."""
+    def attach(self, name: str, result: str, inspection: Inspection) -> None:
+        """Measure in the maps of this inspection, known by its result's name, from now on."""
         with self._guard:
             if name in self._boards:
-                self._boards[name].inspection = inspection
+                self._boards[name].inspections = {result: inspection}
 
     def stop(self, name: str) -> None:
         """Stop what is being found or ranked; what is on show stays."""
@@ -205,18 +229,41 @@ class RegionDesk:
 
         return self._run(board, work)
 
-    def choose(self, name: str, keys: Sequence[str]) -> dict[str, float]:
-        """How much of the critical heads' attention the chosen regions hold, over the words of the answer.
+    def choose(
+        self, name: str, keys: Sequence[str], others: Mapping[str, Inspection] | None = None
+    ) -> TargetNumbers | None:
+        """How much of the attention the chosen regions hold, over the words of the answer, in every view.
+
+        Args:
+            name: the board.
+            keys: the chosen regions.
+            others: further inspections of the same image by their results' names, for comparisons.
 
         Returns:
-            the numbers of :func:`a3tune.attention.metrics.measure_head_set` and "area", the share of the image that
-            the regions cover; only "area" before a question was answered; empty when no region is chosen.
+            the numbers; without views before a question was answered; None when no region is chosen.
+
+        Raises:
+            RequestError: the board is gone, there is no such region, or another inspection is of another image.
+        """
+        board = self._board(name)
+        for other in (others or {}).values():
+            if other.image.sha256 != board.image.sha256:
+                raise RequestError(
+                    expected="inspections of the image on show",
+                    got="One is of another image",
+                    remedy="Compare questions about the same image",
+                )
+        return _measure(board, [item.scored for item in _pick(board, keys)], others or {})
+
+    def labels(self, name: str, keys: Sequence[str]) -> WeakLabels | None:
+        """The chosen regions alone, with the ranks that they have among all; None when none is chosen.
 
         Raises:
             RequestError: the board is gone, or there is no such region.
         """
         board = self._board(name)
-        return _measure(board, [item.scored for item in _pick(board, keys)])
+        chosen = tuple(item.scored for item in _pick(board, keys))
+        return replace(board.ranked.labels, regions=chosen) if chosen else None
 
     def keep(self, name: str, keys: Sequence[str]) -> tuple[KeptTarget, bytes]:
         """The chosen regions as a target, and the same as files.
@@ -309,8 +356,8 @@ class RegionDesk:
             labels = WeakLabels(scored, text, maker.segmenter.name, maker.scorer.name, (str(error),))
         labels = replace(labels, notes=(*labels.notes, *maker.remarks))
         shown = _shown(labels, drawn)
-        metrics = _measure(board, [item.scored for item in shown if item.chosen])
-        ranked = RankedRegions(labels, shown, metrics)
+        numbers = _measure(board, [item.scored for item in shown if item.chosen], {})
+        ranked = RankedRegions(labels, shown, numbers)
         with self._guard:
             if not ticket.is_set():
                 board.ranked, board.drawn = ranked, drawn
@@ -349,22 +396,26 @@ def _pick(board: _Board, keys: Sequence[str]) -> list[ShownRegion]:
     return [item for item in shown if item.key in keys]
 
 
-def _measure(board: _Board, chosen: list[ScoredRegion]) -> dict[str, float]:
+def _measure(board: _Board, chosen: list[ScoredRegion], others: Mapping[str, Inspection]) -> TargetNumbers | None:
     if not chosen:
-        return {}
+        return None
     mask = _union(chosen)
-    numbers = {"area": float(mask.mean())}
-    inspection = board.inspection
-    if inspection is not None:
-        # Imported here: it loads torch, which an inspection has loaded before.
-        from a3tune.attention.metrics import measure_head_set
-        from a3tune.inspection import answer_rows
+    measured = [
+        _measure_view(result, view, to_patches(mask, inspection.grid))
+        for result, inspection in {**board.inspections, **others}.items()
+        for view in inspection.views
+    ]
+    return TargetNumbers(float(mask.mean()), tuple(measured))
 
-        view = inspection.views[0]
-        coverage = to_patches(mask, inspection.grid)
-        rows = answer_rows(view.tokens, view.maps)
-        numbers.update(measure_head_set(view.maps, view.critical_heads, coverage, rows))
-    return numbers
+
+def _measure_view(result: str, view: AdapterView, coverage: np.ndarray) -> ViewMeasure:
+    # Imported here: they load torch, which an inspection has loaded before.
+    from a3tune.attention.metrics import attention_mass, measure_head_set
+    from a3tune.inspection import answer_rows
+
+    rows = answer_rows(view.tokens, view.maps)
+    numbers = measure_head_set(view.maps, view.critical_heads, coverage, rows)
+    return ViewMeasure(result, view.adapter, numbers, attention_mass(view.maps.weights[:, :, rows].mean(2), coverage))
 
 
 def _union(regions: Sequence[ScoredRegion]) -> np.ndarray:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from a3tune.bundle import DEMO, DEMO_NAME, model_source
+from a3tune.bundle import DEMO, DEMO_NAME, demo_adapters, model_source
 from a3tune.types import MedicalImage
 
 if TYPE_CHECKING:
+    from a3tune.adapters.switch import AdapterSet
     from a3tune.inspection import Inspection
     from a3tune.labelling.maker import LabelMaker
     from a3tune.labels import Segmentation, Segmenter
@@ -32,13 +33,19 @@ class ModelSlot:
 
     Args:
         profile: "demo", a checkpoint folder or a hub id.
+        adapters: folders of adapters in PEFT's format by name, loaded beside the model; the bundled ones come with
+            the demo.
         device: "auto", "cpu", "cuda" or "mps".
     """
 
-    def __init__(self, profile: str = DEMO, *, device: str = "auto") -> None:
+    def __init__(
+        self, profile: str = DEMO, adapters: Mapping[str, Path] | None = None, *, device: str = "auto"
+    ) -> None:
         self.profile = profile
         self.demo = profile == DEMO
         self.in_use = threading.Lock()
+        self._folders = {**(demo_adapters() if self.demo else {}), **(adapters or {})}
+        self._adapter_set: AdapterSet | None = None
         self._device = device
         self._loaded = threading.Event()
         self._model: VisionLanguageModel | None = None
@@ -74,17 +81,38 @@ class ModelSlot:
 
     def inspect(self, image: MedicalImage, question: str, **options: Any) -> Inspection:
         """:func:`a3tune.inspection.inspect_image` with the loaded model; one call at a time, see ``in_use``."""
-        return self._inspect_image(self._model, image, question, **options)
+        return self._inspect_image(self._model, image, question, adapter_set=self._adapter_set, **options)
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """ "base" and the adapters beside it, in their order: those named at the start until all are loaded."""
+        return ("base", *self._folders) if self._adapter_set is None else self._adapter_set.names
+
+    def add_adapter(self, name: str, folder: Path) -> None:
+        """Load one more adapter beside the model, for all visitors; the base weights stay as they are.
+
+        Waits for the model and for the question that runs.
+
+        Raises:
+            AdapterError: see :meth:`a3tune.adapters.switch.AdapterSet.add`.
+        """
+        self.wait(None)
+        with self.in_use:
+            self._adapter_set.add(name, folder)
 
     def _load(self) -> None:
         try:
             # Imported here, in the loader's thread: torch and transformers take seconds, and the page must answer
             # before that.
+            from a3tune.adapters.switch import AdapterSet
             from a3tune.inspection import inspect_image
             from a3tune.models.load import load_model
 
             self._inspect_image = inspect_image
-            self._model = load_model(model_source(self.profile), device=self._device)
+            name = DEMO_NAME if self.demo else None
+            model = load_model(model_source(self.profile), device=self._device, name=name)
+            self._adapter_set = AdapterSet(model.model, self._folders)
+            self._model = model
         except Exception as error:
             # Kept and raised again for each question: a thread has nobody to raise it to.
             self._error = error
@@ -156,7 +184,7 @@ class SegmentationMemory:
         capacity: how many images' regions are kept.
     """
 
-    def __init__(self, capacity: int = 6) -> None:
+    def __init__(self, capacity: int = 12) -> None:
         self._capacity = capacity
         self._known: OrderedDict[str, Segmentation] = OrderedDict()
 

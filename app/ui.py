@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import gradio as gr
 
 from app.examples import read_examples
@@ -25,30 +28,35 @@ _SWEEP = (600, 1800)
 def build(studio: Studio) -> gr.Blocks:
     """The whole page, wired to the studio."""
 
+    examples = read_examples()
+
     def model_status(_request: object = None) -> dict[str, str]:
         return model_value(studio.slot.status)
 
     def leave(request: gr.Request) -> None:
-        studio.end_visit(str(request.session_hash))
+        studio.visits.end(str(request.session_hash))
 
     with gr.Blocks(title="A3Tune Studio", analytics_enabled=False, delete_cache=_SWEEP) as page:
         build_header(model_status, f"{NOTICE} {DEMO_NOTICE}" if studio.slot.demo else NOTICE)
         with gr.Tabs(), gr.Tab("Inspect"):
-            InspectTab(studio, read_examples())
+            InspectTab(studio, examples, page)
         page.unload(leave)
     page.queue(max_size=_QUEUE_LENGTH, default_concurrency_limit=_READERS, api_open=False)
     return page
 
 
-def launch(host: str, port: int, profile: str, scorer: str = "demo") -> None:
+def launch(
+    host: str, port: int, profile: str, scorer: str = "demo", adapters: Mapping[str, Path] | None = None
+) -> None:
     """Serve the page until the process is stopped; the model loads meanwhile.
 
     Args:
         host, port: the address to listen on.
         profile: "demo", a checkpoint folder or a hub id.
+        adapters: folders of adapters by name, beside those that come with the model.
         scorer: what ranks regions: "demo", "biomedclip", the folder of an open_clip model, or a hub id.
     """
-    slot = ModelSlot(profile)
+    slot = ModelSlot(profile, adapters)
     studio = Studio(slot, RegionSlot(scorer))
     page = build(studio)
     page.launch(
@@ -71,5 +79,6 @@ def launch(host: str, port: int, profile: str, scorer: str = "demo") -> None:
     )
     # Only now: importing torch would hold up the first answer to a browser.
     slot.start()
-    studio.keep_tidy()
+    studio.visits.keep_tidy()
+    studio.prepare([(example.path, example.questions[0]) for example in read_examples()])
     page.block_thread()

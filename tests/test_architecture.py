@@ -17,14 +17,25 @@ LAYERS = (
     {"a3tune", "errors", "types"},
     {"bundle", "geometry", "images", "options", "probing", "render", "storage", "terminal", "tiling"},
     {"adapters", "attention", "labels", "models"},
-    {"doctor", "evaluation", "export", "inspection", "labelling", "parity", "parity_golden", "parity_llava_med", "phantom", "training"},
+    {
+        "doctor",
+        "evaluation",
+        "export",
+        "inspection",
+        "labelling",
+        "parity",
+        "parity_golden",
+        "parity_llava_med",
+        "phantom",
+        "training",
+    },
     {"cli"},
     {"__main__"},
 )
 # These exchange value objects from types and know nothing of each other.
 STRANGERS = ("labels", "attention", "adapters")
 # The page modules that speak to the library: all others go through them.
-PAGE_SERVICES = {Path("app/services.py"), Path("app/slots.py"), Path("app/regions.py")}
+PAGE_SERVICES = {Path(f"app/{name}.py") for name in ("regions", "services", "slots", "takeaway", "trust", "visits")}
 # Heavy libraries that only the library and the page's services may load.
 ENGINE = {"a3tune", "torch", "torchvision", "transformers", "peft", "open_clip", "segment_anything"}
 # What a page module may take from the library: words and value objects, which cost and decide nothing.
@@ -34,14 +45,15 @@ VALUE_NAMES = {
     "a3tune.images.AXES",
     "a3tune.images.WINDOW_PRESETS",
     "a3tune.inspection.AdapterView",
+    "a3tune.inspection.ExpertChoice",
     "a3tune.inspection.Inspection",
 }
 # The page from the ground up, read as LAYERS.
 PAGE_LAYERS = (
     {
-        "examples", "jobs", "present", "regions", "runs", "services", "slots", "theme", "tune_present", "tune_worker",
-        "tuning", "viewer", "widgets",
-    },  # fmt: skip
+        *("examples", "jobs", "present", "regions", "results", "runs", "services", "slots", "takeaway", "theme"),
+        *("trust", "tune_data", "tune_present", "tune_worker", "tuning", "values", "viewer", "visits", "widgets"),
+    },
     {"tabs"},
     {"ui"},
     {"app.py"},
@@ -71,6 +83,9 @@ LATE_IMPORTS = {
         "a3tune/training/command.py",
         "a3tune.training.tuning",
     ): "a slip in the data is told before transformers is loaded",
+    ("app/services.py", "a3tune.attention.metrics"): "torch came with the inspection",
+    ("app/services.py", "a3tune.inspection"): "torch came with the inspection",
+    ("app/slots.py", "a3tune.adapters.switch"): "loaded in a thread: the page answers before torch has come",
     ("app/slots.py", "a3tune.models.load"): "loaded in a thread: the page answers before torch has come",
     ("app/slots.py", "a3tune.inspection"): "loaded in a thread: the page answers before torch has come",
     ("app/slots.py", "a3tune.labelling.maker"): "loaded in a thread: the page answers before torch has come",

@@ -1,4 +1,4 @@
-"""What answers the viewer in the browser when it asks for a head's map or for regions."""
+"""What answers the viewer in the browser when it asks for a head's map, for regions or for an earlier result."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from a3tune.errors import Cancelled
-from app.present import explain, head_map_value, metrics_value, regions_value, target_value
+from app.present import explain
 from app.services import Studio
+from app.values import head_map_value, numbers_value, regions_value, result_value, target_value
 
 Answer = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -20,7 +21,12 @@ def viewer_answers(studio: Studio) -> tuple[Answer, ...]:
     # Plain functions: Gradio marks server functions with an attribute, which a bound method cannot take.
     @_in_words
     def head_map(request: dict[str, Any]) -> dict[str, Any]:
-        return head_map_value(studio.head_map(str(request["result"]), request["layer"], request["head"]))
+        place = str(request["result"]), str(request["adapter"]), request["layer"], request["head"]
+        return head_map_value(studio.head_map(*place))
+
+    @_in_words
+    def past_result(request: dict[str, Any]) -> dict[str, Any]:
+        return result_value(studio.results.get(str(request["result"])).finished)
 
     @_in_words
     def find_regions(request: dict[str, Any]) -> dict[str, Any]:
@@ -33,7 +39,7 @@ def viewer_answers(studio: Studio) -> tuple[Answer, ...]:
 
     @_in_words
     def choose_regions(request: dict[str, Any]) -> dict[str, Any]:
-        return {"metrics": metrics_value(studio.regions.choose(str(request["board"]), request["chosen"]))}
+        return {"numbers": numbers_value(studio.measure(str(request["board"]), request["chosen"], request["others"]))}
 
     @_in_words
     def keep_target(request: dict[str, Any]) -> dict[str, Any]:
@@ -44,7 +50,7 @@ def viewer_answers(studio: Studio) -> tuple[Answer, ...]:
         studio.regions.stop(str(request["board"]))
         return {}
 
-    return head_map, find_regions, draw_region, choose_regions, keep_target, stop_regions
+    return head_map, past_result, find_regions, draw_region, choose_regions, keep_target, stop_regions
 
 
 def _in_words(answer: Answer) -> Answer:

@@ -9,21 +9,17 @@ from typing import Any
 
 import gradio as gr
 
-from a3tune.errors import RequestError
+from a3tune.errors import Cancelled, RequestError
 from a3tune.images import AXES, WINDOW_PRESETS
 from a3tune.types import Window
 from app.examples import Example
-from app.present import (
-    error_status,
-    finished_status,
-    status,
-    step_status,
-    thumbnail,
-    viewer_value,
-)
-from app.services import Finished, OpenedImage, Studio, read_image
+from app.present import error_status, finished_status, status, step_status
+from app.results import Finished
+from app.services import Studio
 from app.tabs.answers import viewer_answers
+from app.values import thumbnail, viewer_value
 from app.viewer import build_viewer
+from app.visits import OpenedImage, read_image
 from app.widgets import build_examples, build_suggestions
 
 FILE_WINDOW = "as in the file"
@@ -38,14 +34,15 @@ class InspectTab:
 
     Args:
         studio: the application's state.
-        examples: the examples on offer.
+        examples: the examples on offer; the first one is on show when a page is opened.
+        page: the whole page.
     """
 
-    def __init__(self, studio: Studio, examples: tuple[Example, ...]) -> None:
+    def __init__(self, studio: Studio, examples: tuple[Example, ...], page: gr.Blocks) -> None:
         self._studio = studio
         self._examples = {example.key: example for example in examples}
         self._place()
-        self._wire()
+        self._wire(page)
 
     # ---- widgets -----------------------------------------------------------------------------
 
@@ -93,6 +90,7 @@ class InspectTab:
                     elem_id="question",
                 )
                 self._suggestions = build_suggestions()
+                self._adapters = gr.CheckboxGroup(**self._adapter_choices(), label="Answer with", elem_id="adapters")
                 with gr.Row(elem_id="actions"):
                     self._ask = gr.Button("Ask", variant="primary", scale=3, min_width=120, elem_id="ask")
                     self._cancel = gr.Button("Cancel", interactive=False, scale=1, min_width=80, elem_id="cancel")
@@ -100,14 +98,22 @@ class InspectTab:
             with gr.Column(scale=1, min_width=560):
                 self._viewer = build_viewer(viewer_answers(self._studio), elem_id="viewer")
 
+    def _adapter_choices(self) -> dict[str, Any]:
+        names = list(self._studio.slot.adapters)
+        return {"choices": names, "value": names, "visible": len(names) > 1}
+
     # ---- wiring ------------------------------------------------------------------------------
 
-    def _wire(self) -> None:
+    def _wire(self, page: gr.Blocks) -> None:
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         choices = [self._display, self._window, self._own, self._axis, self._frame, self._volume]
         opened = [self._viewer, self._status, self._strip, self._suggestions, self._question, *choices]
-        self._strip.pick(self._open_example, None, opened, **quiet)
+        answered = [*opened, self._cancel]
+        # "multiple": another example may be chosen while the model still answers about the last one.
+        self._strip.pick(self._open_example, [self._adapters], answered, trigger_mode="multiple", **quiet)
         self._file.upload(self._open_upload, [self._file], [self._file, *opened], **quiet)
+        self._viewer.reopen(self._reopen, None, opened, trigger_mode="multiple", **quiet)
+        page.load(self._begin, None, [self._adapters, *answered], **quiet)
 
         looks = [self._window, self._centre, self._width, self._axis, self._frame, self._volume]
         changed = [self._viewer, self._status, self._own, self._frame]
@@ -128,7 +134,7 @@ class InspectTab:
             # One question at a time over all visitors: the model is one, and its answers come in seconds.
             reserved.then(
                 self._answer,
-                [self._question],
+                [self._question, self._adapters],
                 [self._viewer, *waiting],
                 concurrency_id="model",
                 concurrency_limit=1,
@@ -138,39 +144,60 @@ class InspectTab:
 
     # ---- images ------------------------------------------------------------------------------
 
-    def _open_example(self, event: gr.EventData, request: gr.Request) -> list[Any]:
+    def _begin(self, request: gr.Request) -> Iterator[list[Any]]:
+        """A new page: the first example with its result."""
+        adapters = self._adapter_choices()
+        first = True
+        for values in self._show_example(next(iter(self._examples.values())), adapters["value"], _visit(request)):
+            yield [gr.update(**adapters) if first else gr.skip(), *values]
+            first = False
+
+    def _open_example(self, adapters: list[str], event: gr.EventData, request: gr.Request) -> Iterator[list[Any]]:
         example = self._examples.get(str(getattr(event, "key", "")))
         if example is None:
-            return self._failed(
-                RequestError(
-                    expected="one of the examples on the page",
-                    got="There is no such example",
-                    remedy="Reload the page",
-                )
+            error = RequestError(
+                expected="one of the examples on the page", got="There is no such example", remedy="Reload the page"
             )
+            yield [*self._failed(error), gr.skip()]
+            return
+        yield from self._show_example(example, adapters, _visit(request))
+
+    def _show_example(self, example: Example, adapters: list[str], visit: str) -> Iterator[list[Any]]:
+        """The example at once, with its answers as soon as they are there."""
         try:
-            opened = self._studio.open_file(_visit(request), example.path, remove=False)
+            opened = self._studio.visits.open_file(visit, example.path, remove=False, key=example.key)
         except Exception as error:
-            return self._failed(error)
-        return [
-            viewer_value(opened),
+            yield [*self._failed(error), gr.skip()]
+            return
+        question = example.questions[0]
+        self._studio.reserve(visit)
+        value = viewer_value(opened, history=self._studio.results.of(visit))
+        if self._studio.is_prepared(visit, question, adapters):
+            finished = next(self._studio.ask(visit, question, adapters))
+            value = viewer_value(opened, finished, self._studio.results.of(visit))
+        yield [
+            value,
             status(example.about),
             example.key,
             json.dumps(example.questions),
-            example.questions[0],
+            question,
             *_choices(opened),
+            gr.skip(),
         ]
+        if not self._studio.is_prepared(visit, question, adapters):
+            for values in self._answers(question, adapters, visit):
+                yield [*values[:2], *[gr.skip()] * 9, values[2]]
 
     def _open_upload(self, path: str | None, request: gr.Request) -> list[Any]:
         if path is None:
             return [gr.skip()] * 12
         try:
-            opened = self._studio.open_file(_visit(request), Path(path), remove=True)
+            opened = self._studio.visits.open_file(_visit(request), Path(path), remove=True)
         except Exception as error:
             return [None, *self._failed(error)]
         return [
             None,
-            viewer_value(opened),
+            viewer_value(opened, history=self._studio.results.of(_visit(request))),
             status("Opened. The upload was deleted from the server's disk; the image is forgotten with this visit."),
             "",
             json.dumps(GENERAL_QUESTIONS),
@@ -178,9 +205,26 @@ class InspectTab:
             *_choices(opened),
         ]
 
+    def _reopen(self, event: gr.EventData, request: gr.Request) -> list[Any]:
+        visit = _visit(request)
+        try:
+            kept = self._studio.reopen(visit, str(getattr(event, "result", "")))
+        except Exception as error:
+            return self._failed(error)
+        example = next((item for item in self._examples.values() if item.key == kept.opened.key), None)
+        return [
+            viewer_value(kept.opened, kept.finished, self._studio.results.of(visit)),
+            status("Opened again."),
+            "" if example is None else example.key,
+            json.dumps(GENERAL_QUESTIONS if example is None else example.questions),
+            kept.finished.inspection.question,
+            *_choices(kept.opened),
+        ]
+
     def _failed(self, error: Exception) -> list[Any]:
-        """Outputs that leave all as it is and say what went wrong."""
-        return [gr.skip(), error_status(error), *[gr.skip()] * 9]
+        """Outputs that leave all as it is and say what went wrong; nothing where a newer choice took its place."""
+        told = gr.skip() if isinstance(error, Cancelled) else error_status(error)
+        return [gr.skip(), told, *[gr.skip()] * 9]
 
     def _change_view(
         self,
@@ -202,12 +246,15 @@ class InspectTab:
                 )
             chosen = {FILE_WINDOW: None, OWN_WINDOW: Window(centre, width)}.get(window, window)
             index = None if frame is None else int(frame) - 1
-            opened = self._studio.change_view(
+            opened = self._studio.visits.change_view(
                 _visit(request), window=chosen, frame=index, axis=axis, volume=int(volume) - 1
             )
+        except Cancelled:  # a newer choice took its place
+            return [gr.skip(), gr.skip(), own, gr.skip()]
         except Exception as error:
             return [gr.skip(), error_status(error), own, gr.skip()]
-        return [viewer_value(opened), status("Ask to see the attention in this picture."), own, _frame_update(opened)]
+        value = viewer_value(opened, history=self._studio.results.of(_visit(request)))
+        return [value, status("Ask to see the attention in this picture."), own, _frame_update(opened)]
 
     def _change_axis(
         self,
@@ -220,7 +267,7 @@ class InspectTab:
         request: gr.Request,
     ) -> list[Any]:
         # Slices of another plane are counted anew: begin in the middle.
-        return self._change_view(_visit(request), window, centre, width, axis, None, volume)
+        return self._change_view(window, centre, width, axis, None, volume, request)
 
     # ---- questions ---------------------------------------------------------------------------
 
@@ -231,16 +278,28 @@ class InspectTab:
         self._studio.reserve(_visit(request))
         return [status("Waiting for the model …"), gr.update(interactive=True)]
 
-    def _answer(self, question: str, request: gr.Request) -> Iterator[list[Any]]:
+    def _answer(self, question: str, adapters: list[str], request: gr.Request) -> Iterator[list[Any]]:
+        yield from self._answers(question, adapters, _visit(request))
+
+    def _answers(self, question: str, adapters: list[str], visit: str) -> Iterator[list[Any]]:
+        """Values for the viewer, the status and the cancel button, while the question is being answered."""
         try:
-            opened = self._studio.opened(_visit(request))
-            for report in self._studio.ask(_visit(request), question):
+            if not adapters:
+                raise RequestError(
+                    expected="the base model or an adapter",
+                    got="Nothing was chosen to answer",
+                    remedy='Choose under "Answer with"',
+                )
+            for report in self._studio.ask(visit, question, adapters):
                 if isinstance(report, Finished):
-                    yield [viewer_value(opened, report), finished_status(report), gr.update(interactive=False)]
+                    value = viewer_value(self._studio.visits.opened(visit), report, self._studio.results.of(visit))
+                    yield [value, finished_status(report), gr.update(interactive=not report.complete)]
                 else:
                     yield [gr.skip(), step_status(report), gr.skip()]
         except Exception as error:
-            yield [gr.skip(), error_status(error), gr.update(interactive=False)]
+            # The end of a question that a newer one replaced is not worth a word, and the newer one can be cancelled.
+            over = isinstance(error, Cancelled) and self._studio.superseded(visit)
+            yield [gr.skip()] * 3 if over else [gr.skip(), error_status(error), gr.update(interactive=False)]
 
     def _stop(self, request: gr.Request) -> str:
         self._studio.cancel(_visit(request))

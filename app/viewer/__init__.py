@@ -14,19 +14,36 @@ import numpy as np
 _FOLDER = Path(__file__).parent
 
 # One script to the browser, in this order: the viewer needs no build step and no loader.
-_SCRIPTS = ("heat.js", "viewer.js", "words.js", "heads.js", "outlines.js", "regions.js", "gestures.js", "receive.js")
+_SCRIPTS = (
+    "heat.js",
+    "viewer.js",
+    "words.js",
+    "heads.js",
+    "compare.js",
+    "focus.js",
+    "experts.js",
+    "outlines.js",
+    "regions.js",
+    "gestures.js",
+    "take.js",
+    "trust.js",
+    "receive.js",
+)
 
 # Perceptually even maps only: equal steps of attention look like equal steps.
 COLOUR_MAPS = ("inferno", "viridis", "magma", "cividis")
+# For differences: blue is less, white is equal, red is more.
+DIFFERENCE_MAP = "RdBu_r"
 
 
 def build_viewer(answers: Sequence[Callable[[dict], dict]], *, elem_id: str) -> gr.HTML:
-    """The viewer as a Gradio component; its value is a string made by :func:`app.present.viewer_value`.
+    """The viewer as a Gradio component; its value is a string made by :func:`app.values.viewer_value`.
+
+    Its event ``reopen`` carries ``result``, the name of an earlier result that should come back on show.
 
     Args:
         answers: the functions that the browser calls by name, each with a dict, and each answers with a dict that may
-            hold ``{"error": text}``: ``head_map``, ``find_regions``, ``draw_region``, ``choose_regions``,
-            ``keep_target`` and ``stop_regions`` (see :mod:`app.tabs.answers`).
+            hold ``{"error": text}`` (see :mod:`app.tabs.answers`).
         elem_id: id of the component's element on the page.
     """
     return gr.HTML(
@@ -37,7 +54,7 @@ def build_viewer(answers: Sequence[Callable[[dict], dict]], *, elem_id: str) -> 
         apply_default_css=False,
         server_functions=list(answers),
         elem_id=elem_id,
-        colour_maps=json.dumps({name: _colour_table(name) for name in COLOUR_MAPS}),
+        colour_maps=json.dumps({name: _colour_table(name) for name in (*COLOUR_MAPS, DIFFERENCE_MAP)}),
     )
 
 

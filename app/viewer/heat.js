@@ -33,8 +33,16 @@ function meanOfRows(map, rows, patches) {
 const total = (values) => values.reduce((sum, value) => sum + value, 0);
 const largest = (values) => values.reduce((most, value) => Math.max(most, value), 0);
 
+// Where a value stands on the colour scale: its place in the table, 0 to 255, and how strongly it is drawn, 0 to 1.
+// Gamma bends the place, not the weight; differences are laid out from the middle to both sides.
+function onScale(value, look) {
+  const level = look.top > 0 ? Math.min(1, Math.max(look.signed ? -1 : 0, value / look.top)) : 0;
+  const bent = Math.sign(level) * Math.abs(level) ** (look.gamma || 1);
+  return { colour: Math.round(look.signed ? 127.5 + 127.5 * bent : 255 * bent), strength: Math.abs(level) < look.threshold ? 0 : Math.abs(bent) };
+}
+
 // One tile of patches -> RGBA picture. Values are interpolated before they are coloured, so that every
-// pixel's colour stands for a weight. `look`: {top, lut, opacity, threshold, smooth}.
+// pixel's colour stands for a weight. `look`: {top, lut, opacity, threshold, gamma, signed, smooth}.
 function tilePicture(values, tile, look) {
   const fine = look.smooth ? Math.max(1, Math.min(12, Math.floor(640 / Math.max(tile.rows, tile.columns)))) : 1;
   const width = tile.columns * fine;
@@ -52,14 +60,13 @@ function tilePicture(values, tile, look) {
       const right = Math.min(column + 1, tile.columns - 1);
       const upper = at(row, column) + (at(row, right) - at(row, column)) * (u - column);
       const lower = at(below, column) + (at(below, right) - at(below, column)) * (u - column);
-      const level = look.top > 0 ? clamp((upper + (lower - upper) * (v - row)) / look.top, 1) : 0;
+      const { colour, strength } = onScale(upper + (lower - upper) * (v - row), look);
       const place = 4 * (y * width + x);
-      const colour = 3 * Math.round(255 * level);
-      picture.data[place] = look.lut[colour];
-      picture.data[place + 1] = look.lut[colour + 1];
-      picture.data[place + 2] = look.lut[colour + 2];
+      picture.data[place] = look.lut[3 * colour];
+      picture.data[place + 1] = look.lut[3 * colour + 1];
+      picture.data[place + 2] = look.lut[3 * colour + 2];
       // Weak attention is transparent in proportion, so that the anatomy stays readable under it.
-      picture.data[place + 3] = level <= 0 || level < look.threshold ? 0 : Math.round(255 * look.opacity * level);
+      picture.data[place + 3] = Math.round(255 * look.opacity * strength);
     }
   }
   return picture;

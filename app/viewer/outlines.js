@@ -20,7 +20,6 @@ function pathsOf(rows) {
 }
 
 function drawRegions(context, place) {
-  if (drawing.from && drawing.to) drawBox(context, place);
   if (!showOutlines) return;
   // The best last, so that it lies on top.
   const rows = [...regions.rows].reverse();
@@ -126,6 +125,8 @@ function showTip(row, left, top, box) {
 
 function startDrawing() {
   if (!data.image) return;
+  setBrush(false);
+  setLevelling(false);
   drawing = { on: true, from: null, to: null };
   boxButton.setAttribute("aria-pressed", "true");
   stage.dataset.mode = "draw";
@@ -141,7 +142,7 @@ function stopDrawing() {
 
 boxButton.addEventListener("click", () => (drawing.on ? stopDrawing() : startDrawing()));
 element.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && drawing.on) stopDrawing();
+  if (event.key === "Escape" && event.target !== stage) KEYS.Escape();
 });
 element.querySelector("[data-control=outlines]").addEventListener("change", (event) => {
   showOutlines = event.target.checked;

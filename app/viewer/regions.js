@@ -1,7 +1,7 @@
 // Regions: the list, the target made of those switched on, and its numbers. Drawing on the stage is in outlines.js.
 
 const promptField = element.querySelector("[data-control=prompt]");
-const NO_REGIONS = { board: "", rows: [], on: new Set(), paths: new Map(), metrics: [], state: "none", said: "", kept: "" };
+const NO_REGIONS = { board: "", rows: [], on: new Set(), paths: new Map(), numbers: null, state: "none", said: "", kept: "" };
 let regions = { ...NO_REGIONS };
 let hovered = ""; // key of the region under the pointer or the focus
 // Numbers of the last requests: older answers are of no use.
@@ -36,18 +36,22 @@ async function askRegions(state, call) {
   regions = { ...regions, ...reply, on: new Set(on), state: "ready", paths: pathsOf(reply.rows) };
   promptField.value = reply.prompt;
   buildRegions();
-  if (kept) measureRegions();
+  if (kept || takenAlong().length) measureRegions();
 }
 
 const findRegions = (prompt) => askRegions(regions.rows.length ? "ranking" : "finding", (board) => server.find_regions({ board, prompt }));
 
+// Results that were taken along for comparison are measured too.
+const takenAlong = () => [...new Set(views.map((one) => one.result))].filter((result) => result !== data.result?.id);
+
 async function measureRegions() {
   const board = regions.board;
+  if (!regions.rows.length) return;
   const mine = ++measured;
   const chosen = [...regions.on];
-  const reply = await server.choose_regions({ board, chosen }).catch(() => ({ error: "The server did not answer. Try again." }));
+  const reply = await server.choose_regions({ board, chosen, others: takenAlong() }).catch(() => ({ error: "The server did not answer. Try again." }));
   if (mine !== measured || board !== regions.board) return;
-  regions = { ...regions, metrics: reply.metrics || [], said: reply.error || "", kept: "" };
+  regions = { ...regions, numbers: reply.numbers || null, said: reply.error || "", kept: "" };
   buildNumbers();
 }
 
@@ -64,7 +68,7 @@ async function keepTarget() {
 }
 
 // An image came, or an answer about it: the regions are looked for once the answer is on the page.
-function receiveRegions() {
+function receiveRegions(grows) {
   const board = data.board || "";
   if (board !== regions.board) {
     asked++;
@@ -75,7 +79,8 @@ function receiveRegions() {
     stopDrawing();
   }
   element.querySelectorAll(".region-part").forEach((node) => (node.hidden = !board));
-  if (board && data.result) findRegions(data.result.question);
+  if (grows) measureRegions();
+  else if (board && data.result) findRegions(data.result.question);
   else buildRegions();
 }
 
@@ -135,7 +140,9 @@ function buildNumbers() {
   const has = regions.rows.length > 0;
   const list = part("regionNumbers");
   list.replaceChildren();
-  for (const [name, value, meaning] of regions.metrics) {
+  const one = views.length ? front() : null;
+  const inside = one && regions.numbers?.views.find((item) => item.result === one.result && item.adapter === one.adapter);
+  for (const [, name, value, meaning] of [...(inside?.rows || []), ...(regions.numbers?.area || [])]) {
     const term = document.createElement("dt");
     const number = document.createElement("dd");
     term.textContent = name;
@@ -147,7 +154,7 @@ function buildNumbers() {
   part("targetNote").textContent = !regions.on.size
     ? "No region is switched on."
     : data.result
-      ? "Critical heads, mean of the answer, in " + regions.on.size + (regions.on.size === 1 ? " region." : " regions together.")
+      ? (views.length > 1 ? one.label + ": critical" : "Critical") + " heads, mean of the answer, in " + regions.on.size + (regions.on.size === 1 ? " region." : " regions together.")
       : "Ask a question to see how much attention falls inside.";
   element.querySelector("[data-action=keep]").disabled = !regions.on.size;
   part("regionSaid").textContent = regions.said;
@@ -156,6 +163,10 @@ function buildNumbers() {
   part("kept").textContent = regions.kept;
   if (!regions.kept) part("download").hidden = true;
   element.querySelectorAll(".regions tr[data-key]").forEach((line) => line.classList.toggle("off", !regions.on.has(line.dataset.key)));
+  if (views.length) {
+    buildComparison();
+    buildHeads();
+  }
   draw();
 }
 
@@ -170,13 +181,22 @@ function hoverRegion(key) {
   draw();
 }
 
-part("regionRows").addEventListener("change", (event) => {
-  const key = event.target.dataset.key;
-  if (event.target.checked) regions.on.add(key);
+function switchRegion(key, on) {
+  if (on) regions.on.add(key);
   else regions.on.delete(key);
   buildNumbers();
   measureRegions();
-});
+}
+
+// By its place in the list, from 0.
+function toggleRegion(place) {
+  const row = regions.rows[place];
+  if (!row) return;
+  switchRegion(row.key, !regions.on.has(row.key));
+  part("regionRows").querySelectorAll("input")[place].checked = regions.on.has(row.key);
+}
+
+part("regionRows").addEventListener("change", (event) => switchRegion(event.target.dataset.key, event.target.checked));
 part("regionRows").addEventListener("pointerover", (event) => hoverRegion(event.target.closest("tr")?.dataset.key || ""));
 part("regionRows").addEventListener("pointerleave", () => hoverRegion(""));
 part("regionRows").addEventListener("focusin", (event) => hoverRegion(event.target.dataset.key || ""));

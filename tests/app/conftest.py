@@ -14,8 +14,12 @@ from typing import NamedTuple
 import open_clip
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from a3tune.adapters.a3moe import A3MoeConfig, register
+from a3tune.bundle import DEMO_MODEL
+from a3tune.models.load import load_model
 from a3tune.phantom.scorer import build_tokenizer, model_config, save_scorer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,6 +49,25 @@ def small_scorer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def random_adapters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two adapters of the demo model with random weights, large enough to change what it says."""
+    folder = tmp_path_factory.mktemp("adapters")
+    register()
+    experts = {"query_experts": 4, "key_experts": 8, "expert_r": 4, "expert_alpha": 48, "r": 4, "alpha": 48}
+    configs = {
+        "a3": A3MoeConfig(**experts, dropout=0.0, init_weights=False),
+        "lora": LoraConfig(
+            r=4, lora_alpha=48, target_modules=r".*language_model.*\.(q|k|v)_proj", init_lora_weights=False
+        ),
+    }
+    for seed, (name, config) in enumerate(configs.items()):
+        base = load_model(DEMO_MODEL, device="cpu").model
+        torch.manual_seed(seed)
+        get_peft_model(base, config).save_pretrained(folder / name, save_embedding_layers=False)
+    return {name: folder / name for name in configs}
+
+
 class Served(NamedTuple):
     """A running application: where it is, and the folder where it keeps uploads."""
 
@@ -53,9 +76,11 @@ class Served(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def served(tmp_path_factory: pytest.TempPathFactory, small_scorer: Path) -> Iterator[Served]:
-    """The application in a process of its own, offline, on the bundled model (or the one that A3TUNE_PROFILE names),
-    with a random scorer (or the one that A3TUNE_SCORER names)."""
+def served(
+    tmp_path_factory: pytest.TempPathFactory, small_scorer: Path, random_adapters: dict[str, Path]
+) -> Iterator[Served]:
+    """The application in a process of its own, offline, on the bundled model with two random adapters, and with a
+    random scorer (or the one that A3TUNE_SCORER names)."""
     uploads = tmp_path_factory.mktemp("uploads")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -72,7 +97,10 @@ def served(tmp_path_factory: pytest.TempPathFactory, small_scorer: Path) -> Iter
     with (
         log.open("w") as errors,
         subprocess.Popen(
-            [sys.executable, str(ROOT / "app.py"), "--port", str(port)],
+            [
+                *(sys.executable, str(ROOT / "app.py"), "--port", str(port)),
+                *(part for name, folder in random_adapters.items() for part in ("--adapter", f"{name}={folder}")),
+            ],
             cwd=ROOT,
             env=environment,
             stdout=subprocess.PIPE,
@@ -121,19 +149,42 @@ class Visitor:
             "console", lambda message: self.complaints.append(message.text) if message.type == "error" else None
         )
         self.page.goto(url)
-        self.page.wait_for_selector(".example")
+        # The first example comes on show by itself, with its answers.
+        self.finished("")
 
     def upload(self, path: Path) -> None:
+        """Give a file, and wait until it is on show."""
         self.page.set_input_files("#upload input[type=file]", str(path))
+        self.shown("image")
+
+    def example(self, place: int) -> None:
+        """Choose an example, and wait for its answers; it must not be the one on show."""
+        before = self.result
+        self.page.locator(".example").nth(place).click()
+        self.page.wait_for_selector(f".example:nth-of-type({place + 1})[aria-pressed=true]")
+        self.finished(before)
 
     def ask(self, question: str) -> None:
-        """Ask, and wait until answer and map are on the page."""
-        before = self.page.locator(".stage").get_attribute("data-shown")
-        assert before
+        """Ask, and wait until all answers and the map are on the page."""
+        before = self.result
         self.page.locator("#question textarea, #question input").first.fill(question)
         self.page.locator("#ask").click()
-        self.page.wait_for_function("document.querySelector('#status').innerText.startsWith('Answer in')")
-        self.shown("ready")
+        self.finished(before)
+
+    @property
+    def result(self) -> str:
+        """What names the result on show."""
+        return self.page.locator(".stage").get_attribute("data-result") or ""
+
+    def finished(self, before: str) -> None:
+        """Wait until another result than before is complete and drawn."""
+        self.page.wait_for_function(
+            """before => {
+                const {result, shown} = document.querySelector(".stage")?.dataset || {};
+                return result && result !== before && result.endsWith("complete") && shown.endsWith("ready");
+            }""",
+            arg=before,
+        )
 
     def shown(self, end: str) -> str:
         """Wait until the viewer has drawn a state that ends so, and name it."""
@@ -141,8 +192,12 @@ class Visitor:
         return self.page.locator(".stage").get_attribute("data-shown")
 
     def picture(self) -> str:
-        """What the canvas shows, as a data URL."""
-        return self.page.evaluate("document.querySelector('canvas.picture').toDataURL()")
+        """What the canvas shows, as a data URL; what was chosen before is drawn first."""
+        return self.page.evaluate(
+            """() => new Promise((done) =>
+                requestAnimationFrame(() => requestAnimationFrame(() =>
+                    done(document.querySelector("canvas.picture").toDataURL()))))"""
+        )
 
     def pixel(self, x: float, y: float) -> list[int]:
         """Red, green, blue of the canvas at a share of its width and height."""

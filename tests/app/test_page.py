@@ -24,7 +24,6 @@ def jpeg(tmp_path):
 def test_a_dicom_is_opened_asked_about_and_its_map_is_drawn(visit, served):
     visitor = visit(color_scheme="dark")
     visitor.upload(get_testdata_file("CT_small.dcm"))
-    visitor.shown("image")
     expect(visitor.page.locator("[data-part=imageLabel]")).to_contain_text("CT · DICOM")
     plain = visitor.picture()
 
@@ -40,9 +39,10 @@ def test_a_dicom_is_opened_asked_about_and_its_map_is_drawn(visit, served):
 def test_another_window_shows_another_picture(visit):
     visitor = visit()
     visitor.upload(get_testdata_file("CT_small.dcm"))
-    visitor.shown("image")
     as_in_the_file = visitor.picture()
-    visitor.page.locator("#window input").click()
+    window = visitor.page.locator("#window input")
+    expect(window).to_have_value("as in the file")
+    window.click()
     visitor.page.get_by_role("option", name="bone", exact=True).click()
     expect(visitor.page.locator("[data-part=imageLabel]")).to_contain_text("C 400  W 1800")
     visitor.page.wait_for_function(
@@ -54,7 +54,6 @@ def test_a_jpeg_is_asked_about_and_every_choice_changes_the_map(visit, jpeg):
     visitor = visit(color_scheme="light")
     page = visitor.page
     visitor.upload(jpeg)
-    visitor.shown("image")
     expect(page.locator("[data-part=imageLabel]")).to_contain_text("260 × 180 px")
     assert "DOE^JOHN" not in page.content()
 
@@ -85,8 +84,6 @@ def test_a_jpeg_is_asked_about_and_every_choice_changes_the_map(visit, jpeg):
 
 def test_repeated_words_are_different_tokens(visit):
     visitor = visit()
-    visitor.page.locator(".example").first.click()
-    visitor.shown("image")
     visitor.ask("Is the lung the right lung?")
     words = visitor.page.locator(".word[data-role=question][data-row]:visible")
     texts = words.all_inner_texts()
@@ -104,10 +101,12 @@ def test_repeated_words_are_different_tokens(visit):
 
 def test_an_example_and_a_suggestion_need_no_typing(visit):
     visitor = visit(color_scheme="dark")
-    visitor.page.locator(".example").first.click()
-    visitor.shown("image")
-    visitor.page.locator(".suggestion").first.click()
-    visitor.shown("ready")
+    assert visitor.page.locator("[data-part=answer]").inner_text().strip(), "the first example is there at once"
+    visitor.example(2)
+    expect(visitor.page.locator("#status")).to_contain_text("Synthetic brain")
+    before = visitor.result
+    visitor.page.locator(".suggestion").nth(1).click()
+    visitor.finished(before)
     visitor.screenshot("example_dark")
     assert not visitor.complaints
 
@@ -124,30 +123,29 @@ def test_a_bad_file_is_told_in_words_and_the_page_goes_on(visit, jpeg, tmp_path,
     visitor = visit()
     bad = tmp_path / name
     bad.write_bytes(jpeg.read_bytes()[:600] if content is None else content)
-    visitor.upload(bad)
+    visitor.page.set_input_files("#upload input[type=file]", str(bad))
     alert = visitor.page.locator("#status [role=alert]")
     expect(alert).to_contain_text(words, ignore_case=True)
     assert "Traceback" not in visitor.page.content()
-    visitor.page.locator(".example").first.click()
-    visitor.shown("image")
+    visitor.example(1)
     expect(alert).to_have_count(0)
 
 
-def test_a_question_without_an_image_or_words_is_told_in_words(visit):
+def test_a_question_without_words_or_an_adapter_is_told_in_words(visit):
     visitor = visit()
-    visitor.page.locator("#ask").click()
-    expect(visitor.page.locator("#status [role=alert]")).to_contain_text("No image is open")
-    visitor.page.locator(".example").first.click()
-    visitor.shown("image")
     visitor.page.locator("#question textarea, #question input").first.fill("   ")
     visitor.page.locator("#ask").click()
     expect(visitor.page.locator("#status [role=alert]")).to_contain_text("question is empty")
+    visitor.page.locator("#question textarea, #question input").first.fill("Where is the mass?")
+    for box in visitor.page.locator("#adapters input").all():
+        box.uncheck()
+    visitor.page.locator("#ask").click()
+    expect(visitor.page.locator("#status [role=alert]")).to_contain_text("Nothing was chosen to answer")
 
 
 def test_the_page_asks_no_other_host(visit, served):
     visitor = visit()
-    visitor.page.locator(".example").last.click()
-    visitor.shown("image")
+    visitor.example(7)
     visitor.ask("What kind of image is this?")
     hosts = {urlsplit(url).netloc for url in visitor.requests if not url.startswith(("data:", "blob:"))}
     assert hosts == {urlsplit(served.url).netloc}
@@ -157,9 +155,7 @@ def test_the_page_asks_no_other_host(visit, served):
 def test_two_visitors_never_see_each_other(visit, jpeg):
     one, other = visit(), visit()
     one.upload(jpeg)
-    one.shown("image")
-    other.page.locator(".example").first.click()
-    other.shown("image")
+    other.example(1)
     one.ask("Is there a mass?")
     other.ask("Where is the right lung?")
     expect(one.page.locator("[data-part=imageLabel]")).to_contain_text("260 × 180 px")
@@ -169,7 +165,9 @@ def test_two_visitors_never_see_each_other(visit, jpeg):
     one.page.wait_for_selector(".stage[data-shown^='0.0 '][data-shown$=ready]")
 
     third = visit()
-    expect(third.page.locator(".viewer")).to_have_attribute("data-state", "empty")
+    expect(third.page.locator("[data-part=imageLabel]")).to_contain_text("288 × 256 px")
+    third.page.get_by_role("tab", name="History").click()
+    assert third.page.locator(".history li").count() == 1
 
 
 def test_the_notice_and_the_speaking_model_are_always_there(visit):
@@ -181,10 +179,9 @@ def test_the_notice_and_the_speaking_model_are_always_there(visit):
 
 def test_a_visit_is_forgotten_when_its_page_is_closed(visit):
     one, other = visit(), visit()
-    one.page.locator(".example").first.click()
-    one.shown("image")
     one.ask("Where is the mass?")
     with one.page.expect_request(lambda request: "component_server" in request.url and request.post_data) as fetched:
+        one.page.locator(".word[data-role=question][data-row]:visible").first.click()
         one.page.locator(".cell").last.click()
     one.shown("ready")
     body = fetched.value.post_data

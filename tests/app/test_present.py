@@ -13,19 +13,12 @@ from a3tune.errors import Cancelled, RequestError
 from a3tune.images import image_from_array
 from a3tune.inspection import AdapterView, Inspection
 from a3tune.types import AttentionMaps, Head, PatchGrid, PatchTile, Token, Window
-from app.present import (
-    describe,
-    error_status,
-    explain,
-    finished_status,
-    head_map_value,
-    model_value,
-    step_status,
-    thumbnail,
-    viewer_value,
-)
-from app.services import Finished, OpenedImage, Step
+from app.present import describe, error_status, explain, finished_status, model_value, step_status
+from app.results import Finished, Kept, ViewNumbers
+from app.services import Step
 from app.slots import ModelStatus
+from app.values import head_map_value, thumbnail, viewer_value
+from app.visits import OpenedImage
 
 
 def halves(text: str) -> np.ndarray:
@@ -52,30 +45,41 @@ def finished() -> Finished:
     grid = PatchGrid(boxes, (PatchTile(0, 2, 2, (0.0, 0.0, 10.0, 8.0)),), 8, 10)
     image = image_from_array(np.full((8, 10), 90, dtype=np.uint8))
     inspection = Inspection("tiny", image, "is is", grid, (view,), seconds={"base.answer": 0.24, "base.maps": 0.5})
-    return Finished("name", inspection, (3,), frozenset({"<s>", "</s>"}), False)
+    entropy = np.full((2, 3), 0.25)
+    entropy[0, 0] = np.nan
+    return Finished("name", inspection, (ViewNumbers((3,), entropy),), frozenset({"<s>", "</s>"}), False)
 
 
 def result(finished: Finished) -> dict:
     return json.loads(viewer_value(OpenedImage(finished.inspection.image, None), finished))["result"]
 
 
+def only_view(finished: Finished) -> dict:
+    (view,) = result(finished)["views"]
+    return view
+
+
 def test_maps_are_means_over_the_head_sets(finished):
     weights = finished.inspection.views[0].maps.weights
-    value = result(finished)
+    value = only_view(finished)
     np.testing.assert_allclose(halves(value["maps"]["mean"]).reshape(4, 4), weights.mean(axis=(0, 1)), rtol=1e-3)
     critical = (weights[1, 2] + weights[0, 1]) / 2
     np.testing.assert_allclose(halves(value["maps"]["critical"]).reshape(4, 4), critical, rtol=1e-3)
     np.testing.assert_allclose(
-        halves(value["head_means"]).reshape(2, 3, 4), weights[:, :, 2], rtol=1e-3, err_msg="the end token is no word"
+        halves(value["head_means"]["answer"]).reshape(2, 3, 4),
+        weights[:, :, 2],
+        rtol=1e-3,
+        err_msg="the end token is no word",
     )
     np.testing.assert_allclose(halves(head_map_value(weights[0, 0])["map"]).reshape(4, 4), weights[0, 0], rtol=1e-3)
     assert value["sinks"] == [3]
     assert value["critical"] == [[1, 2], [0, 1]]
-    assert value["tiles"] == [{"start": 0, "rows": 2, "columns": 2, "box": [0, 0, 10, 8], "overview": False}]
+    assert value["entropy"] == [None, 0.25, 0.25, 0.25, 0.25, 0.25]
+    assert result(finished)["tiles"] == [{"start": 0, "rows": 2, "columns": 2, "box": [0, 0, 10, 8], "overview": False}]
 
 
 def test_every_token_but_the_images_has_its_own_row(finished):
-    tokens = result(finished)["tokens"]
+    tokens = only_view(finished)["tokens"]
     assert [(token["text"], token["row"], token["special"]) for token in tokens] == [
         ("<s>", None, True),
         (" is", 0, False),
@@ -91,7 +95,7 @@ def test_markup_in_a_text_cannot_reach_the_page(finished):
     object.__setattr__(view, "answer", hostile)
     text = viewer_value(OpenedImage(finished.inspection.image, None), finished)
     assert "<" not in text
-    assert json.loads(text)["result"]["answer"] == hostile
+    assert json.loads(text)["result"]["views"][0]["answer"] == hostile
     error = RequestError(expected="words", got="<b>bold</b>", remedy="none")
     assert "<b>" not in error_status(error)
     assert "<b>" not in step_status(Step("<b>", 0.5))
@@ -104,6 +108,14 @@ def test_an_image_is_described_by_what_it_is(finished):
     object.__setattr__(image, "frame_count", 9)
     assert describe(image) == "CT · array\n10 × 8 px\nC 40  W 400\n1 of 9"
     assert thumbnail(image).startswith("data:image/png;base64,")
+
+
+def test_what_can_be_opened_again_is_told_in_short(finished):
+    opened = OpenedImage(finished.inspection.image, None)
+    (past,) = json.loads(viewer_value(opened, None, [Kept(finished, opened, None)]))["history"]
+    assert past.pop("thumbnail").startswith("data:image/jpeg;base64,")
+    image = finished.inspection.image.sha256
+    assert past == {"result": "name", "image": image, "question": "is is", "answers": [["base", "no"]]}
 
 
 def test_a_foreseen_error_is_told_as_it_is():
@@ -129,7 +141,7 @@ def test_an_unforeseen_error_is_a_number_here_and_a_place_in_the_log(caplog):
 
 
 def test_times_and_the_model_are_told(finished):
-    assert "Answer in 0.2 s, attention of every head in 0.5 s." in finished_status(finished)
+    assert "Answer in 240 ms, attention of every head in 500 ms." in finished_status(finished)
     error = RequestError(expected="a folder", got="No folder", remedy="Choose one")
     assert model_value(ModelStatus("failed", "x", False, error))["text"] == str(error)
     assert model_value(ModelStatus("ready", "x", False))["text"] == "ready"

@@ -9,6 +9,9 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
+from a3tune.bundle import EXAMPLES
+
+PHANTOM = EXAMPLES / "chest_mass.png"
 CHECKED = ".regions tbody input:checked"
 
 
@@ -45,8 +48,7 @@ def drag(visitor, start, end):
 def asked(visit):
     """A visitor with an answer about a phantom of the abdomen and its regions on the page."""
     visitor = visit(color_scheme="dark", accept_downloads=True)
-    visitor.page.locator(".example").nth(4).click()
-    visitor.shown("image")
+    visitor.example(4)
     visitor.ask("Where is the liver?")
     wait_for(visitor, "ready")
     return visitor
@@ -145,8 +147,7 @@ def test_a_region_under_the_pointer_is_named_and_a_kept_target_is_downloaded(ask
 def test_a_box_needs_no_answer_and_the_pointer_names_its_region(visit):
     visitor = visit(color_scheme="light")
     page = visitor.page
-    page.locator(".example").first.click()
-    visitor.shown("image")
+    visitor.upload(PHANTOM)
     page.locator("[data-action=box]").click()
     drag(visitor, (0.3, 0.35), (0.4, 0.6)).up()
     wait_for(visitor, "ready")
@@ -169,12 +170,11 @@ def test_a_blank_image_is_told_in_words_and_the_page_goes_on(visit, tmp_path):
     blank = tmp_path / "blank.png"
     Image.fromarray(np.full((90, 120), 40, np.uint8)).save(blank)
     visitor.upload(blank)
-    visitor.shown("image")
     visitor.ask("Is there a mass?")
     wait_for(visitor, "said")
     expect(page.locator("[data-part=regionSaid]")).to_contain_text("same value")
     assert page.locator("[data-part=answer]").inner_text().strip()
-    page.locator(".example").first.click()
+    visitor.example(0)
     expect(page.locator("[data-part=regionSaid]")).to_be_hidden()
     visitor.ask("Where is the mass?")
     wait_for(visitor, "ready")

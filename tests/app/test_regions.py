@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from a3tune.attention.metrics import measure_head_set
+from a3tune.attention.metrics import measure_head_set, measure_heads
 from a3tune.errors import Cancelled, LabelError, RequestError
 from a3tune.geometry import to_patches
 from a3tune.inspection import answer_rows
 from a3tune.phantom import make_phantom
-from app.present import metrics_value, regions_value, target_value
 from app.regions import CHOSEN, SHOWN
-from app.services import Finished, Studio
+from app.results import Finished
+from app.services import Studio
 from app.slots import ModelSlot, RegionSlot
+from app.values import numbers_value, regions_value, target_value
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def phantom(tmp_path_factory):
 
 @pytest.fixture
 def board(studio, phantom):
-    return studio.open_file("one", phantom, remove=False).board
+    return studio.visits.open_file("one", phantom, remove=False).board
 
 
 def keys(ranked):
@@ -68,7 +69,8 @@ def test_regions_are_found_and_ranked_before_any_question_is_answered(studio, bo
     assert len(keys(ranked)) == CHOSEN
     assert len({item.colour for item in ranked.shown}) == SHOWN
     assert any("regions kept" in note for note in ranked.labels.notes)
-    assert set(ranked.metrics) == {"area"}
+    assert ranked.numbers.views == ()
+    assert 0 < ranked.numbers.area < 1
     for item in ranked.shown:
         mask = item.scored.region.mask
         column, row = item.anchor
@@ -109,10 +111,32 @@ def test_the_numbers_are_those_of_the_library_for_the_union(studio, board):
     rows = answer_rows(view.tokens, view.maps)
     expected = measure_head_set(view.maps, view.critical_heads, to_patches(mask, grid), rows)
     numbers = studio.regions.choose(board, [item.key for item in two])
-    assert numbers == expected | {"area": mask.mean()}
-    assert studio.regions.choose(board, keys(ranked)) == ranked.metrics
-    assert studio.regions.choose(board, []) == {}
-    assert metrics_value(numbers)[0][:1] == ["Attention inside"]
+    assert numbers.area == mask.mean()
+    (measured,) = numbers.views
+    assert (measured.result, measured.adapter, measured.numbers) == (finished.result, "base", expected)
+    per_head = measure_heads(view.maps, to_patches(mask, grid), rows)["attention_mass"]
+    np.testing.assert_allclose(measured.head_mass, per_head, rtol=1e-5)
+    assert studio.regions.choose(board, keys(ranked)).views[0].numbers == ranked.numbers.views[0].numbers
+    assert studio.regions.choose(board, []) is None
+    value = json.loads(json.dumps(numbers_value(numbers)))
+    assert value["views"][0]["rows"][0][:2] == ["attention_mass", "Attention inside"]
+    assert numbers_value(None) is None
+
+
+def test_results_about_the_same_image_are_measured_together(studio, board, phantom, tmp_path):
+    for question in ("Where is the liver?", "Is there a stone?"):
+        studio.reserve("one")
+        *_, finished = studio.ask("one", question)
+    ranked = studio.regions.find(board, "liver")
+    newest, older = studio.results.of("one")
+    numbers = studio.measure(board, keys(ranked), [older.finished.result])
+    assert [view.result for view in numbers.views] == [newest.finished.result, older.finished.result]
+    path = tmp_path / "other.png"
+    Image.fromarray(make_phantom(4, "abdomen").image.pixels).save(path)
+    other = studio.visits.open_file("one", path, remove=True).board
+    studio.regions.find(other, "liver")
+    with pytest.raises(RequestError, match="another image"):
+        studio.measure(other, [], [finished.result])
 
 
 def test_a_kept_target_stays_with_the_visit_and_holds_what_the_command_line_writes(studio, board):
@@ -131,7 +155,7 @@ def test_a_kept_target_stays_with_the_visit_and_holds_what_the_command_line_writ
     assert [region["rank"] for region in record["regions"]] == [1, 3]
     assert record["prompt"] == "Where is the liver?"
     assert "Kept: 2 regions" in target_value(target, files)["words"]
-    studio.end_visit("one")
+    studio.visits.end("one")
     assert studio.target("one") is None
 
 
@@ -140,7 +164,7 @@ def test_a_prompt_that_cannot_be_used_is_told_and_the_list_stays(studio, board, 
     ranked = studio.regions.find(board, "Where is the liver?")
     with pytest.raises((LabelError, RequestError), match="prompt"):
         studio.regions.find(board, prompt)
-    assert studio.regions.choose(board, keys(ranked)) == ranked.metrics
+    assert studio.regions.choose(board, keys(ranked)) == ranked.numbers
 
 
 @pytest.mark.parametrize("box", [[0, 0, 0, 0], [900, 900, 5, 5], ["a", 1, 2, 3], [1, 2, 3], None, [float("nan")] * 4])
@@ -161,7 +185,7 @@ def test_a_region_that_does_not_exist_is_told(studio, board, chosen):
 def test_a_blank_image_has_no_regions_and_nothing_to_keep(studio, tmp_path):
     path = tmp_path / "blank.png"
     Image.fromarray(np.full((64, 64), 9, np.uint8)).save(path)
-    board = studio.open_file("one", path, remove=False).board
+    board = studio.visits.open_file("one", path, remove=False).board
     with pytest.raises(LabelError, match="same value"):
         studio.regions.find(board, "liver")
     with pytest.raises(LabelError, match="same value"):
@@ -172,8 +196,8 @@ def test_a_blank_image_has_no_regions_and_nothing_to_keep(studio, tmp_path):
 
 def test_a_stop_and_another_image_end_what_waits(studio, board, phantom):
     with studio.regions.slot.in_use:
-        for end in (lambda: studio.cancel("one"), lambda: studio.open_file("one", phantom, remove=False)):
-            waiting = studio.opened("one").board
+        for end in (lambda: studio.cancel("one"), lambda: studio.visits.open_file("one", phantom, remove=False)):
+            waiting = studio.visits.opened("one").board
             # The request sets its own ticket first: the end comes from the thread that would do the work.
             slot, wait = studio.regions.slot, studio.regions.slot.wait
             slot.wait = lambda timeout, end=end, wait=wait: end() or wait(timeout)
@@ -191,7 +215,7 @@ def test_missing_parts_are_told_each_time_and_tried_again(slot, small_scorer, ph
     folder = tmp_path / "scorer"
     folder.mkdir()
     studio = Studio(slot, RegionSlot(str(folder), device="cpu"))
-    board = studio.open_file("one", phantom, remove=False).board
+    board = studio.visits.open_file("one", phantom, remove=False).board
     for _ in range(2):
         with pytest.raises(LabelError, match="open_clip_config"):
             studio.regions.find(board, "liver")

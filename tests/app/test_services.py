@@ -12,8 +12,9 @@ from pydicom.data import get_testdata_file
 
 from a3tune.errors import A3TuneError, Cancelled, ImageError, ModelError, RequestError
 from a3tune.types import Window
-from app import services
-from app.services import Finished, Step, Studio
+from app import results, visits
+from app.results import Finished
+from app.services import Step, Studio
 from app.slots import ModelSlot
 
 
@@ -57,7 +58,7 @@ def finish(studio: Studio, visit: str, question: str = "Is there a mass?") -> Fi
 
 def test_an_upload_is_read_and_deleted_with_its_folder(studio, png):
     visit = "one"
-    opened = studio.open_file(visit, png, remove=True)
+    opened = studio.visits.open_file(visit, png, remove=True)
     assert (opened.image.width, opened.image.height) == (80, 48)
     assert not png.parent.exists()
 
@@ -67,70 +68,121 @@ def test_a_broken_upload_is_deleted_too(studio, tmp_path):
     path.write_bytes(b"\x89PNG\r\n\x1a\n and no more")
     visit = "one"
     with pytest.raises(ImageError):
-        studio.open_file(visit, path, remove=True)
+        studio.visits.open_file(visit, path, remove=True)
     assert not path.exists()
-    assert studio.opened(visit) is None
+    assert studio.visits.opened(visit) is None
 
 
 def test_an_example_stays_on_the_disk(studio, png):
-    studio.open_file("one", png, remove=False)
+    studio.visits.open_file("one", png, remove=False)
     assert png.exists()
 
 
 def test_another_window_is_read_after_the_upload_is_gone(studio, dicom):
     visit = "one"
-    first = studio.open_file(visit, dicom, remove=True)
-    second = studio.change_view(visit, window=Window(40.0, 80.0))
+    first = studio.visits.open_file(visit, dicom, remove=True)
+    second = studio.visits.change_view(visit, window=Window(40.0, 80.0))
     assert second.image.window == Window(40.0, 80.0)
     assert second.image.sha256 != first.image.sha256
-    assert studio.opened(visit) is second
+    assert studio.visits.opened(visit) is second
 
 
 def test_a_picture_of_8_bits_has_no_other_view(studio, png):
     visit = "one"
-    studio.open_file(visit, png, remove=True)
+    studio.visits.open_file(visit, png, remove=True)
     with pytest.raises(RequestError, match="one window"):
-        studio.change_view(visit, window="bone")
+        studio.visits.change_view(visit, window="bone")
 
 
 def test_a_question_gives_an_inspection_whose_heads_can_be_fetched(studio, png):
     visit = "one"
-    studio.open_file(visit, png, remove=True)
+    studio.visits.open_file(visit, png, remove=True)
     finished = finish(studio, visit)
     maps = finished.inspection.views[0].maps
     assert finished.inspection.question == "Is there a mass?"
-    np.testing.assert_array_equal(studio.head_map(finished.result, 1, 0), maps.weights[1, 0])
+    np.testing.assert_array_equal(studio.head_map(finished.result, "base", 1, 0), maps.weights[1, 0])
     for layer, head in ((maps.layers, 0), (-1, 0), (0, "0"), (0, maps.heads)):
         with pytest.raises(RequestError, match="does not exist"):
-            studio.head_map(finished.result, layer, head)
+            studio.head_map(finished.result, "base", layer, head)
 
 
-def test_a_result_goes_with_the_next_question_and_with_the_visit(studio, png):
+def test_the_last_results_of_a_visit_can_be_opened_again_until_it_ends(studio, png, dicom, monkeypatch):
     visit = "one"
-    studio.open_file(visit, png, remove=True)
+    first_image = studio.visits.open_file(visit, png, remove=True).image
     first = finish(studio, visit)
-    second = finish(studio, visit)
+    studio.visits.open_file(visit, dicom, remove=True)
+    second = finish(studio, visit, "Where is the liver?")
+    assert [kept.finished.result for kept in studio.results.of(visit)] == [second.result, first.result]
+    kept = studio.reopen(visit, first.result)
+    assert studio.visits.opened(visit).image is first_image
+    assert kept.finished.inspection is first.inspection
+    with pytest.raises(RequestError, match="last inspections"):
+        studio.reopen("other", first.result)
+    with pytest.raises(RequestError, match="one window"):
+        studio.visits.change_view(visit, window="bone")
+    studio.reopen(visit, second.result)
+    assert studio.visits.change_view(visit, window="bone").image.window == Window(400.0, 1800.0)
+
+    monkeypatch.setattr(results, "MOST_KEPT", 2)
+    third = finish(studio, visit)
+    assert [kept.finished.result for kept in studio.results.of(visit)] == [third.result, second.result]
+    monkeypatch.setattr(results, "MOST_BYTES", 1)
+    fourth = finish(studio, visit)
+    assert [kept.finished.result for kept in studio.results.of(visit)] == [fourth.result]
     with pytest.raises(RequestError, match="removed"):
-        studio.head_map(first.result, 0, 0)
-    studio.end_visit(visit)
+        studio.head_map(first.result, "base", 0, 0)
+    studio.visits.end(visit)
     with pytest.raises(RequestError, match="removed"):
-        studio.head_map(second.result, 0, 0)
-    assert studio.opened(visit) is None
+        studio.head_map(fourth.result, "base", 0, 0)
+    assert studio.visits.opened(visit) is None
+    assert studio.results.of(visit) == ()
+
+
+def test_an_older_view_that_comes_late_is_dropped(studio, dicom, png, monkeypatch):
+    visit = "one"
+    studio.visits.open_file(visit, dicom, remove=False)
+    load = visits.load_image
+
+    def slow(path, **choice):
+        if choice:  # meanwhile another file is opened
+            monkeypatch.setattr(visits, "load_image", load)
+            studio.visits.open_file(visit, png, remove=False)
+        return load(path, **choice)
+
+    monkeypatch.setattr(visits, "load_image", slow)
+    with pytest.raises(Cancelled):
+        studio.visits.change_view(visit, window="bone")
+    assert studio.visits.opened(visit).image.format == "PNG"
+
+
+def test_examples_are_answered_beforehand_and_no_other_image_is_looked_up(studio, png, dicom):
+    studio.prepare([(png, "Is there a mass?")])
+    visit = "one"
+    studio.visits.open_file(visit, png, remove=False)
+    while not studio.is_prepared(visit, "Is there a mass?"):
+        pass
+    studio.reserve(visit)
+    with studio.slot.in_use:  # the model is not needed
+        (finished,) = studio.ask(visit, "Is there a mass?")
+    assert finished.complete
+    assert not studio.is_prepared(visit, "Is there a stone?")
+    studio.visits.open_file(visit, dicom, remove=False)
+    assert not studio.is_prepared(visit, "Is there a mass?")
 
 
 def test_a_visit_that_is_left_alone_is_forgotten(studio, png, monkeypatch):
-    studio.open_file("one", png, remove=True)
-    studio.forget_idle_visits()
-    assert studio.opened("one") is not None
-    monkeypatch.setattr(services, "VISIT_LIFETIME", -1.0)
-    studio.forget_idle_visits()
-    assert studio.opened("one") is None
+    studio.visits.open_file("one", png, remove=True)
+    studio.visits.forget_idle()
+    assert studio.visits.opened("one") is not None
+    monkeypatch.setattr(visits, "VISIT_LIFETIME", -1.0)
+    studio.visits.forget_idle()
+    assert studio.visits.opened("one") is None
 
 
 def test_visits_are_apart(studio, png):
     one, other = "one", "other"
-    studio.open_file(one, png, remove=True)
-    assert studio.opened(other) is None
+    studio.visits.open_file(one, png, remove=True)
+    assert studio.visits.opened(other) is None
     studio.reserve(other)
     with pytest.raises(RequestError, match="No image"):
         list(studio.ask(other, "Is there a mass?"))
@@ -139,7 +191,7 @@ def test_visits_are_apart(studio, png):
 @pytest.mark.parametrize("question", ["", "  \n "])
 def test_an_empty_question_is_refused(studio, png, question):
     visit = "one"
-    studio.open_file(visit, png, remove=True)
+    studio.visits.open_file(visit, png, remove=True)
     studio.reserve(visit)
     with pytest.raises(RequestError, match="question is empty"):
         list(studio.ask(visit, question))
@@ -147,7 +199,7 @@ def test_an_empty_question_is_refused(studio, png, question):
 
 def test_a_cancel_stops_a_question_that_waits(studio, png):
     visit = "one"
-    studio.open_file(visit, png, remove=True)
+    studio.visits.open_file(visit, png, remove=True)
     studio.reserve(visit)
     with studio.slot.in_use:
         steps = studio.ask(visit, "Is there a mass?")
@@ -159,12 +211,12 @@ def test_a_cancel_stops_a_question_that_waits(studio, png):
 
 def test_another_image_stops_the_question_about_the_last_one(studio, png, dicom):
     visit = "one"
-    studio.open_file(visit, png, remove=False)
+    studio.visits.open_file(visit, png, remove=False)
     studio.reserve(visit)
     with studio.slot.in_use:
         steps = studio.ask(visit, "Is there a mass?")
         next(steps)
-        studio.open_file(visit, dicom, remove=False)
+        studio.visits.open_file(visit, dicom, remove=False)
         with pytest.raises(Cancelled):
             list(steps)
 
@@ -178,7 +230,7 @@ def test_a_model_that_cannot_be_loaded_is_told_at_every_question(tmp_path, png):
     assert slot.status.state == "failed"
     studio = Studio(slot)
     visit = "one"
-    studio.open_file(visit, png, remove=True)
+    studio.visits.open_file(visit, png, remove=True)
     for _ in range(2):
         studio.reserve(visit)
         with pytest.raises(A3TuneError):
