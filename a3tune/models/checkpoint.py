@@ -24,6 +24,17 @@ _WANTED = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
+_CROSS = "its text layers read the image through cross-attention, so no word looks at a patch in the prompt"
+_QUERIES = "a resampler boils the whole image down to query tokens, so an image token is no place in the image"
+_ENCODER = "it is an encoder-decoder, whose answer reads the image through cross-attention"
+UNFIT = {
+    **dict.fromkeys(("mllama", "idefics", "evolla"), _CROSS),
+    **dict.fromkeys(("blip-2", "instructblip", "instructblipvideo", "idefics2", "kosmos-2", "kosmos-2.5"), _QUERIES),
+    **dict.fromkeys(("blip", "florence2", "pix2struct", "udop", "t5gemma2", "vision-encoder-decoder"), _ENCODER),
+}
+"""Image-text-to-text model types whose attention to the image cannot be shown as a map of patches, and why."""
+
+
 def locate(source: str | Path) -> Path:
     """The folder that ``source`` names; a hub id is fetched into the hub's cache first, without pickled weights.
 
@@ -110,6 +121,12 @@ def read_config(folder: Path) -> dict:
             expected="a model that answers questions about images (image-text-to-text)",
             got=f"a model of type {kind}",
             remedy="Choose a vision-language model such as LLaVA, Qwen2.5-VL, Gemma 3 or InternVL",
+        )
+    if kind in UNFIT:
+        raise ModelError(
+            expected="a model that puts the patches of its image into the prompt as tokens",
+            got=f"a model of type {kind}: {UNFIT[kind]}",
+            remedy="Choose a model such as LLaVA, Qwen2.5-VL, Gemma 3, PaliGemma, Idefics3, SmolVLM or InternVL",
         )
     return config
 

@@ -35,6 +35,14 @@ LLAVA_TEMPLATE = (
 """The plain dialogue of LLaVA-1.5, ``USER: <image>\\nquestion ASSISTANT:``: used, with a note, for LLaVA checkpoints
 that come without a chat template."""
 
+PALIGEMMA_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% for part in message['content'] if part['type'] == 'image' %}{{ '<image>' }}{% endfor %}"
+    "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
+)
+"""PaliGemma knows no roles: the question follows the image, and its processor adds the line break before the answer."""
+
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -210,7 +218,7 @@ def _without_load_report() -> Iterator[None]:
 def _complete_processor(
     processor: ProcessorMixin, model: PreTrainedModel, chat_template: str | None, notes: list[str]
 ) -> None:
-    """Fill in what older LLaVA checkpoints leave out, each with a note; refuse what cannot be known."""
+    """Fill in what older LLaVA and PaliGemma checkpoints leave out, each with a note; refuse what cannot be known."""
     llava = type(processor).__name__ == "LlavaProcessor"
     if chat_template is not None:
         processor.chat_template = chat_template
@@ -219,6 +227,9 @@ def _complete_processor(
     elif processor.chat_template is None and llava:
         processor.chat_template = LLAVA_TEMPLATE
         notes.append("The checkpoint has no chat template: LLaVA-1.5's plain USER / ASSISTANT dialogue is used.")
+    elif processor.chat_template is None and type(processor).__name__ == "PaliGemmaProcessor":
+        processor.chat_template = PALIGEMMA_TEMPLATE
+        notes.append("PaliGemma has no dialogue: the question is put as it is; mixed checkpoints want 'answer en ...'.")
     elif processor.chat_template is None:
         raise ModelError(
             expected="a chat template (chat_template.jinja, or chat_template in tokenizer_config.json)",

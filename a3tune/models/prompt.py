@@ -181,6 +181,8 @@ class PromptEncoder:
         new = [*new, self.end_token_id] if close else new
         self._check_length(prompt.length + len(new))
         fill = {"input_ids": torch.tensor([new], dtype=torch.long), "attention_mask": torch.ones(1, len(new))}
+        if self._config.model_type == "paligemma":  # 0 is its prompt, which sees itself both ways, 1 the answer
+            fill["token_type_ids"] = torch.ones(1, len(new))
         inputs = dict(prompt.inputs)
         for name, tensor in prompt.inputs.items():
             if tensor.dim() == 2 and tensor.shape == (1, prompt.length):
@@ -293,7 +295,9 @@ class PromptEncoder:
     def _process(self, text: str, pictures: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
         options = {"add_special_tokens": self._adds_special_tokens(text), "return_tensors": "pt"}
         try:
-            return dict(self.processor(text=[text], images=[list(pictures)], **options))
+            inputs = dict(self.processor(text=[text], images=[list(pictures)], **options))
+            inputs.pop("labels", None)  # PaliGemma's processor makes some, of the prompt
+            return inputs
         except (ValueError, TypeError, RuntimeError) as error:
             raise ModelError(
                 expected=f"images and text that {type(self.processor).__name__} accepts",

@@ -1,0 +1,413 @@
+"""Tiny random vision-language models of each class that is supported: configuration, processor and class, in code."""
+
+from __future__ import annotations
+
+import json
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import (
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    Gemma3ImageProcessor,
+    Gemma3Processor,
+    GemmaTokenizer,
+    GotOcr2ImageProcessor,
+    Idefics3Config,
+    Idefics3ForConditionalGeneration,
+    Idefics3ImageProcessor,
+    Idefics3Processor,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    InternVLProcessor,
+    InternVLVideoProcessor,
+    LlamaConfig,
+    LlamaTokenizer,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaNextConfig,
+    LlavaNextForConditionalGeneration,
+    LlavaNextImageProcessor,
+    LlavaNextProcessor,
+    LlavaProcessor,
+    MistralConfig,
+    PaliGemmaConfig,
+    PaliGemmaForConditionalGeneration,
+    PaliGemmaProcessor,
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLProcessor,
+    Qwen2Config,
+    Qwen2Tokenizer,
+    Qwen2VLImageProcessor,
+    Qwen2VLVideoProcessor,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+    Qwen3VLProcessor,
+    Qwen3VLVideoProcessor,
+    SiglipImageProcessor,
+    SmolVLMConfig,
+    SmolVLMForConditionalGeneration,
+    SmolVLMImageProcessor,
+    SmolVLMProcessor,
+    SmolVLMVideoProcessor,
+)
+
+from a3tune.models.load import PALIGEMMA_TEMPLATE
+
+_CORPUS = [
+    "Is there a mass in the left lung? No. Which organ is shown in the image? The liver and the right kidney.",
+    "USER: ASSISTANT: user assistant system model What is the modality? This is an axial CT of the abdomen.",
+    "Describe the chest radiograph. The heart is enlarged, with a pleural effusion on the right side.",
+] * 4
+
+_USER_ASSISTANT_TEMPLATE = (
+    "{% for message in messages %}{{ message['role'].upper() + ': ' }}"
+    "{% for part in message['content'] if part['type'] == 'image' %}{{ '<image>\n' }}{% endfor %}"
+    "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] + ' ' }}{% endfor %}"
+    "{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
+)
+_CHATML_TEMPLATE = (
+    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}IMAGE{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+_GEMMA_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}<start_of_turn>"
+    "{{ 'model' if message['role'] == 'assistant' else message['role'] }}\n"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}<start_of_image>"
+    "{% else %}{{ part['text'] | trim }}{% endif %}{% endfor %}<end_of_turn>\n{% endfor %}"
+    "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+)
+_IDEFICS3_TEMPLATE = (
+    "<|im_start|>{% for message in messages %}{{ message['role'] | capitalize }}"
+    "{% if message['content'][0]['type'] == 'image' %}{{ ':' }}{% else %}{{ ': ' }}{% endif %}"
+    "{% for part in message['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}{% else %}{{ '<image>' }}"
+    "{% endif %}{% endfor %}<end_of_utterance>\n{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
+)
+
+
+def _sentencepiece_like(special: list[str], merge_spaces: bool) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Vocabulary and merges of a byte-fallback BPE whose spaces are written as lower blocks."""
+    tokenizer = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token=special[0]))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(split=True) if merge_spaces else None
+    if not merge_spaces:
+        tokenizer.normalizer = normalizers.Replace(" ", "▁")
+        tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
+    bytes_ = [f"<0x{value:02X}>" for value in range(256)]
+    trainer = trainers.BpeTrainer(
+        vocab_size=len(special) + 256 + 180,
+        special_tokens=special + bytes_,
+        show_progress=False,
+        initial_alphabet=["\n"],
+    )
+    tokenizer.train_from_iterator(_CORPUS, trainer)
+    return _vocabulary_and_merges(tokenizer)
+
+
+def _byte_level() -> tuple[dict[str, int], list[tuple[str, str]]]:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=430, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    tokenizer.train_from_iterator(_CORPUS, trainer)
+    return _vocabulary_and_merges(tokenizer)
+
+
+def _vocabulary_and_merges(tokenizer: Tokenizer) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    model = json.loads(tokenizer.to_str())["model"]
+    return model["vocab"], [tuple(merge) for merge in model["merges"]]
+
+
+def _clip_vision() -> CLIPVisionConfig:
+    return CLIPVisionConfig(
+        hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=24, patch_size=6
+    )
+
+
+def _llava(text: type[LlamaConfig] | type[MistralConfig], **options):
+    vocabulary, merges = _sentencepiece_like(["<unk>", "<s>", "</s>"], merge_spaces=True)
+    tokenizer = LlamaTokenizer(
+        vocab=vocabulary, merges=merges, extra_special_tokens=["<image>"], pad_token="<unk>", add_bos_token=True
+    )
+    config = LlavaConfig(
+        vision_config=_clip_vision(),
+        text_config=text(
+            vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
+            max_position_embeddings=256, bos_token_id=1, eos_token_id=2, pad_token_id=0, **options,
+        ),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        image_seq_length=16,
+    )  # fmt: skip
+    processor = LlavaProcessor(
+        CLIPImageProcessor(size={"shortest_edge": 24}, crop_size={"height": 24, "width": 24}),
+        tokenizer,
+        patch_size=6,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=_USER_ASSISTANT_TEMPLATE,
+    )
+    return LlavaForConditionalGeneration, config, processor
+
+
+def _llava_llama():
+    return _llava(LlamaConfig, num_key_value_heads=4)
+
+
+def _llava_mistral():
+    return _llava(MistralConfig, num_key_value_heads=2, head_dim=8, sliding_window=20)
+
+
+def _chatml_tokenizer(**named: str) -> Qwen2Tokenizer:
+    vocabulary, merges = _byte_level()
+    tokenizer = Qwen2Tokenizer(
+        vocab=vocabulary, merges=merges, eos_token="<|im_end|>", pad_token="<|endoftext|>", extra_special_tokens=named
+    )
+    tokenizer.add_special_tokens({"extra_special_tokens": ["<|im_start|>", *named.values()]})
+    return tokenizer
+
+
+def _qwen2_5_vl():
+    tokenizer = _chatml_tokenizer(
+        image_token="<|image_pad|>",
+        video_token="<|video_pad|>",
+        vision_bos_token="<|vision_start|>",
+        vision_eos_token="<|vision_end|>",
+    )
+    ids = tokenizer.convert_tokens_to_ids
+    config = Qwen2_5_VLConfig(
+        vision_config={
+            "depth": 2, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "patch_size": 4,
+            "out_hidden_size": 32, "spatial_merge_size": 2, "temporal_patch_size": 2, "window_size": 16,
+            "fullatt_block_indexes": [1],
+        },
+        text_config={
+            "vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]},
+            "eos_token_id": ids("<|im_end|>"), "pad_token_id": ids("<|endoftext|>"), "bos_token_id": None,
+        },
+        image_token_id=ids("<|image_pad|>"), video_token_id=ids("<|video_pad|>"),
+        vision_start_token_id=ids("<|vision_start|>"), vision_end_token_id=ids("<|vision_end|>"),
+    )  # fmt: skip
+    pixels = {"min_pixels": 16 * 16, "max_pixels": 48 * 48}
+    processor = Qwen2_5_VLProcessor(
+        Qwen2VLImageProcessor(patch_size=4, merge_size=2, temporal_patch_size=2, **pixels),
+        tokenizer,
+        Qwen2VLVideoProcessor(patch_size=4, merge_size=2, temporal_patch_size=2, **pixels),
+        chat_template=_CHATML_TEMPLATE.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>"),
+    )
+    return Qwen2_5_VLForConditionalGeneration, config, processor
+
+
+def _gemma3():
+    special = ["<unk>", "<pad>", "<bos>", "<eos>", "<mask>", "<start_of_turn>", "<end_of_turn>"]
+    vocabulary, merges = _sentencepiece_like(special, merge_spaces=False)
+    tokenizer = GemmaTokenizer(
+        vocab=vocabulary,
+        merges=merges,
+        add_bos_token=True,
+        extra_special_tokens={
+            "image_token": "<image_soft_token>", "boi_token": "<start_of_image>", "eoi_token": "<end_of_image>",
+        },
+    )  # fmt: skip
+    tokenizer.add_special_tokens({"extra_special_tokens": ["<start_of_turn>", "<end_of_turn>"]})
+    ids = tokenizer.convert_tokens_to_ids
+    config = Gemma3Config(
+        vision_config={
+            "model_type": "siglip_vision_model", "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "image_size": 24, "patch_size": 3, "vision_use_head": False,
+        },
+        text_config={
+            "vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "query_pre_attn_scalar": 8,
+            "sliding_window": 16, "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
+            "max_position_embeddings": 512, "bos_token_id": 2, "eos_token_id": [3, 6], "pad_token_id": 1,
+        },
+        mm_tokens_per_image=16, image_token_index=ids("<image_soft_token>"), boi_token_index=ids("<start_of_image>"),
+        eoi_token_index=ids("<end_of_image>"), eos_token_id=[3, ids("<end_of_turn>")],
+    )  # fmt: skip
+    processor = Gemma3Processor(
+        Gemma3ImageProcessor(size={"height": 24, "width": 24}),
+        tokenizer,
+        chat_template=_GEMMA_TEMPLATE,
+        image_seq_length=16,
+    )
+    return Gemma3ForConditionalGeneration, config, processor
+
+
+def _idefics3():
+    vocabulary, merges = _byte_level()
+    inner = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner, bos_token="<|im_start|>", eos_token="<end_of_utterance>", pad_token="<|im_end|>"
+    )
+    tokens = ["<fake_token_around_image>", "<image>", "<end_of_utterance>", "<global-img>"]
+    tokens += [f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)]
+    tokenizer.add_special_tokens({"extra_special_tokens": tokens})
+    ids = tokenizer.convert_tokens_to_ids
+    config = Idefics3Config(
+        vision_config={
+            "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "image_size": 24, "patch_size": 4,
+        },
+        text_config={
+            "model_type": "llama", "vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 48,
+            "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512,
+            "bos_token_id": ids("<|im_start|>"), "eos_token_id": ids("<end_of_utterance>"),
+            "pad_token_id": ids("<|im_end|>"),
+        },
+        image_token_id=ids("<image>"), scale_factor=2,
+    )  # fmt: skip
+    processor = Idefics3Processor(
+        Idefics3ImageProcessor(size={"longest_edge": 48}, max_image_size={"longest_edge": 24}),
+        tokenizer,
+        image_seq_len=9,
+        chat_template=_IDEFICS3_TEMPLATE,
+    )
+    return Idefics3ForConditionalGeneration, config, processor
+
+
+def _internvl():
+    tokenizer = _chatml_tokenizer(
+        start_image_token="<img>", end_image_token="</img>", context_image_token="<IMG_CONTEXT>", video_token="<video>"
+    )
+    ids = tokenizer.convert_tokens_to_ids
+    config = InternVLConfig(
+        vision_config={
+            "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "image_size": [16, 16], "patch_size": [4, 4],
+        },
+        text_config=Qwen2Config(
+            vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=2, max_position_embeddings=512, eos_token_id=ids("<|im_end|>"),
+            pad_token_id=ids("<|endoftext|>"),
+        ),
+        image_token_id=ids("<IMG_CONTEXT>"), image_seq_length=4, downsample_ratio=0.5,
+    )  # fmt: skip
+    processor = InternVLProcessor(
+        GotOcr2ImageProcessor(size={"height": 16, "width": 16}, crop_to_patches=True, min_patches=1, max_patches=4),
+        tokenizer,
+        InternVLVideoProcessor(size={"height": 16, "width": 16}),
+        image_seq_length=4,
+        chat_template=_CHATML_TEMPLATE.replace("IMAGE", "<IMG_CONTEXT>\n"),
+    )
+    return InternVLForConditionalGeneration, config, processor
+
+
+def _llava_next():
+    _, llava, processor = _llava(LlamaConfig, num_key_value_heads=4)
+    pinpoints = [[24, 48], [48, 24], [48, 48]]
+    config = LlavaNextConfig(
+        vision_config=_clip_vision(), text_config=llava.text_config, image_token_index=llava.image_token_index,
+        image_grid_pinpoints=pinpoints, image_seq_length=16,
+    )  # fmt: skip
+    tiled = LlavaNextProcessor(
+        LlavaNextImageProcessor(
+            size={"shortest_edge": 24}, crop_size={"height": 24, "width": 24}, image_grid_pinpoints=pinpoints
+        ),
+        processor.tokenizer,
+        patch_size=6,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=_USER_ASSISTANT_TEMPLATE,
+    )
+    return LlavaNextForConditionalGeneration, config, tiled
+
+
+def _qwen3_vl():
+    tokenizer = _chatml_tokenizer(
+        image_token="<|image_pad|>",
+        video_token="<|video_pad|>",
+        vision_bos_token="<|vision_start|>",
+        vision_eos_token="<|vision_end|>",
+    )
+    ids = tokenizer.convert_tokens_to_ids
+    config = Qwen3VLConfig(
+        vision_config={
+            "depth": 2, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "patch_size": 4,
+            "out_hidden_size": 32, "spatial_merge_size": 2, "temporal_patch_size": 2, "num_position_embeddings": 16,
+            "deepstack_visual_indexes": [0],
+        },
+        text_config={
+            "vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 512,
+            "rope_parameters": {
+                "rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1], "mrope_interleaved": True,
+            },
+            "eos_token_id": ids("<|im_end|>"), "pad_token_id": ids("<|endoftext|>"), "bos_token_id": None,
+        },
+        image_token_id=ids("<|image_pad|>"), video_token_id=ids("<|video_pad|>"),
+        vision_start_token_id=ids("<|vision_start|>"), vision_end_token_id=ids("<|vision_end|>"),
+    )  # fmt: skip
+    size = {"shortest_edge": 16 * 16, "longest_edge": 48 * 48}
+    processor = Qwen3VLProcessor(
+        Qwen2VLImageProcessor(patch_size=4, merge_size=2, temporal_patch_size=2, size=size),
+        tokenizer,
+        Qwen3VLVideoProcessor(patch_size=4, merge_size=2, temporal_patch_size=2, size=size),
+        chat_template=_CHATML_TEMPLATE.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>"),
+    )
+    return Qwen3VLForConditionalGeneration, config, processor
+
+
+def _paligemma():
+    special = ["<unk>", "<pad>", "<bos>", "<eos>", "<mask>"]
+    vocabulary, merges = _sentencepiece_like(special, merge_spaces=False)
+    tokenizer = GemmaTokenizer(vocab=vocabulary, merges=merges, extra_special_tokens={"image_token": "<image>"})
+    processor = PaliGemmaProcessor(
+        SiglipImageProcessor(size={"height": 24, "width": 24}, image_seq_length=16),
+        tokenizer,
+        chat_template=PALIGEMMA_TEMPLATE,
+    )
+    config = PaliGemmaConfig(
+        vision_config={
+            "model_type": "siglip_vision_model", "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "image_size": 24, "patch_size": 6, "vision_use_head": False,
+        },
+        text_config={
+            "model_type": "gemma", "vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 48,
+            "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 8,
+            "max_position_embeddings": 512, "bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 1,
+        },
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"), projection_dim=32, hidden_size=32,
+    )  # fmt: skip
+    return PaliGemmaForConditionalGeneration, config, processor
+
+
+def _smolvlm():
+    _, idefics, processor = _idefics3()
+    config = SmolVLMConfig(
+        vision_config={
+            "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "image_size": 24, "patch_size": 4,
+        },
+        text_config=idefics.text_config, image_token_id=idefics.image_token_id, scale_factor=2,
+    )  # fmt: skip
+    smol = SmolVLMProcessor(
+        SmolVLMImageProcessor(size={"longest_edge": 48}, max_image_size={"longest_edge": 24}),
+        processor.tokenizer,
+        SmolVLMVideoProcessor(),
+        image_seq_len=9,
+        chat_template=_IDEFICS3_TEMPLATE,
+    )
+    return SmolVLMForConditionalGeneration, config, smol
+
+
+BUILDERS = {
+    "llava": _llava_llama,
+    "llava_mistral": _llava_mistral,
+    "qwen2_5_vl": _qwen2_5_vl,
+    "gemma3": _gemma3,
+    "idefics3": _idefics3,
+    "internvl": _internvl,
+    "llava_next": _llava_next,
+    "qwen3_vl": _qwen3_vl,
+    "paligemma": _paligemma,
+    "smolvlm": _smolvlm,
+}
