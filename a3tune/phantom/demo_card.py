@@ -48,7 +48,7 @@ Research and teaching only; not for diagnosis.
 `python -m a3tune demo build --seed {figures["seed"]}`: {recipe["phantoms"]} phantoms; {recipe["vision_steps"]} steps
 of the vision tower on the share of each patch that every structure covers; {recipe["language_steps"]} steps of the
 projector and language model on the phantoms' questions. {figures["training_minutes"]} minutes on the machine that made
-these files (2 cores, no GPU; other work ran beside it), {figures["processor_minutes"]} of them on the processor.
+these files (2 cores, no GPU), {figures["processor_minutes"]} of them on the processor.
 
 ## Measured
 
