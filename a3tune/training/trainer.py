@@ -172,6 +172,10 @@ class AlignmentTrainer(Trainer):
         loss = parts[0] + objective.ratio * parts[1] + objective.balance * parts[2]
         return loss * self.args.world_size
 
+    def to_device(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The batch with its tensors on the model's device."""
+        return self._prepare_input(batch)
+
     def adapter_inputs(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
         """The token masks that A3MoE needs; nothing for LoRA."""
         if not self._takes_masks:
@@ -217,7 +221,7 @@ class AlignmentTrainer(Trainer):
             batch_size=self.args.per_device_eval_batch_size,
             head_count=self.objective.head_count,
             fixed_heads=self.fixed_heads,
-            to_device=self._prepare_input,
+            to_device=self.to_device,
             extra=self.adapter_inputs,
             keeps=self.keeps_logits,
         )

@@ -38,7 +38,7 @@ from a3tune.training.dataset import Dataset, TrainingItem
 from a3tune.training.fingerprints import data_fingerprint, model_fingerprint
 from a3tune.training.label_sources import bundled_stores, labeller_factory, target_plan
 from a3tune.training.lengths import TokenCounter
-from a3tune.training.methods import Objective, add_adapter, objective_of, trainable_count
+from a3tune.training.methods import add_adapter, objective_of, trainable_count
 from a3tune.training.run import IDENTITY_NAME, RunFolder, RunIdentity
 from a3tune.training.stopping import StopSwitch
 from a3tune.training.targets import PatchTargets, TargetMaker, plan_digest
@@ -266,7 +266,7 @@ class _Tuning:
             keep=config.keep,
             callbacks=[stopper, _Reporter(self._report)],
         )
-        trainer.add_callback(self._watch(model, trainer, held_out or questions, objective, fixed))
+        trainer.add_callback(AttentionWatch(model, trainer, held_out or questions))
         start = self._start_point(identity, waiting)
         if self.main:
             self.run.update(
@@ -297,27 +297,6 @@ class _Tuning:
             time.perf_counter() - began,
             counts,
             (*model.notes, *self.notes),
-        )
-
-    def _watch(
-        self,
-        model: VisionLanguageModel,
-        trainer: AlignmentTrainer,
-        questions: Questions,
-        objective: Objective,
-        fixed: tuple[Head, ...] | None,
-    ) -> AttentionWatch:
-        return AttentionWatch(
-            model,
-            questions,
-            objective,
-            self.run,
-            steps=trainer.args.max_steps,
-            main=self.main,
-            to_device=lambda batch: _moved(batch, model.device),
-            extra=trainer.adapter_inputs,
-            keeps=trainer.keeps_logits,
-            fixed_heads=fixed,
         )
 
     def _check_lengths(self, dataset: Dataset, model: VisionLanguageModel, limit: int) -> Dataset:

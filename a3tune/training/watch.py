@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,9 @@ from a3tune.attention.heads import critical_heads, visual_ratio
 from a3tune.images import load_image
 from a3tune.models.model import VisionLanguageModel
 from a3tune.training.collate import Collator, Question, Questions
-from a3tune.training.methods import Objective
-from a3tune.training.run import RunFolder
+from a3tune.training.trainer import AlignmentTrainer
 from a3tune.training.validation import answer_logits
-from a3tune.types import Head, PatchGrid
+from a3tune.types import PatchGrid
 
 WATCH_NAME = "watch"
 """Folder of the run folder with a small picture of each watched image."""
@@ -42,37 +40,16 @@ class AttentionWatch(TrainerCallback):
 
     Args:
         model: the model, for the places of the patches.
+        trainer: the trainer, which says how heads are chosen and where events go.
         questions: what to choose from: the validation questions, or where there are none the training questions.
-        objective: how the critical heads are chosen.
-        run: where events go.
-        steps: steps of the whole run.
-        main: whether this process is the one that writes.
-        to_device: moves a batch to the model's device.
-        extra: batch -> further keyword arguments of the model.
-        keeps: whether the model takes ``logits_to_keep``.
-        fixed_heads: the heads, where they are chosen once.
     """
 
-    def __init__(
-        self,
-        model: VisionLanguageModel,
-        questions: Questions,
-        objective: Objective,
-        run: RunFolder,
-        *,
-        steps: int,
-        main: bool,
-        to_device: Callable[[Any], Any],
-        extra: Callable[[dict[str, Any]], dict[str, torch.Tensor]],
-        keeps: bool,
-        fixed_heads: Sequence[Head] | None = None,
-    ) -> None:
-        self._run, self._objective, self._main = run, objective, main
-        self._to_device, self._extra, self._keeps, self._fixed = to_device, extra, keeps, fixed_heads
+    def __init__(self, model: VisionLanguageModel, trainer: AlignmentTrainer, questions: Questions) -> None:
+        self._model, self._trainer, self._run = model, trainer, trainer.run
+        self._main = trainer.is_world_process_zero()
         self._collate = Collator(questions.encoder)
         self._watched = [questions[index] for index in choose_watched(questions)]
-        self._model = model
-        self._every = max(1, -(-steps // LOOKS))
+        self._every = max(1, -(-trainer.args.max_steps // LOOKS))
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -91,16 +68,16 @@ class AttentionWatch(TrainerCallback):
 
     @torch.no_grad()
     def _look(self, model: nn.Module, step: int) -> None:
-        training = model.training
+        trainer, training = self._trainer, model.training
         model.eval()
         maps, mass, right = [], [], []
         # One at a time: a batch of the training's size fits, and no larger one need.
         for question in self._watched:
-            batch = self._to_device(self._collate([question]))
+            batch = trainer.to_device(self._collate([question]))
             with capture(batch["rows"], batch["columns"]) as record:
-                logits, following = answer_logits(model, batch, self._extra(batch), self._keeps)
+                logits, following = answer_logits(model, batch, trainer.adapter_inputs(batch), trainer.keeps_logits)
             share = record.image_share(0)
-            heads = self._fixed or critical_heads(visual_ratio(share), self._objective.head_count)
+            heads = trainer.fixed_heads or critical_heads(visual_ratio(share), trainer.objective.head_count)
             on_answer = batch["answer"][0][batch["rows"][0]]
             attention = record.select(0, heads)[:, on_answer].mean(dim=(0, 1)).double()
             attention = attention / attention.sum().clamp(min=1e-12)
