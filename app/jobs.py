@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import re
 import secrets
 import shutil
@@ -98,6 +99,16 @@ class Job:
     def cancelled(self) -> bool:
         """Whether it was ended on request, without keeping the last steps."""
         return bool(self.record.get("cancelled"))
+
+
+def studio_folder() -> Path:
+    """Where runs and uploads are kept: ``$A3TUNE_STUDIO``, else the persistent disk of a Space, else
+    ``$XDG_DATA_HOME/a3tune``, else ``~/.local/share/a3tune``."""
+    if os.environ.get("A3TUNE_STUDIO"):
+        return Path(os.environ["A3TUNE_STUDIO"]).expanduser()
+    if os.environ.get("SPACE_ID") and os.access("/data", os.W_OK):
+        return Path("/data/a3tune")
+    return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser() / "a3tune"
 
 
 def new_secret() -> str:
@@ -334,7 +345,7 @@ class JobQueue:
         number = device.partition(":")[2]
         record = read_json(folder / JOB_NAME)
         environment = {**record.get("environment", {}), **({"CUDA_VISIBLE_DEVICES": number} if number else {})}
-        self._update(folder, queued=None, device=device, environment=environment)
+        self._update(folder, queued=None, device=device, environment=environment, begun=time.time())
         worker = subprocess.Popen(
             [self._python, "-m", "app.tune_worker", str(folder.resolve())],
             cwd=PROJECT,

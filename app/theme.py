@@ -7,6 +7,7 @@ from pathlib import Path
 import gradio as gr
 
 STYLES = Path(__file__).resolve().parent.parent / "assets" / "studio.css"
+TUNE_STYLES = STYLES.with_name("tune.css")
 
 SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "DejaVu Sans", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Consolas", "DejaVu Sans Mono", "monospace")

@@ -12,7 +12,9 @@ from app.present import DEMO_NOTICE, NOTICE, model_value
 from app.services import Studio
 from app.slots import ModelSlot, RegionSlot
 from app.tabs.inspect import InspectTab
-from app.theme import STYLES, build_theme
+from app.tabs.tune import TuneTab
+from app.theme import STYLES, TUNE_STYLES, build_theme
+from app.tuning import TuneDesk
 from app.widgets import build_header
 
 MAX_UPLOAD = "256mb"
@@ -25,8 +27,8 @@ _READERS = 4
 _SWEEP = (600, 1800)
 
 
-def build(studio: Studio) -> gr.Blocks:
-    """The whole page, wired to the studio."""
+def build(studio: Studio, desk: TuneDesk) -> gr.Blocks:
+    """The whole page, wired to the studio and to what tunes."""
 
     examples = read_examples()
 
@@ -38,8 +40,11 @@ def build(studio: Studio) -> gr.Blocks:
 
     with gr.Blocks(title="A3Tune Studio", analytics_enabled=False, delete_cache=_SWEEP) as page:
         build_header(model_status, f"{NOTICE} {DEMO_NOTICE}" if studio.slot.demo else NOTICE)
-        with gr.Tabs(), gr.Tab("Inspect"):
-            InspectTab(studio, examples, page)
+        with gr.Tabs():
+            with gr.Tab("Inspect"):
+                InspectTab(studio, examples, page)
+            with gr.Tab("Tune"):
+                TuneTab(desk, page)
         page.unload(leave)
     page.queue(max_size=_QUEUE_LENGTH, default_concurrency_limit=_READERS, api_open=False)
     return page
@@ -58,7 +63,8 @@ def launch(
     """
     slot = ModelSlot(profile, adapters)
     studio = Studio(slot, RegionSlot(scorer))
-    page = build(studio)
+    desk = TuneDesk(slot, studio.regions.slot)
+    page = build(studio, desk)
     page.launch(
         prevent_thread_lock=True,
         server_name=host,
@@ -75,10 +81,11 @@ def launch(
         max_file_size=MAX_UPLOAD,
         allowed_paths=[],
         theme=build_theme(),
-        css_paths=[STYLES],
+        css_paths=[STYLES, TUNE_STYLES],
     )
     # Only now: importing torch would hold up the first answer to a browser.
     slot.start()
     studio.visits.keep_tidy()
+    desk.jobs.keep_going()
     studio.prepare([(example.path, example.questions[0]) for example in read_examples()])
     page.block_thread()

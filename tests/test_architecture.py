@@ -21,12 +21,14 @@ LAYERS = (
         "doctor",
         "evaluation",
         "export",
+        "faithfulness",
         "inspection",
         "labelling",
         "parity",
         "parity_golden",
         "parity_llava_med",
         "phantom",
+        "report",
         "training",
     },
     {"cli"},
@@ -35,7 +37,13 @@ LAYERS = (
 # These exchange value objects from types and know nothing of each other.
 STRANGERS = ("labels", "attention", "adapters")
 # The page modules that speak to the library: all others go through them.
-PAGE_SERVICES = {Path(f"app/{name}.py") for name in ("regions", "services", "slots", "takeaway", "trust", "visits")}
+PAGE_SERVICES = {
+    Path(f"app/{name}.py")
+    for name in (
+        *("regions", "services", "slots", "takeaway", "trust", "visits"),
+        *("tune_data", "tune_labels", "tuning"),
+    )
+}
 # Heavy libraries that only the library and the page's services may load.
 ENGINE = {"a3tune", "torch", "torchvision", "transformers", "peft", "open_clip", "segment_anything"}
 # What a page module may take from the library: words and value objects, which cost and decide nothing.
@@ -44,6 +52,8 @@ VALUE_NAMES = {
     "a3tune.__version__",
     "a3tune.images.AXES",
     "a3tune.images.WINDOW_PRESETS",
+    "a3tune.faithfulness.FaithfulnessCurves",
+    "a3tune.faithfulness.RandomisedWeights",
     "a3tune.inspection.AdapterView",
     "a3tune.inspection.ExpertChoice",
     "a3tune.inspection.Inspection",
@@ -52,7 +62,18 @@ VALUE_NAMES = {
 PAGE_LAYERS = (
     {
         *("examples", "jobs", "present", "regions", "results", "runs", "services", "slots", "takeaway", "theme"),
-        *("trust", "tune_data", "tune_present", "tune_worker", "tuning", "values", "viewer", "visits", "widgets"),
+        *(
+            "trust",
+            "tune_data",
+            "tune_labels",
+            "tune_present",
+            "tune_worker",
+            "tuning",
+            "values",
+            "viewer",
+            "visits",
+            "widgets",
+        ),
     },
     {"tabs"},
     {"ui"},
@@ -68,8 +89,13 @@ LATE_IMPORTS = {
     ("a3tune/cli.py", "a3tune.export"): "a bad image is told before torch is loaded",
     ("a3tune/cli.py", "a3tune.inspection"): "a bad image is told before torch is loaded",
     ("a3tune/cli.py", "a3tune.models.load"): "a bad image is told before torch is loaded",
+    ("a3tune/cli.py", "a3tune.labelling.maker"): "a bad image is told before torch is loaded",
+    ("a3tune/cli.py", "a3tune.labels.fuse"): "a bad image is told before torch is loaded",
     ("a3tune/cli.py", "a3tune.phantom.build"): "only demo build needs the training code",
+    ("a3tune/cli.py", "a3tune.phantom.scorer_build"): "only demo scorer needs the training code",
     ("a3tune/cli.py", "a3tune.phantom.examples"): "only demo examples needs it",
+    ("a3tune/cli.py", "a3tune.phantom.demo_sample"): "only demo sample needs the label pipeline",
+    ("a3tune/cli.py", "a3tune.phantom.demo_adapters"): "only demo adapters needs the tuning code",
     ("a3tune/cli.py", "a3tune.parity"): "only parity needs it, and it loads torch",
     ("a3tune/cli.py", "a3tune.doctor"): "only doctor needs it, and it loads torch",
     ("a3tune/cli.py", "a3tune.parity_golden"): "only parity needs it, and it loads torch",
@@ -83,6 +109,10 @@ LATE_IMPORTS = {
         "a3tune/training/command.py",
         "a3tune.training.tuning",
     ): "a slip in the data is told before transformers is loaded",
+    ("app/takeaway.py", "a3tune.export"): "torch came with the inspection",
+    ("app/takeaway.py", "a3tune.render"): "matplotlib's figures are wanted rarely",
+    ("app/takeaway.py", "a3tune.report"): "torch came with the inspection",
+    ("app/trust.py", "a3tune.faithfulness"): "torch came with the inspection",
     ("app/services.py", "a3tune.attention.metrics"): "torch came with the inspection",
     ("app/services.py", "a3tune.inspection"): "torch came with the inspection",
     ("app/slots.py", "a3tune.adapters.switch"): "loaded in a thread: the page answers before torch has come",
@@ -93,6 +123,21 @@ LATE_IMPORTS = {
     ("app/regions.py", "a3tune.labelling.record"): "torch comes with the parts, loaded in a thread",
     ("app/regions.py", "a3tune.attention.metrics"): "torch came with the inspection",
     ("app/regions.py", "a3tune.inspection"): "torch came with the inspection",
+    ("app/tune_data.py", "a3tune.training.archive"): "loads pyarrow, which the page can do without until data comes",
+    ("app/tune_data.py", "a3tune.training.intake"): "data comes later than the page",
+    ("app/tune_data.py", "a3tune.training.public"): "data comes later than the page",
+    ("app/tune_data.py", "a3tune.training.data"): "loads pyarrow, which the page can do without until data comes",
+    ("app/tune_data.py", "a3tune.training.repair"): "data comes later than the page",
+    ("app/tune_labels.py", "a3tune.labels"): "torch comes with the parts, loaded in a thread",
+    ("app/tune_labels.py", "a3tune.training.label_sources"): "torch comes with the parts, loaded in a thread",
+    ("app/tune_labels.py", "a3tune.training.labelling"): "torch comes with the parts, loaded in a thread",
+    ("app/tuning.py", "a3tune.training.config"): "loads torch, and plans are made after the page was served",
+    ("app/tuning.py", "a3tune.training.intake"): "loads pyarrow, which the page can do without until data comes",
+    ("app/tuning.py", "a3tune.training.foreign_run"): "loads peft, which the page can do without until a run comes",
+    ("app/tuning.py", "a3tune.training.card"): "loads peft, which comes with the first adapter",
+    ("app/tuning.py", "a3tune.training.run"): "comes with the first adapter",
+    ("app/tuning.py", "a3tune.training.publish"): "loads peft, which comes with the first adapter",
+    ("app/tuning.py", "a3tune.training.adapter_intake"): "loads peft, which comes with the first adapter",
 }
 
 

@@ -54,7 +54,13 @@ def repairs_for(dataset: Dataset) -> tuple[Offer, ...]:
 
 
 def repair_dataset(
-    dataset: Dataset, repairs: Iterable[Repair], folder: str | Path, *, validation_share: float = 0.1, seed: int = 0
+    dataset: Dataset,
+    repairs: Iterable[Repair],
+    folder: str | Path,
+    *,
+    root: Path | None = None,
+    validation_share: float = 0.1,
+    seed: int = 0,
 ) -> Path:
     """Write the usable rows as a plain table.
 
@@ -64,11 +70,12 @@ def repair_dataset(
         dataset: the data set as it was read, with its images checked.
         repairs: which repairs; rows with faults can only be left out or corrected by hand, so "rows" has to be among
             them where there are any.
-        folder: a folder for the table; images stay where they are and are named relative to the data folder.
+        folder: a folder for the table; images stay where they are.
+        root: what images are named relative to; the data folder when None.
         validation_share, seed: as in `a3tune.training.data.split_dataset`.
 
     Returns:
-        The table, to be read with ``images`` set to the data folder.
+        The table, to be read with ``images`` set to ``root``.
 
     Raises:
         DataError: nothing would be left, or rows with faults were to stay.
@@ -97,7 +104,7 @@ def repair_dataset(
     with table.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(_row(item, dataset.root.resolve()) for item in repaired.items)
+        writer.writerows(_row(item, (root or dataset.root).resolve()) for item in repaired.items)
     return table
 
 

@@ -1,0 +1,95 @@
+"""A run folder that was made on another machine, out of a ZIP archive: what is shown and used of it, nothing else."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
+
+from a3tune.errors import DataError
+from a3tune.training.adapter_intake import MAX_WEIGHTS, check_files
+from a3tune.training.intake import LIMITS, IntakeLimits, NewFolder, cannot_write, check_room
+from a3tune.training.run import ADAPTER_NAME, EVENTS_NAME, RUN_NAME, RunFolder
+from a3tune.training.watch import WATCH_NAME
+
+_EXPECTED = f"a run folder packed as ZIP: {RUN_NAME}, {EVENTS_NAME}, {ADAPTER_NAME}/ and {WATCH_NAME}/"
+_LARGEST = {
+    re.compile(re.escape(RUN_NAME)): 4 << 20,
+    re.compile(re.escape(EVENTS_NAME)): 512 << 20,
+    re.compile(rf"{ADAPTER_NAME}/{re.escape(CONFIG_NAME)}"): 1 << 20,
+    re.compile(rf"{ADAPTER_NAME}/{re.escape(SAFETENSORS_WEIGHTS_NAME)}"): MAX_WEIGHTS,
+    re.compile(rf"{WATCH_NAME}/\d\.png"): 4 << 20,
+}
+"""Every file that is taken out of the archive -> its largest size in bytes."""
+
+
+def unpack_run(archive: str | Path, folder: str | Path, limits: IntakeLimits = LIMITS) -> Path:
+    """Take a run folder out of an archive.
+
+    Args:
+        archive: the ZIP file, with ``run.json`` at its top or in one folder.
+        folder: a folder that does not exist yet.
+
+    Returns:
+        ``folder``.
+
+    Raises:
+        DataError: it is no archive, holds no run folder, or one of its files is too large or damaged.
+        AdapterError: its adapter is damaged.
+    """
+    archive, folder = Path(archive), Path(folder)
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            infos = packed.infolist()
+            if len(infos) > limits.files:
+                raise DataError(expected=_EXPECTED, got=f"There are {len(infos):,} entries", remedy="Pack it alone")
+            records = [info for info in infos if PurePosixPath(info.filename).name == RUN_NAME]
+            if len(records) != 1:
+                raise DataError(
+                    expected=_EXPECTED,
+                    got="The archive holds no run" if not records else f"The archive holds {len(records)} runs",
+                    remedy="Pack one run folder",
+                )
+            top = PurePosixPath(records[0].filename).parent
+            chosen = {}
+            for info in infos:
+                path = PurePosixPath(info.filename)
+                if top in (path.parent, path.parent.parent):
+                    name = path.relative_to(top).as_posix()
+                    most = next((size for form, size in _LARGEST.items() if form.fullmatch(name)), None)
+                    if most is not None:
+                        if info.file_size > most or info.flag_bits & 0x1:
+                            raise DataError(
+                                expected=_EXPECTED,
+                                got=f"{name} is encrypted or has too many bytes ({info.file_size:,})",
+                                remedy="Pack the run folder again",
+                            )
+                        chosen[name] = info
+            check_room(folder.parent, sum(info.file_size for info in chosen.values()), limits)
+            with NewFolder(folder) as part:
+                for name, info in chosen.items():
+                    (part / name).parent.mkdir(exist_ok=True)
+                    with packed.open(info) as source, (part / name).open("xb") as target:
+                        shutil.copyfileobj(source, target, 1 << 20)
+                _check(part)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise DataError(
+            expected=_EXPECTED, got=f"This is none, or it is damaged ({error})", remedy="Pack the run folder again"
+        ) from error
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    return folder
+
+
+def _check(folder: Path) -> None:
+    run = RunFolder(folder)
+    record = run.read()
+    parts = ("model", "data", "config")
+    if record is None or not all(isinstance(record.get(part), dict) for part in parts):
+        raise DataError(expected=_EXPECTED, got=f"{RUN_NAME} is no record of a run", remedy="Pack the run folder again")
+    if run.adapter.is_dir():
+        check_files(run.adapter)

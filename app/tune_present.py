@@ -1,0 +1,272 @@
+"""What the Tune tab shows: reports on data, words about methods, and values for the parts that run in the browser."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from app.runs import RunView, thinned
+from app.tune_data import CheckedData
+from app.tune_labels import LabelPreview, row_value
+
+METHODS = {
+    "a3": ("A3Tune", "experts on queries and keys, and attention drawn to the regions that a question asks about"),
+    "lora+align": ("LoRA + alignment", "plain LoRA, with attention drawn to the regions"),
+    "a3moe": ("A3MoE", "experts on queries and keys, attention left to itself"),
+    "lora": ("LoRA", "the usual low-rank adapter, attention left to itself: the baseline"),
+}
+ABLATIONS = {
+    "no_alignment": "without alignment",
+    "no_query_experts": "without query experts",
+    "no_key_experts": "without key experts",
+    "no_head_selection": "align every head, not the critical ones",
+}
+PRESETS = {
+    "demo": "Quick look (120 steps, for the demo model)",
+    "vqa-rad": "VQA-RAD, paper's settings",
+    "slake": "SLAKE, paper's settings",
+    "pathvqa": "PathVQA, paper's settings",
+    "omnimedvqa": "OmniMedVQA, paper's settings",
+    "iu-xray-report": "IU-Xray reports, paper's settings",
+    "mimic-report": "MIMIC-CXR reports, paper's settings",
+}
+STATES = {
+    "queued": ("Waiting", ""),
+    "preparing": ("Preparing", ""),
+    "training": ("Training", ""),
+    "stopping": ("Stopping", ""),
+    "finished": ("Finished", "good"),
+    "stopped": ("Stopped, kept", "good"),
+    "cancelled": ("Cancelled", ""),
+    "failed": ("Ended early", "bad"),
+    "elsewhere": ("From another machine", ""),
+}
+_CHARTS = (
+    ("loss", "Training loss and its parts", False, "curves",
+     (("loss", "all"), ("cross_entropy", "words"), ("alignment", "alignment"), ("balance", "balance"))),
+    ("accuracy", "Validation: answers exactly right", True, "validation",
+     (("accuracy", "all"), ("closed_accuracy", "closed"), ("open_accuracy", "open"))),
+    ("mass", "Attention inside the regions", True, "both", (("attention_mass", "attention"),)),
+    ("validation", "Validation loss", False, "validation", (("loss", "loss"),)),
+)  # fmt: skip
+_FAULTS_SHOWN = 40
+
+
+def preset_choices(names: Sequence[str]) -> list[tuple[str, str]]:
+    """(words, name) of every preset."""
+    return [(_preset(name), name) for name in names]
+
+
+def method_choices() -> list[tuple[str, str]]:
+    """(words, name) of every method, its meaning in one line."""
+    return [(f"{title}: {meaning}", name) for name, (title, meaning) in METHODS.items()]
+
+
+def data_report(checked: CheckedData) -> str:
+    """Everything about a data set: layout, counts, sizes, gallery, faults."""
+    dataset, counts = checked.dataset, checked.dataset.counts
+    verdict = "Ready to train on" if not counts.errors else f"{counts.errors:,} faults keep it from being trained on"
+    skipped = f", {counts.skipped:,} skipped" if counts.skipped else ""
+    rows = [
+        ("Layout", dataset.layout),
+        ("Files", _listed(dataset.files)),
+        ("Questions", f"{counts.items:,} of {counts.rows:,} rows{skipped}"),
+        ("Images", f"{counts.images:,}" + (f" ({_counted(counts.formats)})" if counts.formats else "")),
+        ("Sizes", _sizes(counts.sizes)),
+        ("Answers", _counted(counts.answer_types)),
+        ("Splits", _splits(counts.splits)),
+    ]
+    if checked.data.record.get("left_out_count"):
+        names = ", ".join(checked.data.record.get("left_out", ()))
+        rows.append(("Left out", f"{checked.data.record['left_out_count']:,} files of other kinds: {names}"))
+    table = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in rows if value)
+    same = "<p>You had uploaded the very same data before: this is that data set.</p>" if checked.same else ""
+    tone = "bad" if counts.errors else "good"
+    return (
+        f'<div class="report" data-tone="{tone}" data-items="{counts.items}" data-errors="{counts.errors}">'
+        f'<p class="verdict" role="status">{html.escape(checked.data.title)}: {html.escape(verdict)}.</p>{same}'
+        f"<dl>{table}</dl>{_faults(checked)}{_gallery(checked)}</div>"
+    )
+
+
+def repair_choices(checked: CheckedData) -> list[tuple[str, str]]:
+    """(words, name) of every repair that would change something."""
+    return [(f"{offer.what[0].upper()}{offer.what[1:]} ({offer.count:,})", offer.repair) for offer in checked.offers]
+
+
+def estimate_text(found: Mapping[str, Any]) -> str:
+    """An estimate as HTML."""
+    if not found["fits"]:
+        need, free = _bytes(found["peak_bytes"]), _bytes(found["free_bytes"])
+        return (
+            f'<p class="status error" role="alert">This does not fit: it takes {need} and more, {free} are free. '
+            f"To make it fit: {html.escape(found['remedy'])}.</p>"
+        )
+    labels = f", of which {_time(found['label_seconds'])} to find regions" if found["label_seconds"] >= 1 else ""
+    busy = " Another run was at work meanwhile: alone it is faster." if found.get("busy") else ""
+    share = found["trainable"] / max(found["parameters"], 1)
+    return (
+        f'<p class="status" role="status">About {_time(found["seconds"])} for {found["steps"]:,} steps{labels} '
+        f"({found['step_seconds']:.2f} s a step, validations come on top). "
+        f"Trains {found['trainable']:,} numbers, {share:.1%} of the model. "
+        f"Takes {_bytes(found['peak_bytes'])} of {_bytes(found['free_bytes'])} free memory.{busy}</p>"
+    )
+
+
+def run_choices(views: Sequence[RunView]) -> list[tuple[str, str]]:
+    """(words, name) of every run."""
+    return [(f"{view.title} · {STATES[view.status][0].lower()}", view.name) for view in views]
+
+
+def run_value(view: RunView | None) -> str:
+    """What the run's part in the browser gets: a JSON text."""
+    if view is None:
+        return ""
+    state, tone = STATES[view.status]
+    events = view.events
+    left = f"about {_time(events.seconds_left)} left" if view.status == "training" and events.seconds_left else ""
+    return _json(
+        {
+            "name": view.name,
+            "status": view.status,
+            "state": state,
+            "tone": tone,
+            "words": view.words,
+            "left": left,
+            "step": events.step,
+            "steps": events.steps,
+            "share": round(view.share, 4),
+            "notes": events.notes,
+            "charts": [_chart(view, *chart) for chart in _CHARTS],
+            "log": view.log,
+        }
+    )
+
+
+def attention_value(view: RunView | None, pictures: Sequence[bytes]) -> str:
+    """What the attention part in the browser gets: a JSON text."""
+    if view is None or not view.events.watched or not view.events.looks:
+        return ""
+    return _json(
+        {
+            "name": view.name,
+            "steps": view.events.steps,
+            "questions": [
+                {key: question.get(key) for key in ("question", "answer", "width", "height", "tiles", "target")}
+                for question in view.events.watched
+            ],
+            "pictures": [data_url(picture, "png") for picture in pictures],
+            "looks": [
+                {key: look.get(key) for key in ("step", "maps", "mass", "right")}
+                for _, look in sorted(view.events.looks.items())
+            ],
+        }
+    )
+
+
+def labels_value(preview: LabelPreview, visitor: str, data: str) -> str:
+    """What the part that corrects regions gets: a JSON text."""
+    rows = [row_value(number, row) for number, row in enumerate(preview.rows)]
+    return _json({"visitor": visitor, "data": data, "most": preview.most, "note": preview.note, "rows": rows})
+
+
+def data_url(content: bytes, kind: str) -> str:
+    """A picture's bytes as a URL that holds them."""
+    return f"data:image/{kind};base64," + base64.b64encode(content).decode("ascii")
+
+
+def _chart(view: RunView, key: str, title: str, percent: bool, source: str, names: Sequence[tuple[str, str]]) -> Any:
+    events = view.events
+    if source == "both":
+        series = [("training", events.curves["attention_mass"]), ("validation", events.validation["attention_mass"])]
+    else:
+        curves = events.curves if source == "curves" else events.validation
+        series = [(words, curves[name]) for name, words in names]
+    return {
+        "key": key,
+        "title": title,
+        "percent": percent,
+        "series": [{"name": words, "points": thinned(points)} for words, points in series if points],
+    }
+
+
+def _preset(name: str) -> str:
+    if name in PRESETS:
+        return PRESETS[name]
+    base = name.removesuffix("-v1.5")
+    return f"{PRESETS.get(base, base)}, LLaVA-Med v1.5" if name.endswith("-v1.5") else name
+
+
+def _faults(checked: CheckedData) -> str:
+    counts = checked.dataset.counts
+    if not counts.kinds:
+        return ""
+    shown = checked.dataset.faults[:_FAULTS_SHOWN]
+    lines = "".join(
+        f'<li class="{fault.severity}"><code>{html.escape(_place(fault))}</code> {html.escape(fault.what)}'
+        f"<small>{html.escape(fault.remedy)}</small></li>"
+        for fault in shown
+    )
+    more = counts.errors + counts.warnings - len(shown)
+    rest = f"<p>and {more:,} more: {html.escape(_counted(counts.kinds))}</p>" if more > 0 else ""
+    title = f"{counts.errors:,} faults, {counts.warnings:,} remarks"
+    opened = " open" if counts.errors else ""
+    return f'<details class="faults"{opened}><summary>{title}</summary><ol>{lines}</ol>{rest}</details>'
+
+
+def _place(fault: Any) -> str:
+    place = f"{fault.file}:{fault.line}" if fault.line else fault.file
+    return f"{place} {fault.field}".strip()
+
+
+def _gallery(checked: CheckedData) -> str:
+    cards = "".join(
+        f'<figure><img src="{data_url(content, "jpeg")}" alt=""><figcaption><b>{html.escape(question)}</b> '
+        f"{html.escape(answer[:80])}<small>{html.escape(split)}</small></figcaption></figure>"
+        for content, question, answer, split in checked.gallery
+    )
+    return f'<div class="gallery">{cards}</div>' if cards else ""
+
+
+def _listed(names: Sequence[str], most: int = 6) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _counted(counts: Mapping[str, int] | None) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in (counts or {}).items())
+
+
+def _splits(splits: Mapping[str, int]) -> str:
+    words = _counted({("without a split" if name == "unsplit" else name): count for name, count in splits.items()})
+    if "validation" in splits:
+        return words
+    return f"{words}; a tenth of the images will be held out for validation"
+
+
+def _sizes(sizes: tuple[tuple[int, int], tuple[int, int]] | None) -> str:
+    if sizes is None:
+        return ""
+    (low_height, low_width), (high_height, high_width) = sizes
+    smallest, largest = f"{low_width} × {low_height}", f"{high_width} × {high_height}"
+    return f"{smallest} pixels" if smallest == largest else f"{smallest} to {largest} pixels"
+
+
+def _bytes(count: float) -> str:
+    return f"{count / (1 << 30):.1f} GiB" if count >= 1 << 30 else f"{count / (1 << 20):.0f} MiB"
+
+
+def _time(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _json(value: Any) -> str:
+    # "<" is written as an escape, so that a question can never read as markup.
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")

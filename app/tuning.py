@@ -1,0 +1,408 @@
+"""Everything that the Tune tab asks of the library: plans, estimates, runs, and adapters to use and give away.
+
+With :mod:`app.tune_data` and :mod:`app.tune_labels` the tab's own services; nothing here knows of Gradio.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from a3tune.bundle import DEMO
+from a3tune.errors import AdapterError, Cancelled, RequestError
+from app.jobs import ADAPTERS, PROJECT, RUNS, Job, JobQueue, studio_folder
+from app.runs import EventReader, RunView, view_run
+from app.slots import ModelSlot, RegionSlot
+from app.tune_data import DataDesk, DataSet, remove_upload
+from app.tune_labels import LabelDesk
+from app.tune_worker import read_json, write_json
+
+if TYPE_CHECKING:
+    from a3tune.training.config import TuneConfig
+
+QUICK = "demo"
+"""The preset of a quick look."""
+
+CONFIG_NAME = "config.yaml"
+TITLE_LENGTH = 60
+_MEASURE_SECONDS = 900
+_RESERVE = 1 << 30
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is to be.
+
+    Attributes:
+        preset: the name of a preset.
+        method: "a3", "lora", "lora+align" or "a3moe".
+        ablations: names of the paper's ablations that are switched on.
+        settings: single settings that differ from the preset's, as text.
+    """
+
+    preset: str = QUICK
+    method: str = "a3"
+    ablations: tuple[str, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def overrides(self) -> dict[str, object]:
+        """All that differs from the preset."""
+        return {**self.settings, "method": self.method, **dict.fromkeys(self.ablations, True)}
+
+
+class TuneDesk:
+    """The Tune tab's state: the queue, the data sets, the adapters.
+
+    Args:
+        slot: the base model, which runs tune.
+        region_slot: what finds and ranks regions for the preview.
+        root: where everything is kept; the library's own place when None.
+    """
+
+    def __init__(self, slot: ModelSlot, region_slot: RegionSlot, root: Path | None = None) -> None:
+        self.slot = slot
+        self.jobs = JobQueue(studio_folder() if root is None else root, devices)
+        self.data = DataDesk(self.jobs)
+        self.labels = LabelDesk(self.data, region_slot)
+        self._reader = EventReader()
+        self._guard = threading.Lock()
+        self._measuring: dict[str, subprocess.Popen] = {}
+
+    # ---- plans -------------------------------------------------------------------------------
+
+    def presets(self) -> tuple[str, ...]:
+        """Names of the presets, the quick one first."""
+        folder = PROJECT / "a3tune" / "training" / "presets"
+        names = sorted(path.stem for path in folder.glob("*.yaml"))
+        return (QUICK, *(name for name in names if name != QUICK))
+
+    def config(self, plan: Plan) -> TuneConfig:
+        """The settings of a plan.
+
+        Raises:
+            DataError: unknown settings, or values out of range.
+        """
+        # Imported here: it loads torch, and plans are made when that has come.
+        from a3tune.training.config import load_config
+
+        return load_config(plan.preset, plan.overrides)
+
+    def settings(self, preset: str) -> dict[str, object]:
+        """Every setting of a preset."""
+        from a3tune.training.config import load_config  # see config
+
+        return vars(load_config(preset)).copy()
+
+    def steps(self, plan: Plan, questions: int) -> int:
+        """Optimiser steps of a plan for so many training questions."""
+        config = self.config(plan)
+        return config.max_steps or max(1, -(-round(config.epochs * questions) // config.effective_batch()))
+
+    def measure(self, owner: str, name: str, plan: Plan) -> dict[str, Any]:
+        """What a plan takes on this machine, from one measured step.
+
+        Returns:
+            the fields of `a3tune.training.estimate.Estimate`, and "busy": whether a run disturbed the measurement.
+
+        Raises:
+            A3TuneError: the step cannot be made, with the reason.
+            Cancelled: another measurement of this visitor began, or the page left.
+        """
+        data, text = self.data.get(owner, name), self._yaml(plan)
+        busy = bool(self.jobs.busy())
+        with tempfile.TemporaryDirectory(prefix="a3tune-") as folder:
+            (Path(folder) / CONFIG_NAME).write_text(text, encoding="utf-8")
+            command = [sys.executable, "-m", "a3tune.training.estimate", "--out", str(Path(folder) / "run")]
+            command += self._arguments(data, Path(folder) / CONFIG_NAME)
+            process = subprocess.Popen(
+                command,
+                cwd=PROJECT,
+                env={**os.environ, **_environment(data)},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            self._replace_measuring(owner, process)
+            try:
+                output, complaints = process.communicate(timeout=_MEASURE_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+                raise RequestError(
+                    expected=f"a step in less than {_MEASURE_SECONDS // 60} minutes",
+                    got="It took longer",
+                    remedy="Choose a smaller model, or a machine with a GPU (see Scale)",
+                ) from None
+        if self._measuring.get(owner) is not process:
+            raise Cancelled
+        try:
+            found = json.loads(output.splitlines()[-1])
+        except (ValueError, IndexError):
+            raise _not_measured(process.returncode, complaints) from None
+        if "error" in found:
+            raise RequestError(expected="a plan that can be run", got=found["error"], remedy="Change the plan or data")
+        return {**found, "busy": busy}
+
+    def _replace_measuring(self, owner: str, process: subprocess.Popen) -> None:
+        with self._guard:
+            former = self._measuring.get(owner)
+            self._measuring[owner] = process
+        if former is not None and former.poll() is None:
+            former.kill()
+
+    # ---- runs --------------------------------------------------------------------------------
+
+    def start(self, owner: str, name: str, plan: Plan, title: str = "") -> Job:
+        """Put a run into the queue.
+
+        Raises:
+            DataError: the settings are wrong, or the disk is almost full.
+            RequestError: this machine cannot train, or too many runs wait.
+        """
+        from a3tune.training.intake import check_room  # pyarrow: see app.tune_data
+
+        _check_place()
+        data, text = self.data.get(owner, name), self._yaml(plan)
+        check_room(self.jobs.root, _RESERVE)
+
+        def build(folder: Path) -> Sequence[str]:
+            (folder / CONFIG_NAME).write_text(text, encoding="utf-8")
+            return ["--out", str(folder / "run"), *self._arguments(data, folder / CONFIG_NAME)]
+
+        words = title.strip()[:TITLE_LENGTH] or f"{plan.method} on {data.title}"
+        return self.jobs.submit(
+            owner,
+            build,
+            device=devices()[0].split(":")[0],
+            facts={"title": words, "data": data.title, "method": plan.method, "model": self.slot.profile},
+            environment=_environment(data),
+        )
+
+    def view(self, owner: str, name: str) -> RunView:
+        """Where one of the visitor's runs stands."""
+        job = self.jobs.job(owner, name)
+        with self._guard:
+            return view_run(job, self._reader)
+
+    def views(self, owner: str) -> tuple[RunView, ...]:
+        """All runs of a visitor, the newest first."""
+        jobs = self.jobs.jobs(owner)
+        with self._guard:
+            return tuple(view_run(job, self._reader) for job in jobs)
+
+    def picture(self, owner: str, name: str, number: int) -> bytes:
+        """A watched image of a run, as PNG."""
+        path = self.jobs.job(owner, name).run / "watch" / f"{int(number)}.png"
+        return path.read_bytes() if path.is_file() else b""
+
+    def take_run(self, owner: str, archive: Path, title: str) -> Job:
+        """Open a run folder that was made on another machine, from a ZIP archive.
+
+        Raises:
+            DataError, AdapterError: it is no run folder, or is refused.
+        """
+        from a3tune.training.foreign_run import unpack_run  # pyarrow: see app.tune_data
+
+        try:
+            name = secrets.token_hex(6)
+            folder = self.jobs.home(owner, RUNS) / name
+            folder.mkdir(parents=True, mode=0o700)
+            try:
+                unpack_run(archive, folder / "run")
+            except BaseException:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+            record = read_json(folder / "run" / "run.json")
+            facts = {"title": title[:TITLE_LENGTH], "elsewhere": True, "created": time.time(), "queued": None}
+            facts["method"] = str(record.get("config", {}).get("method", ""))
+            write_json(folder / "job.json", facts)
+        finally:
+            remove_upload(archive)
+        return self.jobs.job(owner, name)
+
+    # ---- adapters ----------------------------------------------------------------------------
+
+    def finished_adapters(self, owner: str) -> dict[str, Path]:
+        """Title -> folder in PEFT's format of every adapter that a visitor can use with the base model: those of
+        their runs (finished, stopped, and of runs that still go on), and those that they loaded."""
+        found: dict[str, Path] = {}
+        for job in self.jobs.jobs(owner):
+            folder = job.run / "adapter"
+            fits = job.record.get("model", self.slot.profile) == self.slot.profile
+            if fits and (folder / "adapter_model.safetensors").is_file():
+                found[_unused(str(job.record.get("title", job.name)), found)] = folder
+        place = self.jobs.home(owner, ADAPTERS)
+        for folder in sorted(place.iterdir()) if place.is_dir() else ():
+            if (folder / "adapter_model.safetensors").is_file():
+                title = str(read_json(folder / "loaded.json").get("title", folder.name))
+                found[_unused(title, found)] = folder
+        return found
+
+    def zip_adapter(self, owner: str, name: str) -> bytes:
+        """A run's adapter with its filled model card, as a ZIP archive.
+
+        Raises:
+            DataError: it has none yet.
+        """
+        from a3tune.training.card import zip_adapter  # peft
+        from a3tune.training.run import RunFolder
+
+        return zip_adapter(RunFolder(self.jobs.job(owner, name).run))
+
+    def push_adapter(self, owner: str, name: str, repository: str, token: str) -> str:
+        """Put a run's adapter on the hub with the visitor's own token, which goes nowhere else.
+
+        Returns:
+            the repository's address.
+
+        Raises:
+            DataError, RequestError: there is no adapter, or the hub refuses.
+        """
+        from a3tune.training.publish import push_adapter  # peft
+        from a3tune.training.run import RunFolder
+
+        return push_adapter(RunFolder(self.jobs.job(owner, name).run), repository, token)
+
+    def load_adapter(self, owner: str, title: str, *, archive: Path | None = None, hub_id: str = "") -> str:
+        """Take an adapter in from a ZIP archive or the hub, when it fits the base model.
+
+        Returns:
+            the title under which it is found.
+
+        Raises:
+            AdapterError: it is no safetensors adapter, is damaged, or was made for another base model.
+        """
+        from a3tune.training.adapter_intake import check_fit, fetch_adapter, unpack_adapter  # peft
+
+        folder = self.jobs.home(owner, ADAPTERS) / secrets.token_hex(6)
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if archive is not None:
+                unpack_adapter(archive, folder)
+            elif hub_id.strip():
+                fetch_adapter(hub_id.strip(), folder)
+            else:
+                raise AdapterError(
+                    expected="a ZIP archive or a hub id", got="There is neither", remedy="Give one of them"
+                )
+            check_fit(folder, self.slot.profile)
+            words = (title or hub_id).strip()[:TITLE_LENGTH] or "loaded adapter"
+            write_json(folder / "loaded.json", {"title": words})
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        finally:
+            if archive is not None:
+                remove_upload(archive)
+        return words
+
+    # ---- other machines ----------------------------------------------------------------------
+
+    def launch_text(self, plan: Plan) -> tuple[str, str]:
+        """(configuration as YAML, command lines) to make the same run on a bigger machine or several nodes."""
+        command = "-m a3tune tune --data DATA --out RUN --config config.yaml"
+        if self.slot.profile != DEMO:
+            command += f" --model {shlex.quote(self.slot.profile)}"
+        lines = [
+            "# one machine, one GPU or none",
+            f"python {command}",
+            "# one machine, 4 GPUs; set gradient_accumulation to a quarter, so that a step holds as many samples",
+            f"accelerate launch --num_processes 4 {command}",
+            "# 2 machines with 8 GPUs each: start this on both, with --machine_rank 0 and 1",
+            "accelerate launch --num_machines 2 --num_processes 16 --machine_rank 0 \\",
+            "    --main_process_ip ADDRESS_OF_THE_FIRST --main_process_port 29500 \\",
+            f"    {command}",
+            "# then pack the run folder and open it here",
+            "cd RUN && zip -r ../run.zip run.json events.jsonl adapter watch",
+        ]
+        return self._yaml(plan), "\n".join(lines)
+
+    # ---- parts -------------------------------------------------------------------------------
+
+    def _yaml(self, plan: Plan) -> str:
+        from a3tune.training.config import to_yaml  # see config
+
+        return to_yaml(self.config(plan))
+
+    def _arguments(self, data: DataSet, config: Path) -> list[str]:
+        arguments = ["--data", str(data.path), "--config", str(config), "--model", self.slot.profile]
+        if data.images is not None:
+            arguments += ["--images", str(data.images)]
+        return arguments
+
+
+def devices() -> tuple[str, ...]:
+    """The devices that runs can have, one run each."""
+    torch = sys.modules.get("torch")
+    # While torch is still being loaded there is no run to start either.
+    count = torch.cuda.device_count() if torch is not None and hasattr(torch, "cuda") else 0
+    return tuple(f"cuda:{number}" for number in range(count)) or ("cpu",)
+
+
+def place_notice() -> str:
+    """What cannot be done where the application runs, and what to do about it; "" where all can."""
+    if os.environ.get("SPACES_ZERO_GPU"):
+        return (
+            "This Space runs on ZeroGPU, which lends a GPU for seconds at a time: a tuning run does not fit. Look "
+            "through your data and make a plan here, then duplicate the Space with a GPU of its own, or take the "
+            "command under Scale to a machine with a GPU and open the run folder here."
+        )
+    if os.environ.get("SPACE_ID") and devices() == ("cpu",):
+        return (
+            "This Space has no GPU: the demo model can be tuned, larger ones would take days. Duplicate the Space with "
+            "a GPU, or take the command under Scale to a machine with one. The disk of a Space is emptied when it "
+            "restarts: download what you want to keep."
+        )
+    return ""
+
+
+def _check_place() -> None:
+    if os.environ.get("SPACES_ZERO_GPU"):
+        raise RequestError(
+            expected="a machine that can train for minutes or hours",
+            got="ZeroGPU lends a GPU for seconds at a time",
+            remedy="Duplicate the Space with a GPU of its own, or use the command under Scale on another machine",
+        )
+
+
+def _environment(data: DataSet) -> dict[str, str]:
+    """Variables of a run: what is derived from a visitor's images stays in the visitor's folder."""
+    return {"A3TUNE_CACHE": str(data.cache), "TOKENIZERS_PARALLELISM": "false"}
+
+
+def _unused(title: str, taken: Mapping[str, Any]) -> str:
+    number = 2
+    name = title
+    while name in taken:
+        name, number = f"{title} ({number})", number + 1
+    return name
+
+
+def _not_measured(code: int, complaints: str) -> RequestError:
+    if code == -9 or "out of memory" in complaints.lower():
+        return RequestError(
+            expected="a step that fits into memory",
+            got="The step was ended for want of memory",
+            remedy="Set a smaller batch_size with more gradient_accumulation, switch gradient_checkpointing on, or "
+            "choose a smaller base model",
+        )
+    lines = [line.strip() for line in complaints.splitlines() if line.strip()]
+    return RequestError(
+        expected="a step that can be measured",
+        got=f"It ended with status {code}" + (f": {lines[-1][:300]}" if lines else ""),
+        remedy="Check the data and the settings",
+    )
