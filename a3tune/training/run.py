@@ -164,9 +164,14 @@ class RunFolder:
         """Drop what happened after a checkpoint from which the run goes on: these steps will be made again."""
         events = self.events()
         kept = [event for event in events if not isinstance(event.get("step"), int) or event["step"] <= step]
-        if len(kept) < len(events):
+        if len(kept) < len(events) or self._cut_off():
             text = "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in kept)
             write_atomically(self.path / EVENTS_NAME, text)
+
+    def _cut_off(self) -> bool:
+        """Whether the last line was still being written when the process was killed: the next would go on it."""
+        path = self.path / EVENTS_NAME
+        return path.is_file() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
 
     # Stop requests
 
