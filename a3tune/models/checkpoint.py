@@ -1,26 +1,21 @@
-"""From a hub id or a folder to a checkpoint folder whose files are all there and safe to read."""
+"""Whether the files of a checkpoint folder are all there, of the right kind, and safe to read."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-)
 from safetensors import SafetensorError, safe_open
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from a3tune.errors import ModelError
 
-_WANTED = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+ORIGINAL_TYPES = ("llava_mistral", "llava_llama")
+"""Model types of LLaVA checkpoints as their authors publish them, which transformers does not know."""
+
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -33,55 +28,6 @@ UNFIT = {
     **dict.fromkeys(("blip", "florence2", "pix2struct", "udop", "t5gemma2", "vision-encoder-decoder"), _ENCODER),
 }
 """Image-text-to-text model types whose attention to the image cannot be shown as a map of patches, and why."""
-
-
-def locate(source: str | Path) -> Path:
-    """The folder that ``source`` names; a hub id is fetched into the hub's cache first, without pickled weights.
-
-    Raises:
-        ModelError: there is no such folder, or the hub cannot give the files; the message says how to fetch them.
-    """
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return path
-    if path.exists():
-        raise ModelError(
-            expected="a model folder or a hub id", got=f"the file {path}", remedy="Name the folder that holds it"
-        )
-    name = str(source)
-    if isinstance(source, Path) or name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise ModelError(
-            expected="a model folder or a hub id such as owner/name",
-            got=f"no folder at {name!r}",
-            remedy="Check the path; a folder must hold config.json and model.safetensors",
-        )
-    return _fetch(name)
-
-
-def _fetch(name: str) -> Path:
-    fetch = f"hf download {name}"
-    try:
-        return Path(snapshot_download(name, allow_patterns=_WANTED))
-    except GatedRepoError as error:
-        raise ModelError(
-            expected="access to a gated model",
-            got=f"{name} asks for its licence to be accepted",
-            remedy=f"Accept it at https://huggingface.co/{name}, run `hf auth login`, then `{fetch}`",
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise ModelError(
-            expected="a model on the hub",
-            got=f"no model named {name}, or a private one",
-            remedy="Check the name, or log in with `hf auth login`",
-        ) from error
-    except HFValidationError as error:
-        raise ModelError(expected="a hub id such as owner/name", got=f"{name!r}", remedy="Check the name") from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
-        raise ModelError(
-            expected=f"{name} from the hub or in the local cache",
-            got="the hub is out of reach and the files are not in the cache",
-            remedy=f"Run `{fetch}` while connected, or name a folder that holds the model",
-        ) from error
 
 
 def read_configuration_file(folder: Path) -> dict:
@@ -100,20 +46,33 @@ def read_configuration_file(folder: Path) -> dict:
     return read_json(path)
 
 
-def read_config(folder: Path) -> dict:
-    """The checkpoint's configuration, once it names an image-text-to-text model that needs no code of its own.
+def is_original(config: Mapping[str, Any]) -> bool:
+    """Whether a config.json is that of LLaVA-Med or LLaVA as their authors publish them."""
+    return config.get("model_type") in ORIGINAL_TYPES
+
+
+def check_kind(config: Mapping[str, Any], name: str) -> None:
+    """Refuse what cannot be asked about an image, from its configuration alone.
+
+    Args:
+        config: what config.json says.
+        name: how to call the model in an error.
 
     Raises:
-        ModelError: no or a damaged config.json, an unknown model type, or another kind of model.
+        ModelError: an unknown model type, or another kind of model.
     """
-    config = read_configuration_file(folder)
-    path = folder / "config.json"
     kind = config.get("model_type")
+    if kind == "llava" and "mm_vision_tower" in config and "text_config" not in config:
+        raise ModelError(
+            expected="LLaVA-Med v1.5, LLaVA 1.5 or later",
+            got=f"{name} is of the first LLaVA, whose projector and weight differences have no place here",
+            remedy="Use microsoft/llava-med-v1.5-mistral-7b",
+        )
     if kind not in CONFIG_MAPPING_NAMES:
         own_code = " and brings its own code, which is never run" if "auto_map" in config else ""
         raise ModelError(
             expected="a model type that the installed transformers knows",
-            got=f"{path} says model_type {kind!r}{own_code}",
+            got=f"{name} says model_type {kind!r}{own_code}",
             remedy="Choose a checkpoint in transformers' own format (often a repository whose name ends in -hf)",
         )
     if kind not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
@@ -128,7 +87,6 @@ def read_config(folder: Path) -> dict:
             got=f"a model of type {kind}: {UNFIT[kind]}",
             remedy="Choose a model such as LLaVA, Qwen2.5-VL, Gemma 3, PaliGemma, Idefics3, SmolVLM or InternVL",
         )
-    return config
 
 
 def check_weights(folder: Path) -> None:

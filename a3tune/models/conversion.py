@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,13 +16,11 @@ from huggingface_hub.utils import WeakFileLock
 from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, GenerationConfig
 
 from a3tune.errors import ModelError
-from a3tune.models.checkpoint import read_json
+from a3tune.models.checkpoint import check_kind, is_original, read_configuration_file, read_json
+from a3tune.models.download import Progress, locate
 from a3tune.models.llava_med import OriginalCheckpoint, read_original, tower_folder
 from a3tune.models.tensors import StoredTensor, read_tensors, write_tensors
 from a3tune.storage import cache_folder
-
-Progress = Callable[[str, float], None]
-"""Called with what is being done and the share done, 0 to 1."""
 
 RECORD = "a3tune.json"
 """In a folder that was converted: what from, and that its images are prepared with PIL, as LLaVA does."""
@@ -30,6 +28,27 @@ RECORD = "a3tune.json"
 _FORMAT = 1
 _SHARD = 1 << 30
 _ENDS_IN_VOCABULARY = ("language_model.model.embed_tokens.weight", "language_model.lm_head.weight")
+
+
+def model_folder(
+    source: str | Path, *, vision_tower: str | Path | None = None, on_progress: Progress | None = None
+) -> Path:
+    """The folder with a checkpoint in transformers' format that ``source`` stands for: fetched from the hub, and
+    converted, where that is needed and was not done before.
+
+    Args:
+        source: a folder, or a hub id.
+        vision_tower: as for :func:`a3tune.models.llava_med.read_original`.
+        on_progress: called with what is being done and the share done.
+
+    Raises:
+        ModelError: the files cannot be had, or are of a model that cannot be asked about an image.
+    """
+    folder = locate(source, on_progress)
+    if is_original(read_configuration_file(folder)):
+        folder = converted_folder(folder, vision_tower=vision_tower, on_progress=on_progress)
+    check_kind(read_configuration_file(folder), str(folder / "config.json"))
+    return folder
 
 
 def converted_folder(

@@ -117,11 +117,6 @@ class OriginalCheckpoint:
         return sum(tensor.size for tensor in self.tensors.values())
 
 
-def is_original(config: Mapping[str, Any]) -> bool:
-    """Whether a config.json is that of an original LLaVA checkpoint."""
-    return config.get("model_type") in TEXT_CONFIGS
-
-
 def read_original(folder: Path, vision_tower: str | Path | None = None) -> OriginalCheckpoint:
     """Read the configuration, the tokenizer and the headers of the weights.
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -14,17 +17,19 @@ from transformers import (
     AutoConfig,
     AutoImageProcessor,
     AutoProcessor,
+    BitsAndBytesConfig,
     GenerationConfig,
     PreTrainedModel,
     ProcessorMixin,
 )
 
 from a3tune.errors import ModelError, RequestError
-from a3tune.models import checkpoint
-from a3tune.models.conversion import Progress, converted_folder, prepares_with_pil
-from a3tune.models.llava_med import is_original
+from a3tune.models.checkpoint import check_weights
+from a3tune.models.conversion import model_folder, prepares_with_pil
+from a3tune.models.download import Progress
+from a3tune.models.memory import available_memory, check_room, memory_needed
 from a3tune.models.model import VisionLanguageModel
-from a3tune.models.tensors import lazy_weights
+from a3tune.models.tensors import lazy_weights, list_tensors
 
 LLAVA_TEMPLATE = (
     "{% for message in messages %}{{ message['role'].upper() + ': ' }}"
@@ -43,6 +48,8 @@ PALIGEMMA_TEMPLATE = (
 )
 """PaliGemma knows no roles: the question follows the image, and its processor adds the line break before the answer."""
 
+Quantization = Literal["none", "8bit", "4bit"]
+
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -54,6 +61,8 @@ def load_model(
     name: str | None = None,
     chat_template: str | None = None,
     allow_unused_weights: bool = False,
+    quantization: Quantization = "none",
+    offload: bool = False,
     vision_tower: str | Path | None = None,
     on_progress: Progress | None = None,
 ) -> VisionLanguageModel:
@@ -71,25 +80,33 @@ def load_model(
         name: display name; by default the folder's name or the hub id.
         chat_template: a Jinja chat template that replaces the checkpoint's.
         allow_unused_weights: accept a checkpoint that holds weights the model has no place for.
+        quantization: "8bit" or "4bit" (NF4) keep the language model's matrices in that precision, through the package
+            bitsandbytes and on CUDA only; ``dtype`` is then what is computed in.
+        offload: leave what does not fit on the GPU in the machine's memory; slow, and on CUDA only.
         vision_tower: for an original checkpoint, the folder of the vision tower that its configuration names; see
             :func:`a3tune.models.llava_med.read_original`.
         on_progress: called with what is being done and the share done, 0 to 1.
 
     Raises:
-        ModelError: the checkpoint is missing, incomplete, damaged, of another kind, or pickled; the hub is out of
-            reach; it has no processor or no chat template.
-        RequestError: an unknown device or data type.
+        ModelError: the checkpoint is missing, incomplete, damaged, of another kind, pickled, or larger than the memory
+            that is free; the hub is out of reach; it has no processor or no chat template.
+        RequestError: an unknown device, data type or quantization, or one that the device cannot do.
     """
+    report = on_progress or (lambda what, share: None)
     target = _device(device)
     precision = _dtype(dtype, target)
-    folder = checkpoint.locate(source)
-    if is_original(checkpoint.read_configuration_file(folder)):
-        folder = converted_folder(folder, vision_tower=vision_tower, on_progress=on_progress)
-    checkpoint.read_config(folder)
-    checkpoint.check_weights(folder)
+    placement = _placement(target, precision, quantization, offload)
+    folder = model_folder(source, vision_tower=vision_tower, on_progress=on_progress)
+    check_weights(folder)
     notes: list[str] = []
     processor = _load_processor(folder)
-    model = _load_weights(folder, target, precision, allow_unused_weights, notes)
+    if not offload:
+        weights = sum(math.prod(tensor.shape) for tensor in list_tensors(folder).values())
+        kept = str(precision).removeprefix("torch.") if quantization == "none" else quantization
+        check_room(memory_needed(weights, kept), target, f"{weights / 1e9:.2g} billion weights in {kept}")
+    report("loading the weights", 0.0)
+    model = _load_weights(folder, target, precision, placement, allow_unused_weights, notes)
+    report("loading the weights", 1.0)
     _complete_processor(processor, model, chat_template, notes)
     display = name or (Path(source).name if Path(source).is_dir() else str(source))
     return VisionLanguageModel(display, model.eval(), processor, notes)
@@ -130,6 +147,37 @@ def _dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     return _DTYPES[dtype]
 
 
+def _placement(device: torch.device, dtype: torch.dtype, quantization: Quantization, offload: bool) -> dict[str, Any]:
+    """What ``from_pretrained`` is told about where and how weights are kept."""
+    if quantization not in ("none", "8bit", "4bit"):
+        raise RequestError(
+            expected='a quantization among "none", "8bit" and "4bit"', got=f"{quantization!r}", remedy="Choose one"
+        )
+    if (quantization != "none" or offload) and device.type != "cuda":
+        raise RequestError(
+            expected="an NVIDIA GPU for 8 bit, 4 bit and offloading",
+            got=f"the device {device}",
+            remedy="Load in bfloat16 instead, or on a machine with such a GPU",
+        )
+    # Straight to the device, never a second copy in the machine's memory.
+    placement: dict[str, Any] = {"device_map": None if device.type == "cpu" else {"": device}}
+    if offload:
+        room = {device.index or 0: int(available_memory(device) * 0.85), "cpu": available_memory(torch.device("cpu"))}
+        placement = {"device_map": "auto", "max_memory": room}
+    if quantization == "none":
+        return placement
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError(
+            expected="the package bitsandbytes for 8 and 4 bit",
+            got="it is not installed",
+            remedy="Run `pip install bitsandbytes` in this environment, or load in bfloat16",
+        )
+    bits = {"8bit": {"load_in_8bit": True}, "4bit": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}}
+    kept = ["lm_head", "vision_tower", "visual", "multi_modal_projector", "connector"]
+    settings = {**bits[quantization], "bnb_4bit_compute_dtype": dtype, "llm_int8_skip_modules": kept}
+    return {**placement, "quantization_config": BitsAndBytesConfig(**settings)}
+
+
 def _load_processor(folder: Path) -> ProcessorMixin:
     expected = "the processor's files (preprocessor_config.json or processor_config.json, tokenizer files)"
     remedy = "Fetch them into the folder, or save them there with the processor's save_pretrained"
@@ -150,7 +198,12 @@ def _load_processor(folder: Path) -> ProcessorMixin:
 
 
 def _load_weights(
-    folder: Path, device: torch.device, dtype: torch.dtype, allow_unused: bool, notes: list[str]
+    folder: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    placement: dict[str, Any],
+    allow_unused: bool,
+    notes: list[str],
 ) -> PreTrainedModel:
     try:
         with _without_load_report():
@@ -163,8 +216,7 @@ def _load_weights(
                 attn_implementation="sdpa",
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # refused below, by name
-                # Straight to the device, never a second copy in the machine's memory.
-                device_map=None if device.type == "cpu" else {"": device},
+                **placement,
             )
     except torch.OutOfMemoryError as error:
         raise ModelError(

@@ -19,7 +19,7 @@ from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 
 from a3tune.bundle import model_source
 from a3tune.errors import AdapterError, ModelError
-from a3tune.models import checkpoint
+from a3tune.models.conversion import model_folder
 from a3tune.training.card import CARD_NAME
 from a3tune.training.intake import LIMITS, IntakeLimits, NewFolder, check_room
 
@@ -248,7 +248,7 @@ def _layer_of(name: str) -> tuple[str | None, str]:
 
 def _layer_shapes(model: str) -> Mapping[str, tuple[int, ...]]:
     """Layer of the language model -> its weight's shape, from the heads of the weight files."""
-    folder = checkpoint.locate(model_source(model))
+    folder = model_folder(model_source(model))
     shapes: dict[str, tuple[int, ...]] = {}
     for path in sorted(folder.glob("*.safetensors")):
         for name, shape in _shapes(path).items():

@@ -29,7 +29,7 @@ from a3tune.bundle import model_source
 from a3tune.errors import A3TuneError, LabelError
 from a3tune.geometry import to_patches
 from a3tune.images import load_image
-from a3tune.models import checkpoint
+from a3tune.models.conversion import model_folder
 from a3tune.models.load import load_model
 from a3tune.models.prompt import PromptEncoder
 from a3tune.training.arguments import DTYPES, training_arguments
@@ -157,7 +157,7 @@ def weight_bytes(model: str) -> int:
     Raises:
         ModelError: there is no such checkpoint.
     """
-    folder = checkpoint.locate(model_source(model))
+    folder = model_folder(model_source(model))
     return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 
 

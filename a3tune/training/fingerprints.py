@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from a3tune.errors import ModelError
-from a3tune.models import checkpoint
+from a3tune.models.conversion import model_folder
 from a3tune.training.dataset import Dataset, TrainingItem
 from a3tune.training.image_checks import file_digest
 
@@ -24,8 +24,7 @@ def model_fingerprint(source: str) -> str:
     Raises:
         ModelError: there is no such checkpoint.
     """
-    folder = checkpoint.locate(source)
-    checkpoint.read_config(folder)
+    folder = model_folder(source)
     digest = hashlib.sha256((folder / "config.json").read_bytes())
     try:
         for path in sorted(folder.glob("*.safetensors")):

@@ -15,7 +15,8 @@ from transformers.models.llava.image_processing_pil_llava import LlavaImageProce
 from a3tune import parity_llava_med
 from a3tune.errors import DataError, ModelError
 from a3tune.models import conversion
-from a3tune.models.llava_med import KNOWN_TOWERS, is_original, read_original
+from a3tune.models.checkpoint import is_original
+from a3tune.models.llava_med import KNOWN_TOWERS, TEXT_CONFIGS, read_original
 from a3tune.models.llava_tokenizer import build_tokenizer
 from a3tune.models.load import load_model
 from a3tune.models.tensors import list_tensors, read_tensors
@@ -326,7 +327,7 @@ def test_added_tokens_keep_their_numbers(copy):
 
 
 def test_only_original_checkpoints_are_taken_for_such():
-    assert is_original({"model_type": "llava_llama"})
+    assert all(is_original({"model_type": kind}) for kind in TEXT_CONFIGS)
     assert not is_original({"model_type": "llava"})
 
 

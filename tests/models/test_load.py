@@ -1,15 +1,13 @@
 import json
 import shutil
 
-import httpx
 import pytest
 import torch
-from huggingface_hub.errors import GatedRepoError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from a3tune.errors import ModelError, RequestError
-from a3tune.models import checkpoint
+from a3tune.models import load, memory
 from a3tune.models.load import load_model
 
 
@@ -201,39 +199,38 @@ def test_unknown_data_types(folder):
         load_model(folder, device="cpu", dtype="int3")
 
 
-def hub_error(kind):
-    if kind in (GatedRepoError, RepositoryNotFoundError):
-        return kind("refused", response=httpx.Response(401, request=httpx.Request("GET", "https://huggingface.co")))
-    return kind("refused")
+def test_a_model_larger_than_the_memory_is_refused_before_it_is_read(folder, monkeypatch):
+    monkeypatch.setattr(memory, "available_memory", lambda device: 1_000_000)
+    with pytest.raises(ModelError, match=r"0\.0 GB are free.*GB of free memory on cpu.*float32.*smaller model"):
+        load_model(folder, device="cpu")
 
 
-@pytest.mark.parametrize(
-    ("kind", "message"),
-    [
-        (GatedRepoError, "licence"),
-        (RepositoryNotFoundError, "no model named owner/name"),
-        (LocalEntryNotFoundError, "hf download owner/name"),
-        (HFValidationError, "hub id such as"),
-        (OSError, "out of reach"),
-    ],
-)
-def test_hub_failures_are_told_apart(monkeypatch, kind, message):
-    def refuse(name, **options):
-        raise hub_error(kind)
-
-    monkeypatch.setattr(checkpoint, "snapshot_download", refuse)
-    with pytest.raises(ModelError, match=message):
-        load_model("owner/name")
+@pytest.mark.parametrize("options", [{"quantization": "8bit"}, {"quantization": "4bit"}, {"offload": True}])
+def test_what_needs_a_gpu_says_so(folder, options):
+    with pytest.raises(RequestError, match="NVIDIA GPU"):
+        load_model(folder, device="cpu", **options)
 
 
-def test_hub_ids_are_fetched_without_pickles(monkeypatch, tiny_checkpoint):
-    asked = {}
+def test_an_unknown_quantization(folder):
+    with pytest.raises(RequestError, match="3bit"):
+        load_model(folder, device="cpu", quantization="3bit")
 
-    def fetch(name, **options):
-        asked.update(options, name=name)
-        return str(tiny_checkpoint("llava"))
 
-    monkeypatch.setattr(checkpoint, "snapshot_download", fetch)
-    assert load_model("owner/name", device="cpu").name == "owner/name"
-    assert asked["name"] == "owner/name"
-    assert not any(pattern.endswith(("bin", "pt", "py", "pkl")) for pattern in asked["allow_patterns"])
+def test_bits_need_their_package_and_leave_the_vision_tower_alone(monkeypatch):
+    gpu = torch.device("cuda", 0)
+    monkeypatch.setattr(load.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ModelError, match="pip install bitsandbytes"):
+        load._placement(gpu, torch.bfloat16, "4bit", False)
+    monkeypatch.setattr(load.importlib.util, "find_spec", lambda name: "there")
+    settings = load._placement(gpu, torch.bfloat16, "4bit", False)["quantization_config"]
+    assert settings.load_in_4bit
+    assert settings.bnb_4bit_compute_dtype == torch.bfloat16
+    assert {"vision_tower", "lm_head"} <= set(settings.llm_int8_skip_modules)
+    assert load._placement(gpu, torch.bfloat16, "8bit", False)["device_map"] == {"": gpu}
+
+
+def test_offloading_fills_the_gpu_first(monkeypatch):
+    free = {"cuda": 10_000, "cpu": 50_000}
+    monkeypatch.setattr(load, "available_memory", lambda device: free[device.type])
+    placement = load._placement(torch.device("cuda", 0), torch.bfloat16, "none", True)
+    assert placement == {"device_map": "auto", "max_memory": {0: 8500, "cpu": 50_000}}

@@ -1,0 +1,78 @@
+"""How much memory there is, how much a model needs, and giving back what a model held."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import sys
+from pathlib import Path
+
+import psutil
+import torch
+
+from a3tune.errors import ModelError
+
+BYTES_PER_WEIGHT = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "8bit": 1.1, "4bit": 0.65}
+"""Precision -> bytes of memory for each weight; quantized models keep embeddings and scales in half precision."""
+
+WORKING_MEMORY = 600_000_000
+"""Bytes that a question needs beside the weights: activations, the key-value cache and the captured maps."""
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def memory_needed(weights: int, precision: str) -> int:
+    """Bytes that a model of ``weights`` parameters needs to answer, in a precision of :data:`BYTES_PER_WEIGHT`."""
+    return int(weights * BYTES_PER_WEIGHT[precision]) + WORKING_MEMORY
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that are free on ``device``: of a GPU, else of this machine or of the container around the process."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = psutil.virtual_memory().available
+    limit, used = _cgroup("memory.max"), _cgroup("memory.current")
+    return free if limit is None or used is None else min(free, limit - used)
+
+
+def total_memory(device: torch.device) -> int:
+    """Bytes that ``device`` has in all."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[1]
+    whole = psutil.virtual_memory().total
+    return min(whole, _cgroup("memory.max") or whole)
+
+
+def check_room(needed: int, device: torch.device, what: str) -> None:
+    """Refuse what cannot fit before anything is read.
+
+    Raises:
+        ModelError: less than ``needed`` bytes are free on ``device``.
+    """
+    free = available_memory(device)
+    if needed > free:
+        raise ModelError(
+            expected=f"about {needed / 1e9:.1f} GB of free memory on {device} for {what}",
+            got=f"{free / 1e9:.1f} GB are free",
+            remedy="Close other programs, choose half, 8 or 4 bit precision, offload to the CPU, or a smaller model",
+        )
+
+
+def release_memory() -> None:
+    """Give memory that nothing refers to any more back to the system and to the GPU's other users."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if sys.platform == "linux":
+        # glibc keeps freed memory for later; other C libraries have no such call.
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+
+
+def _cgroup(name: str) -> int | None:
+    try:
+        text = (_CGROUP / name).read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None

@@ -1,0 +1,94 @@
+"""The models that are offered by name, and what may be loaded beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from a3tune.bundle import DEMO, DEMO_NAME
+from a3tune.errors import RequestError
+
+
+@dataclass(frozen=True)
+class ModelProfile:
+    """One model that is offered by name.
+
+    Attributes:
+        key: short name, unique.
+        title: name on the page.
+        source: "demo", or the hub id.
+        weights: number of parameters.
+        download: bytes to fetch from the hub.
+        licence: the licence and its limits, in words.
+        gated: whether the hub asks for the licence to be accepted first.
+        about: what it is, in a sentence.
+    """
+
+    key: str
+    title: str
+    source: str
+    weights: int
+    download: int
+    licence: str
+    gated: bool
+    about: str
+
+    @property
+    def page(self) -> str | None:
+        """Address of the model's page on the hub; None for the bundled demo."""
+        return None if self.source == DEMO else f"https://huggingface.co/{self.source}"
+
+
+PROFILES = (
+    ModelProfile(
+        DEMO, DEMO_NAME, DEMO, 2_000_000, 0, "Apache-2.0", False,
+        "Comes with the program and answers at once; knows synthetic phantoms only.",
+    ),
+    ModelProfile(
+        "llava-med-7b", "LLaVA-Med v1.5 7B", "microsoft/llava-med-v1.5-mistral-7b", 7_570_000_000, 15_200_000_000,
+        "That of Mistral-7B-Instruct-v0.2 (Apache-2.0); published for research use only, not for clinical care", False,
+        "A biomedical LLaVA on Mistral 7B; converted once after the download, which needs its size again on the disk.",
+    ),
+    ModelProfile(
+        "medgemma-4b", "MedGemma 4B", "google/medgemma-4b-it", 4_300_000_000, 8_650_000_000,
+        "Health AI Developer Foundations terms of use", True,
+        "Gemma 3 with an image encoder trained on medical images.",
+    ),
+    ModelProfile(
+        "qwen2.5-vl-3b", "Qwen2.5-VL 3B", "Qwen/Qwen2.5-VL-3B-Instruct", 3_750_000_000, 7_530_000_000,
+        "Qwen Research License: not for commercial use", False,
+        "A general vision-language model; its medical children load the same way.",
+    ),
+)  # fmt: skip
+"""What is offered by name, smallest step first. Sizes are rounded."""
+
+
+def find_profile(name: str) -> ModelProfile | None:
+    """The profile whose key or hub id ``name`` is, or None."""
+    return next((profile for profile in PROFILES if name in (profile.key, profile.source)), None)
+
+
+def permitted_source(name: str, *, any_model: bool) -> str:
+    """What to load for a name that somebody typed: "demo", a hub id or a folder.
+
+    Args:
+        name: a profile's key, a hub id or a folder.
+        any_model: whether the operator lets people load more than the profiles.
+
+    Raises:
+        RequestError: the name is empty, or stands for another model and the operator does not allow that.
+    """
+    name = name.strip()
+    profile = find_profile(name)
+    if profile is not None:
+        return profile.source
+    if not name:
+        raise RequestError(expected="a model's name", got="none", remedy="Choose a profile, or type a folder or hub id")
+    if not any_model:
+        kind = "a folder" if Path(name).expanduser().is_dir() else "a hub id"
+        raise RequestError(
+            expected=f"one of the models offered here ({', '.join(profile.key for profile in PROFILES)})",
+            got=f"{kind} of your own, {name!r}",
+            remedy="Ask whoever runs this page to start it with --any-model",
+        )
+    return name

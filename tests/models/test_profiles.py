@@ -1,0 +1,34 @@
+import pytest
+
+from a3tune.bundle import DEMO
+from a3tune.errors import RequestError
+from a3tune.models.profiles import PROFILES, find_profile, permitted_source
+
+
+def test_profiles_are_told_apart_and_say_their_licence():
+    assert len({profile.key for profile in PROFILES}) == len(PROFILES)
+    assert len({profile.source for profile in PROFILES}) == len(PROFILES)
+    assert PROFILES[0].source == DEMO
+    assert all(profile.licence and profile.about and profile.weights > 0 for profile in PROFILES)
+    for profile in PROFILES[1:]:
+        assert profile.page == f"https://huggingface.co/{profile.source}"
+        # Published in half precision: two bytes for each weight.
+        assert profile.download == pytest.approx(2 * profile.weights, rel=0.02)
+
+
+def test_a_profile_is_found_by_key_and_by_hub_id():
+    assert find_profile("medgemma-4b") is find_profile("google/medgemma-4b-it")
+    assert find_profile("medgemma-4b").gated
+    assert find_profile("owner/name") is None
+
+
+def test_other_models_need_the_operators_leave(tmp_path):
+    assert permitted_source(" demo ", any_model=False) == DEMO
+    assert permitted_source("llava-med-7b", any_model=False) == "microsoft/llava-med-v1.5-mistral-7b"
+    with pytest.raises(RequestError, match=r"a hub id of your own, 'owner/name'.*--any-model"):
+        permitted_source("owner/name", any_model=False)
+    with pytest.raises(RequestError, match="a folder of your own"):
+        permitted_source(str(tmp_path), any_model=False)
+    assert permitted_source("owner/name", any_model=True) == "owner/name"
+    with pytest.raises(RequestError, match="type a folder or hub id"):
+        permitted_source("  ", any_model=True)
