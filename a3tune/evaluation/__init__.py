@@ -1,0 +1,1 @@
+"""How well a model answers and where it looks, measured over many questions."""

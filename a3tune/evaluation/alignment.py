@@ -1,0 +1,196 @@
+"""Answers and attention over many questions whose place in the image is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from a3tune.adapters.a3moe.spans import TokenSpans
+from a3tune.adapters.switch import BASE, AdapterSet
+from a3tune.attention.capture import capture, prepare
+from a3tune.attention.heads import critical_heads, visual_ratio
+from a3tune.attention.metrics import attention_mass, pointing_game, relative_mass
+from a3tune.errors import Cancelled, RequestError
+from a3tune.geometry import to_patches
+from a3tune.models.model import VisionLanguageModel
+from a3tune.models.prompt import EncodedPrompt
+from a3tune.types import MedicalImage
+
+_IGNORED = -100
+
+
+@dataclass(frozen=True, eq=False)
+class KnownQuestion:
+    """A question with its right answer and, where it is about something visible, the place.
+
+    Attributes:
+        image: the image.
+        question, answer: the words.
+        answer_type: "closed" or "open".
+        target: bool [height, width], source pixels: what is asked about; None when nothing in the image is.
+    """
+
+    image: MedicalImage
+    question: str
+    answer: str
+    answer_type: str
+    target: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedQuestion:
+    """A known question as one model sees it.
+
+    Attributes:
+        prompt: the dialogue, the right answer closed by the model's end token.
+        coverage: float [patches], 0 to 1: how much of each patch the target covers; None without a target.
+        answer_type: "closed" or "open".
+    """
+
+    prompt: EncodedPrompt
+    coverage: np.ndarray | None
+    answer_type: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a model did with one question.
+
+    Attributes:
+        right: whether greedy decoding writes exactly the right answer.
+        answer_type: "closed" or "open".
+        mass, relative, pointing: attention mass, relative mass and pointing game (see `a3tune.attention.metrics`) of
+            the critical heads' mean map while the answer is written; NaN without a target.
+        image_share: share of the critical heads' attention that goes to the image at all.
+    """
+
+    right: bool
+    answer_type: str
+    mass: float
+    relative: float
+    pointing: float
+    image_share: float
+
+
+def prepare_questions(model: VisionLanguageModel, questions: Sequence[KnownQuestion]) -> list[PreparedQuestion]:
+    """Encode questions once, for any number of adapters.
+
+    Neighbouring questions about one image share its pixels in memory.
+
+    Raises:
+        RequestError: a question and its answer do not fit the model's context, or a target has another size than its
+            image.
+    """
+    prepared: list[PreparedQuestion] = []
+    before: EncodedPrompt | None = None
+    for item in questions:
+        prompt = model.encode(item.image, item.question, item.answer, close=True)
+        if before is not None:
+            for name, tensor in prompt.inputs.items():
+                kept = before.inputs.get(name)
+                if kept is not None and kept.shape == tensor.shape and torch.equal(kept, tensor):
+                    prompt.inputs[name] = kept
+        before = prompt
+        coverage = None
+        if item.target is not None and item.target.any():
+            if item.target.shape != (item.image.height, item.image.width):
+                raise RequestError(
+                    expected=f"a target of the image's size, {item.image.width} x {item.image.height} pixels",
+                    got=f"It is {item.target.shape[::-1]}",
+                    remedy="Draw the target on the source image",
+                )
+            grid = model.patch_grid(item.image.height, item.image.width, len(prompt.images[0]))
+            coverage = to_patches(item.target, grid)
+        prepared.append(PreparedQuestion(prompt, coverage, item.answer_type))
+    return prepared
+
+
+@torch.no_grad()
+def read_questions(
+    model: VisionLanguageModel,
+    questions: Sequence[PreparedQuestion],
+    *,
+    adapter_set: AdapterSet | None = None,
+    adapter: str = BASE,
+    critical_count: int | None = None,
+    batch_size: int = 16,
+    on_progress: Callable[[float], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> list[Reading]:
+    """Answer questions and see where the critical heads look meanwhile.
+
+    The right answer is read after the question, and counts as given when each of its tokens and the end token is the
+    model's first choice after the ones before: just then greedy decoding writes it. The critical heads are chosen for
+    each question by their visual ratio over all text tokens after the image (A3Tune, ACL 2025); their map is the mean
+    over the answer's tokens, as in an inspection.
+
+    Args:
+        model: the model; nothing of it is changed.
+        questions: from `prepare_questions` with the same model.
+        adapter_set, adapter: which adapter is at work.
+        critical_count: K; None for the number of heads of one layer.
+        batch_size: questions in one pass.
+        on_progress: called with the share done, 0 to 1.
+        should_stop: asked between passes; True ends the work.
+
+    Returns:
+        One reading per question, in order.
+
+    Raises:
+        Cancelled: ``should_stop`` said so.
+        AdapterError: the set does not hold the adapter.
+    """
+    prepare(model.model)
+    adapter_set = AdapterSet(model.model) if adapter_set is None else adapter_set
+    # Questions of like length together leave little padding.
+    order = sorted(range(len(questions)), key=lambda index: questions[index].prompt.length)
+    readings: dict[int, Reading] = {}
+    for start in range(0, len(order), batch_size):
+        if should_stop is not None and should_stop():
+            raise Cancelled
+        if on_progress is not None:
+            on_progress(start / len(order))
+        places = order[start : start + batch_size]
+        chosen = [questions[index] for index in places]
+        readings.update(zip(places, _read(model, chosen, adapter_set, adapter, critical_count), strict=True))
+    if on_progress is not None:
+        on_progress(1.0)
+    return [readings[index] for index in range(len(questions))]
+
+
+def _read(
+    model: VisionLanguageModel,
+    questions: Sequence[PreparedQuestion],
+    adapters: AdapterSet,
+    adapter: str,
+    count: int | None,
+) -> list[Reading]:
+    batch = model.collate([item.prompt for item in questions])
+    # The layers at work are shared by all threads, so nobody else may run the model until this is over.
+    with (
+        model.lock,
+        adapters.using(adapter) as tuned,
+        TokenSpans(batch.question, batch.columns),
+        capture(batch.rows, batch.columns) as record,
+    ):
+        logits = tuned(**batch.inputs, use_cache=False).logits
+    following = torch.nn.functional.pad(batch.labels[:, 1:], (0, 1), value=_IGNORED)
+    right = ((logits.argmax(dim=-1) == following) | (following == _IGNORED)).all(dim=1).tolist()
+    readings = []
+    for b, item in enumerate(questions):
+        share = record.image_share(b)
+        heads = critical_heads(visual_ratio(share), share.shape[1] if count is None else count)
+        on_answer = batch.answer[b][batch.rows[b]].to(share.device)
+        chosen = record.select(b, heads)[:, on_answer].mean(dim=(0, 1)).double().cpu().numpy()
+        readings.append(_reading(right[b], item, chosen))
+    return readings
+
+
+def _reading(right: bool, item: PreparedQuestion, weights: np.ndarray) -> Reading:
+    if item.coverage is None:
+        return Reading(right, item.answer_type, np.nan, np.nan, np.nan, float(weights.sum()))
+    numbers = (metric(weights, item.coverage) for metric in (attention_mass, relative_mass, pointing_game))
+    return Reading(right, item.answer_type, *(float(number) for number in numbers), float(weights.sum()))
