@@ -166,7 +166,7 @@ def inspect_image(
         start = number / len(adapters)
         proceed(f"Answering ({adapter})", start + 0.1 / len(adapters))
         began = time.perf_counter()
-        with _adapted(model, adapter_set, adapter, prompt, growing=True):
+        with adapted(model, adapter_set, adapter, prompt, growing=True):
             answer = model.generate(prompt, max_new_tokens=max_new_tokens, should_stop=should_stop)
         if answer.ending == "stopped":
             raise Cancelled
@@ -174,7 +174,7 @@ def inspect_image(
         proceed(f"Reading the attention of every head ({adapter})", start + 0.6 / len(adapters))
         began = time.perf_counter()
         whole = model.append_answer(prompt, answer.token_ids)
-        with _adapted(model, adapter_set, adapter, whole), record_experts() as use:
+        with adapted(model, adapter_set, adapter, whole), record_experts() as use:
             maps = read_attention(model, whole)
         tokens = whole.tokens
         seconds[f"{adapter}.maps"] = time.perf_counter() - began
@@ -200,10 +200,18 @@ def read_attention(model: VisionLanguageModel, prompt: EncodedPrompt) -> Attenti
 
 
 @contextmanager
-def _adapted(
+def adapted(
     model: VisionLanguageModel, adapters: AdapterSet | None, name: str, prompt: EncodedPrompt, *, growing: bool = False
 ) -> Iterator[None]:
-    """The model with one adapter at work, its experts told where question and image stand."""
+    """The model with one adapter at work, its experts told where question and image stand, for nobody else meanwhile.
+
+    Args:
+        model: the model, on which ``adapters`` is mounted.
+        adapters: None for a model without any.
+        name: "base" or an adapter of the set.
+        prompt: what the model is going to read.
+        growing: True while text is generated behind the prompt.
+    """
     if adapters is None:
         yield
         return

@@ -407,7 +407,7 @@ def _show(axis, picture: np.ndarray, heading: str) -> None:
     # Pictures far from square would be a line: no longer edge than 2.5 times the shorter, as the frame is shaped.
     ratio = picture.shape[1] / picture.shape[0]
     axis.imshow(picture, interpolation="nearest", aspect="equal" if 0.4 <= ratio <= 2.5 else "auto")
-    axis.set_title(_printable(heading), fontsize="medium", parse_math=False)
+    axis.set_title(printable(heading), fontsize="medium", parse_math=False)
     axis.set_axis_off()
 
 
@@ -426,11 +426,11 @@ def _ring_area(figure: Figure, layers: int, heads: int) -> float:
 
 def _title(figure: Figure, title: str, caption: Caption | None) -> None:
     columns = max(30, int(figure.get_size_inches()[0] * 13))
-    lines = textwrap.wrap(_printable(title), columns) or [""]
+    lines = textwrap.wrap(printable(title), columns) or [""]
     if caption is not None:
-        lines += textwrap.wrap(_printable(caption.text()), columns)
+        lines += textwrap.wrap(printable(caption.text()), columns)
         if caption.question is not None:
-            lines += textwrap.wrap(_printable(f"Question: {caption.question}"), columns)
+            lines += textwrap.wrap(printable(f"Question: {caption.question}"), columns)
     figure.suptitle("\n".join(lines), fontsize="medium", parse_math=False)
 
 
@@ -439,7 +439,7 @@ def _font_characters() -> frozenset[int]:
     return frozenset(FT2Font(findfont("DejaVu Sans")).get_charmap())
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """The text with line breaks, and characters that the figure's font cannot draw, as escapes."""
     known = _font_characters()
     return "".join(

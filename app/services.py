@@ -21,6 +21,7 @@ from a3tune.errors import Cancelled, RequestError
 from app.regions import KeptTarget, RegionDesk, TargetNumbers
 from app.results import Finished, Kept, ResultBook, ViewNumbers
 from app.slots import ModelSlot, RegionSlot
+from app.trust import TrustDesk
 from app.visits import OpenedImage, Visits, read_image
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Studio:
         self.slot = slot
         self.regions = RegionDesk(region_slot or RegionSlot())
         self.results = ResultBook()
+        self.trust = TrustDesk(slot, self.results)
         self.visits = Visits(self.regions, on_end=self.results.forget)
         self._prepared: dict[tuple[str, str, tuple[str, ...]], Inspection] = {}
         self._guard = threading.RLock()

@@ -45,6 +45,7 @@ class ModelSlot:
         self.demo = profile == DEMO
         self.in_use = threading.Lock()
         self._folders = {**(demo_adapters() if self.demo else {}), **(adapters or {})}
+        self._own = set(adapters or {})
         self._adapter_set: AdapterSet | None = None
         self._device = device
         self._loaded = threading.Event()
@@ -88,6 +89,16 @@ class ModelSlot:
         """ "base" and the adapters beside it, in their order: those named at the start until all are loaded."""
         return ("base", *self._folders) if self._adapter_set is None else self._adapter_set.names
 
+    @property
+    def adapter_set(self) -> AdapterSet | None:
+        """The adapters beside the model, once all is loaded; used under ``in_use``."""
+        return self._adapter_set
+
+    @property
+    def folders(self) -> dict[str, Path]:
+        """The folders of the adapters that do not come with the demo model, by name."""
+        return {name: folder for name, folder in self._folders.items() if name in self._own}
+
     def add_adapter(self, name: str, folder: Path) -> None:
         """Load one more adapter beside the model, for all visitors; the base weights stay as they are.
 
@@ -99,6 +110,8 @@ class ModelSlot:
         self.wait(None)
         with self.in_use:
             self._adapter_set.add(name, folder)
+            self._folders[name] = folder
+            self._own.add(name)
 
     def _load(self) -> None:
         try:

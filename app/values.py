@@ -19,6 +19,7 @@ from app.results import Finished, Kept, ViewNumbers
 from app.visits import OpenedImage
 
 if TYPE_CHECKING:
+    from a3tune.faithfulness import FaithfulnessCurves, RandomisedWeights
     from a3tune.inspection import AdapterView, ExpertChoice
 
 # Key, name, form and meaning of each number. A form that ends in "%" gets the number times 100.
@@ -105,6 +106,16 @@ def numbers_value(numbers: TargetNumbers | None) -> dict[str, Any] | None:
     }
 
 
+def view_rows(view: AdapterView, numbers: TargetNumbers | None, result: str) -> list[list[str]]:
+    """A view's numbers as rows of key, name, value and meaning: those in the target first, where one is chosen."""
+    inside = (
+        []
+        if numbers is None
+        else [item for item in numbers.views if item.result == result and item.adapter == view.adapter]
+    )
+    return [*(_rows(_TARGET_ROWS, inside[0].numbers) if inside else []), *_rows(_VIEW_ROWS, view.metrics)]
+
+
 def target_value(target: KeptTarget, files: bytes) -> dict[str, str]:
     """What the viewer gets when a target was kept: words, and the ZIP archive as base64."""
     count = len(target.labels.regions)
@@ -112,6 +123,48 @@ def target_value(target: KeptTarget, files: bytes) -> dict[str, str]:
         "words": f"Kept: {count} {'region' if count == 1 else 'regions'}, {100 * target.mask.mean():.1f} % of the "
         "image. The target stays with this visit.",
         "archive": base64.b64encode(files).decode("ascii"),
+    }
+
+
+def file_value(name: str, kind: str, content: bytes) -> dict[str, str]:
+    """A file as the viewer saves it: its name, its media type, its bytes as base64."""
+    return {"name": name, "type": kind, "file": base64.b64encode(content).decode("ascii")}
+
+
+def trust_value(what: str, share: float, outcome: FaithfulnessCurves | RandomisedWeights | None) -> dict[str, Any]:
+    """How far a check of a map is, or what came of it."""
+    if outcome is None:
+        return {"done": False, "what": what, "share": share}
+    told = _curves(outcome) if hasattr(outcome, "deletion") else _control(outcome)
+    return {"done": True, "result": told}
+
+
+def _curves(curves: FaithfulnessCurves) -> dict[str, Any]:
+    names = ("deletion", "insertion", "deletion_random", "insertion_random")
+    areas = curves.areas
+    falls = "faster" if areas["deletion"] < areas["deletion_random"] else "no faster"
+    rises = "faster" if areas["insertion"] > areas["insertion_random"] else "no faster"
+    return {
+        "shares": curves.shares.tolist(),
+        **{name: getattr(curves, name).tolist() for name in names},
+        **{f"{name}_area": areas[name] for name in names},
+        "words": f"Hiding the patches that the map marks lowers the probability of the answer {falls} than hiding "
+        f"patches in random order (dashed), and showing them raises it {rises}. A small area under the deletion curve "
+        "and a large one under the insertion curve speak for the map. Hidden patches are blurred; the probability is "
+        "the geometric mean over the answer's tokens (RISE, BMVC 2018).",
+    }
+
+
+def _control(control: RandomisedWeights) -> dict[str, Any]:
+    last = float(control.likeness[-1])
+    told = "not defined" if math.isnan(last) else f"{last:.2f}"
+    return {
+        "randomised": list(control.randomised),
+        "likeness": [None if math.isnan(value) else float(value) for value in control.likeness],
+        "words": f"Spearman's rank correlation with the map of the trained weights; {told} once all "
+        f"{control.randomised[-1]} layers have random weights. A map that stays alike does not depend on what the "
+        "model has learnt; a layer's attention changes only when it or a layer below it does (Sanity Checks for "
+        "Saliency Maps, NeurIPS 2018).",
     }
 
 

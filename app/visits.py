@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from a3tune.bundle import ASSETS, EXAMPLES
 from a3tune.errors import Cancelled, RequestError
 from a3tune.images import ImageDescription, describe_image, load_image
 from a3tune.types import MedicalImage, Window
@@ -25,13 +26,14 @@ VISIT_LIFETIME = 3600.0
 
 
 class OpenedImage(NamedTuple):
-    """An image on show, what can be chosen about it, and the name of its board at the region desk; ``key`` names the
-    example that it is, if it is one."""
+    """An image on show, what can be chosen about it, and the name of its board at the region desk; for an example its
+    key and its file."""
 
     image: MedicalImage
     choices: ImageDescription
     board: str = ""
     key: str = ""
+    source: str = ""
 
 
 @dataclass(eq=False)
@@ -141,7 +143,7 @@ class Visits:
                 path.unlink(missing_ok=True)
                 with contextlib.suppress(OSError):  # not empty: something else lies there
                     path.parent.rmdir()
-        opened = _read(content)._replace(key=key)
+        opened = _read(content)._replace(key=key, source=_example_path(path) if key else "")
         return self._show(name, look, opened, content if _has_choices(opened) else None)
 
     def change_view(
@@ -175,6 +177,9 @@ class Visits:
                 remedy="Open a DICOM or NIfTI file first",
             )
         opened = _read(content, window=window, frame=frame, axis=axis, volume=volume)
+        before = self.opened(name)
+        if before is not None:
+            opened = opened._replace(key=before.key, source=before.source)
         return self._show(name, look, opened, content)
 
     def show_again(self, name: str, opened: OpenedImage, content: bytes | None) -> OpenedImage:
@@ -212,6 +217,10 @@ def read_image(path: Path) -> MedicalImage:
         ImageError: the file is not an image that can be shown.
     """
     return load_image(path)
+
+
+def _example_path(path: Path) -> str:
+    return (EXAMPLES.relative_to(ASSETS.parent) / path.name).as_posix()
 
 
 def _has_choices(opened: OpenedImage) -> bool:

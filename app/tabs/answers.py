@@ -1,4 +1,4 @@
-"""What answers the viewer in the browser when it asks for a head's map, for regions or for an earlier result."""
+"""What answers the viewer in the browser when it asks for a head's map, for regions for checks or for files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,16 @@ from typing import Any
 from a3tune.errors import Cancelled
 from app.present import explain
 from app.services import Studio
-from app.values import head_map_value, numbers_value, regions_value, result_value, target_value
+from app.takeaway import take_away
+from app.values import (
+    file_value,
+    head_map_value,
+    numbers_value,
+    regions_value,
+    result_value,
+    target_value,
+    trust_value,
+)
 
 Answer = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -50,7 +59,26 @@ def viewer_answers(studio: Studio) -> tuple[Answer, ...]:
         studio.regions.stop(str(request["board"]))
         return {}
 
-    return head_map, past_result, find_regions, draw_region, choose_regions, keep_target, stop_regions
+    @_in_words
+    def start_trust(request: dict[str, Any]) -> dict[str, Any]:
+        asked = str(request["result"]), str(request["adapter"]), str(request["kind"]), request["heads"]
+        return {"job": studio.trust.start(*asked, request["rows"])}
+
+    @_in_words
+    def follow_trust(request: dict[str, Any]) -> dict[str, Any]:
+        return trust_value(*studio.trust.follow(str(request["job"])))
+
+    @_in_words
+    def stop_trust(request: dict[str, Any]) -> dict[str, Any]:
+        studio.trust.stop(str(request["job"]))
+        return {}
+
+    @_in_words
+    def take_file(request: dict[str, Any]) -> dict[str, Any]:
+        return file_value(*take_away(studio, request))
+
+    checks = start_trust, follow_trust, stop_trust, take_file
+    return (*checks, head_map, past_result, find_regions, draw_region, choose_regions, keep_target, stop_regions)
 
 
 def _in_words(answer: Answer) -> Answer:

@@ -148,9 +148,10 @@ function buildMoved() {
   const body = part("movedRows");
   body.replaceChildren();
   if (!sideB()) return;
-  const words = chosen.words === "question" ? "question" : "answer";
+  // The same words on both sides: the answer's where both gave the same, else the question's.
+  const words = chosen.words !== "question" && sideA().answer === sideB().answer ? "answer" : "question";
   const moved = movement(words);
-  part("movedNote").textContent = moved ? "Mean of the " + words + "; 100 %: nothing in common." : "The two cannot be compared head by head.";
+  part("movedNote").textContent = moved ? "Total variation, mean over the words of the " + words + ", which are the same on both sides." : "The two cannot be compared head by head.";
   if (!moved) return;
   const places = moved.map((_, place) => place).sort((a, b) => moved[b] - moved[a] || a - b);
   for (const place of places.slice(0, 10)) {

@@ -17,7 +17,9 @@ function drawExperts(context, one, place) {
       context.fillStyle = expertColour(one.experts.first[start + tile.start + patch]);
       const left = place.x + x0 * place.scale + (patch % tile.columns) * width;
       const top = place.y + y0 * place.scale + Math.floor(patch / tile.columns) * height;
-      context.fillRect(Math.round(left), Math.round(top), Math.ceil(width), Math.ceil(height));
+      // Whole pixels, so that neighbours neither overlap nor leave a seam.
+      const [x, y] = [Math.round(left), Math.round(top)];
+      context.fillRect(x, y, Math.round(left + width) - x, Math.round(top + height) - y);
     }
   }
   context.restore();

@@ -41,6 +41,20 @@ function onScale(value, look) {
   return { colour: Math.round(look.signed ? 127.5 + 127.5 * bent : 255 * bent), strength: Math.abs(level) < look.threshold ? 0 : Math.abs(bent) };
 }
 
+// The scale as a table of pixels, so that a picture costs one look-up a pixel: level 0 to 1 (-1 to 1 when signed) in
+// LEVELS steps -> the four bytes of a pixel.
+const LEVELS = 2047;
+function scaleTable(look) {
+  const table = new Uint8ClampedArray(4 * (LEVELS + 1));
+  for (let i = 0; i <= LEVELS; i++) {
+    const level = look.signed ? (2 * i) / LEVELS - 1 : i / LEVELS;
+    const { colour, strength } = onScale(level * look.top, look);
+    // Weak attention is transparent in proportion, so that the anatomy stays readable under it.
+    table.set([look.lut[3 * colour], look.lut[3 * colour + 1], look.lut[3 * colour + 2], Math.round(255 * look.opacity * strength)], 4 * i);
+  }
+  return new Uint32Array(table.buffer);
+}
+
 // One tile of patches -> RGBA picture. Values are interpolated before they are coloured, so that every
 // pixel's colour stands for a weight. `look`: {top, lut, opacity, threshold, gamma, signed, smooth}.
 function tilePicture(values, tile, look) {
@@ -48,25 +62,23 @@ function tilePicture(values, tile, look) {
   const width = tile.columns * fine;
   const height = tile.rows * fine;
   const picture = new ImageData(width, height);
-  const at = (row, column) => values[tile.start + row * tile.columns + column];
+  const pixels = new Uint32Array(picture.data.buffer);
+  const table = scaleTable(look);
+  const factor = look.top > 0 ? 1 / look.top : 0;
   const clamp = (value, most) => Math.max(0, Math.min(most, value));
   for (let y = 0; y < height; y++) {
     const v = clamp((y + 0.5) / fine - 0.5, tile.rows - 1);
     const row = Math.floor(v);
-    const below = Math.min(row + 1, tile.rows - 1);
+    const here = tile.start + row * tile.columns;
+    const below = tile.start + Math.min(row + 1, tile.rows - 1) * tile.columns;
     for (let x = 0; x < width; x++) {
       const u = clamp((x + 0.5) / fine - 0.5, tile.columns - 1);
       const column = Math.floor(u);
       const right = Math.min(column + 1, tile.columns - 1);
-      const upper = at(row, column) + (at(row, right) - at(row, column)) * (u - column);
-      const lower = at(below, column) + (at(below, right) - at(below, column)) * (u - column);
-      const { colour, strength } = onScale(upper + (lower - upper) * (v - row), look);
-      const place = 4 * (y * width + x);
-      picture.data[place] = look.lut[3 * colour];
-      picture.data[place + 1] = look.lut[3 * colour + 1];
-      picture.data[place + 2] = look.lut[3 * colour + 2];
-      // Weak attention is transparent in proportion, so that the anatomy stays readable under it.
-      picture.data[place + 3] = Math.round(255 * look.opacity * strength);
+      const upper = values[here + column] + (values[here + right] - values[here + column]) * (u - column);
+      const lower = values[below + column] + (values[below + right] - values[below + column]) * (u - column);
+      const level = (upper + (lower - upper) * (v - row)) * factor;
+      pixels[y * width + x] = table[Math.round(LEVELS * clamp(look.signed ? (level + 1) / 2 : level, 1))];
     }
   }
   return picture;
@@ -164,5 +176,5 @@ function percent(value) {
   if (share >= 10) return share.toFixed(0) + " %";
   if (share >= 1) return share.toFixed(1) + " %";
   if (share >= 0.01) return share.toFixed(2) + " %";
-  return share.toExponential(1) + " %";
+  return "< 0.01 %";
 }

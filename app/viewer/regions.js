@@ -107,7 +107,7 @@ function buildRegions() {
     const weight = document.createElement("span");
     weight.className = "weight";
     weight.style.setProperty("--share", (row.weight / most).toFixed(3));
-    weight.textContent = shareWords(row.weight);
+    weight.textContent = percent(row.weight);
     const cells = [[box], [swatch, String(row.rank)], [scoreWords(row)], [weight], [percent(row.share)], [row.drawn ? "drawn box" : "found"]];
     for (const parts of cells) {
       const cell = document.createElement("td");
@@ -170,9 +170,8 @@ function buildNumbers() {
   draw();
 }
 
-const shareWords = (share) => (share < 0.0001 ? "< 0.01 %" : percent(share));
 const scoreWords = (row) => row.score.toFixed(2).replace("-", "−");
-const regionWords = (row) => "Rank " + row.rank + " · score " + scoreWords(row) + " · weight " + shareWords(row.weight) + (row.drawn ? " · drawn" : "");
+const regionWords = (row) => "Rank " + row.rank + " · score " + scoreWords(row) + " · weight " + percent(row.weight) + (row.drawn ? " · drawn" : "");
 
 function hoverRegion(key) {
   if (key === hovered) return;

@@ -21,7 +21,7 @@ async function takeAway(form) {
   const buttons = element.querySelectorAll("[data-action=takeZip], [data-action=takePdf]");
   said.textContent = "Drawing the figures …";
   buttons.forEach((button) => (button.disabled = true));
-  const reply = await server.take_away({ ...settings(), form }).catch(() => ({ error: "The server did not answer. Try again." }));
+  const reply = await server.take_file({ ...settings(), form }).catch(() => ({ error: "The server did not answer. Try again." }));
   buttons.forEach((button) => (button.disabled = false));
   said.textContent = reply.error || "Saved as " + reply.name + ".";
   if (reply.error) return;
@@ -93,7 +93,7 @@ part("history").addEventListener("click", async (event) => {
 
 // Another question about the same image beside this one: its view by the same adapter becomes side A.
 function compareWith(result) {
-  const here = sideB() && sideB().result === data.result.id ? sideB() : sideA();
+  const here = front().result === data.result.id ? front() : views.find((one) => one.result === data.result.id);
   views = [...views.filter((one) => one.result !== result.id), ...viewsOf(result)];
   const there = views.find((one) => one.result === result.id && one.adapter === here.adapter) || views.find((one) => one.result === result.id);
   pair.mode = "side";

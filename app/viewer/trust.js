@@ -76,11 +76,11 @@ function chart(title, shares, lines, axis) {
   caption.textContent = title;
   const picture = svg("svg", { viewBox: "0 0 " + width + " " + height, role: "img", "aria-label": title });
   const top = Math.max(...lines.flatMap((line) => line.values), 1e-6) * 1.05;
-  const x = (share) => left + share * (width - left - 8);
+  const x = (share) => left + share * (width - left - 20);
   const y = (value) => height - bottom - (value / top) * (height - bottom - 10);
   for (const share of [0, 0.5, 1]) picture.append(svg("text", { x: x(share), y: height - bottom + 14, "text-anchor": "middle" }, 100 * share + " %"));
   for (const value of [0, top / 2, top]) {
-    picture.append(svg("line", { x1: left, x2: width - 8, y1: y(value), y2: y(value), class: "rule" }));
+    picture.append(svg("line", { x1: left, x2: width - 20, y1: y(value), y2: y(value), class: "rule" }));
     picture.append(svg("text", { x: left - 4, y: y(value) + 4, "text-anchor": "end" }, value < 0.1 ? value.toPrecision(1) : value.toFixed(2)));
   }
   picture.append(svg("text", { x: (left + width) / 2, y: height - 3, "text-anchor": "middle" }, axis));
@@ -107,7 +107,7 @@ function showControl(result) {
   const words = document.createElement("p");
   words.textContent = result.words;
   const shares = result.randomised.map((_, i) => i / Math.max(1, result.randomised.length - 1));
-  part("control").replaceChildren(chart("Likeness to the map of the trained weights", shares, [{ values: result.likeness.map((value) => Math.max(0, value)), className: "map" }], "layers with random weights, top first"), words);
+  part("control").replaceChildren(chart("Likeness to the map of the trained weights", shares, [{ values: result.likeness.map((value) => Math.max(0, value ?? 0)), className: "map" }], "layers with random weights, top first"), words);
 }
 
 element.querySelectorAll("[data-trust]").forEach((button) => button.addEventListener("click", () => startTrust(button.dataset.trust)));

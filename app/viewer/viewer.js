@@ -298,7 +298,8 @@ function caption(missing) {
     return;
   }
   const shown = comparing() ? both() : [front()];
-  const adapters = shown.map((one) => (comparing() ? sideName(one) + ": " : "") + one.label).join(pair.mode === "difference" && comparing() ? " taken from " : " against ");
+  const named = shown.map((one) => (comparing() ? sideName(one) + ": " : "") + one.label);
+  const adapters = pair.mode === "difference" && comparing() ? named.reverse().join(" less ") : named.join(" against ");
   const one = shown[0];
   const sinks = look.sinks && one.sinks.length;
   const method = experts.on ? "experts of the key router, layer " + experts.layer : sinks ? "attention, " + sinks + " sink patches filled in" : "raw attention";
