@@ -7,7 +7,10 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from a3tune import __version__
 from a3tune.bundle import DEMO, DEMO_NAME, EXAMPLES, demo_adapters, is_demo, model_source
@@ -17,6 +20,7 @@ from a3tune.labelling.command import add_labels_arguments, run_labels
 from a3tune.options import add_image_options, parse_window
 from a3tune.terminal import show_progress
 from a3tune.training.command import add_tune_arguments, run_tune
+from a3tune.types import MedicalImage
 
 BAD_INPUT = 2
 
@@ -67,6 +71,15 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--critical-heads", type=int, metavar="K", help="how many (default: heads of one layer)")
     inspect.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="longest answer (default 64)")
     inspect.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default auto)")
+    where = inspect.add_mutually_exclusive_group()
+    where.add_argument(
+        "--mask",
+        type=Path,
+        metavar="FILE",
+        help="picture of the image's size: where it is not black the model should look (adds attention mass, pointing "
+        "game and overlap)",
+    )
+    where.add_argument("--labels", type=int, metavar="K", help="the same with the K regions that fit the question best")
     add_image_options(inspect)
     inspect.set_defaults(run=_inspect)
 
@@ -86,9 +99,26 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--quick", action="store_true", help="a few steps only: tries the way, not the result")
     build.set_defaults(run=_demo_build)
 
+    scorer = actions.add_parser("scorer", help="train the demo scorer from its seed (about 10 minutes on 2 cores)")
+    scorer.add_argument("--out", type=Path, metavar="DIR", help="folder for the scorer (default assets/demo/scorer)")
+    scorer.add_argument("--seed", type=int, default=0)
+    scorer.add_argument("--quick", action="store_true", help="a few steps only: tries the way, not the result")
+    scorer.set_defaults(run=_demo_scorer)
+
     examples = actions.add_parser("examples", help="draw the page's example phantoms again")
     examples.add_argument("--out", type=Path, metavar="DIR", default=EXAMPLES, help="folder (default assets/examples)")
     examples.set_defaults(run=_demo_examples)
+
+    sample = actions.add_parser("sample", help="draw the bundled sample data again and label it (about 10 minutes)")
+    sample.add_argument("--out", type=Path, metavar="DIR", help="folder (default assets/demo/sample)")
+    sample.add_argument("--count", type=int, default=200, metavar="N", help="how many phantoms (default 200)")
+    sample.add_argument("--seed", type=int, default=0)
+    sample.set_defaults(run=_demo_sample)
+
+    adapters = actions.add_parser("adapters", help="tune the demo adapters lora and a3 again (about 5 minutes)")
+    adapters.add_argument("--out", type=Path, metavar="DIR", help="folder (default assets/demo/adapters)")
+    adapters.add_argument("--data", type=Path, metavar="PATH", help="data (default: the bundled sample)")
+    adapters.set_defaults(run=_demo_adapters)
 
     parity = commands.add_parser("parity", help="compare this program's arithmetic with independent results")
     parity.add_argument("--golden", type=Path, metavar="DIR", help="the method's arithmetic against published numbers")
@@ -141,22 +171,48 @@ def _adapter_folders(text: str, model: str) -> dict[str, Path | None]:
     return folders
 
 
+def _read_mask(path: Path, image: MedicalImage) -> np.ndarray:
+    """bool [height, width]: where the picture is not black.
+
+    Raises:
+        ImageError: it cannot be read.
+        RequestError: it has another size than the image, or is black all over.
+    """
+    mask = load_image(path).pixels.any(axis=2)
+    if mask.shape != (image.height, image.width) or not mask.any():
+        size = f"{mask.shape[1]} x {mask.shape[0]} pixels" if mask.any() else "black all over"
+        raise RequestError(
+            expected=f"a mask of the image's size, {image.width} x {image.height} pixels, with something in it",
+            got=f"{path.name} is {size}",
+            remedy="Draw the mask on the image itself and save it in its size",
+        )
+    return mask
+
+
 def _inspect(options: argparse.Namespace) -> int:
     folders = _adapter_folders(options.adapters, options.model)
     image = load_image(options.image, window=parse_window(options.window), frame=options.frame, axis=options.axis)
+    target = None if options.mask is None else _read_mask(options.mask, image)
     # Bad images are the common fault and are told within a second: torch and transformers, which take several
     # seconds to import, come only after the image was read.
     from transformers.utils.logging import disable_progress_bar
 
     from a3tune.adapters.switch import AdapterSet
-    from a3tune.export import write_inspection
+    from a3tune.export import metrics_table, write_inspection
     from a3tune.inspection import inspect_image
+    from a3tune.labelling.maker import build_maker
+    from a3tune.labels.fuse import union
     from a3tune.models.load import load_model
 
     if not sys.stderr.isatty():
         disable_progress_bar()
     name = DEMO_NAME if is_demo(options.model) else None
     model = load_model(model_source(options.model), device=options.device, name=name)
+    labels = None
+    if options.labels is not None:
+        maker = build_maker(scorer=DEMO if is_demo(options.model) else "biomedclip", top_k=options.labels)
+        labels = maker.make(image, maker.prompts((options.question,)))
+        target = union(labels.regions)
     inspection = inspect_image(
         model,
         image,
@@ -165,11 +221,15 @@ def _inspect(options: argparse.Namespace) -> int:
         adapter_set=AdapterSet(model.model, {name: folder for name, folder in folders.items() if folder is not None}),
         critical_count=options.critical_heads,
         max_new_tokens=options.max_new_tokens,
+        target=target,
         on_progress=show_progress,
     )
-    written = write_inspection(inspection, options.out)
+    inspection = replace(inspection, labels=labels)
+    written = write_inspection(inspection, options.out, target)
     for view in inspection.views:
         print(f"{view.adapter}: {view.answer}")
+    if len(inspection.views) > 1 or target is not None:
+        print(metrics_table(inspection))
     print(f"{len(written)} files in {options.out}")
     return 0
 
@@ -181,10 +241,31 @@ def _demo_build(options: argparse.Namespace) -> int:
     return 0
 
 
+def _demo_scorer(options: argparse.Namespace) -> int:
+    from a3tune.phantom.scorer_build import build_scorer  # torch: see _inspect
+
+    print(build_scorer(options.out, seed=options.seed, quick=options.quick))
+    return 0
+
+
 def _demo_examples(options: argparse.Namespace) -> int:
     from a3tune.phantom.examples import write_examples
 
     print(f"{len(write_examples(options.out))} files in {options.out}")
+    return 0
+
+
+def _demo_sample(options: argparse.Namespace) -> int:
+    from a3tune.phantom.demo_sample import build_sample  # torch: see _inspect
+
+    print(build_sample(options.out, count=options.count, seed=options.seed, on_progress=show_progress))
+    return 0
+
+
+def _demo_adapters(options: argparse.Namespace) -> int:
+    from a3tune.phantom.demo_adapters import build_adapters  # torch: see _inspect
+
+    print(build_adapters(options.out, data=options.data, on_progress=show_progress))
     return 0
 
 

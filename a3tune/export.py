@@ -10,18 +10,34 @@ from typing import Any
 import numpy as np
 
 from a3tune import __version__
+from a3tune.attention.comparison import common_tokens, compared_maps, head_changes
 from a3tune.attention.heads import head_set_map
-from a3tune.geometry import to_source
+from a3tune.geometry import to_patches, to_source
 from a3tune.inspection import AdapterView, Inspection, answer_rows
-from a3tune.render import Caption, attention_figure, difference_figure, head_grid_figure, save_figure
+from a3tune.render import (
+    Caption,
+    attention_figure,
+    comparison_figure,
+    difference_figure,
+    head_grid_figure,
+    save_figure,
+)
 
 RECORD_NAME = "inspect.json"
+COMPARISON_NAME = "comparison"
+MOVED_HEADS = 10
+"""How many of the heads that moved most the record names."""
 
 
-def record(inspection: Inspection) -> dict[str, Any]:
+def record(inspection: Inspection, target: np.ndarray | None = None) -> dict[str, Any]:
     """The inspection as plain JSON values: everything but the maps themselves.
 
     Numbers that are not defined (NaN) become None, since JSON has no word for them.
+
+    Args:
+        inspection: what to write down.
+        target: bool [height, width], source pixels: where the model should look, if that is known; the heads that
+            moved most then also get their attention mass inside it.
     """
     image = inspection.image
     return {
@@ -41,28 +57,50 @@ def record(inspection: Inspection) -> dict[str, Any]:
         "labels": _labels(inspection),
         "seconds": {name: round(value, 4) for name, value in inspection.seconds.items()},
         "adapters": {view.adapter: _view(view, inspection.grid.shape) for view in inspection.views},
+        "comparisons": _comparisons(inspection, target),
     }
 
 
-def write_inspection(inspection: Inspection, folder: Path) -> list[Path]:
+def metrics_table(inspection: Inspection) -> str:
+    """The views' answers and metrics as a small table of plain text, one line a view."""
+    names = list(dict.fromkeys(name for view in inspection.views for name in view.metrics))
+    rows = [["adapter", *names, "answer"]]
+    for view in inspection.views:
+        numbers = (_number(view.metrics.get(name, math.nan)) for name in names)
+        rows.append([view.adapter, *("-" if value is None else f"{value:.3f}" for value in numbers), view.answer])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(names) + 1)]
+    lines = []
+    for row in rows:
+        cells = (cell.rjust(width) for cell, width in zip(row[1:-1], widths[1:], strict=True))
+        lines.append("  ".join([row[0].ljust(widths[0]), *cells, row[-1]]).rstrip())
+    return "\n".join(lines)
+
+
+def write_inspection(inspection: Inspection, folder: Path, target: np.ndarray | None = None) -> list[Path]:
     """Write ``inspect.json``, ``attention_<adapter>.npz`` and the figures; returns what was written.
 
     The NPZ holds ``maps`` float32 [layers, heads, text tokens, patches], ``visual_ratio`` float32 [layers, heads],
     ``rows`` int64 [text tokens] (positions of the text tokens) and ``image_share`` float32 [layers, heads, text
-    tokens]. All adapters' pictures share one colour scale, so that they can be compared by eye.
+    tokens]. All adapters' pictures share one colour scale, so that they can be compared by eye. Of several adapters,
+    ``comparison`` and ``difference_...`` show each one's critical heads at the tokens that all views share (see
+    :func:`a3tune.attention.comparison.common_tokens`).
 
     Args:
+        inspection: what to write.
         folder: made when missing; files of the same names are replaced.
+        target: as in :func:`record`; it is outlined in the pictures.
 
     Raises:
         OSError: the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     written = [folder / RECORD_NAME]
-    written[0].write_text(json.dumps(record(inspection), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(record(inspection, target), indent=1, ensure_ascii=False)
+    written[0].write_text(text + "\n", encoding="utf-8")
     pictures = {view.adapter: _answer_map(inspection, view) for view in inspection.views}
     upper = max(float(picture.max()) for picture in pictures.values())
     masks = [item.region.mask for item in inspection.labels.regions] if inspection.labels else []
+    masks += [target] if target is not None else []
     for view in inspection.views:
         path = folder / f"attention_{view.adapter}.npz"
         np.savez_compressed(
@@ -90,9 +128,29 @@ def write_inspection(inspection: Inspection, folder: Path) -> list[Path]:
         written += [path, *save_figure(figure, folder / f"attention_{view.adapter}")]
         grid = head_grid_figure(view.visual_ratio, view.critical_heads, Caption(inspection.model, view.adapter))
         written += save_figure(grid, folder / f"heads_{view.adapter}")
+    if len(inspection.views) > 1:
+        written += _write_comparisons(inspection, folder, masks)
+    return written
+
+
+def _write_comparisons(inspection: Inspection, folder: Path, masks: list[np.ndarray]) -> list[Path]:
+    """The views side by side, and each one's difference from the first, at the tokens that all share."""
     before, *others = inspection.views
+    positions, where = _shared(inspection)
+    pictures = {}
+    for view in inspection.views:
+        own, _, _ = compared_maps(view.maps, view.maps, positions, view.critical_heads)
+        pictures[view.adapter] = to_source(own, inspection.grid, smooth=True)
+    figure = comparison_figure(
+        inspection.image.pixels,
+        list(pictures.values()),
+        [f"{view.adapter}: {_short(view.answer)}" for view in inspection.views],
+        Caption(inspection.model, ", ".join(pictures), "each one's critical heads", where, inspection.question),
+        masks=masks,
+    )
+    written = [*save_figure(figure, folder / COMPARISON_NAME)]
     for after in others:
-        caption = Caption(inspection.model, f"{before.adapter} and {after.adapter}", "each one's critical heads")
+        caption = Caption(inspection.model, f"{before.adapter} and {after.adapter}", "each one's critical heads", where)
         figure = difference_figure(
             inspection.image.pixels,
             pictures[before.adapter],
@@ -103,6 +161,52 @@ def write_inspection(inspection: Inspection, folder: Path) -> list[Path]:
         )
         written += save_figure(figure, folder / f"difference_{before.adapter}_{after.adapter}")
     return written
+
+
+def _shared(inspection: Inspection) -> tuple[tuple[int, ...], str]:
+    """The positions to compare the views at, and what they are in words."""
+    first = inspection.views[0]
+    positions = common_tokens([view.tokens for view in inspection.views], first.maps)
+    texts = {token.position: token for token in first.tokens}
+    words = "".join(texts[position].text for position in positions).strip()
+    where = "shared words" if texts[positions[0]].role == "answer" else "last token of the prompt"
+    return positions, f"{where}: {_short(words)}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:39]}…"
+
+
+def _comparisons(inspection: Inspection, target: np.ndarray | None) -> list[dict[str, Any]]:
+    """Each view after the first against the first, at the tokens that all share."""
+    if len(inspection.views) < 2:
+        return []
+    before, *others = inspection.views
+    positions, where = _shared(inspection)
+    coverage = None if target is None else to_patches(target, inspection.grid)
+    found = []
+    for after in others:
+        changes = head_changes(before.maps, after.maps, positions, coverage)
+        heads = [
+            {
+                "head": list(change.head),
+                **{
+                    name: _number(getattr(change, name))
+                    for name in ("moved", "share_before", "share_after", "mass_before", "mass_after")
+                },
+            }
+            for change in changes[:MOVED_HEADS]
+        ]
+        found.append(
+            {
+                "before": before.adapter,
+                "after": after.adapter,
+                "positions": list(positions),
+                "tokens": where,
+                "heads_moved_most": heads,
+            }
+        )
+    return found
 
 
 def _answer_map(inspection: Inspection, view: AdapterView) -> np.ndarray:

@@ -327,6 +327,45 @@ def difference_figure(
     return figure
 
 
+def comparison_figure(
+    image: np.ndarray,
+    maps: Sequence[np.ndarray],
+    headings: Sequence[str],
+    caption: Caption,
+    *,
+    masks: Sequence[np.ndarray] = (),
+    title: str = "Where attention went",
+    label: str = "attention weight",
+    name: str = "inferno",
+    opacity: float = 0.6,
+) -> Figure:
+    """Any number of maps of one image side by side, on one colour scale.
+
+    Args:
+        image: uint8 [height, width, 3], RGB.
+        maps: float [height, width] each, in the same frame.
+        headings: one for each map.
+        caption: what is shown; it goes into the title.
+        masks, title, label, name, opacity: as in :func:`attention_figure`.
+
+    Returns:
+        A figure of its own.
+
+    Raises:
+        RequestError: as :func:`overlay` and :func:`outline`.
+    """
+    for values in maps:
+        _check_same_frame(image, values)
+    _, upper = _limits(np.stack(maps), 0.0, None)
+    figure, axes = _image_row(image, len(maps) + 1)
+    _show(axes[0], outline(image, masks), "image")
+    for axis, values, heading in zip(axes[1:], maps, headings, strict=True):
+        _show(axis, outline(overlay(image, values, opacity, name, 0.0, upper), masks), heading)
+    _colour_bar(figure, axes[-1], name, 0.0, upper, label)
+    _title(figure, title, caption)
+    return figure
+
+
 def save_figure(figure: Figure, path: str | Path) -> tuple[Path, Path]:
     """Write a figure as PNG (150 dots an inch) and as SVG (text as outlines, no date inside).
 

@@ -91,11 +91,17 @@ def test_inspect_compares_base_and_adapters_on_one_scale(picture, tmp_path, tiny
     for name, parameter in tuned.named_parameters():
         if "expert_B" in name or "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.5)
-    tuned.save_pretrained(tmp_path / "adapter")
+    tuned.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
     out = tmp_path / "out"
     assert inspect(picture, out, checkpoint, "--adapters", f"base,tuned={tmp_path / 'adapter'}") == 0
     record = json.loads((out / "inspect.json").read_text())
     assert list(record["adapters"]) == ["base", "tuned"]
+    (comparison,) = record["comparisons"]
+    assert (comparison["before"], comparison["after"]) == ("base", "tuned")
+    moved = [entry["moved"] for entry in comparison["heads_moved_most"]]
+    assert moved == sorted(moved, reverse=True)
+    assert moved[0] > 1e-4
+    assert (out / "comparison.png").stat().st_size > 1000
     with np.load(out / "attention_base.npz") as before, np.load(out / "attention_tuned.npz") as after:
         assert np.abs(before["visual_ratio"] - after["visual_ratio"]).max() > 1e-4
     assert (out / "difference_base_tuned.png").stat().st_size > 1000
@@ -103,6 +109,27 @@ def test_inspect_compares_base_and_adapters_on_one_scale(picture, tmp_path, tiny
     assert inspect(picture, alone, checkpoint) == 0
     with np.load(out / "attention_base.npz") as beside, np.load(alone / "attention_base.npz") as by_itself:
         np.testing.assert_array_equal(beside["maps"], by_itself["maps"])
+
+
+def test_a_mask_adds_the_numbers_about_it(picture, tmp_path, tiny_checkpoint, capsys):
+    with Image.open(picture) as opened:
+        mask = np.zeros((opened.height, opened.width), np.uint8)
+    mask[5:20, 5:25] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    out = tmp_path / "out"
+    assert inspect(picture, out, tiny_checkpoint("llava"), "--mask", str(tmp_path / "mask.png")) == 0
+    metrics = json.loads((out / "inspect.json").read_text())["adapters"]["base"]["metrics"]
+    assert 0 < metrics["attention_mass"] < 1
+    assert "attention_mass" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("pixels", "words"), [(np.ones((9, 7), np.uint8), "7 x 9"), (None, "black all over")])
+def test_a_mask_that_fits_no_image_is_refused(pixels, words, picture, tmp_path, tiny_checkpoint, capsys):
+    with Image.open(picture) as opened:
+        pixels = np.zeros((opened.height, opened.width), np.uint8) if pixels is None else pixels
+    Image.fromarray(pixels * 255).save(tmp_path / "mask.png")
+    assert inspect(picture, tmp_path / "out", tiny_checkpoint("llava"), "--mask", str(tmp_path / "mask.png")) == 2
+    one_line(capsys, words, "mask.png")
 
 
 def one_line(capsys, *words):
