@@ -45,7 +45,8 @@ def add_labels_arguments(parser: argparse.ArgumentParser) -> None:
         "--segmenter",
         default="litemedsam",
         metavar="S",
-        help="litemedsam (default), or the path of a Segment Anything checkpoint: ViT-B, ViT-L, ViT-H or MedSAM",
+        help="litemedsam (default), or a Segment Anything checkpoint (ViT-B, ViT-L, ViT-H or MedSAM): its path, or "
+        "hub:OWNER/REPOSITORY/FILE",
     )
     parser.add_argument(
         "--scorer",

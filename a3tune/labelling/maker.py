@@ -23,6 +23,7 @@ from a3tune.labels import (
     load_scorer,
     make_labels,
 )
+from a3tune.labels.checkpoints import HUB_PREFIX
 from a3tune.labels.templates import fill_template
 from a3tune.types import MedicalImage, WeakLabels
 
@@ -122,7 +123,8 @@ def build_maker(
     """Load the parts by name.
 
     Args:
-        segmenter: "litemedsam", or the path of a Segment Anything checkpoint (ViT-B, ViT-L, ViT-H or MedSAM).
+        segmenter: "litemedsam", or a Segment Anything checkpoint (ViT-B, ViT-L, ViT-H or MedSAM) as a path or as
+            ``hub:OWNER/REPOSITORY/FILE``.
         scorer: "demo", "biomedclip", the folder of an open_clip model, or its name on the Hugging Face hub.
         template, top_k: as in `LabelMaker`.
         device: "auto", "cpu" or "cuda".
@@ -154,16 +156,16 @@ def load_segmenter(name: str, device: str = "auto") -> Segmenter:
     # The hyphenated form is the one that configurations of runs use.
     if name.lower() in (LITE_MEDSAM, "lite-medsam"):
         return LiteMedSamSegmenter(device=device)
-    path = Path(name).expanduser()
-    if not path.exists():
+    if not name.startswith(HUB_PREFIX) and not Path(name).expanduser().exists():
         raise LabelError(
             expected=f"{LITE_MEDSAM}, or a Segment Anything checkpoint (ViT-B, ViT-L, ViT-H or MedSAM), which finds "
             "the regions",
             got=f"There is no file {name}",
             remedy="Fetch sam_vit_b_01ec64.pth from https://dl.fbaipublicfiles.com/segment_anything/ and name its "
-            f"path, or leave the segmenter out: {LITE_MEDSAM} comes with the program",
+            f"path, name one on the hub as {HUB_PREFIX}OWNER/REPOSITORY/FILE, or leave the segmenter out: "
+            f"{LITE_MEDSAM} comes with the program",
         )
-    return SegmentAnythingSegmenter(path, device=device)
+    return SegmentAnythingSegmenter(name, device=device)
 
 
 def check_template(template: str) -> None:

@@ -19,7 +19,7 @@ from segment_anything.modeling import Sam
 from segment_anything.utils.amg import MaskData
 
 from a3tune.errors import LabelError, RequestError
-from a3tune.labels.checkpoints import choose_device, load_strictly, read_checkpoint, weights_digest
+from a3tune.labels.checkpoints import choose_device, load_strictly, locate_checkpoint, read_checkpoint, weights_digest
 from a3tune.labels.segmentation import (
     Box,
     RecentlyUsed,
@@ -91,14 +91,14 @@ class SegmentAnythingSegmenter:
     encoder again. One instance may be shared by threads; they take turns.
 
     Args:
-        checkpoint: .pth or .safetensors file.
+        checkpoint: .pth or .safetensors file, or ``hub:OWNER/REPOSITORY/FILE`` for one on the Hugging Face hub.
         variant: "vit_b", "vit_l" or "vit_h"; read off the weights when None.
         parameters: settings of the generator.
         device: "cpu", "cuda" or "auto" (CUDA where there is one).
         embeddings: how many embeddings are kept (4 MB each; an image needs 1 and 4 for a layer of crops).
 
     Raises:
-        LabelError: the file is missing, hostile or not such a checkpoint.
+        LabelError: the file is missing, out of reach, hostile or not such a checkpoint.
     """
 
     def __init__(
@@ -110,8 +110,9 @@ class SegmentAnythingSegmenter:
         device: str = "auto",
         embeddings: int = 10,
     ) -> None:
-        state = read_checkpoint(checkpoint, purpose=_PURPOSE)
-        variant = variant or deduce_variant(state, name=Path(checkpoint).name)
+        path = locate_checkpoint(checkpoint, purpose=_PURPOSE, gives="which finds the regions")
+        state = read_checkpoint(path, purpose=_PURPOSE)
+        variant = variant or deduce_variant(state, name=path.name)
         if variant not in _WIDTHS.values():
             raise LabelError(
                 expected=f"one of {', '.join(_WIDTHS.values())}",
@@ -119,7 +120,7 @@ class SegmentAnythingSegmenter:
                 remedy="Leave the variant out: it is read off the weights",
             )
         model = sam_model_registry[variant]()
-        load_strictly(model, state, name=Path(checkpoint).name, purpose=_PURPOSE)
+        load_strictly(model, state, name=path.name, purpose=_PURPOSE)
         self._set_up(model, f"Segment Anything {variant}", weights_digest(state), parameters, device, embeddings)
 
     @classmethod

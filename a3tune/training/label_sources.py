@@ -16,6 +16,7 @@ from a3tune.labels import (
     Segmenter,
     load_scorer,
 )
+from a3tune.labels.checkpoints import HUB_PREFIX
 from a3tune.storage import cache_folder
 from a3tune.training.config import TuneConfig
 from a3tune.training.labelling import Labeller, LabelStore, PipelineLabeller, settings_digest
@@ -92,7 +93,7 @@ def make_labeller(segmenter: str, scorer: str, device: str = "auto") -> Pipeline
     """The label pipeline from the names of its parts.
 
     Args:
-        segmenter: "auto" or "litemedsam" for LiteMedSAM, or the path of a Segment Anything checkpoint.
+        segmenter: "auto" or "litemedsam" for LiteMedSAM, or the path or hub place of a Segment Anything checkpoint.
         scorer: a folder or hub id of an open_clip model.
         device: "auto", "cpu" or "cuda".
 
@@ -105,10 +106,11 @@ def make_labeller(segmenter: str, scorer: str, device: str = "auto") -> Pipeline
 def _segmenter(name: str, device: str) -> Segmenter:
     if name.lower() in (AUTO, *LITE_MEDSAM):
         return LiteMedSamSegmenter(device=device)
-    if Path(name).suffix in (".pth", ".safetensors"):
+    if name.startswith(HUB_PREFIX) or Path(name).suffix in (".pth", ".safetensors"):
         return SegmentAnythingSegmenter(name, device=device)
     raise LabelError(
-        expected=f'"{AUTO}", "{LITE_MEDSAM[0]}", "{DATA}" or a Segment Anything checkpoint (.pth, .safetensors)',
+        expected=f'"{AUTO}", "{LITE_MEDSAM[0]}", "{DATA}" or a Segment Anything checkpoint (.pth, '
+        f".safetensors; {HUB_PREFIX}OWNER/REPOSITORY/FILE on the hub)",
         got=f"label_segmenter is {name!r}",
         remedy="Choose one of these",
     )

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from a3tune.errors import LabelError
-from a3tune.labels.checkpoints import choose_device, load_strictly, read_checkpoint, weights_digest
+from a3tune.labels.checkpoints import choose_device, load_strictly, locate_checkpoint, read_checkpoint, weights_digest
 
 
 class Hostile:
@@ -89,3 +89,28 @@ def test_device_is_checked():
     assert choose_device("cpu") == "cpu"
     with pytest.raises(LabelError, match="nonsense"):
         choose_device("nonsense")
+
+
+WORDS = {"purpose": "a SAM checkpoint", "gives": "which finds the regions"}
+
+
+def test_a_file_on_the_hub(offline_hub, tmp_path):
+    found = locate_checkpoint("hub:someone/sam/checkpoints/sam.pth", **WORDS)
+    assert found.samefile(offline_hub / "sam.pth")
+    assert torch.equal(read_checkpoint(found, purpose="weights")["a"], torch.arange(3.0))
+    assert locate_checkpoint(tmp_path / "own.pth", **WORDS) == tmp_path / "own.pth"
+
+
+@pytest.mark.usefixtures("offline_hub")
+def test_hub_out_of_reach_names_file_purpose_and_remedy():
+    with pytest.raises(LabelError, match=r"checkpoints/other\.pth of someone/sam") as caught:
+        locate_checkpoint("hub:someone/sam/checkpoints/other.pth", **WORDS)
+    said = str(caught.value)
+    for part in ("which finds the regions", "could not be fetched", "hf download someone/sam", "litemedsam"):
+        assert part in said
+
+
+@pytest.mark.parametrize("place", ["hub:", "hub:someone", "hub:someone/sam", "hub:someone/sam/", "hub://x"])
+def test_incomplete_places_on_the_hub(place):
+    with pytest.raises(LabelError, match="hub:OWNER/REPOSITORY/FILE"):
+        locate_checkpoint(place, **WORDS)

@@ -60,6 +60,14 @@ def test_checkpoint_file_to_regions(registered, small_sam, small_image, tmp_path
     assert [region.box for region in same.regions] == [region.box for region in found.regions]
 
 
+def test_a_checkpoint_on_the_hub(registered, small_sam, small_image, offline_hub):
+    torch.save(small_sam.state_dict(), offline_hub / "sam.pth")
+    segmenter = SegmentAnythingSegmenter("hub:someone/sam/checkpoints/sam.pth", parameters=LOOSE, device="cpu")
+    own = SegmentAnythingSegmenter.from_model(small_sam, parameters=LOOSE)
+    assert segmenter.digest == own.digest
+    assert len(segmenter.segment(small_image).regions) == len(own.segment(small_image).regions)
+
+
 def test_an_image_is_encoded_once(small_sam, small_image, monkeypatch):
     passes = []
     original = small_sam.image_encoder.forward
