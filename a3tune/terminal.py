@@ -14,6 +14,35 @@ def show_progress(what: str, share: float) -> None:
         print(f"\r\x1b[K{share:4.0%} {what}", end="" if share < 1 else "\n", file=sys.stderr, flush=True)
 
 
+class TimedProgress:
+    """Progress of one long piece of work on stderr, with the time that is left.
+
+    On a terminal one line is rewritten; elsewhere a line is written for each twentieth of the work.
+
+    Args:
+        stream: where to write; stderr when None.
+        clock: seconds from any fixed moment.
+    """
+
+    def __init__(self, *, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._rewrites = self._stream.isatty()
+        self._clock = clock
+        self._started = clock()
+        self._twentieth = 0
+
+    def __call__(self, what: str, share: float) -> None:
+        """Say what is being done and which share, 0 to 1, is done."""
+        twentieth = int(20 * share)
+        if not self._rewrites and twentieth <= self._twentieth:
+            return
+        self._twentieth = twentieth
+        left = (self._clock() - self._started) * (1 - share) / share if share > 0 else 0.0
+        rest = f", about {left / 60:.0f} min left" if left >= 60 else ""
+        start, end = ("\r\x1b[K", "\n" if share >= 1 else "") if self._rewrites else ("", "\n")
+        print(f"{start}{share:4.0%} {what}{rest}", end=end, file=self._stream, flush=True)
+
+
 class ItemProgress:
     """Progress through a list of items on stderr, with the time that is left.
 

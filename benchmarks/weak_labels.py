@@ -12,99 +12,16 @@ import argparse
 import json
 import statistics
 import sys
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from a3tune.bundle import DEMO_FOLDER
-from a3tune.labels import LiteMedSamSegmenter, RegionCache, RegionScorer, filter_regions, load_scorer, mask_iou
-from a3tune.phantom import HELD_OUT_SEEDS, VALIDATION_SEEDS, Structure, ask, make_phantom
-
-IOU = 0.5
-TOP = 4
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One structure that one question asks about.
-
-    Attributes:
-        group: "chest: nodule" and the like.
-        topic: what kind of question it was.
-        kind: "lesion" or "organ".
-        rank: best rank of a region with enough overlap; None when no such region was found.
-    """
-
-    group: str
-    topic: str
-    kind: str
-    rank: int | None
-
-    @property
-    def in_top(self) -> bool:
-        return self.rank is not None and self.rank <= TOP
-
-
-@dataclass
-class Measured:
-    """Outcomes of all questions, and the processor seconds of the first and of later questions about an image.
-
-    Processor time does not depend on what else runs; with one thread it is what an idle core takes.
-    A question is (whether it names what it asks about, best rank of any structure asked about).
-    """
-
-    outcomes: list[Outcome]
-    questions: list[tuple[bool, int | None]]
-    first: list[float]
-    later: list[float]
-
-
-def measure(
-    seeds: Iterable[int],
-    segmenter: LiteMedSamSegmenter,
-    scorer: RegionScorer,
-    cache: RegionCache | None = None,
-    on_image: Callable[[Measured], None] | None = None,
-) -> Measured:
-    """Ask every question about every phantom; images that the cache holds are not timed."""
-    measured = Measured([], [], [], [])
-    for seed in seeds:
-        phantom = make_phantom(seed)
-        cached = cache is not None and cache.get(phantom.image, segmenter) is not None
-        started = time.process_time()
-        found = cache.get_or_make(phantom.image, segmenter) if cache else segmenter.segment(phantom.image)
-        regions, _ = filter_regions(found.regions)
-        overlaps: dict[str, dict[int, float]] = {}
-        for question in ask(phantom):
-            targets = [phantom.structure(name) for name in question.targets]
-            targets = [target for target in targets if target.kind in ("lesion", "organ")]
-            if not targets:
-                continue
-            ranked = scorer.score(phantom.image, regions, question.question)
-            if not cached or overlaps:
-                (measured.later if overlaps else measured.first).append(time.process_time() - started)
-            ranks = []
-            for target in targets:
-                if target.name not in overlaps:
-                    overlaps[target.name] = {id(region): mask_iou(region.mask, target.mask) for region in regions}
-                good = [entry.rank for entry in ranked if overlaps[target.name][id(entry.region)] >= IOU]
-                ranks.append(min(good, default=None))
-                group = f"{phantom.kind}: {target.finding or target.name}"
-                measured.outcomes.append(Outcome(group, question.topic, target.kind, ranks[-1]))
-            measured.questions.append((_names(question.question, targets), min(filter(None, ranks), default=None)))
-            started = time.process_time()
-        if on_image is not None:
-            on_image(measured)
-    return measured
-
-
-def _names(question: str, targets: Sequence[Structure]) -> bool:
-    """Whether a question says what it asks about; plurals differ at the end only ("metastases")."""
-    return any((target.finding or target.name).lower()[:-2] in question.lower() for target in targets)
+from a3tune.bundle import DEMO_SCORER
+from a3tune.labels import LiteMedSamSegmenter, RegionCache, load_scorer
+from a3tune.phantom import HELD_OUT_SEEDS, VALIDATION_SEEDS
+from a3tune.phantom.scorer_figures import IOU, TOP, Measured, Outcome, measure, question_table
 
 
 def table(outcomes: list[Outcome], key: str) -> list[str]:
@@ -119,18 +36,6 @@ def table(outcomes: list[Outcome], key: str) -> list[str]:
             for test in (lambda o: o.rank is not None, lambda o: o.in_top, lambda o: o.rank == 1)
         ]
         lines.append(f"| {name} | {len(group)} | " + " | ".join(f"{share:.1%}" for share in shares) + " |")
-    return lines
-
-
-def question_table(questions: list[tuple[bool, int | None]]) -> list[str]:
-    """A Markdown table of questions, by whether they name what they ask about."""
-    lines = [f"| question | number | region found | top {TOP} | rank 1 |", "|---|---:|---:|---:|---:|"]
-    for name, wanted in (("names the lesion or organ", [True]), ("names none", [False]), ("**all**", [True, False])):
-        ranks = [rank for named, rank in questions if named in wanted]
-        if ranks:
-            tests = [[r is not None, r is not None and r <= TOP, r == 1] for r in ranks]
-            shares = [sum(column) / len(ranks) for column in zip(*tests, strict=True)]
-            lines.append(f"| {name} | {len(ranks)} | " + " | ".join(f"{share:.1%}" for share in shares) + " |")
     return lines
 
 
@@ -171,7 +76,7 @@ def page(measured: Measured, images: int, threads: int) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=200)
-    parser.add_argument("--scorer", type=Path, default=DEMO_FOLDER / "scorer")
+    parser.add_argument("--scorer", type=Path, default=DEMO_SCORER)
     parser.add_argument("--validation", action="store_true", help="use the seeds meant for tuning")
     parser.add_argument("--write", type=Path, help="write the report there")
     parser.add_argument("--cache", type=Path, help="keep regions there, to measure another scorer on the same ones")

@@ -1,7 +1,8 @@
 """How well each region fits a text: BiomedCLIP, or any other open_clip model, on crops of the regions.
 
-A crop is the image with everything outside the mask set to 0, cut to the mask's box. The score is 100 times
-the cosine of the crop's and the text's embedding (Focus on What Matters: A3Tune, ACL 2025).
+A crop is the image with everything outside the mask set to 0, cut to the mask's box, unless the model's own
+configuration asks for its surroundings as well (see ``crops``). The score is 100 times the cosine of the crop's and
+the text's embedding (Focus on What Matters: A3Tune, ACL 2025).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch.nn import functional
 from a3tune.errors import LabelError
 from a3tune.labels.checkpoints import choose_device, weights_digest
 from a3tune.labels.clip_folder import fetch_folder, load_folder
+from a3tune.labels.crops import CROPS, CropStyle
 from a3tune.labels.segmentation import RecentlyUsed
 from a3tune.types import MedicalImage, Region, ScoredRegion
 
@@ -48,6 +50,7 @@ class RegionScorer:
         preprocess: PIL image -> float tensor [3, h, w], the checkpoint's own transform.
         tokenizer: the checkpoint's own tokenizer.
         name: display name.
+        crop_style: what the model is shown of a region: "region" as in the method, or "surroundings".
         device: "cpu", "cuda" or "auto" (CUDA where there is one).
         batch: crops per pass of the image encoder.
         remembered: how many crops' embeddings are kept.
@@ -60,11 +63,13 @@ class RegionScorer:
         tokenizer: Tokenizer,
         *,
         name: str,
+        crop_style: CropStyle = "region",
         device: str = "auto",
         batch: int = 64,
         remembered: int = 4096,
     ) -> None:
         self.name = name
+        self.crop_style: CropStyle = crop_style
         self.context_length = int(tokenizer.context_length)
         self._device = torch.device(choose_device(device))
         self._model = model.eval().requires_grad_(False).to(self._device)
@@ -77,8 +82,10 @@ class RegionScorer:
 
     @cached_property
     def digest(self) -> str:
-        """16 hex digits that change whenever the weights change; reads all of them the first time."""
-        return weights_digest(self._model.state_dict())
+        """Changes whenever weights or crop style change: 16 hex digits, then the style where it is not the method's.
+        Reads all weights the first time."""
+        digest = weights_digest(self._model.state_dict())
+        return digest if self.crop_style == "region" else f"{digest}-{self.crop_style}"
 
     def score(
         self, image: MedicalImage, regions: Sequence[Region], prompt: str | Sequence[str]
@@ -151,6 +158,7 @@ class RegionScorer:
         Raises:
             LabelError: a region is empty or belongs to an image of another size.
         """
+        cut = CROPS[self.crop_style]
         keys = [(image.sha256, _region_digest(image, region)) for region in regions]
         with self._embedding:
             known = {key: self._crops.get(key) for key in keys}
@@ -158,7 +166,7 @@ class RegionScorer:
             items = list(new.items())
             for start in range(0, len(items), self._batch):
                 group = items[start : start + self._batch]
-                pixels = torch.stack([self._preprocess(Image.fromarray(crop(image, region))) for _, region in group])
+                pixels = torch.stack([self._preprocess(Image.fromarray(cut(image, region))) for _, region in group])
                 features = self._model.encode_image(pixels.to(self._device)).float().cpu()
                 for (key, _), feature in zip(group, features, strict=True):
                     known[key] = feature.clone()
@@ -175,26 +183,6 @@ class RegionScorer:
     def _encode_text(self, prompt: str) -> Tensor:
         tokens = self._tokenizer([prompt]).to(self._device)
         return self._model.encode_text(tokens).float().cpu()[0]
-
-
-def crop(image: MedicalImage, region: Region) -> np.ndarray:
-    """The region on black, cut to its box: uint8 [box height, box width, 3].
-
-    Raises:
-        LabelError: the region is empty or belongs to an image of another size.
-    """
-    if region.mask.shape != (image.height, image.width):
-        raise LabelError(
-            expected=f"a mask of {image.width} x {image.height} pixels, like the image",
-            got=f"The mask has {region.mask.shape[1]} x {region.mask.shape[0]}",
-            remedy="Use the regions of this image",
-        )
-    x, y, width, height = region.box
-    window = np.s_[y : y + height, x : x + width]
-    inside = region.mask[window]
-    if not inside.any():
-        raise LabelError(expected="a region with at least one pixel", got="The region is empty", remedy="Leave it out")
-    return image.pixels[window] * inside[:, :, None]
 
 
 def load_scorer(source: str | Path = BIOMEDCLIP, *, device: str = "auto") -> RegionScorer:
@@ -215,14 +203,21 @@ def load_scorer(source: str | Path = BIOMEDCLIP, *, device: str = "auto") -> Reg
         name = text.removeprefix("hf-hub:")
         folder = fetch_folder(name)
     parts = load_folder(folder)
-    return RegionScorer(parts.model, parts.preprocess, parts.tokenizer, name=parts.name or name, device=device)
+    return RegionScorer(
+        parts.model,
+        parts.preprocess,
+        parts.tokenizer,
+        name=parts.name or name,
+        crop_style=parts.crop_style,
+        device=device,
+    )
 
 
 def _region_digest(image: MedicalImage, region: Region) -> str:
     x, y, width, height = region.box
     if region.mask.shape != (image.height, image.width):
         # The same message as for the crop itself.
-        crop(image, region)
+        CROPS["region"](image, region)
     digest = hashlib.sha256(repr(region.box).encode())
     digest.update(np.packbits(region.mask[y : y + height, x : x + width]).tobytes())
     return digest.hexdigest()

@@ -18,8 +18,11 @@ from transformers import BertConfig
 
 from a3tune.errors import LabelError
 from a3tune.labels.checkpoints import read_checkpoint
+from a3tune.labels.crops import CROPS, CropStyle
 
 CONFIG = "open_clip_config.json"
+CROP_KEY = "a3tune_crop"
+"""Key of the configuration that names the crop style; without it crops are the method's."""
 _WEIGHTS = (
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.safetensors",
@@ -32,12 +35,13 @@ _BUNDLED = "or use the scorer that comes with the program (assets/demo/scorer), 
 
 
 class ClipParts(NamedTuple):
-    """A model, its image transform and tokenizer, and the name in its configuration (may be empty)."""
+    """A model, its image transform and tokenizer, the name in its configuration (may be empty), and its crops."""
 
     model: torch.nn.Module
     preprocess: Callable[..., torch.Tensor]
     tokenizer: Any
     name: str
+    crop_style: CropStyle
 
 
 def fetch_folder(repository: str) -> Path:
@@ -100,7 +104,7 @@ def load_folder(folder: Path) -> ClipParts:
                 got=f"{folder} does not load ({str(error).strip().splitlines()[0] if str(error).strip() else error!r})",
                 remedy=f"Fetch all files of one model again, {_BUNDLED}",
             ) from error
-    return ClipParts(model, preprocess, tokenizer, str(config.get("name", "")))
+    return ClipParts(model, preprocess, tokenizer, str(config.get("name", "")), config.get(CROP_KEY, "region"))
 
 
 @contextmanager
@@ -132,6 +136,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
             config["model_cfg"]["vision_cfg"], dict
         ):
             raise TypeError("text_cfg and vision_cfg must be objects")
+        if config.get(CROP_KEY, "region") not in CROPS:
+            raise ValueError(f"{CROP_KEY} must be one of {', '.join(CROPS)}")
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise LabelError(
             expected="open_clip's configuration with model_cfg, text_cfg and vision_cfg",

@@ -88,7 +88,7 @@ class LiteMedSamSegmenter:
         device: str = "auto",
         proposals: Proposals | None = None,
         refined: int = 40,
-        outlines: int = 12,
+        outlines: int = 56,
         minimum_quality: float = 0.7,
         minimum_stability: float = 0.5,
         duplicate_iou: float = 0.75,

@@ -3,9 +3,9 @@
 Several views of the image are asked, because no single one finds every organ: bands and steps of grey level
 (organs of even brightness), maximally stable extremal regions (bright or dark spots at any contrast),
 touching structures cut apart by distance (rows of vertebrae), basins of the gradient (organs told apart by
-edges rather than by level), and the gap between a pair that stand side by side (the heart between the lungs).
-Every candidate is judged by how sharply its outline differs from what surrounds it. Near-duplicates merge,
-and the best of every size stay, so that large organs do not crowd out small lesions.
+edges rather than by level), the gap between a pair that stand side by side (the heart between the lungs), round
+spots, faint shadows against a wide background, and what only one side of the body has. All candidates are judged
+alike. Near-duplicates merge, and the best of every size stay, so that large organs do not crowd out small lesions.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ import cv2
 import numpy as np
 
 from a3tune.errors import RequestError
+from a3tune.labels.candidates import CROSS, Collector, choose
+from a3tune.labels.spots import shadow_candidates, spot_candidates
+from a3tune.labels.symmetry import covered_candidates, find_axis, one_sided_candidates
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,12 @@ class Proposals:
         duplicate_iou: of two candidates whose masks have this IoU or more only the better one stays, 0 to 1.
     """
 
-    maximum: int = 80
+    maximum: int = 96
     side: int = 256
     levels: int = 6
     smallest: float = 0.0015
     largest: float = 0.61
-    duplicate_iou: float = 0.7
+    duplicate_iou: float = 0.55
 
     def __post_init__(self) -> None:
         checks = {
@@ -71,13 +74,6 @@ class Proposal(NamedTuple):
     merit: float
 
 
-class _Candidate(NamedTuple):
-    box: tuple[int, int, int, int]
-    inside: np.ndarray
-    area: int
-    merit: float
-
-
 def propose_regions(pixels: np.ndarray, settings: Proposals | None = None) -> tuple[Proposal, ...]:
     """Find candidates for the structures of an image.
 
@@ -94,13 +90,21 @@ def propose_regions(pixels: np.ndarray, settings: Proposals | None = None) -> tu
     size = (max(8, round(width * scale)), max(8, round(height * scale)))
     grey = cv2.cvtColor(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
     smooth = cv2.bilateralFilter(cv2.medianBlur(grey, 3), 7, 24, 4)
-    collector = _Collector(smooth, settings)
+    collector = Collector(smooth, settings.smallest, settings.largest)
     _level_candidates(smooth, settings.levels, collector)
     _stable_candidates(grey, collector)
+    collector.add_filled()
     _basin_candidates(smooth, collector)
+    spot_candidates(grey, collector)
+    shadow_candidates(grey, collector)
+    axis = find_axis(grey)
+    one_sided_candidates(grey, axis, collector)
+    # Few, and faint by nature: what covers a lung has no edge of its own.
+    collector.bonus = 1.0
+    covered_candidates(grey, axis, collector)
     across, down = width / size[0], height / size[1]
     proposals = []
-    for candidate in _choose(collector.candidates, grey.shape, settings):
+    for candidate in choose(collector.candidates, grey.shape, settings.maximum, settings.duplicate_iou):
         x0, y0, x1, y1 = candidate.box
         mask = np.zeros(grey.shape, dtype=bool)
         mask[y0:y1, x0:x1] = candidate.inside
@@ -108,64 +112,10 @@ def propose_regions(pixels: np.ndarray, settings: Proposals | None = None) -> tu
     return tuple(proposals)
 
 
-class _Collector:
-    """Takes masks, keeps the box and merit of those that could be a structure."""
-
-    def __init__(self, grey: np.ndarray, settings: Proposals) -> None:
-        self.grey = grey.astype(np.float32)
-        self.height, self.width = grey.shape
-        frame = grey.size
-        self.smallest, self.largest = settings.smallest * frame, settings.largest * frame
-        self.candidates: list[_Candidate] = []
-
-    def add_components(self, mask: np.ndarray) -> None:
-        """Every 8-connected part of a mask uint8 [h, w]."""
-        count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-        for index in range(1, count):
-            x, y, width, height, area = stats[index]
-            if self.smallest <= area <= self.largest:
-                inside = labels[y : y + height, x : x + width] == index
-                self.add(int(x), int(y), inside, int(area))
-
-    def add(self, x: int, y: int, inside: np.ndarray, area: int) -> None:
-        """One mask bool [h, w] whose first pixel lies at (x, y)."""
-        height, width = inside.shape
-        if min(height, width) < 4 or not self.smallest <= area <= self.largest:
-            return
-        box = (x, y, x + width, y + height)
-        self.candidates.append(_Candidate(box, inside, area, self._merit(box, inside, area)))
-
-    def _merit(self, box: tuple[int, int, int, int], inside: np.ndarray, area: int) -> float:
-        """How much a mask looks like a structure: its outline follows one edge all around, it is compact, large
-        enough and clear of the frame. The weights were fitted on synthetic images (logistic regression)."""
-        x0, y0, x1, y1 = box
-        pad = 3
-        left, top = max(x0 - pad, 0), max(y0 - pad, 0)
-        window = self.grey[top : min(y1 + pad, self.height), left : min(x1 + pad, self.width)]
-        mask = np.zeros(window.shape, dtype=np.uint8)
-        mask[y0 - top : y1 - top, x0 - left : x1 - left] = inside
-        ring = (cv2.dilate(mask, _CROSS, iterations=pad) - cv2.dilate(mask, _CROSS)) > 0
-        rim = (mask - cv2.erode(mask, _CROSS, iterations=pad)) > 0
-        if not ring.any() or not rim.any():
-            return -np.inf
-        within, around = window[rim], window[ring]
-        middle = (within.mean() + around.mean()) / 2
-        sign = 1 if within.mean() > around.mean() else -1
-        closed_outside = float((sign * (around - middle) < 0).mean())
-        closed_inside = float((sign * (within - middle) > 0).mean())
-        outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        perimeter = max(cv2.arcLength(outline, True) for outline in outlines) + 1
-        roundness = min(1.0, 4 * np.pi * area / perimeter**2)
-        touching = sum((x0 <= 0, y0 <= 0, x1 >= self.width, y1 >= self.height))
-        shape = 2.1 * closed_outside + 1.3 * closed_inside + 3.0 * roundness
-        return shape + 0.6 * np.log(area / self.grey.size) - 1.5 * touching
-
-
-_CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 _DISC = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
 
 
-def _level_candidates(grey: np.ndarray, levels: int, collector: _Collector) -> None:
+def _level_candidates(grey: np.ndarray, levels: int, collector: Collector) -> None:
     cuts = _brightness_cuts(grey, levels)
     edges = [-1, *cuts, 255]
     for index, (low, high) in enumerate(pairwise(edges)):
@@ -173,7 +123,7 @@ def _level_candidates(grey: np.ndarray, levels: int, collector: _Collector) -> N
         brighter = (grey > low).astype(np.uint8)
         darker = (grey <= high).astype(np.uint8)
         for mask in [band] + ([brighter] if index else []) + ([darker] if high < 255 else []):
-            collector.add_components(cv2.morphologyEx(mask, cv2.MORPH_OPEN, _CROSS))
+            collector.add_components(cv2.morphologyEx(mask, cv2.MORPH_OPEN, CROSS))
             collector.add_components(cv2.morphologyEx(mask, cv2.MORPH_OPEN, _DISC))
             _split_candidates(mask, collector)
             _between_candidates(mask, collector)
@@ -196,7 +146,7 @@ def _brightness_cuts(grey: np.ndarray, levels: int) -> list[int]:
     return sorted({int(cut) for cut in (centres[1:] + centres[:-1]) / 2 if 0 < cut < 255})
 
 
-def _split_candidates(mask: np.ndarray, collector: _Collector) -> None:
+def _split_candidates(mask: np.ndarray, collector: Collector) -> None:
     """Parts that only a narrow bridge connects: grown back from the cores of the distance map."""
     distance = cv2.distanceTransform(mask, cv2.DIST_L2, 3)
     for radius in (4.0, 8.0):
@@ -215,10 +165,10 @@ def _split_candidates(mask: np.ndarray, collector: _Collector) -> None:
             if part.any():
                 px, py, part_width, part_height = cv2.boundingRect(part)
                 inside = part[py : py + part_height, px : px + part_width] > 0
-                collector.add(x0 + px, y0 + py, inside, int(inside.sum()))
+                collector.add(x0 + px, y0 + py, inside)
 
 
-def _between_candidates(mask: np.ndarray, collector: _Collector) -> None:
+def _between_candidates(mask: np.ndarray, collector: Collector) -> None:
     """The gap between a large pair that stand side by side."""
     opened = cv2.morphologyEx(mask, cv2.MORPH_OPEN, _DISC)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=8)
@@ -256,20 +206,20 @@ def _side_by_side(first: np.ndarray, second: np.ndarray) -> bool:
     return bool(areas[0] > 0.4 * areas[1] and shared > 0.5 * taller and apart)
 
 
-def _stable_candidates(grey: np.ndarray, collector: _Collector) -> None:
+def _stable_candidates(grey: np.ndarray, collector: Collector) -> None:
     detector = cv2.MSER_create(delta=6, min_area=max(1, int(collector.smallest)), max_area=int(collector.largest))
     point_sets, boxes = detector.detectRegions(grey)
     for points, (x, y, width, height) in zip(point_sets, boxes, strict=True):
         inside = np.zeros((height, width), dtype=bool)
         inside[points[:, 1] - y, points[:, 0] - x] = True
-        collector.add(int(x), int(y), inside, len(points))
+        collector.add(int(x), int(y), inside)
 
 
-def _basin_candidates(grey: np.ndarray, collector: _Collector) -> None:
+def _basin_candidates(grey: np.ndarray, collector: Collector) -> None:
     across, down = (cv2.Sobel(grey, cv2.CV_32F, dx, dy, ksize=3) for dx, dy in ((1, 0), (0, 1)))
     gradient = cv2.magnitude(across, down)
     for limit in (30.0, 60.0):
-        flat = cv2.erode((gradient < limit).astype(np.uint8), _CROSS)
+        flat = cv2.erode((gradient < limit).astype(np.uint8), CROSS)
         count, markers = cv2.connectedComponents(flat, connectivity=4)
         if count <= 2:
             continue
@@ -279,47 +229,4 @@ def _basin_candidates(grey: np.ndarray, collector: _Collector) -> None:
         for index in np.flatnonzero((areas >= collector.smallest) & (areas <= collector.largest)):
             mask = (basins == index).astype(np.uint8)
             x, y, width, height = cv2.boundingRect(mask)
-            collector.add(x, y, mask[y : y + height, x : x + width] > 0, int(areas[index]))
-
-
-def _choose(candidates: list[_Candidate], shape: tuple[int, int], settings: Proposals) -> list[_Candidate]:
-    """The best candidates of every size, of which no two nearly coincide.
-
-    Candidates that several views agree on rank higher: what shows at many thresholds is rarely chance.
-    """
-    if not candidates:
-        return []
-    overlap = _mask_overlaps(candidates, shape)
-    similar = overlap >= settings.duplicate_iou
-    merits = np.array([candidate.merit for candidate in candidates]) + 1.3 * np.log(similar.sum(axis=1))
-    classes = np.digitize([candidate.area / (shape[0] * shape[1]) for candidate in candidates], _SIZE_CLASSES)
-    left = np.ones(len(candidates), dtype=bool)
-    queues = [[] for _ in range(len(_SIZE_CLASSES) + 1)]
-    for index in np.argsort(-merits, kind="stable"):
-        if left[index]:
-            queues[classes[index]].append(int(index))
-            left &= ~similar[index]
-    chosen = []
-    while len(chosen) < settings.maximum and any(queues):
-        for queue in queues:
-            if queue and len(chosen) < settings.maximum:
-                chosen.append(candidates[queue.pop(0)])
-    return chosen
-
-
-_SIZE_CLASSES = (0.005, 0.012, 0.03, 0.1)
-
-
-def _mask_overlaps(candidates: list[_Candidate], shape: tuple[int, int]) -> np.ndarray:
-    """IoU of every pair of masks, float32 [n, n], on a grid of half the resolution."""
-    flat = np.zeros((len(candidates), -(-shape[0] // 2), -(-shape[1] // 2)), dtype=np.float32)
-    for row, candidate in zip(flat, candidates, strict=True):
-        x0, y0 = candidate.box[:2]
-        odd_y, odd_x = y0 % 2, x0 % 2
-        part = candidate.inside[odd_y::2, odd_x::2]
-        top, left = (y0 + odd_y) // 2, (x0 + odd_x) // 2
-        row[top : top + part.shape[0], left : left + part.shape[1]] = part
-    flat = flat.reshape(len(candidates), -1)
-    shared = flat @ flat.T
-    areas = np.diagonal(shared)
-    return shared / np.maximum(areas[:, None] + areas[None] - shared, 1)
+            collector.add(x, y, mask[y : y + height, x : x + width] > 0)

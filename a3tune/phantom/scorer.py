@@ -9,11 +9,17 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import open_clip
 import torch
@@ -25,6 +31,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedTokenizerFast
 
+from a3tune.labels.clip_folder import CROP_KEY
+from a3tune.labels.crops import VIEW_SIDE
 from a3tune.labels.lite_medsam import LiteMedSamSegmenter
 from a3tune.phantom.questions import example_questions
 from a3tune.phantom.scorer_data import CropExample, make_examples
@@ -32,7 +40,6 @@ from a3tune.phantom.structures import KINDS, TRAINING_SEEDS
 
 Progress = Callable[[str, float], None]
 
-SIDE = 64
 CONTEXT_LENGTH = 48
 VOCABULARY = 1024
 _PREPROCESS = {
@@ -48,20 +55,37 @@ _UNCLEAR_IOU = 0.35
 # Of one phantom in one step; others come in later steps.
 _CROPS = 32
 _QUERIES = 10
+# Drawing a phantom with LiteMedSAM takes so many times as long as with region proposals.
+_SEGMENTING_COST = 9
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How much the scorer is trained.
+
+    Attributes:
+        phantoms: how many training phantoms are drawn, with region proposals as candidates.
+        segmented: how many more are drawn, with LiteMedSAM's regions as candidates.
+        steps, closing_steps: optimiser steps of the two stages, 8 phantoms each.
+        measured: on how many phantoms the card's figures are measured.
+    """
+
+    phantoms: int = 640
+    segmented: int = 64
+    steps: int = 400
+    closing_steps: int = 160
+    measured: int = 24
 
 
 def train_scorer(
     out: Path,
     *,
     seed: int = 0,
-    phantoms: int = 1300,
-    segmented: int = 300,
-    steps: int = 700,
-    closing_steps: int = 300,
+    recipe: Recipe | None = None,
     on_progress: Progress | None = None,
     examples: Sequence[CropExample] | None = None,
 ) -> None:
-    """Train the demo scorer and save it in open_clip's ``local-dir`` form; about 30 minutes on one core.
+    """Train the demo scorer and save it in open_clip's ``local-dir`` form; about 10 minutes on 2 cores.
 
     Region proposals are cheap candidates and teach most of it; a second stage gives equal room to the regions that
     LiteMedSAM draws, which the scorer meets at use.
@@ -69,54 +93,78 @@ def train_scorer(
     Args:
         out: the folder; it is replaced only when training is done.
         seed: of phantoms, weights and batches.
-        phantoms: how many training phantoms are drawn, with region proposals as candidates.
-        segmented: how many more are drawn, with LiteMedSAM's regions as candidates.
-        steps, closing_steps: optimiser steps of the two stages, 8 phantoms each.
+        recipe: how much it is trained.
         on_progress: called with what is being done and the share done, 0 to 1.
         examples: crops that are already there, instead of drawing phantoms.
     """
+    recipe = recipe or Recipe()
     report = on_progress or (lambda what, share: None)
     torch.manual_seed(seed)
     if examples is None:
         examples = []
-        for example in draw_examples(seed, phantoms, segmented):
+        work = recipe.phantoms + _SEGMENTING_COST * recipe.segmented
+        for example in draw_examples(seed, recipe.phantoms, recipe.segmented):
             examples.append(example)
-            report("drawing phantoms", 0.6 * len(examples) / (phantoms + segmented))
-        cheap, drawn = examples[:phantoms], examples[phantoms:] or examples
+            cheap_done, drawn_done = min(len(examples), recipe.phantoms), max(len(examples) - recipe.phantoms, 0)
+            report("drawing phantoms", 0.5 * (cheap_done + _SEGMENTING_COST * drawn_done) / work)
+        cheap, drawn = examples[: recipe.phantoms], examples[recipe.phantoms :] or examples
     else:
         cheap = drawn = examples
     tokenizer = build_tokenizer(query.text for example in examples for query in example.queries)
     config = model_config(len(tokenizer))
     model = open_clip.CLIP(**config).train()
     rng = np.random.default_rng((seed, 9))
-    total = steps + closing_steps
-    for stage in (_Stage((6, 2), steps, 1e-3, 0), _Stage((4, 4), closing_steps, 5e-4, steps)):
+    total = recipe.steps + recipe.closing_steps
+    stages = (_Stage((6, 2), recipe.steps, 1e-3, 0), _Stage((4, 4), recipe.closing_steps, 5e-4, recipe.steps))
+    for stage in stages:
         _fit(
             model,
             tokenizer,
             (cheap, drawn),
             stage,
             rng,
-            lambda done: report("training the scorer", 0.6 + 0.4 * done / total),
+            lambda done: report("training the scorer", 0.5 + 0.5 * done / total),
         )
     save_scorer(model.eval(), config, tokenizer, out)
     report("done", 1.0)
 
 
 def draw_examples(seed: int, phantoms: int, segmented: int) -> Iterator[CropExample]:
-    """The examples that :func:`train_scorer` learns from, a few tenths of a second to a few seconds each."""
+    """The examples that :func:`train_scorer` learns from, in order of their seeds, drawn by all cores.
+
+    Args:
+        seed: of the scorer.
+        phantoms: how many with region proposals as candidates; they come first.
+        segmented: how many with LiteMedSAM's regions.
+    """
     first = TRAINING_SEEDS[seed * (phantoms + segmented)]
-    middle, last = first + phantoms, first + phantoms + segmented
-    yield from make_examples(range(first, middle), prepare_crop)
-    if segmented:
-        yield from make_examples(range(middle, last), prepare_crop, segmenter=LiteMedSamSegmenter())
+    orders = [(first + index, index >= phantoms) for index in range(phantoms + segmented)]
+    workers = min(os.cpu_count() or 1, 8)
+    # Started afresh: a forked process may hold a lock of a thread that it does not have.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_use_one_thread) as pool:
+        yield from pool.map(_draw_example, orders, chunksize=4)
+
+
+def _use_one_thread() -> None:
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+
+def _draw_example(order: tuple[int, bool]) -> CropExample:
+    seed, segmented = order
+    return next(make_examples([seed], segmenter=_segmenter() if segmented else None))
+
+
+@lru_cache(maxsize=1)
+def _segmenter() -> LiteMedSamSegmenter:
+    return LiteMedSamSegmenter(device="cpu")
 
 
 def model_config(vocabulary: int) -> dict[str, Any]:
     """open_clip's ``model_cfg`` of the demo scorer."""
     return {
         "embed_dim": 128,
-        "vision_cfg": {"image_size": SIDE, "patch_size": 16, "width": 192, "layers": 4, "head_width": 32},
+        "vision_cfg": {"image_size": VIEW_SIDE, "layers": [1, 1, 1, 1], "width": 16, "head_width": 64},
         "text_cfg": {
             "context_length": CONTEXT_LENGTH,
             "vocab_size": vocabulary,
@@ -158,16 +206,7 @@ def build_tokenizer(texts: Any) -> PreTrainedTokenizerFast:
 
 def build_transform() -> Callable[[Image.Image], Tensor]:
     """The image transform that open_clip builds from the saved configuration."""
-    return image_transform_v2(PreprocessCfg(size=(SIDE, SIDE), **_PREPROCESS), is_train=False)
-
-
-def prepare_crop(picture: Image.Image) -> np.ndarray:
-    """uint8 [SIDE, SIDE]: a grey crop as the model will see it, before normalisation."""
-    values = _TRANSFORM(picture)[0] * _PREPROCESS["std"][0] + _PREPROCESS["mean"][0]
-    return (values * 255).round().clamp(0, 255).byte().numpy()
-
-
-_TRANSFORM = build_transform()
+    return image_transform_v2(PreprocessCfg(size=(VIEW_SIDE, VIEW_SIDE), **_PREPROCESS), is_train=False)
 
 
 def save_scorer(model: nn.Module, config: dict[str, Any], tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
@@ -177,10 +216,19 @@ def save_scorer(model: nn.Module, config: dict[str, Any], tokenizer: PreTrainedT
         folder = Path(work) / "scorer"
         folder.mkdir()
         text = json.dumps(
-            {"name": "Phantom scorer (demo)", "model_cfg": config, "preprocess_cfg": _PREPROCESS}, indent=1
+            {
+                "name": "Phantom scorer (demo)",
+                CROP_KEY: "surroundings",
+                "model_cfg": config,
+                "preprocess_cfg": _PREPROCESS,
+            },
+            indent=1,
         )
         (folder / "open_clip_config.json").write_text(text + "\n", encoding="utf-8")
-        state = {name: value.detach().half().contiguous() for name, value in model.state_dict().items()}
+        state = {
+            name: (value.half() if value.is_floating_point() else value).detach().contiguous()
+            for name, value in model.state_dict().items()
+        }
         save_file(state, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
         tokenizer.save_pretrained(folder)
         if out.exists():
@@ -278,8 +326,11 @@ def _query_loss(logits: Tensor, overlaps: Tensor) -> Tensor | None:
 
 
 def _augmented(crops: np.ndarray, rng: np.random.Generator) -> Tensor:
-    values = torch.from_numpy(crops).float() / 255
+    values = torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255
     gain, gamma = rng.uniform(0.95, 1.05), rng.uniform(0.93, 1.08)
-    values = (gain * values.pow(gamma)).clamp(0, 1)
-    normalised = (values - _PREPROCESS["mean"][0]) / _PREPROCESS["std"][0]
-    return normalised[:, None].expand(-1, 3, -1, -1)
+    # The half of the grey scale that marks the region in the second and third view must stay what it is.
+    offset = torch.zeros_like(values)
+    offset[:, 1:] = (values[:, 1:] >= 128 / 255) * (128 / 255)
+    span = torch.tensor([1.0, 0.5, 0.5]).view(1, 3, 1, 1)
+    toned = (gain * ((values - offset) / span).clamp(0, 1).pow(gamma)).clamp(0, 1) * span + offset
+    return (toned - _PREPROCESS["mean"][0]) / _PREPROCESS["std"][0]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image
 
-from a3tune.labels.biomedclip import crop
+from a3tune.labels.crops import crop_with_surroundings
 from a3tune.labels.filters import filter_regions
 from a3tune.labels.proposals import propose_regions
 from a3tune.labels.segmentation import Segmenter, region_from_mask
@@ -41,7 +40,7 @@ class CropExample:
     """One phantom.
 
     Attributes:
-        crops: uint8 [crops, side, side], grey, prepared as the scorer will see them.
+        crops: uint8 [crops, 64, 64, 3], each region with its surroundings, as the scorer will see it.
         overlaps: float32 [structures, crops], IoU of each crop's mask with each structure.
         queries: texts with their targets; every target has a crop with IoU of 0.5 or more.
     """
@@ -53,17 +52,15 @@ class CropExample:
 
 def make_example(
     phantom: Phantom,
-    prepare: Callable[[Image.Image], np.ndarray],
     rng: np.random.Generator,
     *,
     segmenter: Segmenter | None = None,
-    maximum: int = 56,
+    maximum: int = 44,
 ) -> CropExample:
     """Crops of a phantom: drawn outlines made imperfect, good candidates, and candidates that show something else.
 
     Args:
         phantom: the phantom.
-        prepare: PIL image -> uint8 [side, side], the scorer's own resizing.
         rng: chooses among candidates, deforms outlines and words the queries.
         segmenter: where candidates come from; plain region proposals, which cost far less, when None.
         maximum: crops at most.
@@ -76,14 +73,13 @@ def make_example(
     regions, _ = filter_regions(regions)
     overlaps = _overlaps([item.mask for item in structures], [region.mask for region in regions])
     chosen = _choose(overlaps, maximum, rng)
-    crops = np.stack([prepare(Image.fromarray(crop(image, regions[index]))) for index in chosen])
+    crops = np.stack([crop_with_surroundings(image, regions[index]) for index in chosen])
     overlaps = overlaps[:, chosen]
     return CropExample(crops, overlaps.astype(np.float32), _queries(phantom, structures, overlaps, rng))
 
 
 def make_examples(
     seeds: Iterable[int],
-    prepare: Callable[[Image.Image], np.ndarray],
     *,
     segmenter: Segmenter | None = None,
     shifted: float = 0.1,
@@ -92,7 +88,7 @@ def make_examples(
     for seed in seeds:
         rng = np.random.default_rng((seed, 5))
         style: PhantomStyle = "shifted" if rng.random() < shifted else "standard"
-        yield make_example(make_phantom(seed, style=style), prepare, rng, segmenter=segmenter)
+        yield make_example(make_phantom(seed, style=style), rng, segmenter=segmenter)
 
 
 def _proposed(image: MedicalImage) -> Iterator[Region]:

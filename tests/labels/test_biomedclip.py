@@ -10,7 +10,8 @@ from PIL import Image
 from torch.nn import functional
 
 from a3tune.errors import LabelError
-from a3tune.labels.biomedclip import BIOMEDCLIP, crop, load_scorer
+from a3tune.labels.biomedclip import BIOMEDCLIP, load_scorer
+from a3tune.labels.crops import crop
 from a3tune.types import Region
 
 
@@ -67,17 +68,6 @@ def test_a_second_question_costs_the_text_only(clip_folder, organs, regions, mon
     scorer.score(organs[0], regions[:2], "kidney")
     scorer.score(organs[0], regions, "kidney")
     assert seen == [2, 1], "two crops, then only the new one"
-
-
-def test_crop_is_the_region_on_black(organs, make_region):
-    image, masks = organs
-    region = make_region(masks["liver"])
-    x, y, width, height = region.box
-    cut = crop(image, region)
-    assert cut.shape == (height, width, 3)
-    inside = region.mask[y : y + height, x : x + width]
-    assert (cut[~inside] == 0).all()
-    assert (cut[inside] == image.pixels[region.mask]).all()
 
 
 def test_one_pixel_regions_are_scored(scorer, organs):
@@ -144,6 +134,20 @@ def test_missing_files_are_named(copied, name, said):
         load_scorer(copied)
     assert said in str(caught.value)
     assert "assets/demo/scorer" in str(caught.value)
+
+
+def test_the_configuration_names_the_crop_style(copied, scorer, organs, regions):
+    path = copied / "open_clip_config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "a3tune_crop": "surroundings"}))
+    other = load_scorer(copied, device="cpu")
+    assert (scorer.crop_style, other.crop_style) == ("region", "surroundings")
+    assert other.digest == f"{scorer.digest}-surroundings", "labels made with other crops are other labels"
+    first, second = (one.embed_regions(organs[0], regions) for one in (scorer, other))
+    assert not torch.allclose(first, second)
+    path.write_text(json.dumps({**config, "a3tune_crop": "no such"}))
+    with pytest.raises(LabelError, match="region, surroundings"):
+        load_scorer(copied)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"model_cfg": {}}', '{"model_cfg": {"text_cfg": 1, "vision_cfg": 2}}'])

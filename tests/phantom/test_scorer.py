@@ -8,20 +8,22 @@ from PIL import Image
 from a3tune.labels.biomedclip import load_scorer
 from a3tune.labels.segmentation import region_from_mask
 from a3tune.phantom import TRAINING_SEEDS, make_phantom
-from a3tune.phantom.scorer import SIDE, _query_loss, build_transform, prepare_crop, train_scorer
+from a3tune.phantom.scorer import Recipe, _augmented, _query_loss, build_transform, draw_examples, train_scorer
 from a3tune.phantom.scorer_data import make_example, make_examples
+
+SHORT = Recipe(steps=2, closing_steps=1)
 
 
 @pytest.fixture(scope="module")
 def examples():
-    return list(make_examples(TRAINING_SEEDS[:9], prepare_crop))
+    return list(make_examples(TRAINING_SEEDS[:9]))
 
 
 @pytest.fixture(scope="module")
 def folder(examples, tmp_path_factory):
     out = tmp_path_factory.mktemp("demo") / "scorer"
     heard = []
-    train_scorer(out, steps=2, closing_steps=1, examples=examples, on_progress=lambda what, share: heard.append(share))
+    train_scorer(out, recipe=SHORT, examples=examples, on_progress=lambda what, share: heard.append(share))
     assert heard == sorted(heard)
     assert heard[-1] == 1.0
     return out
@@ -30,8 +32,8 @@ def folder(examples, tmp_path_factory):
 def test_examples_pair_questions_with_crops_that_show_their_targets(examples):
     for example in examples:
         assert example.crops.dtype == np.uint8
-        assert example.crops.shape[1:] == (SIDE, SIDE)
-        assert len(example.crops) == example.overlaps.shape[1] <= 56
+        assert example.crops.shape[1:] == (64, 64, 3)
+        assert len(example.crops) == example.overlaps.shape[1] <= 44
         assert example.queries
         for query in example.queries:
             assert query.text.strip()
@@ -43,15 +45,30 @@ def test_examples_pair_questions_with_crops_that_show_their_targets(examples):
 
 def test_the_same_seed_gives_the_same_example():
     phantom = make_phantom(4)
-    first, second = (make_example(phantom, prepare_crop, np.random.default_rng(2)) for _ in range(2))
+    first, second = (make_example(phantom, np.random.default_rng(2)) for _ in range(2))
     assert first.queries == second.queries
     assert (first.crops == second.crops).all()
 
 
-def test_stored_crops_equal_the_transform_at_use():
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 51), dtype=np.uint8)).convert("RGB")
-    stored = torch.from_numpy(prepare_crop(picture)).float() / 255
-    np.testing.assert_allclose((stored - 0.3) / 0.3, build_transform()(picture)[0], atol=1e-5)
+def test_stored_crops_are_what_the_transform_makes_at_use(examples):
+    crop = examples[0].crops[0]
+    expected = (torch.from_numpy(crop).permute(2, 0, 1).float() / 255 - 0.3) / 0.3
+    torch.testing.assert_close(build_transform()(Image.fromarray(crop)), expected)
+
+
+def test_another_tone_leaves_the_outline_where_it_is(examples):
+    crops = examples[0].crops[:6]
+    toned = (_augmented(crops, np.random.default_rng(3)) * 0.3 + 0.3) * 255
+    assert toned.shape == (6, 3, 64, 64)
+    assert ((toned[:, 1:].round() >= 128).numpy() == (crops[..., 1:] >= 128).transpose(0, 3, 1, 2)).mean() > 0.999
+    assert (toned[:, 0].round().numpy() != crops[..., 0]).any()
+
+
+def test_examples_drawn_by_all_cores_come_in_order(examples):
+    [first, second] = draw_examples(0, 2, 0)
+    for drawn, expected in ((first, examples[0]), (second, examples[1])):
+        assert drawn.queries == expected.queries
+        assert (drawn.crops == expected.crops).all()
 
 
 def test_loss_is_small_when_every_target_has_a_leading_crop():
@@ -68,6 +85,8 @@ def test_saved_folder_is_small_and_loads_like_any_open_clip_model(folder):
     config = json.loads((folder / "open_clip_config.json").read_text())
     assert config["preprocess_cfg"]["resize_mode"] == "longest"
     scorer = load_scorer(folder, device="cpu")
+    assert scorer.crop_style == "surroundings"
+    assert scorer.digest.endswith("-surroundings")
     assert scorer.name == "Phantom scorer (demo)"
     phantom = make_phantom(1)
     regions = [region_from_mask(structure.mask) for structure in phantom.structures]
@@ -83,7 +102,7 @@ def test_training_is_repeatable_and_replaces_the_folder(examples, folder, tmp_pa
     out = tmp_path / "scorer"
     out.mkdir()
     (out / "old").write_text("")
-    train_scorer(out, steps=2, closing_steps=1, examples=examples)
+    train_scorer(out, recipe=SHORT, examples=examples)
     assert not (out / "old").exists()
     name = "open_clip_model.safetensors"
     assert (out / name).read_bytes() == (folder / name).read_bytes()
