@@ -18,7 +18,7 @@ import torch
 from a3tune.errors import RequestError
 from a3tune.types import Head
 
-Form = Literal["mass", "kl"]
+Form = Literal["mass", "log_mass", "kl"]
 Combine = Literal["union", "each"]
 
 GROUND_TRUTH_WEIGHT = 5.0
@@ -85,13 +85,31 @@ def mass_loss(
     Returns:
         scalar; 0 without (non-empty) masks or rows. A row without any visual weight counts as missed.
     """
-    attention, masks = _prepared(attention, targets, combine, keep_empty)
-    if masks.shape[0] == 0 or attention.shape[0] == 0:
-        return attention.new_zeros(())
+    share = _share(*_prepared(attention, targets, combine, keep_empty))
+    return (1 - share).square().mean(dim=0).sum() if share.numel() else attention.new_zeros((), dtype=share.dtype)
+
+
+def log_mass_loss(
+    attention: torch.Tensor, targets: torch.Tensor, combine: Combine = "union", *, keep_empty: bool = False
+) -> torch.Tensor:
+    """The same share r_i as in `mass_loss`, as a likelihood: loss = mean over rows of -log r_i.
+
+    Not in the paper. The gradient of (1 - r)^2 fades with r, so a head that has settled on another place stays there;
+    this one is the larger the further the attention is from the target. A floor of 1e-12 under r keeps it finite.
+
+    Args and result as in `mass_loss`.
+    """
+    share = _share(*_prepared(attention, targets, combine, keep_empty))
+    if not share.numel():
+        return attention.new_zeros((), dtype=share.dtype)
+    return -(share + _FLOOR).log().mean(dim=0).sum()
+
+
+def _share(attention: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    """[R, M]: the share of each row's visual attention inside each mask."""
     total = attention.sum(dim=-1, keepdim=True)
     # Dividing an underflown row by its own total would turn rounding into a huge gradient, or 0 / 0.
-    share = attention @ masks.T / torch.where(total > _NO_WEIGHT, total, torch.ones_like(total))
-    return (1 - share).square().mean(dim=0).sum()
+    return attention @ masks.T / torch.where(total > _NO_WEIGHT, total, torch.ones_like(total))
 
 
 def kl_loss(
@@ -150,7 +168,7 @@ def alignment_loss(
         weights: [L, H, R, P] (with ``heads``, or all heads without), or [K, R, P] of chosen heads.
         targets: [M, P], the weak masks, 0 to 1; M may be 0.
         heads: the heads to align, all of them.
-        form: "mass" or "kl".
+        form: "mass", "log_mass" or "kl".
         combine: "union" of the masks or "each" on its own.
         ground_truth: [G, P], masks that are known to be right; their loss is added with ``ground_truth_weight``.
 
@@ -160,9 +178,11 @@ def alignment_loss(
     Raises:
         RequestError: shapes that do not fit, or an unknown form.
     """
-    losses = {"mass": mass_loss, "kl": kl_loss}
+    losses = {"mass": mass_loss, "log_mass": log_mass_loss, "kl": kl_loss}
     if form not in losses:
-        raise RequestError(expected='"mass" or "kl"', got=f"form is {form!r}", remedy="Choose one of the two")
+        raise RequestError(
+            expected=f"one of {', '.join(losses)}", got=f"form is {form!r}", remedy="Choose one of these"
+        )
     attention = pool_heads(weights, heads)
     loss = losses[form](attention, targets, combine)
     if ground_truth is not None:

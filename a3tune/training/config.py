@@ -17,7 +17,7 @@ from a3tune.labels.templates import TEMPLATE_SETS
 from a3tune.training.faults import brief, listed
 
 Method = Literal["a3", "lora", "lora+align", "a3moe"]
-AlignmentForm = Literal["mass", "kl"]
+AlignmentForm = Literal["mass", "log_mass", "kl"]
 MaskUse = Literal["union", "each"]
 HeadChoice = Literal["dynamic", "fixed"]
 Schedule = Literal["cosine", "linear", "constant"]
@@ -46,7 +46,8 @@ class TuneConfig:
         method: "a3" (A3MoE experts and alignment), "lora" (plain LoRA), "lora+align", "a3moe" (experts without
             alignment).
         no_alignment, no_query_experts, no_key_experts, no_head_selection: the paper's ablations, one flag each.
-        alignment: "mass" (attention mass inside the masks) or "kl" (divergence from them).
+        alignment: "mass" (attention mass inside the masks, as in the paper), "log_mass" (its logarithm: pulls harder
+            where attention is far off) or "kl" (divergence from the masks).
         masks: "union" of an image's masks, or "each" on its own, summed, as in the paper's code.
         ratio: weight of the alignment loss beside cross-entropy, from 0.
         balance: weight of the balance loss of the key experts, from 0.

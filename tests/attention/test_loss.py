@@ -3,7 +3,14 @@ import math
 import pytest
 import torch
 
-from a3tune.attention.loss import alignment_loss, batch_alignment_loss, kl_loss, mass_loss, pool_heads
+from a3tune.attention.loss import (
+    alignment_loss,
+    batch_alignment_loss,
+    kl_loss,
+    log_mass_loss,
+    mass_loss,
+    pool_heads,
+)
 from a3tune.errors import RequestError
 from a3tune.types import Head
 
@@ -28,6 +35,21 @@ def test_mass_by_hand():
     assert float(mass_loss(attention, mask, "each")) == pytest.approx(each)
 
 
+def test_log_mass_by_hand_keeps_its_pull_on_attention_that_is_far_off():
+    attention = torch.tensor([[0.1, 0.3], [0.3, 0.3]], dtype=torch.float64)
+    expected = (math.log(4) + math.log(2)) / 2
+    assert float(log_mass_loss(attention, torch.tensor([[1.0, 0]]))) == pytest.approx(expected)
+    scores = torch.tensor([[[-9.0, 0.0]]], dtype=torch.float64, requires_grad=True)
+    pulls = {}
+    for form in ("mass", "log_mass"):
+        (gradient,) = torch.autograd.grad(
+            alignment_loss(scores.softmax(-1), torch.tensor([[1.0, 0]]), form=form), scores
+        )
+        pulls[form] = float(gradient.abs().max())
+    assert pulls["mass"] < 1e-3
+    assert pulls["log_mass"] > 0.99
+
+
 def test_kl_by_hand():
     attention = torch.tensor([[0.1, 0.3]], dtype=torch.float64)
     assert float(kl_loss(attention, torch.tensor([[1.0, 0]]))) == pytest.approx(math.log(4), abs=1e-6)
@@ -46,7 +68,7 @@ def test_exactly_the_chosen_heads_count(weights):
     assert touched == set(chosen)
 
 
-@pytest.mark.parametrize("form", ["mass", "kl"])
+@pytest.mark.parametrize("form", ["mass", "log_mass", "kl"])
 @pytest.mark.parametrize("combine", ["union", "each"])
 def test_the_gradient_is_right(weights, masks, form, combine):
     weights.requires_grad_()
@@ -55,7 +77,7 @@ def test_the_gradient_is_right(weights, masks, form, combine):
     )
 
 
-@pytest.mark.parametrize("form", ["mass", "kl"])
+@pytest.mark.parametrize("form", ["mass", "log_mass", "kl"])
 def test_following_the_gradient_moves_attention_into_the_mask(form, masks):
     scores = torch.zeros(1, 2, 3, 6, requires_grad=True)
     optimiser = torch.optim.SGD([scores], lr=5.0)
@@ -67,7 +89,7 @@ def test_following_the_gradient_moves_attention_into_the_mask(form, masks):
     assert inside.min() > 0.9
 
 
-@pytest.mark.parametrize("form", ["mass", "kl"])
+@pytest.mark.parametrize("form", ["mass", "log_mass", "kl"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_underflow_gives_finite_loss_and_gradient(form, dtype):
     # A head that looks at text alone: its weights on the image underflow to exact zeros.
@@ -81,7 +103,7 @@ def test_underflow_gives_finite_loss_and_gradient(form, dtype):
     assert loss > 0.5
 
 
-@pytest.mark.parametrize("form", ["mass", "kl"])
+@pytest.mark.parametrize("form", ["mass", "log_mass", "kl"])
 @pytest.mark.parametrize("combine", ["union", "each"])
 def test_empty_masks_change_nothing(weights, masks, form, combine):
     empty = torch.zeros(1, 6, dtype=torch.float64)
