@@ -54,6 +54,10 @@ def _parser() -> argparse.ArgumentParser:
     app.add_argument("--host", help="address to listen on (default 127.0.0.1)")
     app.add_argument("--port", type=int, help="port to listen on (default 7860)")
     app.add_argument("--profile", help="demo, a checkpoint folder or a hub id (default demo)")
+    app.add_argument("--scorer", help="what ranks regions: demo, biomedclip, an open_clip folder or a hub id")
+    app.add_argument(
+        "--adapter", action="append", metavar="NAME=FOLDER", help="an adapter to compare with; can be repeated"
+    )
     app.set_defaults(run=_app)
 
     inspect = commands.add_parser("inspect", help="ask a question about an image and save where every head looks")
@@ -140,7 +144,8 @@ def _app(options: argparse.Namespace) -> int:
             got="app.py is not there",
             remedy="Run this from a full checkout of the project",
         )
-    chosen = [("--host", options.host), ("--port", options.port), ("--profile", options.profile)]
+    chosen = [(f"--{name}", getattr(options, name)) for name in ("host", "port", "profile", "scorer")]
+    chosen += [("--adapter", pair) for pair in options.adapter or ()]
     extra = [str(part) for name, value in chosen if value is not None for part in (name, value)]
     # The library never imports the page's packages, so the app takes this process's place.
     os.execv(sys.executable, [sys.executable, str(script), *extra])

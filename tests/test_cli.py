@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -202,3 +203,13 @@ def test_the_module_runs_as_a_program_without_the_network():
     )
     for command in ("app", "inspect", "labels", "tune", "demo", "parity", "doctor"):
         assert command in done.stdout
+
+
+def test_every_option_of_the_app_reaches_it(monkeypatch):
+    given = []
+    monkeypatch.setattr(os, "execv", lambda program, arguments: given.extend(arguments))
+    options = ["--host", "0.0.0.0", "--port", "7000", "--profile", "P", "--scorer", "S"]
+    options += ["--adapter", "a3=one", "--adapter", "lora=two"]
+    main(["app", *options])
+    assert Path(given[1]).name == "app.py"
+    assert given[2:] == options
