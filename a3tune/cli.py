@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--quick", action="store_true", help="a few steps only: tries the way, not the result")
     build.set_defaults(run=_demo_build)
 
-    scorer = actions.add_parser("scorer", help="train the demo scorer from its seed (about 10 minutes on 2 cores)")
+    scorer = actions.add_parser("scorer", help="train the demo scorer from its seed (about 17 minutes on 2 cores)")
     scorer.add_argument("--out", type=Path, metavar="DIR", help="folder for the scorer (default assets/demo/scorer)")
     scorer.add_argument("--seed", type=int, default=0)
     scorer.add_argument("--quick", action="store_true", help="a few steps only: tries the way, not the result")

@@ -53,7 +53,7 @@ _TEMPERATURE = 0.05
 _POSITIVE_IOU = 0.5
 _UNCLEAR_IOU = 0.35
 # Of one phantom in one step; others come in later steps.
-_CROPS = 32
+_CROPS = 40
 _QUERIES = 10
 # Drawing a phantom with LiteMedSAM takes so many times as long as with region proposals.
 _SEGMENTING_COST = 9
@@ -66,14 +66,14 @@ class Recipe:
     Attributes:
         phantoms: how many training phantoms are drawn, with region proposals as candidates.
         segmented: how many more are drawn, with LiteMedSAM's regions as candidates.
-        steps, closing_steps: optimiser steps of the two stages, 8 phantoms each.
+        steps, closing_steps: optimiser steps of the two stages, 7 phantoms each.
         measured: on how many phantoms the card's figures are measured.
     """
 
-    phantoms: int = 640
-    segmented: int = 64
-    steps: int = 400
-    closing_steps: int = 160
+    phantoms: int = 800
+    segmented: int = 110
+    steps: int = 600
+    closing_steps: int = 280
     measured: int = 24
 
 
@@ -85,10 +85,10 @@ def train_scorer(
     on_progress: Progress | None = None,
     examples: Sequence[CropExample] | None = None,
 ) -> None:
-    """Train the demo scorer and save it in open_clip's ``local-dir`` form; about 10 minutes on 2 cores.
+    """Train the demo scorer and save it in open_clip's ``local-dir`` form; about 17 minutes on 2 cores.
 
-    Region proposals are cheap candidates and teach most of it; a second stage gives equal room to the regions that
-    LiteMedSAM draws, which the scorer meets at use.
+    Region proposals are cheap candidates and teach most of it; a second stage gives nearly equal room to the regions
+    that LiteMedSAM draws, which the scorer meets at use.
 
     Args:
         out: the folder; it is replaced only when training is done.
@@ -115,7 +115,7 @@ def train_scorer(
     model = open_clip.CLIP(**config).train()
     rng = np.random.default_rng((seed, 9))
     total = recipe.steps + recipe.closing_steps
-    stages = (_Stage((6, 2), recipe.steps, 1e-3, 0), _Stage((4, 4), recipe.closing_steps, 5e-4, recipe.steps))
+    stages = (_Stage((5, 2), recipe.steps, 1e-3, 0), _Stage((4, 3), recipe.closing_steps, 5e-4, recipe.steps))
     for stage in stages:
         _fit(
             model,
@@ -311,9 +311,10 @@ def _batch_loss(
 def _query_loss(logits: Tensor, overlaps: Tensor) -> Tensor | None:
     """Each structure asked about should have a crop that outranks all crops that show something else.
 
-    The log of the share that the structure's good crops hold of the softmax, over the crops of one image
-    (MIL-NCE, Miech et al., CVPR 2020); crops that show the structure badly, or another one asked about, are
-    left out. None when there is nothing to tell apart.
+    Half of it is the log of the share that the structure's good crops together hold of the softmax, over the crops of
+    one image (MIL-NCE, Miech et al., CVPR 2020), which one perfect outline can satisfy; half is the mean over the good
+    crops, each against the others alone, because at use an outline that is good enough may be the only one. Crops that
+    show the structure badly, or another one asked about, are left out. None when there is nothing to tell apart.
     """
     good = overlaps >= _POSITIVE_IOU
     good = good[good.any(dim=1)]
@@ -322,7 +323,10 @@ def _query_loss(logits: Tensor, overlaps: Tensor) -> Tensor | None:
         return None
     rest = logits[other].logsumexp(dim=0)
     hits = logits.expand(len(good), -1).masked_fill(~good, -torch.inf).logsumexp(dim=1)
-    return (torch.logaddexp(hits, rest) - hits).mean()
+    together = torch.logaddexp(hits, rest) - hits
+    each = (torch.logaddexp(logits, rest) - logits).expand(len(good), -1)
+    alone = torch.where(good, each, 0.0).sum(dim=1) / good.sum(dim=1)
+    return (together + alone).mean() / 2
 
 
 def _augmented(crops: np.ndarray, rng: np.random.Generator) -> Tensor:

@@ -55,7 +55,7 @@ def make_example(
     rng: np.random.Generator,
     *,
     segmenter: Segmenter | None = None,
-    maximum: int = 44,
+    maximum: int = 56,
 ) -> CropExample:
     """Crops of a phantom: drawn outlines made imperfect, good candidates, and candidates that show something else.
 

@@ -33,7 +33,7 @@ def test_examples_pair_questions_with_crops_that_show_their_targets(examples):
     for example in examples:
         assert example.crops.dtype == np.uint8
         assert example.crops.shape[1:] == (64, 64, 3)
-        assert len(example.crops) == example.overlaps.shape[1] <= 44
+        assert len(example.crops) == example.overlaps.shape[1] <= 56
         assert example.queries
         for query in example.queries:
             assert query.text.strip()
@@ -76,6 +76,9 @@ def test_loss_is_small_when_every_target_has_a_leading_crop():
     assert _query_loss(torch.tensor([9.0, 9.0, -9.0, 20.0]), overlaps) < 1e-4
     missed = _query_loss(torch.tensor([9.0, -9.0, 9.0, 0.0]), overlaps)
     assert missed == pytest.approx((18.0 + np.log(2)) / 2, rel=1e-3)
+    both = torch.tensor([[0.9, 0.6, 0.0]])
+    perfect_only = _query_loss(torch.tensor([9.0, -9.0, 0.0]), both)
+    assert perfect_only == pytest.approx(9.0 / 4, abs=0.01), "a good outline may not hide behind a perfect one"
     assert _query_loss(torch.zeros(2), torch.tensor([[0.9, 0.6]])) is None
     assert _query_loss(torch.zeros(2), torch.tensor([[0.2, 0.1]])) is None
 
