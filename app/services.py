@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 # How many bytes of maps the examples' finished results may hold together.
 MOST_PREPARED = 256 << 20
+# Seconds between two examples that are answered in the background.
+_BREATH = 0.05
 
 
 class Step(NamedTuple):
@@ -189,13 +192,14 @@ class Studio:
             size = 0
             for path, question in examples:
                 image = read_image(path)
-                # A visitor's question goes first: the lock is let go after each example.
                 with self.slot.in_use:
                     inspection = self.slot.inspect(image, question, adapters=self.slot.adapters)
                 size += sum(view.maps.weights.nbytes for view in inspection.views)
                 if size > MOST_PREPARED:
                     return
                 self._prepared[image.sha256, question, tuple(view.adapter for view in inspection.views)] = inspection
+                # A lock is not fair: whoever waits for the model gets it now.
+                time.sleep(_BREATH)
 
         threading.Thread(target=work, name="examples", daemon=True).start()
 

@@ -118,7 +118,8 @@ def _archive(
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as bundle, tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         for number, inspection in enumerate(_inspections(sides, labels)):
-            write_inspection(inspection, place if number == 0 else place / "other_question")
+            target = None if labels is None else np.logical_or.reduce(_masks(labels))
+            write_inspection(inspection, place if number == 0 else place / "other_question", target)
         (place / "view").mkdir()
         for name, picture in full_size_pictures(sides, look).items():
             Image.fromarray(picture).save(place / "view" / f"{name}.png")

@@ -69,6 +69,8 @@ class TrustDesk:
         if kind not in KINDS:
             raise RequestError(expected=f"one of {', '.join(KINDS)}", got=f"{kind!r}", remedy="Choose one of these")
         chosen = chosen_heads(view, heads)
+        # Checks whose page was closed are nobody's any more.
+        self._jobs = {known: job for known, job in self._jobs.items() if not job.is_over()}
         job = _Job()
         name = secrets.token_urlsafe(18)
         self._jobs[name] = job

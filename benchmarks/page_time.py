@@ -1,9 +1,10 @@
-"""Seconds from a click to what it shows, on the real page in a real browser: the demo model, this machine.
+"""How long a visitor waits, on the real page in a real browser: the demo model, this machine.
 
-    python benchmarks/page_time.py [--repeats 7]
+    python benchmarks/page_time.py [--repeats 7] [--write docs/page.md]
 
-Prints a Markdown table: the start of the server until the page answers (once), the first question after it, and
-the median over the examples of a question from the click to the answer and to the drawn map.
+Prints a Markdown table: the start of the server until the page answers, a page until its first example is drawn with
+its answers, an own image from the question to the answer, the maps and the regions, a change of the head on show, and
+what the page weighs beyond an empty page of Gradio.
 """
 
 from __future__ import annotations
@@ -16,16 +17,47 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+import numpy as np
+from PIL import Image
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from a3tune.phantom import make_phantom
 
 ROOT = Path(__file__).resolve().parent.parent
 START_LIMIT = 120.0
 BROWSER_OPTIONS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
+EMPTY_PAGE = """
+import sys
+import gradio as gr
+
+with gr.Blocks(analytics_enabled=False) as page:
+    gr.HTML("")
+page.launch(server_port=int(sys.argv[1]), ssr_mode=False, quiet=True)
+"""
+# From a key to the drawn map, for so many heads, in milliseconds: measured in the page, drawing included.
+HEAD_CHANGES = """async (count) => {
+    const stage = document.querySelector(".stage");
+    stage.focus();
+    const times = [];
+    for (let i = 0; i < count; i++) {
+        const before = stage.dataset.shown;
+        const began = performance.now();
+        const key = i % 14 < 7 ? "ArrowRight" : "ArrowLeft";
+        stage.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
+        while (stage.dataset.shown === before && performance.now() - began < 200)
+            await new Promise((done) => requestAnimationFrame(done));
+        if (stage.dataset.shown !== before) times.push([performance.now() - began, Number(stage.dataset.tookMs)]);
+    }
+    return times;
+}"""
 
 
 def free_port() -> int:
@@ -44,55 +76,122 @@ def seconds_until_answering(url: str, began: float) -> float:
     raise SystemExit(f"The page did not answer within {START_LIMIT:.0f} s.")
 
 
-def ask(page: Page, example: int) -> tuple[float, float]:
-    """Open an example and click its first suggestion; seconds to the answer and to the drawn map."""
-    page.locator(".example").nth(example).click()
-    page.wait_for_selector(".stage[data-shown$='image']")
-    suggestion = page.locator(".suggestion").first
-    suggestion.wait_for()
+@contextmanager
+def serve(*command: str) -> Iterator[tuple[str, float]]:
+    """A server in a process of its own: where it is, and how long it took until it answered."""
+    port = free_port()
     began = time.perf_counter()
-    suggestion.click()
-    page.wait_for_function("document.querySelector('#status').innerText.startsWith('Answer in')")
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
+    server = subprocess.Popen([sys.executable, *(part.format(port=port) for part in command)], env=environment)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        yield url, seconds_until_answering(url, began)
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def open_page(browser: Browser, url: str) -> tuple[Page, float]:
+    """A fresh page, and the seconds until its first example is drawn with all answers."""
+    page = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
+    page.set_default_timeout(1000 * START_LIMIT)
+    began = time.perf_counter()
+    page.goto(url, wait_until="commit")
+    page.wait_for_selector(".stage[data-result$=complete][data-shown$=ready]")
+    return page, time.perf_counter() - began
+
+
+def page_bytes(browser: Browser, url: str, ready: str) -> int:
+    """Bytes that a first visit receives, over the wire."""
+    page = browser.new_context().new_page()
+    page.set_default_timeout(1000 * START_LIMIT)
+    received = [0]
+    network = page.context.new_cdp_session(page)
+    network.send("Network.enable")
+    network.on("Network.dataReceived", lambda event: received.__setitem__(0, received[0] + event["encodedDataLength"]))
+    page.goto(url)
+    page.wait_for_selector(ready, state="attached")
+    page.wait_for_timeout(1500)
+    page.context.close()
+    return received[0]
+
+
+def ask(page: Page, image: Path) -> tuple[float, float, float]:
+    """Open an own image and ask; seconds from the click to the first answer, to all maps, and to the regions."""
+    page.set_input_files("#upload input[type=file]", str(image))
+    page.wait_for_selector(".stage[data-shown$='image']")
+    page.locator("#question textarea, #question input").first.fill("Where is the mass?")
+    began = time.perf_counter()
+    page.locator("#ask").click()
+    page.wait_for_selector(".stage[data-result]:not([data-result=''])")
     answered = time.perf_counter() - began
-    page.wait_for_selector(".stage[data-shown$='ready']")
-    return answered, time.perf_counter() - began
+    page.wait_for_selector(".stage[data-result$=complete][data-shown$=ready]")
+    mapped = time.perf_counter() - began
+    page.wait_for_selector(".stage[data-regions^=ready]")
+    return answered, mapped, time.perf_counter() - began
+
+
+def measure(repeats: int) -> list[tuple[str, str, str, str]]:
+    """Rows of what, median, most, and what is wanted."""
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
+        path = os.environ.get("CHROMIUM") or shutil.which("chromium") or playwright.chromium.executable_path
+        browser = playwright.chromium.launch(executable_path=path, args=list(BROWSER_OPTIONS))
+        with serve("-c", EMPTY_PAGE, "{port}") as (url, _):
+            empty = page_bytes(browser, url, ".gradio-container")
+        with serve(str(ROOT / "app.py"), "--port", "{port}") as (url, started):
+            page, first = open_page(browser, url)
+            # The examples are answered in the background first; then a visitor has the machine alone.
+            page.wait_for_selector(".stage[data-regions^=ready]")
+            page.wait_for_timeout(8000)
+            opened = [open_page(browser, url)[1] for _ in range(repeats)]
+            waits = []
+            for number in range(repeats + 1):
+                image = Path(folder) / f"{number}.png"
+                Image.fromarray(np.asarray(make_phantom(900 + number, "chest").image.pixels)).save(image)
+                waits.append(ask(page, image))
+            heads = page.evaluate(HEAD_CHANGES, 32)
+            weight = page_bytes(browser, url, ".stage[data-result$=complete]") - empty
+        browser.close()
+    answers, maps, regions = zip(*waits[1:], strict=True)
+    changed, drawn = zip(*heads, strict=True)
+
+    def row(what: str, values: list[float] | tuple[float, ...], unit: str, wanted: str) -> tuple[str, str, str, str]:
+        digits = 0 if unit == "ms" else 2
+        return what, f"{statistics.median(values):.{digits}f} {unit}", f"{max(values):.{digits}f} {unit}", wanted
+
+    return [
+        row("start of the server until the page answers (once)", [started], "s", "10 s"),
+        row("first page after the start, until its example is drawn with its answers (once)", [first], "s", ""),
+        row(f"page until the first example is drawn with its answers ({repeats})", opened, "s", "1 s"),
+        row(f"own image: question to the first answer ({repeats})", answers, "s", "1.5 s"),
+        row(f"own image: question to the maps of all adapters ({repeats})", maps, "s", "2.5 s"),
+        row(f"own image: question to the ranked regions ({repeats})", regions, "s", "when ready"),
+        row(f"another head: key to drawn map ({len(heads)})", changed, "ms", "50 ms"),
+        row(f"another head: drawing alone ({len(heads)})", drawn, "ms", ""),
+        ("page beyond an empty page of Gradio (once)", f"{weight / 1e6:.2f} MB", f"{weight / 1e6:.2f} MB", "2 MB"),
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=7, help="questions to time, after the first (default 7)")
-    repeats = parser.parse_args().repeats
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    began = time.perf_counter()
-    server = subprocess.Popen(
-        [sys.executable, str(ROOT / "app.py"), "--port", str(port)],
-        env=os.environ | {"HF_HUB_OFFLINE": "1"},
-        stdout=subprocess.DEVNULL,
+    parser.add_argument("--repeats", type=int, default=7, help="how often each wait is timed (default 7)")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="put the table into this file's figures section")
+    options = parser.parse_args()
+    rows = measure(options.repeats)
+    load = os.getloadavg()[0]
+    machine = (
+        f"Measured on {platform.machine()} with {os.cpu_count()} cores and no GPU, Python {platform.python_version()}, "
+        f"at a load of {load:.1f}."
     )
-    try:
-        started = seconds_until_answering(url, began)
-        with sync_playwright() as playwright:
-            path = os.environ.get("CHROMIUM") or shutil.which("chromium") or playwright.chromium.executable_path
-            browser = playwright.chromium.launch(executable_path=path, args=list(BROWSER_OPTIONS))
-            page = browser.new_page(viewport={"width": 1280, "height": 800})
-            page.set_default_timeout(1000 * START_LIMIT)
-            page.goto(url)
-            page.wait_for_selector(".example")
-            examples = page.locator(".example").count()
-            first = ask(page, 0)
-            later = [ask(page, 1 + number % (examples - 1)) for number in range(repeats)]
-            browser.close()
-    finally:
-        server.terminate()
-        server.wait()
-    answers, maps = zip(*later, strict=True)
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; seconds\n")
-    print("| what | median | most |\n| --- | --- | --- |")
-    print(f"| start of the server until the page answers (once) | {started:.2f} | {started:.2f} |")
-    print(f"| first question after the start, to the drawn map (once) | {first[1]:.2f} | {first[1]:.2f} |")
-    print(f"| example question to the answer ({repeats}) | {statistics.median(answers):.2f} | {max(answers):.2f} |")
-    print(f"| example question to the drawn map ({repeats}) | {statistics.median(maps):.2f} | {max(maps):.2f} |")
+    table = ["| what | median | most | wanted |", "| --- | ---: | ---: | ---: |"]
+    table += [f"| {' | '.join(row)} |" for row in rows]
+    text = "\n".join([machine, "", *table]) + "\n"
+    print(text)
+    if options.write is not None:
+        kept, mark, _ = options.write.read_text(encoding="utf-8").partition("<!-- figures -->\n")
+        if not mark:
+            raise SystemExit(f"{options.write} has no line <!-- figures --> to write below")
+        options.write.write_text(kept + mark + "\n" + text, encoding="utf-8")
 
 
 if __name__ == "__main__":

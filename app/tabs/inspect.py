@@ -15,7 +15,7 @@ from a3tune.types import Window
 from app.examples import Example
 from app.present import error_status, finished_status, status, step_status
 from app.results import Finished
-from app.services import Studio
+from app.services import Step, Studio
 from app.tabs.answers import viewer_answers
 from app.values import thumbnail, viewer_value
 from app.viewer import build_viewer
@@ -26,6 +26,7 @@ FILE_WINDOW = "as in the file"
 OWN_WINDOW = "own centre and width"
 GENERAL_QUESTIONS = ("What does this image show?", "Is there an abnormality?", "Describe the findings.")
 
+_READING = Step("Reading the file", 0.0)
 READY = "Choose an example or open a file, then ask."
 
 
@@ -182,20 +183,23 @@ class InspectTab:
             json.dumps(example.questions),
             question,
             *_choices(opened),
-            gr.skip(),
+            gr.update(interactive=not self._studio.is_prepared(visit, question, adapters)),
         ]
         if not self._studio.is_prepared(visit, question, adapters):
             for values in self._answers(question, adapters, visit):
                 yield [*values[:2], *[gr.skip()] * 9, values[2]]
 
-    def _open_upload(self, path: str | None, request: gr.Request) -> list[Any]:
+    def _open_upload(self, path: str | None, request: gr.Request) -> Iterator[list[Any]]:
         if path is None:
-            return [gr.skip()] * 12
+            yield [gr.skip()] * 12
+            return
+        yield [gr.skip(), gr.skip(), step_status(_READING), *[gr.skip()] * 9]
         try:
             opened = self._studio.visits.open_file(_visit(request), Path(path), remove=True)
         except Exception as error:
-            return [None, *self._failed(error)]
-        return [
+            yield [None, *self._failed(error)]
+            return
+        yield [
             None,
             viewer_value(opened, history=self._studio.results.of(_visit(request))),
             status("Opened. The upload was deleted from the server's disk; the image is forgotten with this visit."),
@@ -283,6 +287,7 @@ class InspectTab:
 
     def _answers(self, question: str, adapters: list[str], visit: str) -> Iterator[list[Any]]:
         """Values for the viewer, the status and the cancel button, while the question is being answered."""
+        opened = self._studio.visits.opened(visit)
         try:
             if not adapters:
                 raise RequestError(
@@ -292,14 +297,17 @@ class InspectTab:
                 )
             for report in self._studio.ask(visit, question, adapters):
                 if isinstance(report, Finished):
-                    value = viewer_value(self._studio.visits.opened(visit), report, self._studio.results.of(visit))
+                    value = viewer_value(opened, report, self._studio.results.of(visit))
                     yield [value, finished_status(report), gr.update(interactive=not report.complete)]
                 else:
                     yield [gr.skip(), step_status(report), gr.skip()]
         except Exception as error:
-            # The end of a question that a newer one replaced is not worth a word, and the newer one can be cancelled.
-            over = isinstance(error, Cancelled) and self._studio.superseded(visit)
-            yield [gr.skip()] * 3 if over else [gr.skip(), error_status(error), gr.update(interactive=False)]
+            # The end of a question that a newer one or another image replaced is not worth a word, and the newer
+            # question can be cancelled.
+            newer = isinstance(error, Cancelled) and self._studio.superseded(visit)
+            over = newer or (isinstance(error, Cancelled) and self._studio.visits.opened(visit) is not opened)
+            told = gr.skip() if over else error_status(error)
+            yield [gr.skip(), told, gr.skip() if newer else gr.update(interactive=False)]
 
     def _stop(self, request: gr.Request) -> str:
         self._studio.cancel(_visit(request))
