@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +21,8 @@ from a3tune.phantom.questions import ask
 from a3tune.phantom.scene import make_phantom
 from a3tune.phantom.structures import HELD_OUT_SEEDS, KINDS, PhantomStyle
 from a3tune.training.config import load_config
-from a3tune.training.tuning import tune
+from a3tune.training.run import RunFolder
+from a3tune.training.tuning import RunSummary, tune
 
 METHODS = ("lora", "a3")
 PRESET = "demo"
@@ -29,6 +30,8 @@ MEASURED = 60
 FIGURES_NAME = "figures.json"
 CARD_NAME = "README.md"
 
+# A validation in between would choose each adapter by its loss: both are compared after the same steps.
+SAME_STEPS = {"evaluate_every": None, "save_every": None}
 # Nothing but these makes an adapter; a run's checkpoints and PEFT's card to fill in stay behind.
 _FILES = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -121,49 +124,66 @@ def build_adapters(
         DataError, LabelError, ModelError: as `tune`.
     """
     out = DEMO_ADAPTERS if out is None else out
-    data = DEMO_SAMPLE if data is None else data
     out.parent.mkdir(parents=True, exist_ok=True)
-    lines = []
     with TemporaryDirectory(dir=out.parent, prefix=".adapters-") as work:
-        made = Path(work) / "adapters"
+        runs = {}
         for number, method in enumerate(methods):
-            config = load_config(PRESET, {**(settings or {}), "method": method})
-            summary = tune(
-                config,
-                data,
+            runs[method] = tune(
+                load_config(PRESET, {**SAME_STEPS, **(settings or {}), "method": method}),
+                DEMO_SAMPLE if data is None else data,
                 Path(work) / f"run-{method}",
                 DEMO,
                 device="cpu",
                 on_progress=_part(on_progress, method, number, len(methods) + 1),
             )
-            folder = made / method
-            folder.mkdir(parents=True)
-            for name in _FILES:
-                shutil.copyfile(summary.adapter / name, folder / name)
-        model = load_model(model_source(DEMO), device="cpu")
-        figures = measure_adapters(
-            model,
-            AdapterSet(model.model, {method: made / method for method in methods}),
-            HELD_OUT_SEEDS[:measured],
-            on_progress=_part(on_progress, "measuring", len(methods), len(methods) + 1),
-        )
-        for method in methods:
-            own, base = figures[method], figures[BASE]
-            facts = {"seed": config.seed, "steps": summary.steps, "measured": measured}
-            record = {**facts, "questions": sum(summary.targets.values()), "base": asdict(base), method: asdict(own)}
-            (made / method / FIGURES_NAME).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-            card = _CARD.format(
-                name=method,
-                what=_WHAT.get(method, f"The method {method}"),
-                **{name: record[name] for name in ("questions", "steps", "seed", "measured")},
-                base=asdict(base),
-                own=asdict(own),
-            )
-            (made / method / CARD_NAME).write_text(card, encoding="utf-8")
-            lines.append(_line(method, own))
-        lines.insert(0, _line(BASE, figures[BASE]))
+        report = _part(on_progress, "measuring", len(methods), len(methods) + 1)
+        return publish_adapters(runs, out, measured, on_progress=report)
+
+
+def publish_adapters(
+    runs: Mapping[str, RunSummary],
+    out: Path,
+    measured: int = MEASURED,
+    on_progress: Callable[[str, float], None] | None = None,
+) -> str:
+    """Measure the adapters of finished runs and put them, with cards and figures, in the place of those in ``out``.
+
+    Args:
+        runs: name of the adapter (its method) -> the finished run of the demo model.
+        out, measured, on_progress: as in `build_adapters`.
+
+    Returns:
+        A summary in words.
+    """
+    model = load_model(model_source(DEMO), device="cpu")
+    with TemporaryDirectory(dir=out.parent, prefix=".adapters-") as work:
+        made = Path(work) / "adapters"
+        for name, summary in runs.items():
+            (made / name).mkdir(parents=True)
+            for file in _FILES:
+                shutil.copyfile(summary.adapter / file, made / name / file)
+        adapters = AdapterSet(model.model, {name: made / name for name in runs})
+        figures = measure_adapters(model, adapters, HELD_OUT_SEEDS[:measured], on_progress=on_progress)
+        base = figures[BASE]
+        for name, summary in runs.items():
+            record = {
+                "seed": RunFolder(summary.folder).read()["config"]["seed"],
+                "steps": summary.steps,
+                "questions": sum(summary.targets.values()),
+                "measured": measured,
+                "base": asdict(base),
+                name: asdict(figures[name]),
+            }
+            (made / name / FIGURES_NAME).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            (made / name / CARD_NAME).write_text(_card(name, record), encoding="utf-8")
         replace_folder(made, out)
+    lines = [_line(name, figures[name]) for name in (BASE, *runs)]
     return "\n".join([f"Adapters in {out}, measured on {measured} held-out phantoms:", *lines])
+
+
+def _card(name: str, record: dict) -> str:
+    facts = {key: record[key] for key in ("questions", "steps", "seed", "measured", "base")}
+    return _CARD.format(name=name, what=_WHAT.get(name, f"The method {name}"), own=record[name], **facts)
 
 
 def measure_adapters(

@@ -22,6 +22,10 @@ STOPPED = 3
 
 def add_tune_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
+    parser.epilog = (
+        "Several GPUs: accelerate launch --multi_gpu --num_processes 2 -m a3tune tune --data ...; the same with "
+        "--device cpu at its end runs two processes without a GPU. Each takes batch_size questions in every step."
+    )
     parser.add_argument(
         "--data", type=Path, required=True, metavar="PATH", help="file of rows, or folder of a data set"
     )
