@@ -116,13 +116,18 @@ def new_secret() -> str:
     return secrets.token_urlsafe(32)
 
 
+def is_secret(value: object) -> bool:
+    """Whether a value has the form of what `new_secret` makes."""
+    return isinstance(value, str) and len(value) == _SECRET_CHARACTERS
+
+
 def owner_of(secret: object) -> str:
     """The name under which a visitor's things are kept; the secret itself is written nowhere.
 
     Raises:
         RequestError: this is no secret that `new_secret` made.
     """
-    if not isinstance(secret, str) or len(secret) != _SECRET_CHARACTERS:
+    if not is_secret(secret):
         raise RequestError(
             expected="a browser that keeps this page's data",
             got="The page does not know who you are",

@@ -177,6 +177,13 @@ class TuneDesk:
 
         _check_place()
         data, text = self.data.get(owner, name), self._yaml(plan)
+        checked = self.data.known(data)
+        if checked is not None and checked.dataset.counts.errors:
+            raise RequestError(
+                expected="data without faults",
+                got=f"{data.title} has {checked.dataset.counts.errors:,} faults",
+                remedy="Repair it under Data, or correct it and upload it again",
+            )
         check_room(self.jobs.root, _RESERVE)
 
         def build(folder: Path) -> Sequence[str]:

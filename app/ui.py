@@ -13,6 +13,7 @@ from app.services import Studio
 from app.slots import ModelSlot, RegionSlot
 from app.tabs.inspect import InspectTab
 from app.tabs.tune import TuneTab
+from app.tabs.visitor import build_visitor
 from app.theme import STYLES, TUNE_STYLES, build_theme
 from app.tuning import TuneDesk
 from app.widgets import build_header
@@ -40,11 +41,12 @@ def build(studio: Studio, desk: TuneDesk) -> gr.Blocks:
 
     with gr.Blocks(title="A3Tune Studio", analytics_enabled=False, delete_cache=_SWEEP) as page:
         build_header(model_status, f"{NOTICE} {DEMO_NOTICE}" if studio.slot.demo else NOTICE)
+        visitor = build_visitor(page)
         with gr.Tabs():
             with gr.Tab("Inspect"):
                 InspectTab(studio, examples, page)
-            with gr.Tab("Tune"):
-                TuneTab(desk, page)
+            with gr.Tab("Tune") as tune:
+                TuneTab(desk, visitor, tune)
         page.unload(leave)
     page.queue(max_size=_QUEUE_LENGTH, default_concurrency_limit=_READERS, api_open=False)
     return page

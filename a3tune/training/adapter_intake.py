@@ -54,7 +54,7 @@ def unpack_adapter(archive: str | Path, folder: str | Path, limits: IntakeLimits
                 for name, info in infos.items():
                     with packed.open(info) as source, (part / name).open("xb") as target:
                         shutil.copyfileobj(source, target, 1 << 20)
-                _check_files(part)
+                check_files(part)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise AdapterError(
             expected="a ZIP archive with an adapter",
@@ -90,7 +90,7 @@ def fetch_adapter(hub_id: str, folder: str | Path, *, token: str | None = None) 
                     raise
             # The hub's client keeps notes of its own beside what it fetches.
             shutil.rmtree(part / ".cache", ignore_errors=True)
-            _check_files(part)
+            check_files(part)
     except LocalEntryNotFoundError as error:
         raise AdapterError(
             expected="the hub within reach",
@@ -176,7 +176,12 @@ def _adapter_entries(packed: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     return chosen
 
 
-def _check_files(folder: Path) -> None:
+def check_files(folder: Path) -> None:
+    """Whether a folder holds an adapter's settings and whole weights.
+
+    Raises:
+        AdapterError: it does not.
+    """
     _settings(folder)
     _shapes(folder / SAFETENSORS_WEIGHTS_NAME)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.jobs import new_secret, owner_of
+from app.jobs import owner_of
 from app.present import error_status, status
 from app.tabs.tune_data import DataPart, chosen_data
 from app.tabs.tune_plan import PlanPart
@@ -16,8 +16,6 @@ from app.tabs.tune_use import UsePart
 from app.tuning import TuneDesk
 
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-# What the browser keeps. Gradio wants a key for it and sends it to every browser: it protects nothing, the secret does.
-_STORAGE, _STORAGE_KEY = "a3tune-visitor", "a3tune-studio-visitor"
 
 
 class TuneTab:
@@ -25,18 +23,18 @@ class TuneTab:
 
     Args:
         desk: the tab's services.
-        page: the page, whose loading begins a visit.
+        visitor: the visitor's secret (see :mod:`app.tabs.visitor`).
+        tab: the tab, whose opening shows what is the visitor's.
     """
 
-    def __init__(self, desk: TuneDesk, page: gr.Blocks) -> None:
-        self._desk = desk
-        self.visitor = gr.BrowserState("", storage_key=_STORAGE, secret=_STORAGE_KEY)
-        self._data = DataPart(desk, self.visitor)
-        self._plan = PlanPart(desk, self.visitor)
-        self._run = RunPart(desk, self.visitor)
-        self._use = UsePart(desk, self.visitor)
+    def __init__(self, desk: TuneDesk, visitor: gr.BrowserState, tab: gr.Tab) -> None:
+        self._desk, self.visitor = desk, visitor
+        self._data = DataPart(desk, visitor)
+        self._plan = PlanPart(desk, visitor)
+        self._run = RunPart(desk, visitor)
+        self._use = UsePart(desk, visitor)
         self._place()
-        self._wire(page)
+        self._wire(tab)
 
     def _place(self) -> None:
         with gr.Row(elem_id="tune", equal_height=False):
@@ -55,14 +53,18 @@ class TuneTab:
                 with gr.Tab("Scale", id="scale"):
                     self._use.place_scale()
 
-    def _wire(self, page: gr.Blocks) -> None:
+    def _wire(self, tab: gr.Tab) -> None:
         plan = self._plan
         self._data.wire(plan.inputs, plan.read)
         self._plan.wire(self._data.choice)
         self._run.wire(self._use.download)
         self._use.wire(self._run.choice, plan.inputs, plan.read)
-        entered = page.load(
-            self._enter, [self.visitor], [self.visitor, *self._data.outputs, *self._run.outputs], queue=False, **_QUIET
+        entered = tab.select(
+            self._enter,
+            [self.visitor, self._run.choice],
+            [*self._data.outputs, *self._run.outputs],
+            queue=False,
+            **_QUIET,
         )
         entered.then(self._data.look, [self.visitor, self._data.choice], self._data.outputs, **_QUIET)
         plan.start.click(
@@ -82,14 +84,13 @@ class TuneTab:
 
     # ---- events ------------------------------------------------------------------------------
 
-    def _enter(self, visitor: Any) -> list[Any]:
-        """Know the visitor again, with all that is theirs, or get to know them."""
+    def _enter(self, visitor: Any, run: str | None) -> list[Any]:
+        """Show what is the visitor's."""
         try:
-            owner = owner_of(visitor)
-        except Exception:
-            visitor = new_secret()
-            owner = owner_of(visitor)
-        return [visitor, *self._data.enter(owner), *self._run.show(visitor, None)]
+            return [*self._data.enter(owner_of(visitor)), *self._run.show(visitor, run)]
+        except Exception as error:
+            failed = self._data.failed(error)
+            return [*failed, *[gr.skip()] * len(self._run.outputs)]
 
     def _start(self, visitor: str, data: str | None, title: str, *plan: Any) -> Iterator[list[Any]]:
         nothing = [gr.skip()] * (1 + len(self._run.outputs))

@@ -178,7 +178,7 @@ class DataPart:
             owner = owner_of(visitor)
             self._desk.data.delete(owner, str(name))
         except Exception as error:
-            return self._failed(error)
+            return self.failed(error)
         entered = self.enter(owner)
         entered[1] = status("Deleted from the server.")
         return entered
@@ -214,7 +214,7 @@ class DataPart:
                 else:
                     yield self._found(owner, report)
         except Exception as error:
-            yield self._failed(error)
+            yield self.failed(error)
 
     def _found(self, owner: str, checked: CheckedData) -> list[Any]:
         repairs = repair_choices(checked)
@@ -230,7 +230,8 @@ class DataPart:
         ]
 
     @staticmethod
-    def _failed(error: Exception) -> list[Any]:
+    def failed(error: Exception) -> list[Any]:
+        """Values of `outputs` that leave all as it is and say what went wrong."""
         return [gr.skip(), error_status(error), *[gr.skip()] * 4]
 
     def _choices(self, owner: str) -> list[tuple[str, str]]:
