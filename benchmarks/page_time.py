@@ -39,7 +39,7 @@ import sys
 import gradio as gr
 
 with gr.Blocks(analytics_enabled=False) as page:
-    gr.HTML("")
+    gr.HTML("<p id='standing'></p>")
 page.launch(server_port=int(sys.argv[1]), ssr_mode=False, quiet=True)
 """
 # From a key to the drawn map, for so many heads, in milliseconds: measured in the page, drawing included.
@@ -91,14 +91,27 @@ def serve(*command: str) -> Iterator[tuple[str, float]]:
         server.wait()
 
 
-def open_page(browser: Browser, url: str) -> tuple[Page, float]:
-    """A fresh page, and the seconds until its first example is drawn with all answers."""
+def open_page(browser: Browser, url: str) -> tuple[Page, float, float]:
+    """A fresh page, and the seconds until its first example is drawn, and drawn with all answers."""
     page = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
     page.set_default_timeout(1000 * START_LIMIT)
     began = time.perf_counter()
     page.goto(url, wait_until="commit")
+    page.wait_for_selector(".stage[data-shown]:not([data-shown=''])")
+    visible = time.perf_counter() - began
     page.wait_for_selector(".stage[data-result$=complete][data-shown$=ready]")
-    return page, time.perf_counter() - began
+    return page, visible, time.perf_counter() - began
+
+
+def seconds_until_standing(browser: Browser, url: str, ready: str) -> float:
+    """Seconds until a fresh page shows an element."""
+    page = browser.new_context().new_page()
+    began = time.perf_counter()
+    page.goto(url, wait_until="commit")
+    page.wait_for_selector(ready, state="attached", timeout=1000 * START_LIMIT)
+    seconds = time.perf_counter() - began
+    page.context.close()
+    return seconds
 
 
 def page_bytes(browser: Browser, url: str, ready: str) -> int:
@@ -137,13 +150,14 @@ def measure(repeats: int) -> list[tuple[str, str, str, str]]:
         path = os.environ.get("CHROMIUM") or shutil.which("chromium") or playwright.chromium.executable_path
         browser = playwright.chromium.launch(executable_path=path, args=list(BROWSER_OPTIONS))
         with serve("-c", EMPTY_PAGE, "{port}") as (url, _):
-            empty = page_bytes(browser, url, ".gradio-container")
+            empty = page_bytes(browser, url, "#standing")
+            standing = [seconds_until_standing(browser, url, "#standing") for _ in range(repeats)]
         with serve(str(ROOT / "app.py"), "--port", "{port}") as (url, started):
-            page, first = open_page(browser, url)
+            page, _, first = open_page(browser, url)
             # The examples are answered in the background first; then a visitor has the machine alone.
             page.wait_for_selector(".stage[data-regions^=ready]")
             page.wait_for_timeout(8000)
-            opened = [open_page(browser, url)[1] for _ in range(repeats)]
+            opened = [open_page(browser, url)[1:] for _ in range(repeats)]
             waits = []
             for number in range(repeats + 1):
                 image = Path(folder) / f"{number}.png"
@@ -162,7 +176,9 @@ def measure(repeats: int) -> list[tuple[str, str, str, str]]:
     return [
         row("start of the server until the page answers (once)", [started], "s", "10 s"),
         row("first page after the start, until its example is drawn with its answers (once)", [first], "s", ""),
-        row(f"page until the first example is drawn with its answers ({repeats})", opened, "s", "1 s"),
+        row(f"an empty page of Gradio until it stands, for comparison ({repeats})", standing, "s", ""),
+        row(f"page until the first example is drawn ({repeats})", [visible for visible, _ in opened], "s", "1 s"),
+        row(f"page until it is drawn with its answers ({repeats})", [complete for _, complete in opened], "s", ""),
         row(f"own image: question to the first answer ({repeats})", answers, "s", "1.5 s"),
         row(f"own image: question to the maps of all adapters ({repeats})", maps, "s", "2.5 s"),
         row(f"own image: question to the ranked regions ({repeats})", regions, "s", "when ready"),

@@ -97,7 +97,9 @@ class InspectTab:
                     self._cancel = gr.Button("Cancel", interactive=False, scale=1, min_width=80, elem_id="cancel")
                 self._status = gr.HTML(status(READY), elem_id="status", apply_default_css=False)
             with gr.Column(scale=1, min_width=560):
-                self._viewer = build_viewer(viewer_answers(self._studio), elem_id="viewer")
+                # The first example's picture comes with the page, its answers with the visit that the page begins.
+                first = OpenedImage(read_image(next(iter(self._examples.values())).path), None)
+                self._viewer = build_viewer(viewer_answers(self._studio), value=viewer_value(first), elem_id="viewer")
 
     def _adapter_choices(self) -> dict[str, Any]:
         names = list(self._studio.slot.adapters)
