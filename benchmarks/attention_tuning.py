@@ -1,6 +1,6 @@
 """What tuning does to the demo model: attention, pointing and accuracy on held-out phantoms, for every method and seed.
 
-    python benchmarks/attention_tuning.py --runs .cache/attention_tuning --write docs/attention_tuning.md
+    python -m benchmarks.attention_tuning --runs .cache/attention_tuning --write docs/attention_tuning.md
 
 Every finished run is kept in the runs folder, so that the work may be stopped and started again; several processes may
 share it, each takes runs that nobody has taken (--worker). With --report the table is written from what is there.
@@ -214,7 +214,7 @@ def table(records: Sequence[dict], style: str) -> list[str]:
 
 _PAGE = """# Attention alignment tuning of the demo model
 
-    python benchmarks/attention_tuning.py --runs .cache/attention_tuning --write docs/attention_tuning.md
+    python -m benchmarks.attention_tuning --runs .cache/attention_tuning --write docs/attention_tuning.md
 
 The demo model, tuned with the preset `demo` ({steps} steps of {batch} questions) on the bundled sample data with its
 weak labels; no true mask is seen in tuning. Measured on {phantoms} held-out phantoms of each style: {standard} and

@@ -5,14 +5,15 @@ import json
 import numpy as np
 import pytest
 
-from a3tune.bundle import DEMO, DEMO_MODEL, is_demo
+from a3tune.bundle import DEMO, DEMO_MODEL, DEMO_SAMPLE, is_demo
 from a3tune.evaluation.alignment import Reading
+from a3tune.images import load_image
 from a3tune.labels.segmentation import region_from_mask
 from a3tune.phantom.demo_adapters import Figures, build_adapters, phantom_questions
 from a3tune.phantom.demo_sample import build_sample
 from a3tune.phantom.structures import HELD_OUT_SEEDS
 from a3tune.training.data import read_dataset
-from a3tune.training.labelling import LabelStore
+from a3tune.training.labelling import KEPT_REGIONS, LabelStore, label_prompt
 from a3tune.types import ScoredRegion
 
 
@@ -103,3 +104,16 @@ def test_the_demo_is_known_by_name_and_folder():
     assert is_demo(DEMO)
     assert is_demo(str(DEMO_MODEL))
     assert not is_demo("someone/else")
+
+
+def test_the_bundled_sample_needs_no_segmenter():
+    dataset = read_dataset(DEMO_SAMPLE)
+    assert dataset.faults == ()
+    assert 100 <= dataset.counts.images <= 200
+    store = LabelStore(DEMO_SAMPLE / "labels")
+    for item in dataset.items:
+        if item.split != "test" and item.line % 40 == 0:
+            regions = store.get(load_image(item.image))[label_prompt(item, "plain")]
+            assert 1 <= len(regions) <= KEPT_REGIONS
+    size = sum(path.stat().st_size for path in DEMO_SAMPLE.rglob("*") if path.is_file())
+    assert size < 8_000_000
