@@ -26,7 +26,7 @@ from a3tune.training.tuning import RunSummary, tune
 
 METHODS = ("lora", "a3")
 PRESET = "demo"
-MEASURED = 60
+MEASURED = 50
 FIGURES_NAME = "figures.json"
 CARD_NAME = "README.md"
 

@@ -5,11 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from a3tune.bundle import DEMO, DEMO_MODEL, DEMO_SAMPLE, is_demo
+from a3tune.adapters.switch import AdapterSet
+from a3tune.bundle import DEMO, DEMO_MODEL, DEMO_SAMPLE, EXAMPLES, demo_adapters, is_demo
+from a3tune.cli import main
 from a3tune.evaluation.alignment import Reading
 from a3tune.images import load_image
 from a3tune.labels.segmentation import region_from_mask
-from a3tune.phantom.demo_adapters import Figures, build_adapters, phantom_questions
+from a3tune.models.load import load_model
+from a3tune.phantom.demo_adapters import Figures, build_adapters, measure_adapters, phantom_questions
 from a3tune.phantom.demo_sample import build_sample
 from a3tune.phantom.structures import HELD_OUT_SEEDS
 from a3tune.training.data import read_dataset
@@ -117,3 +120,30 @@ def test_the_bundled_sample_needs_no_segmenter():
             assert 1 <= len(regions) <= KEPT_REGIONS
     size = sum(path.stat().st_size for path in DEMO_SAMPLE.rglob("*") if path.is_file())
     assert size < 8_000_000
+
+
+def test_the_bundled_adapters_do_what_their_cards_say():
+    folders = demo_adapters()
+    assert set(folders) == {"a3", "lora"}
+    model = load_model(DEMO_MODEL)
+    figures = measure_adapters(model, AdapterSet(model.model, folders), HELD_OUT_SEEDS[:9])
+    assert figures["a3"].mass > 1.5 * max(figures["base"].mass, figures["lora"].mass)
+    for name, folder in folders.items():
+        record = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
+        # A part of the phantoms behind the card's figures: as near as so few questions allow.
+        assert abs(figures[name].mass - record[name]["mass"]) < 0.12
+        assert abs(figures[name].closed - record[name]["closed"]) < 0.12
+        assert "not for diagnosis" in (folder / "README.md").read_text(encoding="utf-8")
+    assert folders["a3"].parent.name == "adapters"
+
+
+def test_the_bundled_adapters_answer_to_their_short_names(tmp_path, capsys):
+    question = ["inspect", "--image", str(EXAMPLES / "chest_nodule.png"), "--question", "Where is the nodule?"]
+    assert main([*question, "--adapters", "base,lora,a3", "--out", str(tmp_path / "out"), "--device", "cpu"]) == 0
+    record = json.loads((tmp_path / "out" / "inspect.json").read_text(encoding="utf-8"))
+    assert list(record["adapters"]) == ["base", "lora", "a3"]
+    assert [entry["after"] for entry in record["comparisons"]] == ["lora", "a3"]
+    assert (tmp_path / "out" / "comparison.png").is_file()
+    assert "a3: " in capsys.readouterr().out
+    assert main([*question, "--adapters", "base,best", "--out", str(tmp_path / "other")]) == 2
+    assert "base, a3, lora" in capsys.readouterr().err
