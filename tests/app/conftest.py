@@ -15,7 +15,7 @@ import open_clip
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from a3tune.adapters.a3moe import A3MoeConfig, register
 from a3tune.bundle import DEMO_MODEL
@@ -122,6 +122,8 @@ def served(
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """A headless Chromium: CHROMIUM, else the one on the path, else Playwright's own."""
+    # Playwright's own patience of 5 s is too short for a busy machine.
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         path = os.environ.get("CHROMIUM") or shutil.which("chromium") or playwright.chromium.executable_path
         if not Path(path).is_file():
