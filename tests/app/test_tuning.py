@@ -1,0 +1,314 @@
+"""The Tune tab's services without a page: data taken in, repaired and removed, regions corrected, plans, adapters."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+import zipfile
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from a3tune.errors import DataError, RequestError
+from a3tune.labels.segmentation import Segmentation, region_from_mask
+from a3tune.training.config import load_config
+from a3tune.training.labelling import LabelStore
+from a3tune.training.targets import TargetMaker, TargetPlan
+from a3tune.types import PatchGrid, PatchTile, ScoredRegion
+from app.jobs import new_secret, owner_of
+from app.tune_data import MOST_SETS, CheckedData, in_steps
+from app.tune_labels import LabelPreview, row_value
+from app.tune_present import data_report, estimate_text, labels_value, method_choices, preset_choices, repair_choices
+from app.tuning import Plan, TuneDesk, place_notice
+
+SIZE = 32
+
+
+class Maker:
+    """Stands for segmenter and scorer: two squares in every image, the left one better; boxes become regions."""
+
+    def __init__(self):
+        self.segmenter = SimpleNamespace(name="squares", digest="1", parameters={}, segment_box=self.region)
+        self.scorer = SimpleNamespace(name="left", digest="2", score=self.score, embed_texts=lambda texts: None)
+        self.segmenter.segment = self.segment
+
+    @staticmethod
+    def region(image, box):
+        x, y, width, height = (int(edge) for edge in box)
+        mask = np.zeros((image.height, image.width), bool)
+        mask[y : y + height, x : x + width] = True
+        return region_from_mask(mask)
+
+    def segment(self, image):
+        boxes = ((4, 8, 8, 12), (18, 8, 8, 12))
+        return Segmentation(tuple(self.region(image, box) for box in boxes), "squares", image.height, image.width, ())
+
+    @staticmethod
+    def score(image, regions, prompt):
+        order = sorted(regions, key=lambda region: region.box[0])
+        return tuple(ScoredRegion(region, 30.0 - n, n + 1, 0.5, prompt) for n, region in enumerate(order))
+
+
+class Slot:
+    """A region slot that has its parts."""
+
+    def __init__(self):
+        self.in_use = threading.Lock()
+        self.maker = Maker()
+
+    def wait(self, timeout):
+        return self.maker
+
+
+@pytest.fixture
+def desk(tmp_path):
+    return TuneDesk(SimpleNamespace(profile="demo"), Slot(), tmp_path / "studio")
+
+
+@pytest.fixture
+def owner():
+    return owner_of(new_secret())
+
+
+def picture(shade):
+    stream = io.BytesIO()
+    Image.fromarray(np.full((SIZE, SIZE), shade, np.uint8)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.fixture
+def upload(tmp_path):
+    """(rows, name) -> an uploaded ZIP in a folder of its own, as Gradio leaves it."""
+
+    def write(rows=None, name="mine.zip"):
+        rows = rows or [(f"{n}.png", "Where is it?", "left", "train" if n else "validation") for n in range(4)]
+        (tmp_path / "upload").mkdir(exist_ok=True)
+        with zipfile.ZipFile(tmp_path / "upload" / name, "w") as archive:
+            lines = ["image,question,answer,split", *(",".join(row) for row in rows)]
+            archive.writestr("data.csv", "\n".join(lines))
+            for number in range(4):
+                archive.writestr(f"{number}.png", picture(60 * number))
+        return tmp_path / "upload" / name
+
+    return write
+
+
+def last(reports):
+    return list(reports)[-1]
+
+
+def test_an_upload_is_looked_through_and_leaves_nothing_where_it_came(desk, owner, upload):
+    archive = upload()
+    checked = last(desk.data.take_archive(owner, archive, "mine"))
+    assert isinstance(checked, CheckedData)
+    assert (checked.dataset.counts.items, checked.dataset.counts.errors) == (4, 0)
+    assert len(checked.gallery) == 4
+    assert not archive.parent.exists()
+    assert [data.title for data in desk.data.all(owner)] == ["mine"]
+    report = data_report(checked)
+    assert "Ready to train on" in report
+    assert "3 train, 1 validation" in report or "1 validation, 3 train" in report
+
+
+def test_the_same_upload_again_is_the_same_data_set(desk, owner, upload):
+    first = last(desk.data.take_archive(owner, upload(), "mine"))
+    again = last(desk.data.take_archive(owner, upload(), "other"))
+    assert (again.data.name, again.same) == (first.data.name, True)
+    assert "uploaded the very same data before" in data_report(again)
+    other = owner_of(new_secret())
+    assert last(desk.data.take_archive(other, upload(), "mine")).data.name != first.data.name
+
+
+def test_what_is_refused_or_is_no_data_set_leaves_nothing(desk, owner, tmp_path):
+    (tmp_path / "bad").mkdir()
+    for content in ({"../evil.csv": "x"}, {"data.csv": "colour,size\nred,1\n", "a.png": "x"}):
+        path = tmp_path / "bad" / "bad.zip"
+        path.parent.mkdir(exist_ok=True)
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, text in content.items():
+                archive.writestr(name, text)
+        with pytest.raises(DataError):
+            last(desk.data.take_archive(owner, path, "bad"))
+        assert not path.exists()
+    assert desk.data.all(owner) == ()
+    assert list(desk.jobs.home(owner, "data").iterdir()) == []
+
+
+def test_faults_are_repaired_and_the_repaired_data_is_what_runs(desk, owner, upload):
+    rows = [
+        ("0.png", "Is <b>it</b>?", "yes", "train"),
+        ("none.png", "Is it?", "yes", "train"),
+        ("1.png", "Is it?", "no", ""),
+    ]
+    checked = last(desk.data.take_archive(owner, upload(rows), "mine"))
+    report = data_report(checked)
+    assert "1 faults keep it" in report
+    assert "data.csv:3 image" in report
+    assert "<b>it</b>" not in report
+    with pytest.raises(RequestError, match="has 1 faults"):
+        desk.start(owner, checked.data.name, Plan())
+    names = [name for _, name in repair_choices(checked)]
+    assert names == ["rows", "split"]
+    repaired = last(desk.data.repair(owner, checked.data.name, names))
+    assert (repaired.dataset.counts.errors, repaired.dataset.counts.items) == (0, 2)
+    assert set(repaired.dataset.counts.splits) == {"train", "validation"}
+    arguments = desk._arguments(repaired.data, repaired.data.folder / "config.yaml")
+    assert arguments[arguments.index("--images") + 1] == str(repaired.data.files)
+    desk.data.delete(owner, checked.data.name)
+    assert not checked.data.folder.exists()
+
+
+def test_nobody_reaches_the_data_of_others(desk, owner, upload):
+    checked = last(desk.data.take_archive(owner, upload(), "mine"))
+    other = owner_of(new_secret())
+    for name in (checked.data.name, f"../../{owner}/data/{checked.data.name}", "..", None):
+        for act in (desk.data.get, desk.data.check, desk.data.delete):
+            with pytest.raises(RequestError, match="no such data set"):
+                act(other, name)
+    with pytest.raises(RequestError, match="no such data set"):
+        desk.start(other, checked.data.name, Plan())
+
+
+def test_a_visitor_may_not_fill_the_disk_with_data_sets(desk, owner, upload, monkeypatch):
+    monkeypatch.setattr("app.tune_data.MOST_SETS", 1)
+    last(desk.data.take_archive(owner, upload(), "mine"))
+    with pytest.raises(RequestError, match="at most 1 data sets"):
+        last(desk.data.take_archive(owner, upload([("1.png", "Is it?", "no", "train")]), "second"))
+    assert MOST_SETS > 1
+
+
+def test_an_almost_full_disk_starts_nothing(desk, owner, upload, monkeypatch):
+    checked = last(desk.data.take_archive(owner, upload(), "mine"))
+    monkeypatch.setattr("a3tune.training.intake.shutil.disk_usage", lambda place: SimpleNamespace(free=1 << 20))
+    with pytest.raises(DataError, match="of free disk"):
+        desk.start(owner, checked.data.name, Plan())
+    assert desk.jobs.jobs(owner) == ()
+
+
+def test_regions_are_shown_corrected_and_used_by_the_training(desk, owner, upload):
+    checked = last(desk.data.take_archive(owner, upload(), "mine"))
+    name = checked.data.name
+    config = load_config("demo")
+    preview = last(desk.labels.preview(owner, name, config))
+    assert isinstance(preview, LabelPreview)
+    assert len(preview.rows) == 3, "the training images"
+    row = preview.rows[0]
+    left, right = row.regions
+    assert row.chosen == (left, right)[: preview.most]
+    value = row_value(0, row)
+    assert value["regions"][0]["outlines"] == [[4, 8, 4, 19, 11, 19, 11, 8]]
+    json.loads(labels_value(preview, "secret", name))
+
+    drawn = desk.labels.draw(owner, name, 0, [0, 0, 6, 6])
+    (new,) = drawn.drawn
+    kept = desk.labels.choose(owner, name, 0, [new])
+    assert (kept.chosen, kept.corrected) == ((new,), True)
+    with pytest.raises(RequestError, match="no such region"):
+        desk.labels.choose(owner, name, 0, ["nothing"])
+    with pytest.raises(RequestError, match="no such row"):
+        desk.labels.choose(owner, name, 7, [])
+    # The training looks into the folder "labels" beside the data first: the patch of the drawn box, and no other.
+    store = LabelStore(checked.dataset.root / "labels")
+    tiles = (PatchTile(0, 4, 4, (0.0, 0.0, float(SIZE), float(SIZE))),)
+    edges = [(8.0 * c, 8.0 * r, 8.0 * c + 8, 8.0 * r + 8) for r in range(4) for c in range(4)]
+    grid = PatchGrid(np.array(edges), tiles, SIZE, SIZE)
+    encoder = SimpleNamespace(encode=lambda images, question: SimpleNamespace(images=[range(16)]))
+    plan = TargetPlan(source="weak", top_k=preview.most, template_set=config.label_template)
+    targets = TargetMaker(plan, encoder, lambda *size: grid, [store]).make([row.item])
+    assert targets.masks(0)[0].nonzero()[0].tolist() == [0]
+    assert desk.labels.choose(owner, name, 0, []).chosen == ()
+    # Shown again, the corrected choice is there.
+    again = last(desk.labels.preview(owner, name, config)).rows[0]
+    assert again.chosen == ()
+
+
+def test_a_method_without_alignment_needs_no_regions(desk, owner, upload):
+    checked = last(desk.data.take_archive(owner, upload(), "mine"))
+    preview = last(desk.labels.preview(owner, checked.data.name, load_config("demo", {"method": "lora"})))
+    assert preview.rows == ()
+    assert "needs no regions" in preview.note
+
+
+def test_plans_become_settings_and_faults_are_named(desk):
+    plan = Plan("demo", "lora+align", ("no_head_selection",), {"batch_size": "2", "learning_rate": "2e-4"})
+    config = desk.config(plan)
+    assert (config.method, config.no_head_selection, config.batch_size, config.learning_rate) == (
+        "lora+align", True, 2, 2e-4,
+    )  # fmt: skip
+    with pytest.raises(DataError, match=r"bach_size.*did you mean batch_size"):
+        desk.config(Plan(settings={"bach_size": "2"}))
+    assert desk.steps(Plan(settings={"max_steps": "null", "epochs": "2", "batch_size": "4"}), 10) == 5
+    text, command = desk.launch_text(plan)
+    assert yaml.safe_load(text)["method"] == "lora+align"
+    assert "accelerate launch --num_machines 2" in command
+    assert preset_choices(desk.presets())[0][1] == "demo"
+    assert {name for _, name in method_choices()} == {"a3", "lora", "lora+align", "a3moe"}
+
+
+def test_where_training_cannot_be_done_it_is_told(desk, owner, upload, monkeypatch):
+    assert place_notice() == ""
+    checked = last(desk.data.take_archive(owner, upload(), "mine"))
+    monkeypatch.setenv("SPACES_ZERO_GPU", "1")
+    assert "duplicate the Space" in place_notice()
+    with pytest.raises(RequestError, match="ZeroGPU lends a GPU for seconds"):
+        desk.start(owner, checked.data.name, Plan())
+    monkeypatch.delenv("SPACES_ZERO_GPU")
+    monkeypatch.setenv("SPACE_ID", "house/space")
+    monkeypatch.setattr("app.tuning.devices", lambda: ("cpu",))
+    assert "no GPU" in place_notice()
+
+
+def test_estimates_are_told_in_words():
+    found = {
+        "steps": 120, "trainable": 1000, "parameters": 100_000, "step_seconds": 0.5, "label_seconds": 30.0,
+        "seconds": 90.0, "peak_bytes": 1 << 30, "free_bytes": 2 << 30, "fits": True, "remedy": "", "busy": True,
+    }  # fmt: skip
+    text = estimate_text(found)
+    for words in ("1 min 30 s for 120 steps", "30 s to find regions", "1.0% of the model", "1.0 GiB of 2.0 GiB"):
+        assert words in text
+    assert "Another run was at work" in text
+    refused = estimate_text({**found, "fits": False, "remedy": "set batch_size to 1"})
+    assert "does not fit" in refused
+    assert "set batch_size to 1" in refused
+
+
+def test_adapters_of_runs_and_uploads_are_offered_to_their_owner_only(desk, owner):
+    assert desk.finished_adapters(owner) == {}
+    for kind, name, facts in (
+        ("runs", "a" * 12, {"title": "first", "model": "demo"}),
+        ("runs", "b" * 12, {"title": "first", "model": "demo"}),
+        ("runs", "c" * 12, {"title": "of another base", "model": "house/model"}),
+    ):
+        folder = desk.jobs.home(owner, kind) / name
+        (folder / "run/adapter").mkdir(parents=True)
+        (folder / "run/adapter/adapter_model.safetensors").write_bytes(b"x")
+        (folder / "job.json").write_text(json.dumps(facts))
+    loaded = desk.jobs.home(owner, "adapters") / "d"
+    loaded.mkdir(parents=True)
+    (loaded / "adapter_model.safetensors").write_bytes(b"x")
+    (loaded / "loaded.json").write_text('{"title": "loaded"}')
+    found = desk.finished_adapters(owner)
+    assert set(found) == {"first", "first (2)", "loaded"}
+    assert found["loaded"] == loaded
+    assert desk.finished_adapters(owner_of(new_secret())) == {}
+
+
+def test_steps_that_came_together_are_told_once():
+    ready = threading.Event()
+
+    def work(report):
+        for number in range(100):
+            report("working", number / 100)
+        ready.set()
+        return "done"
+
+    reports = in_steps(work)
+    first = next(reports)
+    ready.wait(10)
+    rest = list(reports)
+    assert (first if isinstance(first, str) else rest[-1]) == "done"
+    assert len(rest) < 100
