@@ -34,7 +34,7 @@ def test_options_become_settings():
         parse("--method", "lora+align", "--set", "ratio=0.5", "--set", "max_steps=7", "--no-head-selection")
     )
     assert (config.method, config.ratio, config.max_steps, config.no_head_selection) == ("lora+align", 0.5, 7, True)
-    assert config_of(parse("--config", "demo")).label_top_k == 2
+    assert config_of(parse("--config", "demo")).alignment == "log_mass"
     with pytest.raises(DataError, match="no setting"):
         config_of(parse("--set", "ratoi=1"))
 
