@@ -160,7 +160,7 @@ class DataPart:
         rows = _rows(table)
         files = [(Path(path), Path(path).name) for path in paths or ()]
         for outputs in self._run(visitor, lambda owner: self._desk.data.take_files(owner, files, rows)):
-            yield [None if outputs[0] is not gr.skip() else gr.skip(), *outputs]
+            yield [None, *outputs]
 
     def _take_public(self, visitor: str, hub_id: str) -> Iterator[list[Any]]:
         yield from self._run(visitor, lambda owner: self._desk.data.take_public(owner, hub_id.strip()))
