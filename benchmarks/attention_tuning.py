@@ -241,7 +241,8 @@ def difference(records: Sequence[dict], style: str, first: str, second: str) -> 
 _REMARKS = """## Reading the tables
 
 * The preset was chosen on validation phantoms, its `ratio` with one seed and after a look at held-out figures for a
-  ratio of 2: take the difference between `a3` and `lora` with that grain of salt. A larger `ratio` moves attention further and costs answers:
+  ratio of 2: take the difference between `a3` and `lora` with that grain of salt. A larger
+  `ratio` moves attention further and costs answers:
   `--validation --methods a3 --set ratio=2`.
 * The aim of half of the attention inside the structure asked about is not reached. Three things limit it: the region
   ranked first covers the structure asked about for four questions in five; the demo model sees no more than half of
