@@ -35,7 +35,8 @@ class UsePart:
     def place_use(self) -> None:
         """Adapters to use and give away."""
         gr.HTML(
-            "<p>The adapter of a run is among the adapters of Inspect from its first checkpoint on.</p>",
+            "<p>An adapter can be downloaded from the run's first checkpoint on. To see it in Inspect, unpack the "
+            "archive and start the page with <code>--adapter NAME=FOLDER</code>.</p>",
             apply_default_css=False,
         )
         desk = self._desk
@@ -140,4 +141,4 @@ class UsePart:
 
 
 def _loaded(title: str) -> str:
-    return status(f"Loaded: it fits the base model, and is among the adapters of Inspect as “{title}”.")
+    return status(f"Loaded as “{title}”: it fits the base model.")
