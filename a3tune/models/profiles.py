@@ -89,6 +89,6 @@ def permitted_source(name: str, *, any_model: bool) -> str:
         raise RequestError(
             expected=f"one of the models offered here ({', '.join(profile.key for profile in PROFILES)})",
             got=f"{kind} of your own, {name!r}",
-            remedy="Ask whoever runs this page to start it with --any-model",
+            remedy="Ask whoever runs this page to start it with that model (--profile)",
         )
     return name

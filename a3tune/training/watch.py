@@ -77,6 +77,10 @@ class AttentionWatch(TrainerCallback):
             with capture(batch["rows"], batch["columns"]) as record:
                 logits, following = answer_logits(model, batch, trainer.adapter_inputs(batch), trainer.keeps_logits)
             share = record.image_share(0)
+            if not share.isfinite().all():
+                # The trainer ends such a run when it logs the step, and gives the loss as the reason.
+                model.train(training)
+                return
             heads = trainer.fixed_heads or critical_heads(visual_ratio(share), trainer.objective.head_count)
             on_answer = batch["answer"][0][batch["rows"][0]]
             attention = record.select(0, heads)[:, on_answer].mean(dim=(0, 1)).double()

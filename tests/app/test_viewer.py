@@ -346,8 +346,15 @@ def test_experts_are_laid_over_the_patches_that_went_to_them(asked, expected):
 def test_checks_run_with_progress_and_can_be_stopped(asked):
     page = asked.page
     page.get_by_role("tab", name="Trust").click()
-    page.locator("[data-trust=curves]").click()
-    page.locator("[data-action=stopTrust]").click()
+    # In one go: the check may be over before a click that waits for the button to hold still.
+    page.evaluate(
+        """() => new Promise((done) => {
+            const stop = document.querySelector("[data-action=stopTrust]");
+            const press = () => stop.checkVisibility() ? (stop.click(), done()) : requestAnimationFrame(press);
+            document.querySelector("[data-trust=curves]").click();
+            press();
+        })"""
+    )
     expect(page.locator("[data-part=trustSaid]")).to_have_text("Stopped.")
     page.locator("[data-trust=curves]").click()
     page.wait_for_selector("[data-part=curves] svg")
