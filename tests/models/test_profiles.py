@@ -25,7 +25,7 @@ def test_a_profile_is_found_by_key_and_by_hub_id():
 def test_other_models_need_the_operators_leave(tmp_path):
     assert permitted_source(" demo ", any_model=False) == DEMO
     assert permitted_source("llava-med-7b", any_model=False) == "microsoft/llava-med-v1.5-mistral-7b"
-    with pytest.raises(RequestError, match=r"a hub id of your own, 'owner/name'.*--any-model"):
+    with pytest.raises(RequestError, match=r"a hub id of your own, 'owner/name'.*--profile"):
         permitted_source("owner/name", any_model=False)
     with pytest.raises(RequestError, match="a folder of your own"):
         permitted_source(str(tmp_path), any_model=False)
