@@ -167,10 +167,10 @@ def _shared(inspection: Inspection) -> tuple[tuple[int, ...], str]:
     """The positions to compare the views at, and what they are in words."""
     first = inspection.views[0]
     positions = common_tokens([view.tokens for view in inspection.views], first.maps)
-    texts = {token.position: token for token in first.tokens}
-    words = "".join(texts[position].text for position in positions).strip()
-    where = "shared words" if texts[positions[0]].role == "answer" else "last token of the prompt"
-    return positions, f"{where}: {_short(words)}"
+    answers = {view.answer for view in inspection.views}
+    if len(answers) == 1:
+        return positions, f"mean of the answer: {_short(first.answer)}"
+    return positions, "mean of the answer up to the first word that differs"
 
 
 def _short(text: str) -> str:

@@ -107,6 +107,14 @@ class Token:
     text: str
     role: TokenRole
 
+    @property
+    def read_at(self) -> int:
+        """Position whose attention tells where the model looked for this token.
+
+        A token of the answer is chosen by the pass that reads the token before it; any other is read at its own.
+        """
+        return self.position - 1 if self.role == "answer" else self.position
+
 
 @dataclass(frozen=True)
 class PatchTile:

@@ -268,7 +268,7 @@ def _experts(experts: ExpertChoice) -> dict[str, Any]:
 
 def _tokens(view: AdapterView, special: frozenset[str]) -> list[dict[str, Any]]:
     places = {int(position): place for place, position in enumerate(view.maps.rows)}
-    return [_token(token, places.get(token.position), special) for token in view.tokens if token.role != "image"]
+    return [_token(token, places.get(token.read_at), special) for token in view.tokens if token.role != "image"]
 
 
 def _token(token: Token, row: int | None, special: frozenset[str]) -> dict[str, Any]:

@@ -60,6 +60,14 @@ def test_an_empty_answer_is_described_by_the_prompt(tiny_model, image):
     np.testing.assert_array_equal(answer_rows(question, view.maps), np.arange(len(view.maps.rows)))
 
 
+def test_the_answer_is_written_from_the_tokens_before_its_own(tiny_model, image):
+    view = inspect_image(tiny_model("llava"), image, "Is it normal?", max_new_tokens=3).view(BASE)
+    first = next(place for place, token in enumerate(view.tokens) if token.role == "answer")
+    assert view.tokens[first - 1].role == "template"
+    positions = view.maps.rows[answer_rows(view.tokens, view.maps)]
+    assert positions.tolist() == [token.position - 1 for token in view.tokens if token.role == "answer"]
+
+
 def test_progress_ends_at_one_and_never_goes_back(tiny_model, image):
     shares = []
     inspect_image(tiny_model("llava"), image, "Is it normal?", on_progress=lambda what, share: shares.append(share))

@@ -59,8 +59,8 @@ def shared_positions(sequences: Sequence[Sequence[Token]]) -> tuple[int, ...]:
 def common_tokens(sequences: Sequence[Sequence[Token]], maps: AttentionMaps) -> tuple[int, ...]:
     """Positions of the tokens to compare views at when nobody chose any.
 
-    The words that all answers begin with; where already the first word differs, the last token of the prompt, from
-    which each of them was chosen.
+    Those from which the answers are written, up to and with the first word in which they differ: it was chosen after
+    the same text in each of them. Without an answer, the last token of the prompt.
 
     Args:
         sequences: the tokens of each view, in order.
@@ -73,7 +73,7 @@ def common_tokens(sequences: Sequence[Sequence[Token]], maps: AttentionMaps) -> 
         RequestError: the views share no token after the image.
     """
     shared = set(shared_positions(sequences)) & {int(position) for position in maps.rows}
-    answered = [token.position for token in sequences[0] if token.role == "answer" and token.position in shared]
+    answered = [token.read_at for token in sequences[0] if token.role == "answer" and token.read_at in shared]
     prompt = [token.position for token in sequences[0] if token.role != "answer" and token.position in shared]
     if not answered and not prompt:
         raise RequestError(

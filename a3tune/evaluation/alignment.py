@@ -125,7 +125,7 @@ def read_questions(
     The right answer is read after the question, and counts as given when each of its tokens and the end token is the
     model's first choice after the ones before: just then greedy decoding writes it. The critical heads are chosen for
     each question by their visual ratio over all text tokens after the image (A3Tune, ACL 2025); their map is the mean
-    over the answer's tokens, as in an inspection.
+    over the answer's tokens, each read where it is written, as in an inspection.
 
     Args:
         model: the model; nothing of it is changed.
@@ -183,8 +183,8 @@ def _read(
     for b, item in enumerate(questions):
         share = record.image_share(b)
         heads = critical_heads(visual_ratio(share), share.shape[1] if count is None else count)
-        on_answer = batch.answer[b][batch.rows[b]].to(share.device)
-        chosen = record.select(b, heads)[:, on_answer].mean(dim=(0, 1)).double().cpu().numpy()
+        writing = batch.writing[b][batch.rows[b]].to(share.device)
+        chosen = record.select(b, heads)[:, writing].mean(dim=(0, 1)).double().cpu().numpy()
         readings.append(_reading(right[b], item, chosen))
     return readings
 

@@ -29,6 +29,7 @@ class EncodedPrompt:
         question: positions of the question's tokens.
         answer: positions of the answer's tokens; empty for a prompt that waits for one.
         text: the rendered chat template, image placeholders not expanded.
+        closed: whether the answer's last token is the one that ends it.
     """
 
     inputs: dict[str, torch.Tensor]
@@ -38,6 +39,7 @@ class EncodedPrompt:
     answer: tuple[int, ...]
     text: str
     tokenizer: PreTrainedTokenizerBase = field(repr=False)
+    closed: bool = False
 
     @property
     def length(self) -> int:
@@ -67,6 +69,15 @@ class EncodedPrompt:
         rows = torch.tensor([role != "image" for role in self.roles])
         rows[: self.images[0][0]] = False
         return rows[None]
+
+    @property
+    def writing(self) -> tuple[int, ...]:
+        """Positions from which the answer is written: before each of its tokens, the closing one left out.
+
+        A token is chosen by the pass that reads the one before it, so this is where the model looks for it.
+        """
+        words = self.answer[:-1] if self.closed else self.answer
+        return tuple(position - 1 for position in words)
 
     @cached_property
     def columns(self) -> torch.Tensor:
@@ -111,6 +122,11 @@ class EncodedBatch:
     def answer(self) -> torch.Tensor:
         """bool [batch, length]: answer tokens."""
         return self._place(prompt.answer for prompt in self.prompts)
+
+    @property
+    def writing(self) -> torch.Tensor:
+        """bool [batch, length]: the tokens from which the answers are written, see `EncodedPrompt.writing`."""
+        return self._place(prompt.writing for prompt in self.prompts)
 
     @property
     def labels(self) -> torch.Tensor:
@@ -189,7 +205,14 @@ class PromptEncoder:
                 inputs[name] = torch.cat([tensor, fill.get(name, torch.zeros(1, len(new))).to(tensor)], dim=1)
         answer_positions = tuple(range(prompt.length, prompt.length + len(new)))
         return EncodedPrompt(
-            inputs, (*prompt.ids, *new), prompt.images, prompt.question, answer_positions, prompt.text, self.tokenizer
+            inputs,
+            (*prompt.ids, *new),
+            prompt.images,
+            prompt.question,
+            answer_positions,
+            prompt.text,
+            self.tokenizer,
+            close,
         )
 
     def collate(

@@ -129,8 +129,9 @@ class Collator:
     """Pads questions to one batch of plain tensors, which the trainer moves to the device.
 
     The result holds ``inputs`` (keyword arguments of the model), ``labels`` (int64 [batch, length], -100 off the
-    answers), the bool masks ``question``, ``answer``, ``rows`` (text after the image) and ``columns`` (image tokens),
-    all [batch, length], ``targets`` (a tensor [masks, patches] per question) and ``known`` (a bool per question).
+    answers), the bool masks ``question``, ``writing`` (from where the answer is written), ``rows`` (text after the
+    image) and ``columns`` (image tokens), all [batch, length], ``targets`` (a tensor [masks, patches] per question)
+    and ``known`` (a bool per question).
     """
 
     def __init__(self, encoder: PromptEncoder) -> None:
@@ -142,7 +143,7 @@ class Collator:
             "inputs": batch.inputs,
             "labels": batch.labels,
             "question": batch.question,
-            "answer": batch.answer,
+            "writing": batch.writing,
             "rows": batch.rows,
             "columns": batch.columns,
             "targets": [question.target for question in questions],

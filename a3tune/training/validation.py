@@ -129,8 +129,8 @@ def validate(
 def _mass(record, batch: dict[str, Any], b: int, question: Question, count: int, fixed: Sequence[Head] | None) -> float:
     """Share of the critical heads' attention to the image that lies in the target, while the answer is written."""
     heads = critical_heads(visual_ratio(record.image_share(b)), count) if fixed is None else fixed
-    on_answer = batch["answer"][b][batch["rows"][b]]
-    attention = record.select(b, heads)[:, on_answer].mean(dim=(0, 1)).double()
+    writing = batch["writing"][b][batch["rows"][b]]
+    attention = record.select(b, heads)[:, writing].mean(dim=(0, 1)).double()
     target = question.target.amax(dim=0).to(attention)
     return float((attention * target).sum() / attention.sum().clamp(min=1e-12))
 

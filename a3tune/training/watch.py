@@ -82,8 +82,8 @@ class AttentionWatch(TrainerCallback):
                 model.train(training)
                 return
             heads = trainer.fixed_heads or critical_heads(visual_ratio(share), trainer.objective.head_count)
-            on_answer = batch["answer"][0][batch["rows"][0]]
-            attention = record.select(0, heads)[:, on_answer].mean(dim=(0, 1)).double()
+            writing = batch["writing"][0][batch["rows"][0]]
+            attention = record.select(0, heads)[:, writing].mean(dim=(0, 1)).double()
             attention = attention / attention.sum().clamp(min=1e-12)
             maps.append(_halves(attention.cpu().numpy()))
             target = question.target.amax(dim=0).to(attention) if question.target.any() else None

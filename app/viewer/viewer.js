@@ -288,7 +288,7 @@ const headWords = (one) =>
 function wordWords(one) {
   if (chosen.words !== "own") return "mean of the " + chosen.words;
   const rows = rowsOf(one);
-  return one.tokens.filter((token) => rows.includes(token.row)).map((token) => "“" + token.text.trim() + "”").join(" + ");
+  return one.tokens.filter((token) => isWord(token) && rows.includes(token.row)).map((token) => "“" + token.text.trim() + "”").join(" + ");
 }
 
 // What the picture shows, so that a screenshot can stand alone: model, adapter, heads, words, method.

@@ -67,9 +67,9 @@ def test_maps_are_means_over_the_head_sets(finished):
     np.testing.assert_allclose(halves(value["maps"]["critical"]).reshape(4, 4), critical, rtol=1e-3)
     np.testing.assert_allclose(
         halves(value["head_means"]["answer"]).reshape(2, 3, 4),
-        weights[:, :, 2],
+        weights[:, :, 1],
         rtol=1e-3,
-        err_msg="the end token is no word",
+        err_msg="the end token is no word, and a word is written where the one before it is read",
     )
     np.testing.assert_allclose(halves(head_map_value(weights[0, 0])["map"]).reshape(4, 4), weights[0, 0], rtol=1e-3)
     assert value["sinks"] == [3]
@@ -78,14 +78,14 @@ def test_maps_are_means_over_the_head_sets(finished):
     assert result(finished)["tiles"] == [{"start": 0, "rows": 2, "columns": 2, "box": [0, 0, 10, 8], "overview": False}]
 
 
-def test_every_token_but_the_images_has_its_own_row(finished):
+def test_words_of_the_question_have_their_own_row_and_the_answers_the_one_they_are_written_from(finished):
     tokens = only_view(finished)["tokens"]
     assert [(token["text"], token["row"], token["special"]) for token in tokens] == [
         ("<s>", None, True),
         (" is", 0, False),
         (" is", 1, False),
-        ("no", 2, False),
-        ("</s>", 3, True),
+        ("no", 1, False),
+        ("</s>", 2, True),
     ]
 
 

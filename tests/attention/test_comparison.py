@@ -35,10 +35,10 @@ def test_views_share_what_stands_before_their_first_difference():
         shared_positions([])
 
 
-def test_the_common_words_of_the_answers_are_compared(before):
+def test_answers_are_compared_where_their_common_words_and_the_first_that_differs_are_written(before):
     first, second = tokens(9, 9, 1, 2, 5, 6), tokens(9, 9, 1, 2, 5, 7)
-    assert common_tokens([first, second], before) == (4,)
-    assert common_tokens([first, first], before) == (4, 5)
+    assert common_tokens([first, second], before) == (3, 4)
+    assert common_tokens([first, first], before) == (3, 4)
 
 
 def test_answers_that_differ_at_once_are_compared_where_they_were_chosen(before):

@@ -41,6 +41,7 @@ def test_text_answers_are_tokenized_as_in_the_template(tiny_name, tiny_model, ra
     closed = model.encode(random_image(), "Is there a mass?", "No, there is not.", close=True)
     assert closed.ids == (*prompt.ids, model.end_token_id)
     assert closed.answer == (*prompt.answer, prompt.length)
+    assert closed.writing == prompt.writing == tuple(position - 1 for position in prompt.answer)
 
 
 def test_the_end_token_is_the_templates(tiny_name, tiny_model):

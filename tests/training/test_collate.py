@@ -40,17 +40,21 @@ def test_a_batch_holds_answers_masks_and_targets(questions):
     chosen = [questions[0], questions[1]]
     batch = Collator(questions.encoder)(chosen)
     length = max(question.prompt.length for question in chosen)
-    for name in ("labels", "question", "answer", "rows", "columns"):
+    for name in ("labels", "question", "writing", "rows", "columns"):
         assert batch[name].shape == (2, length)
     for b, question in enumerate(chosen):
         ids = torch.tensor(question.prompt.ids)
-        assert torch.equal(batch["labels"][b][batch["answer"][b]], ids[list(question.prompt.answer)])
+        answered = batch["labels"][b] != -100
+        assert torch.equal(batch["labels"][b][answered], ids[list(question.prompt.answer)])
+        # An answer is written by what reads the tokens before its own; the closing token is no word of it.
+        following = torch.cat([answered[1:], answered[:1]])
+        following[question.prompt.length - 2] = False
+        assert torch.equal(batch["writing"][b], following)
         assert int(batch["columns"][b].sum()) == 16
         assert not (batch["rows"][b] & batch["columns"][b]).any()
-        assert (batch["rows"][b] & batch["answer"][b]).sum() == len(question.prompt.answer)
+        assert (batch["rows"][b] & batch["writing"][b]).sum() == len(question.prompt.answer) - 1
         # The answer ends with the token that ends an answer, so that the model learns to stop.
         assert question.prompt.ids[-1] == questions.encoder.end_token_id
-    assert ((batch["labels"] != -100) == batch["answer"]).all()
     assert [tuple(target.shape) for target in batch["targets"]] == [(1, 16), (0, 0)]
     assert batch["known"] == [True, False]
 
