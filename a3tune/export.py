@@ -12,9 +12,7 @@ import numpy as np
 from a3tune import __version__
 from a3tune.attention.comparison import common_tokens, compared_maps, head_changes
 from a3tune.attention.heads import head_set_map
-from a3tune.geometry import to_patches, to_source
-from a3tune.inspection import AdapterView, Inspection, answer_rows
-from a3tune.render import (
+from a3tune.figures import (
     Caption,
     attention_figure,
     comparison_figure,
@@ -22,6 +20,8 @@ from a3tune.render import (
     head_grid_figure,
     save_figure,
 )
+from a3tune.geometry import to_patches, to_source
+from a3tune.inspection import AdapterView, Inspection, answer_rows
 
 RECORD_NAME = "inspect.json"
 COMPARISON_NAME = "comparison"

@@ -15,9 +15,10 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from a3tune.attention.heads import head_set_map
+from a3tune.figures import Caption, attention_figure, difference_figure, printable
 from a3tune.geometry import to_source
 from a3tune.inspection import AdapterView, Inspection
-from a3tune.render import DIFFERENCE_MAP, Caption, attention_figure, difference_figure, outline, overlay, printable
+from a3tune.render import DIFFERENCE_MAP, outline, overlay
 from a3tune.types import Head
 
 NOTICE = "Research use only. Not a medical device, not for diagnosis or treatment."

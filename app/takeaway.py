@@ -112,7 +112,7 @@ def _archive(
     under ``view/``, ``settings.json``, ``command.txt``, and the masks of the regions as ``regions.npz``."""
     # Imported here: they load torch, which the result has loaded before.
     from a3tune.export import write_inspection
-    from a3tune.render import save_figure
+    from a3tune.figures import save_figure
     from a3tune.report import full_size_pictures, shown_figure
 
     packed = io.BytesIO()

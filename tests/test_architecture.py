@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Rooms of the library from the ground up: a room may import rooms below it and, without a cycle, beside it.
 LAYERS = (
     {"a3tune", "errors", "types"},
-    {"bundle", "geometry", "images", "options", "probing", "render", "storage", "terminal", "tiling"},
+    {"bundle", "figures", "geometry", "images", "options", "probing", "render", "storage", "terminal", "tiling"},
     {"adapters", "attention", "labels", "models"},
     {
         "doctor",
@@ -110,7 +110,7 @@ LATE_IMPORTS = {
         "a3tune.training.tuning",
     ): "a slip in the data is told before transformers is loaded",
     ("app/takeaway.py", "a3tune.export"): "torch came with the inspection",
-    ("app/takeaway.py", "a3tune.render"): "matplotlib's figures are wanted rarely",
+    ("app/takeaway.py", "a3tune.figures"): "matplotlib's figures are wanted rarely",
     ("app/takeaway.py", "a3tune.report"): "torch came with the inspection",
     ("app/trust.py", "a3tune.faithfulness"): "torch came with the inspection",
     ("app/services.py", "a3tune.attention.metrics"): "torch came with the inspection",
