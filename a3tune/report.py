@@ -13,6 +13,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.ticker import MaxNLocator
 
 from a3tune.attention.heads import head_set_map
 from a3tune.figures import Caption, attention_figure, difference_figure, printable
@@ -139,13 +141,16 @@ def page_figure(
     about = [image.modality or image.format, f"{image.width} × {image.height} pixels", f"SHA-256 {image.sha256[:16]} …"]
     _text(figure, 0.935, f"{first.inspection.model} · " + " · ".join(about), 8)
     top = 0.915
+    asked = None
     for letter, side in zip("AB", sides, strict=False):
         name = f"{letter} · {side.view.adapter}" if len(sides) > 1 else side.view.adapter
-        for line in (f"Question: {side.inspection.question}", f"Answer ({name}): {side.view.answer or '(empty)'}"):
+        lines = [f"Question: {side.inspection.question}", f"Answer ({name}): {side.view.answer or '(empty)'}"]
+        for line in lines[side.inspection.question == asked :]:
             for piece in textwrap.wrap(printable(line), 105)[:3]:
                 _text(figure, top, piece, 9.5)
                 top -= 0.016
         top -= 0.005
+        asked = side.inspection.question
     maps = [_in_source(side, look.smooth) for side in sides]
     upper = max(float(values.max()) for values in maps) or 1.0
     panels = [(image.pixels, "image", None)]
@@ -194,22 +199,32 @@ def page_figure(
         for column, value in enumerate(values):
             figure.text(0.32 + 0.11 * column, line, printable(value), fontsize=8, parse_math=False)
     for place, side in enumerate(sides):
-        axes = figure.add_axes((0.6 + 0.19 * place, max(0.1, top - 0.17), 0.16, 0.13))
-        _draw_heads(axes, side)
+        axes = figure.add_axes((0.58 + 0.18 * place, max(0.1, top - 0.17), 0.15, 0.13))
+        drawn = _draw_heads(axes, side)
+        if place:
+            axes.set_yticks([])
+        else:
+            axes.set_ylabel("layer", fontsize=6)
+    bar = figure.add_axes((0.58 + 0.18 * len(sides) - 0.02, max(0.1, top - 0.17), 0.01, 0.13))
+    figure.colorbar(drawn, cax=bar)
+    bar.tick_params(labelsize=6)
     for place, piece in enumerate(textwrap.wrap(printable(command), 118)[:3]):
         _text(figure, 0.066 - 0.011 * place, piece, 6.5, family="monospace")
     _text(figure, 0.026, f"{NOTICE} Attention is evidence about a model, not a proof of why it answered as it did.", 7)
     return figure
 
 
-def _draw_heads(axes: Axes, side: Side) -> None:
-    axes.imshow(side.view.visual_ratio, cmap="viridis", vmin=0, interpolation="nearest", aspect="auto")
+def _draw_heads(axes: Axes, side: Side) -> AxesImage:
+    """The grid of heads on the scale that all grids share, 0 to 1."""
+    drawn = axes.imshow(side.view.visual_ratio, cmap="viridis", vmin=0, vmax=1, interpolation="nearest", aspect="auto")
     rows, columns = np.asarray(side.view.critical_heads).T
     axes.scatter(columns, rows, s=9, facecolors="white", edgecolors="black", linewidths=0.6)
     axes.set_title(printable(f"visual ratio, {side.view.adapter}"), fontsize=7, parse_math=False)
     axes.set_xlabel("head (dots: critical)", fontsize=6)
-    axes.set_ylabel("layer", fontsize=6)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.tick_params(labelsize=6)
+    return drawn
 
 
 def _text(
