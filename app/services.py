@@ -10,15 +10,17 @@ import queue
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from a3tune.attention.sinks import find_sinks
 from a3tune.errors import Cancelled, RequestError
+from app.guests import GuestAdapters
 from app.regions import KeptTarget, RegionDesk, TargetNumbers
 from app.results import Finished, Kept, ResultBook, ViewNumbers
 from app.slots import ModelSlot, RegionSlot
@@ -53,7 +55,8 @@ class Studio:
         self.slot = slot
         self.regions = RegionDesk(region_slot or RegionSlot())
         self.results = ResultBook()
-        self.trust = TrustDesk(slot, self.results)
+        self.guests = GuestAdapters(slot)
+        self.trust = TrustDesk(slot, self.results, self.guests)
         self.visits = Visits(self.regions, on_end=self.results.forget)
         self._prepared: dict[tuple[str, str, tuple[str, ...]], Inspection] = {}
         self._guard = threading.RLock()
@@ -77,7 +80,9 @@ class Studio:
         """Whether a newer question waits, so that the end of an older one is not worth a word."""
         return not self.visits.get(visit).ticket.is_set()
 
-    def ask(self, visit: str, question: str, adapters: Sequence[str] = ()) -> Iterator[Step | Finished]:
+    def ask(
+        self, visit: str, question: str, adapters: Sequence[str] = (), own: Mapping[str, Path] = MappingProxyType({})
+    ) -> Iterator[Step | Finished]:
         """Ask the question about the visit's image: steps while it runs, the result after each adapter's answer.
 
         Closing the iterator stops the work.
@@ -85,7 +90,8 @@ class Studio:
         Args:
             visit: the visit's name.
             question: the question.
-            adapters: "base" and names of adapters, in the order wanted; all that there are when empty.
+            adapters: "base" and names of adapters, in the order wanted; all that all visitors share when empty.
+            own: the visitor's own adapters, folders in PEFT's format by name.
 
         Raises:
             RequestError: no image, no question, or an unusable one.
@@ -110,7 +116,7 @@ class Studio:
             )
         name = secrets.token_urlsafe(18)
         known = self._known(opened, question, adapters)
-        reports = iter([(known, True)]) if known else self._run(opened, question, adapters, ticket)
+        reports = iter([(known, True)]) if known else self._run(opened, question, adapters, own, ticket)
         numbers: tuple[ViewNumbers, ...] = ()
         for report in reports:
             if isinstance(report, Step):
@@ -123,19 +129,24 @@ class Studio:
             with self._guard:
                 if ticket.is_set() or not self.visits.holds(visit, record):
                     raise Cancelled
-                self.results.keep(visit, Kept(finished, opened, content))
+                self.results.keep(visit, Kept(finished, opened, content, own))
                 self.regions.attach(opened.board, name, inspection)
             yield finished
 
     def _run(
-        self, opened: OpenedImage, question: str, adapters: Sequence[str], ticket: threading.Event
+        self,
+        opened: OpenedImage,
+        question: str,
+        adapters: Sequence[str],
+        own: Mapping[str, Path],
+        ticket: threading.Event,
     ) -> Iterator[Step | tuple[Inspection, bool]]:
         """Steps, and after each adapter what there is so far and whether that is all."""
         reports: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
         def work() -> None:
             try:
-                self._inspect(opened, question, adapters, ticket, reports.put)
+                self._inspect(opened, question, adapters, own, ticket, reports.put)
                 reports.put(None)
             except BaseException as error:  # handed on to the iterator, which raises it in the visitor's request
                 reports.put(error)
@@ -155,6 +166,7 @@ class Studio:
         opened: OpenedImage,
         question: str,
         adapters: Sequence[str],
+        own: Mapping[str, Path],
         ticket: threading.Event,
         report: Callable[[Step | tuple[Inspection, bool]], None],
     ) -> None:
@@ -175,7 +187,12 @@ class Studio:
                     report(Step(what, (place + share) / len(names)))
 
                 part = self.slot.inspect(
-                    opened.image, question, adapters=(name,), on_progress=progress, should_stop=ticket.is_set
+                    opened.image,
+                    question,
+                    adapters=(name,),
+                    adapter_set=self.guests.set_of(name, own),
+                    on_progress=progress,
+                    should_stop=ticket.is_set,
                 )
                 whole = part if whole is None else _joined(whole, part)
                 report((whole, place + 1 == len(names)))

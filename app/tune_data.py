@@ -77,6 +77,11 @@ class DataSet:
         return self.files if self.record.get("table") else None
 
     @property
+    def arguments(self) -> list[str]:
+        """What names it on the command line of ``python -m a3tune tune``."""
+        return ["--data", str(self.path), *(["--images", str(self.images)] if self.images is not None else [])]
+
+    @property
     def cache(self) -> Path:
         """Where regions that were found in these images are kept; removed with them."""
         return self.folder / CACHE

@@ -66,7 +66,7 @@ class Slot:
 
 @pytest.fixture
 def desk(tmp_path):
-    return TuneDesk(SimpleNamespace(profile="demo"), Slot(), tmp_path / "studio")
+    return TuneDesk(SimpleNamespace(profile="demo", adapters=("base", "a3")), Slot(), tmp_path / "studio")
 
 
 @pytest.fixture
@@ -277,11 +277,13 @@ def test_estimates_are_told_in_words():
 
 
 def test_adapters_of_runs_and_uploads_are_offered_to_their_owner_only(desk, owner):
-    assert desk.finished_adapters(owner) == {}
+    assert desk.adapters.of(owner) == {}
     for kind, name, facts in (
         ("runs", "a" * 12, {"title": "first", "model": "demo"}),
         ("runs", "b" * 12, {"title": "first", "model": "demo"}),
         ("runs", "c" * 12, {"title": "of another base", "model": "house/model"}),
+        ("runs", "e" * 12, {"title": "a3", "model": "demo"}),
+        ("runs", "f" * 12, {"title": "SLAKE, v1.5", "model": "demo"}),
     ):
         folder = desk.jobs.home(owner, kind) / name
         (folder / "run/adapter").mkdir(parents=True)
@@ -291,10 +293,22 @@ def test_adapters_of_runs_and_uploads_are_offered_to_their_owner_only(desk, owne
     loaded.mkdir(parents=True)
     (loaded / "adapter_model.safetensors").write_bytes(b"x")
     (loaded / "loaded.json").write_text('{"title": "loaded"}')
-    found = desk.finished_adapters(owner)
-    assert set(found) == {"first", "first (2)", "loaded"}
+    found = desk.adapters.of(owner)
+    # No name of those that all visitors share, and none that PEFT or a command line cannot take.
+    assert set(found) == {"first", "first (2)", "loaded", "a3 (2)", "SLAKE- v1-5"}
     assert found["loaded"] == loaded
-    assert desk.finished_adapters(owner_of(new_secret())) == {}
+    assert desk.adapters.name_of(owner, "e" * 12) == "a3 (2)"
+    assert desk.adapters.name_of(owner, "c" * 12) == ""
+    other = owner_of(new_secret())
+    assert desk.adapters.of(other) == {}
+    for act in (desk.adapters.remove, desk.adapters.zip, desk.adapters.before_after):
+        with pytest.raises(RequestError, match="no such adapter"):
+            act(other, "loaded")
+    with pytest.raises(RequestError, match="belongs to a run"):
+        desk.adapters.remove(owner, "first")
+    desk.adapters.remove(owner, "loaded")
+    assert "loaded" not in desk.adapters.of(owner)
+    assert not loaded.exists()
 
 
 def test_steps_that_came_together_are_told_once():
