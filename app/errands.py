@@ -47,8 +47,9 @@ class Errands:
             RequestError: the program said why it cannot be done, took too long, or ended without a word.
             Cancelled: a newer one of this visitor began.
         """
-        with tempfile.TemporaryFile("w+") as complaints:
-            process = subprocess.Popen(
+        with (
+            tempfile.TemporaryFile("w+") as complaints,
+            subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],
                 cwd=PROJECT,
                 env={**os.environ, **environment},
@@ -56,17 +57,18 @@ class Errands:
                 stdout=subprocess.PIPE,
                 stderr=complaints,
                 text=True,
-            )
+            ) as process,
+        ):
             self._replace(owner, process)
             late = threading.Timer(self._seconds, process.kill)
             late.start()
             found = _last(process, on_progress)
             process.wait()
             late.cancel()
-            if self._running.get(owner) is not process:
-                raise Cancelled
             complaints.seek(0)
             words = complaints.read()[-_COMPLAINTS:]
+        if self._running.get(owner) is not process:
+            raise Cancelled
         if found is None:
             raise _nothing_found(process.returncode, words)
         if "error" in found:
