@@ -25,7 +25,7 @@ ABLATIONS = {
     "no_head_selection": "align every head, not the critical ones",
 }
 PRESETS = {
-    "demo": "Quick look (120 steps, for the demo model)",
+    "demo": "Quick look",
     "vqa-rad": "VQA-RAD, paper's settings",
     "slake": "SLAKE, paper's settings",
     "pathvqa": "PathVQA, paper's settings",

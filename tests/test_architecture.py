@@ -140,6 +140,7 @@ LATE_IMPORTS = {
     ("app/tune_data.py", "a3tune.training.public"): "data comes later than the page",
     ("app/tune_data.py", "a3tune.training.data"): "loads pyarrow, which the page can do without until data comes",
     ("app/tune_data.py", "a3tune.training.repair"): "data comes later than the page",
+    ("app/tune_data.py", "a3tune.training.renaming"): "data comes later than the page",
     ("app/tune_labels.py", "a3tune.labels"): "torch comes with the parts, loaded in a thread",
     ("app/tune_labels.py", "a3tune.training.label_sources"): "torch comes with the parts, loaded in a thread",
     ("app/tune_labels.py", "a3tune.training.labelling"): "torch comes with the parts, loaded in a thread",

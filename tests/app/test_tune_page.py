@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -13,8 +15,10 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from a3tune.phantom.sample_data import write_sample
@@ -22,7 +26,8 @@ from a3tune.phantom.sample_data import write_sample
 ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = ROOT / "out" / "screenshots"
 # Several processes load torch at once on two cores.
-PATIENCE_MS = 180_000
+PATIENCE_MS = 300_000
+SIDE = 200
 # The data's own masks are the targets: making weak labels would take longer than the run.
 SETTINGS = "label_segmenter=data\nmax_steps=40\nevaluate_every=10\nsave_every=5\nbatch_size=2\nkeep=1"
 
@@ -184,6 +189,10 @@ def process_of(run: Path) -> int:
     return json.loads((run / "process.json").read_text())["pid"]
 
 
+def events_of(job: Path) -> list[dict]:
+    return [json.loads(line) for line in (job / "run/events.jsonl").read_text().splitlines()]
+
+
 def points(page: Page, chart: str) -> int:
     return int(page.locator(f"figure[data-chart={chart}]").get_attribute("data-points"))
 
@@ -241,8 +250,7 @@ def test_from_the_upload_to_the_adapter_over_reloads_stops_kills_and_a_new_serve
     assert process_of(run) == process
     visitor.reaches("finished")
     expect(page.locator("#tune-stop")).to_be_disabled(timeout=PATIENCE_MS)
-    steps = [json.loads(line) for line in (run / "run/events.jsonl").read_text().splitlines()]
-    assert [event["step"] for event in steps if event["event"] == "step"] == list(range(1, 41))
+    assert [event["step"] for event in events_of(run) if event["event"] == "step"] == list(range(1, 41))
     visitor.screenshot("tune_run")
 
     # Before and after, on a question that the run was not trained on.
@@ -327,6 +335,31 @@ def test_faults_are_told_with_their_place_and_repaired_on_a_click(tuner, sample,
     assert not visitor.complaints
 
 
+def test_columns_with_other_names_are_named_on_a_click(tuner, sample, tmp_path):
+    with zipfile.ZipFile(sample) as good, zipfile.ZipFile(tmp_path / "study.zip", "w") as archive:
+        for name in good.namelist():
+            content = good.read(name)
+            if name == "data.csv":
+                header, _, rows = content.decode().partition("\n")
+                names = {"image": "scan", "question": "asked", "answer": "told"}
+                content = "\n".join([",".join(names.get(cell, cell) for cell in header.split(",")), rows]).encode()
+            archive.writestr(name, content)
+    visitor = tuner()
+    page = visitor.page
+    visitor.upload(tmp_path / "study.zip")
+    expect(page.locator(".report")).to_contain_text("the columns image, question, answer are missing")
+    expect(page.locator("#tune-name-image input")).to_have_value(re.compile("scan"))
+    for wanted, column in (("question", "asked"), ("answer", "told")):
+        page.locator(f"#tune-name-{wanted} input").click()
+        page.get_by_role("option", name=re.compile(f"^{column}:")).click()
+    visitor.screenshot("tune_columns")
+    page.locator("#tune-rename").click()
+    expect(page.locator(".report")).to_contain_text("Ready to train on")
+    expect(page.locator(".report")).to_contain_text("36 of 36 rows")
+    expect(page.locator("#tune-naming")).to_be_hidden()
+    assert not visitor.complaints
+
+
 def test_an_archive_that_climbs_out_is_refused_in_words(tuner, server, tmp_path):
     with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
         archive.writestr("../../evil.csv", "image,question,answer\n")
@@ -349,3 +382,72 @@ def test_nobody_sees_the_data_or_runs_of_others(tuner, server):
     secret = visitor.page.evaluate("localStorage.getItem('a3tune-visitor')")
     assert secret
     assert not any(secret.encode() in path.read_bytes() for path in server.studio.rglob("*.json"))
+
+
+@pytest.fixture(scope="module")
+def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ZIP with four pictures of two bright discs, of the same size, and a question about each; no masks."""
+    folder = tmp_path_factory.mktemp("discs")
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    with zipfile.ZipFile(folder / "discs.zip", "w") as archive:
+        lines = ["image,question,answer,split"]
+        for number in range(4):
+            pixels = np.random.default_rng(number).normal(60, 3, (SIDE, SIDE))
+            pixels[(rows - 60) ** 2 + (columns - 60 - 2 * number) ** 2 < 22**2] = 200
+            pixels[(rows - 140) ** 2 + (columns - 140) ** 2 < 26**2] = 160
+            stream = io.BytesIO()
+            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(stream, "PNG")
+            archive.writestr(f"{number}.png", stream.getvalue())
+            lines.append(f"{number}.png,Where is the mass?,left lung,{'train' if number < 3 else 'validation'}")
+        archive.writestr("data.csv", "\n".join(lines))
+    return folder / "discs.zip"
+
+
+def test_regions_are_dropped_and_drawn_and_the_run_looks_where_it_was_told(tuner, server, discs):
+    known = server.runs()
+    visitor = tuner()
+    page = visitor.page
+    visitor.upload(discs)
+    expect(page.locator(".report")).to_contain_text("Ready to train on")
+    visitor.view("Regions")
+    page.locator("#tune-show-labels").click()
+    cards = page.locator("#tune-labels .card")
+    expect(cards).to_have_count(3)
+    for card in (cards.nth(0), cards.nth(1)):
+        for left in range(int(card.get_attribute("data-chosen")), 0, -1):
+            # By the keyboard: one region may lie over another.
+            card.locator("path[aria-pressed=true]").first.press("Enter")
+            expect(card).to_have_attribute("data-chosen", str(left - 1))
+    # Around the lower disc of the second picture.
+    picture = cards.nth(1).locator("svg")
+    picture.scroll_into_view_if_needed()
+    frame = picture.bounding_box()
+    scale = frame["width"] / SIDE
+    page.mouse.move(frame["x"] + 110 * scale, frame["y"] + 110 * scale)
+    page.mouse.down()
+    page.mouse.move(frame["x"] + 150 * scale, frame["y"] + 150 * scale)
+    page.mouse.move(frame["x"] + 170 * scale, frame["y"] + 170 * scale)
+    page.mouse.up()
+    expect(cards.nth(1)).to_have_attribute("data-chosen", "1")
+    expect(cards.nth(1).locator(".trouble")).to_have_text("")
+    visitor.screenshot("tune_regions")
+
+    visitor.start("max_steps=2\nevaluate_every=2\nsave_every=2\nbatch_size=2")
+    visitor.reaches("finished")
+    expect(page.locator(".run .notes")).to_contain_text("1 of 3 training questions have no region to look at")
+    (job,) = set(server.runs()) - set(known)
+    with np.load(job / "run" / "targets.npz") as packed:
+        targets = dict(packed)
+    watched = next(event for event in events_of(job) if event["event"] == "watched")["questions"][0]
+    (tile,) = watched["tiles"]
+    ends = np.cumsum(targets["shapes"].prod(axis=1))
+    dropped, drawn = targets["shapes"][0], targets["values"][ends[0] : ends[1]].astype(float)
+    assert dropped.tolist() == [0, 0]
+    shares = drawn.reshape(tile["rows"], tile["columns"])
+    x0, y0, x1, y1 = tile["box"]
+    centre_y = y0 + (y1 - y0) * ((np.arange(tile["rows"]) + 0.5) @ shares.sum(axis=1)) / shares.sum() / tile["rows"]
+    centre_x = (
+        x0 + (x1 - x0) * ((np.arange(tile["columns"]) + 0.5) @ shares.sum(axis=0)) / shares.sum() / tile["columns"]
+    )
+    assert (centre_x, centre_y) == pytest.approx((140, 140), abs=12)
+    assert not visitor.complaints

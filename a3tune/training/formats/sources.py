@@ -80,12 +80,27 @@ def find_sources(path: Path, layout: str, log: FaultLog, unpack_to: Path | None)
         return root, next(iter(layouts.values())), found
     if any(entry.log.totals["error"] for entry in found):
         return root, chosen or LAYOUTS["table"], found
+    named_otherwise = [_as_table(entry) for entry in found if _may_be_table(entry)]
+    if chosen is None and named_otherwise:
+        return root, LAYOUTS["table"], named_otherwise
     raise DataError(
         got=f"Nothing in {path} is a data set that is recognised"
         + (f" (looked at {listed((entry.source.file for entry in found), 5)})" if found else ""),
         expected=_EXPECTED,
         remedy="Name the columns image, question and answer",
     )
+
+
+def _may_be_table(entry: LaidOut) -> bool:
+    """Whether a table has room for image, question and answer, whatever its columns are called."""
+    columns = [name for name in entry.source.columns or () if name]
+    return len(columns) >= len(LAYOUTS["table"].required)
+
+
+def _as_table(entry: LaidOut) -> LaidOut:
+    layout = LAYOUTS["table"]
+    missing = tuple(key for key in layout.required if key not in (entry.source.columns or ()))
+    return replace(entry, layout=layout, missing=missing)
 
 
 def _refuse_file(path: Path) -> None:
