@@ -34,6 +34,12 @@ def test_what_the_columns_hold_is_guessed_and_the_likely_names_can_be_used(study
     assert naming_for(renamed) is None
 
 
+def test_a_table_deeper_down_that_lacks_a_column_too_does_not_take_its_place(study, folder):
+    (study / "truth").mkdir()
+    folder.text("truth/masks.csv", "image,question,mask\npictures/0.png,Is there a mass?,pictures/0.png\n")
+    assert read_dataset(study).files == ("test.csv", "train.csv")
+
+
 def test_a_column_that_had_the_name_of_another_gives_it_up(folder, tmp_path):
     folder.image("0.png")
     folder.text("data.csv", "image,picture,question,answer text\nseries 4,0.png,Is there a mass?,no\n")

@@ -123,6 +123,7 @@ def _first_level(root: Path, chosen: Layout | None, log: FaultLog, unpack_to: Pa
     pickles: list[str] = []
     for files in files_by_depth(root):
         found = []
+        tables = [entry for entry in strange if _may_be_table(entry)]
         for path in files:
             file = path.relative_to(root).as_posix()
             if path.suffix.lower() in PICKLE_SUFFIXES:
@@ -130,6 +131,9 @@ def _first_level(root: Path, chosen: Layout | None, log: FaultLog, unpack_to: Pa
                 continue
             entry = _open(path, file, chosen, unpack_to)
             (strange if entry.layout is None and not entry.log.totals["error"] else found).append(entry)
+        if found and tables and chosen is None and all(entry.missing for entry in found):
+            # Both lack columns: rather the table nearer to the top, whose columns may only have other names.
+            return tables
         if found:
             for entry in strange:
                 what = "holds no rows of a known layout and was left out"
