@@ -212,7 +212,7 @@ def _inspect(options: argparse.Namespace) -> int:
     if not sys.stderr.isatty():
         disable_progress_bar()
     name = DEMO_NAME if is_demo(options.model) else None
-    model = load_model(model_source(options.model), device=options.device, name=name)
+    model = load_model(model_source(options.model), device=options.device, name=name, on_progress=show_progress)
     labels = None
     if options.labels is not None:
         maker = build_maker(scorer=DEMO if is_demo(options.model) else "biomedclip", top_k=options.labels)

@@ -27,7 +27,7 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
 )
-from huggingface_hub.utils import WeakFileLock, build_hf_headers, get_session, hf_raise_for_status, httpx
+from huggingface_hub.utils import WeakFileLock, build_hf_headers, get_session, hf_raise_for_status, httpx, tqdm
 
 from a3tune.errors import A3TuneError, RequestError
 
@@ -87,16 +87,14 @@ def fetch_files(name: str, wanted: Sequence[str], on_progress: Progress | None =
 
     Args:
         name: the hub id.
-        wanted: patterns of the files' names; with a leading "!" of those left out.
+        wanted: patterns of the files' names.
         on_progress: told how many bytes have come.
 
     Raises:
         RequestError: the disk is full.
         Exception: huggingface_hub's own; see `faults`.
     """
-    kept = [pattern for pattern in wanted if not pattern.startswith("!")]
-    dropped = [pattern[1:] for pattern in wanted if pattern.startswith("!")]
-    patterns = {"allow_patterns": kept, "ignore_patterns": dropped or None}
+    patterns = {"allow_patterns": list(wanted), "tqdm_class": _Silent}
     if constants.HF_HUB_OFFLINE:
         return Path(snapshot_download(name, **patterns))
     missing = [file for file in snapshot_download(name, dry_run=True, **patterns) if file.will_download]
@@ -116,7 +114,7 @@ def fetch_file(name: str, file: str, on_progress: Progress | None = None) -> Pat
 
 def list_files(name: str, patterns: Sequence[str]) -> list[str]:
     """Names of a repository's files that fit one of the patterns, as the hub tells them."""
-    files = snapshot_download(name, allow_patterns=list(patterns), dry_run=True)
+    files = snapshot_download(name, allow_patterns=list(patterns), dry_run=True, tqdm_class=_Silent)
     return [file.filename for file in files if any(fnmatch.fnmatch(file.filename, pattern) for pattern in patterns)]
 
 
@@ -169,6 +167,13 @@ def faults(
             got=f"The download of {name} broke off ({_first_line(error)})",
             remedy=f"Try again: what has come is kept. Or run `{command}` and try then{otherwise}",
         ) from error
+
+
+class _Silent(tqdm):
+    """The client's own bars, which are not shown: progress goes to whoever asked."""
+
+    def __init__(self, *arguments, **options) -> None:
+        super().__init__(*arguments, **{**options, "disable": True})
 
 
 def _fetch(name: str, missing: list, on_progress: Progress | None) -> Callable[[], None]:

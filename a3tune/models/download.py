@@ -64,6 +64,34 @@ def fetch(name: str, on_progress: Progress | None = None) -> Path:
         return hub.fetch_files(name, wanted, on_progress)
 
 
+def fetch_tower(name: str, on_progress: Progress | None = None) -> Path:
+    """Fetch the CLIP model that an original LLaVA checkpoint sees with, or find it in the hub's cache.
+
+    Args:
+        name: the hub id.
+        on_progress: told how many bytes have come.
+
+    Raises:
+        ModelError: as `fetch`.
+        RequestError: the disk is full.
+    """
+    there = hub.held(name).folder
+    if there is not None and is_complete(there):
+        return there
+    command = f"hf download {name} --local-dir FOLDER"
+    with hub.faults(
+        name,
+        ModelError,
+        what=f"the vision tower {name}, whose weights the checkpoint does not hold",
+        command=command,
+        otherwise=" (--vision-tower)",
+    ):
+        wanted = ["config.json", "preprocessor_config.json", "model.safetensors"]
+        if not constants.HF_HUB_OFFLINE and not hub.list_files(name, ["model.safetensors"]):
+            wanted.append("pytorch_model.bin")
+        return hub.fetch_files(name, wanted, on_progress)
+
+
 def is_complete(folder: Path) -> bool:
     """Whether a folder of the hub's cache holds all weights of a model, as far as its files tell."""
     if not (folder / "config.json").is_file():

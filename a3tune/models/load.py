@@ -25,9 +25,9 @@ from transformers import (
 )
 
 from a3tune.errors import ModelError, RequestError
+from a3tune.hub import Progress
 from a3tune.models.checkpoint import check_weights
 from a3tune.models.conversion import model_folder, prepares_with_pil
-from a3tune.models.download import Progress
 from a3tune.models.memory import available_memory, check_room, memory_needed
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.tensors import lazy_weights, list_tensors
