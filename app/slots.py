@@ -97,13 +97,14 @@ class Either:
 
 class ModelStatus(NamedTuple):
     """What the page says about the model: "loading", "ready" or "failed"; ``error`` is why it failed, ``number`` that
-    of its tenure."""
+    of its tenure, ``note`` what is being done while it loads."""
 
     state: Literal["loading", "ready", "failed"]
     name: str
     demo: bool
     error: BaseException | None = None
     number: int = 0
+    note: str = ""
 
 
 class ModelSlot:
@@ -133,6 +134,7 @@ class ModelSlot:
         self._model: VisionLanguageModel | None = None
         self._inspect_image: Callable[..., Inspection] | None = None
         self._error: BaseException | None = None
+        self._note = ""
         self._switching = threading.Lock()
         self._thread = threading.Thread(target=self._load, name="model-loader", daemon=True)
 
@@ -161,6 +163,10 @@ class ModelSlot:
         if error is not None:
             raise error
 
+    def wait_over(self) -> None:
+        """Wait until loading has ended, well or not."""
+        self._loaded.wait()
+
     @property
     def profile(self) -> str:
         """ "demo", a checkpoint folder or a hub id."""
@@ -182,7 +188,7 @@ class ModelSlot:
         """Where loading stands."""
         name, number = _name_of(self.profile), self.tenure.number
         if not self._loaded.is_set():
-            return ModelStatus("loading", name, self.demo, None, number)
+            return ModelStatus("loading", name, self.demo, None, number, self._note)
         if self._error is not None:
             return ModelStatus("failed", name, self.demo, self._error, number)
         return ModelStatus("ready", name, self.demo, None, number)
@@ -252,6 +258,12 @@ class ModelSlot:
         self._load(on_progress)
 
     def _load(self, on_progress: Callable[[str, float], None] | None = None) -> None:
+        def report(what: str, share: float) -> None:
+            self._note = f"{what} ({share:.0%})" if 0 < share < 1 else what
+            if on_progress is not None:
+                on_progress(what, share)
+
+        self._note = ""
         try:
             # Imported here, in the loader's thread: torch and transformers take seconds, and the page must answer
             # before that.
@@ -264,7 +276,7 @@ class ModelSlot:
                 model_source(self.profile),
                 device=self.device,
                 name=_name_of(self.profile),
-                on_progress=on_progress,
+                on_progress=report,
                 **self.choice.options,
             )
             self._adapter_set = AdapterSet(model.model, self._folders)

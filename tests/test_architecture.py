@@ -18,6 +18,7 @@ LAYERS = (
     {"bundle", "figures", "geometry", "hub", "images", "options", "probing", "render", "storage", "terminal", "tiling"},
     {"adapters", "attention", "labels", "models"},
     {
+        "catalogue",
         "doctor",
         "evaluation",
         "export",
@@ -41,7 +42,7 @@ PAGE_SERVICES = {
     Path(f"app/{name}.py")
     for name in (
         *("regions", "services", "slots", "takeaway", "trust", "visits"),
-        *("tune_data", "tune_labels", "tuning"),
+        *("models", "tune_data", "tune_labels", "tuning"),
     )
 }
 # Heavy libraries that only the library and the page's services may load.
@@ -50,6 +51,8 @@ ENGINE = {"a3tune", "torch", "torchvision", "transformers", "peft", "open_clip",
 VALUE_MODULES = {"a3tune.errors", "a3tune.types"}
 VALUE_NAMES = {
     "a3tune.__version__",
+    "a3tune.catalogue.Entry",
+    "a3tune.catalogue.Machine",
     "a3tune.images.AXES",
     "a3tune.images.WINDOW_PRESETS",
     "a3tune.faithfulness.FaithfulnessCurves",
@@ -62,6 +65,7 @@ VALUE_NAMES = {
 PAGE_LAYERS = (
     {
         *("examples", "jobs", "present", "regions", "results", "runs", "services", "slots", "takeaway", "theme"),
+        *("models", "models_present"),
         *(
             "trust",
             "tune_data",
@@ -117,6 +121,8 @@ LATE_IMPORTS = {
     ("app/services.py", "a3tune.inspection"): "torch came with the inspection",
     ("app/slots.py", "a3tune.adapters.switch"): "loaded in a thread: the page answers before torch has come",
     ("app/slots.py", "a3tune.models.load"): "loaded in a thread: the page answers before torch has come",
+    ("app/slots.py", "a3tune.models.memory"): "torch came with the model that is let go",
+    ("app/models.py", "a3tune.catalogue"): "loads torch, which the page can do without until models are chosen",
     ("app/slots.py", "a3tune.inspection"): "loaded in a thread: the page answers before torch has come",
     ("app/slots.py", "a3tune.labelling.maker"): "loaded in a thread: the page answers before torch has come",
     ("app/regions.py", "a3tune.labels"): "torch comes with the parts, loaded in a thread",

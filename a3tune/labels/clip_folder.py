@@ -24,13 +24,13 @@ from a3tune.labels.crops import CROPS, CropStyle
 CONFIG = "open_clip_config.json"
 CROP_KEY = "a3tune_crop"
 """Key of the configuration that names the crop style; without it crops are the method's."""
-_WEIGHTS = (
+WEIGHTS = (
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.safetensors",
     "open_clip_pytorch_model.bin",
     "open_clip_pytorch_model.pth",
 )
-_FILES = [CONFIG, *_WEIGHTS, "tokenizer*", "vocab*", "special_tokens_map.json", "config.json"]
+_FILES = [CONFIG, *WEIGHTS, "tokenizer*", "vocab*", "special_tokens_map.json", "config.json"]
 _PURPOSE = "the weights of an open_clip model"
 _BUNDLED = "or use the scorer that comes with the program (assets/demo/scorer), which knows synthetic images only"
 
@@ -59,12 +59,12 @@ def fetch_folder(repository: str, on_progress: Progress | None = None) -> Path:
     with hub.faults(
         repository,
         LabelError,
-        what=f"{CONFIG} and {_WEIGHTS[2]} of {repository}, which score how well a region fits a text",
+        what=f"{CONFIG} and {WEIGHTS[2]} of {repository}, which score how well a region fits a text",
         command=f"hf download {repository} --local-dir FOLDER",
         otherwise=f", {_BUNDLED}",
     ):
         # One file of weights is enough; pickled ones come only where there are no others.
-        safe = [] if constants.HF_HUB_OFFLINE else hub.list_files(repository, _WEIGHTS[:2])
+        safe = [] if constants.HF_HUB_OFFLINE else hub.list_files(repository, WEIGHTS[:2])
         wanted = [file for file in _FILES if not (safe and file.endswith((".bin", ".pth")))]
         return hub.fetch_files(repository, wanted, on_progress)
 
@@ -80,10 +80,10 @@ def load_folder(folder: Path) -> ClipParts:
         LabelError: something is missing, damaged, hostile or does not fit.
     """
     config = _read_config(folder)
-    weights = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
+    weights = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if weights is None:
         raise LabelError(
-            expected=f"one of {', '.join(_WEIGHTS)}: {_PURPOSE}",
+            expected=f"one of {', '.join(WEIGHTS)}: {_PURPOSE}",
             got=f"{folder} holds none of them",
             remedy=f"Fetch the file into the folder, {_BUNDLED}",
         )
