@@ -102,7 +102,7 @@ def machine(device: str = AUTO) -> Machine:
         RequestError: there is no such device.
     """
     target = choose_device(device)
-    name = torch.cuda.get_device_name(target) if target.type == "cuda" else "the processor"
+    name = torch.cuda.get_device_name(target) if target.type == "cuda" else "processor"
     return Machine(
         "Apple GPU" if target.type == "mps" else name,
         total_memory(target),

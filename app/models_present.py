@@ -22,7 +22,7 @@ def catalogue_value(catalogue: Catalogue) -> dict[str, Any]:
         in_memory.add(("model", catalogue.choice.source))
     machine = catalogue.machine
     return {
-        "machine": f"{machine.device}: {_size(machine.total)} of memory, {_size(machine.free)} free",
+        "machine": f"{_size(machine.total)} of memory ({machine.device}), of which {_size(machine.free)} are free",
         "usual": machine.usual,
         "precisions": [vars(precision) for precision in machine.precisions],
         "offload": machine.offload_obstacle,
@@ -43,7 +43,8 @@ def _entry_value(entry: Entry, machine: Machine, current: bool) -> dict[str, Any
     return {
         "kind": entry.kind,
         "key": entry.key,
-        "title": entry.title,
+        # What stands in brackets is said below the title.
+        "title": entry.title.partition(" (")[0],
         "about": entry.about,
         "licence": entry.licence or "Not known here: read its page",
         "page": entry.page,
@@ -79,7 +80,7 @@ def work_value(work: Work, entries: tuple[Entry, ...]) -> dict[str, Any]:
     """What is going on, or how it ended."""
     known = (entry for entry in entries if entry.kind == work.kind and work.source in (entry.key, entry.source))
     entry = next(known, None)
-    title = work.source if entry is None else entry.title
+    title = work.source if entry is None else entry.title.partition(" (")[0]
     return {
         "kind": work.kind,
         "key": work.source if entry is None else entry.key,
@@ -134,7 +135,8 @@ def _size(size: float) -> str:
 def _count(weights: int) -> str:
     if not weights:
         return ""
-    return f"{weights / 1e9:.2g} billion" if weights >= 1e9 else f"{weights / 1e6:.2g} million"
+    number, unit = (weights / 1e9, "billion") if weights >= 1e9 else (weights / 1e6, "million")
+    return f"{number:.1f} {unit}" if number < 10 else f"{number:.0f} {unit}"
 
 
 def _duration(seconds: float) -> str:

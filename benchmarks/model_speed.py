@@ -23,7 +23,6 @@ import gc
 import os
 import statistics
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -226,10 +225,7 @@ def steps(base: LlavaForConditionalGeneration, inputs: dict[str, torch.Tensor]) 
 
     def trainable(method: str, attention: str | None):
         config = TuneConfig(method=method)
-        with warnings.catch_warnings():
-            # PEFT asks transformers by a former name, which warns.
-            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-            model = get_peft_model(twin(base, attention), adapter_config(config)).train()
+        model = get_peft_model(twin(base, attention), adapter_config(config)).train()
         chosen = [weight for weight in model.parameters() if weight.requires_grad]
         return model, torch.optim.AdamW(chosen, lr=1e-4)
 

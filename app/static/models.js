@@ -64,8 +64,10 @@ function drawList() {
     title.textContent = entry.title;
     mark.textContent = words;
     mark.dataset.tone = tone;
-    const need = (entry.needs.auto || {}).words;
-    small.textContent = [entry.weights && `${entry.weights} parameters`, need && `needs ${need}`].filter(Boolean).join(" · ") || entry.about;
+    const need = entry.needs.auto || {};
+    const much = need.words && `needs ${need.words}${need.verdict === "large" ? ", more than there is" : ""}`;
+    small.textContent = [entry.weights && `${entry.weights} parameters`, much].filter(Boolean).join(" · ") || entry.about;
+    small.dataset.verdict = need.verdict || "unknown";
     item.setAttribute("aria-pressed", String(same(entry, current())));
   }
 }
@@ -99,8 +101,8 @@ function drawMemory(entry) {
   find(".bar i").style.width = `${Math.min(100, 100 * (need.share || 0))}%`;
   find(".memory .words").textContent =
     need.verdict === "unknown"
-      ? `What it needs is known once its files are here. ${data.machine}.`
-      : `Needs about ${need.words} in use. ${data.machine}.${VERDICTS[need.verdict]}`;
+      ? `What it needs is known once its files are here. There are ${data.machine}.`
+      : `Needs about ${need.words} of ${data.machine}.${VERDICTS[need.verdict]}`;
 }
 
 function drawFacts(entry) {
