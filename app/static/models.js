@@ -64,7 +64,7 @@ function drawList() {
     title.textContent = entry.title;
     mark.textContent = words;
     mark.dataset.tone = tone;
-    const need = entry.needs.auto || {};
+    const need = (entry.kind === "model" || entry.page) && entry.needs.auto ? entry.needs.auto : {};
     const much = need.words && `needs ${need.words}${need.verdict === "large" ? ", more than there is" : ""}`;
     small.textContent = [entry.weights && `${entry.weights} parameters`, much].filter(Boolean).join(" · ") || entry.about;
     small.dataset.verdict = need.verdict || "unknown";
@@ -97,6 +97,7 @@ function drawPrecision(entry) {
 function drawMemory(entry) {
   const need = entry.needs[entry.kind === "model" ? precision : "float32"] || { verdict: "unknown" };
   const memory = find(".memory");
+  memory.hidden = entry.kind !== "model" && !entry.page; // small parts of the program itself
   memory.dataset.verdict = need.verdict;
   find(".bar i").style.width = `${Math.min(100, 100 * (need.share || 0))}%`;
   find(".memory .words").textContent =
