@@ -134,18 +134,15 @@ class Studio:
     ) -> Iterator[Step | tuple[Inspection, bool]]:
         """Steps, and after each adapter what there is so far and whether that is all."""
         reports: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        tenure = self.slot.tenure
-        stop = Either(ticket, tenure.left)
+        tenure, cancelled = self.slot.tenure, ticket
+        ticket = Either(cancelled, tenure.left)
 
         def work() -> None:
             try:
-                try:
-                    self._inspect(opened, question, adapters, stop, reports.put)
-                except Cancelled:
-                    if not ticket.is_set():
-                        tenure.check()
-                    raise
+                self._inspect(opened, question, adapters, ticket, reports.put)
                 reports.put(None)
+            except Cancelled as error:
+                reports.put(error if cancelled.is_set() else tenure.fault() or error)
             except BaseException as error:  # handed on to the iterator, which raises it in the visitor's request
                 reports.put(error)
 
@@ -164,7 +161,7 @@ class Studio:
         opened: OpenedImage,
         question: str,
         adapters: Sequence[str],
-        ticket: Either,
+        ticket: threading.Event,
         report: Callable[[Step | tuple[Inspection, bool]], None],
     ) -> None:
         while self.slot.wait(0) is None:

@@ -62,18 +62,25 @@ class Tenure:
     successor: str = ""
     special_tokens: frozenset[str] = frozenset()
 
+    def fault(self) -> RequestError | None:
+        """What whoever works with it is told once it has to go; None before."""
+        if not self.left.is_set():
+            return None
+        return RequestError(
+            expected="the same to stay until the work is done",
+            got=f"{self.what} was replaced by {self.successor} before this was finished",
+            remedy="Ask again; what was finished before stays as it is",
+        )
+
     def check(self) -> None:
         """Tell whoever works with what has to go.
 
         Raises:
             RequestError: it has to go.
         """
-        if self.left.is_set():
-            raise RequestError(
-                expected="the same to stay until the work is done",
-                got=f"{self.what} was replaced by {self.successor} before this was finished",
-                remedy="Ask again; what was finished before stays as it is",
-            )
+        fault = self.fault()
+        if fault is not None:
+            raise fault
 
     def end(self, successor: str) -> None:
         """It has to go."""
@@ -81,17 +88,28 @@ class Tenure:
         self.left.set()
 
 
-class Either:
-    """Set as soon as one of two events is."""
+class Either(threading.Event):
+    """Set as soon as one of two events is.
+
+    Args:
+        one: what `set` sets, and what `wait` notices at once.
+        other: the other event.
+    """
 
     def __init__(self, one: threading.Event, other: threading.Event) -> None:
+        super().__init__()
         self._one, self._other = one, other
 
+    def set(self) -> None:
+        """Set the first of the two."""
+        self._one.set()
+
     def is_set(self) -> bool:
+        """Whether one of the two is set."""
         return self._one.is_set() or self._other.is_set()
 
-    def wait(self, timeout: float) -> bool:
-        """Whether one is set after ``timeout`` seconds at most; the first one is noticed at once."""
+    def wait(self, timeout: float | None = None) -> bool:
+        """Whether one of the two is set after ``timeout`` seconds at most."""
         return self._other.is_set() or self._one.wait(timeout) or self._other.is_set()
 
 
@@ -124,8 +142,6 @@ class ModelSlot:
         self.device = device
         self.choice = ModelChoice(profile)
         self.tenure = Tenure(_name_of(profile))
-        self.on_leave: list[Callable[[], None]] = []
-        """Called when a model is about to be let go, under ``in_use``: whoever holds parts of it lets go too."""
         self._named = (profile, dict(adapters or {}))
         self._folders = self._folders_for(profile)
         self._own = set(adapters or {})
@@ -247,8 +263,6 @@ class ModelSlot:
         from a3tune.models.memory import release_memory
 
         self._loaded.clear()
-        for let_go in self.on_leave:
-            let_go()
         self._model = self._adapter_set = self._error = None
         release_memory()
         self.choice = choice

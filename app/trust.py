@@ -67,6 +67,8 @@ class TrustDesk:
         """
         view = self._results.view(result, adapter)
         inspection = self._results.get(result).finished.inspection
+        if kind not in KINDS:
+            raise RequestError(expected=f"one of {', '.join(KINDS)}", got=f"{kind!r}", remedy="Choose one of these")
         tenure = self._slot.tenure
         if self._results.get(result).finished.tenure != tenure.number:
             raise RequestError(
@@ -74,8 +76,6 @@ class TrustDesk:
                 got=f"This one is of {inspection.model}, which was replaced since",
                 remedy="Ask the question again, or choose that model on the Models page",
             )
-        if kind not in KINDS:
-            raise RequestError(expected=f"one of {', '.join(KINDS)}", got=f"{kind!r}", remedy="Choose one of these")
         chosen = chosen_heads(view, heads)
         # Checks whose page was closed are nobody's any more.
         self._jobs = {known: job for known, job in self._jobs.items() if not job.is_over()}
@@ -136,12 +136,8 @@ class TrustDesk:
             finally:
                 self._slot.in_use.release()
         except BaseException as error:  # handed on to whoever follows the check
-            job.error = error
-            if isinstance(error, Cancelled) and not job.ticket.is_set():
-                try:
-                    job.tenure.check()
-                except RequestError as replaced:
-                    job.error = replaced
+            told = isinstance(error, Cancelled) and not job.ticket.is_set() and job.tenure.fault()
+            job.error = told or error
 
     @staticmethod
     def _report(job: _Job, what: str, share: float) -> None:

@@ -107,17 +107,6 @@ class InspectTab:
 
     # ---- wiring ------------------------------------------------------------------------------
 
-    def follow(self, header: gr.HTML) -> None:
-        """Offer the adapters of the model in memory when the page's head notices that it was replaced."""
-        header.switched(
-            lambda: gr.update(**self._adapter_choices()),
-            None,
-            [self._adapters],
-            show_progress="hidden",
-            api_visibility="private",
-            queue=False,
-        )
-
     def _wire(self, page: gr.Blocks) -> None:
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         choices = [self._display, self._window, self._own, self._axis, self._frame, self._volume]
@@ -155,6 +144,17 @@ class InspectTab:
                 **quiet,
             )
         self._cancel.click(self._stop, None, [self._status], queue=False, **quiet)
+
+    def follow(self, header: gr.HTML) -> None:
+        """Offer the adapters of the model in memory when the page's head notices that it was replaced."""
+        header.switched(
+            lambda: gr.update(**self._adapter_choices()),
+            None,
+            [self._adapters],
+            show_progress="hidden",
+            api_visibility="private",
+            queue=False,
+        )
 
     # ---- images ------------------------------------------------------------------------------
 
