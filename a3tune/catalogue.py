@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -218,11 +219,12 @@ def _model_entry(name: str) -> Entry:
     if profile is None:
         folder = Path(name).expanduser()
         if folder.is_absolute() or folder.is_dir():
-            return Entry("model", name, name, folder.name, "A folder on this machine.")
+            return Entry("model", name, name, folder.name, "A folder on this machine.", weights=_counted(folder))
         state = hub.held(name)
         page = f"https://huggingface.co/{name}"
         here = state.folder is not None and is_complete(state.folder)
-        return Entry("model", name, name, name, "From the hub.", page=page, here=here, came=state.size)
+        weights = _counted(state.folder) if here else 0
+        return Entry("model", name, name, name, "From the hub.", page=page, weights=weights, here=here, came=state.size)
     state = hub.held(profile.source) if profile.download else hub.Held(None, 0, False)
     here = not profile.download or (state.folder is not None and is_complete(state.folder))
     return Entry(
@@ -244,3 +246,18 @@ def _part_entry(kind: parts.Kind, name: str) -> Entry:
         kind, part.key, source, part.title, part.about, part.licence, page, False, part.weights, part.download, here,
         state.size,
     )  # fmt: skip
+
+
+def _counted(folder: Path) -> int:
+    """How many weights a folder's safetensors files hold; 0 where there are none, or they cannot be read."""
+    stamp = max((path.stat().st_mtime_ns for path in folder.glob("*.safetensors")), default=0)
+    return _count(folder, stamp) if stamp else 0
+
+
+@lru_cache(maxsize=64)
+def _count(folder: Path, stamp: int) -> int:
+    # The time stamp tells a folder from what it was before.
+    try:
+        return count_weights(folder)
+    except ModelError:
+        return 0

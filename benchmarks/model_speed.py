@@ -52,6 +52,7 @@ from a3tune.adapters.a3moe import record_experts
 from a3tune.attention.capture import capture, prepare
 from a3tune.attention.heads import critical_heads, visual_ratio
 from a3tune.attention.loss import alignment_loss
+from a3tune.attention.record import AttentionRecord
 from a3tune.bundle import DEMO_MODEL
 from a3tune.models.load import load_model
 from a3tune.models.memory import release_memory
@@ -90,11 +91,12 @@ SIZES = {
 @dataclass
 class Figures:
     """What one way cost in each pair of turns: seconds of wall clock and of the thread's processor time for one turn,
-    bytes above the weights."""
+    bytes above the weights, and the share of the thread's time that was spent in taking in attention."""
 
     wall: list[float]
     thread: list[float]
     memory: list[int]
+    capture: list[float]
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,30 @@ class Row:
     larger: float
     limit: float | None
     pairs: int
+    capture: float
+
+
+class Stopwatch:
+    """Adds up the thread's time inside :meth:`AttentionRecord.add`, where a pass without gradients computes the maps:
+    the cost of capture measured directly, and not as the small difference of two long times."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._add = AttentionRecord.add
+
+    def __enter__(self) -> Stopwatch:
+        add = self._add
+
+        def timed(record: AttentionRecord, *call: object) -> None:
+            began = time.thread_time()
+            add(record, *call)
+            self.seconds += time.thread_time() - began
+
+        AttentionRecord.add = timed
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        AttentionRecord.add = self._add
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -148,7 +174,8 @@ def main(arguments: list[str] | None = None) -> None:
     rows: list[Row] = []
 
     def part(title: str, ways: dict[str, Callable[[], object]], share: float) -> None:
-        figures = measure(ways, device, options.pairs, 60 * options.minutes * share)
+        with Stopwatch() as watch:
+            figures = measure(ways, device, watch, options.pairs, 60 * options.minutes * share)
         # A GPU works on after the thread has asked it to: there only the wall clock tells.
         rows.extend(tabulate(title, figures, weights, "wall" if device.type == "cuda" else "thread"))
 
@@ -332,14 +359,14 @@ def steps(base: LlavaForConditionalGeneration, inputs: dict[str, torch.Tensor]) 
 
 
 def measure(
-    ways: dict[str, Callable[[], object]], device: torch.device, pairs: int, seconds: float
+    ways: dict[str, Callable[[], object]], device: torch.device, watch: Stopwatch, pairs: int, seconds: float
 ) -> dict[str, Figures]:
     """Each way twice in each pair of turns, after one turn that warms up; at least two pairs, and no new one once
     ``seconds`` are over."""
-    figures = {name: Figures([], [], []) for name in ways}
+    figures = {name: Figures([], [], [], []) for name in ways}
     names = list(ways)
     for name in names:
-        _once(ways[name], device)
+        _once(ways[name], device, watch)
     began = time.monotonic()
     for pair in range(pairs):
         if pair > 1 and time.monotonic() - began > seconds:
@@ -347,23 +374,26 @@ def measure(
         taken = {name: [] for name in names}
         order = names if pair % 2 == 0 else names[::-1]
         for name in (*order, *order[::-1]):
-            taken[name].append(_once(ways[name], device))
+            taken[name].append(_once(ways[name], device, watch))
         for name, (one, other) in taken.items():
             figures[name].wall.append((one[0] + other[0]) / 2)
             figures[name].thread.append((one[1] + other[1]) / 2)
             figures[name].memory.append(max(one[2], other[2]))
+            figures[name].capture.append((one[3] + other[3]) / 2)
     return figures
 
 
-def _once(way: Callable[[], object], device: torch.device) -> tuple[float, float, int]:
-    """Seconds of wall clock, seconds of processor time, bytes above what was in use."""
+def _once(way: Callable[[], object], device: torch.device, watch: Stopwatch) -> tuple[float, float, int, float]:
+    """Seconds of wall clock, seconds of processor time, bytes above what was in use, share spent in capture."""
     gc.collect()
     before = _restart_peak(device)
+    watch.seconds = 0.0
     wall, thread = time.perf_counter(), time.thread_time()
     way()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - wall, time.thread_time() - thread, max(_peak(device) - before, 0)
+    wall, thread = time.perf_counter() - wall, time.thread_time() - thread
+    return wall, thread, max(_peak(device) - before, 0), watch.seconds / thread
 
 
 def _restart_peak(device: torch.device) -> int:
@@ -436,6 +466,8 @@ def tabulate(title: str, figures: dict[str, Figures], weights: int, clock: str) 
                 larger=peak / (weights + statistics.median(first.memory)),
                 limit=LIMITS.get(name) if "answer" not in title else None,
                 pairs=len(taken.wall),
+                # A GPU's work is only asked for inside, and with gradients it is done later.
+                capture=statistics.median(taken.capture) if clock == "thread" and "training" not in title else 0.0,
             )
         )
     return rows
@@ -444,13 +476,14 @@ def tabulate(title: str, figures: dict[str, Figures], weights: int, clock: str) 
 def markdown(rows: list[Row], peaks: list[tuple[str, str, int, int]]) -> str:
     """Both tables."""
     lines = [
-        "| what | time | wall clock | x time | peak memory | x memory | wanted | pairs |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| what | time | wall clock | x time | capture itself | peak memory | x memory | wanted | pairs |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in rows:
         wanted = "" if row.limit is None else f"at most {row.limit:.2f} x"
+        capture = f"{100 * row.capture:.2f} %" if row.capture else ""
         lines.append(
-            f"| {row.what} | {1e3 * row.seconds:.0f} ms | {1e3 * row.wall:.0f} ms | {row.slower:.3f} "
+            f"| {row.what} | {1e3 * row.seconds:.0f} ms | {1e3 * row.wall:.0f} ms | {row.slower:.3f} | {capture} "
             f"| {row.peak / 1e9:.3f} GB | {row.larger:.3f} | {wanted} | {row.pairs} |"
         )
     lines += ["", "| loading | weights | peak | above the weights | wanted |", "| --- | ---: | ---: | ---: | ---: |"]

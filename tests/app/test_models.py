@@ -287,6 +287,9 @@ def test_only_what_is_offered_can_be_named(llava, gemma):
     assert {("model", str(gemma)), ("model", "medgemma-4b"), ("model", str(llava))} <= keys
     assert ("model", "llava-med-7b") not in keys
     assert {key for kind, key in keys if kind != "model"} == {"litemedsam", "demo-scorer"}
+    needs = {entry["key"]: entry["needs"]["float32"] for entry in house.value()["entries"]}
+    assert needs[str(gemma)]["verdict"] == "fits", "its files tell"
+    assert needs["medgemma-4b"]["words"] == "17.8 GB"
     for kind, name in (
         ("model", "owner/name"),
         ("model", "llava-med-7b"),
