@@ -85,7 +85,7 @@ class Catalogue(NamedTuple):
         choice: what was chosen for it.
         parts: sources of the segmenter and the scorer in use.
         work: what is being done, or was done last.
-        answering: whether a question is being answered right now.
+        answering: how many visitors' questions are being answered or wait for it.
         any_model: whether names of one's own are permitted.
     """
 
@@ -95,7 +95,7 @@ class Catalogue(NamedTuple):
     choice: ModelChoice
     parts: tuple[str, str]
     work: Work | None
-    answering: bool
+    answering: int
     any_model: bool
 
 
@@ -141,7 +141,7 @@ class ModelDesk:
             self._slot.choice,
             self._regions.names,
             self._work,
-            self._slot.in_use.locked(),
+            self._slot.tenure.busy,
             self._any_model,
         )
 

@@ -138,6 +138,7 @@ class Studio:
         ticket = Either(cancelled, tenure.left)
 
         def work() -> None:
+            tenure.count(1)
             try:
                 self._inspect(opened, question, adapters, ticket, reports.put)
                 reports.put(None)
@@ -145,6 +146,8 @@ class Studio:
                 reports.put(error if cancelled.is_set() else tenure.fault() or error)
             except BaseException as error:  # handed on to the iterator, which raises it in the visitor's request
                 reports.put(error)
+            finally:
+                tenure.count(-1)
 
         threading.Thread(target=work, name="inspection", daemon=True).start()
         try:

@@ -54,6 +54,7 @@ class Tenure:
         left: set when it has to go: whoever works with it ends and is told.
         successor: what comes after it, once it has to go.
         special_tokens: a model's own tokens, which are no words; known once it is loaded.
+        busy: how many visitors' questions it has to answer right now.
     """
 
     what: str
@@ -61,6 +62,13 @@ class Tenure:
     left: threading.Event = field(default_factory=threading.Event)
     successor: str = ""
     special_tokens: frozenset[str] = frozenset()
+    busy: int = 0
+    guard: threading.Lock = field(default_factory=threading.Lock)
+
+    def count(self, change: int) -> None:
+        """A question more, or one less."""
+        with self.guard:
+            self.busy += change
 
     def fault(self) -> RequestError | None:
         """What whoever works with it is told once it has to go; None before."""

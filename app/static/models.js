@@ -168,7 +168,7 @@ function draw() {
   drawPrecision(entry);
   drawMemory(entry);
   find(".shared").textContent = data.answering
-    ? "A question is being answered right now. Loading ends it, and whoever asked is told."
+    ? `${data.answering === 1 ? "A question is" : `${data.answering} questions are`} being answered right now. Loading ends that, and whoever asked is told.`
     : "One model is in memory for everybody on this page. Earlier results stay readable when it is replaced.";
   drawWork(entry);
   find(".hint").textContent = data.any_model
@@ -180,6 +180,9 @@ function choose(entry) {
   chosen = { kind: entry.kind, key: entry.key };
   if (!same(refused, chosen)) refused = null;
   draw();
+  // In one column the list stands above: bring what was chosen into view.
+  const detail = find(".detail");
+  if (detail.getBoundingClientRect().top > window.innerHeight * 0.6) detail.scrollIntoView({ behavior: "smooth", block: "start" });
 }
 
 async function ask(request) {

@@ -134,7 +134,7 @@ def test_whoever_is_being_answered_is_told(house, gemma, png, monkeypatch):
     running = studio.ask("one", "Is there a mass?")
     next(running)
     answering.wait(LAST)
-    assert house.value()["answering"]
+    assert house.value()["answering"] == 1
     studio.reserve("two")
     waiting = studio.ask("two", "Is there a mass?")
     assert next(waiting).what == "Waiting for another visitor's question"
@@ -142,6 +142,7 @@ def test_whoever_is_being_answered_is_told(house, gemma, png, monkeypatch):
     for questions in (running, waiting):
         with pytest.raises(RequestError, match=rf"was replaced by {gemma.name}.*Ask again"):
             list(questions)
+    assert house.value()["answering"] == 0
     monkeypatch.setattr(type(slot.wait(0)), "generate", generate)
     assert ask(studio).inspection.model == gemma.name
 
