@@ -36,7 +36,7 @@ _QUIET_CHROMIUM = (
     "--no-first-run",
 )
 # The model loads while the first page is already there; on a busy machine with 2 cores that takes a while.
-PATIENCE_MS = 120_000
+PATIENCE_MS = 300_000
 
 
 @pytest.fixture(scope="session")
