@@ -118,9 +118,9 @@ def _parser() -> argparse.ArgumentParser:
     examples.add_argument("--out", type=Path, metavar="DIR", default=EXAMPLES, help="folder (default assets/examples)")
     examples.set_defaults(run=_demo_examples)
 
-    sample = actions.add_parser("sample", help="draw the bundled sample data again and label it (about 5 minutes)")
+    sample = actions.add_parser("sample", help="draw the bundled sample data again and label it (about 10 minutes)")
     sample.add_argument("--out", type=Path, metavar="DIR", help="folder (default assets/demo/sample)")
-    sample.add_argument("--count", type=int, default=100, metavar="N", help="how many phantoms (default 100)")
+    sample.add_argument("--count", type=int, default=200, metavar="N", help="how many phantoms (default 200)")
     sample.add_argument("--seed", type=int, default=0)
     sample.set_defaults(run=_demo_sample)
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from a3tune.errors import RequestError
@@ -56,11 +59,19 @@ class Finished(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """An inspection with all that is needed to put it back on show: the image with its choices and the file's bytes."""
+    """An inspection with all that is needed to put it back on show.
+
+    Attributes:
+        finished: the inspection.
+        opened: the image with its choices.
+        content: the file's bytes, when another window or slice can be read from it.
+        own: folders by name of the visitor's own adapters that were there to choose from.
+    """
 
     finished: Finished
     opened: OpenedImage
     content: bytes | None
+    own: Mapping[str, Path] = MappingProxyType({})
 
     @property
     def size(self) -> int:

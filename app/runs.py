@@ -199,11 +199,9 @@ def _status(job: Job, record: Mapping[str, Any], events: Events, log: str) -> tu
     if job.state == "queued":
         return "queued", f"Place {job.place} in the queue: it starts when the runs before it have ended."
     # What an earlier start wrote says nothing about this one; what this one wrote last is true before it is gone.
-    ended = job.state == "ended" or (
-        record.get("status") in ("finished", "stopped") and record.get("updated", 0) > job.record.get("begun", 0)
-    )
-    if not ended:
-        return _running(job, record, events)
+    told = record.get("updated", 0) > job.record.get("begun", 0)
+    if job.state != "ended" and not (told and record.get("status") in ("finished", "stopped")):
+        return _running(job, record if told else {}, events)
     kept = _kept(job)
     if record.get("status") == "finished":
         stopped = events.step < events.steps

@@ -10,9 +10,10 @@ import queue
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ import numpy as np
 from a3tune.attention.sinks import find_sinks
 from a3tune.bundle import DEMO_NAME
 from a3tune.errors import Cancelled, RequestError
+from app.guests import GuestAdapters
 from app.regions import KeptTarget, RegionDesk, TargetNumbers
 from app.results import Finished, Kept, ResultBook, ViewNumbers
 from app.slots import Either, ModelSlot, RegionSlot
@@ -54,7 +56,8 @@ class Studio:
         self.slot = slot
         self.regions = RegionDesk(region_slot or RegionSlot())
         self.results = ResultBook()
-        self.trust = TrustDesk(slot, self.results)
+        self.guests = GuestAdapters(slot)
+        self.trust = TrustDesk(slot, self.results, self.guests)
         self.visits = Visits(self.regions, on_end=self.results.forget)
         self._prepared: dict[tuple[int, str, str, tuple[str, ...]], Inspection] = {}
         self._guard = threading.RLock()
@@ -78,7 +81,9 @@ class Studio:
         """Whether a newer question waits, so that the end of an older one is not worth a word."""
         return not self.visits.get(visit).ticket.is_set()
 
-    def ask(self, visit: str, question: str, adapters: Sequence[str] = ()) -> Iterator[Step | Finished]:
+    def ask(
+        self, visit: str, question: str, adapters: Sequence[str] = (), own: Mapping[str, Path] = MappingProxyType({})
+    ) -> Iterator[Step | Finished]:
         """Ask the question about the visit's image: steps while it runs, the result after each adapter's answer.
 
         Closing the iterator stops the work.
@@ -86,7 +91,8 @@ class Studio:
         Args:
             visit: the visit's name.
             question: the question.
-            adapters: "base" and names of adapters, in the order wanted; all that there are when empty.
+            adapters: "base" and names of adapters, in the order wanted; all that all visitors share when empty.
+            own: the visitor's own adapters, folders in PEFT's format by name.
 
         Raises:
             RequestError: no image, no question, or an unusable one.
@@ -112,7 +118,7 @@ class Studio:
             )
         name = secrets.token_urlsafe(18)
         known = self._known(opened, question, adapters)
-        reports = iter([(known, True)]) if known else self._run(opened, question, adapters, ticket)
+        reports = iter([(known, True)]) if known else self._run(opened, question, adapters, own, ticket)
         numbers: tuple[ViewNumbers, ...] = ()
         for report in reports:
             if isinstance(report, Step):
@@ -125,12 +131,17 @@ class Studio:
             with self._guard:
                 if ticket.is_set() or not self.visits.holds(visit, record):
                     raise Cancelled
-                self.results.keep(visit, Kept(finished, opened, content))
+                self.results.keep(visit, Kept(finished, opened, content, own))
                 self.regions.attach(opened.board, name, inspection)
             yield finished
 
     def _run(
-        self, opened: OpenedImage, question: str, adapters: Sequence[str], ticket: threading.Event
+        self,
+        opened: OpenedImage,
+        question: str,
+        adapters: Sequence[str],
+        own: Mapping[str, Path],
+        ticket: threading.Event,
     ) -> Iterator[Step | tuple[Inspection, bool]]:
         """Steps, and after each adapter what there is so far and whether that is all."""
         reports: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -140,7 +151,7 @@ class Studio:
         def work() -> None:
             tenure.count(1)
             try:
-                self._inspect(opened, question, adapters, ticket, reports.put)
+                self._inspect(opened, question, adapters, own, ticket, reports.put)
                 reports.put(None)
             except Cancelled as error:
                 reports.put(error if cancelled.is_set() else tenure.fault() or error)
@@ -164,6 +175,7 @@ class Studio:
         opened: OpenedImage,
         question: str,
         adapters: Sequence[str],
+        own: Mapping[str, Path],
         ticket: threading.Event,
         report: Callable[[Step | tuple[Inspection, bool]], None],
     ) -> None:
@@ -184,7 +196,12 @@ class Studio:
                     report(Step(what, (place + share) / len(names)))
 
                 part = self.slot.inspect(
-                    opened.image, question, adapters=(name,), on_progress=progress, should_stop=ticket.is_set
+                    opened.image,
+                    question,
+                    adapters=(name,),
+                    adapter_set=self.guests.set_of(name, own),
+                    on_progress=progress,
+                    should_stop=ticket.is_set,
                 )
                 whole = part if whole is None else _joined(whole, part)
                 report((whole, place + 1 == len(names)))

@@ -229,9 +229,13 @@ class ModelSlot:
             raise self._error
         return self._model
 
-    def inspect(self, image: MedicalImage, question: str, **options: Any) -> Inspection:
-        """:func:`a3tune.inspection.inspect_image` with the loaded model; one call at a time, see ``in_use``."""
-        return self._inspect_image(self._model, image, question, adapter_set=self._adapter_set, **options)
+    def inspect(
+        self, image: MedicalImage, question: str, *, adapter_set: AdapterSet | None = None, **options: Any
+    ) -> Inspection:
+        """:func:`a3tune.inspection.inspect_image` with the loaded model and the adapters beside it, or other ones; one
+        call at a time, see ``in_use``."""
+        adapter_set = self._adapter_set if adapter_set is None else adapter_set
+        return self._inspect_image(self._model, image, question, adapter_set=adapter_set, **options)
 
     @property
     def adapters(self) -> tuple[str, ...]:
@@ -249,7 +253,8 @@ class ModelSlot:
         return {name: folder for name, folder in self._folders.items() if name in self._own}
 
     def add_adapter(self, name: str, folder: Path) -> None:
-        """Load one more adapter beside the model, for all visitors; the base weights stay as they are.
+        """Load one more adapter beside the model, for all visitors; the base weights stay as they are. Those of single
+        visitors are a matter of :mod:`app.guests`.
 
         Waits for the model and for the question that runs.
 

@@ -68,7 +68,9 @@ def command_line(kept: Kept, adapters: Sequence[str], profile: str, folders: dic
         parts += ["--window", f"{image.window.centre:g},{image.window.width:g}"]
     if image.frame_count > 1:
         parts += ["--frame", str(image.frame)]
-    named = [f"{name}={folders[name]}" if name in folders else name for name in adapters]
+    # The visitor has an adapter of their own as a download: where it was unpacked is not known here.
+    places = {**folders, **dict.fromkeys(kept.own, "ADAPTER_FOLDER")}
+    named = [f"{name}={places[name]}" if name in places else name for name in adapters]
     parts += ["--model", profile, "--adapters", ",".join(named), "--question", inspection.question, "--out", "result"]
     return shlex.join(parts)
 

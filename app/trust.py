@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from a3tune.errors import Cancelled, RequestError
 from a3tune.types import Head
+from app.guests import GuestAdapters
 from app.results import ResultBook
 from app.slots import ModelSlot, Tenure
 
@@ -43,10 +44,12 @@ class TrustDesk:
     Args:
         slot: the model.
         results: where the maps are.
+        guests: the adapters of single visitors.
     """
 
-    def __init__(self, slot: ModelSlot, results: ResultBook) -> None:
+    def __init__(self, slot: ModelSlot, results: ResultBook, guests: GuestAdapters) -> None:
         self._slot = slot
+        self._guests = guests
         self._results = results
         self._jobs: dict[str, _Job] = {}
 
@@ -66,7 +69,8 @@ class TrustDesk:
             RequestError: there is no such result, adapter, kind or head.
         """
         view = self._results.view(result, adapter)
-        inspection = self._results.get(result).finished.inspection
+        kept = self._results.get(result)
+        inspection = kept.finished.inspection
         if kind not in KINDS:
             raise RequestError(expected=f"one of {', '.join(KINDS)}", got=f"{kind!r}", remedy="Choose one of these")
         tenure = self._slot.tenure
@@ -90,7 +94,7 @@ class TrustDesk:
                 adapter,
                 chosen,
                 list(rows),
-                adapter_set=self._slot.adapter_set,
+                adapter_set=self._guests.set_of(adapter, kept.own),
                 on_progress=lambda what, share: self._report(job, what, share),
                 should_stop=job.is_over,
             )

@@ -16,7 +16,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ from app.tune_worker import read_json, write_json
 
 if TYPE_CHECKING:
     from a3tune.training.dataset import Dataset
+    from a3tune.training.renaming import Naming
     from a3tune.training.repair import Offer
 
 FILES, REPAIRED, CACHE, UNPACKED, RECORD = "files", "repaired", "cache", "files/unpacked", "data.json"
@@ -77,6 +78,11 @@ class DataSet:
         return self.files if self.record.get("table") else None
 
     @property
+    def arguments(self) -> list[str]:
+        """What names it on the command line of ``python -m a3tune tune``."""
+        return ["--data", str(self.path), *(["--images", str(self.images)] if self.images is not None else [])]
+
+    @property
     def cache(self) -> Path:
         """Where regions that were found in these images are kept; removed with them."""
         return self.folder / CACHE
@@ -92,6 +98,7 @@ class CheckedData:
         offers: the repairs that would change something.
         gallery: (JPEG bytes, question, answer, split) of some images.
         same: whether this visitor had uploaded the very same before.
+        naming: the columns to choose from, when the tables lack columns that are needed; None when they do not.
     """
 
     data: DataSet
@@ -99,6 +106,7 @@ class CheckedData:
     offers: tuple[Offer, ...]
     gallery: tuple[tuple[bytes, str, str, str], ...]
     same: bool = False
+    naming: Naming | None = None
 
 
 class DataDesk:
@@ -270,6 +278,29 @@ class DataDesk:
 
         return in_steps(work)
 
+    def name_columns(self, owner: str, name: str, names: Mapping[str, str]) -> Iterator[Step | CheckedData]:
+        """Copy the tables with the names that are understood and look through these from now on.
+
+        Args:
+            names: "image", "question", "answer", ... -> the column that holds it.
+
+        Raises:
+            DataError: a column that is needed is not named, or there is none of that name.
+        """
+        data = self.get(owner, name)
+
+        def work(report: Callable[[str, float], None]) -> CheckedData:
+            from a3tune.training.renaming import rename_columns  # see take_archive
+
+            checked = self.known(data) or self._check(data, report)
+            number = int(data.record.get("repairs", 0)) + 1
+            folder = data.folder / REPAIRED / str(number)
+            rename_columns(checked.dataset, names, folder)
+            self._update(data, table=folder.relative_to(data.folder).as_posix(), repairs=number)
+            return self._check(self.get(owner, name), report)
+
+        return in_steps(work)
+
     def delete(self, owner: str, name: str) -> None:
         """Remove a data set with everything that was derived from it; runs keep what they made."""
         data = self.get(owner, name)
@@ -323,11 +354,12 @@ class DataDesk:
     def _check(self, data: DataSet, report: Callable[[str, float], None], same: bool = False) -> CheckedData:
         # Imported here: see take_archive.
         from a3tune.training.data import read_dataset
+        from a3tune.training.renaming import naming_for
         from a3tune.training.repair import repairs_for
 
         known = self.known(data)
         if known is not None:
-            return CheckedData(known.data, known.dataset, known.offers, known.gallery, same)
+            return replace(known, same=same)
         try:
             dataset = read_dataset(
                 data.path,
@@ -339,7 +371,7 @@ class DataDesk:
             # Nothing that could be used or repaired: keep no patient's images for it.
             self._forget(data)
             raise
-        checked = CheckedData(data, dataset, repairs_for(dataset), _gallery(dataset), same)
+        checked = CheckedData(data, dataset, repairs_for(dataset), _gallery(dataset), same, naming_for(dataset))
         with self._guard:
             self._checked[data.path] = checked
             if len(self._checked) > _REMEMBERED:

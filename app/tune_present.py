@@ -25,7 +25,7 @@ ABLATIONS = {
     "no_head_selection": "align every head, not the critical ones",
 }
 PRESETS = {
-    "demo": "Quick look (120 steps, for the demo model)",
+    "demo": "Quick look",
     "vqa-rad": "VQA-RAD, paper's settings",
     "slake": "SLAKE, paper's settings",
     "pathvqa": "PathVQA, paper's settings",
@@ -52,6 +52,13 @@ _CHARTS = (
     ("mass", "Attention inside the regions", True, "both", (("attention_mass", "attention"),)),
     ("validation", "Validation loss", False, "validation", (("loss", "loss"),)),
 )  # fmt: skip
+_COMPARED = (
+    ("accuracy", "Answers exactly right", True),
+    ("closed_accuracy", "of closed questions", True),
+    ("open_accuracy", "of open questions", True),
+    ("attention_mass", "Attention inside the regions", True),
+    ("loss", "Loss of the answers' words", False),
+)
 _FAULTS_SHOWN = 40
 
 
@@ -113,6 +120,29 @@ def estimate_text(found: Mapping[str, Any]) -> str:
         f"({found['step_seconds']:.2f} s a step, validations come on top). "
         f"Trains {found['trainable']:,} numbers, {share:.1%} of the model. "
         f"Takes {_bytes(found['peak_bytes'])} of {_bytes(found['free_bytes'])} free memory.{busy}</p>"
+    )
+
+
+def comparison_table(name: str, found: Mapping[str, Any]) -> str:
+    """A comparison with the base model (the fields of `a3tune.training.comparison.Comparison`) as HTML."""
+    rows = []
+    for key, words, percent in _COMPARED:
+        if key in found["base"] and key in found["tuned"]:
+            base, tuned = found["base"][key], found["tuned"][key]
+            better = (tuned > base) == percent and tuned != base
+            change = f"{100 * (tuned - base):+.1f}" if percent else f"{tuned - base:+.3f}"
+            numbers = [f"{100 * value:.1f} %" if percent else f"{value:.3f}" for value in (base, tuned)]
+            tone = "same" if tuned == base else "better" if better else "worse"
+            rows.append(
+                f"<tr><th>{words}</th><td>{numbers[0]}</td><td>{numbers[1]}</td><td data-tone={tone}>{change}</td></tr>"
+            )
+    of = f" of {found['held_out']:,}" if found["held_out"] > found["questions"] else ""
+    small = " So few tell little: a handful more or less right is chance." if found["questions"] < 100 else ""
+    return (
+        f'<table class="comparison" data-questions="{found["questions"]}"><thead><tr><th></th><th>base</th>'
+        f"<th>{html.escape(name)}</th><th>change</th></tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        f'<p class="status">{found["questions"]:,}{of} questions of the {html.escape(found["split"])} split, which '
+        f"were not trained on; {found['with_target']:,} with a region to look at.{small}</p>"
     )
 
 

@@ -97,14 +97,15 @@ def watch(job: Path) -> int:
         with suppress(subprocess.TimeoutExpired):
             child.wait(_INTERVAL)
     code = child.returncode
-    most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    took = resource.getrusage(resource.RUSAGE_CHILDREN)
     write_json(
         job / EXIT_NAME,
         {
             "code": code if code >= 0 else None,
             "signal": -code if code < 0 else None,
             "out_of_memory": code == -9 and (scarce or _out_of_memory_kills() > kills),
-            "peak_bytes": most,
+            "peak_bytes": took.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+            "processor_seconds": round(took.ru_utime + took.ru_stime, 2),
             "ended": time.time(),
         },
     )

@@ -5,26 +5,27 @@ With :mod:`app.tune_data` and :mod:`app.tune_labels` the tab's own services; not
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from a3tune.bundle import DEMO
-from a3tune.errors import AdapterError, Cancelled, RequestError
-from app.jobs import ADAPTERS, PROJECT, RUNS, Job, JobQueue, studio_folder
+from a3tune.errors import AdapterError, RequestError
+from app.errands import Errands
+from app.jobs import PROJECT, RUNS, Job, JobQueue, studio_folder
 from app.runs import EventReader, RunView, view_run
+from app.services import Step
 from app.slots import ModelSlot, RegionSlot
+from app.tune_adapters import CONFIG_NAME, TITLE_LENGTH, AdapterDesk
 from app.tune_data import DataDesk, DataSet, remove_upload
 from app.tune_labels import LabelDesk
 from app.tune_worker import read_json, write_json
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
 QUICK = "demo"
 """The preset of a quick look."""
 
-CONFIG_NAME = "config.yaml"
-TITLE_LENGTH = 60
-_MEASURE_SECONDS = 900
 _RESERVE = 1 << 30
 
 
@@ -78,8 +76,9 @@ class TuneDesk:
         self.data = DataDesk(self.jobs)
         self.labels = LabelDesk(self.data, region_slot)
         self._reader = EventReader()
+        self.adapters = AdapterDesk(slot, self.jobs)
+        self._errands = Errands()
         self._guard = threading.Lock()
-        self._measuring: dict[str, subprocess.Popen] = {}
 
     # ---- plans -------------------------------------------------------------------------------
 
@@ -124,45 +123,11 @@ class TuneDesk:
         data, text = self.data.get(owner, name), self._yaml(plan)
         busy = bool(self.jobs.busy())
         with tempfile.TemporaryDirectory(prefix="a3tune-") as folder:
-            (Path(folder) / CONFIG_NAME).write_text(text, encoding="utf-8")
-            command = [sys.executable, "-m", "a3tune.training.estimate", "--out", str(Path(folder) / "run")]
-            command += self._arguments(data, Path(folder) / CONFIG_NAME)
-            process = subprocess.Popen(
-                command,
-                cwd=PROJECT,
-                env={**os.environ, **_environment(data)},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            self._replace_measuring(owner, process)
-            try:
-                output, complaints = process.communicate(timeout=_MEASURE_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.communicate()
-                raise RequestError(
-                    expected=f"a step in less than {_MEASURE_SECONDS // 60} minutes",
-                    got="It took longer",
-                    remedy="Choose a smaller model, or a machine with a GPU (see Scale)",
-                ) from None
-        if self._measuring.get(owner) is not process:
-            raise Cancelled
-        try:
-            found = json.loads(output.splitlines()[-1])
-        except (ValueError, IndexError):
-            raise _not_measured(process.returncode, complaints) from None
-        if "error" in found:
-            raise RequestError(expected="a plan that can be run", got=found["error"], remedy="Change the plan or data")
+            config = Path(folder) / CONFIG_NAME
+            config.write_text(text, encoding="utf-8")
+            arguments = ["--out", str(Path(folder) / "run"), *self._arguments(data, config)]
+            found = self._errands.run(owner, "a3tune.training.estimate", arguments, _environment(data))
         return {**found, "busy": busy}
-
-    def _replace_measuring(self, owner: str, process: subprocess.Popen) -> None:
-        with self._guard:
-            former = self._measuring.get(owner)
-            self._measuring[owner] = process
-        if former is not None and former.poll() is None:
-            former.kill()
 
     # ---- runs --------------------------------------------------------------------------------
 
@@ -195,7 +160,13 @@ class TuneDesk:
             owner,
             build,
             device=devices()[0].split(":")[0],
-            facts={"title": words, "data": data.title, "method": plan.method, "model": self.slot.profile},
+            facts={
+                "title": words,
+                "data": data.title,
+                "data_name": data.name,
+                "method": plan.method,
+                "model": self.slot.profile,
+            },
             environment=_environment(data),
         )
 
@@ -236,86 +207,11 @@ class TuneDesk:
             record = read_json(folder / "run" / "run.json")
             facts = {"title": title[:TITLE_LENGTH], "elsewhere": True, "created": time.time(), "queued": None}
             facts["method"] = str(record.get("config", {}).get("method", ""))
+            facts["model"] = self._base_of(folder / "run" / "adapter", record)
             write_json(folder / "job.json", facts)
         finally:
             remove_upload(archive)
         return self.jobs.job(owner, name)
-
-    # ---- adapters ----------------------------------------------------------------------------
-
-    def finished_adapters(self, owner: str) -> dict[str, Path]:
-        """Title -> folder in PEFT's format of every adapter that a visitor can use with the base model: those of
-        their runs (finished, stopped, and of runs that still go on), and those that they loaded."""
-        found: dict[str, Path] = {}
-        for job in self.jobs.jobs(owner):
-            folder = job.run / "adapter"
-            fits = job.record.get("model", self.slot.profile) == self.slot.profile
-            if fits and (folder / "adapter_model.safetensors").is_file():
-                found[_unused(str(job.record.get("title", job.name)), found)] = folder
-        place = self.jobs.home(owner, ADAPTERS)
-        for folder in sorted(place.iterdir()) if place.is_dir() else ():
-            if (folder / "adapter_model.safetensors").is_file():
-                title = str(read_json(folder / "loaded.json").get("title", folder.name))
-                found[_unused(title, found)] = folder
-        return found
-
-    def zip_adapter(self, owner: str, name: str) -> bytes:
-        """A run's adapter with its filled model card, as a ZIP archive.
-
-        Raises:
-            DataError: it has none yet.
-        """
-        from a3tune.training.card import zip_adapter  # peft
-        from a3tune.training.run import RunFolder
-
-        return zip_adapter(RunFolder(self.jobs.job(owner, name).run))
-
-    def push_adapter(self, owner: str, name: str, repository: str, token: str) -> str:
-        """Put a run's adapter on the hub with the visitor's own token, which goes nowhere else.
-
-        Returns:
-            the repository's address.
-
-        Raises:
-            DataError, RequestError: there is no adapter, or the hub refuses.
-        """
-        from a3tune.training.publish import push_adapter  # peft
-        from a3tune.training.run import RunFolder
-
-        return push_adapter(RunFolder(self.jobs.job(owner, name).run), repository, token)
-
-    def load_adapter(self, owner: str, title: str, *, archive: Path | None = None, hub_id: str = "") -> str:
-        """Take an adapter in from a ZIP archive or the hub, when it fits the base model.
-
-        Returns:
-            the title under which it is found.
-
-        Raises:
-            AdapterError: it is no safetensors adapter, is damaged, or was made for another base model.
-        """
-        from a3tune.training.adapter_intake import check_fit, fetch_adapter, unpack_adapter  # peft
-
-        folder = self.jobs.home(owner, ADAPTERS) / secrets.token_hex(6)
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if archive is not None:
-                unpack_adapter(archive, folder)
-            elif hub_id.strip():
-                fetch_adapter(hub_id.strip(), folder)
-            else:
-                raise AdapterError(
-                    expected="a ZIP archive or a hub id", got="There is neither", remedy="Give one of them"
-                )
-            check_fit(folder, self.slot.profile)
-            words = (title or hub_id).strip()[:TITLE_LENGTH] or "loaded adapter"
-            write_json(folder / "loaded.json", {"title": words})
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        finally:
-            if archive is not None:
-                remove_upload(archive)
-        return words
 
     # ---- other machines ----------------------------------------------------------------------
 
@@ -338,6 +234,34 @@ class TuneDesk:
         ]
         return self._yaml(plan), "\n".join(lines)
 
+    # ---- adapters ----------------------------------------------------------------------------
+
+    def compare(self, owner: str, name: str, data: str | None, plan: Plan) -> Iterator[Step | dict[str, Any]]:
+        """Ask base and adapter the held-out questions: of the data that the adapter's run was tuned on while it is
+        there, else of the chosen data set; see `app.tune_adapters.AdapterDesk.compare`.
+
+        Raises:
+            RequestError: there is no such adapter or data set.
+        """
+        folder = self.adapters.of(owner).get(name)
+        known = read_json(folder.parent.parent / "job.json").get("data_name") if folder else None
+        there = {found.name: found for found in self.data.all(owner)}
+        chosen = there.get(str(known)) or self.data.get(owner, str(data))
+        return self.adapters.compare(owner, name, chosen, self._yaml(plan), _environment(chosen))
+
+    def _base_of(self, adapter: Path, record: Mapping[str, Any]) -> str:
+        """The base model of a run that was made elsewhere: the one at work here when the adapter fits it."""
+        from a3tune.training.adapter_intake import check_fit  # peft
+
+        named = str(record.get("model", {}).get("source", ""))
+        if not adapter.is_dir():
+            return named
+        try:
+            check_fit(adapter, self.slot.profile)
+        except AdapterError:
+            return named
+        return self.slot.profile
+
     # ---- parts -------------------------------------------------------------------------------
 
     def _yaml(self, plan: Plan) -> str:
@@ -346,10 +270,7 @@ class TuneDesk:
         return to_yaml(self.config(plan))
 
     def _arguments(self, data: DataSet, config: Path) -> list[str]:
-        arguments = ["--data", str(data.path), "--config", str(config), "--model", self.slot.profile]
-        if data.images is not None:
-            arguments += ["--images", str(data.images)]
-        return arguments
+        return [*data.arguments, "--config", str(config), "--model", self.slot.profile]
 
 
 def devices() -> tuple[str, ...]:
@@ -389,27 +310,3 @@ def _check_place() -> None:
 def _environment(data: DataSet) -> dict[str, str]:
     """Variables of a run: what is derived from a visitor's images stays in the visitor's folder."""
     return {"A3TUNE_CACHE": str(data.cache), "TOKENIZERS_PARALLELISM": "false"}
-
-
-def _unused(title: str, taken: Mapping[str, Any]) -> str:
-    number = 2
-    name = title
-    while name in taken:
-        name, number = f"{title} ({number})", number + 1
-    return name
-
-
-def _not_measured(code: int, complaints: str) -> RequestError:
-    if code == -9 or "out of memory" in complaints.lower():
-        return RequestError(
-            expected="a step that fits into memory",
-            got="The step was ended for want of memory",
-            remedy="Set a smaller batch_size with more gradient_accumulation, switch gradient_checkpointing on, or "
-            "choose a smaller base model",
-        )
-    lines = [line.strip() for line in complaints.splitlines() if line.strip()]
-    return RequestError(
-        expected="a step that can be measured",
-        got=f"It ended with status {code}" + (f": {lines[-1][:300]}" if lines else ""),
-        remedy="Check the data and the settings",
-    )

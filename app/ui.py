@@ -8,11 +8,12 @@ from pathlib import Path
 import gradio as gr
 
 from app.examples import read_examples
+from app.jobs import is_secret, owner_of
 from app.models import ModelDesk
 from app.present import DEMO_NOTICE, NOTICE, model_value
 from app.services import Studio
 from app.slots import ModelSlot, RegionSlot
-from app.tabs.inspect import InspectTab
+from app.tabs.inspect import InspectTab, OwnAdapters
 from app.tabs.models import build_models
 from app.tabs.tune import TuneTab
 from app.tabs.visitor import build_visitor
@@ -38,18 +39,23 @@ def build(studio: Studio, desk: TuneDesk, models: ModelDesk) -> gr.Blocks:
     def model_status(_request: object = None) -> dict[str, str | int]:
         return model_value(studio.slot.status)
 
+    def own_adapters(secret: object) -> dict[str, Path]:
+        # A browser that came for the first time has its secret a moment later, and no adapters.
+        return desk.adapters.of(owner_of(secret)) if is_secret(secret) else {}
+
     def leave(request: gr.Request) -> None:
         studio.visits.end(str(request.session_hash))
 
     with gr.Blocks(title="A3Tune Studio", analytics_enabled=False, delete_cache=_SWEEP) as page:
         header = build_header(model_status, f"{NOTICE} {DEMO_NOTICE}" if studio.slot.demo else NOTICE)
         visitor = build_visitor(page)
-        with gr.Tabs():
-            with gr.Tab("Inspect"):
-                InspectTab(studio, examples, page).follow(header)
-            with gr.Tab("Tune") as tune:
-                TuneTab(desk, visitor, tune)
-            with gr.Tab("Models"):
+        with gr.Tabs() as pages:
+            with gr.Tab("Inspect", id="inspect") as first:
+                inspect = InspectTab(studio, examples, page, first, OwnAdapters(visitor, own_adapters))
+                inspect.follow(header)
+            with gr.Tab("Tune", id="tune") as tune:
+                TuneTab(desk, visitor, tune, pages, inspect)
+            with gr.Tab("Models", id="models"):
                 build_models(models)
         page.unload(leave)
     page.queue(max_size=_QUEUE_LENGTH, default_concurrency_limit=_READERS, api_open=False)

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from a3tune.adapters.switch import BASE, AdapterSet
+from a3tune.attention.metrics import attention_mass
 from a3tune.bundle import DEMO, DEMO_SAMPLE, model_source
 from a3tune.evaluation.alignment import PreparedQuestion, prepare_questions, read_questions
 from a3tune.models.load import load_model
@@ -122,7 +123,8 @@ class Bench:
             phantoms, questions = self._asked(style)
             readings = read_questions(self.model, questions, adapter_set=adapters, adapter=name)
             record[style] = [
-                {"phantom": seed, **asdict(reading)} for seed, reading in zip(phantoms, readings, strict=True)
+                {"phantom": seed, "even": _even_mass(question), **asdict(reading)}
+                for seed, question, reading in zip(phantoms, questions, readings, strict=True)
             ]
         if job.seed is not None:
             adapters.remove("tuned")
@@ -150,15 +152,22 @@ def _claim(path: Path) -> bool:
     return False
 
 
+def _even_mass(question: PreparedQuestion) -> float:
+    """Attention mass of a map that is as even over the target as patches allow; NaN without a target."""
+    coverage = question.coverage
+    return float("nan") if coverage is None else float(attention_mass(coverage, coverage))
+
+
 def _brief(record: dict) -> str:
     rows = record["standard"]
     mass = np.nanmean([row["mass"] for row in rows])
-    return f"mass {mass:.3f}, right {np.mean([row['right'] for row in rows]):.3f}"
+    touched = np.nanmean([row["touched"] for row in rows])
+    return f"mass {mass:.3f}, touched {touched:.3f}, right {np.mean([row['right'] for row in rows]):.3f}"
 
 
 # The report
 
-_NUMBERS = ("closed", "open", "mass", "pointing")
+_NUMBERS = ("closed", "open", "mass", "touched", "pointing")
 
 
 def by_phantom(rows: Sequence[dict]) -> dict[str, dict[int, tuple[float, int]]]:
@@ -167,7 +176,7 @@ def by_phantom(rows: Sequence[dict]) -> dict[str, dict[int, tuple[float, int]]]:
     for row in rows:
         values = {row["answer_type"]: float(row["right"])}
         if not np.isnan(row["mass"]):
-            values |= {"mass": row["mass"], "pointing": row["pointing"]}
+            values |= {name: row[name] for name in ("mass", "touched", "pointing")}
         for name, value in values.items():
             total, count = found[name][row["phantom"]]
             found[name][row["phantom"]] = (total + value, count + 1)
@@ -192,8 +201,8 @@ def mean_and_interval(runs: Sequence[dict[int, tuple[float, int]]], phantoms: Se
 def table(records: Sequence[dict], style: str) -> list[str]:
     """A row for each method: mean, standard deviation over seeds, interval over phantoms."""
     lines = [
-        "| method | seeds | closed | open | attention mass | pointing game |",
-        "|---|---:|---|---|---|---|",
+        "| method | seeds | closed | open | attention mass | on touched patches | pointing game |",
+        "|---|---:|---|---|---|---|---|",
     ]
     groups: dict[str, list[dict]] = defaultdict(list)
     for record in records:
@@ -268,8 +277,11 @@ weak labels; no true mask is seen in tuning. Measured on {phantoms} held-out pha
 
 Numbers are per cent: mean over seeds ± standard deviation over seeds (95 % interval over phantoms, which are drawn
 anew as wholes). *closed* and *open*: answers that are exactly right. *attention mass*: share of the critical heads'
-attention to the image (the 8 heads that look at it most, chosen for each question) that lies inside the structure
-asked about while the right answer is read; questions about something visible only. *pointing game*: how often the
+attention to the image (as many heads as one layer has: those that look at it most, chosen for each question) that lies
+inside the structure asked about where the right answer is written; questions about something visible only. A patch
+counts by the share of it that the structure covers. *on touched patches*: the same, every patch that the structure
+touches counted whole: the model cannot look at less than a patch, which is 8 of its 128 pixels wide. A map that is
+spread over the structure as evenly as the patches allow reaches {even_mass:.0f} and 100. *pointing game*: how often the
 map's highest patch lies in it.
 
 ## Standard test set
@@ -302,6 +314,7 @@ def page(records: Sequence[dict]) -> str:
         steps=config.max_steps,
         batch=config.batch_size,
         phantoms=len({row["phantom"] for row in records[0]["standard"]}),
+        even_mass=100 * np.nanmean([row["even"] for row in records[0]["standard"]]),
         standard=len(records[0]["standard"]),
         shifted=len(records[0]["shifted"]),
         runs=len(tuned),

@@ -41,8 +41,8 @@ STRANGERS = ("labels", "attention", "adapters")
 PAGE_SERVICES = {
     Path(f"app/{name}.py")
     for name in (
-        *("regions", "services", "slots", "takeaway", "trust", "visits"),
-        *("models", "tune_data", "tune_labels", "tuning"),
+        *("guests", "models", "regions", "services", "slots", "takeaway", "trust", "visits"),
+        *("tune_adapters", "tune_data", "tune_labels", "tuning"),
     )
 }
 # Heavy libraries that only the library and the page's services may load.
@@ -64,10 +64,22 @@ VALUE_NAMES = {
 # The page from the ground up, read as LAYERS.
 PAGE_LAYERS = (
     {
-        *("examples", "jobs", "present", "regions", "results", "runs", "services", "slots", "takeaway", "theme"),
         *("models", "models_present"),
         *(
+            "errands",
+            "examples",
+            "guests",
+            "jobs",
+            "present",
+            "regions",
+            "results",
+            "runs",
+            "services",
+            "slots",
+            "takeaway",
+            "theme",
             "trust",
+            "tune_adapters",
             "tune_data",
             "tune_labels",
             "tune_present",
@@ -134,15 +146,18 @@ LATE_IMPORTS = {
     ("app/tune_data.py", "a3tune.training.public"): "data comes later than the page",
     ("app/tune_data.py", "a3tune.training.data"): "loads pyarrow, which the page can do without until data comes",
     ("app/tune_data.py", "a3tune.training.repair"): "data comes later than the page",
+    ("app/tune_data.py", "a3tune.training.renaming"): "data comes later than the page",
     ("app/tune_labels.py", "a3tune.labels"): "torch comes with the parts, loaded in a thread",
     ("app/tune_labels.py", "a3tune.training.label_sources"): "torch comes with the parts, loaded in a thread",
     ("app/tune_labels.py", "a3tune.training.labelling"): "torch comes with the parts, loaded in a thread",
     ("app/tuning.py", "a3tune.training.config"): "loads torch, and plans are made after the page was served",
     ("app/tuning.py", "a3tune.training.intake"): "loads pyarrow, which the page can do without until data comes",
     ("app/tuning.py", "a3tune.training.foreign_run"): "loads peft, which the page can do without until a run comes",
-    ("app/tuning.py", "a3tune.training.card"): "loads peft, which comes with the first adapter",
-    ("app/tuning.py", "a3tune.training.run"): "comes with the first adapter",
-    ("app/tuning.py", "a3tune.training.publish"): "loads peft, which comes with the first adapter",
+    ("app/guests.py", "a3tune.adapters.switch"): "torch comes with the model, loaded in a thread",
+    ("app/tune_adapters.py", "a3tune.training.card"): "loads peft, which comes with the first adapter",
+    ("app/tune_adapters.py", "a3tune.training.run"): "comes with the first adapter",
+    ("app/tune_adapters.py", "a3tune.training.publish"): "loads peft, which comes with the first adapter",
+    ("app/tune_adapters.py", "a3tune.training.adapter_intake"): "loads peft, which comes with the first adapter",
     ("app/tuning.py", "a3tune.training.adapter_intake"): "loads peft, which comes with the first adapter",
 }
 

@@ -65,6 +65,8 @@ class Reading:
         mass, relative, pointing: attention mass, relative mass and pointing game (see `a3tune.attention.metrics`) of
             the critical heads' mean map while the answer is written; NaN without a target.
         image_share: share of the critical heads' attention that goes to the image at all.
+        touched: the attention mass when every patch that the target touches counts whole; NaN without a target. A map
+            cannot be finer than its patches: of a structure smaller than a patch, ``mass`` counts most as outside.
     """
 
     right: bool
@@ -73,6 +75,7 @@ class Reading:
     relative: float
     pointing: float
     image_share: float
+    touched: float
 
 
 def prepare_questions(model: VisionLanguageModel, questions: Sequence[KnownQuestion]) -> list[PreparedQuestion]:
@@ -191,6 +194,7 @@ def _read(
 
 def _reading(right: bool, item: PreparedQuestion, weights: np.ndarray) -> Reading:
     if item.coverage is None:
-        return Reading(right, item.answer_type, np.nan, np.nan, np.nan, float(weights.sum()))
+        return Reading(right, item.answer_type, np.nan, np.nan, np.nan, float(weights.sum()), np.nan)
     numbers = (metric(weights, item.coverage) for metric in (attention_mass, relative_mass, pointing_game))
-    return Reading(right, item.answer_type, *(float(number) for number in numbers), float(weights.sum()))
+    touched = float(attention_mass(weights, item.coverage > 0))
+    return Reading(right, item.answer_type, *(float(number) for number in numbers), float(weights.sum()), touched)

@@ -47,7 +47,8 @@ Research and teaching only; not for diagnosis.
 
 `python -m a3tune demo build --seed {figures["seed"]}`: {recipe["phantoms"]} phantoms; {recipe["vision_steps"]} steps
 of the vision tower on the share of each patch that every structure covers; {recipe["language_steps"]} steps of the
-projector and language model on the phantoms' questions. {figures["training_minutes"]} minutes on the machine that made
+projector and language model on the phantoms' questions with simple ones between them, and {recipe["last_steps"]} on
+the phantoms' questions alone. {figures["training_minutes"]} minutes on the machine that made
 these files (2 cores, no GPU), {figures["processor_minutes"]} of them on the processor.
 
 ## Measured

@@ -196,6 +196,7 @@ class PackedBatch:
         ids: int64 [batch, length].
         positions: int64 [batch, length]; every question starts where the image prefix ends.
         visible: bool [batch, 1, length, length]; which token may attend to which.
+        asking: bool [batch, length]; the tokens of questions and answers.
         labels: int64 [batch, length]; the next token where it is part of an answer, else -100.
         weights: float32 [batch, length]; what each label counts, so that each answer counts 1 however long.
         exchanges: for each image, the questions in the order packed.
@@ -205,6 +206,7 @@ class PackedBatch:
     ids: torch.Tensor
     positions: torch.Tensor
     visible: torch.Tensor
+    asking: torch.Tensor
     labels: torch.Tensor
     weights: torch.Tensor
     exchanges: tuple[tuple[Exchange, ...], ...]
@@ -285,7 +287,7 @@ class QuestionPacker:
         to_prefix = (segments == 0)[:, None, :]
         visible = torch.tril(torch.ones(length, length, dtype=torch.bool)) & (same | to_prefix)
         spans = tuple(tuple(spans) for *_, spans in rows)
-        return PackedBatch(ids, positions, visible[:, None], labels, weights, tuple(chosen), spans)
+        return PackedBatch(ids, positions, visible[:, None], segments > 0, labels, weights, tuple(chosen), spans)
 
     def _drawn(self, exchanges: tuple[Exchange, ...]) -> tuple[Exchange, ...]:
         if self._per_image is None:

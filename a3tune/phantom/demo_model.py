@@ -116,10 +116,10 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGenera
         hidden_size=128,
         intermediate_size=384,
         num_hidden_layers=4,
-        num_attention_heads=8,
-        num_key_value_heads=8,
+        num_attention_heads=4,
+        num_key_value_heads=4,
         max_position_embeddings=1024,
-        # A head of 16 dimensions matches words with patches only in those that hardly turn over the image's 256
+        # A head of 32 dimensions matches words with patches only in those that hardly turn over the image's 256
         # positions, so most of them must turn slowly; and weights as small as those of a wide model would leave
         # attention even for hundreds of steps.
         rope_parameters={"rope_type": "default", "rope_theta": 1e6},

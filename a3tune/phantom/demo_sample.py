@@ -12,7 +12,7 @@ from a3tune.training.data import read_dataset
 from a3tune.training.label_sources import AUTO, LABELS_NAME, make_labeller
 from a3tune.training.labelling import Labeller, LabelStore, label_items
 
-PHANTOMS = 100
+PHANTOMS = 200
 TEMPLATE_SET = "plain"
 CARD_NAME = "README.md"
 

@@ -1,4 +1,4 @@
-"""Training of the demo model in two stages.
+"""Training of the demo model.
 
 First the vision tower and the projector learn patch segmentation in words: the projected patch is compared with
 the word embeddings of the language model, so that a patch of a nodule in the right lung carries "nodule",
@@ -16,10 +16,13 @@ from torch import nn
 from torch.nn import functional
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
+from a3tune.attention.capture import capture, prepare
 from a3tune.phantom.demo_data import IGNORED, PackedBatch, PhantomSample, QuestionPacker, coverage_batch, pixel_batch
+from a3tune.types import Head
 
 Progress = Callable[[str, float], None]
 DRILL = {"yes": 3, "no": 3, "side": 2, "count": 2}
+FIRST_LAYER_PENALTY = 0.075
 
 
 def _batches(samples: Sequence[PhantomSample], size: int, steps: int, seed: int) -> Iterator[list[PhantomSample]]:
@@ -153,6 +156,7 @@ def train_language(
     model: LlavaForConditionalGeneration,
     processor: LlavaProcessor,
     samples: Sequence[PhantomSample],
+    features: torch.Tensor,
     *,
     steps: int,
     seed: int,
@@ -161,18 +165,81 @@ def train_language(
     rate: float = 1.5e-3,
     on_progress: Progress | None = None,
 ) -> None:
-    """Teach projector and language model to answer; the vision tower stays as it is."""
-    features = cache_features(model, samples)
-    positions = {sample.seed: index for index, sample in enumerate(samples)}
+    """Teach projector and language model to answer; the vision tower stays as it is.
+
+    A token of the first layer knows itself alone, not yet what is asked, so its look at the image cannot be an informed
+    one. The share of the first layer's attention that goes to the image therefore costs a little: what reads the image
+    are the layers behind it, as in large models, and their heads become the critical ones.
+
+    Args:
+        features: of the samples, from :func:`cache_features`.
+    """
     packer = QuestionPacker(processor, seed=seed, per_image=per_image, vary=True, early=0.5, drilled=DRILL)
-    trained = [model.model.language_model, model.model.multi_modal_projector]
-    optimiser, schedule = _optimiser(trained, rate, steps)
-    for number, chosen in enumerate(_batches(samples, batch, steps, seed + 1)):
-        packed = packer.pack(chosen)
-        logits = packed_logits(model, packed, features[[positions[sample.seed] for sample in chosen]].float())
-        asked = packed.labels != IGNORED
-        losses = functional.cross_entropy(logits[asked], packed.labels[asked], reduction="none")
-        loss = losses @ packed.weights[asked] / packed.weights.sum()
+    prepare(model)
+    first_layer = [Head(0, head) for head in range(model.config.text_config.num_attention_heads)]
+    step = 0
+
+    def loss_of(packed: PackedBatch, seen: torch.Tensor) -> torch.Tensor:
+        nonlocal step
+        step += 1
+        with capture(packed.asking, packed.ids == model.config.image_token_index, first_layer) as record:
+            loss = _answer_loss(model, packed, seen)
+        looks = [record.select(b, first_layer).sum(dim=-1).flatten() for b in range(len(packed.ids))]
+        return loss + FIRST_LAYER_PENALTY * min(1.0, step / (0.3 * steps)) * torch.cat(looks).mean()
+
+    _learn(model, samples, features, packer, loss_of, steps, seed + 1, batch, rate, "language model", on_progress)
+    model.set_attn_implementation("sdpa")
+
+
+def finish_language(
+    model: LlavaForConditionalGeneration,
+    processor: LlavaProcessor,
+    samples: Sequence[PhantomSample],
+    features: torch.Tensor,
+    *,
+    steps: int,
+    seed: int,
+    batch: int = 4,
+    rate: float = 3e-4,
+    on_progress: Progress | None = None,
+) -> None:
+    """A last stretch on the questions as they are asked, all of an image's and no drill, in small steps.
+
+    Args:
+        features: of the samples, from :func:`cache_features`.
+    """
+    packer = QuestionPacker(processor, seed=seed + 7, vary=True, early=0.5)
+
+    def loss_of(packed: PackedBatch, seen: torch.Tensor) -> torch.Tensor:
+        return _answer_loss(model, packed, seen)
+
+    _learn(model, samples, features, packer, loss_of, steps, seed + 11, batch, rate, "last stretch", on_progress)
+
+
+def _answer_loss(model: LlavaForConditionalGeneration, packed: PackedBatch, seen: torch.Tensor) -> torch.Tensor:
+    logits = packed_logits(model, packed, seen)
+    asked = packed.labels != IGNORED
+    losses = functional.cross_entropy(logits[asked], packed.labels[asked], reduction="none")
+    return losses @ packed.weights[asked] / packed.weights.sum()
+
+
+def _learn(
+    model: LlavaForConditionalGeneration,
+    samples: Sequence[PhantomSample],
+    features: torch.Tensor,
+    packer: QuestionPacker,
+    loss_of: Callable[[PackedBatch, torch.Tensor], torch.Tensor],
+    steps: int,
+    seed: int,
+    batch: int,
+    rate: float,
+    what: str,
+    on_progress: Progress | None,
+) -> None:
+    positions = {sample.seed: index for index, sample in enumerate(samples)}
+    optimiser, schedule = _optimiser([model.model.language_model, model.model.multi_modal_projector], rate, steps)
+    for number, chosen in enumerate(_batches(samples, batch, steps, seed)):
+        loss = loss_of(packer.pack(chosen), features[[positions[sample.seed] for sample in chosen]].float())
         _step(loss, optimiser, schedule)
         if on_progress is not None and (number + 1) % 10 == 0:
-            on_progress(f"language model, loss {loss.item():.4f}", (number + 1) / steps)
+            on_progress(f"{what}, loss {loss.item():.4f}", (number + 1) / steps)

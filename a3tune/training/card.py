@@ -64,9 +64,23 @@ def zip_adapter(run: RunFolder) -> bytes:
     Raises:
         DataError: as `adapter_files`.
     """
+    return _packed(adapter_files(run))
+
+
+def zip_folder(folder: Path) -> bytes:
+    """The files of an adapter that belongs to no run as a ZIP archive: settings, weights and card, where it has one.
+
+    Args:
+        folder: a folder that `a3tune.training.adapter_intake` has checked.
+    """
+    names = (CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME, CARD_NAME)
+    return _packed({name: (folder / name).read_bytes() for name in names if (folder / name).is_file()})
+
+
+def _packed(files: Mapping[str, bytes]) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in adapter_files(run).items():
+        for name, content in files.items():
             # A fixed date: the same adapter gives the same archive.
             info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
             info.external_attr = 0o644 << 16

@@ -149,3 +149,12 @@ class Collator:
             "targets": [question.target for question in questions],
             "known": [question.known for question in questions],
         }
+
+
+def on_device(value: Any, device: torch.device) -> Any:
+    """A batch, or a part of one, with its tensors on a device."""
+    if isinstance(value, dict):
+        return {name: on_device(entry, device) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [on_device(entry, device) for entry in value]
+    return value.to(device) if isinstance(value, torch.Tensor) else value

@@ -101,7 +101,8 @@ def _read_rows(
         return 0, 0, []
     header_fault = source.columns is not None and bool(entry.missing)
     if header_fault:
-        what = f"the column{'s' if len(entry.missing) > 1 else ''} {listed(entry.missing)} is missing"
+        several = len(entry.missing) > 1
+        what = f"the column{'s' if several else ''} {listed(entry.missing)} {'are' if several else 'is'} missing"
         remedy = f"Name the columns {', '.join(layout.required)}; there are: {listed(source.columns)}"
         log.add("columns", source.file, 1, entry.missing[0], what, remedy)
     elif source.columns is not None and layout.known is not None:

@@ -31,7 +31,7 @@ from a3tune.models.load import load_model
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.prompt import PromptEncoder
 from a3tune.training.arguments import DTYPES, TIMEOUT, training_arguments
-from a3tune.training.collate import Questions, QuestionStream
+from a3tune.training.collate import Questions, QuestionStream, on_device
 from a3tune.training.config import TuneConfig
 from a3tune.training.data import read_dataset, split_dataset
 from a3tune.training.dataset import Dataset, TrainingItem
@@ -389,7 +389,7 @@ class _Tuning:
                 [stream.index(place) for place in range(min(_CALIBRATION, len(questions)))],
                 batch_size=self.config.batch_size,
                 count=objective.head_count,
-                to_device=lambda batch: _moved(batch, model.device),
+                to_device=lambda batch: on_device(batch, model.device),
                 extra=lambda batch: (
                     {"a3_question_mask": batch["question"], "a3_image_mask": batch["columns"]} if masks else {}
                 ),
@@ -453,14 +453,6 @@ class _Reporter(transformers.TrainerCallback):
 
 def _has_mps() -> bool:
     return torch.backends.mps.is_available()
-
-
-def _moved(value: Any, device: torch.device) -> Any:
-    if isinstance(value, dict):
-        return {name: _moved(entry, device) for name, entry in value.items()}
-    if isinstance(value, list):
-        return [_moved(entry, device) for entry in value]
-    return value.to(device) if isinstance(value, torch.Tensor) else value
 
 
 def _last_validation(history: list[dict[str, float]]) -> dict[str, float]:

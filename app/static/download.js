@@ -1,4 +1,4 @@
-// Fetches the adapter of the run on show for its owner only: no file with an address of its own is made for it.
+// Fetches the adapter chosen for its owner only: no file with an address of its own is made for it.
 const button = element.querySelector("button");
 const words = element.querySelector("span");
 let value = null;
@@ -13,7 +13,7 @@ button.addEventListener("click", async () => {
   words.textContent = "Packing …";
   let reply;
   try {
-    reply = await server.download_adapter({ visitor: value.visitor, run: value.run });
+    reply = await server.download_adapter({ visitor: value.visitor, adapter: value.adapter });
   } catch (error) {
     reply = { error: "The server does not answer." };
   }

@@ -106,7 +106,7 @@ function receive() {
   data = props.value ? JSON.parse(props.value) : null;
   rows.dataset.state = data ? "ready" : "empty";
   rows.querySelector(".note").textContent = data && data.note ? data.note : data
-    ? `At most ${data.most} regions count for each question. Press a region to keep or drop it, drag to draw one. Changes are kept with the data and used by the next run.`
+    ? `At most ${data.most} ${data.most === 1 ? "region counts" : "regions count"} for each question. Press a region to keep or drop it, drag to draw one. Changes are kept with the data and used by the next run.`
     : "Show where the attention of a handful of questions would be drawn to, and correct it.";
   cards.replaceChildren();
   if (!data) return;

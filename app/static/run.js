@@ -29,7 +29,8 @@ function chart(figure, spec, last) {
   if (figure.hidden) return;
   const values = points.map((point) => point[1]);
   let low = spec.percent ? 0 : Math.min(0, ...values), high = Math.max(...values);
-  if (spec.percent) high = Math.min(1, Math.max(high * 1.1, 0.05));
+  // Shares end at a round one, so that the labels of the axis are whole.
+  if (spec.percent) high = Math.min(1, Math.max(Math.ceil(high * 10) / 10, 0.1));
   if (high <= low) high = low + 1;
   const end = Math.max(last, ...points.map((point) => point[0]), 1);
   const x = (step) => LEFT + (step / end) * (WIDTH - LEFT - 6);
@@ -37,7 +38,7 @@ function chart(figure, spec, last) {
   const picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": spec.title });
   for (const value of places(low, high)) {
     picture.append(svg("line", { class: "grid", x1: LEFT, x2: WIDTH - 6, y1: y(value), y2: y(value) }));
-    picture.append(svg("text", { x: LEFT - 4, y: y(value) + 3, "text-anchor": "end" }, number(value, spec.percent)));
+    picture.append(svg("text", { x: LEFT - 4, y: y(value) + 3, "text-anchor": "end" }, spec.percent ? Math.round(100 * value) + " %" : number(value)));
   }
   picture.append(svg("text", { x: LEFT, y: HEIGHT - 3 }, "0"));
   picture.append(svg("text", { x: WIDTH - 6, y: HEIGHT - 3, "text-anchor": "end" }, "step " + end));

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -30,6 +30,18 @@ _READING = Step("Reading the file", 0.0)
 READY = "Choose an example or open a file, then ask."
 
 
+class OwnAdapters(NamedTuple):
+    """The adapters of the visitor alone.
+
+    Attributes:
+        visitor: the visitor's secret (see :mod:`app.tabs.visitor`).
+        of: secret -> folders in PEFT's format by name.
+    """
+
+    visitor: gr.BrowserState
+    of: Callable[[Any], dict[str, Path]]
+
+
 class InspectTab:
     """Builds the tab inside the running ``gr.Blocks`` context and wires it to the studio.
 
@@ -37,13 +49,17 @@ class InspectTab:
         studio: the application's state.
         examples: the examples on offer; the first one is on show when a page is opened.
         page: the whole page.
+        tab: the tab, whose opening offers what came meanwhile.
+        own: the adapters of the visitor alone.
     """
 
-    def __init__(self, studio: Studio, examples: tuple[Example, ...], page: gr.Blocks) -> None:
-        self._studio = studio
+    def __init__(
+        self, studio: Studio, examples: tuple[Example, ...], page: gr.Blocks, tab: gr.Tab, own: OwnAdapters
+    ) -> None:
+        self._studio, self._mine = studio, own
         self._examples = {example.key: example for example in examples}
         self._place()
-        self._wire(page)
+        self._wire(page, tab)
 
     # ---- widgets -----------------------------------------------------------------------------
 
@@ -101,22 +117,26 @@ class InspectTab:
                 first = OpenedImage(read_image(next(iter(self._examples.values())).path), None)
                 self._viewer = build_viewer(viewer_answers(self._studio), value=viewer_value(first), elem_id="viewer")
 
-    def _adapter_choices(self) -> dict[str, Any]:
-        names = list(self._studio.slot.adapters)
-        return {"choices": names, "value": names, "visible": len(names) > 1}
+    def _adapter_choices(self, secret: Any = None) -> dict[str, Any]:
+        """What all visitors share is chosen at first; the visitor's own adapters wait to be chosen."""
+        names, own = list(self._studio.slot.adapters), list(self._mine.of(secret))
+        return {"choices": [*names, *own], "value": names, "visible": len(names) + len(own) > 1}
 
     # ---- wiring ------------------------------------------------------------------------------
 
-    def _wire(self, page: gr.Blocks) -> None:
+    def _wire(self, page: gr.Blocks, tab: gr.Tab) -> None:
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         choices = [self._display, self._window, self._own, self._axis, self._frame, self._volume]
         opened = [self._viewer, self._status, self._strip, self._suggestions, self._question, *choices]
         answered = [*opened, self._cancel]
+        self.own_outputs = [self._adapters, *answered]
+        visitor = self._mine.visitor
+        tab.select(self._offer, [visitor, self._adapters], [self._adapters], queue=False, **quiet)
         # "multiple": another example may be chosen while the model still answers about the last one.
-        self._strip.pick(self._open_example, [self._adapters], answered, trigger_mode="multiple", **quiet)
+        self._strip.pick(self._open_example, [self._adapters, visitor], answered, trigger_mode="multiple", **quiet)
         self._file.upload(self._open_upload, [self._file], [self._file, *opened], **quiet)
         self._viewer.reopen(self._reopen, None, opened, trigger_mode="multiple", **quiet)
-        page.load(self._begin, None, [self._adapters, *answered], **quiet)
+        page.load(self._begin, [visitor], self.own_outputs, **quiet)
 
         looks = [self._window, self._centre, self._width, self._axis, self._frame, self._volume]
         changed = [self._viewer, self._status, self._own, self._frame]
@@ -137,7 +157,7 @@ class InspectTab:
             # One question at a time over all visitors: the model is one, and its answers come in seconds.
             reserved.then(
                 self._answer,
-                [self._question, self._adapters],
+                [self._question, self._adapters, visitor],
                 [self._viewer, *waiting],
                 concurrency_id="model",
                 concurrency_limit=1,
@@ -148,8 +168,8 @@ class InspectTab:
     def follow(self, header: gr.HTML) -> None:
         """Offer the adapters of the model in memory when the page's head notices that it was replaced."""
         header.switched(
-            lambda: gr.update(**self._adapter_choices()),
-            None,
+            lambda secret: gr.update(**self._adapter_choices(secret)),
+            [self._mine.visitor],
             [self._adapters],
             show_progress="hidden",
             api_visibility="private",
@@ -158,15 +178,17 @@ class InspectTab:
 
     # ---- images ------------------------------------------------------------------------------
 
-    def _begin(self, request: gr.Request) -> Iterator[list[Any]]:
+    def _begin(self, visitor: Any, request: gr.Request) -> Iterator[list[Any]]:
         """A new page: the first example with its result."""
-        adapters = self._adapter_choices()
+        adapters = self._adapter_choices(visitor)
         first = True
-        for values in self._show_example(next(iter(self._examples.values())), adapters["value"], _visit(request)):
+        for values in self._show_example(next(iter(self._examples.values())), adapters["value"], _visit(request), {}):
             yield [gr.update(**adapters) if first else gr.skip(), *values]
             first = False
 
-    def _open_example(self, adapters: list[str], event: gr.EventData, request: gr.Request) -> Iterator[list[Any]]:
+    def _open_example(
+        self, adapters: list[str], visitor: Any, event: gr.EventData, request: gr.Request
+    ) -> Iterator[list[Any]]:
         example = self._examples.get(str(getattr(event, "key", "")))
         if example is None:
             error = RequestError(
@@ -174,9 +196,11 @@ class InspectTab:
             )
             yield [*self._failed(error), gr.skip()]
             return
-        yield from self._show_example(example, adapters, _visit(request))
+        yield from self._show_example(example, adapters, _visit(request), self._mine.of(visitor))
 
-    def _show_example(self, example: Example, adapters: list[str], visit: str) -> Iterator[list[Any]]:
+    def _show_example(
+        self, example: Example, adapters: list[str], visit: str, own: dict[str, Path]
+    ) -> Iterator[list[Any]]:
         """The example at once, with its answers as soon as they are there."""
         try:
             opened = self._studio.visits.open_file(visit, example.path, remove=False, key=example.key)
@@ -199,7 +223,7 @@ class InspectTab:
             gr.update(interactive=not self._studio.is_prepared(visit, question, adapters)),
         ]
         if not self._studio.is_prepared(visit, question, adapters):
-            for values in self._answers(question, adapters, visit):
+            for values in self._answers(question, adapters, visit, own):
                 yield [*values[:2], *[gr.skip()] * 9, values[2]]
 
     def _open_upload(self, path: str | None, request: gr.Request) -> Iterator[list[Any]]:
@@ -295,10 +319,10 @@ class InspectTab:
         self._studio.reserve(_visit(request))
         return [status("Waiting for the model …"), gr.update(interactive=True)]
 
-    def _answer(self, question: str, adapters: list[str], request: gr.Request) -> Iterator[list[Any]]:
-        yield from self._answers(question, adapters, _visit(request))
+    def _answer(self, question: str, adapters: list[str], visitor: Any, request: gr.Request) -> Iterator[list[Any]]:
+        yield from self._answers(question, adapters, _visit(request), self._mine.of(visitor))
 
-    def _answers(self, question: str, adapters: list[str], visit: str) -> Iterator[list[Any]]:
+    def _answers(self, question: str, adapters: list[str], visit: str, own: dict[str, Path]) -> Iterator[list[Any]]:
         """Values for the viewer, the status and the cancel button, while the question is being answered."""
         opened = self._studio.visits.opened(visit)
         try:
@@ -308,7 +332,7 @@ class InspectTab:
                     got="Nothing was chosen to answer",
                     remedy='Choose under "Answer with"',
                 )
-            for report in self._studio.ask(visit, question, adapters):
+            for report in self._studio.ask(visit, question, adapters, own):
                 if isinstance(report, Finished):
                     value = viewer_value(opened, report, self._studio.results.of(visit))
                     yield [value, finished_status(report), gr.update(interactive=not report.complete)]
@@ -321,6 +345,46 @@ class InspectTab:
             over = newer or (isinstance(error, Cancelled) and self._studio.visits.opened(visit) is not opened)
             told = gr.skip() if over else error_status(error)
             yield [gr.skip(), told, gr.skip() if newer else gr.update(interactive=False)]
+
+    # ---- the visitor's own adapters ----------------------------------------------------------
+
+    @property
+    def question(self) -> gr.Textbox:
+        """The question in words."""
+        return self._question
+
+    def _offer(self, visitor: Any, chosen: list[str]) -> Any:
+        """The adapters that there are by now, with those chosen that were and still are there."""
+        offered = self._adapter_choices(visitor)
+        value = offered.pop("value")
+        kept = [name for name in chosen if name in offered["choices"]]
+        # What is chosen is sent only where it has to change: a newer choice may be on its way from another tab.
+        return gr.update(**offered) if chosen and kept == chosen else gr.update(**offered, value=kept or value)
+
+    def compare_own(
+        self, visitor: Any, name: str, picture: Path | None, question: str, request: gr.Request
+    ) -> Iterator[list[Any]]:
+        """Ask the base and one of the visitor's own adapters: about a picture, or where there is none about what is on
+        show. Values of `own_outputs`."""
+        visit, own = _visit(request), self._mine.of(visitor)
+        adapters = [self._studio.slot.adapters[0], name]
+        chosen = gr.update(**{**self._adapter_choices(visitor), "value": adapters})
+        try:
+            if picture is not None:
+                opened = self._studio.visits.open_file(visit, picture, remove=False)
+        except Exception as error:
+            yield [chosen, *self._failed(error), gr.skip()]
+            return
+        self._studio.reserve(visit)
+        shown = [gr.skip()] * 11
+        if picture is not None:
+            value = viewer_value(opened, history=self._studio.results.of(visit))
+            words = status("A question that the run was not trained on.")
+            suggestions = json.dumps([question, *GENERAL_QUESTIONS])
+            shown = [value, words, "", suggestions, question, *_choices(opened)]
+        yield [chosen, *shown, gr.update(interactive=True)]
+        for values in self._answers(question, adapters, visit, own):
+            yield [gr.skip(), *values[:2], *[gr.skip()] * 9, values[2]]
 
     def _stop(self, request: gr.Request) -> str:
         self._studio.cancel(_visit(request))

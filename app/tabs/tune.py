@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
 
 from app.jobs import owner_of
 from app.present import error_status, status
+from app.tabs.inspect import InspectTab
 from app.tabs.tune_data import DataPart, chosen_data
 from app.tabs.tune_plan import PlanPart
 from app.tabs.tune_run import RunPart, take_run
@@ -25,9 +26,13 @@ class TuneTab:
         desk: the tab's services.
         visitor: the visitor's secret (see :mod:`app.tabs.visitor`).
         tab: the tab, whose opening shows what is the visitor's.
+        pages: all tabs.
+        inspect: where adapters are looked into.
     """
 
-    def __init__(self, desk: TuneDesk, visitor: gr.BrowserState, tab: gr.Tab) -> None:
+    def __init__(
+        self, desk: TuneDesk, visitor: gr.BrowserState, tab: gr.Tab, pages: gr.Tabs, inspect: InspectTab
+    ) -> None:
         self._desk, self.visitor = desk, visitor
         self._data = DataPart(desk, visitor)
         self._plan = PlanPart(desk, visitor)
@@ -35,6 +40,7 @@ class TuneTab:
         self._use = UsePart(desk, visitor)
         self._place()
         self._wire(tab)
+        self._wire_inspect(pages, inspect)
 
     def _place(self) -> None:
         with gr.Row(elem_id="tune", equal_height=False):
@@ -57,8 +63,8 @@ class TuneTab:
         plan = self._plan
         self._data.wire(plan.inputs, plan.read)
         self._plan.wire(self._data.choice)
-        self._run.wire(self._use.download)
-        self._use.wire(self._run.choice, plan.inputs, plan.read)
+        self._run.wire(self._use)
+        self._use.wire(self._data.choice, plan.inputs, plan.read)
         entered = tab.select(
             self._enter,
             [self.visitor, self._run.choice],
@@ -81,6 +87,38 @@ class TuneTab:
             [self._use.folder, plan.status, self._views, *self._run.outputs],
             **_QUIET,
         )
+
+    def _wire_inspect(self, pages: gr.Tabs, inspect: InspectTab) -> None:
+        """The buttons that show an adapter beside the base in Inspect."""
+
+        def compare(adapter_of: Callable[[str, str], str]) -> Callable[..., Iterator[list[Any]]]:
+            def press(visitor: str, chosen: str | None, question: str, request: gr.Request) -> Iterator[list[Any]]:
+                same = [gr.skip()] * len(inspect.own_outputs)
+                try:
+                    owner = owner_of(visitor)
+                    found = self._desk.adapters.before_after(owner, adapter_of(owner, str(chosen)))
+                except Exception as error:
+                    yield [gr.skip(), error_status(error), *same]
+                    return
+                yield [gr.Tabs(selected="inspect"), "", *same]
+                wanted = found.question if found.picture else question
+                for values in inspect.compare_own(visitor, found.name, found.picture, wanted, request):
+                    yield [gr.skip(), gr.skip(), *values]
+
+            return press
+
+        for button, chosen, words, adapter_of in (
+            (self._run.inspect, self._run.choice, self._run.status, self._desk.adapters.name_of),
+            (self._use.inspect, self._use.choice, self._use.status, lambda owner, name: name),
+        ):
+            button.click(
+                compare(adapter_of),
+                [self.visitor, chosen, inspect.question],
+                [pages, words, *inspect.own_outputs],
+                concurrency_id="model",
+                concurrency_limit=1,
+                **_QUIET,
+            )
 
     # ---- events ------------------------------------------------------------------------------
 

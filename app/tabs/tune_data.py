@@ -18,6 +18,7 @@ from app.tune_labels import LabelPreview, row_value
 from app.tune_present import data_report, labels_value, repair_choices
 from app.tuning import TuneDesk
 
+NAMED = {"image": "Image", "question": "Question", "answer": "Answer", "answer_type": "Answer type", "split": "Split"}
 COLUMNS = ("image", "question", "answer", "split")
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
@@ -74,6 +75,21 @@ class DataPart:
     def place_report(self) -> None:
         """What the data is."""
         self.report = gr.HTML("", elem_id="tune-report", apply_default_css=False)
+        with gr.Group(visible=False, elem_id="tune-naming") as self._naming:
+            gr.HTML("<p>Which column holds what?</p>", apply_default_css=False)
+            with gr.Row():
+                self._names = [
+                    gr.Dropdown(
+                        [],
+                        label=words,
+                        allow_custom_value=True,
+                        interactive=True,
+                        min_width=150,
+                        elem_id=f"tune-name-{name}",
+                    )
+                    for name, words in NAMED.items()
+                ]
+            self._rename = gr.Button("Use these columns", size="sm", elem_id="tune-rename")
         with gr.Group(visible=False) as self._repairs:
             self._chosen = gr.CheckboxGroup([], label="Can be repaired", elem_id="tune-repairs")
             self._repair = gr.Button("Repair", elem_id="tune-repair")
@@ -106,7 +122,10 @@ class DataPart:
             plan_inputs, read_plan: the plan's widgets, and what makes a plan of their values.
         """
         self._read_plan = read_plan
-        self._outputs = [self.choice, self.status, self.report, self._repairs, self._chosen, self._labels]
+        self._outputs = [
+            *(self.choice, self.status, self.report, self._repairs, self._chosen, self._labels),
+            *(self._naming, *self._names),
+        ]
         takes = {"concurrency_id": "tune-data", "concurrency_limit": 2, **_QUIET}
         self._sample.click(self._take_sample, [self._visitor], self._outputs, **takes)
         self._archive.upload(
@@ -119,6 +138,7 @@ class DataPart:
         self._fetch.click(self._take_public, [self._visitor, self._hub], self._outputs, **takes)
         self.choice.input(self._look, [self._visitor, self.choice], self._outputs, **takes)
         self._repair.click(self._mend, [self._visitor, self.choice, self._chosen], self._outputs, **takes)
+        self._rename.click(self._name, [self._visitor, self.choice, *self._names], self._outputs, **takes)
         self._delete.click(self._remove, [self._visitor, self.choice], self._outputs, **takes)
         self._show.click(
             self._preview,
@@ -133,7 +153,9 @@ class DataPart:
         """Values of `outputs` for a page that was just loaded."""
         choices = self._choices(owner)
         value = choices[0][1] if choices else None
-        return [gr.update(choices=choices, value=value), gr.skip(), "", gr.update(visible=False), gr.skip(), ""]
+        hidden = gr.update(visible=False)
+        shown = [gr.update(choices=choices, value=value), gr.skip(), "", hidden, gr.skip(), "", hidden]
+        return [*shown, *[gr.skip()] * len(NAMED)]
 
     @property
     def outputs(self) -> list[gr.components.Component]:
@@ -173,6 +195,10 @@ class DataPart:
     def _mend(self, visitor: str, name: str, repairs: list[str]) -> Iterator[list[Any]]:
         yield from self._run(visitor, lambda owner: self._desk.data.repair(owner, name, repairs))
 
+    def _name(self, visitor: str, name: str, *columns: str | None) -> Iterator[list[Any]]:
+        chosen = {wanted: column for wanted, column in zip(NAMED, columns, strict=True) if column}
+        yield from self._run(visitor, lambda owner: self._desk.data.name_columns(owner, name, chosen))
+
     def _remove(self, visitor: str, name: str | None) -> list[Any]:
         try:
             owner = owner_of(visitor)
@@ -210,7 +236,7 @@ class DataPart:
             owner = owner_of(visitor)
             for report in begin(owner):
                 if isinstance(report, Step):
-                    yield [gr.skip(), step_status(report), *[gr.skip()] * 4]
+                    yield [gr.skip(), step_status(report), *[gr.skip()] * (len(self._outputs) - 2)]
                 else:
                     yield self._found(owner, report)
         except Exception as error:
@@ -227,15 +253,25 @@ class DataPart:
             gr.update(visible=bool(repairs)),
             gr.update(choices=repairs, value=[name for _, name in repairs]),
             "",
+            gr.update(visible=checked.naming is not None),
+            *naming_choices(checked),
         ]
 
-    @staticmethod
-    def failed(error: Exception) -> list[Any]:
+    def failed(self, error: Exception) -> list[Any]:
         """Values of `outputs` that leave all as it is and say what went wrong."""
-        return [gr.skip(), error_status(error), *[gr.skip()] * 4]
+        return [gr.skip(), error_status(error), *[gr.skip()] * (len(self._outputs) - 2)]
 
     def _choices(self, owner: str) -> list[tuple[str, str]]:
         return [(data.title, data.name) for data in self._desk.data.all(owner)]
+
+
+def naming_choices(checked: CheckedData) -> list[Any]:
+    """Updates of the lists of columns, the likely ones chosen."""
+    naming = checked.naming
+    if naming is None:
+        return [gr.skip()] * len(NAMED)
+    choices = [(f"{name}: {naming.sample[name]}" if naming.sample[name] else name, name) for name in naming.columns]
+    return [gr.update(choices=[("(none)", ""), *choices], value=naming.guess.get(wanted, "")) for wanted in NAMED]
 
 
 def chosen_data(name: str | None) -> str:

@@ -19,13 +19,13 @@ _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"
 # The settings with a field of their own: name -> words. All others can be written below them.
 _FIELDS = {
     "max_steps": "Steps",
-    "epochs": "Epochs (when steps are empty)",
-    "batch_size": "Samples at once (batch_size)",
+    "epochs": "or epochs",
+    "batch_size": "Batch size",
     "gradient_accumulation": "Batches in a step",
     "learning_rate": "Learning rate",
-    "ratio": "Weight of the alignment",
-    "evaluate_every": "Steps between validations",
-    "save_every": "Steps between checkpoints",
+    "ratio": "Alignment weight",
+    "evaluate_every": "Validate every",
+    "save_every": "Save every",
 }
 
 
@@ -50,10 +50,17 @@ class PlanPart:
             self._ablations = gr.CheckboxGroup(
                 [(words, name) for name, words in ABLATIONS.items()], label="Ablations", elem_id="tune-ablations"
             )
-            self._fields = [
-                gr.Textbox(label=words, placeholder="as in the preset", max_lines=1, elem_id=f"tune-set-{name}")
-                for name, words in _FIELDS.items()
-            ]
+            with gr.Row(elem_id="tune-fields"):
+                self._fields = [
+                    gr.Textbox(
+                        label=words,
+                        placeholder="as in the preset",
+                        max_lines=1,
+                        min_width=124,
+                        elem_id=f"tune-set-{name}",
+                    )
+                    for name, words in _FIELDS.items()
+                ]
             self._checkpointing = gr.Checkbox(
                 label="Save memory: compute activations twice (gradient_checkpointing)", elem_id="tune-checkpointing"
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import gradio as gr
 from app.jobs import owner_of
 from app.present import error_status, status
 from app.runs import RunView
+from app.tabs.tune_use import UsePart
 from app.tabs.tune_widgets import build_attention_view, build_run_view
 from app.tune_present import attention_value, run_choices, run_value
 from app.tuning import TuneDesk
@@ -33,7 +33,7 @@ class RunPart:
 
     def place(self) -> None:
         """The widgets."""
-        with gr.Row(equal_height=True):
+        with gr.Row(equal_height=True, elem_id="tune-run-controls"):
             self.choice = gr.Dropdown(
                 [], label="Run", allow_custom_value=True, interactive=True, scale=3, elem_id="tune-run"
             )
@@ -41,6 +41,14 @@ class RunPart:
             self._resume = gr.Button("Resume", interactive=False, min_width=90, size="sm", elem_id="tune-resume")
             self._cancel = gr.Button("Cancel", interactive=False, min_width=80, size="sm", elem_id="tune-cancel")
             self._delete = gr.Button("Delete", interactive=False, min_width=80, size="sm", elem_id="tune-delete")
+            self.inspect = gr.Button(
+                "Before and after",
+                variant="primary",
+                interactive=False,
+                min_width=120,
+                size="sm",
+                elem_id="tune-run-inspect",
+            )
         self.status = gr.HTML("", elem_id="tune-run-status", apply_default_css=False)
         self._progress = build_run_view()
         self._attention = build_attention_view()
@@ -48,13 +56,13 @@ class RunPart:
         self._stamp = gr.State(None)
         self._timer = gr.Timer(INTERVAL, active=False)
 
-    def wire(self, download: gr.HTML) -> None:
+    def wire(self, use: UsePart) -> None:
         """Connect the widgets.
 
         Args:
-            download: the button that fetches the adapter of the run on show.
+            use: where the adapter of the run on show is chosen.
         """
-        self._download = download
+        self._use = use
         tick = [self._visitor, self.choice, self._stamp]
         self._timer.tick(self._refresh, tick, self.outputs, **_QUIET)
         self.choice.input(self._choose, [self._visitor, self.choice], self.outputs, **_QUIET)
@@ -69,8 +77,12 @@ class RunPart:
     @property
     def outputs(self) -> list[gr.components.Component]:
         """What `show` fills."""
-        buttons = [self._stop, self._resume, self._cancel, self._delete]
-        return [self.choice, self._progress, self._attention, *buttons, self._download, self._stamp, self._timer]
+        buttons = [self._stop, self._resume, self._cancel, self._delete, self.inspect]
+        return [
+            *(self.choice, self._progress, self._attention),
+            *(*buttons, self._stamp, self._timer),
+            *self._use.outputs,
+        ]
 
     def show(self, visitor: str, name: str | None) -> list[Any]:
         """Values of `outputs` for one of the visitor's runs; for the newest when it is not named or gone."""
@@ -95,17 +107,15 @@ class RunPart:
             view = self._desk.view(owner, str(name))
         except Exception:
             return unchanged
-        before = tuple(stamp) if isinstance(stamp, (list, tuple)) else (None, None, None, None)
+        before = stamp or (None, None)
         now = _stamp(view)
-        if before[:2] != now[:2]:
+        if before[0] != now[0]:
             return self._values(visitor, owner, view, self._desk.views(owner))
         values = unchanged.copy()
         values[1] = run_value(view)
-        if before[2] != now[2]:
+        if before[1] != now[1]:
             values[2] = self._attention_of(owner, view)
-        if before[3] != now[3]:
-            values[7] = _download_value(visitor, view)
-        values[8] = now
+            values[8] = now
         return values
 
     def _act(self, act):
@@ -122,19 +132,22 @@ class RunPart:
 
     def _values(self, visitor: str, owner: str, view: RunView | None, views: tuple[RunView, ...]) -> list[Any]:
         if view is None:
-            buttons = [gr.update(interactive=False)] * 4
-            return [gr.update(choices=[], value=None), "", "", *buttons, "", None, gr.Timer(active=False)]
+            buttons = [gr.update(interactive=False)] * 5
+            used = self._use.values(visitor)
+            return [gr.update(choices=[], value=None), "", "", *buttons, None, gr.Timer(active=False), *used]
+        name = self._desk.adapters.name_of(owner, view.name)
         return [
             gr.update(choices=run_choices(views), value=view.name),
             run_value(view),
             self._attention_of(owner, view),
-            gr.update(interactive=view.live and view.status != "stopping"),
+            gr.update(interactive=view.live and view.status not in ("stopping", "stopped")),
             gr.update(interactive=view.can_resume),
-            gr.update(interactive=view.live),
+            gr.update(interactive=view.live and view.status != "stopped"),
             gr.update(interactive=True),
-            _download_value(visitor, view),
+            gr.update(interactive=bool(name)),
             _stamp(view),
             gr.Timer(active=view.live),
+            *self._use.values(visitor, name),
         ]
 
     def _attention_of(self, owner: str, view: RunView) -> str:
@@ -143,13 +156,10 @@ class RunPart:
         return attention_value(view, pictures) if all(pictures) else ""
 
 
-def _stamp(view: RunView) -> tuple[Any, ...]:
+def _stamp(view: RunView) -> list[Any]:
     """What tells whether parts of the page are out of date."""
-    return view.name, view.status, len(view.events.looks), view.has_adapter
-
-
-def _download_value(visitor: str, view: RunView) -> str:
-    return json.dumps({"visitor": visitor, "run": view.name, "ready": view.has_adapter})
+    # The status says how a run ended a moment before its process is gone and it can go on.
+    return [[view.name, view.status, view.live, view.has_adapter], len(view.events.looks)]
 
 
 def take_run(desk: TuneDesk, visitor: str, path: str) -> tuple[str, str]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import gradio as gr
-
-from app.jobs import is_secret, new_secret
 
 # Gradio wants a key for what it stores and sends it to every browser: it protects nothing, the secret does.
 STORAGE = "a3tune-visitor"
 _KEY = "a3tune-studio-visitor"
+# As app.jobs.new_secret draws it: 32 random bytes as 43 letters. In the browser, so that it is there with the page and
+# not a request later, which on a busy server may be after the first press of a button.
+_DRAW = """(known) => {
+    if (typeof known === "string" && known.length === 43) return known;
+    const text = btoa(String.fromCharCode(...crypto.getRandomValues(new Uint8Array(32))));
+    return text.replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+}"""
 
 
 def build_visitor(page: gr.Blocks) -> gr.BrowserState:
@@ -19,9 +22,5 @@ def build_visitor(page: gr.Blocks) -> gr.BrowserState:
     It has to stand outside of all tabs: what lies in a tab that was not opened yet is not there.
     """
     visitor = gr.BrowserState("", storage_key=STORAGE, secret=_KEY)
-    page.load(_know, [visitor], [visitor], queue=False, show_progress="hidden", api_visibility="private")
+    page.load(None, [visitor], [visitor], js=_DRAW, queue=False, show_progress="hidden", api_visibility="private")
     return visitor
-
-
-def _know(secret: Any) -> Any:
-    return gr.skip() if is_secret(secret) else new_secret()

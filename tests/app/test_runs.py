@@ -117,3 +117,19 @@ def test_long_curves_are_thinned_to_means():
     assert points[0] == [10, 5.5]
     assert points[-1][0] == 1000
     assert thinned({}) == []
+
+
+def test_a_run_that_goes_on_is_not_taken_for_training_before_it_says_so(job):
+    reader, running = EventReader(), job("running", begun=20.0)
+    write(running, "training", [{"event": "training", "step": 0, "steps": 10}, step(1), step(2)])
+    assert view_run(running, reader).words == "Starting …"
+    write(running, "training", [{"event": "training", "step": 2, "steps": 10, "resumed": True}], updated=21.0)
+    assert view_run(running, reader).words == "Step 2 of 10."
+
+
+def test_a_stopped_run_can_go_on_once_its_process_is_gone(job):
+    reader = EventReader()
+    write(job("running"), "stopped", [step(2)], steps=(2,))
+    leaving, gone = view_run(job("running"), reader), view_run(job("ended"), reader)
+    assert (leaving.status, leaving.live, leaving.can_resume) == ("stopped", True, False)
+    assert (gone.status, gone.live, gone.can_resume) == ("stopped", False, True)

@@ -6,6 +6,7 @@ import io
 import json
 import threading
 import zipfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,7 +23,15 @@ from a3tune.types import PatchGrid, PatchTile, ScoredRegion
 from app.jobs import new_secret, owner_of
 from app.tune_data import MOST_SETS, CheckedData, in_steps
 from app.tune_labels import LabelPreview, row_value
-from app.tune_present import data_report, estimate_text, labels_value, method_choices, preset_choices, repair_choices
+from app.tune_present import (
+    comparison_table,
+    data_report,
+    estimate_text,
+    labels_value,
+    method_choices,
+    preset_choices,
+    repair_choices,
+)
 from app.tuning import Plan, TuneDesk, place_notice
 
 SIZE = 32
@@ -66,7 +75,7 @@ class Slot:
 
 @pytest.fixture
 def desk(tmp_path):
-    return TuneDesk(SimpleNamespace(profile="demo"), Slot(), tmp_path / "studio")
+    return TuneDesk(SimpleNamespace(profile="demo", adapters=("base", "a3")), Slot(), tmp_path / "studio")
 
 
 @pytest.fixture
@@ -277,11 +286,13 @@ def test_estimates_are_told_in_words():
 
 
 def test_adapters_of_runs_and_uploads_are_offered_to_their_owner_only(desk, owner):
-    assert desk.finished_adapters(owner) == {}
+    assert desk.adapters.of(owner) == {}
     for kind, name, facts in (
         ("runs", "a" * 12, {"title": "first", "model": "demo"}),
         ("runs", "b" * 12, {"title": "first", "model": "demo"}),
         ("runs", "c" * 12, {"title": "of another base", "model": "house/model"}),
+        ("runs", "e" * 12, {"title": "a3", "model": "demo"}),
+        ("runs", "f" * 12, {"title": "SLAKE, v1.5", "model": "demo"}),
     ):
         folder = desk.jobs.home(owner, kind) / name
         (folder / "run/adapter").mkdir(parents=True)
@@ -291,10 +302,22 @@ def test_adapters_of_runs_and_uploads_are_offered_to_their_owner_only(desk, owne
     loaded.mkdir(parents=True)
     (loaded / "adapter_model.safetensors").write_bytes(b"x")
     (loaded / "loaded.json").write_text('{"title": "loaded"}')
-    found = desk.finished_adapters(owner)
-    assert set(found) == {"first", "first (2)", "loaded"}
+    found = desk.adapters.of(owner)
+    # No name of those that all visitors share, and none that PEFT or a command line cannot take.
+    assert set(found) == {"first", "first (2)", "loaded", "a3 (2)", "SLAKE- v1-5"}
     assert found["loaded"] == loaded
-    assert desk.finished_adapters(owner_of(new_secret())) == {}
+    assert desk.adapters.name_of(owner, "e" * 12) == "a3 (2)"
+    assert desk.adapters.name_of(owner, "c" * 12) == ""
+    other = owner_of(new_secret())
+    assert desk.adapters.of(other) == {}
+    for act in (desk.adapters.remove, desk.adapters.zip, desk.adapters.before_after):
+        with pytest.raises(RequestError, match="no such adapter"):
+            act(other, "loaded")
+    with pytest.raises(RequestError, match="belongs to a run"):
+        desk.adapters.remove(owner, "first")
+    desk.adapters.remove(owner, "loaded")
+    assert "loaded" not in desk.adapters.of(owner)
+    assert not loaded.exists()
 
 
 def test_steps_that_came_together_are_told_once():
@@ -312,3 +335,76 @@ def test_steps_that_came_together_are_told_once():
     rest = list(reports)
     assert (first if isinstance(first, str) else rest[-1]) == "done"
     assert len(rest) < 100
+
+
+def test_columns_are_named_and_the_copy_is_what_runs(desk, owner, upload):
+    archive = upload()
+    with zipfile.ZipFile(archive) as packed:
+        files = {name: packed.read(name) for name in packed.namelist()}
+    files["data.csv"] = files["data.csv"].replace(b"image,question,answer", b"scan,asked,told")
+    with zipfile.ZipFile(archive, "w") as packed:
+        for name, content in files.items():
+            packed.writestr(name, content)
+    checked = last(desk.data.take_archive(owner, archive, "mine"))
+    assert checked.naming.columns == ("scan", "asked", "told", "split")
+    assert repair_choices(checked) == []
+    with pytest.raises(RequestError, match="has 1 faults"):
+        desk.start(owner, checked.data.name, Plan())
+    named = last(
+        desk.data.name_columns(owner, checked.data.name, {"image": "scan", "question": "asked", "answer": "told"})
+    )
+    assert (named.dataset.counts.errors, named.dataset.counts.items, named.naming) == (0, 4, None)
+    assert named.data.arguments[-1] == str(named.data.files)
+    other = owner_of(new_secret())
+    with pytest.raises(RequestError, match="no such data set"):
+        desk.data.name_columns(other, checked.data.name, {})
+
+
+def test_an_adapter_is_compared_on_the_data_of_its_run_while_that_is_there(desk, owner, upload, monkeypatch):
+    first = last(desk.data.take_archive(owner, upload(), "first")).data
+    second = last(desk.data.take_archive(owner, upload([("1.png", "Is it?", "no", "train")]), "second")).data
+    job = desk.jobs.home(owner, "runs") / ("a" * 12)
+    (job / "run/adapter").mkdir(parents=True)
+    (job / "run/adapter/adapter_model.safetensors").write_bytes(b"x")
+    (job / "job.json").write_text(json.dumps({"title": "mine", "model": "demo", "data_name": first.name}))
+    (job / "config.yaml").write_text("method: lora\n")
+    loaded = desk.jobs.home(owner, "adapters") / "d"
+    loaded.mkdir(parents=True)
+    (loaded / "adapter_model.safetensors").write_bytes(b"x")
+    (loaded / "loaded.json").write_text('{"title": "loaded"}')
+    asked = []
+
+    def run(owner, module, arguments, environment, report):
+        given = dict(zip(arguments[::2], arguments[1::2], strict=True))
+        asked.append(
+            (given["--data"], given["--adapter"], yaml.safe_load(Path(given["--config"]).read_text())["method"])
+        )
+        return {"questions": 3}
+
+    monkeypatch.setattr(desk.adapters._errands, "run", run)
+    assert last(desk.compare(owner, "mine", second.name, Plan())) == {"questions": 3}
+    last(desk.compare(owner, "loaded", second.name, Plan(method="a3moe")))
+    desk.data.delete(owner, first.name)
+    last(desk.compare(owner, "mine", second.name, Plan()))
+    assert asked == [
+        (str(first.path), str(job / "run/adapter"), "lora"),
+        (str(second.path), str(loaded), "a3moe"),
+        (str(second.path), str(job / "run/adapter"), "lora"),
+    ]
+    with pytest.raises(RequestError, match="no such adapter"):
+        desk.compare(owner, "another", second.name, Plan())
+
+
+def test_a_comparison_is_told_as_a_table():
+    found = {
+        "split": "validation", "questions": 57, "held_out": 57, "with_target": 40,
+        "base": {"accuracy": 0.5, "attention_mass": 0.1, "loss": 1.0},
+        "tuned": {"accuracy": 0.75, "attention_mass": 0.05, "loss": 0.5},
+    }  # fmt: skip
+    text = comparison_table("<mine>", found)
+    assert "&lt;mine&gt;" in text
+    assert "<td data-tone=better>+25.0</td>" in text
+    assert "<td data-tone=worse>-5.0</td>" in text
+    assert "<td data-tone=better>-0.500</td>" in text
+    assert "57 questions of the validation split" in text
+    assert "So few tell little" in text

@@ -35,6 +35,9 @@ def test_each_question_is_measured_as_an_inspection_measures_it(tiny_model, know
         grid = model.patch_grid(60, 92, len(prompt.images[0]))
         expected = measure_head_set(maps, heads, to_patches(item.target, grid), rows_at(maps, prompt.writing))
         assert reading.mass == pytest.approx(expected["attention_mass"], abs=1e-5)
+        whole = measure_head_set(maps, heads, to_patches(item.target, grid) > 0, rows_at(maps, prompt.writing))
+        assert reading.touched == pytest.approx(whole["attention_mass"], abs=1e-5)
+        assert reading.touched >= reading.mass
         assert reading.relative == pytest.approx(expected["relative_mass"], abs=1e-4)
         assert reading.pointing == pytest.approx(expected["pointing_game"], abs=1e-6)
         assert reading.image_share == pytest.approx(expected["image_share"], abs=1e-5)

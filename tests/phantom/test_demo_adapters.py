@@ -86,9 +86,9 @@ def test_both_adapters_come_from_one_recipe_and_replace_the_old_ones(sample, tmp
 
 def test_figures_are_means_over_the_questions_that_have_a_place():
     readings = [
-        Reading(True, "closed", 0.5, 2.0, 1.0, 0.9),
-        Reading(False, "closed", np.nan, np.nan, np.nan, 0.9),
-        Reading(True, "open", 0.1, 1.0, 0.0, 0.9),
+        Reading(True, "closed", 0.5, 2.0, 1.0, 0.9, 0.6),
+        Reading(False, "closed", np.nan, np.nan, np.nan, 0.9, np.nan),
+        Reading(True, "open", 0.1, 1.0, 0.0, 0.9, 0.2),
     ]
     figures = Figures.of(readings)
     assert (figures.closed, figures.open, figures.mass, figures.pointing) == (0.5, 1.0, pytest.approx(0.3), 0.5)

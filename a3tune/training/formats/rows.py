@@ -60,7 +60,7 @@ class Source:
 
 def open_text_source(path: Path, file: str, log: FaultLog) -> Source:
     """Open a ``.json``, ``.jsonl``, ``.csv`` or ``.tsv`` file; its faults go to ``log`` while rows are taken."""
-    text = _read_text(path, file, log)
+    text = read_text(path, file, log)
     if not text.strip():
         if not log.totals["error"]:
             log.add("empty-file", file, 0, "", "the file is empty", "Export the data again")
@@ -72,7 +72,8 @@ def open_text_source(path: Path, file: str, log: FaultLog) -> Source:
     return Source(path, file, None, _json_line_rows(text, file, log) if lines else _json_rows(text, file, log))
 
 
-def _read_text(path: Path, file: str, log: FaultLog) -> str:
+def read_text(path: Path, file: str, log: FaultLog) -> str:
+    """A file's text; "" when it cannot be read, with the reason in ``log``. Bytes that are not UTF-8 become U+FFFD."""
     try:
         size = path.stat().st_size
         raw = path.read_bytes() if size <= MAX_FILE_BYTES else b""
@@ -237,10 +238,14 @@ class _Walk:
         return self._line
 
 
-def _csv_source(path: Path, file: str, text: str, log: FaultLog) -> Source:
+def delimiter_of(text: str) -> str:
+    """What separates the fields of a table: of comma, semicolon and tab the one that its first line has most of."""
     first = text.lstrip("\r\n").split("\n", 1)[0]
-    delimiter = max(_DELIMITERS, key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    return max(_DELIMITERS, key=first.count)
+
+
+def _csv_source(path: Path, file: str, text: str, log: FaultLog) -> Source:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(text), strict=True)
     records = _csv_records(reader, file, log)
     header = next(records, None)
     columns = tuple(name.strip().lower() for name in header[1]) if header else ()

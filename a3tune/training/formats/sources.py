@@ -80,12 +80,27 @@ def find_sources(path: Path, layout: str, log: FaultLog, unpack_to: Path | None)
         return root, next(iter(layouts.values())), found
     if any(entry.log.totals["error"] for entry in found):
         return root, chosen or LAYOUTS["table"], found
+    named_otherwise = [_as_table(entry) for entry in found if _may_be_table(entry)]
+    if chosen is None and named_otherwise:
+        return root, LAYOUTS["table"], named_otherwise
     raise DataError(
         got=f"Nothing in {path} is a data set that is recognised"
         + (f" (looked at {listed((entry.source.file for entry in found), 5)})" if found else ""),
         expected=_EXPECTED,
         remedy="Name the columns image, question and answer",
     )
+
+
+def _may_be_table(entry: LaidOut) -> bool:
+    """Whether a table has room for image, question and answer, whatever its columns are called."""
+    columns = [name for name in entry.source.columns or () if name]
+    return len(columns) >= len(LAYOUTS["table"].required)
+
+
+def _as_table(entry: LaidOut) -> LaidOut:
+    layout = LAYOUTS["table"]
+    missing = tuple(key for key in layout.required if key not in (entry.source.columns or ()))
+    return replace(entry, layout=layout, missing=missing)
 
 
 def _refuse_file(path: Path) -> None:
@@ -108,6 +123,7 @@ def _first_level(root: Path, chosen: Layout | None, log: FaultLog, unpack_to: Pa
     pickles: list[str] = []
     for files in files_by_depth(root):
         found = []
+        tables = [entry for entry in strange if _may_be_table(entry)]
         for path in files:
             file = path.relative_to(root).as_posix()
             if path.suffix.lower() in PICKLE_SUFFIXES:
@@ -115,6 +131,9 @@ def _first_level(root: Path, chosen: Layout | None, log: FaultLog, unpack_to: Pa
                 continue
             entry = _open(path, file, chosen, unpack_to)
             (strange if entry.layout is None and not entry.log.totals["error"] else found).append(entry)
+        if found and tables and chosen is None and all(entry.missing for entry in found):
+            # Both lack columns: rather the table nearer to the top, whose columns may only have other names.
+            return tables
         if found:
             for entry in strange:
                 what = "holds no rows of a known layout and was left out"

@@ -1,0 +1,201 @@
+"""How a tuned adapter does beside the base model on held-out questions: the numbers of a run's validation, for both.
+
+``python -m a3tune.training.comparison`` takes the options of ``tune`` and ``--adapter``, reports progress and ends with
+the result, each as one line of JSON. It is a program of its own, so that what it takes is given back at its end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from a3tune.adapters.switch import BASE, AdapterSet
+from a3tune.attention.capture import prepare
+from a3tune.bundle import model_source
+from a3tune.errors import A3TuneError, DataError
+from a3tune.models.load import load_model
+from a3tune.models.prompt import PromptEncoder
+from a3tune.training.arguments import DTYPES
+from a3tune.training.collate import Questions, on_device
+from a3tune.training.command import add_tune_arguments, config_of
+from a3tune.training.config import TuneConfig
+from a3tune.training.data import read_dataset, split_dataset
+from a3tune.training.dataset import Dataset, TrainingItem
+from a3tune.training.label_sources import bundled_stores, labeller_factory, target_plan
+from a3tune.training.methods import objective_of
+from a3tune.training.run import RunFolder
+from a3tune.training.targets import TargetMaker
+from a3tune.training.validation import Tally, validate
+from a3tune.types import Head
+
+MOST_QUESTIONS = 200
+"""How many questions are asked at most; they are spread evenly over the split."""
+
+TUNED = "tuned"
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models on the same questions.
+
+    Attributes:
+        split: the split that they come from, "validation" or "test".
+        questions: how many were asked.
+        held_out: how many the split has.
+        with_target: how many of those asked have a region to look at.
+        base, tuned: "loss", "accuracy", "closed_accuracy", "open_accuracy" (exactly right answers, 0 to 1) and
+            "attention_mass" (share of the critical heads' attention inside the region, 0 to 1); those without a
+            question are left out.
+    """
+
+    split: str
+    questions: int
+    held_out: int
+    with_target: int
+    base: dict[str, float]
+    tuned: dict[str, float]
+
+
+def compare_with_base(
+    config: TuneConfig,
+    data: str | Path,
+    adapter: str | Path,
+    model: str = "demo",
+    *,
+    run: str | Path | None = None,
+    device: str = "auto",
+    layout: str = "auto",
+    images: str | Path | None = None,
+    most: int = MOST_QUESTIONS,
+    on_progress: Progress | None = None,
+) -> Comparison:
+    """Ask the base model and the adapter the held-out questions of a data set: those of its validation split, as a run
+    with this configuration would hold them out, else of its test split.
+
+    Args:
+        config: the run's settings; split, seed, labels and heads count.
+        adapter: a folder in PEFT's format.
+        run: the run folder that the adapter comes from, for heads that it chose beforehand.
+        model, device, layout, images: as `a3tune.training.tuning.tune`.
+        most: how many questions are asked at most.
+        on_progress: called with what is being done and the share done, 0 to 1.
+
+    Raises:
+        DataError: the data has faults, or no question is held out.
+        AdapterError: the adapter does not fit the model.
+        ModelError, LabelError: a part cannot be loaded.
+    """
+    report = on_progress or (lambda what, share: None)
+    report("Reading the data", 0.0)
+    dataset = read_dataset(data, layout, images=images, check_images=False)
+    dataset.raise_for_faults()
+    dataset = split_dataset(dataset, config.validation_share, config.seed)
+    split, items = _held_out(dataset)
+    chosen = [items[place * len(items) // most] for place in range(most)] if len(items) > most else list(items)
+    report("Loading the model", 0.0)
+    loaded = load_model(model_source(model), device=device, dtype=DTYPES[config.precision])
+    adapters = AdapterSet(loaded.model, {TUNED: adapter})
+    prepare(loaded.model)
+    encoder = PromptEncoder(loaded.processor, loaded.config, torch.device("cpu"))
+    maker = TargetMaker(
+        target_plan(config),
+        encoder,
+        loaded.patch_grid,
+        bundled_stores(config, dataset.root),
+        labeller_factory(config, model, "cpu" if loaded.device.type == "cpu" else "auto"),
+    )
+    targets = maker.make(chosen, lambda done, count: report("Finding regions", done / count))
+    questions = Questions(chosen, encoder, targets)
+    heads = _fixed_heads(run)
+    count = objective_of(config, loaded).head_count
+    tallies = {BASE: Tally(), TUNED: Tally()}
+    keeps = "logits_to_keep" in inspect.signature(loaded.model.forward).parameters
+    for start in range(0, len(chosen), config.batch_size):
+        report("Asking both", start / len(chosen))
+        for name, tally in tallies.items():
+            masks = adapters.takes_masks(name)
+            with adapters.using(name) as asked:
+                found = validate(
+                    asked,
+                    questions,
+                    range(start, min(start + config.batch_size, len(chosen))),
+                    batch_size=config.batch_size,
+                    head_count=count,
+                    fixed_heads=heads,
+                    to_device=lambda batch: on_device(batch, loaded.device),
+                    extra=lambda batch, masks=masks: _masks(batch) if masks else {},
+                    keeps=keeps,
+                )
+            tallies[name] = Tally.of(tally.tensor(torch.device("cpu")) + found.tensor(torch.device("cpu")))
+    report("Done", 1.0)
+    return Comparison(
+        split=split,
+        questions=len(chosen),
+        held_out=len(items),
+        with_target=int(tallies[BASE].looked),
+        base=tallies[BASE].metrics(),
+        tuned=tallies[TUNED].metrics(),
+    )
+
+
+def _held_out(dataset: Dataset) -> tuple[str, tuple[TrainingItem, ...]]:
+    for split in ("validation", "test"):
+        if dataset.of(split):
+            return split, tuple(dataset.of(split))
+    raise DataError(
+        expected="questions that are not trained on",
+        got="The data has no validation and no test split",
+        remedy="Write a split (a repair under Data does), or set validation_share above 0",
+    )
+
+
+def _fixed_heads(run: str | Path | None) -> tuple[Head, ...] | None:
+    record = RunFolder(run).read() if run is not None else None
+    chosen = (record or {}).get("fixed_heads")
+    return tuple(Head(*head) for head in chosen) if chosen else None
+
+
+def _masks(batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+    return {"a3_question_mask": batch["question"], "a3_image_mask": batch["columns"]}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print lines of JSON: progress as "what" and "share", then the comparison's fields, or "error" in words."""
+    parser = argparse.ArgumentParser(description="Compare a tuned adapter with the base model on held-out questions.")
+    add_tune_arguments(parser)
+    parser.add_argument("--adapter", type=Path, required=True, metavar="DIR", help="adapter folder in PEFT's format")
+    options = parser.parse_args(arguments)
+
+    def report(what: str, share: float) -> None:
+        print(json.dumps({"what": what, "share": round(share, 3)}), flush=True)
+
+    try:
+        found = compare_with_base(
+            config_of(options),
+            options.data,
+            options.adapter,
+            options.model,
+            run=options.out,
+            device=options.device,
+            layout=options.layout,
+            images=options.images,
+            on_progress=report,
+        )
+    except A3TuneError as error:
+        print(json.dumps({"error": str(error)}))
+        return 1
+    print(json.dumps(asdict(found)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
