@@ -38,6 +38,24 @@ def read_options(arguments: list[str] | None = None) -> argparse.Namespace:
         help="what ranks regions: demo, biomedclip, an open_clip folder or a Hugging Face id (default demo)",
     )
     parser.add_argument(
+        "--segmenter",
+        default=os.environ.get("A3TUNE_SEGMENTER", "litemedsam"),
+        help="what finds regions: litemedsam, a checkpoint file or hub:OWNER/NAME/FILE (default litemedsam)",
+    )
+    parser.add_argument(
+        "--models",
+        default=os.environ.get("A3TUNE_MODELS"),
+        metavar="LIST",
+        help="what visitors may load under Models, separated by commas: keys such as llava-med-7b, medsam or "
+        "biomedclip, hub ids, folders (default: all that is known by name; on a Space only what it starts with)",
+    )
+    parser.add_argument(
+        "--any-model",
+        action="store_true",
+        default=os.environ.get("A3TUNE_ANY_MODEL") == "1",
+        help="let visitors load any hub id, and any folder of this machine; not on a Space",
+    )
+    parser.add_argument(
         "--adapter",
         action="append",
         default=[],
@@ -49,13 +67,28 @@ def read_options(arguments: list[str] | None = None) -> argparse.Namespace:
     if not all(name and folder for name, folder in pairs) or len(dict(pairs)) < len(pairs):
         parser.error("Expected --adapter NAME=FOLDER, each name once, as in --adapter tuned=runs/first/adapter")
     options.adapter = {name: Path(folder) for name, folder in pairs}
+    if options.any_model and on_space:
+        parser.error("A Space is open to strangers: name what they may load with --models instead of --any-model")
+    if options.models is None:
+        options.models = [options.profile] if on_space else None
+    else:
+        options.models = [name.strip() for name in options.models.split(",") if name.strip()]
     return options
 
 
 def main() -> None:
     """Read the options and serve."""
     options = read_options()
-    launch(options.host, options.port, options.profile, options.scorer, options.adapter)
+    launch(
+        options.host,
+        options.port,
+        options.profile,
+        options.scorer,
+        options.adapter,
+        segmenter=options.segmenter,
+        offered=options.models,
+        any_model=options.any_model,
+    )
 
 
 if __name__ == "__main__":

@@ -55,6 +55,11 @@ def _parser() -> argparse.ArgumentParser:
     app.add_argument("--port", type=int, help="port to listen on (default 7860)")
     app.add_argument("--profile", help="demo, a checkpoint folder or a hub id (default demo)")
     app.add_argument("--scorer", help="what ranks regions: demo, biomedclip, an open_clip folder or a hub id")
+    app.add_argument("--segmenter", help="what finds regions: litemedsam, a checkpoint file or hub:OWNER/NAME/FILE")
+    app.add_argument(
+        "--models", metavar="LIST", help="what visitors may load under Models (default: all known by name)"
+    )
+    app.add_argument("--any-model", action="store_true", help="let visitors load any hub id or folder of this machine")
     app.add_argument(
         "--adapter", action="append", metavar="NAME=FOLDER", help="an adapter to compare with; can be repeated"
     )
@@ -144,9 +149,12 @@ def _app(options: argparse.Namespace) -> int:
             got="app.py is not there",
             remedy="Run this from a full checkout of the project",
         )
-    chosen = [(f"--{name}", getattr(options, name)) for name in ("host", "port", "profile", "scorer")]
+    chosen = [
+        (f"--{name}", getattr(options, name)) for name in ("host", "port", "profile", "scorer", "segmenter", "models")
+    ]
     chosen += [("--adapter", pair) for pair in options.adapter or ()]
     extra = [str(part) for name, value in chosen if value is not None for part in (name, value)]
+    extra += ["--any-model"] if options.any_model else []
     # The library never imports the page's packages, so the app takes this process's place.
     os.execv(sys.executable, [sys.executable, str(script), *extra])
 
@@ -212,7 +220,7 @@ def _inspect(options: argparse.Namespace) -> int:
     if not sys.stderr.isatty():
         disable_progress_bar()
     name = DEMO_NAME if is_demo(options.model) else None
-    model = load_model(model_source(options.model), device=options.device, name=name)
+    model = load_model(model_source(options.model), device=options.device, name=name, on_progress=show_progress)
     labels = None
     if options.labels is not None:
         maker = build_maker(scorer=DEMO if is_demo(options.model) else "biomedclip", top_k=options.labels)

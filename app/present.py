@@ -78,14 +78,21 @@ def finished_status(finished: Finished) -> str:
     return status(f"{words} in {_duration(answer)}, attention of every head in {_duration(maps)}.")
 
 
-def model_value(model: ModelStatus) -> dict[str, str]:
-    """What the page's head says about the model."""
+def model_value(model: ModelStatus) -> dict[str, str | int]:
+    """What the page's head says about the model, the notice below it, and the number that tells models apart."""
     texts = {
-        "loading": "loading …",
+        "loading": f"{model.note or 'loading'} …",
         "ready": "ready",
         "failed": "" if model.error is None else explain(model.error),
     }
-    return {"state": model.state, "name": model.name, "text": texts[model.state]}
+    notice = f"{NOTICE} {DEMO_NOTICE}" if model.demo else NOTICE
+    return {
+        "state": model.state,
+        "name": model.name,
+        "text": texts[model.state],
+        "notice": notice,
+        "number": model.number,
+    }
 
 
 def _duration(seconds: float) -> str:

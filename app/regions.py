@@ -304,6 +304,7 @@ class RegionDesk:
             board.ticket.set()
             board.ticket = ticket = threading.Event()
         results: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        tenure = self.slot.tenure
 
         def labour() -> None:
             try:
@@ -314,6 +315,7 @@ class RegionDesk:
                     if ticket.is_set():
                         raise Cancelled
                 try:
+                    tenure.check()
                     results.put((work(maker, ticket), None))
                 finally:
                     self.slot.in_use.release()
@@ -324,6 +326,7 @@ class RegionDesk:
         while True:
             if ticket.is_set():
                 raise Cancelled
+            tenure.check()
             try:
                 value, error = results.get(timeout=0.1)
             except queue.Empty:

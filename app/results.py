@@ -46,6 +46,7 @@ class Finished(NamedTuple):
         special_tokens: the tokenizer's own tokens, which are no words.
         demo: whether the bundled model spoke.
         complete: whether every adapter that was asked has answered.
+        tenure: the number of the model's tenure (see :class:`app.slots.Tenure`).
     """
 
     result: str
@@ -54,6 +55,7 @@ class Finished(NamedTuple):
     special_tokens: frozenset[str]
     demo: bool
     complete: bool = True
+    tenure: int = 0
 
 
 class Kept(NamedTuple):

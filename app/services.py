@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from a3tune.attention.sinks import find_sinks
+from a3tune.bundle import DEMO_NAME
 from a3tune.errors import Cancelled, RequestError
 from app.guests import GuestAdapters
 from app.regions import KeptTarget, RegionDesk, TargetNumbers
 from app.results import Finished, Kept, ResultBook, ViewNumbers
-from app.slots import ModelSlot, RegionSlot
+from app.slots import Either, ModelSlot, RegionSlot
 from app.trust import TrustDesk
 from app.visits import OpenedImage, Visits, read_image
 
@@ -58,7 +59,7 @@ class Studio:
         self.guests = GuestAdapters(slot)
         self.trust = TrustDesk(slot, self.results, self.guests)
         self.visits = Visits(self.regions, on_end=self.results.forget)
-        self._prepared: dict[tuple[str, str, tuple[str, ...]], Inspection] = {}
+        self._prepared: dict[tuple[int, str, str, tuple[str, ...]], Inspection] = {}
         self._guard = threading.RLock()
 
     # ---- questions ---------------------------------------------------------------------------
@@ -101,6 +102,7 @@ class Studio:
         """
         record = self.visits.get(visit)
         ticket, opened, content = record.ticket, record.opened, record.content
+        tenure = self.slot.tenure
         if opened is None:
             raise RequestError(
                 expected="an image to ask about",
@@ -124,8 +126,8 @@ class Studio:
                 continue
             inspection, complete = report
             numbers += tuple(_numbers(view) for view in inspection.views[len(numbers) :])
-            special = frozenset(self.slot.wait(0).tokenizer.all_special_tokens)
-            finished = Finished(name, inspection, numbers, special, self.slot.demo, complete)
+            demo = inspection.model == DEMO_NAME
+            finished = Finished(name, inspection, numbers, tenure.special_tokens, demo, complete, tenure.number)
             with self._guard:
                 if ticket.is_set() or not self.visits.holds(visit, record):
                     raise Cancelled
@@ -143,13 +145,20 @@ class Studio:
     ) -> Iterator[Step | tuple[Inspection, bool]]:
         """Steps, and after each adapter what there is so far and whether that is all."""
         reports: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        tenure, cancelled = self.slot.tenure, ticket
+        ticket = Either(cancelled, tenure.left)
 
         def work() -> None:
+            tenure.count(1)
             try:
                 self._inspect(opened, question, adapters, own, ticket, reports.put)
                 reports.put(None)
+            except Cancelled as error:
+                reports.put(error if cancelled.is_set() else tenure.fault() or error)
             except BaseException as error:  # handed on to the iterator, which raises it in the visitor's request
                 reports.put(error)
+            finally:
+                tenure.count(-1)
 
         threading.Thread(target=work, name="inspection", daemon=True).start()
         try:
@@ -205,16 +214,21 @@ class Studio:
         """Answer the examples' first questions in a thread of its own, so that they show finished results at once."""
 
         def work() -> None:
+            tenure = self.slot.tenure
             self.slot.wait(None)
+            self._prepared.clear()
             size = 0
             for path, question in examples:
                 image = read_image(path)
                 with self.slot.in_use:
+                    if tenure.left.is_set():
+                        return
                     inspection = self.slot.inspect(image, question, adapters=self.slot.adapters)
                 size += sum(view.maps.weights.nbytes for view in inspection.views)
                 if size > MOST_PREPARED:
                     return
-                self._prepared[image.sha256, question, tuple(view.adapter for view in inspection.views)] = inspection
+                asked = tuple(view.adapter for view in inspection.views)
+                self._prepared[tenure.number, image.sha256, question, asked] = inspection
                 # A lock is not fair: whoever waits for the model gets it now.
                 time.sleep(_BREATH)
 
@@ -224,7 +238,8 @@ class Studio:
         """The finished result of an example; visitors' own images are never looked up."""
         if self.slot.status.state != "ready":
             return None
-        return self._prepared.get((opened.image.sha256, question, tuple(adapters) or self.slot.adapters))
+        asked = tuple(adapters) or self.slot.adapters
+        return self._prepared.get((self.slot.tenure.number, opened.image.sha256, question, asked))
 
     def is_prepared(self, visit: str, question: str, adapters: Sequence[str] = ()) -> bool:
         """Whether the answer is there already, without asking the model."""

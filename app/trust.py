@@ -13,7 +13,7 @@ from a3tune.errors import Cancelled, RequestError
 from a3tune.types import Head
 from app.guests import GuestAdapters
 from app.results import ResultBook
-from app.slots import ModelSlot
+from app.slots import ModelSlot, Tenure
 
 if TYPE_CHECKING:
     from a3tune.faithfulness import FaithfulnessCurves, RandomisedWeights
@@ -32,9 +32,10 @@ class _Job:
     error: BaseException | None = None
     followed: float = field(default_factory=time.monotonic)
     ticket: threading.Event = field(default_factory=threading.Event)
+    tenure: Tenure = field(default_factory=lambda: Tenure("The model"))
 
     def is_over(self) -> bool:
-        return self.ticket.is_set() or time.monotonic() - self.followed > _PATIENCE
+        return self.ticket.is_set() or self.tenure.left.is_set() or time.monotonic() - self.followed > _PATIENCE
 
 
 class TrustDesk:
@@ -72,10 +73,17 @@ class TrustDesk:
         inspection = kept.finished.inspection
         if kind not in KINDS:
             raise RequestError(expected=f"one of {', '.join(KINDS)}", got=f"{kind!r}", remedy="Choose one of these")
+        tenure = self._slot.tenure
+        if self._results.get(result).finished.tenure != tenure.number:
+            raise RequestError(
+                expected=f"a result of the model in memory, {tenure.what}",
+                got=f"This one is of {inspection.model}, which was replaced since",
+                remedy="Ask the question again, or choose that model on the Models page",
+            )
         chosen = chosen_heads(view, heads)
         # Checks whose page was closed are nobody's any more.
         self._jobs = {known: job for known, job in self._jobs.items() if not job.is_over()}
-        job = _Job()
+        job = _Job(tenure=tenure)
         name = secrets.token_urlsafe(18)
         self._jobs[name] = job
 
@@ -132,7 +140,8 @@ class TrustDesk:
             finally:
                 self._slot.in_use.release()
         except BaseException as error:  # handed on to whoever follows the check
-            job.error = error
+            told = isinstance(error, Cancelled) and not job.ticket.is_set() and job.tenure.fault()
+            job.error = told or error
 
     @staticmethod
     def _report(job: _Job, what: str, share: float) -> None:

@@ -120,6 +120,7 @@ class LabelDesk:
             if not config.aligns:
                 return LabelPreview((), most, "This method does not align attention: it needs no regions.")
             items = choose_rows(checked.dataset)
+            tenure = self._slot.tenure
             report("Loading what finds regions", 0.0)
             while (maker := self._slot.wait(_WAIT)) is None:
                 pass
@@ -128,6 +129,7 @@ class LabelDesk:
                 labeller = PipelineLabeller(maker.segmenter, maker.scorer, RegionCache(data.cache / "regions"))
                 rows = []
                 for number, item in enumerate(items):
+                    tenure.check()
                     report("Finding regions", number / len(items))
                     rows.append(_row(item, config, store, labeller, most))
             preview = LabelPreview(tuple(rows), most)

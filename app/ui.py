@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import gradio as gr
 
 from app.examples import read_examples
 from app.jobs import is_secret, owner_of
+from app.models import ModelDesk
 from app.present import DEMO_NOTICE, NOTICE, model_value
 from app.services import Studio
 from app.slots import ModelSlot, RegionSlot
 from app.tabs.inspect import InspectTab, OwnAdapters
+from app.tabs.models import build_models
 from app.tabs.tune import TuneTab
 from app.tabs.visitor import build_visitor
 from app.theme import STYLES, TUNE_STYLES, build_theme
@@ -29,12 +31,12 @@ _READERS = 4
 _SWEEP = (600, 1800)
 
 
-def build(studio: Studio, desk: TuneDesk) -> gr.Blocks:
-    """The whole page, wired to the studio and to what tunes."""
+def build(studio: Studio, desk: TuneDesk, models: ModelDesk) -> gr.Blocks:
+    """The whole page, wired to the studio, to what tunes and to what loads."""
 
     examples = read_examples()
 
-    def model_status(_request: object = None) -> dict[str, str]:
+    def model_status(_request: object = None) -> dict[str, str | int]:
         return model_value(studio.slot.status)
 
     def own_adapters(secret: object) -> dict[str, Path]:
@@ -45,20 +47,31 @@ def build(studio: Studio, desk: TuneDesk) -> gr.Blocks:
         studio.visits.end(str(request.session_hash))
 
     with gr.Blocks(title="A3Tune Studio", analytics_enabled=False, delete_cache=_SWEEP) as page:
-        build_header(model_status, f"{NOTICE} {DEMO_NOTICE}" if studio.slot.demo else NOTICE)
+        header = build_header(model_status, f"{NOTICE} {DEMO_NOTICE}" if studio.slot.demo else NOTICE)
         visitor = build_visitor(page)
         with gr.Tabs() as pages:
             with gr.Tab("Inspect", id="inspect") as first:
                 inspect = InspectTab(studio, examples, page, first, OwnAdapters(visitor, own_adapters))
+                inspect.follow(header)
             with gr.Tab("Tune", id="tune") as tune:
                 TuneTab(desk, visitor, tune, pages, inspect)
+            with gr.Tab("Models", id="models"):
+                build_models(models)
         page.unload(leave)
     page.queue(max_size=_QUEUE_LENGTH, default_concurrency_limit=_READERS, api_open=False)
     return page
 
 
 def launch(
-    host: str, port: int, profile: str, scorer: str = "demo", adapters: Mapping[str, Path] | None = None
+    host: str,
+    port: int,
+    profile: str,
+    scorer: str = "demo",
+    adapters: Mapping[str, Path] | None = None,
+    *,
+    segmenter: str = "litemedsam",
+    offered: Sequence[str] | None = None,
+    any_model: bool = False,
 ) -> None:
     """Serve the page until the process is stopped; the model loads meanwhile.
 
@@ -67,11 +80,22 @@ def launch(
         profile: "demo", a checkpoint folder or a hub id.
         adapters: folders of adapters by name, beside those that come with the model.
         scorer: what ranks regions: "demo", "biomedclip", the folder of an open_clip model, or a hub id.
+        segmenter: what finds regions: "litemedsam", or a Segment Anything checkpoint.
+        offered: what visitors may load besides, see :class:`app.models.ModelDesk`.
+        any_model: whether they may name any folder or hub id.
     """
     slot = ModelSlot(profile, adapters)
-    studio = Studio(slot, RegionSlot(scorer))
+    studio = Studio(slot, RegionSlot(scorer, segmenter))
     desk = TuneDesk(slot, studio.regions.slot)
-    page = build(studio, desk)
+    examples = [(example.path, example.questions[0]) for example in read_examples()]
+
+    def prepare_demo() -> None:
+        # A large model would keep its visitors waiting for answers that nobody asked for.
+        if slot.demo:
+            studio.prepare(examples)
+
+    models = ModelDesk(slot, studio.regions.slot, offered=offered, any_model=any_model, on_loaded=prepare_demo)
+    page = build(studio, desk, models)
     page.launch(
         prevent_thread_lock=True,
         server_name=host,
@@ -94,5 +118,5 @@ def launch(
     slot.start()
     studio.visits.keep_tidy()
     desk.jobs.keep_going()
-    studio.prepare([(example.path, example.questions[0]) for example in read_examples()])
+    studio.prepare(examples)
     page.block_thread()

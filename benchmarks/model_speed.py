@@ -1,18 +1,22 @@
 """Time what seeing and tuning attention costs on a LLaVA-Med shaped model with random weights, in one run.
 
-    python benchmarks/model_speed.py                 # 7B, bfloat16, on a GPU
-    python benchmarks/model_speed.py --small         # 0.1B: 1024 wide, 8 layers; float32 on a CPU
+    python -m benchmarks.model_speed                                      # 7B, bfloat16, on a GPU
+    python -m benchmarks.model_speed --small                              # 0.1B: 1024 wide, 8 layers; on a CPU
+    python -m benchmarks.model_speed --small --write docs/performance.md  # the same, into the table there
 
 The prompt has 640 tokens, 576 of them image patches. Four ways to run the prompt once (prefill): plain SDPA, with
 capture of as many critical heads as a layer has, with capture of all heads, and eager attention with
 ``output_attentions``. Three ways to answer: generation alone, with the replay that gives every head's map, and eager
 with ``output_attentions``. Three training steps, optimizer included: LoRA of rank 64, A3Tune (A3MoE adapters, heads
-chosen in the step, alignment loss), and LoRA on eager attention with the same loss on the attention it returns.
+chosen in the step, alignment loss), and LoRA on eager attention with the same loss on the attention it returns. Last,
+what loading a checkpoint of that size takes at most, each time in a process of its own that has loaded the demo model
+before, so that the program's own modules do not count.
 
-All of them share one set of weights and take turns, so that another load on the machine hits all alike; a figure is
-the median over the repeats, a ratio the median of the ratios within each turn. On a CPU the time is the process's
-own, which a neighbour disturbs less than the wall clock. Memory is the weights plus the highest use while the step
-ran: of the GPU's allocator, or on Linux of the process's resident memory.
+All ways share one set of weights and take turns, so that another load on the machine hits all alike. Turns come in
+pairs, the second one backwards: what drifts hits the first and the last way alike. A ratio is that of a pair's two
+turns, a figure the median over the pairs. On a CPU everything runs in one thread and the time is that thread's own
+processor time, which waiting for a neighbour does not count in; the wall clock stands beside it. Memory is the weights
+plus the highest use while the step ran: of the GPU's allocator, or on Linux of the process's resident memory.
 """
 
 from __future__ import annotations
@@ -20,10 +24,14 @@ from __future__ import annotations
 import argparse
 import copy
 import gc
+import json
 import os
+import platform
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,12 +40,21 @@ import torch
 from peft import get_peft_model
 from torch import nn
 from torch.nn import functional
-from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration, MistralConfig
+from transformers import (
+    AutoProcessor,
+    CLIPVisionConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    MistralConfig,
+)
 
 from a3tune.adapters.a3moe import record_experts
 from a3tune.attention.capture import capture, prepare
 from a3tune.attention.heads import critical_heads, visual_ratio
 from a3tune.attention.loss import alignment_loss
+from a3tune.attention.record import AttentionRecord
+from a3tune.bundle import DEMO_MODEL
+from a3tune.models.load import load_model
 from a3tune.models.memory import release_memory
 from a3tune.training.config import TuneConfig
 from a3tune.training.methods import adapter_config
@@ -46,6 +63,7 @@ from a3tune.types import Head
 BEFORE, PATCHES, AFTER = 12, 576, 52
 ANSWER = 20
 IMAGE_TOKEN = 3
+MARK, END = "<!-- figures -->", "<!-- end of figures -->"
 LIMITS = {"critical heads": 1.02, "all heads": 1.10, "A3Tune": 1.05}
 
 
@@ -72,14 +90,55 @@ SIZES = {
 
 @dataclass
 class Figures:
-    """What one way cost in each turn: seconds of wall clock and of the process, bytes above the weights."""
+    """What one way cost in each pair of turns: seconds of wall clock and of the thread's processor time for one turn,
+    bytes above the weights, and the share of the thread's time that was spent in taking in attention."""
 
     wall: list[float]
-    process: list[float]
+    thread: list[float]
     memory: list[int]
+    capture: list[float]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; ``limit`` is the largest ratio that was wanted, for time and for memory."""
+
+    what: str
+    wall: float
+    seconds: float
+    slower: float
+    peak: float
+    larger: float
+    limit: float | None
+    pairs: int
+    capture: float
+
+
+class Stopwatch:
+    """Adds up the thread's time inside :meth:`AttentionRecord.add`, where a pass without gradients computes the maps:
+    the cost of capture measured directly, and not as the small difference of two long times."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._add = AttentionRecord.add
+
+    def __enter__(self) -> Stopwatch:
+        add = self._add
+
+        def timed(record: AttentionRecord, *call: object) -> None:
+            began = time.thread_time()
+            add(record, *call)
+            self.seconds += time.thread_time() - began
+
+        AttentionRecord.add = timed
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        AttentionRecord.add = self._add
 
 
 def main(arguments: list[str] | None = None) -> None:
+    """Measure, print, and write the document's table if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--small", action="store_const", const="0.1B", dest="size", default="7B", help="0.1B, for a CPU"
@@ -87,30 +146,64 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--tiny", action="store_const", const="tiny", dest="size", help="tries the way, not the result")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], help="default: bfloat16 on a GPU")
-    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--pairs", type=int, default=10, help="most pairs of turns for each part (default 10)")
+    parser.add_argument("--minutes", type=float, default=8.0, help="about how long in all (default 8)")
     parser.add_argument("--answer-tokens", type=int, default=32)
     parser.add_argument("--skip-training", action="store_true")
+    parser.add_argument("--skip-loading", action="store_true")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="put the table between this document's marks")
+    parser.add_argument("--load-peak", nargs=2, metavar=("FOLDER", "DTYPE"), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    if options.load_peak:
+        print(json.dumps(load_peak(*options.load_peak, options.device)))
+        return
     if options.size == "7B" and options.device == "cpu":
         parser.error("7B is for a GPU; choose --small")
-    if options.repeats < 1 or options.answer_tokens < 1:
-        parser.error("--repeats and --answer-tokens must be at least 1")
+    if options.pairs < 1 or options.answer_tokens < 1:
+        parser.error("--pairs and --answer-tokens must be at least 1")
     device = torch.device(options.device)
+    if device.type == "cpu":
+        torch.set_num_threads(1)
     dtype = getattr(torch, options.dtype or ("float32" if device.type == "cpu" else "bfloat16"))
     torch.manual_seed(0)
     base = build(SIZES[options.size], device, dtype)
     weights = sum(weight.numel() * weight.element_size() for weight in base.parameters())
-    count = sum(weight.numel() for weight in base.parameters())
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} cores"
-    print(f"{count / 1e9:.2f} billion weights, {str(dtype).removeprefix('torch.')}, {name}, torch {torch.__version__},")
-    print(f"{torch.get_num_threads()} thread(s), {BEFORE + PATCHES + AFTER} tokens, {options.repeats} repeats")
+    head = describe(base, device, dtype)
+    print(head)
     inputs = prompt(base, device, dtype)
+    rows: list[Row] = []
+
+    def part(title: str, ways: dict[str, Callable[[], object]], share: float) -> None:
+        with Stopwatch() as watch:
+            figures = measure(ways, device, watch, options.pairs, 60 * options.minutes * share)
+        # A GPU works on after the thread has asked it to: there only the wall clock tells.
+        rows.extend(tabulate(title, figures, weights, "wall" if device.type == "cuda" else "thread"))
+
     with torch.no_grad():
-        show("prefill", measure(prefills(base, inputs), device, options.repeats), weights, device)
-        ways = answers(base, inputs, options.answer_tokens)
-        show(f"answer of {options.answer_tokens} tokens", measure(ways, device, options.repeats), weights, device)
+        part("prefill", prefills(base, inputs), 0.4)
+        part(f"answer of {options.answer_tokens} tokens", answers(base, inputs, options.answer_tokens), 0.15)
     if not options.skip_training:
-        show("training step", measure(steps(base, inputs), device, options.repeats), weights, device)
+        part("training step", steps(base, inputs), 0.35)
+    del inputs
+    peaks = [] if options.skip_loading else load_peaks(base, device)
+    table = markdown(rows, peaks)
+    print(table)
+    if options.write is not None:
+        write_between(options.write, f"{head}\n\n{table}")
+
+
+def describe(model: nn.Module, device: torch.device, dtype: torch.dtype) -> str:
+    """Model and machine, in one paragraph."""
+    count = sum(weight.numel() for weight in model.parameters())
+    load = f", at a load of {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    if device.type == "cuda":
+        place = torch.cuda.get_device_name(device)
+    else:
+        place = f"{platform.machine()} with {os.cpu_count()} cores and no GPU, one thread{load}"
+    return (
+        f"{count / 1e9:.2f} billion random weights in {str(dtype).removeprefix('torch.')}, "
+        f"{BEFORE + PATCHES + AFTER} tokens of which {PATCHES} are patches; {place}, torch {torch.__version__}."
+    )
 
 
 def build(size: Size, device: torch.device, dtype: torch.dtype) -> LlavaForConditionalGeneration:
@@ -226,10 +319,7 @@ def steps(base: LlavaForConditionalGeneration, inputs: dict[str, torch.Tensor]) 
 
     def trainable(method: str, attention: str | None):
         config = TuneConfig(method=method)
-        with warnings.catch_warnings():
-            # PEFT asks transformers by a former name, which warns.
-            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-            model = get_peft_model(twin(base, attention), adapter_config(config)).train()
+        model = get_peft_model(twin(base, attention), adapter_config(config)).train()
         chosen = [weight for weight in model.parameters() if weight.requires_grad]
         return model, torch.optim.AdamW(chosen, lr=1e-4)
 
@@ -268,25 +358,42 @@ def steps(base: LlavaForConditionalGeneration, inputs: dict[str, torch.Tensor]) 
     return {"LoRA": lambda: learn(*lora, {}, None), "A3Tune": a3_step, "eager": eager_step}
 
 
-def measure(ways: dict[str, Callable[[], object]], device: torch.device, repeats: int) -> dict[str, Figures]:
-    """Each way once a turn, for ``repeats`` turns after one that warms up; the order turns too."""
-    figures = {name: Figures([], [], []) for name in ways}
-    for turn in range(repeats + 1):
-        names = list(ways)
-        shift = turn % len(names)
-        for name in names[shift:] + names[:shift]:
-            gc.collect()
-            before = _restart_peak(device)
-            wall, process = time.perf_counter(), time.process_time()
-            ways[name]()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            wall, process = time.perf_counter() - wall, time.process_time() - process
-            if turn:
-                figures[name].wall.append(wall)
-                figures[name].process.append(process)
-                figures[name].memory.append(max(_peak(device) - before, 0))
+def measure(
+    ways: dict[str, Callable[[], object]], device: torch.device, watch: Stopwatch, pairs: int, seconds: float
+) -> dict[str, Figures]:
+    """Each way twice in each pair of turns, after one turn that warms up; at least two pairs, and no new one once
+    ``seconds`` are over."""
+    figures = {name: Figures([], [], [], []) for name in ways}
+    names = list(ways)
+    for name in names:
+        _once(ways[name], device, watch)
+    began = time.monotonic()
+    for pair in range(pairs):
+        if pair > 1 and time.monotonic() - began > seconds:
+            break
+        taken = {name: [] for name in names}
+        order = names if pair % 2 == 0 else names[::-1]
+        for name in (*order, *order[::-1]):
+            taken[name].append(_once(ways[name], device, watch))
+        for name, (one, other) in taken.items():
+            figures[name].wall.append((one[0] + other[0]) / 2)
+            figures[name].thread.append((one[1] + other[1]) / 2)
+            figures[name].memory.append(max(one[2], other[2]))
+            figures[name].capture.append((one[3] + other[3]) / 2)
     return figures
+
+
+def _once(way: Callable[[], object], device: torch.device, watch: Stopwatch) -> tuple[float, float, int, float]:
+    """Seconds of wall clock, seconds of processor time, bytes above what was in use, share spent in capture."""
+    gc.collect()
+    before = _restart_peak(device)
+    watch.seconds = 0.0
+    wall, thread = time.perf_counter(), time.thread_time()
+    way()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    wall, thread = time.perf_counter() - wall, time.thread_time() - thread
+    return wall, thread, max(_peak(device) - before, 0), watch.seconds / thread
 
 
 def _restart_peak(device: torch.device) -> int:
@@ -313,18 +420,88 @@ def _resident(name: str) -> int:
     return int(line.split()[1]) * 1024
 
 
-def show(title: str, figures: dict[str, Figures], weights: int, device: torch.device) -> None:
-    clock = "wall" if device.type == "cuda" else "process"
+def load_peaks(base: LlavaForConditionalGeneration, device: torch.device) -> list[tuple[str, str, int, int]]:
+    """(stored as, loaded as, bytes of the weights, bytes at the peak) for a checkpoint of the model's size."""
+    found = []
+    # On a GPU in half precision only: a 7B model is 15 GB on the disk then.
+    kinds = ("float32", "bfloat16") if device.type == "cpu" else ("bfloat16",)
+    with tempfile.TemporaryDirectory() as folder:
+        AutoProcessor.from_pretrained(DEMO_MODEL).save_pretrained(folder)
+        for stored in kinds:
+            base.to(getattr(torch, stored)).save_pretrained(folder)
+            for loaded in kinds:
+                command = [sys.executable, "-m", "benchmarks.model_speed", "--load-peak", folder, loaded]
+                command += ["--device", str(device)]
+                done = subprocess.run(
+                    command, capture_output=True, text=True, check=True, cwd=Path(__file__).resolve().parents[1]
+                )
+                found.append((stored, loaded, *json.loads(done.stdout.splitlines()[-1])))
+    return found
+
+
+def load_peak(folder: str, dtype: str, device: str) -> tuple[int, int]:
+    """(bytes of the weights, the highest use of memory while they were loaded), in this process."""
+    # What the program's own modules take when they are first needed is no checkpoint's.
+    load_model(DEMO_MODEL, device=device, dtype=dtype)
+    before = _restart_peak(torch.device(device))
+    model = load_model(folder, device=device, dtype=dtype, allow_unused_weights=True).model
+    size = sum(weight.numel() * weight.element_size() for weight in model.parameters())
+    return size, _peak(torch.device(device)) - before
+
+
+def tabulate(title: str, figures: dict[str, Figures], weights: int, clock: str) -> list[Row]:
+    """Medians, and ratios to the first way."""
     first = next(iter(figures.values()))
-    print(f"\n{title:24}{'wall ms':>10}{'process ms':>12}{'x time':>9}{'peak GB':>10}{'x memory':>10}{'at most':>9}")
+    rows = []
     for name, taken in figures.items():
         pairs = zip(getattr(taken, clock), getattr(first, clock), strict=True)
-        slower = statistics.median(own / plain for own, plain in pairs)
         peak = weights + statistics.median(taken.memory)
-        larger = peak / (weights + statistics.median(first.memory))
-        limit = f"{LIMITS[name]:.2f}" if name in LIMITS and "answer" not in title else ""
-        wall, process = (statistics.median(part) * 1e3 for part in (taken.wall, taken.process))
-        print(f"{name:24}{wall:10.1f}{process:12.1f}{slower:9.3f}{peak / 1e9:10.3f}{larger:10.3f}{limit:>9}")
+        rows.append(
+            Row(
+                what=f"{title}: {name}",
+                wall=statistics.median(taken.wall),
+                seconds=statistics.median(getattr(taken, clock)),
+                slower=statistics.median(own / plain for own, plain in pairs),
+                peak=peak,
+                larger=peak / (weights + statistics.median(first.memory)),
+                limit=LIMITS.get(name) if "answer" not in title else None,
+                pairs=len(taken.wall),
+                # A GPU's work is only asked for inside, and with gradients it is done later.
+                capture=statistics.median(taken.capture) if clock == "thread" and "training" not in title else 0.0,
+            )
+        )
+    return rows
+
+
+def markdown(rows: list[Row], peaks: list[tuple[str, str, int, int]]) -> str:
+    """Both tables."""
+    lines = [
+        "| what | time | wall clock | x time | capture itself | peak memory | x memory | wanted | pairs |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in rows:
+        wanted = "" if row.limit is None else f"at most {row.limit:.2f} x"
+        capture = f"{100 * row.capture:.2f} %" if row.capture else ""
+        lines.append(
+            f"| {row.what} | {1e3 * row.seconds:.0f} ms | {1e3 * row.wall:.0f} ms | {row.slower:.3f} | {capture} "
+            f"| {row.peak / 1e9:.3f} GB | {row.larger:.3f} | {wanted} | {row.pairs} |"
+        )
+    lines += ["", "| loading | weights | peak | above the weights | wanted |", "| --- | ---: | ---: | ---: | ---: |"]
+    for stored, loaded, size, peak in peaks:
+        more = f"{100 * (peak / size - 1):+.1f} %" if size else ""
+        lines.append(
+            f"| stored in {stored}, loaded in {loaded} | {size / 1e6:.0f} MB | {peak / 1e6:.0f} MB | {more} | +10 % |"
+        )
+    return "\n".join(lines)
+
+
+def write_between(document: Path, text: str) -> None:
+    """Put the text between the document's marks."""
+    before, mark, rest = document.read_text(encoding="utf-8").partition(MARK)
+    _, end, after = rest.partition(END)
+    if not mark or not end:
+        raise SystemExit(f"{document} has no {MARK} ... {END}")
+    document.write_text(f"{before}{MARK}\n\n{text}\n\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

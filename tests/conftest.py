@@ -6,16 +6,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import constants
 
+from a3tune import hub
 from a3tune.models.load import load_model
 from a3tune.models.model import VisionLanguageModel
 from a3tune.types import MedicalImage
+from tests.support.fake_hub import FakeHub
 from tests.support.tiny_models import BUILDERS
 
 
@@ -73,3 +76,20 @@ def random_image() -> Callable[..., MedicalImage]:
         return MedicalImage((smooth[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
 
     return build
+
+
+@pytest.fixture
+def fake_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """A hub on this machine in place of the real one, with caches of its own; files of 10 kB count as large."""
+    server = FakeHub()
+    monkeypatch.setattr(constants, "ENDPOINT", server.address)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.address + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("A3TUNE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(hub, "_LARGE", 10_000)
+    monkeypatch.setattr(hub, "_PIECE", 5_000)
+    yield server
+    server.close()

@@ -15,9 +15,10 @@ ROOT = Path(__file__).resolve().parent.parent
 # Rooms of the library from the ground up: a room may import rooms below it and, without a cycle, beside it.
 LAYERS = (
     {"a3tune", "errors", "types"},
-    {"bundle", "figures", "geometry", "images", "options", "probing", "render", "storage", "terminal", "tiling"},
+    {"bundle", "figures", "geometry", "hub", "images", "options", "probing", "render", "storage", "terminal", "tiling"},
     {"adapters", "attention", "labels", "models"},
     {
+        "catalogue",
         "doctor",
         "evaluation",
         "export",
@@ -40,7 +41,7 @@ STRANGERS = ("labels", "attention", "adapters")
 PAGE_SERVICES = {
     Path(f"app/{name}.py")
     for name in (
-        *("guests", "regions", "services", "slots", "takeaway", "trust", "visits"),
+        *("guests", "models", "regions", "services", "slots", "takeaway", "trust", "visits"),
         *("tune_adapters", "tune_data", "tune_labels", "tuning"),
     )
 }
@@ -50,6 +51,8 @@ ENGINE = {"a3tune", "torch", "torchvision", "transformers", "peft", "open_clip",
 VALUE_MODULES = {"a3tune.errors", "a3tune.types"}
 VALUE_NAMES = {
     "a3tune.__version__",
+    "a3tune.catalogue.Entry",
+    "a3tune.catalogue.Machine",
     "a3tune.images.AXES",
     "a3tune.images.WINDOW_PRESETS",
     "a3tune.faithfulness.FaithfulnessCurves",
@@ -61,6 +64,7 @@ VALUE_NAMES = {
 # The page from the ground up, read as LAYERS.
 PAGE_LAYERS = (
     {
+        *("models", "models_present"),
         *(
             "errands",
             "examples",
@@ -129,6 +133,8 @@ LATE_IMPORTS = {
     ("app/services.py", "a3tune.inspection"): "torch came with the inspection",
     ("app/slots.py", "a3tune.adapters.switch"): "loaded in a thread: the page answers before torch has come",
     ("app/slots.py", "a3tune.models.load"): "loaded in a thread: the page answers before torch has come",
+    ("app/slots.py", "a3tune.models.memory"): "torch came with the model that is let go",
+    ("app/models.py", "a3tune.catalogue"): "loads torch, which the page can do without until models are chosen",
     ("app/slots.py", "a3tune.inspection"): "loaded in a thread: the page answers before torch has come",
     ("app/slots.py", "a3tune.labelling.maker"): "loaded in a thread: the page answers before torch has come",
     ("app/regions.py", "a3tune.labels"): "torch comes with the parts, loaded in a thread",

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from a3tune import hub
 from a3tune.errors import LabelError
+from a3tune.hub import Progress
 
 HUB_PREFIX = "hub:"
 _WRAPPERS = ("model", "state_dict", "model_state_dict")
@@ -68,37 +68,47 @@ def read_checkpoint(path: str | Path, *, purpose: str) -> dict[str, torch.Tensor
     return {name.removeprefix("module."): value for name, value in state.items()}
 
 
-def locate_checkpoint(name: str | Path, *, purpose: str, gives: str) -> Path:
+def locate_checkpoint(name: str | Path, *, purpose: str, gives: str, on_progress: Progress | None = None) -> Path:
     """The file that a path or a place on the hub stands for; fetched when it is not there yet.
 
     Args:
         name: a path, or ``hub:OWNER/REPOSITORY/FILE`` (FILE may lie in folders) for a file on the Hugging Face hub.
         purpose: what the weights are for, as it should read in an error ("a SAM checkpoint").
         gives: what the file would have been used for, likewise ("which finds the regions").
+        on_progress: told how many bytes have come.
 
     Raises:
         LabelError: the place is not of that form, or the file is neither there nor can it be fetched.
+        RequestError: the disk is full.
     """
-    text = str(name)
-    if not text.startswith(HUB_PREFIX):
-        return Path(text).expanduser()
-    owner, _, rest = text.removeprefix(HUB_PREFIX).partition("/")
-    repository, _, file = rest.partition("/")
-    if not (owner and repository and file):
+    place = hub_place(name)
+    if place is None:
+        return Path(name).expanduser()
+    repository, file = place
+    if not file:
         raise LabelError(
             expected=f"{purpose} on the hub, written {HUB_PREFIX}OWNER/REPOSITORY/FILE",
-            got=f"The place is {text!r}",
+            got=f"The place is {str(name)!r}",
             remedy=f"Write for instance {HUB_PREFIX}ybelkada/segment-anything/checkpoints/sam_vit_b_01ec64.pth",
         )
-    try:
-        return Path(hf_hub_download(f"{owner}/{repository}", file))
-    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
-        raise LabelError(
-            expected=f"{file} of {owner}/{repository}: {purpose}, {gives}",
-            got=f"It is not on this machine and could not be fetched from the hub ({type(error).__name__})",
-            remedy=f"Fetch it where there is a connection with 'hf download {owner}/{repository} {file} --local-dir "
-            "FOLDER' and name that file, or use litemedsam, which comes with the program",
-        ) from error
+    with hub.faults(
+        repository,
+        LabelError,
+        what=f"{file} of {repository}: {purpose}, {gives}",
+        command=f"hf download {repository} {file} --local-dir FOLDER",
+        otherwise=", or use litemedsam, which comes with the program",
+    ):
+        return hub.fetch_file(repository, file, on_progress)
+
+
+def hub_place(name: str | Path) -> tuple[str, str] | None:
+    """(repository, file) of a place on the hub, the file empty where the place is incomplete; None for a path."""
+    text = str(name)
+    if not text.startswith(HUB_PREFIX):
+        return None
+    owner, _, rest = text.removeprefix(HUB_PREFIX).partition("/")
+    repository, _, file = rest.partition("/")
+    return f"{owner}/{repository}", file if owner and repository else ""
 
 
 def load_strictly(model: torch.nn.Module, state: Mapping[str, torch.Tensor], *, name: str, purpose: str) -> None:

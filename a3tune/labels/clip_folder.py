@@ -12,24 +12,25 @@ from typing import Any, NamedTuple
 
 import open_clip
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub import constants
 from transformers import BertConfig
 
+from a3tune import hub
 from a3tune.errors import LabelError
+from a3tune.hub import Progress
 from a3tune.labels.checkpoints import read_checkpoint
 from a3tune.labels.crops import CROPS, CropStyle
 
 CONFIG = "open_clip_config.json"
 CROP_KEY = "a3tune_crop"
 """Key of the configuration that names the crop style; without it crops are the method's."""
-_WEIGHTS = (
+WEIGHTS = (
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.safetensors",
     "open_clip_pytorch_model.bin",
     "open_clip_pytorch_model.pth",
 )
-_FILES = [CONFIG, *_WEIGHTS, "tokenizer*", "vocab*", "special_tokens_map.json", "config.json"]
+_FILES = [CONFIG, *WEIGHTS, "tokenizer*", "vocab*", "special_tokens_map.json", "config.json"]
 _PURPOSE = "the weights of an open_clip model"
 _BUNDLED = "or use the scorer that comes with the program (assets/demo/scorer), which knows synthetic images only"
 
@@ -44,28 +45,28 @@ class ClipParts(NamedTuple):
     crop_style: CropStyle
 
 
-def fetch_folder(repository: str) -> Path:
+def fetch_folder(repository: str, on_progress: Progress | None = None) -> Path:
     """The local copy of a repository on the hub; downloaded when it is not there yet.
+
+    Args:
+        repository: the hub id.
+        on_progress: told how many bytes have come.
 
     Raises:
         LabelError: the hub cannot be reached and no copy is there, or the repository does not exist.
+        RequestError: the disk is full.
     """
-    try:
-        return Path(
-            snapshot_download(
-                repository,
-                allow_patterns=[CONFIG, *_WEIGHTS, "tokenizer*", "vocab*", "special_tokens_map.json", "config.json"],
-            )
-        )
-    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
-        raise LabelError(
-            expected=f"{CONFIG} and {_WEIGHTS[2]} of {repository}, which score how well a region fits a text",
-            got=f"{repository} is neither a local folder nor could it be fetched ({type(error).__name__})",
-            remedy=(
-                f"Fetch it where there is a connection with 'hf download {repository} --local-dir FOLDER' and name "
-                f"that folder, {_BUNDLED}"
-            ),
-        ) from error
+    with hub.faults(
+        repository,
+        LabelError,
+        what=f"{CONFIG} and {WEIGHTS[2]} of {repository}, which score how well a region fits a text",
+        command=f"hf download {repository} --local-dir FOLDER",
+        otherwise=f", {_BUNDLED}",
+    ):
+        # One file of weights is enough; pickled ones come only where there are no others.
+        safe = [] if constants.HF_HUB_OFFLINE else hub.list_files(repository, WEIGHTS[:2])
+        wanted = [file for file in _FILES if not (safe and file.endswith((".bin", ".pth")))]
+        return hub.fetch_files(repository, wanted, on_progress)
 
 
 def load_folder(folder: Path) -> ClipParts:
@@ -79,10 +80,10 @@ def load_folder(folder: Path) -> ClipParts:
         LabelError: something is missing, damaged, hostile or does not fit.
     """
     config = _read_config(folder)
-    weights = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
+    weights = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if weights is None:
         raise LabelError(
-            expected=f"one of {', '.join(_WEIGHTS)}: {_PURPOSE}",
+            expected=f"one of {', '.join(WEIGHTS)}: {_PURPOSE}",
             got=f"{folder} holds none of them",
             remedy=f"Fetch the file into the folder, {_BUNDLED}",
         )

@@ -20,6 +20,7 @@ from segment_anything.utils.amg import MaskData
 
 from a3tune.errors import LabelError, RequestError
 from a3tune.labels.checkpoints import choose_device, load_strictly, locate_checkpoint, read_checkpoint, weights_digest
+from a3tune.labels.sam_names import original_names
 from a3tune.labels.segmentation import (
     Box,
     RecentlyUsed,
@@ -91,7 +92,8 @@ class SegmentAnythingSegmenter:
     encoder again. One instance may be shared by threads; they take turns.
 
     Args:
-        checkpoint: .pth or .safetensors file, or ``hub:OWNER/REPOSITORY/FILE`` for one on the Hugging Face hub.
+        checkpoint: .pth or .safetensors file, or ``hub:OWNER/REPOSITORY/FILE`` for one on the Hugging Face hub; its
+            authors' form or that of transformers.
         variant: "vit_b", "vit_l" or "vit_h"; read off the weights when None.
         parameters: settings of the generator.
         device: "cpu", "cuda" or "auto" (CUDA where there is one).
@@ -111,7 +113,7 @@ class SegmentAnythingSegmenter:
         embeddings: int = 10,
     ) -> None:
         path = locate_checkpoint(checkpoint, purpose=_PURPOSE, gives="which finds the regions")
-        state = read_checkpoint(path, purpose=_PURPOSE)
+        state = original_names(read_checkpoint(path, purpose=_PURPOSE))
         variant = variant or deduce_variant(state, name=path.name)
         if variant not in _WIDTHS.values():
             raise LabelError(

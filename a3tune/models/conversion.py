@@ -16,9 +16,10 @@ from huggingface_hub.utils import WeakFileLock
 from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, GenerationConfig
 
 from a3tune.errors import ModelError
+from a3tune.hub import Progress
 from a3tune.models.checkpoint import check_kind, is_original, read_configuration_file, read_json
-from a3tune.models.download import Progress, locate
-from a3tune.models.llava_med import OriginalCheckpoint, read_original, tower_folder
+from a3tune.models.download import fetch_tower, locate
+from a3tune.models.llava_med import KNOWN_TOWERS, OriginalCheckpoint, holds_tower, read_original, tower_folder
 from a3tune.models.tensors import StoredTensor, read_tensors, write_tensors
 from a3tune.storage import cache_folder
 
@@ -65,10 +66,13 @@ def converted_folder(
         ModelError: the checkpoint cannot be restated, or the copy cannot be written.
     """
     name = str(read_json(folder / "config.json").get("mm_vision_tower"))
-    digest = _digest([folder, tower_folder(folder, name, vision_tower)])
-    target = cache_folder() / "models" / f"{_safe(folder)}-{digest}"
+    tower = tower_folder(folder, name, vision_tower)
+    # Only what LLaVA was published with is fetched unasked: a checkpoint may not send this machine anywhere else.
+    if tower is None and name in KNOWN_TOWERS and not holds_tower(folder):
+        tower = fetch_tower(name, on_progress)
+    target = cache_folder() / "models" / f"{_safe(folder)}-{_digest([folder, tower])}"
     if not target.is_dir():
-        convert(read_original(folder, vision_tower), target, on_progress=on_progress)
+        convert(read_original(folder, tower), target, on_progress=on_progress)
     return target
 
 

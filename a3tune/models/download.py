@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 
-from huggingface_hub import constants, hf_hub_download, snapshot_download
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-)
-from huggingface_hub.utils import httpx, tqdm
+from huggingface_hub import constants
 
+from a3tune import hub
 from a3tune.errors import ModelError
+from a3tune.hub import Progress
 from a3tune.models import checkpoint
-
-Progress = Callable[[str, float], None]
-"""Called with what is being done and the share done, 0 to 1."""
 
 WANTED = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 """Files of a checkpoint that are fetched; pickled weights only of original LLaVA checkpoints that have no others."""
@@ -58,93 +45,62 @@ def fetch(name: str, on_progress: Progress | None = None) -> Path:
 
     Args:
         name: the hub id.
-        on_progress: told how many bytes have come.
+        on_progress: told how many bytes have come; what it raises ends the download.
 
     Raises:
         ModelError: one clear message each for: a wrong name, a gated or private model, no connection and no cached
-            copy, the wrong kind of model, a full disk, a download that broke off.
+            copy, the wrong kind of model, a download that broke off.
+        RequestError: the disk is full.
     """
-    report = on_progress or (lambda what, share: None)
     command = f"hf download {name}"
-    try:
-        config = checkpoint.read_json(Path(hf_hub_download(name, "config.json")))
+    with hub.faults(name, ModelError, what=f"a model with a config.json at {name}", command=command):
+        config = checkpoint.read_json(hub.fetch_file(name, "config.json"))
         original = checkpoint.is_original(config)
         if not original:
             checkpoint.check_kind(config, name)
         wanted = list(WANTED)
-        if constants.HF_HUB_OFFLINE:
-            return Path(snapshot_download(name, allow_patterns=wanted))
-        files = snapshot_download(name, allow_patterns=[*wanted, "*.bin"] if original else wanted, dry_run=True)
-        if original and not any(file.filename.endswith(".safetensors") for file in files):
+        if original and not constants.HF_HUB_OFFLINE and not hub.list_files(name, ["*.safetensors"]):
             wanted.append("*.bin")
-        else:
-            files = [file for file in files if not file.filename.endswith(".bin")]
-        missing = sum(file.file_size for file in files if file.will_download)
-        _check_disk(missing)
-        bars = _bars(name, missing, report) if missing else None
-        return Path(snapshot_download(name, allow_patterns=wanted, tqdm_class=bars))
-    except GatedRepoError as error:
-        raise ModelError(
-            expected="access to a gated model",
-            got=f"{name} asks for its licence to be accepted",
-            remedy=f"Accept it at https://huggingface.co/{name}, run `hf auth login`, then `{command}`",
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise ModelError(
-            expected="a model on the hub",
-            got=f"no model named {name}, or a private one",
-            remedy="Check the name, or log in with `hf auth login`",
-        ) from error
-    except HFValidationError as error:
-        raise ModelError(expected="a hub id such as owner/name", got=f"{name!r}", remedy="Check the name") from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-        raise ModelError(
-            expected=f"{name} from the hub or in the local cache",
-            got="the hub is out of reach and the files are not in the cache",
-            remedy=f"Run `{command}` while connected, or name a folder that holds the model",
-        ) from error
-    except EntryNotFoundError as error:
-        raise ModelError(
-            expected="config.json among the model's files",
-            got=f"{name} has none",
-            remedy="Choose a repository with a checkpoint in transformers' format",
-        ) from error
-    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
-        raise ModelError(
-            expected=f"{name} from the hub",
-            got=f"the download broke off ({error})",
-            remedy=f"Try again: what has come is kept. Or run `{command}` and try then",
-        ) from error
+        return hub.fetch_files(name, wanted, on_progress)
 
 
-def _check_disk(missing: int) -> None:
-    place = Path(constants.HF_HUB_CACHE)
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
-    if missing > free:
-        raise ModelError(
-            expected=f"{missing / 1e9:.1f} GB of free space in {constants.HF_HUB_CACHE}",
-            got=f"{free / 1e9:.1f} GB",
-            remedy="Free some space, or set HF_HOME to a folder on a larger disk",
-        )
+def fetch_tower(name: str, on_progress: Progress | None = None) -> Path:
+    """Fetch the CLIP model that an original LLaVA checkpoint sees with, or find it in the hub's cache.
+
+    Args:
+        name: the hub id.
+        on_progress: told how many bytes have come.
+
+    Raises:
+        ModelError: as `fetch`.
+        RequestError: the disk is full.
+    """
+    there = hub.held(name).folder
+    if there is not None and is_complete(there):
+        return there
+    command = f"hf download {name} --local-dir FOLDER"
+    with hub.faults(
+        name,
+        ModelError,
+        what=f"the vision tower {name}, whose weights the checkpoint does not hold",
+        command=command,
+        otherwise=" (--vision-tower)",
+    ):
+        wanted = ["config.json", "preprocessor_config.json", "model.safetensors"]
+        if not constants.HF_HUB_OFFLINE and not hub.list_files(name, ["model.safetensors"]):
+            wanted.append("pytorch_model.bin")
+        return hub.fetch_files(name, wanted, on_progress)
 
 
-def _bars(name: str, missing: int, report: Progress) -> type[tqdm]:
-    """The hub's progress bars, silent; the one that counts bytes on the disk reports them."""
-
-    class Bar(tqdm):
-        def __init__(self, *arguments, **options) -> None:
-            # Of two bars that count bytes one counts what comes over the wire, which may be packed.
-            self._counts = options.get("unit") == "B" and options.get("desc") != "Downloading bytes"
-            self._come = options.get("initial") or 0
-            super().__init__(*arguments, **{**options, "disable": True})
-
-        def update(self, n: float | None = 1) -> bool | None:
-            if self._counts:
-                self._come += n or 0
-                share = min(self._come / missing, 1.0)
-                report(f"fetching {name}: {self._come / 1e9:.1f} of {missing / 1e9:.1f} GB", share)
-            return super().update(n)
-
-    return Bar
+def is_complete(folder: Path) -> bool:
+    """Whether a folder of the hub's cache holds all weights of a model, as far as its files tell."""
+    if not (folder / "config.json").is_file():
+        return False
+    for stem, suffix in (("model", "safetensors"), ("pytorch_model", "bin")):
+        index = folder / f"{stem}.{suffix}.index.json"
+        if index.is_file():
+            places = checkpoint.read_json(index).get("weight_map") or {}
+            return bool(places) and all((folder / str(file)).is_file() for file in set(places.values()))
+        if (folder / f"{stem}.{suffix}").is_file():
+            return True
+    return False

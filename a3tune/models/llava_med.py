@@ -150,6 +150,15 @@ def read_original(folder: Path, vision_tower: str | Path | None = None) -> Origi
     return OriginalCheckpoint(folder, config, _processor(original, config, tokenizer, tower), tensors, rows)
 
 
+def holds_tower(folder: Path) -> bool:
+    """Whether an original checkpoint brings the weights of its vision tower.
+
+    Raises:
+        ModelError: its weights are missing or damaged.
+    """
+    return any(name.startswith("vision_tower.") for name in _renamed(list_tensors(folder)))
+
+
 @dataclass(frozen=True)
 class _Tower:
     name: str

@@ -25,11 +25,12 @@ from transformers import (
 )
 
 from a3tune.errors import ModelError, RequestError
+from a3tune.hub import Progress
 from a3tune.models.checkpoint import check_weights
 from a3tune.models.conversion import model_folder, prepares_with_pil
-from a3tune.models.download import Progress
 from a3tune.models.memory import available_memory, check_room, memory_needed
 from a3tune.models.model import VisionLanguageModel
+from a3tune.models.precision import usual_precision
 from a3tune.models.tensors import lazy_weights, list_tensors
 
 LLAVA_TEMPLATE = (
@@ -94,7 +95,7 @@ def load_model(
         RequestError: an unknown device, data type or quantization, or one that the device cannot do.
     """
     report = on_progress or (lambda what, share: None)
-    target = _device(device)
+    target = choose_device(device)
     precision = _dtype(dtype, target)
     placement = _placement(target, precision, quantization, offload)
     folder = model_folder(source, vision_tower=vision_tower, on_progress=on_progress)
@@ -102,7 +103,7 @@ def load_model(
     notes: list[str] = []
     processor = _load_processor(folder)
     if not offload:
-        weights = sum(math.prod(tensor.shape) for tensor in list_tensors(folder).values())
+        weights = count_weights(folder)
         kept = str(precision).removeprefix("torch.") if quantization == "none" else quantization
         check_room(memory_needed(weights, kept), target, f"{weights / 1e9:.2g} billion weights in {kept}")
     report("loading the weights", 0.0)
@@ -113,7 +114,21 @@ def load_model(
     return VisionLanguageModel(display, model.eval(), processor, notes)
 
 
-def _device(device: str) -> torch.device:
+def count_weights(folder: Path) -> int:
+    """How many weights a checkpoint folder holds, from the headers of its files.
+
+    Raises:
+        ModelError: weights are missing or damaged.
+    """
+    return sum(math.prod(tensor.shape) for tensor in list_tensors(folder).values())
+
+
+def choose_device(device: str) -> torch.device:
+    """The device that a name stands for; see `load_model`.
+
+    Raises:
+        RequestError: this machine has no such device.
+    """
     if device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda", torch.cuda.current_device())
@@ -138,9 +153,7 @@ def _dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     if isinstance(dtype, torch.dtype):
         return dtype
     if dtype == "auto":
-        if device.type == "cpu":
-            return torch.float32
-        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
+        return _DTYPES[usual_precision(device)]
     if dtype not in _DTYPES:
         raise RequestError(
             expected=f"a data type among auto, {', '.join(_DTYPES)}", got=f"{dtype!r}", remedy="Choose one of them"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from a3tune.bundle import DEMO, DEMO_NAME
 from a3tune.errors import RequestError
@@ -68,27 +68,35 @@ def find_profile(name: str) -> ModelProfile | None:
     return next((profile for profile in PROFILES if name in (profile.key, profile.source)), None)
 
 
-def permitted_source(name: str, *, any_model: bool) -> str:
+def permitted_source(name: str, *, any_model: bool, offered: Sequence[str] | None = None) -> str:
     """What to load for a name that somebody typed: "demo", a hub id or a folder.
+
+    Whether there is such a folder on this machine is not looked up before it is permitted: strangers may ask.
 
     Args:
         name: a profile's key, a hub id or a folder.
-        any_model: whether the operator lets people load more than the profiles.
+        any_model: whether the operator lets people load more than what is offered.
+        offered: the names that are offered; the profiles' when None.
 
     Raises:
         RequestError: the name is empty, or stands for another model and the operator does not allow that.
     """
     name = name.strip()
-    profile = find_profile(name)
-    if profile is not None:
-        return profile.source
     if not name:
         raise RequestError(expected="a model's name", got="none", remedy="Choose a profile, or type a folder or hub id")
-    if not any_model:
-        kind = "a folder" if Path(name).expanduser().is_dir() else "a hub id"
+    names = [profile.key for profile in PROFILES] if offered is None else list(offered)
+    source = source_of(name)
+    if not any_model and source not in {source_of(other) for other in names}:
+        hub_id = name.count("/") == 1 and not name.startswith((".", "/", "~"))
         raise RequestError(
-            expected=f"one of the models offered here ({', '.join(profile.key for profile in PROFILES)})",
-            got=f"{kind} of your own, {name!r}",
-            remedy="Ask whoever runs this page to start it with that model (--profile)",
+            expected=f"one of the models offered here ({', '.join(names)})",
+            got=f"{'a hub id' if hub_id else 'a folder or name'} of your own, {name!r}",
+            remedy="Ask whoever runs this page to start it with that model (--profile, --models or --any-model)",
         )
-    return name
+    return source
+
+
+def source_of(name: str) -> str:
+    """The "demo", hub id or folder that a profile's key stands for; any other name as it is."""
+    profile = find_profile(name)
+    return name if profile is None else profile.source

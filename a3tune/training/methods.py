@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Literal
 
@@ -101,10 +100,7 @@ def add_adapter(model: VisionLanguageModel, config: TuneConfig, source: str) -> 
     settings = adapter_config(config)
     model.model.requires_grad_(False)
     try:
-        with warnings.catch_warnings():
-            # PEFT still asks transformers by a former name, which warns.
-            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-            tuned = get_peft_model(model.model, settings)
+        tuned = get_peft_model(model.model, settings)
     except ValueError as error:
         raise ModelError(
             expected="a language model with q_proj, k_proj, v_proj, ... as linear layers",

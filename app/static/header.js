@@ -1,17 +1,35 @@
-// Says which model speaks, and asks the server once a second until it has come.
+// Says which model speaks, asking the server once a second until it has come and every few seconds from then on; when
+// another one has taken its place, says so and tells the page.
 const head = element.querySelector(".studio-head");
+const changed = head.querySelector(".changed");
+let known = null;
 head.querySelector(".notice").textContent = props.notice;
+changed.querySelector("button").addEventListener("click", () => { changed.hidden = true; });
 
-async function ask() {
-  let reply;
-  try {
-    reply = await server.model_status();
-  } catch (error) {
-    reply = { state: "loading", name: "", text: "The server does not answer." };
-  }
+function show(reply) {
   head.dataset.state = reply.state;
   head.querySelector(".name").textContent = reply.name;
   head.querySelector(".text").textContent = reply.text;
-  if (reply.state === "loading") setTimeout(ask, 1000);
+  if (reply.notice) head.querySelector(".notice").textContent = reply.notice;
+  if (reply.state === "loading" || reply.number === undefined) return;
+  if (known !== null && reply.number !== known) {
+    changed.querySelector("span").textContent = `The model was replaced: ${reply.name} answers from now on. Results that you have stay readable under History.`;
+    changed.hidden = false;
+    trigger("switched", { number: reply.number });
+  }
+  known = reply.number;
+}
+
+async function ask() {
+  if (document.visibilityState === "visible" || known === null) {
+    let reply;
+    try {
+      reply = await server.model_status();
+    } catch (error) {
+      reply = { state: "loading", name: "", text: "The server does not answer." };
+    }
+    show(reply);
+  }
+  setTimeout(ask, head.dataset.state === "loading" ? 1000 : 3000);
 }
 ask();

@@ -165,6 +165,17 @@ class InspectTab:
             )
         self._cancel.click(self._stop, None, [self._status], queue=False, **quiet)
 
+    def follow(self, header: gr.HTML) -> None:
+        """Offer the adapters of the model in memory when the page's head notices that it was replaced."""
+        header.switched(
+            lambda secret: gr.update(**self._adapter_choices(secret)),
+            [self._mine.visitor],
+            [self._adapters],
+            show_progress="hidden",
+            api_visibility="private",
+            queue=False,
+        )
+
     # ---- images ------------------------------------------------------------------------------
 
     def _begin(self, visitor: Any, request: gr.Request) -> Iterator[list[Any]]:

@@ -7,7 +7,8 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ import open_clip
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
 from a3tune.adapters.a3moe import A3MoeConfig, register
 from a3tune.bundle import DEMO_MODEL
@@ -35,7 +36,7 @@ _QUIET_CHROMIUM = (
     "--no-first-run",
 )
 # The model loads while the first page is already there; on a busy machine with 2 cores that takes a while.
-PATIENCE_MS = 120_000
+PATIENCE_MS = 300_000
 
 
 @pytest.fixture(scope="session")
@@ -75,48 +76,59 @@ class Served(NamedTuple):
     uploads: Path
 
 
+Serve = Callable[..., AbstractContextManager[Served]]
+
+
 @pytest.fixture(scope="session")
-def served(
-    tmp_path_factory: pytest.TempPathFactory, small_scorer: Path, random_adapters: dict[str, Path]
-) -> Iterator[Served]:
-    """The application in a process of its own, offline, on the bundled model with two random adapters, and with a
-    random scorer (or the one that A3TUNE_SCORER names)."""
-    uploads = tmp_path_factory.mktemp("uploads")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = os.environ | {
-        "GRADIO_TEMP_DIR": str(uploads),
-        "TMPDIR": str(tmp_path_factory.mktemp("temporary")),
-        "HF_HUB_OFFLINE": "1",
-        "PYTHONUNBUFFERED": "1",
-        "A3TUNE_CACHE": str(tmp_path_factory.mktemp("cache")),
-        "A3TUNE_SCORER": os.environ.get("A3TUNE_SCORER", str(small_scorer)),
-    }
-    log = tmp_path_factory.mktemp("server") / "errors.txt"
-    with (
-        log.open("w") as errors,
-        subprocess.Popen(
-            [
-                *(sys.executable, str(ROOT / "app.py"), "--port", str(port)),
-                *(part for name, folder in random_adapters.items() for part in ("--adapter", f"{name}={folder}")),
-            ],
-            cwd=ROOT,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-        ) as server,
-    ):
-        try:
-            for line in server.stdout:
-                if f"127.0.0.1:{port}" in line:
-                    break
-            else:
-                pytest.fail(f"The application ended before it served a page:\n{log.read_text()}")
-            yield Served(f"http://127.0.0.1:{port}", uploads)
-        finally:
-            server.terminate()
+def serve(tmp_path_factory: pytest.TempPathFactory, small_scorer: Path) -> Serve:
+    """(*arguments) -> the application in a process of its own, offline, on the bundled model with a random scorer (or
+    the one that A3TUNE_SCORER names), for the length of a ``with`` block."""
+
+    @contextmanager
+    def start(*arguments: str) -> Iterator[Served]:
+        uploads = tmp_path_factory.mktemp("uploads")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        environment = os.environ | {
+            "GRADIO_TEMP_DIR": str(uploads),
+            "TMPDIR": str(tmp_path_factory.mktemp("temporary")),
+            "HF_HUB_OFFLINE": "1",
+            "PYTHONUNBUFFERED": "1",
+            "A3TUNE_CACHE": str(tmp_path_factory.mktemp("cache")),
+            "A3TUNE_SCORER": os.environ.get("A3TUNE_SCORER", str(small_scorer)),
+        }
+        log = tmp_path_factory.mktemp("server") / "errors.txt"
+        with (
+            log.open("w") as errors,
+            subprocess.Popen(
+                [sys.executable, str(ROOT / "app.py"), "--port", str(port), *arguments],
+                cwd=ROOT,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            ) as server,
+        ):
+            try:
+                for line in server.stdout:
+                    if f"127.0.0.1:{port}" in line:
+                        break
+                else:
+                    pytest.fail(f"The application ended before it served a page:\n{log.read_text()}")
+                yield Served(f"http://127.0.0.1:{port}", uploads)
+            finally:
+                server.terminate()
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def served(serve: Serve, random_adapters: dict[str, Path]) -> Iterator[Served]:
+    """The application with two random adapters."""
+    adapters = [part for name, folder in random_adapters.items() for part in ("--adapter", f"{name}={folder}")]
+    with serve(*adapters) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -144,7 +156,7 @@ class Visitor:
         self.context.set_default_timeout(PATIENCE_MS)
         self.requests: list[str] = []
         self.complaints: list[str] = []
-        self.context.on("request", lambda request: self.requests.append(request.url))
+        self.context.on("request", self._take_note)
         self.page: Page = self.context.new_page()
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on(
@@ -153,6 +165,11 @@ class Visitor:
         self.page.goto(url)
         # The first example comes on show by itself, with its answers.
         self.finished("")
+
+    def _take_note(self, request: Request) -> None:
+        # The page's head asks every few seconds which model there is: that is nobody's doing.
+        if b"model_status" not in (request.post_data_buffer or b""):
+            self.requests.append(request.url)
 
     def upload(self, path: Path) -> None:
         """Give a file, and wait until it is on show."""

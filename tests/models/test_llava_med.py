@@ -231,17 +231,47 @@ def test_tiles_become_llava_next(tmp_path, random_image):
     assert model.generate(encoded, max_new_tokens=4).token_ids
 
 
-def test_the_tower_may_lie_outside(tmp_path, random_image):
+def test_the_tower_may_lie_outside(tmp_path, random_image, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     original = write_original(tmp_path / "checkpoint", with_tower=False)
     image = random_image(4, 30, 50)
     inside = load_model(original.folder, device="cpu")
     tower = (original.folder / "vision_tower").rename(tmp_path / "clip")
-    with pytest.raises(ModelError, match=r"vision tower's weights.*hf download openai/clip-vit-large-patch14-336"):
+    with pytest.raises(ModelError, match=r"vision tower.*hf download openai/clip-vit-large-patch14-336"):
         load_model(original.folder, device="cpu")
     with pytest.raises(ModelError, match="hf download"):
         load_model(original.folder, device="cpu", vision_tower=tmp_path)
     model = load_model(original.folder, device="cpu", vision_tower=tower)
     assert model.generate(model.encode(image, QUESTION)) == inside.generate(inside.encode(image, QUESTION))
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+def test_a_known_tower_is_fetched_with_progress_and_once(fake_hub, tmp_path, random_image, pickled):
+    original = write_original(tmp_path / "llava", "llava_llama", with_tower=False)
+    whole = load_model(original.folder, device="cpu")
+    tower = (original.folder / "vision_tower").rename(tmp_path / "tower")
+    if pickled:
+        (file,) = tower.glob("*.safetensors")
+        torch.save({tensor.name: value for tensor, value in read_tensors(list_tensors(tower).values())}, tower / "w")
+        file.unlink()
+        (tower / "w").rename(tower / "pytorch_model.bin")
+    fake_hub.repositories |= {"openai/clip-vit-large-patch14-336": tower, "liuhaotian/llava": original.folder}
+    seen = []
+    model = load_model("liuhaotian/llava", device="cpu", on_progress=lambda what, share: seen.append(what))
+    assert any(what.startswith("fetching openai/clip-vit-large-patch14-336") for what in seen)
+    image = random_image(4, 30, 50)
+    assert model.generate(model.encode(image, QUESTION)) == whole.generate(whole.encode(image, QUESTION))
+    fake_hub.repositories.pop("openai/clip-vit-large-patch14-336")
+    assert load_model("liuhaotian/llava", device="cpu").layers == 3
+
+
+def test_a_checkpoint_cannot_send_the_machine_to_another_repository(fake_hub, tmp_path):
+    original = write_original(tmp_path / "llava", with_tower=False, mm_vision_tower="someone/clip")
+    fake_hub.repositories["someone/clip"] = (original.folder / "vision_tower").rename(tmp_path / "tower")
+    with pytest.raises(ModelError, match=r"someone/clip.*--vision-tower"):
+        load_model(original.folder, device="cpu")
+    assert fake_hub.served == {}
 
 
 def test_another_tower_than_the_name_says_is_noticed(copy):

@@ -27,8 +27,12 @@ def test_other_models_need_the_operators_leave(tmp_path):
     assert permitted_source("llava-med-7b", any_model=False) == "microsoft/llava-med-v1.5-mistral-7b"
     with pytest.raises(RequestError, match=r"a hub id of your own, 'owner/name'.*--profile"):
         permitted_source("owner/name", any_model=False)
-    with pytest.raises(RequestError, match="a folder of your own"):
+    with pytest.raises(RequestError, match="a folder or name of your own"):
         permitted_source(str(tmp_path), any_model=False)
+    offered = ["demo", "owner/name"]
+    assert permitted_source("owner/name", any_model=False, offered=offered) == "owner/name"
+    with pytest.raises(RequestError, match=r"one of the models offered here \(demo, owner/name\)"):
+        permitted_source("llava-med-7b", any_model=False, offered=offered)
     assert permitted_source("owner/name", any_model=True) == "owner/name"
     with pytest.raises(RequestError, match="type a folder or hub id"):
         permitted_source("  ", any_model=True)

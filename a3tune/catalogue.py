@@ -1,0 +1,263 @@
+"""What can be loaded on this machine: models and the parts that find and rank regions, what they take, and getting
+them ready."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from a3tune import hub
+from a3tune.bundle import DEMO, model_source
+from a3tune.errors import ModelError, RequestError
+from a3tune.hub import Progress
+from a3tune.labelling import parts
+from a3tune.labels.checkpoints import HUB_PREFIX
+from a3tune.models.checkpoint import check_weights
+from a3tune.models.conversion import model_folder
+from a3tune.models.download import is_complete
+from a3tune.models.load import choose_device, count_weights
+from a3tune.models.memory import BYTES_PER_WEIGHT, available_memory, memory_needed, total_memory
+from a3tune.models.precision import Precision, list_precisions, offload_obstacle, usual_precision
+from a3tune.models.profiles import PROFILES, find_profile, permitted_source
+
+Kind = Literal["model", "segmenter", "scorer"]
+
+AUTO = "auto"
+
+# What finding regions needs beside the weights, measured on one image: a Segment Anything encoder's attention over
+# 64 x 64 patches, with 12 heads (ViT-B) and with 16 (ViT-L and ViT-H).
+_REGION_MEMORY = {False: 2_600_000_000, True: 3_500_000_000}
+_LARGE_ENCODER = 200_000_000
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing that can be chosen.
+
+    Attributes:
+        kind: what it is.
+        key: short name, unique within its kind.
+        source: what loads it: "demo", a folder, a hub id, a place on the hub.
+        title, about, licence: words for a person; about and licence are "" for what is not known here.
+        page: its page on the hub, or None.
+        gated: whether the hub asks for the licence to be accepted first.
+        weights: number of parameters; 0 when that is not known before it was fetched.
+        download: bytes to fetch from the hub in all; 0 for what needs no fetching, or is not known.
+        here: whether nothing has to be fetched any more.
+        came: bytes of it that are in the hub's cache.
+    """
+
+    kind: Kind
+    key: str
+    source: str
+    title: str
+    about: str = ""
+    licence: str = ""
+    page: str | None = None
+    gated: bool = False
+    weights: int = 0
+    download: int = 0
+    here: bool = True
+    came: int = 0
+
+    def needs(self, precision: str) -> int:
+        """Bytes of memory that it takes in use; 0 when that is not known."""
+        if not self.weights:
+            return 0
+        if self.kind == "model":
+            return memory_needed(self.weights, precision)
+        large = self.weights > _LARGE_ENCODER
+        working = _REGION_MEMORY[large] if self.kind == "segmenter" and self.download else 0
+        return int(self.weights * BYTES_PER_WEIGHT["float32"]) + working
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What this machine offers.
+
+    Attributes:
+        device: its name for a person.
+        total, free: bytes of memory of the device.
+        usual: the precision that "auto" stands for.
+        precisions: all of them, with what stands in their way.
+        offload_obstacle: why weights cannot be left outside of the GPU; "" when they can.
+    """
+
+    device: str
+    total: int
+    free: int
+    usual: str
+    precisions: tuple[Precision, ...]
+    offload_obstacle: str
+
+
+def machine(device: str = AUTO) -> Machine:
+    """What a device offers.
+
+    Raises:
+        RequestError: there is no such device.
+    """
+    target = choose_device(device)
+    name = torch.cuda.get_device_name(target) if target.type == "cuda" else "processor"
+    return Machine(
+        "Apple GPU" if target.type == "mps" else name,
+        total_memory(target),
+        available_memory(target),
+        usual_precision(target),
+        list_precisions(target),
+        offload_obstacle(target),
+    )
+
+
+def entries(offered: Sequence[str] | None = None) -> tuple[Entry, ...]:
+    """What is on offer, models first.
+
+    Args:
+        offered: keys, hub ids and folders of models, keys and places of parts; all that is known by name when None.
+    """
+    if offered is None:
+        models = [profile.key for profile in PROFILES]
+        named = [(part.kind, part.key) for part in parts.PARTS]
+    else:
+        others = [name for name in offered if name != DEMO]
+        # What comes with the program is always there.
+        known = [part for part in parts.PARTS if not part.download or part.key in others or part.source in others]
+        named = [(part.kind, part.key) for part in known]
+        taken = {name for part in known for name in (part.key, part.source)} - {DEMO}
+        named += [("segmenter", name) for name in others if name.startswith(HUB_PREFIX) and name not in taken]
+        models = [name for name in offered if name not in taken and not name.startswith(HUB_PREFIX)]
+    return (*(entry("model", name) for name in models), *(entry(kind, name) for kind, name in named))
+
+
+def entry(kind: Kind, name: str) -> Entry:
+    """One thing by its key or source; what is not known by name is described by its place alone."""
+    return _model_entry(name) if kind == "model" else _part_entry(kind, name)
+
+
+def permitted(kind: Kind, name: str, *, any_model: bool, offered: Sequence[str]) -> str:
+    """The source that a name stands for, when the operator lets people load it.
+
+    Raises:
+        RequestError: there is no name, or it is not permitted.
+    """
+    if kind == "model":
+        return permitted_source(name, any_model=any_model, offered=offered)
+    return parts.permitted_part(name, kind, any_model=any_model, offered=offered)
+
+
+def fetch(kind: Kind, source: str, on_progress: Progress | None = None) -> None:
+    """Bring it onto this machine, ready to be loaded: fetched, and converted where that is needed.
+
+    Raises:
+        ModelError, LabelError: it is missing, gated, out of reach, damaged or of the wrong kind.
+        RequestError: the disk is full.
+    """
+    if kind == "model":
+        check_weights(model_folder(model_source(source), on_progress=on_progress))
+    else:
+        parts.fetch_part(source, kind, on_progress)
+
+
+def check_choice(source: str, precision: str, offload: bool, *, device: str = AUTO, freed: int = 0) -> None:
+    """Refuse what cannot be loaded on this machine, before the model in memory is let go.
+
+    Args:
+        source: a model that is on this machine.
+        precision: "auto" or a key of `a3tune.models.memory.BYTES_PER_WEIGHT`.
+        offload: whether the machine's memory helps out.
+        device: where it is to go.
+        freed: bytes that the model in memory will give back.
+
+    Raises:
+        ModelError: it is larger than the memory, missing, damaged or of the wrong kind.
+        RequestError: a precision that this machine does not do, or offloading without a GPU.
+    """
+    target = choose_device(device)
+    check_precision(precision, offload, device=device)
+    folder = model_folder(model_source(source))
+    check_weights(folder)
+    kept = usual_precision(target) if precision == AUTO else precision
+    needed = memory_needed(count_weights(folder), kept)
+    room = available_memory(target) + freed
+    if offload:
+        room += available_memory(torch.device("cpu"))
+    if needed > room:
+        raise ModelError(
+            expected=f"a model that fits: this one needs about {needed / 1e9:.1f} GB in {kept}",
+            got=f"{room / 1e9:.1f} GB of memory are free, the model in memory counted as gone",
+            remedy="Choose a smaller precision, a smaller model, or close other programs",
+        )
+
+
+def check_precision(precision: str, offload: bool, *, device: str = AUTO) -> None:
+    """Refuse a precision, or offloading, that this machine does not do.
+
+    Raises:
+        RequestError: with what would help.
+    """
+    offers = machine(device)
+    known = {choice.key: choice.obstacle for choice in offers.precisions} | {AUTO: ""}
+    if precision not in known:
+        raise RequestError(expected=f"one of {', '.join(known)}", got=f"{precision!r}", remedy="Choose one of them")
+    obstacle = known[precision] or (offers.offload_obstacle if offload else "")
+    if obstacle:
+        usable = [choice.key for choice in offers.precisions if not choice.obstacle]
+        raise RequestError(
+            expected="a way of keeping weights that this machine can do",
+            got=f"{precision}{' with offloading' if offload else ''} is not possible here: {obstacle}",
+            remedy=f"Choose one of {', '.join(usable)}",
+        )
+
+
+def _model_entry(name: str) -> Entry:
+    profile = find_profile(name)
+    if profile is None:
+        folder = Path(name).expanduser()
+        if folder.is_absolute() or folder.is_dir():
+            return Entry("model", name, name, folder.name, "A folder on this machine.", weights=_counted(folder))
+        state = hub.held(name)
+        page = f"https://huggingface.co/{name}"
+        here = state.folder is not None and is_complete(state.folder)
+        weights = _counted(state.folder) if here else 0
+        return Entry("model", name, name, name, "From the hub.", page=page, weights=weights, here=here, came=state.size)
+    state = hub.held(profile.source) if profile.download else hub.Held(None, 0, False)
+    here = not profile.download or (state.folder is not None and is_complete(state.folder))
+    return Entry(
+        "model", profile.key, profile.source, profile.title, profile.about, profile.licence, profile.page,
+        profile.gated, profile.weights, profile.download, here, state.size,
+    )  # fmt: skip
+
+
+def _part_entry(kind: parts.Kind, name: str) -> Entry:
+    part = parts.find_part(name, kind)
+    source = name if part is None else part.source
+    repository = parts.repository_of(source)
+    state = hub.Held(None, 0, False) if repository is None else hub.held(repository)
+    page = None if repository is None else f"https://huggingface.co/{repository}"
+    here = parts.is_here(source)
+    if part is None:
+        return Entry(kind, name, name, Path(name).name, "Of the operator's own.", page=page, here=here, came=state.size)
+    return Entry(
+        kind, part.key, source, part.title, part.about, part.licence, page, False, part.weights, part.download, here,
+        state.size,
+    )  # fmt: skip
+
+
+def _counted(folder: Path) -> int:
+    """How many weights a folder's safetensors files hold; 0 where there are none, or they cannot be read."""
+    stamp = max((path.stat().st_mtime_ns for path in folder.glob("*.safetensors")), default=0)
+    return _count(folder, stamp) if stamp else 0
+
+
+@lru_cache(maxsize=64)
+def _count(folder: Path, stamp: int) -> int:
+    # The time stamp tells a folder from what it was before.
+    try:
+        return count_weights(folder)
+    except ModelError:
+        return 0

@@ -1,0 +1,66 @@
+"""The precisions that weights can be kept in, and which of them this machine can do."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+
+import torch
+
+BITS = ("8bit", "4bit")
+"""Precisions that need the package bitsandbytes and an NVIDIA GPU."""
+
+_TITLES = {
+    "float32": "32 bit (fp32)",
+    "bfloat16": "16 bit (bf16)",
+    "float16": "16 bit (fp16)",
+    "8bit": "8 bit",
+    "4bit": "4 bit (NF4)",
+}
+
+
+@dataclass(frozen=True)
+class Precision:
+    """One way to keep weights.
+
+    Attributes:
+        key: a key of :data:`a3tune.models.memory.BYTES_PER_WEIGHT`.
+        title: its name on a page.
+        obstacle: why it cannot be chosen here, and what would help; "" when it can.
+    """
+
+    key: str
+    title: str
+    obstacle: str = ""
+
+
+def usual_precision(device: torch.device) -> str:
+    """What "auto" stands for: float32 on a CPU, on CUDA bfloat16 where it is supported, else float16."""
+    if device.type == "cpu":
+        return "float32"
+    return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float16"
+
+
+def list_precisions(device: torch.device) -> tuple[Precision, ...]:
+    """Every precision, the largest first, with what stands in its way on ``device``."""
+    return tuple(Precision(key, title, _obstacle(key, device)) for key, title in _TITLES.items())
+
+
+def offload_obstacle(device: torch.device) -> str:
+    """Why weights cannot be left in the machine's memory while a GPU computes; "" when they can."""
+    return (
+        "" if device.type == "cuda" else "This machine computes on its processor: there is no GPU to take weights off"
+    )
+
+
+def _obstacle(key: str, device: torch.device) -> str:
+    if key in BITS:
+        if device.type != "cuda":
+            return "Needs an NVIDIA GPU, which this machine does not have"
+        if importlib.util.find_spec("bitsandbytes") is None:
+            return "Needs the package bitsandbytes: pip install bitsandbytes"
+    if key == "bfloat16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        return "This GPU does not compute in bf16: choose fp16"
+    if key == "bfloat16" and device.type == "mps":
+        return "Not on Apple GPUs: choose fp16"
+    return ""

@@ -1,0 +1,38 @@
+import pytest
+import torch
+
+from a3tune.models import precision
+from a3tune.models.memory import BYTES_PER_WEIGHT
+from a3tune.models.precision import list_precisions, offload_obstacle, usual_precision
+
+
+def obstacles(device):
+    return {choice.key: choice.obstacle for choice in list_precisions(torch.device(device))}
+
+
+def test_every_precision_has_a_size_and_they_get_smaller():
+    keys = [choice.key for choice in list_precisions(torch.device("cpu"))]
+    assert set(keys) == set(BYTES_PER_WEIGHT)
+    sizes = [BYTES_PER_WEIGHT[key] for key in keys]
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_without_a_gpu_bits_and_offloading_say_why_not():
+    found = obstacles("cpu")
+    assert not any(found[key] for key in ("float32", "bfloat16", "float16"))
+    assert all("NVIDIA GPU" in found[key] for key in precision.BITS)
+    assert "no GPU" in offload_obstacle(torch.device("cpu"))
+    assert usual_precision(torch.device("cpu")) == "float32"
+
+
+@pytest.mark.parametrize("installed", [False, True])
+@pytest.mark.parametrize("half", [False, True])
+def test_on_a_gpu_the_package_and_the_hardware_count(monkeypatch, installed, half):
+    monkeypatch.setattr(precision.importlib.util, "find_spec", lambda name: "there" if installed else None)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: half)
+    found = obstacles("cuda")
+    assert all(("pip install bitsandbytes" in found[key]) != installed for key in precision.BITS)
+    assert (found["bfloat16"] == "") == half
+    assert offload_obstacle(torch.device("cuda")) == ""
+    assert usual_precision(torch.device("cuda")) == ("bfloat16" if half else "float16")
+    assert usual_precision(torch.device("mps")) == "float16"
