@@ -58,11 +58,15 @@ On {measured} held-out phantoms, measured when it was made:
 | closed questions exactly right | {base[closed]:.1%} | {own[closed]:.1%} |
 | open questions exactly right | {base[open]:.1%} | {own[open]:.1%} |
 | critical heads' attention inside what is asked about | {base[mass]:.1%} | {own[mass]:.1%} |
+| the same, every patch that it touches counted whole | {base[touched]:.1%} | {own[touched]:.1%} |
 | their highest point lies in it | {base[pointing]:.1%} | {own[pointing]:.1%} |
 
 It knows synthetic phantoms only: not for diagnosis, not for any use on patients.
 """
 _WHAT = {"lora": "Plain LoRA, cross-entropy only,", "a3": "A3MoE experts with attention alignment (A3Tune, ACL 2025)"}
+
+
+_PLACED = ("mass", "touched", "relative", "pointing")
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ class Figures:
     closed: float
     open: float
     mass: float
+    touched: float
     relative: float
     pointing: float
     questions: int
@@ -84,7 +89,7 @@ class Figures:
         return cls(
             float(np.mean(right["closed"])),
             float(np.mean(right["open"])),
-            *(float(np.mean([getattr(item, name) for item in placed])) for name in ("mass", "relative", "pointing")),
+            *(float(np.mean([getattr(item, name) for item in placed])) for name in _PLACED),
             len(readings),
             len(placed),
         )

@@ -92,6 +92,7 @@ def test_figures_are_means_over_the_questions_that_have_a_place():
     ]
     figures = Figures.of(readings)
     assert (figures.closed, figures.open, figures.mass, figures.pointing) == (0.5, 1.0, pytest.approx(0.3), 0.5)
+    assert figures.touched == pytest.approx(0.4)
     assert (figures.questions, figures.asked_about) == (3, 2)
 
 
@@ -119,7 +120,7 @@ def test_the_bundled_sample_needs_no_segmenter():
             regions = store.get(load_image(item.image))[label_prompt(item, "plain")]
             assert 1 <= len(regions) <= KEPT_REGIONS
     size = sum(path.stat().st_size for path in DEMO_SAMPLE.rglob("*") if path.is_file())
-    assert size < 8_000_000
+    assert size < 10_000_000
 
 
 def test_the_bundled_adapters_do_what_their_cards_say():
