@@ -11,12 +11,9 @@ function receive() {
 
 button.addEventListener("click", async () => {
   words.textContent = "Packing …";
-  let reply;
-  try {
-    reply = await server.download_adapter({ visitor: value.visitor, adapter: value.adapter });
-  } catch (error) {
-    reply = { error: "The server does not answer." };
-  }
+  // A call ends with an error, or with nothing at all where the server was started anew since.
+  const asked = server.download_adapter({ visitor: value.visitor, adapter: value.adapter });
+  const reply = (await asked.catch(() => null)) || { error: "The server does not answer." };
   words.textContent = reply.error || "";
   if (reply.error) return;
   const bytes = Uint8Array.from(atob(reply.archive), (letter) => letter.charCodeAt(0));

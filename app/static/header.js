@@ -22,13 +22,9 @@ function show(reply) {
 
 async function ask() {
   if (document.visibilityState === "visible" || known === null) {
-    let reply;
-    try {
-      reply = await server.model_status();
-    } catch (error) {
-      reply = { state: "loading", name: "", text: "The server does not answer." };
-    }
-    show(reply);
+    // A call ends with an error, or with nothing at all where the server was started anew since.
+    const reply = await server.model_status().catch(() => null);
+    show(reply || { state: "loading", name: "", text: "The server does not answer." });
   }
   setTimeout(ask, head.dataset.state === "loading" ? 1000 : 3000);
 }

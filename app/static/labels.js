@@ -24,12 +24,9 @@ async function send(number, action, more) {
   const card = cards.children[number];
   card.querySelector(".trouble").textContent = "";
   card.setAttribute("aria-busy", "true");
-  let reply;
-  try {
-    reply = await server.correct_labels({ visitor: data.visitor, data: data.data, number, action, ...more });
-  } catch (error) {
-    reply = { error: "The server does not answer." };
-  }
+  // A call ends with an error, or with nothing at all where the server was started anew since.
+  const asked = server.correct_labels({ visitor: data.visitor, data: data.data, number, action, ...more });
+  const reply = (await asked.catch(() => null)) || { error: "The server does not answer." };
   card.removeAttribute("aria-busy");
   if (reply.error) {
     card.querySelector(".trouble").textContent = reply.error;

@@ -19,12 +19,7 @@ async function askRegions(state, call) {
   const board = regions.board;
   regions = { ...regions, state, said: "", kept: "" };
   buildRegions();
-  let reply;
-  try {
-    reply = await call(board);
-  } catch (error) {
-    reply = { error: "The server did not answer. Try again." };
-  }
+  const reply = (await call(board).catch(() => null)) || NO_ANSWER;
   if (mine !== asked || board !== regions.board) return;
   if (reply.error) {
     regions = { ...regions, state: "said", said: reply.error };
@@ -49,7 +44,7 @@ async function measureRegions() {
   if (!regions.rows.length) return;
   const mine = ++measured;
   const chosen = [...regions.on];
-  const reply = await server.choose_regions({ board, chosen, others: takenAlong() }).catch(() => ({ error: "The server did not answer. Try again." }));
+  const reply = (await server.choose_regions({ board, chosen, others: takenAlong() }).catch(() => null)) || NO_ANSWER;
   if (mine !== measured || board !== regions.board) return;
   regions = { ...regions, numbers: reply.numbers || null, said: reply.error || "", kept: "" };
   buildNumbers();
@@ -57,7 +52,7 @@ async function measureRegions() {
 
 async function keepTarget() {
   const chosen = [...regions.on];
-  const reply = await server.keep_target({ board: regions.board, chosen }).catch(() => ({ error: "The server did not answer. Try again." }));
+  const reply = (await server.keep_target({ board: regions.board, chosen }).catch(() => null)) || NO_ANSWER;
   regions = { ...regions, said: reply.error || "", kept: reply.words || "" };
   part("download").hidden = !reply.archive;
   if (reply.archive) {

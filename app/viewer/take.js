@@ -21,7 +21,7 @@ async function takeAway(form) {
   const buttons = element.querySelectorAll("[data-action=takeZip], [data-action=takePdf]");
   said.textContent = "Drawing the figures …";
   buttons.forEach((button) => (button.disabled = true));
-  const reply = await server.take_file({ ...settings(), form }).catch(() => ({ error: "The server did not answer. Try again." }));
+  const reply = (await server.take_file({ ...settings(), form }).catch(() => null)) || NO_ANSWER;
   buttons.forEach((button) => (button.disabled = false));
   said.textContent = reply.error || "Saved as " + reply.name + ".";
   if (reply.error) return;
@@ -85,7 +85,7 @@ part("history").addEventListener("click", async (event) => {
     return;
   }
   const before = data;
-  const reply = await server.past_result({ result: button.dataset.result }).catch(() => ({ error: "The server did not answer. Try again." }));
+  const reply = (await server.past_result({ result: button.dataset.result }).catch(() => null)) || NO_ANSWER;
   if (data !== before) return;
   part("historySaid").textContent = reply.error || "";
   if (!reply.error) compareWith(reply);

@@ -9,7 +9,7 @@ async function startTrust(kind) {
   const asked = { result: one.result, adapter: one.adapter, kind, heads: chosen.heads === "head" ? [chosen.layer, chosen.head] : chosen.heads, rows: rowsOf(one) };
   trust = { job: "waiting", kind, timer: 0 };
   trustBusy("Starting", 0);
-  const reply = await server.start_trust(asked).catch(() => ({ error: "The server did not answer. Try again." }));
+  const reply = (await server.start_trust(asked).catch(() => null)) || NO_ANSWER;
   if (trust.job !== "waiting") {
     if (reply.job) server.stop_trust({ job: reply.job }).catch(() => null);
     return;
@@ -20,7 +20,7 @@ async function startTrust(kind) {
 
 async function followTrust() {
   const { job, kind } = trust;
-  const reply = await server.follow_trust({ job }).catch(() => ({ error: "The server did not answer. Try again." }));
+  const reply = (await server.follow_trust({ job }).catch(() => null)) || NO_ANSWER;
   if (trust.job !== job) return;
   if (reply.error) return endTrust(reply.error);
   if (!reply.done) {

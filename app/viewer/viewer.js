@@ -7,6 +7,8 @@ const stage = element.querySelector(".stage");
 const canvas = element.querySelector("canvas.picture");
 const luts = Object.fromEntries(Object.entries(JSON.parse(props.colour_maps)).map(([name, text]) => [name, bytesOf(text)]));
 const DIFFERENCE = "RdBu_r"; // for differences only: it has a middle
+// A call ends with an error, or with nothing at all where the server was started anew since.
+const NO_ANSWER = { error: "The server did not answer. Try again." };
 
 let data = { image: null, result: null, board: "", history: [] };
 let picture = null; // decoded image

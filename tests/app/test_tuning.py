@@ -21,6 +21,7 @@ from a3tune.training.labelling import LabelStore
 from a3tune.training.targets import TargetMaker, TargetPlan
 from a3tune.types import PatchGrid, PatchTile, ScoredRegion
 from app.jobs import new_secret, owner_of
+from app.slots import Tenure
 from app.tune_data import MOST_SETS, CheckedData, in_steps
 from app.tune_labels import LabelPreview, row_value
 from app.tune_present import (
@@ -68,6 +69,7 @@ class Slot:
     def __init__(self):
         self.in_use = threading.Lock()
         self.maker = Maker()
+        self.tenure = Tenure("What finds and ranks regions")
 
     def wait(self, timeout):
         return self.maker
