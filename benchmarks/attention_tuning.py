@@ -251,9 +251,10 @@ _REMARKS = """## Reading the tables
 
 * The preset was chosen on validation phantoms with one seed (`ratio` 1 to 2.5, 200 to 350 steps, 100 and 200 phantoms).
   A larger `ratio` moves attention a little further and costs answers: `--validation --methods a3 --set ratio=2.5`.
-* The aim was half of the critical heads' attention inside the structure asked about. Counted by whole patches, `a3`
-  goes beyond it; counted by area it ends just below. A map that is even over the structure reaches little more by area,
-  and the region ranked first is the right one for about nine questions in ten.
+* The aim was half of the critical heads' attention inside the structure asked about, and answers as good as `lora`'s.
+  The answers of the two cannot be told apart. Counted by whole patches `a3` goes beyond the half; counted by area it
+  ends a little below it. Two things limit it: patches that a structure covers in part, and labels: the region ranked
+  first is another one for about one question in ten.
 * A part of the labels is wrong by design: a region is also looked for where the right answer is "no", as in the paper.
   On validation phantoms, leaving those out brought three points of attention mass and changed no answers to speak of.
 * The paper's ablations can hardly be told apart here: a model of 4 layers and two hundred images give its experts
