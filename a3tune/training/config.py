@@ -51,6 +51,9 @@ class TuneConfig:
         masks: "union" of an image's masks, or "each" on its own, summed, as in the paper's code.
         ratio: weight of the alignment loss beside cross-entropy, from 0.
         balance: weight of the balance loss of the key experts, from 0.
+        align_negative_answers: whether a question whose answer says that nothing is there ("no", "none", "zero") is
+            aligned with the regions that were found for it, as in the paper's code; what the data itself marks counts
+            either way.
         head_choice: "dynamic": critical heads chosen anew for every sample and step; "fixed": once, before.
         top_heads: how many heads are aligned; None for as many as one layer has.
         query_experts, key_experts: number of experts; 1 is a plain LoRA layer.
@@ -90,6 +93,7 @@ class TuneConfig:
     masks: MaskUse = "each"
     ratio: float = _setting(0.06, least=0, most=1000)
     balance: float = _setting(0.0, least=0, most=1000)
+    align_negative_answers: bool = True
     head_choice: HeadChoice = "dynamic"
     top_heads: int | None = _setting(None, least=1, most=100_000)
     query_experts: int = _setting(8, least=1, most=256)

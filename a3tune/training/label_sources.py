@@ -35,6 +35,7 @@ def target_plan(config: TuneConfig) -> TargetPlan:
         combine="union" if config.masks == "union" else "each",
         top_k=config.label_top_k or TEMPLATE_SETS[config.label_template].top_k,
         template_set=config.label_template,
+        negative_answers=config.align_negative_answers,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import zipfile
 import zlib
 from collections import defaultdict
@@ -30,6 +31,7 @@ Source = Literal["weak", "truth", "auto"]
 Progress = Callable[[int, int], None]
 
 _NONE, _WEAK, _TRUTH = 0, 1, 2
+_NEGATIVE = re.compile(r"\W*(no|none|zero|0)(?![\w'’-]|\.\d)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,15 @@ class TargetPlan:
             the question), or "each" on its own (the published loss, in which the masks compete).
         top_k: how many of the best regions count.
         template_set: how a question is put to the scorer (see `a3tune.labels.templates`).
+        negative_answers: whether weak labels count for a question whose answer says that nothing is there: the scorer
+            ranks some region first even then.
     """
 
     source: Source = "auto"
     combine: Combination = "union"
     top_k: int = 4
     template_set: str = "plain"
+    negative_answers: bool = True
 
 
 class PatchTargets:
@@ -191,6 +196,8 @@ class TargetMaker:
         if _uses_truth(item, self.plan):
             mask = true_mask(item, image)
             masks, known = ([mask] if mask is not None else []), True
+        elif not self._wants_weak(item):
+            masks, known = [], False
         else:
             regions = weak.get(label_prompt(item, self.plan.template_set), ())[: self.plan.top_k]
             masks, known = _combined(regions, image, self.plan.combine), False
@@ -199,8 +206,8 @@ class TargetMaker:
         return (np.stack(patches), known) if patches else (None, known)
 
     def _weak_regions(self, image: MedicalImage, items: Sequence[TrainingItem]) -> Mapping[str, Sequence[ScoredRegion]]:
-        needed = [label_prompt(item, self.plan.template_set) for item in items if not _uses_truth(item, self.plan)]
-        needed = list(dict.fromkeys(needed)) if self.plan.source != "truth" else []
+        needed = [label_prompt(item, self.plan.template_set) for item in items if self._wants_weak(item)]
+        needed = list(dict.fromkeys(needed))
         found: dict[str, tuple[ScoredRegion, ...]] = {}
         for store in self._stores:
             missing = [prompt for prompt in needed if prompt not in found]
@@ -219,6 +226,11 @@ class TargetMaker:
         self._written.put(image, stored)
         return found
 
+    def _wants_weak(self, item: TrainingItem) -> bool:
+        if self.plan.source == "truth" or _uses_truth(item, self.plan):
+            return False
+        return self.plan.negative_answers or not says_nothing_is_there(item.answer)
+
     def _can_label(self) -> bool:
         if self._labeller is None and self._make_labeller is not None:
             self._labeller, self._written = self._make_labeller()
@@ -230,6 +242,11 @@ class TargetMaker:
             # Image processors look at the size alone, so one image of each size tells.
             self._patch_counts[size] = len(self._encoder.encode([image], question).images[0])
         return self._patch_grid(*size, self._patch_counts[size])
+
+
+def says_nothing_is_there(answer: str) -> bool:
+    """Whether an answer begins with "no", "none", "zero" or "0" as a word of its own, in upper or lower case."""
+    return _NEGATIVE.match(answer) is not None
 
 
 def true_mask(item: TrainingItem, image: MedicalImage) -> np.ndarray | None:

@@ -1,5 +1,7 @@
 """Targets: from regions or true masks to shares of patches, labels made once and found again."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from a3tune.models.prompt import PromptEncoder
 from a3tune.training.dataset import TrainingItem
 from a3tune.training.label_sources import bundled_stores, labeller_factory, make_labeller, scorer_source, target_plan
 from a3tune.training.labelling import LabelStore, PipelineLabeller, label_items, label_prompt
-from a3tune.training.targets import PatchTargets, TargetMaker, TargetPlan, true_mask
+from a3tune.training.targets import PatchTargets, TargetMaker, TargetPlan, says_nothing_is_there, true_mask
 from a3tune.types import ScoredRegion
 from tests.support.tuning_data import tiny_config
 
@@ -156,6 +158,33 @@ def test_stored_regions_come_back_whole(tmp_path, items):
     assert store.get(load_image(items[2].image)) == {}
 
 
+@pytest.mark.parametrize(
+    ("answer", "nothing"),
+    [
+        ("no", True), ("No.", True), ("NO, there is none", True), ("none", True), ("Zero", True), ("0", True),
+        ("yes", False), ("nodule", False), ("not sure", False), ("normal", False), ("0.5 cm", False), ("0-1", False),
+        ("non-contrast", False), ("", False), ("left, no effusion", False),
+    ],
+)  # fmt: skip
+def test_answers_that_say_nothing_is_there(answer, nothing):
+    assert says_nothing_is_there(answer) is nothing
+
+
+def test_questions_answered_no_can_be_left_out(maker, items, tmp_path):
+    Image.fromarray(MASKS[0].astype(np.uint8) * 255).save(tmp_path / "mask.png")
+    no = replace(items[0], answer="No")
+    marked = replace(no, mask=tmp_path / "mask.png")
+    labeller = CountingLabeller()
+    source = {"labeller": lambda: (labeller, LabelStore(tmp_path / "s"))}
+    # The paper's way: whatever region the scorer ranks first counts.
+    assert maker(TargetPlan("auto"), **source).make([no, marked]).counts == {"weak": 1, "truth": 1, "none": 0}
+    asked = len(labeller.asked)
+    left_out = maker(TargetPlan("auto", negative_answers=False), **source).make([no, marked, items[2]])
+    assert left_out.counts == {"weak": 1, "truth": 1, "none": 1}
+    assert left_out.masks(0).shape[0] == 0
+    assert labeller.asked[asked:] == [(load_image(items[2].image).sha256, items[2].question)]
+
+
 def test_true_masks_and_boxes_are_targets(maker, items, grid, tmp_path):
     Image.fromarray(MASKS[0].astype(np.uint8) * 255).save(tmp_path / "mask.png")
     item = TrainingItem(
@@ -238,6 +267,8 @@ def test_sources_follow_the_configuration(tmp_path):
     assert bundled_stores(tiny_config(label_segmenter="data"), tmp_path) == []
     assert bundled_stores(tiny_config(label_segmenter="auto", label_scorer="other"), tmp_path) == []
     assert target_plan(tiny_config()).source == "truth"
+    assert target_plan(tiny_config()).negative_answers
+    assert not target_plan(tiny_config(align_negative_answers=False)).negative_answers
     assert target_plan(tiny_config(label_segmenter="auto", label_template="chest-report")).top_k == 4
     assert target_plan(tiny_config(label_segmenter="auto", masks="each", label_top_k=3)).top_k == 3
     assert labeller_factory(tiny_config(), "demo", "cpu") is None
