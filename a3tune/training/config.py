@@ -20,6 +20,7 @@ Method = Literal["a3", "lora", "lora+align", "a3moe"]
 AlignmentForm = Literal["mass", "log_mass", "kl"]
 MaskUse = Literal["union", "each"]
 HeadChoice = Literal["dynamic", "fixed"]
+AlignedRows = Literal["text", "answer"]
 Schedule = Literal["cosine", "linear", "constant"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -51,6 +52,8 @@ class TuneConfig:
         masks: "union" of an image's masks, or "each" on its own, summed, as in the paper's code.
         ratio: weight of the alignment loss beside cross-entropy, from 0.
         balance: weight of the balance loss of the key experts, from 0.
+        align_rows: whose attention is aligned: that of every "text" token after the image, as in the paper, or that of
+            the tokens at which the "answer" is written: what comes before the question is over cannot know the place.
         align_negative_answers: whether a question whose answer says that nothing is there ("no", "none", "zero") is
             aligned with the regions that were found for it, as in the paper's code; what the data itself marks counts
             either way.
@@ -93,6 +96,7 @@ class TuneConfig:
     masks: MaskUse = "each"
     ratio: float = _setting(0.06, least=0, most=1000)
     balance: float = _setting(0.0, least=0, most=1000)
+    align_rows: AlignedRows = "text"
     align_negative_answers: bool = True
     head_choice: HeadChoice = "dynamic"
     top_heads: int | None = _setting(None, least=1, most=100_000)
@@ -348,6 +352,7 @@ _CHOICES = {
     "AlignmentForm": get_args(AlignmentForm),
     "MaskUse": get_args(MaskUse),
     "HeadChoice": get_args(HeadChoice),
+    "AlignedRows": get_args(AlignedRows),
     "Schedule": get_args(Schedule),
     "Precision": get_args(Precision),
 }

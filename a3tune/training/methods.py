@@ -12,7 +12,7 @@ from a3tune.adapters.a3moe import DEFAULT_TARGETS, A3MoeConfig
 from a3tune.attention.loss import Combine, Form
 from a3tune.errors import ModelError
 from a3tune.models.model import VisionLanguageModel
-from a3tune.training.config import TuneConfig
+from a3tune.training.config import AlignedRows, TuneConfig
 
 Selection = Literal["dynamic", "fixed", "all"]
 """Heads chosen anew for each sample and step, chosen once before, or not chosen at all (every head is aligned)."""
@@ -29,6 +29,7 @@ class Objective:
         combine: "union" or "each" of a sample's masks.
         selection: which heads are aligned.
         head_count: K, how many critical heads.
+        rows: whose attention is aligned: every "text" token's after the image, or only where the "answer" is written.
     """
 
     ratio: float
@@ -37,6 +38,7 @@ class Objective:
     combine: Combine
     selection: Selection
     head_count: int
+    rows: AlignedRows = "text"
 
     @property
     def aligns(self) -> bool:
@@ -63,6 +65,7 @@ def objective_of(config: TuneConfig, model: VisionLanguageModel) -> Objective:
         combine=config.masks,
         selection="all" if config.no_head_selection else config.head_choice,
         head_count=count,
+        rows=config.align_rows,
     )
 
 

@@ -189,6 +189,8 @@ class AlignmentTrainer(Trainer):
             if not target.any():
                 continue
             weights = record.select(b, self._heads(record, b))
+            if self.objective.rows == "answer":
+                weights = weights[:, inputs["writing"][b][inputs["rows"][b]]]
             losses.append(alignment_loss(weights, target, form=self.objective.form, combine=self.objective.combine))
             attention = weights.detach().mean(dim=0)
             inside = attention @ target.amax(dim=0).to(attention)

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from peft import PeftModel
@@ -49,11 +50,13 @@ def tuned(tiny_checkpoint, data, tmp_path):
     return start
 
 
-@pytest.mark.parametrize(("batch_size", "accumulation"), [(4, 1), (2, 2), (1, 4)])
-def test_a_step_weighs_tokens_and_questions_however_it_is_cut(tuned, batch_size, accumulation):
+@pytest.mark.parametrize(
+    ("batch_size", "accumulation", "rows"), [(4, 1, "text"), (2, 2, "text"), (1, 4, "text"), (2, 2, "answer")]
+)
+def test_a_step_weighs_tokens_and_questions_however_it_is_cut(tuned, batch_size, accumulation, rows):
     # B starts at zero, so the first step's losses are those of the base model.
     event, model, questions, order = tuned(
-        method="lora+align", batch_size=batch_size, gradient_accumulation=accumulation, top_heads=2
+        method="lora+align", batch_size=batch_size, gradient_accumulation=accumulation, top_heads=2, align_rows=rows
     )
     prepare(model.model)
     entropy = tokens = alignment = 0.0
@@ -67,7 +70,13 @@ def test_a_step_weighs_tokens_and_questions_however_it_is_cut(tuned, batch_size,
             entropy -= float(logits[position - 1, question.prompt.ids[position]])
             tokens += 1
         heads = critical_heads(visual_ratio(record.image_share(0)), 2)
-        alignment += float(alignment_loss(record.weights(0), question.target, heads, combine="union"))
+        weights = record.weights(0)
+        if rows == "answer":
+            # A token is written where the one before it is read; the token that ends the answer is no part of it.
+            writing = np.isin(record.rows(0), [position - 1 for position in question.prompt.answer[:-1]])
+            assert 0 < writing.sum() < len(writing)
+            weights = weights[:, :, torch.from_numpy(writing)]
+        alignment += float(alignment_loss(weights, question.target, heads, combine="union"))
     assert event["cross_entropy"] == pytest.approx(entropy / tokens, rel=1e-5)
     assert event["alignment"] == pytest.approx(alignment / len(order), rel=1e-5)
     assert event["loss"] == pytest.approx(entropy / tokens + alignment / len(order), rel=1e-5)
