@@ -29,6 +29,7 @@ from app.tune_data import DataDesk, in_steps
 if TYPE_CHECKING:
     from a3tune.training.config import TuneConfig
     from a3tune.training.dataset import Dataset, TrainingItem
+    from a3tune.training.targets import TargetPlan
 
 ROWS = 6
 """How many rows are shown."""
@@ -112,11 +113,12 @@ class LabelDesk:
 
         def work(report: Callable[[str, float], None]) -> LabelPreview:
             # Imported here: these load torch, which comes with the parts.
-            from a3tune.labels import TEMPLATE_SETS, RegionCache
-            from a3tune.training.label_sources import LABELS_NAME
+            from a3tune.labels import RegionCache
+            from a3tune.training.label_sources import LABELS_NAME, target_plan
             from a3tune.training.labelling import LabelStore, PipelineLabeller
 
-            most = config.label_top_k or TEMPLATE_SETS[config.label_template].top_k
+            plan = target_plan(config)
+            most = plan.top_k
             if not config.aligns:
                 return LabelPreview((), most, "This method does not align attention: it needs no regions.")
             items = choose_rows(checked.dataset)
@@ -131,7 +133,7 @@ class LabelDesk:
                 for number, item in enumerate(items):
                     tenure.check()
                     report("Finding regions", number / len(items))
-                    rows.append(_row(item, config, store, labeller, most))
+                    rows.append(_row(item, plan, store, labeller))
             preview = LabelPreview(tuple(rows), most)
             self._keep(owner, name, _Shown(preview, store, labeller.settings))
             return preview
@@ -176,7 +178,7 @@ class LabelDesk:
         labels[row.prompt] = [row.regions[key] for key in keys]
         if shown.store.settings is None:
             shown.store.describe(shown.settings)
-        shown.store.put(row.image, labels)
+        shown.store.put(row.image, labels, shown.store.checked(row.image) | {row.prompt})
         return made
 
     def most(self, owner: str, name: str) -> int:
@@ -248,17 +250,18 @@ def row_value(number: int, row: LabelledRow) -> dict[str, Any]:
     }
 
 
-def _row(item: TrainingItem, config: TuneConfig, store: Any, labeller: Any, most: int) -> LabelledRow:
+def _row(item: TrainingItem, plan: TargetPlan, store: Any, labeller: Any) -> LabelledRow:
     from a3tune.training.labelling import label_prompt  # see LabelDesk.preview
 
     image = load_image(item.image)
-    prompt = label_prompt(item, config.label_template)
+    prompt = label_prompt(item, plan.template_set)
     stored = store.get(image).get(prompt)
+    checked = prompt in store.checked(image)
     found = labeller.rank(image, prompt)
     ready = found if stored is None else stored
     regions = {_key(scored.region): scored for scored in (*ready, *found)}
-    chosen = tuple(_key(scored.region) for scored in ready[:most])
-    return LabelledRow(item, image, prompt, regions, chosen)
+    chosen = tuple(_key(scored.region) for scored in plan.counting(ready, item.answer, checked))
+    return LabelledRow(item, image, prompt, regions, chosen, corrected=checked)
 
 
 def _key(region: Region) -> str:

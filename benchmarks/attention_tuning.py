@@ -42,8 +42,16 @@ METHODS: dict[str, dict[str, object]] = {
     "a3, no head selection": {"method": "a3", "no_head_selection": True},
     "a3, fixed heads": {"method": "a3", "head_choice": "fixed"},
     "lora + alignment": {"method": "lora+align"},
+    "a3, as published": {
+        "method": "a3",
+        "align_rows": "text",
+        "align_negative_answers": True,
+        "label_min_score": None,
+        "alignment": "mass",
+        "masks": "each",
+    },
 }
-EXTRAS = ("a3, fixed heads", "lora + alignment")
+EXTRAS = ("a3, fixed heads", "lora + alignment", "a3, as published")
 SEEDS = (4, 5, 6)
 PHANTOMS = 50
 RESAMPLES = 2000

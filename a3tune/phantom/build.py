@@ -23,6 +23,7 @@ from a3tune.phantom.demo_evaluation import answer_accuracy, attention_alignment
 from a3tune.phantom.demo_model import IMAGE, build_model, build_processor, build_tokenizer, save_parts
 from a3tune.phantom.demo_training import cache_features, finish_language, train_language, train_vision
 from a3tune.phantom.structures import HELD_OUT_SEEDS, TRAINING_SEEDS
+from a3tune.phantom.threads import one_thread
 
 Progress = Callable[[str, float], None]
 
@@ -75,20 +76,8 @@ def build_bundle(
         quick: a few steps only.
         on_progress: called with what is being done and the share done.
     """
-    with _one_thread():
+    with one_thread():
         return _build(out or DEMO_FOLDER, seed, QUICK if quick else Recipe(), _Stages(on_progress))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums in one order whatever the number of cores: the same seed then gives the same weights, and matrices this
-    small gain little from more."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _build(out: Path, seed: int, recipe: Recipe, stages: _Stages) -> str:

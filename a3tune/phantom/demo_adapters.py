@@ -20,6 +20,7 @@ from a3tune.phantom.demo_sample import replace_folder
 from a3tune.phantom.questions import ask
 from a3tune.phantom.scene import make_phantom
 from a3tune.phantom.structures import HELD_OUT_SEEDS, KINDS, PhantomStyle
+from a3tune.phantom.threads import one_thread
 from a3tune.training.config import load_config
 from a3tune.training.run import RunFolder
 from a3tune.training.tuning import RunSummary, tune
@@ -130,7 +131,7 @@ def build_adapters(
     """
     out = DEMO_ADAPTERS if out is None else out
     out.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=out.parent, prefix=".adapters-") as work:
+    with one_thread(), TemporaryDirectory(dir=out.parent, prefix=".adapters-") as work:
         runs = {}
         for number, method in enumerate(methods):
             runs[method] = tune(

@@ -84,6 +84,8 @@ class TuneConfig:
         label_segmenter: name of the segmenter of the weak labels.
         label_scorer: name of the scorer of the weak labels.
         label_template: set of prompt templates (a name in `a3tune.labels.templates.TEMPLATE_SETS`).
+        label_min_score: regions with a lower score are no target, and a question without a better one is not aligned;
+            in the scorer's own scale (100 x cosine). What a person chose counts whatever its score. None for no limit.
         label_top_k: regions kept for a question; None for the number of the template set.
     """
 
@@ -130,6 +132,7 @@ class TuneConfig:
     label_scorer: str = "auto"
     label_template: str = "plain"
     label_top_k: int | None = _setting(None, least=1, most=1000)
+    label_min_score: float | None = _setting(None, least=-100, most=100)
 
     def __post_init__(self) -> None:
         faults = [fault for item in fields(self) if (fault := _field_fault(item, getattr(self, item.name)))]
@@ -138,7 +141,7 @@ class TuneConfig:
         if faults:
             raise _error(faults)
         for item in fields(self):
-            if item.type == "float":
+            if item.type.startswith("float") and getattr(self, item.name) is not None:
                 object.__setattr__(self, item.name, float(getattr(self, item.name)))
 
     def _conflicts(self) -> list[str]:
@@ -339,7 +342,7 @@ def _from_text(key: str, value: str) -> object:
 
 def _number_from_text(item: object, value: object) -> object:
     """YAML 1.1 reads 2e-4 (without a point) as text: what stands for a number is taken as one."""
-    if isinstance(value, str) and item.type == "float":
+    if isinstance(value, str) and item.type.startswith("float"):
         try:
             return float(value)
         except ValueError:

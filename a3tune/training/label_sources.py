@@ -36,6 +36,7 @@ def target_plan(config: TuneConfig) -> TargetPlan:
         top_k=config.label_top_k or TEMPLATE_SETS[config.label_template].top_k,
         template_set=config.label_template,
         negative_answers=config.align_negative_answers,
+        min_score=config.label_min_score,
     )
 
 

@@ -9,7 +9,7 @@ import tempfile
 import zipfile
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -112,30 +112,45 @@ class LabelStore:
 
     def get(self, image: MedicalImage) -> dict[str, tuple[ScoredRegion, ...]]:
         """prompt -> regions, best first, of one image; prompts whose regions were never ranked are not in it."""
-        try:
-            # Opened here, because numpy leaves a damaged file open.
-            with self._path(image).open("rb") as stream, np.load(stream, allow_pickle=False) as entry:
-                return _unpack(entry, image)
-        except _DAMAGED:
-            return {}
+        return self._read(image)[0]
 
-    def put(self, image: MedicalImage, labels: Mapping[str, Sequence[ScoredRegion]]) -> None:
+    def checked(self, image: MedicalImage) -> frozenset[str]:
+        """The prompts whose regions a person chose."""
+        return self._read(image)[1]
+
+    def put(
+        self, image: MedicalImage, labels: Mapping[str, Sequence[ScoredRegion]], checked: Collection[str] | None = None
+    ) -> None:
         """Store the labels of an image in the place of those that were there.
+
+        Args:
+            checked: the prompts whose regions a person chose; None for those that were chosen before.
 
         Raises:
             OSError: the folder cannot be written.
         """
+        checked = self.checked(image) if checked is None else checked
         path = self._path(image)
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as stream:
             try:
-                np.savez_compressed(stream, **_pack(image, labels))
+                np.savez_compressed(stream, **_pack(image, labels), checked=np.array(json.dumps(sorted(checked))))
                 stream.close()
                 os.replace(stream.name, path)
             except OSError:
                 with suppress(OSError):
                     os.unlink(stream.name)
                 raise
+
+    def _read(self, image: MedicalImage) -> tuple[dict[str, tuple[ScoredRegion, ...]], frozenset[str]]:
+        try:
+            # Opened here, because numpy leaves a damaged file open.
+            with self._path(image).open("rb") as stream, np.load(stream, allow_pickle=False) as entry:
+                # Files that no person has touched need not say so.
+                checked = json.loads(str(entry["checked"])) if "checked" in entry.files else ()
+                return _unpack(entry, image), frozenset(checked)
+        except _DAMAGED:
+            return {}, frozenset()
 
     def _path(self, image: MedicalImage) -> Path:
         return self.folder / image.sha256[:2] / f"{image.sha256}.npz"

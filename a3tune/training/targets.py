@@ -45,8 +45,10 @@ class TargetPlan:
             the question), or "each" on its own (the published loss, in which the masks compete).
         top_k: how many of the best regions count.
         template_set: how a question is put to the scorer (see `a3tune.labels.templates`).
-        negative_answers: whether weak labels count for a question whose answer says that nothing is there: the scorer
-            ranks some region first even then.
+        negative_answers: whether ranked regions count for a question whose answer says that nothing is there: some
+            region is ranked first even then.
+        min_score: ranked regions with a lower score do not count; None for no limit. What a person chose counts
+            whatever its score and the answer.
     """
 
     source: Source = "auto"
@@ -54,6 +56,30 @@ class TargetPlan:
     top_k: int = 4
     template_set: str = "plain"
     negative_answers: bool = True
+    min_score: float | None = None
+
+    def counting(self, regions: Sequence[ScoredRegion], answer: str, checked: bool = False) -> Sequence[ScoredRegion]:
+        """Those of a question's ranked regions that make its target.
+
+        Args:
+            regions: best first.
+            answer: the question's right answer.
+            checked: whether a person chose these regions.
+        """
+        regions = regions[: self.top_k]
+        if checked:
+            return regions
+        if not self.negative_answers and says_nothing_is_there(answer):
+            return ()
+        return [scored for scored in regions if self.min_score is None or scored.score >= self.min_score]
+
+
+@dataclass(frozen=True)
+class _WeakLabels:
+    """The ranked regions of one image by prompt, and the prompts whose regions a person chose."""
+
+    regions: Mapping[str, Sequence[ScoredRegion]]
+    checked: frozenset[str]
 
 
 class PatchTargets:
@@ -183,7 +209,7 @@ class TargetMaker:
                 raise Cancelled
             image = load_image(path)
             grid = self._grid(image, items[indices[0]].question)
-            weak = self._weak_regions(image, [items[index] for index in indices])
+            weak = self._weak_labels(image, [items[index] for index in indices])
             for index in indices:
                 made[index] = self._target(items[index], image, grid, weak)
             if on_progress is not None:
@@ -191,23 +217,34 @@ class TargetMaker:
         return PatchTargets.pack([made[index] for index in range(len(items))])
 
     def _target(
-        self, item: TrainingItem, image: MedicalImage, grid: PatchGrid, weak: Mapping[str, Sequence[ScoredRegion]]
+        self, item: TrainingItem, image: MedicalImage, grid: PatchGrid, weak: _WeakLabels
     ) -> tuple[np.ndarray | None, bool]:
         if _uses_truth(item, self.plan):
             mask = true_mask(item, image)
             masks, known = ([mask] if mask is not None else []), True
-        elif not self._wants_weak(item):
-            masks, known = [], False
         else:
-            regions = weak.get(label_prompt(item, self.plan.template_set), ())[: self.plan.top_k]
+            prompt = label_prompt(item, self.plan.template_set)
+            regions = self.plan.counting(weak.regions.get(prompt, ()), item.answer, prompt in weak.checked)
             masks, known = _combined(regions, image, self.plan.combine), False
         patches = [to_patches(mask, grid) for mask in masks]
         patches = [values for values in patches if values.max() > 0]
         return (np.stack(patches), known) if patches else (None, known)
 
-    def _weak_regions(self, image: MedicalImage, items: Sequence[TrainingItem]) -> Mapping[str, Sequence[ScoredRegion]]:
-        needed = [label_prompt(item, self.plan.template_set) for item in items if self._wants_weak(item)]
-        needed = list(dict.fromkeys(needed))
+    def _may_count(self, item: TrainingItem, checked: frozenset[str]) -> bool:
+        chosen = label_prompt(item, self.plan.template_set) in checked
+        return chosen or self.plan.negative_answers or not says_nothing_is_there(item.answer)
+
+    def _weak_labels(self, image: MedicalImage, items: Sequence[TrainingItem]) -> _WeakLabels:
+        checked = frozenset().union(*(store.checked(image) for store in self._stores))
+        return _WeakLabels(self._weak_regions(image, items, checked), checked)
+
+    def _weak_regions(
+        self, image: MedicalImage, items: Sequence[TrainingItem], checked: frozenset[str]
+    ) -> Mapping[str, Sequence[ScoredRegion]]:
+        weak = [item for item in items if not _uses_truth(item, self.plan)]
+        needed = list(
+            {label_prompt(item, self.plan.template_set): None for item in weak if self._may_count(item, checked)}
+        )
         found: dict[str, tuple[ScoredRegion, ...]] = {}
         for store in self._stores:
             missing = [prompt for prompt in needed if prompt not in found]
@@ -225,11 +262,6 @@ class TargetMaker:
             found[prompt] = stored[prompt]
         self._written.put(image, stored)
         return found
-
-    def _wants_weak(self, item: TrainingItem) -> bool:
-        if self.plan.source == "truth" or _uses_truth(item, self.plan):
-            return False
-        return self.plan.negative_answers or not says_nothing_is_there(item.answer)
 
     def _can_label(self) -> bool:
         if self._labeller is None and self._make_labeller is not None:

@@ -178,11 +178,28 @@ def test_questions_answered_no_can_be_left_out(maker, items, tmp_path):
     source = {"labeller": lambda: (labeller, LabelStore(tmp_path / "s"))}
     # The paper's way: whatever region the scorer ranks first counts.
     assert maker(TargetPlan("auto"), **source).make([no, marked]).counts == {"weak": 1, "truth": 1, "none": 0}
+    strict = TargetPlan("auto", negative_answers=False, min_score=29.5)
+    chosen = LabelStore(tmp_path / "chosen")
+    image, prompt = load_image(no.image), label_prompt(no, "plain")
+    chosen.put(image, {prompt: ranked(MASKS)[1:]}, {prompt})
+    # What a person chose counts, whatever the answer and the score, also after other labels were written beside it.
+    chosen.put(image, {**chosen.get(image), "other": ()})
+    assert chosen.checked(image) == {prompt}
+    assert maker(strict, [chosen], **source).make([no]).counts == {"weak": 1, "truth": 0, "none": 0}
     asked = len(labeller.asked)
     left_out = maker(TargetPlan("auto", negative_answers=False), **source).make([no, marked, items[2]])
     assert left_out.counts == {"weak": 1, "truth": 1, "none": 1}
     assert left_out.masks(0).shape[0] == 0
     assert labeller.asked[asked:] == [(load_image(items[2].image).sha256, items[2].question)]
+
+
+def test_regions_below_the_least_score_are_left_out(maker, items, grid, tmp_path):
+    source = {"labeller": lambda: (CountingLabeller(), LabelStore(tmp_path / "s"))}
+    # Their scores are 29, 28 and 27.
+    targets = maker(TargetPlan("weak", "each", 3, min_score=27.5), **source).make(items[:1])
+    wanted = np.stack([to_patches(np.asarray(mask, np.float32), grid) for mask in MASKS[:2]])
+    np.testing.assert_allclose(targets.masks(0), wanted, atol=2e-3)
+    assert maker(TargetPlan("weak", min_score=29.5), **source).make(items[:1]).counts["none"] == 1
 
 
 def test_true_masks_and_boxes_are_targets(maker, items, grid, tmp_path):
@@ -268,7 +285,8 @@ def test_sources_follow_the_configuration(tmp_path):
     assert bundled_stores(tiny_config(label_segmenter="auto", label_scorer="other"), tmp_path) == []
     assert target_plan(tiny_config()).source == "truth"
     assert target_plan(tiny_config()).negative_answers
-    assert not target_plan(tiny_config(align_negative_answers=False)).negative_answers
+    changed = target_plan(tiny_config(align_negative_answers=False, label_min_score=30))
+    assert (changed.negative_answers, changed.min_score) == (False, 30.0)
     assert target_plan(tiny_config(label_segmenter="auto", label_template="chest-report")).top_k == 4
     assert target_plan(tiny_config(label_segmenter="auto", masks="each", label_top_k=3)).top_k == 3
     assert labeller_factory(tiny_config(), "demo", "cpu") is None
