@@ -191,4 +191,6 @@ def test_a_visit_is_forgotten_when_its_page_is_closed(visit):
     }"""
     assert other.page.evaluate(reply_holds, [body, "map"])
     one.page.close()
-    other.page.wait_for_function(reply_holds, arg=[body, "error"], polling=200)
+    # Not wait_for_function: it takes the promise of an asynchronous condition for a yes.
+    while not other.page.evaluate(reply_holds, [body, "error"]):
+        other.page.wait_for_timeout(200)
