@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from playwright.sync_api import expect
@@ -107,7 +108,9 @@ def serve(body: bytes, path: str = "/", status: int = 200, accept: bytes = b"") 
 
     look = FirstLook(page, lambda: '{"</script>": 1}', lambda: ":root {}", ("One & two", "Three"), "a < b?")
     scope = {"type": "http", "method": "GET", "path": path, "headers": [(b"accept-encoding", accept)]}
-    asyncio.run(look(scope, None, send))
+    # In a thread of its own: the browser's loop may be running in this one.
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, look(scope, None, send)).result()
     return dict(sent[0]["headers"]), b"".join(message.get("body", b"") for message in sent[1:])
 
 
