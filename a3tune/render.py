@@ -93,8 +93,8 @@ def overlay(
         values: float [height, width] in the same frame; pixels with NaN show the image alone.
         opacity: 0 (image only) to 1 (map only).
         name, lower, upper: as in :func:`colour_map`.
-        fade: let the opacity of each pixel rise from 0 to ``opacity`` with its value, or with its distance from the
-            middle of ``DIFFERENCE_MAP``, so that parts without a weight leave the image clear.
+        fade: let the opacity of each pixel rise from 0 to ``opacity`` with the root of its value, or of its distance
+            from the middle of ``DIFFERENCE_MAP``, so that parts without a weight leave the image clear.
 
     Returns:
         uint8 [height, width, 3], RGB.
@@ -111,7 +111,7 @@ def overlay(
     share = np.full(values.shape, opacity, np.float32)
     if fade:
         level = _scaled(values, lower, upper)
-        share *= np.abs(2 * level - 1) if name == DIFFERENCE_MAP else level
+        share *= np.sqrt(np.abs(2 * level - 1) if name == DIFFERENCE_MAP else level)
     share = np.where(np.isfinite(values), share, 0)[..., None]
     return np.rint(image * (1 - share) + colours * share).astype(np.uint8)
 

@@ -199,7 +199,8 @@ def test_a_visit_is_forgotten_when_its_page_is_closed(visit):
 # Every text that can be read, with its size and its contrast to what lies under it. Text over the picture is left out:
 # it has a dark shadow of its own.
 CONTRASTS = """() => {
-    const sheet = Object.assign(document.createElement("canvas"), {width: 1, height: 1}).getContext("2d", {willReadFrequently: true});
+    const canvas = Object.assign(document.createElement("canvas"), {width: 1, height: 1});
+    const sheet = canvas.getContext("2d", {willReadFrequently: true});
     const bytes = (colour) => {
         sheet.clearRect(0, 0, 1, 1);
         sheet.fillStyle = colour;
@@ -213,14 +214,16 @@ CONTRASTS = """() => {
         return own[3] === 1 ? own : over(own, node.parentElement ? ground(node.parentElement) : [255, 255, 255, 1]);
     };
     const light = (colour) => {
-        const [r, g, b] = colour.slice(0, 3).map((c) => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+        const linear = (c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+        const [r, g, b] = colour.slice(0, 3).map((c) => linear(c / 255));
         return 0.2126 * r + 0.7152 * g + 0.0722 * b;
     };
     const opacity = (node) => node ? Number(getComputedStyle(node).opacity) * opacity(node.parentElement) : 1;
+    const words = (node) => [...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim());
+    const left = ".stage, .example, .unseen, :disabled, [disabled], script, style, option, .heads.sorted";
     return [...document.querySelectorAll("body *")]
-        .filter((node) => [...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim()))
+        .filter((node) => words(node) && !node.closest(left))
         .filter((node) => node.checkVisibility({visibilityProperty: true}) && node.getClientRects().length)
-        .filter((node) => !node.closest(".stage, .example, .unseen, :disabled, [disabled], script, style, option, .heads.sorted"))
         .map((node) => {
             const style = getComputedStyle(node);
             const under = ground(node);
@@ -229,7 +232,8 @@ CONTRASTS = """() => {
             const [a, b] = [light(seen), light(under)].sort((x, y) => y - x);
             const size = parseFloat(style.fontSize);
             const large = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700);
-            return {text: node.textContent.trim().slice(0, 40), place: node.className || node.tagName, ratio: (a + 0.05) / (b + 0.05), least: large ? 3 : 4.5};
+            const [text, place] = [node.textContent.trim().slice(0, 40), node.className || node.tagName];
+            return {text, place, ratio: (a + 0.05) / (b + 0.05), least: large ? 3 : 4.5};
         });
 }"""
 

@@ -79,7 +79,7 @@ def blended(grey, values, top, pixel, name="inferno"):
     """What a pixel of the image should look like under a map, at full opacity: weak attention is transparent."""
     level = min(1.0, max(0.0, values[pixel] / top))
     colour = np.array(matplotlib.colormaps[name](round(255 * level), bytes=True)[:3], dtype=float)
-    return grey[pixel] * (1 - level) + colour * level
+    return grey[pixel] * (1 - level**0.5) + colour * level**0.5
 
 
 def check_pixels(drawn, frame, grey, values, top, places):
