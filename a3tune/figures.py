@@ -181,7 +181,7 @@ def difference_figure(
     for axis, values, heading in zip(axes, (before, after), names, strict=False):
         _show(axis, outline(overlay(image, values, opacity, name, 0.0, upper), masks), heading)
         _colour_bar(figure, axis, name, 0.0, upper, label)
-    blended = overlay(image, difference, max(opacity, 0.75), DIFFERENCE_MAP, -limit, limit)
+    blended = overlay(image, difference, max(opacity, 0.85), DIFFERENCE_MAP, -limit, limit, fade=True)
     _show(axes[2], outline(blended, masks), f"{names[1]} − {names[0]}")
     _colour_bar(figure, axes[2], DIFFERENCE_MAP, -limit, limit, f"difference of {label}")
     _title(figure, "Where attention went", caption)

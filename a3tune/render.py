@@ -93,8 +93,8 @@ def overlay(
         values: float [height, width] in the same frame; pixels with NaN show the image alone.
         opacity: 0 (image only) to 1 (map only).
         name, lower, upper: as in :func:`colour_map`.
-        fade: let the opacity of each pixel rise with its value from 0 to ``opacity``, so that dark parts of the map
-            leave the image clear.
+        fade: let the opacity of each pixel rise from 0 to ``opacity`` with the root of its value, or of its distance
+            from the middle of ``DIFFERENCE_MAP``, so that parts without a weight leave the image clear.
 
     Returns:
         uint8 [height, width, 3], RGB.
@@ -110,7 +110,8 @@ def overlay(
     colours = colour_map(values, name, lower, upper).astype(np.float32)
     share = np.full(values.shape, opacity, np.float32)
     if fade:
-        share *= _scaled(values, lower, upper)
+        level = _scaled(values, lower, upper)
+        share *= np.sqrt(np.abs(2 * level - 1) if name == DIFFERENCE_MAP else level)
     share = np.where(np.isfinite(values), share, 0)[..., None]
     return np.rint(image * (1 - share) + colours * share).astype(np.uint8)
 

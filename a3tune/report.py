@@ -27,6 +27,11 @@ NOTICE = "Research use only. Not a medical device, not for diagnosis or treatmen
 
 # Small images are enlarged to this many pixels on the longer edge, so that a map does not come out as a few dots.
 LEAST_EDGE = 1024
+_EVIDENCE = (
+    "Shares are of a word's attention, per patch. Attention is evidence about a model, not a proof of why it answered "
+    "as it did."
+)
+_COMMAND_LINES = 3
 _A4 = (8.27, 11.69)  # inches
 
 
@@ -89,7 +94,9 @@ def full_size_pictures(sides: Sequence[Side], look: Look) -> dict[str, np.ndarra
     if len(sides) == 2:
         change = _grown(maps[1] - maps[0], pictures["image"].shape[:2], look.smooth)
         limit = float(np.abs(change).max()) or 1.0
-        pictures["difference"] = overlay(pictures["image"], change, 0.75, DIFFERENCE_MAP, -limit, limit)
+        pictures["difference"] = overlay(
+            pictures["image"], change, look.opacity, DIFFERENCE_MAP, -limit, limit, fade=True
+        )
     return pictures
 
 
@@ -146,7 +153,7 @@ def page_figure(
         name = f"{letter} · {side.view.adapter}" if len(sides) > 1 else side.view.adapter
         lines = [f"Question: {side.inspection.question}", f"Answer ({name}): {side.view.answer or '(empty)'}"]
         for line in lines[side.inspection.question == asked :]:
-            for piece in textwrap.wrap(printable(line), 105)[:3]:
+            for piece in textwrap.wrap(printable(line), 105, max_lines=3, placeholder=" …"):
                 _text(figure, top, piece, 9.5)
                 top -= 0.016
         top -= 0.005
@@ -168,7 +175,7 @@ def page_figure(
         limit = float(np.abs(change).max()) or 1.0
         panels.append(
             (
-                overlay(image.pixels, change, 0.75, DIFFERENCE_MAP, -limit, limit),
+                overlay(image.pixels, change, look.opacity, DIFFERENCE_MAP, -limit, limit, fade=True),
                 "B − A",
                 (DIFFERENCE_MAP, -limit, limit),
             )
@@ -187,6 +194,7 @@ def page_figure(
             bar = figure.add_axes((left + 0.375, bottom, 0.01, height - 0.035))
             figure.colorbar(ScalarMappable(Normalize(*scale[1:]), scale[0]), cax=bar)
             bar.tick_params(labelsize=6)
+            bar.set_title("share", fontsize=6)
     top -= rows * height
     for side in sides:
         for piece in textwrap.wrap(printable(side.caption()), 125):
@@ -208,9 +216,14 @@ def page_figure(
     bar = figure.add_axes((0.58 + 0.18 * len(sides) - 0.02, max(0.1, top - 0.17), 0.01, 0.13))
     figure.colorbar(drawn, cax=bar)
     bar.tick_params(labelsize=6)
-    for place, piece in enumerate(textwrap.wrap(printable(command), 118)[:3]):
-        _text(figure, 0.066 - 0.011 * place, piece, 6.5, family="monospace")
-    _text(figure, 0.026, f"{NOTICE} Attention is evidence about a model, not a proof of why it answered as it did.", 7)
+    lines = textwrap.wrap(printable(command), 118)
+    if len(lines) > _COMMAND_LINES:
+        # A command that is cut would make something else: the archive has it whole.
+        lines = ["The command is too long for this page; the ZIP archive has it."]
+    for place, piece in enumerate(lines):
+        _text(figure, 0.073 - 0.011 * place, piece, 6.5, family="monospace")
+    _text(figure, 0.032, NOTICE, 7)
+    _text(figure, 0.02, _EVIDENCE, 7)
     return figure
 
 

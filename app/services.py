@@ -24,9 +24,9 @@ from a3tune.errors import Cancelled, RequestError
 from app.guests import GuestAdapters
 from app.regions import KeptTarget, RegionDesk, TargetNumbers
 from app.results import Finished, Kept, ResultBook, ViewNumbers
-from app.slots import Either, ModelSlot, RegionSlot
+from app.slots import Either, ModelSlot, RegionSlot, Tenure
 from app.trust import TrustDesk
-from app.visits import OpenedImage, Visits, read_image
+from app.visits import OpenedImage, Visits, open_example, read_image
 
 if TYPE_CHECKING:
     from a3tune.inspection import AdapterView, Inspection
@@ -60,6 +60,7 @@ class Studio:
         self.trust = TrustDesk(slot, self.results, self.guests)
         self.visits = Visits(self.regions, on_end=self.results.forget)
         self._prepared: dict[tuple[int, str, str, tuple[str, ...]], Inspection] = {}
+        self._opening: Kept | None = None
         self._guard = threading.RLock()
 
     # ---- questions ---------------------------------------------------------------------------
@@ -126,8 +127,7 @@ class Studio:
                 continue
             inspection, complete = report
             numbers += tuple(_numbers(view) for view in inspection.views[len(numbers) :])
-            demo = inspection.model == DEMO_NAME
-            finished = Finished(name, inspection, numbers, tenure.special_tokens, demo, complete, tenure.number)
+            finished = _finished(name, inspection, numbers, tenure, complete)
             with self._guard:
                 if ticket.is_set() or not self.visits.holds(visit, record):
                     raise Cancelled
@@ -210,15 +210,19 @@ class Studio:
 
     # ---- examples ----------------------------------------------------------------------------
 
-    def prepare(self, examples: Sequence[tuple[Path, str]]) -> None:
-        """Answer the examples' first questions in a thread of its own, so that they show finished results at once."""
+    def prepare(self, examples: Sequence[tuple[Path, str, str]]) -> None:
+        """Answer the examples' questions in a thread of its own, so that they show finished results at once.
+
+        Args:
+            examples: file, question and key of each; every page opens with the first.
+        """
 
         def work() -> None:
             tenure = self.slot.tenure
             self.slot.wait(None)
             self._prepared.clear()
             size = 0
-            for path, question in examples:
+            for path, question, key in examples:
                 image = read_image(path)
                 with self.slot.in_use:
                     if tenure.left.is_set():
@@ -229,10 +233,34 @@ class Studio:
                     return
                 asked = tuple(view.adapter for view in inspection.views)
                 self._prepared[tenure.number, image.sha256, question, asked] = inspection
+                if len(self._prepared) == 1:
+                    numbers = tuple(_numbers(view) for view in inspection.views)
+                    finished = _finished(secrets.token_urlsafe(18), inspection, numbers, tenure, True)
+                    self._opening = Kept(finished, open_example(path, key), None)
+                    # It is no visitor's: all may look into it, and it is never forgotten.
+                    self.results.keep("", self._opening)
                 # A lock is not fair: whoever waits for the model gets it now.
                 time.sleep(_BREATH)
 
         threading.Thread(target=work, name="examples", daemon=True).start()
+
+    @property
+    def opening(self) -> Kept | None:
+        """The first example with its result, which all pages open with; None before the model in memory gave one."""
+        kept = self._opening
+        ready = kept is not None and self.slot.status.state == "ready"
+        return kept if ready and kept.finished.tenure == self.slot.tenure.number else None
+
+    def welcome(self, visit: str) -> Kept | None:
+        """Begin a visit with what its page opened with; None where there is no result yet, or where the visit has
+        another image by now."""
+        kept = self.opening
+        if kept is None or self.visits.opened(visit) is not None:
+            return None
+        kept = kept._replace(opened=self.visits.show_again(visit, kept.opened, None))
+        self.results.keep(visit, kept)
+        self.regions.attach(kept.opened.board, kept.finished.result, kept.finished.inspection)
+        return kept
 
     def _known(self, opened: OpenedImage, question: str, adapters: Sequence[str]) -> Inspection | None:
         """The finished result of an example; visitors' own images are never looked up."""
@@ -315,6 +343,13 @@ class Studio:
 
 def _joined(whole: Inspection, part: Inspection) -> Inspection:
     return replace(whole, views=(*whole.views, *part.views), seconds={**whole.seconds, **part.seconds})
+
+
+def _finished(
+    name: str, inspection: Inspection, numbers: tuple[ViewNumbers, ...], tenure: Tenure, complete: bool
+) -> Finished:
+    demo = inspection.model == DEMO_NAME
+    return Finished(name, inspection, numbers, tenure.special_tokens, demo, complete, tenure.number)
 
 
 def _numbers(view: AdapterView) -> ViewNumbers:

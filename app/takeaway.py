@@ -83,7 +83,11 @@ def _side(studio: Studio, asked: dict[str, Any], request: dict[str, Any]) -> Sid
     view = studio.results.view(result, adapter)
     rows = tuple(int(row) for row in asked["rows"])
     heads = chosen_heads(view, request["heads"])
-    if not rows or not all(0 <= row < len(view.maps.rows) for row in rows):
+    # The answer comes last, so its first word has the name of the row that it shares with the prompt's last token.
+    texts = {
+        int(place): token.text for token in view.tokens for place in np.flatnonzero(view.maps.rows == token.read_at)
+    }
+    if not rows or not texts.keys() >= set(rows):
         raise RequestError(
             expected="words that both sides have",
             got=f"{adapter} has no such word",
@@ -91,10 +95,6 @@ def _side(studio: Studio, asked: dict[str, Any], request: dict[str, Any]) -> Sid
         )
     head_words = {"critical": f"{len(heads)} critical heads", "mean": f"mean of all {len(heads)} heads"}
     one_head = f"layer {heads[0].layer}, head {heads[0].head}"
-    # The answer comes last, so its first word has the name of the row that it shares with the prompt's last token.
-    texts = {
-        int(place): token.text for token in view.tokens for place in np.flatnonzero(view.maps.rows == token.read_at)
-    }
     own = " + ".join(f"“{texts[row].strip()}”" for row in rows)
     words = {"answer": "mean of the answer", "question": "mean of the question"}.get(request["words"], own)
     inspection = studio.results.get(result).finished.inspection

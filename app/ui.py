@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from app.examples import read_examples
+from app.first_look import FirstLook
 from app.jobs import is_secret, owner_of
 from app.models import ModelDesk
 from app.present import DEMO_NOTICE, NOTICE, model_value
@@ -29,10 +31,11 @@ _QUEUE_LENGTH = 64
 _READERS = 4
 # How often gradio's own folder is swept, and how old a left-over file may get, in seconds.
 _SWEEP = (600, 1800)
+_TABS = ("Inspect", "Tune", "Models")
 
 
-def build(studio: Studio, desk: TuneDesk, models: ModelDesk) -> gr.Blocks:
-    """The whole page, wired to the studio, to what tunes and to what loads."""
+def build(studio: Studio, desk: TuneDesk, models: ModelDesk) -> tuple[gr.Blocks, InspectTab]:
+    """The whole page, wired to the studio, to what tunes and to what loads; and its first tab."""
 
     examples = read_examples()
 
@@ -50,16 +53,16 @@ def build(studio: Studio, desk: TuneDesk, models: ModelDesk) -> gr.Blocks:
         header = build_header(model_status, f"{NOTICE} {DEMO_NOTICE}" if studio.slot.demo else NOTICE)
         visitor = build_visitor(page)
         with gr.Tabs() as pages:
-            with gr.Tab("Inspect", id="inspect") as first:
+            with gr.Tab(_TABS[0], id="inspect") as first:
                 inspect = InspectTab(studio, examples, page, first, OwnAdapters(visitor, own_adapters))
                 inspect.follow(header)
-            with gr.Tab("Tune", id="tune") as tune:
+            with gr.Tab(_TABS[1], id="tune") as tune:
                 TuneTab(desk, visitor, tune, pages, inspect)
-            with gr.Tab("Models", id="models"):
+            with gr.Tab(_TABS[2], id="models"):
                 build_models(models)
         page.unload(leave)
     page.queue(max_size=_QUEUE_LENGTH, default_concurrency_limit=_READERS, api_open=False)
-    return page
+    return page, inspect
 
 
 def launch(
@@ -87,7 +90,7 @@ def launch(
     slot = ModelSlot(profile, adapters)
     studio = Studio(slot, RegionSlot(scorer, segmenter))
     desk = TuneDesk(slot, studio.regions.slot)
-    examples = [(example.path, example.questions[0]) for example in read_examples()]
+    examples = [(example.path, example.questions[0], example.key) for example in read_examples()]
 
     def prepare_demo() -> None:
         # A large model would keep its visitors waiting for answers that nobody asked for.
@@ -95,7 +98,8 @@ def launch(
             studio.prepare(examples)
 
     models = ModelDesk(slot, studio.regions.slot, offered=offered, any_model=any_model, on_loaded=prepare_demo)
-    page = build(studio, desk, models)
+    page, inspect = build(studio, desk, models)
+    question = examples[0][1]
     page.launch(
         prevent_thread_lock=True,
         server_name=host,
@@ -113,6 +117,9 @@ def launch(
         allowed_paths=[],
         theme=build_theme(),
         css_paths=[STYLES, TUNE_STYLES],
+        app_kwargs={
+            "middleware": [Middleware(FirstLook, inspect.opening_value, lambda: page.theme_css, _TABS, question)]
+        },
     )
     # Only now: importing torch would hold up the first answer to a browser.
     slot.start()

@@ -53,6 +53,16 @@ def viewer_value(opened: OpenedImage | None, finished: Finished | None = None, h
     return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
 
 
+def adopted_value(kept: Kept, history: Sequence[Kept]) -> str:
+    """The viewer's value where it has the image and the result already: which result, and what the visit adds."""
+    value = {
+        "adopt": kept.finished.result,
+        "board": kept.opened.board,
+        "history": [_past(earlier) for earlier in history],
+    }
+    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
+
+
 def result_value(finished: Finished) -> dict[str, Any]:
     """A result with its views as the viewer receives it."""
     inspection = finished.inspection
@@ -170,7 +180,7 @@ def _control(control: RandomisedWeights) -> dict[str, Any]:
 
 def thumbnail(image: MedicalImage, size: int = 96) -> str:
     """Data URL of a square thumbnail, the middle of the image."""
-    return _data_url(_middle(image, size))
+    return _data_url(_middle(image, size), "JPEG", quality=85)
 
 
 def _rows(forms: Sequence[tuple[str, str, str, str]], numbers: dict[str, float]) -> list[list[str]]:

@@ -219,6 +219,15 @@ def read_image(path: Path) -> MedicalImage:
     return load_image(path)
 
 
+def open_example(path: Path, key: str) -> OpenedImage:
+    """An example as it is shown first; no visit has it open yet.
+
+    Raises:
+        ImageError: the file is not an image that can be shown.
+    """
+    return _read(path.read_bytes())._replace(key=key, source=_example_path(path))
+
+
 def _example_path(path: Path) -> str:
     return (EXAMPLES.relative_to(ASSETS.parent) / path.name).as_posix()
 

@@ -21,18 +21,19 @@ def build_header(model_status: Callable[[], dict[str, str]], notice: str) -> gr.
     return gr.HTML(**_parts("header"), server_functions=[model_status], notice=notice, elem_id="header")
 
 
-def build_examples(items: Sequence[dict[str, str]]) -> gr.HTML:
+def build_examples(items: Sequence[dict[str, str]], first: str) -> gr.HTML:
     """Example images as buttons; the event ``pick`` carries ``key``, the value is the key of the one on show.
 
     Args:
         items: ``key``, ``title``, ``about`` and ``thumbnail`` (a data URL) of each.
+        first: the key of the one on show at first.
     """
-    return gr.HTML(value="", **_parts("examples"), items=json.dumps(list(items)), elem_id="examples")
+    return gr.HTML(value=first, **_parts("examples"), items=json.dumps(list(items)), elem_id="examples")
 
 
-def build_suggestions() -> gr.HTML:
+def build_suggestions(questions: Sequence[str]) -> gr.HTML:
     """Questions as buttons; the event ``pick`` carries ``question``, the value is a JSON list of texts."""
-    return gr.HTML(value="[]", **_parts("suggestions"), elem_id="suggestions")
+    return gr.HTML(value=json.dumps(list(questions)), **_parts("suggestions"), elem_id="suggestions")
 
 
 def _parts(name: str) -> dict[str, str | bool]:

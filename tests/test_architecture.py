@@ -68,6 +68,7 @@ PAGE_LAYERS = (
         *(
             "errands",
             "examples",
+            "first_look",
             "guests",
             "jobs",
             "present",

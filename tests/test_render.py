@@ -8,6 +8,7 @@ import pytest
 from a3tune.errors import RequestError
 from a3tune.render import (
     COLOUR_MAPS,
+    DIFFERENCE_MAP,
     REGION_COLOURS,
     colour_map,
     difference_colours,
@@ -68,6 +69,12 @@ def test_overlay_that_fades_leaves_the_image_where_the_map_is_low():
     faded = overlay(image, values, 0.8, "viridis", 0, 1, fade=True)
     np.testing.assert_array_equal(faded[0, 0], image[0, 0])
     np.testing.assert_array_equal(faded[0, 1], overlay(image, values, 0.8, "viridis", 0, 1)[0, 1])
+    # Of a difference nothing is drawn where there is none, and all of it at both ends.
+    image, change = grey(2, 2), np.array([[0.0, 1.0], [-1.0, 0.0]])
+    faded = overlay(image, change, 0.8, DIFFERENCE_MAP, -1, 1, fade=True)
+    np.testing.assert_allclose(faded[0, 0], image[0, 0], atol=1)
+    whole = overlay(image, change, 0.8, DIFFERENCE_MAP, -1, 1)
+    np.testing.assert_array_equal(faded[[0, 1], [1, 0]], whole[[0, 1], [1, 0]])
 
 
 def test_outline_lies_inside_the_mask_and_closes_at_the_image_border():

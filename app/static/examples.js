@@ -22,6 +22,8 @@ strip.addEventListener("click", (event) => {
 });
 
 // The server says which example is on show ("" for a file of the visitor's own).
-watch("value", () => {
+function mark() {
   strip.querySelectorAll(".example").forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.key === props.value)));
-});
+}
+watch("value", mark);
+mark();

@@ -14,10 +14,10 @@ from a3tune.images import AXES, WINDOW_PRESETS
 from a3tune.types import Window
 from app.examples import Example
 from app.present import error_status, finished_status, status, step_status
-from app.results import Finished
+from app.results import Finished, Kept
 from app.services import Step, Studio
 from app.tabs.answers import viewer_answers
-from app.values import thumbnail, viewer_value
+from app.values import adopted_value, thumbnail, viewer_value
 from app.viewer import build_viewer
 from app.visits import OpenedImage, read_image
 from app.widgets import build_examples, build_suggestions
@@ -27,7 +27,6 @@ OWN_WINDOW = "own centre and width"
 GENERAL_QUESTIONS = ("What does this image show?", "Is there an abnormality?", "Describe the findings.")
 
 _READING = Step("Reading the file", 0.0)
-READY = "Choose an example or open a file, then ask."
 
 
 class OwnAdapters(NamedTuple):
@@ -58,6 +57,7 @@ class InspectTab:
     ) -> None:
         self._studio, self._mine = studio, own
         self._examples = {example.key: example for example in examples}
+        self._opening: tuple[Kept | None, str] | None = None
         self._place()
         self._wire(page, tab)
 
@@ -67,7 +67,9 @@ class InspectTab:
         with gr.Row(elem_id="inspect", equal_height=False):
             with gr.Column(scale=0, min_width=300, elem_id="inputs"):
                 gr.HTML("<h2>1 · Image</h2>", apply_default_css=False)
-                self._strip = build_examples([_item(example) for example in self._examples.values()])
+                # The first example is on show from the start, see `opening_value`.
+                first = next(iter(self._examples.values()))
+                self._strip = build_examples([_item(example) for example in self._examples.values()], first.key)
                 self._file = gr.File(
                     label="Own file: PNG, JPEG, TIFF, DICOM, NIfTI …",
                     file_count="single",
@@ -99,6 +101,7 @@ class InspectTab:
                 gr.HTML("<h2>2 · Question</h2>", apply_default_css=False)
                 self._question = gr.Textbox(
                     label="Question",
+                    value=first.questions[0],
                     show_label=False,
                     placeholder="Ask about the image …",
                     lines=1,
@@ -106,16 +109,24 @@ class InspectTab:
                     max_length=1000,
                     elem_id="question",
                 )
-                self._suggestions = build_suggestions()
+                self._suggestions = build_suggestions(first.questions)
                 self._adapters = gr.CheckboxGroup(**self._adapter_choices(), label="Answer with", elem_id="adapters")
                 with gr.Row(elem_id="actions"):
                     self._ask = gr.Button("Ask", variant="primary", scale=3, min_width=120, elem_id="ask")
                     self._cancel = gr.Button("Cancel", interactive=False, scale=1, min_width=80, elem_id="cancel")
-                self._status = gr.HTML(status(READY), elem_id="status", apply_default_css=False)
+                self._status = gr.HTML(status(first.about), elem_id="status", apply_default_css=False)
             with gr.Column(scale=1, min_width=560):
-                # The first example's picture comes with the page, its answers with the visit that the page begins.
-                first = OpenedImage(read_image(next(iter(self._examples.values())).path), None)
-                self._viewer = build_viewer(viewer_answers(self._studio), value=viewer_value(first), elem_id="viewer")
+                self._viewer = build_viewer(viewer_answers(self._studio), elem_id="viewer")
+
+    def opening_value(self) -> str:
+        """The viewer's value that a page brings with it: the first example, with its answers once there are any."""
+        kept = self._studio.opening
+        if self._opening is None or self._opening[0] is not kept:
+            example = next(iter(self._examples.values()))
+            opened = OpenedImage(read_image(example.path), None) if kept is None else kept.opened
+            value = viewer_value(opened, None if kept is None else kept.finished)
+            self._opening = kept, value
+        return self._opening[1]
 
     def _adapter_choices(self, secret: Any = None) -> dict[str, Any]:
         """What all visitors share is chosen at first; the visitor's own adapters wait to be chosen."""
@@ -179,10 +190,16 @@ class InspectTab:
     # ---- images ------------------------------------------------------------------------------
 
     def _begin(self, visitor: Any, request: gr.Request) -> Iterator[list[Any]]:
-        """A new page: the first example with its result."""
+        """A new page: the first example with its result, which the page has already where there was one."""
         adapters = self._adapter_choices(visitor)
+        visit = _visit(request)
+        kept = self._studio.welcome(visit)
+        if kept is not None or self._studio.visits.opened(visit) is not None:
+            value = gr.skip() if kept is None else adopted_value(kept, self._studio.results.of(visit))
+            yield [gr.update(**adapters), value, *[gr.skip()] * 11]
+            return
         first = True
-        for values in self._show_example(next(iter(self._examples.values())), adapters["value"], _visit(request), {}):
+        for values in self._show_example(next(iter(self._examples.values())), adapters["value"], visit, {}):
             yield [gr.update(**adapters) if first else gr.skip(), *values]
             first = False
 

@@ -36,19 +36,19 @@ COLOUR_MAPS = ("inferno", "viridis", "magma", "cividis")
 DIFFERENCE_MAP = "RdBu_r"
 
 
-def build_viewer(answers: Sequence[Callable[[dict], dict]], *, value: str, elem_id: str) -> gr.HTML:
-    """The viewer as a Gradio component; its value is a string made by :func:`app.values.viewer_value`.
+def build_viewer(answers: Sequence[Callable[[dict], dict]], *, elem_id: str) -> gr.HTML:
+    """The viewer as a Gradio component; its value is a string made by :func:`app.values.viewer_value` or
+    :func:`app.values.adopted_value`. Until one comes, it shows the page's ``openingValue`` (see :mod:`app.first_look`).
 
     Its event ``reopen`` carries ``result``, the name of an earlier result that should come back on show.
 
     Args:
         answers: the functions that the browser calls by name, each with a dict, and each answers with a dict that may
             hold ``{"error": text}`` (see :mod:`app.tabs.answers`).
-        value: what is on show as soon as the page stands.
         elem_id: id of the component's element on the page.
     """
     return gr.HTML(
-        value=value,
+        value="",
         html_template=_read("viewer.html"),
         css_template=_read("viewer.css"),
         js_on_load="\n".join(_read(name) for name in _SCRIPTS),

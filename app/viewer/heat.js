@@ -38,7 +38,7 @@ const largest = (values) => values.reduce((most, value) => Math.max(most, value)
 function onScale(value, look) {
   const level = look.top > 0 ? Math.min(1, Math.max(look.signed ? -1 : 0, value / look.top)) : 0;
   const bent = Math.sign(level) * Math.abs(level) ** (look.gamma || 1);
-  return { colour: Math.round(look.signed ? 127.5 + 127.5 * bent : 255 * bent), strength: Math.abs(level) < look.threshold ? 0 : Math.abs(bent) };
+  return { colour: Math.round(look.signed ? 127.5 + 127.5 * bent : 255 * bent), strength: Math.abs(level) < look.threshold ? 0 : Math.sqrt(Math.abs(bent)) };
 }
 
 // The scale as a table of pixels, so that a picture costs one look-up a pixel: level 0 to 1 (-1 to 1 when signed) in
@@ -49,7 +49,8 @@ function scaleTable(look) {
   for (let i = 0; i <= LEVELS; i++) {
     const level = look.signed ? (2 * i) / LEVELS - 1 : i / LEVELS;
     const { colour, strength } = onScale(level * look.top, look);
-    // Weak attention is transparent in proportion, so that the anatomy stays readable under it.
+    // Weak attention is transparent, so that the anatomy stays readable under it; with the root of the weight, since
+    // in proportion to it a widely spread map would hardly be seen.
     table.set([look.lut[3 * colour], look.lut[3 * colour + 1], look.lut[3 * colour + 2], Math.round(255 * look.opacity * strength)], 4 * i);
   }
   return new Uint32Array(table.buffer);

@@ -18,8 +18,12 @@ function viewsOf(result) {
 }
 
 async function receive() {
-  const text = props.value;
+  const text = props.value || window.openingValue;
   const next = text ? JSON.parse(text) : { image: null, result: null, board: "", history: [] };
+  if (next.adopt) {
+    adopt(next);
+    return;
+  }
   const sameImage = Boolean(data.image && next.image && data.image.src === next.image.src);
   const grows = Boolean(data.result && next.result && data.result.id === next.result.id && data.board === next.board);
   const had = { adapters: both().map((one) => one?.adapter), mode: pair.mode, comparable: views.length > 1 };
@@ -57,6 +61,17 @@ async function receive() {
     picture = fresh;
   }
   draw();
+}
+
+// The visit begins with what the page brought: what was chosen meanwhile stays.
+function adopt({ adopt: result, board, history }) {
+  if (data.result?.id !== result) {
+    trigger("reopen", { result });
+    return;
+  }
+  data = { ...data, board, history };
+  receiveRegions(false);
+  buildHistory();
 }
 
 // The sides stay as they were chosen as long as those adapters answer; at first the base is A, and B comes after it.

@@ -218,6 +218,8 @@ function drawNow() {
   const rows = views.length ? rowsOf(front()) : [];
   stage.dataset.shown = data.result ? [mapKey(), rows.join("+"), waits ? "waiting" : "ready"].join(" ") : "image";
   stage.dataset.compare = comparing() ? pair.mode : "one";
+  // One finger scrolls the page where there is nothing to pan: on a tablet the image fills most of it.
+  stage.toggleAttribute("data-zoomed", view.zoom > 1);
   stage.dataset.front = views.length ? front().adapter : "";
   stage.dataset.result = data.result ? data.result.id + (data.result.complete ? " complete" : "") : "";
   stage.dataset.tookMs = (performance.now() - began).toFixed(1);

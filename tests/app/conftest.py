@@ -163,8 +163,9 @@ class Visitor:
             "console", lambda message: self.complaints.append(message.text) if message.type == "error" else None
         )
         self.page.goto(url)
-        # The first example comes on show by itself, with its answers.
+        # The first example comes on show by itself, with its answers; with its visit, the panels under it.
         self.finished("")
+        self.page.wait_for_selector(".drawer:not([hidden])")
 
     def _take_note(self, request: Request) -> None:
         # The page's head asks every few seconds which model there is: that is nobody's doing.
@@ -200,6 +201,8 @@ class Visitor:
         self.page.wait_for_function(
             """before => {
                 const {result, shown} = document.querySelector(".stage")?.dataset || {};
+                // The opening picture of a page that is not there yet has a stage of its own.
+                if (document.querySelector("#first-look")) return false;
                 return result && result !== before && result.endsWith("complete") && shown.endsWith("ready");
             }""",
             arg=before,

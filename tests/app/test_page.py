@@ -191,4 +191,61 @@ def test_a_visit_is_forgotten_when_its_page_is_closed(visit):
     }"""
     assert other.page.evaluate(reply_holds, [body, "map"])
     one.page.close()
-    other.page.wait_for_function(reply_holds, arg=[body, "error"], polling=200)
+    # Not wait_for_function: it takes the promise of an asynchronous condition for a yes.
+    while not other.page.evaluate(reply_holds, [body, "error"]):
+        other.page.wait_for_timeout(200)
+
+
+# Every text that can be read, with its size and its contrast to what lies under it. Text over the picture is left out:
+# it has a dark shadow of its own.
+CONTRASTS = """() => {
+    const canvas = Object.assign(document.createElement("canvas"), {width: 1, height: 1});
+    const sheet = canvas.getContext("2d", {willReadFrequently: true});
+    const bytes = (colour) => {
+        sheet.clearRect(0, 0, 1, 1);
+        sheet.fillStyle = colour;
+        sheet.fillRect(0, 0, 1, 1);
+        const [r, g, b, a] = sheet.getImageData(0, 0, 1, 1).data;
+        return [r, g, b, a / 255];
+    };
+    const over = (top, under) => [0, 1, 2].map((i) => top[i] * top[3] + under[i] * (1 - top[3])).concat(1);
+    const ground = (node) => {
+        const own = bytes(getComputedStyle(node).backgroundColor);
+        return own[3] === 1 ? own : over(own, node.parentElement ? ground(node.parentElement) : [255, 255, 255, 1]);
+    };
+    const light = (colour) => {
+        const linear = (c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+        const [r, g, b] = colour.slice(0, 3).map((c) => linear(c / 255));
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const opacity = (node) => node ? Number(getComputedStyle(node).opacity) * opacity(node.parentElement) : 1;
+    const words = (node) => [...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim());
+    const left = ".stage, .example, .unseen, :disabled, [disabled], script, style, option, .heads.sorted";
+    return [...document.querySelectorAll("body *")]
+        .filter((node) => words(node) && !node.closest(left))
+        .filter((node) => node.checkVisibility({visibilityProperty: true}) && node.getClientRects().length)
+        .map((node) => {
+            const style = getComputedStyle(node);
+            const under = ground(node);
+            const colour = bytes(style.color);
+            const seen = over([...colour.slice(0, 3), colour[3] * opacity(node)], under);
+            const [a, b] = [light(seen), light(under)].sort((x, y) => y - x);
+            const size = parseFloat(style.fontSize);
+            const large = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700);
+            const [text, place] = [node.textContent.trim().slice(0, 40), node.className || node.tagName];
+            return {text, place, ratio: (a + 0.05) / (b + 0.05), least: large ? 3 : 4.5};
+        });
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_every_word_stands_out_from_its_ground(visit, scheme):
+    page = visit(color_scheme=scheme).page
+    page.wait_for_selector(".stage[data-regions^=ready]")
+    told = []
+    for name in page.locator(".tabs [role=tab]").all_inner_texts():
+        page.get_by_role("tab", name=name, exact=True).click()
+        told += page.evaluate(CONTRASTS)
+    assert len(told) > 300
+    faint = {(item["place"], item["text"], round(item["ratio"], 2)) for item in told if item["ratio"] < item["least"]}
+    assert faint == set()

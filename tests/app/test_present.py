@@ -107,7 +107,7 @@ def test_an_image_is_described_by_what_it_is(finished):
     object.__setattr__(image, "window", Window(40.0, 400.0))
     object.__setattr__(image, "frame_count", 9)
     assert describe(image) == "CT · array\n10 × 8 px\nC 40  W 400\n1 of 9"
-    assert thumbnail(image).startswith("data:image/png;base64,")
+    assert thumbnail(image).startswith("data:image/jpeg;base64,")
 
 
 def test_what_can_be_opened_again_is_told_in_short(finished):

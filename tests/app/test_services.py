@@ -156,7 +156,7 @@ def test_an_older_view_that_comes_late_is_dropped(studio, dicom, png, monkeypatc
 
 
 def test_examples_are_answered_beforehand_and_no_other_image_is_looked_up(studio, png, dicom):
-    studio.prepare([(png, "Is there a mass?")])
+    studio.prepare([(png, "Is there a mass?", "first")])
     visit = "one"
     studio.visits.open_file(visit, png, remove=False)
     while not studio.is_prepared(visit, "Is there a mass?"):

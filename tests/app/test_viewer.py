@@ -79,7 +79,7 @@ def blended(grey, values, top, pixel, name="inferno"):
     """What a pixel of the image should look like under a map, at full opacity: weak attention is transparent."""
     level = min(1.0, max(0.0, values[pixel] / top))
     colour = np.array(matplotlib.colormaps[name](round(255 * level), bytes=True)[:3], dtype=float)
-    return grey[pixel] * (1 - level) + colour * level
+    return grey[pixel] * (1 - level**0.5) + colour * level**0.5
 
 
 def check_pixels(drawn, frame, grey, values, top, places):
@@ -264,6 +264,16 @@ def test_a_region_and_a_brush_tell_which_words_and_heads_look_there(asked):
     expect(page.locator("[data-part=focusNote]")).to_contain_text("region ")
 
 
+def pinch(page):
+    """Draw two fingers apart on the image, to twice their distance."""
+    box = page.locator(".stage").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    touch = page.context.new_cdp_session(page)
+    for kind, reach in (("touchStart", 60), ("touchMove", 90), ("touchMove", 120), ("touchEnd", None)):
+        points = [] if reach is None else [{"x": x - reach, "y": y, "id": 0}, {"x": x + reach, "y": y, "id": 1}]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+
 def test_keys_alone_reach_heads_regions_zoom_and_the_map(asked):
     page = asked.page
     page.wait_for_selector(".stage[data-regions^=ready]")
@@ -286,6 +296,13 @@ def test_keys_alone_reach_heads_regions_zoom_and_the_map(asked):
     page.keyboard.press("m")
     assert asked.picture() != whole
     page.keyboard.press("m")
+    # Two fingers zoom; one scrolls the page until there is something to pan.
+    expect(page.locator(".stage")).to_have_css("touch-action", "pan-y")
+    pinch(page)
+    expect(page.locator("[data-part=zoom]")).to_have_text("200 %")
+    expect(page.locator(".stage")).to_have_css("touch-action", "none")
+    page.keyboard.press("0")
+    assert asked.picture() == whole
     tab = page.get_by_role("tab", name="Regions")
     tab.focus()
     page.keyboard.press("ArrowRight")
