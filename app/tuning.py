@@ -13,10 +13,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from a3tune.bundle import DEMO
 from a3tune.errors import AdapterError, RequestError
@@ -32,6 +32,8 @@ from app.tune_worker import read_json, write_json
 
 if TYPE_CHECKING:
     from a3tune.training.config import TuneConfig
+
+Read = TypeVar("Read")
 
 QUICK = "demo"
 """The preset of a quick look."""
@@ -175,6 +177,12 @@ class TuneDesk:
         job = self.jobs.job(owner, name)
         with self._guard:
             return view_run(job, self._reader)
+
+    def look(self, owner: str, name: str, read: Callable[[RunView], Read]) -> Read:
+        """What is read of one of the visitor's runs while nobody else reads on in its events."""
+        job = self.jobs.job(owner, name)
+        with self._guard:
+            return read(view_run(job, self._reader))
 
     def views(self, owner: str) -> tuple[RunView, ...]:
         """All runs of a visitor, the newest first."""

@@ -303,7 +303,7 @@ class AlignmentTrainer(Trainer):
         count = self.args.gradient_accumulation_steps
         self._passes += 1
         if count > 1:
-            self.tell_work("In the next step, batch", self._passes, count)
+            self.tell_work("Batches of the next step", self._passes, count)
 
     def _tell(self, kind: str, **facts: Any) -> None:
         if self.is_world_process_zero():

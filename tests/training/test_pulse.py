@@ -63,8 +63,8 @@ def test_everything_that_takes_long_tells_how_far_it_is_and_changes_no_weight(ru
     lively = run("lively")
     told = works(lively)
     held_out = next(event for event in lively.events() if event["event"] == "validation")["questions"]
-    assert [entry for entry in told if entry[0] == "In the next step, batch"] == [
-        ("In the next step, batch", batch, 2, step) for step in (0, 1) for batch in (1, 2)
+    assert [entry for entry in told if entry[0] == "Batches of the next step"] == [
+        ("Batches of the next step", batch, 2, step) for step in (0, 1) for batch in (1, 2)
     ]
     validating = [entry for entry in told if entry[0] == "Validating"]
     assert validating == [("Validating", done, held_out, 2) for done in range(0, held_out, 4)]
