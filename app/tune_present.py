@@ -209,7 +209,7 @@ def run_news(
     for source, curves in (("training", events.curves), ("validation", events.validation)):
         at[source] = max((next(reversed(curve)) for curve in curves.values() if curve), default=-1)
         for name, curve in curves.items():
-            new = _after(curve, before.get(source, -1))
+            new = _after(curve, _step(before.get(source)))
             if new:
                 points[f"{source}.{name}"] = thinned(new)
     if points:
@@ -224,7 +224,7 @@ def run_news(
             news["watched"] = {"questions": questions, "pictures": found}
         else:
             at["watched"] = 0
-    looks = _after(events.looks, before.get("look", -1))
+    looks = _after(events.looks, _step(before.get("look")))
     if looks:
         news["looks"] = [{key: look.get(key) for key in ("step", "maps", "mass", "right")} for look in looks.values()]
     return news
@@ -248,6 +248,11 @@ def _head(view: RunView, stamp: Sequence[Any]) -> dict[str, Any]:
         "live": view.live,
         "stamp": list(stamp),
     }
+
+
+def _step(value: Any) -> int:
+    """A step that a browser knows; before all steps when it is none."""
+    return value if isinstance(value, int) else -1
 
 
 def _after(told: Mapping[int, Any], step: int) -> dict[int, Any]:
