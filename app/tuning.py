@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +39,10 @@ Read = TypeVar("Read")
 QUICK = "demo"
 """The preset of a quick look."""
 
+DEVICE_FILES = Path("/dev")
+
 _RESERVE = 1 << 30
+_REMEMBERED = 64
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,8 @@ class TuneDesk:
         self.adapters = AdapterDesk(slot, self.jobs)
         self._errands = Errands()
         self._guard = threading.Lock()
+        # What the last measurement of a plan found: (visitor, data, settings) -> its result.
+        self._measured: OrderedDict[tuple[str, Path, str], Mapping[str, Any]] = OrderedDict()
 
     # ---- plans -------------------------------------------------------------------------------
 
@@ -129,6 +135,9 @@ class TuneDesk:
             config.write_text(text, encoding="utf-8")
             arguments = ["--out", str(Path(folder) / "run"), *self._arguments(data, config)]
             found = self._errands.run(owner, "a3tune.training.estimate", arguments, _environment(data))
+        self._measured[owner, data.path, text] = found
+        if len(self._measured) > _REMEMBERED:
+            self._measured.popitem(last=False)
         return {**found, "busy": busy}
 
     # ---- runs --------------------------------------------------------------------------------
@@ -138,7 +147,7 @@ class TuneDesk:
 
         Raises:
             DataError: the settings are wrong, or the disk is almost full.
-            RequestError: this machine cannot train, or too many runs wait.
+            RequestError: this machine cannot train, the plan was measured and does not fit, or too many runs wait.
         """
         from a3tune.training.intake import check_room  # pyarrow: see app.tune_data
 
@@ -150,6 +159,13 @@ class TuneDesk:
                 expected="data without faults",
                 got=f"{data.title} has {checked.dataset.counts.errors:,} faults",
                 remedy="Repair it under Data, or correct it and upload it again",
+            )
+        measured = self._measured.get((owner, data.path, text))
+        if measured is not None and not measured["fits"]:
+            raise RequestError(
+                expected="a plan that fits into memory",
+                got="Its measured step does not",
+                remedy=f"To make it fit: {measured['remedy']}; or measure again when more memory is free",
             )
         check_room(self.jobs.root, _RESERVE)
 
@@ -297,7 +313,8 @@ def place_notice() -> str:
             "through your data and make a plan here, then duplicate the Space with a GPU of its own, or take the "
             "command under Scale to a machine with a GPU and open the run folder here."
         )
-    if os.environ.get("SPACE_ID") and devices() == ("cpu",):
+    # The page is built before torch has come, which alone could say what it can use: the system knows the devices.
+    if os.environ.get("SPACE_ID") and devices() == ("cpu",) and not any(DEVICE_FILES.glob("nvidia[0-9]*")):
         return (
             "This Space has no GPU: the demo model can be tuned, larger ones would take days. Duplicate the Space with "
             "a GPU, or take the command under Scale to a machine with one. The disk of a Space is emptied when it "

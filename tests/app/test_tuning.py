@@ -260,7 +260,7 @@ def test_plans_become_settings_and_faults_are_named(desk):
     assert {name for _, name in method_choices()} == {"a3", "lora", "lora+align", "a3moe"}
 
 
-def test_where_training_cannot_be_done_it_is_told(desk, owner, upload, monkeypatch):
+def test_where_training_cannot_be_done_it_is_told(desk, owner, upload, monkeypatch, tmp_path):
     assert place_notice() == ""
     checked = last(desk.data.take_archive(owner, upload(), "mine"))
     monkeypatch.setenv("SPACES_ZERO_GPU", "1")
@@ -270,7 +270,26 @@ def test_where_training_cannot_be_done_it_is_told(desk, owner, upload, monkeypat
     monkeypatch.delenv("SPACES_ZERO_GPU")
     monkeypatch.setenv("SPACE_ID", "house/space")
     monkeypatch.setattr("app.tuning.devices", lambda: ("cpu",))
+    monkeypatch.setattr("app.tuning.DEVICE_FILES", tmp_path)
     assert "no GPU" in place_notice()
+    (tmp_path / "nvidia0").touch()
+    assert place_notice() == "", "torch is not loaded yet, but there is a GPU"
+
+
+def test_a_plan_that_was_measured_and_does_not_fit_is_not_started(desk, owner, upload, monkeypatch):
+    checked = last(desk.data.take_archive(owner, upload(), "mine"))
+    name, large, small = checked.data.name, Plan(settings={"batch_size": "64"}), Plan(settings={"batch_size": "1"})
+    found = {"fits": False, "remedy": "set batch_size to 32"}
+    monkeypatch.setattr(desk, "_errands", SimpleNamespace(run=lambda *arguments: found))
+    monkeypatch.setattr(desk.jobs, "submit", lambda *arguments, **facts: "started")
+    assert desk.start(owner, name, large) == "started", "nothing is known of it yet"
+    assert not desk.measure(owner, name, large)["fits"]
+    with pytest.raises(RequestError, match="To make it fit: set batch_size to 32; or measure again"):
+        desk.start(owner, name, large)
+    assert desk.start(owner, name, small) == "started"
+    found = {"fits": True, "remedy": ""}
+    desk.measure(owner, name, large)
+    assert desk.start(owner, name, large) == "started"
 
 
 def test_estimates_are_told_in_words():
