@@ -244,13 +244,17 @@ class TuneDesk:
         command = "-m a3tune tune --data DATA --out RUN --config config.yaml"
         if self.slot.profile != DEMO:
             command += f" --model {shlex.quote(self.slot.profile)}"
+        config = self.config(plan)
+        each = config.batch_size * config.gradient_accumulation
+        launch = "accelerate launch --multi_gpu --mixed_precision no --dynamo_backend no"
         lines = [
             "# one machine, one GPU or none",
             f"python {command}",
-            "# one machine, 4 GPUs; set gradient_accumulation to a quarter, so that a step holds as many samples",
-            f"accelerate launch --num_processes 4 {command}",
-            "# 2 machines with 8 GPUs each: start this on both, with --machine_rank 0 and 1",
-            "accelerate launch --num_machines 2 --num_processes 16 --machine_rank 0 \\",
+            f"# one machine, 4 GPUs: a step holds 4 x {each} questions; for as many as here divide batch_size or",
+            "# gradient_accumulation in config.yaml by 4",
+            f"{launch} --num_machines 1 --num_processes 4 {command}",
+            f"# 2 machines with 8 GPUs each (16 x {each}): start this on both, with --machine_rank 0 and 1",
+            f"{launch} --num_machines 2 --num_processes 16 --machine_rank 0 \\",
             "    --main_process_ip ADDRESS_OF_THE_FIRST --main_process_port 29500 \\",
             f"    {command}",
             "# then pack the run folder and open it here",

@@ -303,7 +303,7 @@ def test_a_run_made_elsewhere_is_opened_and_shown(tuner, server, tmp_path):
     visitor = tuner()
     visitor.view("Scale")
     visitor.page.locator("#tune-scale").click()
-    expect(visitor.page.locator("#tune-command")).to_contain_text("accelerate launch --num_machines 2")
+    expect(visitor.page.locator("#tune-command")).to_contain_text("--num_machines 2 --num_processes 16")
     expect(visitor.page.locator("#tune-config")).to_contain_text("method: a3")
     visitor.page.set_input_files("#tune-folder input[type=file]", str(tmp_path / "run.zip"))
     visitor.reaches("elsewhere")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import threading
@@ -12,10 +13,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import yaml
+from accelerate.commands.launch import launch_command_parser
 from PIL import Image
 
 from a3tune.errors import DataError, RequestError
 from a3tune.labels.segmentation import Segmentation, region_from_mask
+from a3tune.training.command import add_tune_arguments
 from a3tune.training.config import load_config
 from a3tune.training.labelling import LabelStore
 from a3tune.training.targets import TargetMaker, TargetPlan
@@ -255,7 +258,15 @@ def test_plans_become_settings_and_faults_are_named(desk):
     assert desk.steps(Plan(settings={"max_steps": "null", "epochs": "2", "batch_size": "4"}), 10) == 5
     text, command = desk.launch_text(plan)
     assert yaml.safe_load(text)["method"] == "lora+align"
-    assert "accelerate launch --num_machines 2" in command
+    launched = [line.split() for line in command.replace("\\\n", " ").splitlines() if line.startswith("accelerate")]
+    parser = argparse.ArgumentParser()
+    add_tune_arguments(parser)
+    for (_, _, *words), machines, processes in zip(launched, (1, 2), (4, 16), strict=True):
+        found = launch_command_parser().parse_args(words)
+        assert (found.module, found.training_script, found.training_script_args[0]) == (True, "a3tune", "tune")
+        assert (found.multi_gpu, found.num_machines, found.num_processes) == (True, machines, processes)
+        tuned = parser.parse_args(found.training_script_args[1:])
+        assert (str(tuned.data), str(tuned.out), tuned.config, tuned.model) == ("DATA", "RUN", "config.yaml", "demo")
     assert preset_choices(desk.presets())[0][1] == "demo"
     assert {name for _, name in method_choices()} == {"a3", "lora", "lora+align", "a3moe"}
 
