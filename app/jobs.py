@@ -170,12 +170,11 @@ class JobQueue:
             raise RequestError(
                 expected="one of your runs", got="There is no such run", remedy="Choose one from the list"
             )
-        return self._read(folder, self._waiting())
+        return self._read(folder)
 
     def jobs(self, owner: str) -> tuple[Job, ...]:
         """A visitor's runs, the newest first."""
-        waiting = self._waiting()
-        found = [self._read(folder, waiting) for folder in self._folders(owner)]
+        found = [self._read(folder) for folder in self._folders(owner)]
         return tuple(sorted(found, key=lambda job: job.record.get("created", 0), reverse=True))
 
     def busy(self) -> Mapping[str, int]:
@@ -291,9 +290,12 @@ class JobQueue:
         if not self.root.is_dir():
             return
         with self._lock():
+            waiting = self._waiting()
+            if not waiting:
+                return
             busy = self.busy()
             free = [device for device in self._devices() if not busy.get(device)]
-            for folder in self._waiting():
+            for folder in waiting:
                 kind = read_json(folder / JOB_NAME).get("kind", "cpu")
                 device = next((device for device in free if device.split(":")[0] == kind), None)
                 if device is not None:
@@ -327,13 +329,13 @@ class JobQueue:
         queued = {folder: read_json(folder / JOB_NAME).get("queued") for folder in self._folders()}
         return sorted((folder for folder, since in queued.items() if since), key=lambda folder: queued[folder])
 
-    def _read(self, folder: Path, waiting: Sequence[Path]) -> Job:
+    def _read(self, folder: Path) -> Job:
         record = read_json(folder / JOB_NAME)
         state: State = "queued" if record.get("queued") else "running" if _alive(folder) else "ended"
         place = 0
         if state == "queued":
             kind = record.get("kind")
-            same = [other for other in waiting if read_json(other / JOB_NAME).get("kind") == kind]
+            same = [other for other in self._waiting() if read_json(other / JOB_NAME).get("kind") == kind]
             place = same.index(folder) + 1 if folder in same else 1
         return Job(
             owner=folder.parent.parent.name,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import secrets
 import signal
+import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -39,6 +41,7 @@ class Events:
         seconds_left: its own estimate; None before the second step.
         stage: what it is doing before the first step, in its words.
         labelled: (done, all) of the weak labels being made; None when none are.
+        work: (what, done, all) of what it does between two steps; None when it told something else since.
         curves: name -> {step: value} of the training steps.
         validation: name -> {step: value}.
         best_step: step of the best validation; None without one.
@@ -46,6 +49,7 @@ class Events:
         looks: step -> the "attention" event of that step.
         notes: what a person should know.
         resumed: whether the last start went on with an earlier one.
+        generation: names this reading of the file; within one nothing that was told is taken back.
     """
 
     steps: int = 0
@@ -53,6 +57,7 @@ class Events:
     seconds_left: float | None = None
     stage: str = ""
     labelled: tuple[int, int] | None = None
+    work: tuple[str, int, int] | None = None
     curves: dict[str, dict[int, float]] = field(default_factory=lambda: {name: {} for name in STEP_CURVES})
     validation: dict[str, dict[int, float]] = field(default_factory=lambda: {name: {} for name in VALIDATION_CURVES})
     best_step: int | None = None
@@ -60,11 +65,13 @@ class Events:
     looks: dict[int, dict[str, Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     resumed: bool = False
+    generation: str = field(default_factory=lambda: secrets.token_hex(4))
 
     def add(self, event: Mapping[str, Any]) -> None:
         """Take one event in."""
         kind, step = event.get("event"), event.get("step")
         step = step if isinstance(step, int) else None
+        self.work = None
         if kind == "step" and step is not None:
             self.step, self.seconds_left = step, event.get("seconds_left")
             self.steps = event.get("steps") or self.steps
@@ -77,6 +84,8 @@ class Events:
             self.resumed, self.stage, self.labelled, self.seconds_left = bool(event.get("resumed")), "", None, None
         elif kind == "progress":
             self.stage = str(event.get("text", ""))
+        elif kind == "work":
+            self.work = (str(event.get("what", "")), int(event.get("done") or 0), int(event.get("count") or 0))
         elif kind == "labels":
             self.labelled = (int(event.get("done") or 0), int(event.get("count") or 0))
         elif kind == "watched" and isinstance(event.get("questions"), list):
@@ -136,6 +145,7 @@ class RunView:
         events: what it told.
         record: its ``run.json``.
         log: the end of what it printed.
+        seconds: how long its last start has been at work, or was; None when it waits, or that is not known.
     """
 
     name: str
@@ -148,6 +158,7 @@ class RunView:
     events: Events
     record: Mapping[str, Any]
     log: str
+    seconds: float | None = None
 
     @property
     def share(self) -> float:
@@ -176,6 +187,7 @@ def view_run(job: Job, reader: EventReader) -> RunView:
         events=events,
         record=record,
         log=log,
+        seconds=_seconds(job),
     )
 
 
@@ -216,15 +228,30 @@ def _status(job: Job, record: Mapping[str, Any], events: Events, log: str) -> tu
     return "failed", f"{_cause(job, record, log)} {kept}"
 
 
+def _seconds(job: Job) -> float | None:
+    begun = job.record.get("begun")
+    ended = time.time() if job.state == "running" else job.exit.get("ended")
+    return None if job.state == "queued" or not begun or not ended else max(0.0, ended - begun)
+
+
 def _running(job: Job, record: Mapping[str, Any], events: Events) -> tuple[Status, str]:
     if job.stopping:
         return "stopping", "Stopping: the step is finished and a checkpoint saved."
+    work = _working(events)
     if record.get("status") == "training" and events.steps:
-        return "training", f"Step {events.step} of {events.steps}."
+        return "training", f"Step {events.step} of {events.steps}.{work and ' '}{work}"
+    if work:
+        return "preparing", work
     if events.labelled:
         done, count = events.labelled
         return "preparing", f"Finding regions: {done} of {count} questions."
     return "preparing", f"{events.stage or 'Starting'} …"
+
+
+def _working(events: Events) -> str:
+    """What the run does between two steps, as a sentence; "" when it told something else since."""
+    what, done, count = events.work or ("", 0, 0)
+    return f"{what}: {done:,} of {count:,}." if count else what and f"{what} …"
 
 
 def _kept(job: Job) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import html
 import json
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from app.runs import RunView, thinned
@@ -45,12 +46,14 @@ STATES = {
     "elsewhere": ("From another machine", ""),
 }
 _CHARTS = (
-    ("loss", "Training loss and its parts", False, "curves",
-     (("loss", "all"), ("cross_entropy", "words"), ("alignment", "alignment"), ("balance", "balance"))),
-    ("accuracy", "Validation: answers exactly right", True, "validation",
-     (("accuracy", "all"), ("closed_accuracy", "closed"), ("open_accuracy", "open"))),
-    ("mass", "Attention inside the regions", True, "both", (("attention_mass", "attention"),)),
-    ("validation", "Validation loss", False, "validation", (("loss", "loss"),)),
+    ("loss", "Training loss and its parts", False,
+     (("training.loss", "all"), ("training.cross_entropy", "words"), ("training.alignment", "alignment"),
+      ("training.balance", "balance"))),
+    ("accuracy", "Validation: answers exactly right", True,
+     (("validation.accuracy", "all"), ("validation.closed_accuracy", "closed"), ("validation.open_accuracy", "open"))),
+    ("mass", "Attention inside the regions", True,
+     (("training.attention_mass", "training"), ("validation.attention_mass", "validation"))),
+    ("validation", "Validation loss", False, (("validation.loss", "loss"),)),
 )  # fmt: skip
 _COMPARED = (
     ("accuracy", "Answers exactly right", True),
@@ -151,50 +154,115 @@ def run_choices(views: Sequence[RunView]) -> list[tuple[str, str]]:
     return [(f"{view.title} · {STATES[view.status][0].lower()}", view.name) for view in views]
 
 
-def run_value(view: RunView | None) -> str:
-    """What the run's part in the browser gets: a JSON text."""
-    if view is None:
-        return ""
+def charts_text() -> str:
+    """The curves' charts as JSON: "key", "title", "percent", and "series" with the "name" and "curve" of each."""
+    return _json(
+        [
+            {
+                "key": key,
+                "title": title,
+                "percent": percent,
+                "series": [{"name": words, "curve": curve} for curve, words in series],
+            }
+            for key, title, percent, series in _CHARTS
+        ]
+    )
+
+
+def follow_value(view: RunView | None, visitor: str, stamp: Sequence[Any], turn: int) -> str:
+    """Which run the part in the browser is to follow: a JSON text.
+
+    Args:
+        view: the run; None to follow none.
+        visitor: the visitor's secret, with which the part asks for news.
+        stamp: what the page's buttons show by now; the part says when the run has moved on from that.
+        turn: another number each time, so that the part looks at once.
+    """
+    return "" if view is None else _json({"visitor": visitor, "run": view.name, "stamp": stamp, "turn": turn})
+
+
+def run_news(
+    view: RunView, stamp: Sequence[Any], seen: Mapping[str, Any], pictures: Callable[[], Sequence[bytes]]
+) -> dict[str, Any]:
+    """What a page does not know yet about a run, as plain JSON values.
+
+    Args:
+        view: the run.
+        stamp: what tells whether the page's buttons are out of date.
+        seen: the "at" of the last news that the page took in; empty before the first.
+        pictures: reads the watched images.
+
+    Returns:
+        "at"; "seconds" of work so far; "whole", when what was known is to be forgotten; and of the following what is
+        new: "head" (where the run stands), "log", "points" of each curve, "watched" and "looks".
+    """
+    events = view.events
+    whole = seen.get("generation") != f"{view.name} {events.generation}"
+    before = {} if whole else seen
+    at: dict[str, Any] = {"generation": f"{view.name} {events.generation}"}
+    news: dict[str, Any] = {"at": at, "whole": whole, "seconds": view.seconds}
+    for name, value in (("head", _head(view, stamp)), ("log", view.log)):
+        at[name] = zlib.crc32(_json(value).encode())
+        if before.get(name) != at[name]:
+            news[name] = value
+    points = {}
+    for source, curves in (("training", events.curves), ("validation", events.validation)):
+        at[source] = max((next(reversed(curve)) for curve in curves.values() if curve), default=-1)
+        for name, curve in curves.items():
+            new = _after(curve, _step(before.get(source)))
+            if new:
+                points[f"{source}.{name}"] = thinned(new)
+    if points:
+        news["points"] = points
+    at["watched"], at["look"] = len(events.watched), next(reversed(events.looks), -1)
+    if events.watched and before.get("watched") != at["watched"]:
+        found = [data_url(picture, "png") for picture in pictures() if picture]
+        # Without its pictures there is nothing to lay the maps on.
+        if len(found) == len(events.watched):
+            keys = ("question", "answer", "width", "height", "tiles", "target")
+            questions = [{key: question.get(key) for key in keys} for question in events.watched]
+            news["watched"] = {"questions": questions, "pictures": found}
+        else:
+            at["watched"] = 0
+    looks = _after(events.looks, _step(before.get("look")))
+    if looks:
+        news["looks"] = [{key: look.get(key) for key in ("step", "maps", "mass", "right")} for look in looks.values()]
+    return news
+
+
+def _head(view: RunView, stamp: Sequence[Any]) -> dict[str, Any]:
     state, tone = STATES[view.status]
     events = view.events
     left = f"about {_time(events.seconds_left)} left" if view.status == "training" and events.seconds_left else ""
-    return _json(
-        {
-            "name": view.name,
-            "status": view.status,
-            "state": state,
-            "tone": tone,
-            "words": view.words,
-            "left": left,
-            "step": events.step,
-            "steps": events.steps,
-            "share": round(view.share, 4),
-            "notes": events.notes,
-            "charts": [_chart(view, *chart) for chart in _CHARTS],
-            "log": view.log,
-        }
-    )
+    return {
+        "name": view.name,
+        "status": view.status,
+        "state": state,
+        "tone": tone,
+        "words": view.words,
+        "left": left,
+        "step": events.step,
+        "steps": events.steps,
+        "share": round(view.share, 4),
+        "notes": events.notes,
+        "live": view.live,
+        "stamp": list(stamp),
+    }
 
 
-def attention_value(view: RunView | None, pictures: Sequence[bytes]) -> str:
-    """What the attention part in the browser gets: a JSON text."""
-    if view is None or not view.events.watched or not view.events.looks:
-        return ""
-    return _json(
-        {
-            "name": view.name,
-            "steps": view.events.steps,
-            "questions": [
-                {key: question.get(key) for key in ("question", "answer", "width", "height", "tiles", "target")}
-                for question in view.events.watched
-            ],
-            "pictures": [data_url(picture, "png") for picture in pictures],
-            "looks": [
-                {key: look.get(key) for key in ("step", "maps", "mass", "right")}
-                for _, look in sorted(view.events.looks.items())
-            ],
-        }
-    )
+def _step(value: Any) -> int:
+    """A step that a browser knows; before all steps when it is none."""
+    return value if isinstance(value, int) else -1
+
+
+def _after(told: Mapping[int, Any], step: int) -> dict[int, Any]:
+    """What was told after a step; steps come in order, so only the end is looked at."""
+    new: list[tuple[int, Any]] = []
+    for number in reversed(told):
+        if number <= step:
+            break
+        new.append((number, told[number]))
+    return dict(reversed(new))
 
 
 def labels_value(preview: LabelPreview, visitor: str, data: str) -> str:
@@ -206,21 +274,6 @@ def labels_value(preview: LabelPreview, visitor: str, data: str) -> str:
 def data_url(content: bytes, kind: str) -> str:
     """A picture's bytes as a URL that holds them."""
     return f"data:image/{kind};base64," + base64.b64encode(content).decode("ascii")
-
-
-def _chart(view: RunView, key: str, title: str, percent: bool, source: str, names: Sequence[tuple[str, str]]) -> Any:
-    events = view.events
-    if source == "both":
-        series = [("training", events.curves["attention_mass"]), ("validation", events.validation["attention_mass"])]
-    else:
-        curves = events.curves if source == "curves" else events.validation
-        series = [(words, curves[name]) for name, words in names]
-    return {
-        "key": key,
-        "title": title,
-        "percent": percent,
-        "series": [{"name": words, "points": thinned(points)} for words, points in series if points],
-    }
 
 
 def _preset(name: str) -> str:

@@ -13,10 +13,11 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from a3tune.bundle import DEMO
 from a3tune.errors import AdapterError, RequestError
@@ -33,10 +34,15 @@ from app.tune_worker import read_json, write_json
 if TYPE_CHECKING:
     from a3tune.training.config import TuneConfig
 
+Read = TypeVar("Read")
+
 QUICK = "demo"
 """The preset of a quick look."""
 
+DEVICE_FILES = Path("/dev")
+
 _RESERVE = 1 << 30
+_REMEMBERED = 64
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,8 @@ class TuneDesk:
         self.adapters = AdapterDesk(slot, self.jobs)
         self._errands = Errands()
         self._guard = threading.Lock()
+        # What the last measurement of a plan found: (visitor, data, settings) -> its result.
+        self._measured: OrderedDict[tuple[str, Path, str], Mapping[str, Any]] = OrderedDict()
 
     # ---- plans -------------------------------------------------------------------------------
 
@@ -127,6 +135,9 @@ class TuneDesk:
             config.write_text(text, encoding="utf-8")
             arguments = ["--out", str(Path(folder) / "run"), *self._arguments(data, config)]
             found = self._errands.run(owner, "a3tune.training.estimate", arguments, _environment(data))
+        self._measured[owner, data.path, text] = found
+        if len(self._measured) > _REMEMBERED:
+            self._measured.popitem(last=False)
         return {**found, "busy": busy}
 
     # ---- runs --------------------------------------------------------------------------------
@@ -136,7 +147,7 @@ class TuneDesk:
 
         Raises:
             DataError: the settings are wrong, or the disk is almost full.
-            RequestError: this machine cannot train, or too many runs wait.
+            RequestError: this machine cannot train, the plan was measured and does not fit, or too many runs wait.
         """
         from a3tune.training.intake import check_room  # pyarrow: see app.tune_data
 
@@ -148,6 +159,13 @@ class TuneDesk:
                 expected="data without faults",
                 got=f"{data.title} has {checked.dataset.counts.errors:,} faults",
                 remedy="Repair it under Data, or correct it and upload it again",
+            )
+        measured = self._measured.get((owner, data.path, text))
+        if measured is not None and not measured["fits"]:
+            raise RequestError(
+                expected="a plan that fits into memory",
+                got="Its measured step does not",
+                remedy=f"To make it fit: {measured['remedy']}; or measure again when more memory is free",
             )
         check_room(self.jobs.root, _RESERVE)
 
@@ -175,6 +193,12 @@ class TuneDesk:
         job = self.jobs.job(owner, name)
         with self._guard:
             return view_run(job, self._reader)
+
+    def look(self, owner: str, name: str, read: Callable[[RunView], Read]) -> Read:
+        """What is read of one of the visitor's runs while nobody else reads on in its events."""
+        job = self.jobs.job(owner, name)
+        with self._guard:
+            return read(view_run(job, self._reader))
 
     def views(self, owner: str) -> tuple[RunView, ...]:
         """All runs of a visitor, the newest first."""
@@ -220,13 +244,17 @@ class TuneDesk:
         command = "-m a3tune tune --data DATA --out RUN --config config.yaml"
         if self.slot.profile != DEMO:
             command += f" --model {shlex.quote(self.slot.profile)}"
+        config = self.config(plan)
+        each = config.batch_size * config.gradient_accumulation
+        launch = "accelerate launch --multi_gpu --mixed_precision no --dynamo_backend no"
         lines = [
             "# one machine, one GPU or none",
             f"python {command}",
-            "# one machine, 4 GPUs; set gradient_accumulation to a quarter, so that a step holds as many samples",
-            f"accelerate launch --num_processes 4 {command}",
-            "# 2 machines with 8 GPUs each: start this on both, with --machine_rank 0 and 1",
-            "accelerate launch --num_machines 2 --num_processes 16 --machine_rank 0 \\",
+            f"# one machine, 4 GPUs: a step holds 4 x {each} questions; for as many as here divide batch_size or",
+            "# gradient_accumulation in config.yaml by 4",
+            f"{launch} --num_machines 1 --num_processes 4 {command}",
+            f"# 2 machines with 8 GPUs each (16 x {each}): start this on both, with --machine_rank 0 and 1",
+            f"{launch} --num_machines 2 --num_processes 16 --machine_rank 0 \\",
             "    --main_process_ip ADDRESS_OF_THE_FIRST --main_process_port 29500 \\",
             f"    {command}",
             "# then pack the run folder and open it here",
@@ -289,7 +317,8 @@ def place_notice() -> str:
             "through your data and make a plan here, then duplicate the Space with a GPU of its own, or take the "
             "command under Scale to a machine with a GPU and open the run folder here."
         )
-    if os.environ.get("SPACE_ID") and devices() == ("cpu",):
+    # The page is built before torch has come, which alone could say what it can use: the system knows the devices.
+    if os.environ.get("SPACE_ID") and devices() == ("cpu",) and not any(DEVICE_FILES.glob("nvidia[0-9]*")):
         return (
             "This Space has no GPU: the demo model can be tuned, larger ones would take days. Duplicate the Space with "
             "a GPU, or take the command under Scale to a machine with one. The disk of a Space is emptied when it "

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+# Before torch is loaded: it says how torch's threads wait for one another.
+import a3tune  # noqa: F401  # isort: skip
 from collections.abc import Callable, Iterator
 from pathlib import Path
 

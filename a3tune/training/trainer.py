@@ -34,6 +34,7 @@ from a3tune.attention.loss import alignment_loss
 from a3tune.errors import A3TuneError, DataError, ModelError
 from a3tune.training.collate import Collator, Questions, QuestionStream
 from a3tune.training.methods import Objective
+from a3tune.training.pulse import Pulse
 from a3tune.training.run import IDENTITY_NAME, RunFolder
 from a3tune.training.validation import Tally, answer_logits, validate
 from a3tune.types import Head
@@ -120,6 +121,8 @@ class AlignmentTrainer(Trainer):
         self.keeps_logits = "logits_to_keep" in inspect.signature(base.forward).parameters
         self._parts = torch.zeros(len(_PARTS), dtype=torch.float64, device=args.device)
         self._began: tuple[float, int] | None = None
+        self._passes = 0
+        self._pulse = Pulse(run if self.is_world_process_zero() else None)
 
     # Data
 
@@ -151,6 +154,7 @@ class AlignmentTrainer(Trainer):
         num_items_in_batch: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """This batch's share of the step's loss, times the processes (whose gradients are averaged)."""
+        self._tell_pass()
         tokens, aligned, questions = num_items_in_batch.clamp(min=1)
         objective = self.objective
         with ExitStack() as stack:
@@ -226,6 +230,7 @@ class AlignmentTrainer(Trainer):
             to_device=self.to_device,
             extra=self.adapter_inputs,
             keeps=self.keeps_logits,
+            on_progress=lambda done, count: self.tell_work("Validating", done, count),
         )
         self.model.train(training)
         sums = tally.tensor(torch.device("cpu")).to(self.args.device, torch.float32)
@@ -257,6 +262,7 @@ class AlignmentTrainer(Trainer):
         self.control = self.callback_handler.on_log(self.args, self.state, self.control, logs)
 
     def _tell_step(self, logs: dict[str, float]) -> None:
+        self._passes = 0
         parts = self._parts.to(torch.float32)
         if self.args.world_size > 1:
             parts = self.accelerator.reduce(parts, "sum")
@@ -290,9 +296,21 @@ class AlignmentTrainer(Trainer):
             seconds_left=None if each is None else round(each * (last - step), 1),
         )
 
+    def tell_work(self, what: str, done: int = 0, count: int = 0) -> None:
+        """A sign of life while no step ends; see `a3tune.training.pulse.Pulse`."""
+        self._pulse.beat(what, done, count, self.state.global_step)
+
+    def _tell_pass(self) -> None:
+        """A sign of life within a step of many passes; with one pass the step tells all."""
+        count = self.args.gradient_accumulation_steps
+        self._passes += 1
+        if count > 1:
+            self.tell_work("Batches of the next step", self._passes, count)
+
     def _tell(self, kind: str, **facts: Any) -> None:
         if self.is_world_process_zero():
             self.run.add_event(kind, step=self.state.global_step, **facts)
+            self._pulse.rest()
 
     # Checkpoints
 
@@ -312,6 +330,7 @@ class AlignmentTrainer(Trainer):
         step = self.state.global_step
         main = self.is_world_process_zero()
         part = self.run.checkpoints / f".checkpoint-{step}.part"
+        self.tell_work("Saving a checkpoint")
         try:
             if main:
                 self.run.part(step)

@@ -39,6 +39,7 @@ from a3tune.training.fingerprints import data_fingerprint, model_fingerprint
 from a3tune.training.label_sources import bundled_stores, labeller_factory, target_plan
 from a3tune.training.lengths import TokenCounter
 from a3tune.training.methods import add_adapter, objective_of, trainable_count
+from a3tune.training.pulse import Pulse
 from a3tune.training.run import IDENTITY_NAME, RunFolder, RunIdentity
 from a3tune.training.stopping import StopSwitch
 from a3tune.training.targets import PatchTargets, TargetMaker, plan_digest
@@ -141,6 +142,7 @@ class _Tuning:
         self.main = state.is_main_process
         self._report = on_progress if on_progress is not None and self.main else (lambda what, share: None)
         self._told = 0.0
+        self._pulse = Pulse(run if self.main else None)
         self._started = False
         self.notes: list[str] = []
 
@@ -300,11 +302,15 @@ class _Tuning:
         )
 
     def _check_lengths(self, dataset: Dataset, model: VisionLanguageModel, limit: int) -> Dataset:
+        def counted(share: float) -> None:
+            self._report("Counting tokens", share)
+            self._pulse.beat("Counting tokens", round(share * len(dataset.items)), len(dataset.items))
+
         most = min(self.config.max_length, limit)
         checked = dataset.check_lengths(
             TokenCounter(model, most),
             most,
-            on_progress=lambda share: self._report("Counting tokens", share),
+            on_progress=counted,
         )
         checked.raise_for_faults()
         return checked

@@ -72,7 +72,8 @@ class AttentionWatch(TrainerCallback):
         model.eval()
         maps, mass, right = [], [], []
         # One at a time: a batch of the training's size fits, and no larger one need.
-        for question in self._watched:
+        for number, question in enumerate(self._watched):
+            trainer.tell_work("Looking at the watched questions", number, len(self._watched))
             batch = trainer.to_device(self._collate([question]))
             with capture(batch["rows"], batch["columns"]) as record:
                 logits, following = answer_logits(model, batch, trainer.adapter_inputs(batch), trainer.keeps_logits)

@@ -1,12 +1,13 @@
-// Attention maps of the watched questions, step by step. The value is a JSON text; see
-// app.tune_present.attention_value. Maps are float16 shares of the patches.
+// Attention maps of the watched questions, step by step, from the news that the run tells (see
+// app.tune_present.run_news). Maps are float16 shares of the patches.
 const watched = element.querySelector(".watch");
 const slider = watched.querySelector("input[type=range]");
 const output = watched.querySelector("output");
 const cards = watched.querySelector(".cards");
 const outline = watched.querySelector(".outline");
-const colours = Uint8Array.from(atob(COLOURS), (letter) => letter.charCodeAt(0));
-let data = null, pictures = [], timer = null, following = true;
+const colours = Uint8Array.from(atob(MAP_COLOURS), (letter) => letter.charCodeAt(0));
+const data = { questions: [], looks: [], steps: 0 };
+let pictures = [], timer = null, following = true, drawn = true;
 
 function halves(text) {
   const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
@@ -108,35 +109,40 @@ function build() {
   }));
 }
 
-async function receive() {
-  const next = props.value ? JSON.parse(props.value) : null;
-  const sameRun = data && next && data.name === next.name && data.questions.length === next.questions.length;
-  if (!next || !next.looks.length) {
-    data = null;
-    watched.hidden = true;
-    watched.dataset.looks = 0;
-    return;
+// News of another run, or of one that went back to a checkpoint, come whole.
+async function receive(told) {
+  if (told.whole) {
+    data.looks = [];
+    if (!told.watched) { data.questions = []; pictures = []; }
   }
-  if (sameRun && !next.pictures) next.pictures = data.pictures;
-  data = next;
-  if (!sameRun || pictures.length !== next.questions.length) {
-    build();
-    following = true;
+  data.steps = told.steps;
+  data.looks.push(...(told.looks || []));
+  if (told.watched) {
+    data.questions = told.watched.questions;
     pictures = [];
-    const loaded = await Promise.all(next.pictures.map(async (source) => {
+    following = true;
+    build();
+    const loaded = await Promise.all(told.watched.pictures.map(async (source) => {
       const picture = new Image();
       picture.src = source;
       await picture.decode();
       return picture;
     }));
-    if (data !== next) return; // a newer value came meanwhile
+    if (data.questions !== told.watched.questions) return; // newer ones came meanwhile
     pictures = loaded;
   }
-  watched.hidden = false;
-  watched.dataset.looks = data.looks.length;
+  if (told.looks || told.watched || told.whole) refresh();
+}
+
+function refresh() {
+  watched.hidden = !data.looks.length || !pictures.length;
+  watched.dataset.looks = watched.hidden ? 0 : data.looks.length;
+  if (watched.hidden) return;
   slider.max = data.looks.length - 1;
   if (following) slider.value = data.looks.length - 1;
-  show(Number(slider.value));
+  // What nobody sees is drawn when somebody comes.
+  drawn = watched.offsetParent !== null;
+  if (drawn) show(Number(slider.value));
 }
 
 slider.addEventListener("input", () => {
@@ -148,10 +154,10 @@ watched.querySelector(".play").addEventListener("click", () => {
   clearInterval(timer);
   let index = 0;
   timer = setInterval(() => {
-    if (!data || index >= data.looks.length) return clearInterval(timer);
+    if (index >= data.looks.length) return clearInterval(timer);
     slider.value = index;
     show(index++);
   }, 350);
 });
-watch("value", receive);
-receive();
+news.addEventListener("told", (event) => receive(event.detail));
+new IntersectionObserver(() => { if (!drawn) refresh(); }).observe(watched);

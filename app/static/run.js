@@ -1,9 +1,15 @@
-// A run as it goes: state, progress, curves and log. The value is a JSON text; see app.tune_present.run_value.
+// A run as it goes: state, progress, curves and log. The value says which run (app.tune_present.follow_value); what is
+// new of it is asked for once a second while it goes on (app.tune_present.run_news), and not at all while nobody looks.
 const run = element.querySelector(".run");
 const part = (name) => run.querySelector("." + name);
 const COLOURS = ["#0f9d8f", "#d9822b", "#7c6ee6", "#c2477f"];
 const WIDTH = 320, HEIGHT = 130, LEFT = 38, BOTTOM = 16;
-let data = null;
+// Milliseconds between two questions, for a page that shows the run and for one that shows something else.
+const PERIOD = 1000, AWAY = 5000;
+// Points of a curve from which on neighbours become one: more than the pixels can tell apart.
+const MOST_POINTS = 800;
+let follow = null, at = {}, head = null, seconds = null, since = 0, points = {};
+let timer = null, clock = null, asking = false, behind = new Set(), urged = 0;
 
 function svg(name, attributes, text) {
   const node = document.createElementNS("http://www.w3.org/2000/svg", name);
@@ -23,6 +29,11 @@ function places(low, high) {
 }
 
 function chart(figure, spec, last) {
+  spec = { ...spec, series: spec.series.map((one) => ({ ...one, points: points[one.curve] || [] })) };
+  drawChart(figure, { ...spec, series: spec.series.filter((one) => one.points.length) }, last);
+}
+
+function drawChart(figure, spec, last) {
   const points = spec.series.flatMap((one) => one.points);
   figure.hidden = points.length === 0;
   figure.dataset.points = points.length;
@@ -85,34 +96,143 @@ function chart(figure, spec, last) {
   figure.replaceChildren(caption, picture, key);
 }
 
-function receive() {
-  data = props.value ? JSON.parse(props.value) : null;
-  part("empty").hidden = Boolean(data);
-  part("body").hidden = !data;
-  run.dataset.status = data ? data.status : "none";
-  run.dataset.name = data ? data.name : "";
-  run.dataset.step = data ? data.step : 0;
-  run.dataset.tone = data ? data.tone : "";
-  if (!data) return;
-  part("state").textContent = data.state;
-  part("words").textContent = data.words;
-  part("left").textContent = data.left;
-  run.querySelector("progress").value = Math.round(1000 * data.share);
-  part("notes").replaceChildren(...data.notes.map((note) => Object.assign(document.createElement("li"), { textContent: note })));
-  for (const spec of data.charts) {
+function duration(seconds) {
+  const whole = Math.round(seconds), minutes = Math.floor(whole / 60);
+  if (whole < 60) return whole + " s";
+  return minutes < 60 ? minutes + " min " + (whole % 60) + " s" : Math.floor(minutes / 60) + " h " + (minutes % 60) + " min";
+}
+
+const visible = () => run.offsetParent !== null;
+
+// How long it has been at work, which goes on between two news.
+function tick() {
+  if (seconds === null || !head) return void (part("spent").textContent = "");
+  const now = seconds + (head.live ? (performance.now() - since) / 1000 : 0);
+  part("spent").textContent = duration(now) + (head.live ? " so far" : "");
+}
+
+function extend(curve, more) {
+  let all = [...(points[curve] || []), ...more];
+  while (all.length > MOST_POINTS) {
+    const pairs = [];
+    for (let place = 0; place < all.length; place += 2) {
+      const one = all[place], next = all[place + 1] || one;
+      pairs.push([next[0], (one[1] + next[1]) / 2]);
+    }
+    all = pairs;
+  }
+  points[curve] = all;
+}
+
+function take(reply) {
+  if (reply.whole) {
+    points = {};
+    behind = new Set(CHARTS);
+  }
+  at = reply.at;
+  if (reply.head) {
+    if (!head || head.steps !== reply.head.steps) behind = new Set(CHARTS);
+    head = reply.head;
+  }
+  [seconds, since] = [reply.seconds, performance.now()];
+  for (const [curve, more] of Object.entries(reply.points || {})) {
+    extend(curve, more);
+    for (const spec of CHARTS) if (spec.series.some((one) => one.curve === curve)) behind.add(spec);
+  }
+  if (reply.log !== undefined) run.querySelector(".log pre").textContent = reply.log || "Nothing printed yet.";
+  if (reply.head) showHead();
+  showCharts();
+  tick();
+  clearInterval(clock);
+  clock = head.live ? setInterval(tick, PERIOD) : null;
+  news.dispatchEvent(new CustomEvent("told", { detail: { ...reply, steps: head.steps } }));
+}
+
+function showHead() {
+  part("empty").hidden = true;
+  part("body").hidden = false;
+  part("state").textContent = head.state;
+  part("words").textContent = head.words;
+  part("left").textContent = head.left;
+  run.querySelector("progress").value = Math.round(1000 * head.share);
+  const notes = part("notes");
+  if (notes.dataset.text !== JSON.stringify(head.notes)) {
+    notes.dataset.text = JSON.stringify(head.notes);
+    notes.replaceChildren(...head.notes.map((note) => Object.assign(document.createElement("li"), { textContent: note })));
+  }
+  for (const name of ["status", "name", "step", "tone", "words"]) {
+    if (run.dataset[name] !== String(head[name])) run.dataset[name] = head[name];
+  }
+}
+
+function showCharts() {
+  if (!visible()) return; // they are drawn when somebody comes
+  for (const spec of [...behind]) {
     let figure = run.querySelector(`figure[data-chart="${spec.key}"]`);
     if (!figure) {
       figure = document.createElement("figure");
       figure.dataset.chart = spec.key;
-      part("charts").append(figure);
+      // In their order, whichever has points first.
+      const later = CHARTS.slice(CHARTS.indexOf(spec) + 1).map((other) => run.querySelector(`figure[data-chart="${other.key}"]`));
+      part("charts").insertBefore(figure, later.find(Boolean) || null);
     }
     // A chart under the pointer is being read.
-    if (!figure.matches(":hover") || figure.dataset.run !== data.name) chart(figure, spec, data.steps);
-    figure.dataset.run = data.name;
+    if (figure.matches(":hover") && figure.dataset.run === head.name) continue;
+    chart(figure, spec, head.steps);
+    figure.dataset.run = head.name;
+    behind.delete(spec);
   }
-  const log = run.querySelector(".log pre");
-  log.textContent = data.log || "Nothing printed yet.";
 }
 
+async function ask() {
+  clearTimeout(timer);
+  if (asking || !follow) return; // the reply that is to come asks again
+  const asked = follow;
+  let wait = visible() ? PERIOD : AWAY;
+  if (document.visibilityState === "visible") {
+    asking = true;
+    // A call ends with an error, or with nothing at all where the server was started anew since.
+    const reply = await server.read_run({ visitor: asked.visitor, run: asked.run, seen: at }).catch(() => null);
+    asking = false;
+    if (!follow) return;
+    if (asked.run !== follow.run) return ask();
+    run.dataset.lost = reply && !reply.error ? "" : "yes";
+    part("lost").textContent = !reply ? "The server does not answer. The run does not need it." : reply.error || "";
+    if (reply && !reply.error) take(reply);
+    if (asked !== follow) wait = 0;
+    else if (reply && reply.error) wait = AWAY;
+    else if (head && JSON.stringify(head.stamp) !== JSON.stringify(follow.stamp)) {
+      // Again after a while: the event is lost where the server went in that moment.
+      if (performance.now() - urged > 3000) {
+        urged = performance.now();
+        trigger("moved", { run: follow.run });
+      }
+    } else if (head && !head.live && run.dataset.lost === "") return;
+  }
+  timer = setTimeout(ask, wait);
+}
+
+function receive() {
+  const before = follow;
+  follow = props.value ? JSON.parse(props.value) : null;
+  if (!follow || !before || before.run !== follow.run) {
+    [at, head, points, seconds] = [{}, null, {}, null];
+    news.dispatchEvent(new CustomEvent("told", { detail: { whole: true, steps: 0 } }));
+  }
+  if (!follow) {
+    part("empty").hidden = false;
+    part("body").hidden = true;
+    Object.assign(run.dataset, { status: "none", name: "", step: 0, tone: "", words: "" });
+  }
+  urged = 0;
+  ask();
+}
+
+document.addEventListener("visibilitychange", ask);
+new IntersectionObserver((entries) => {
+  if (!entries.some((entry) => entry.isIntersecting)) return;
+  if (head) showCharts();
+  ask();
+}).observe(run);
 watch("value", receive);
 receive();

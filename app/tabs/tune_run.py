@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from app.jobs import owner_of
-from app.present import error_status, status
+from app.present import error_status, explain, status
 from app.runs import RunView
 from app.tabs.tune_use import UsePart
-from app.tabs.tune_widgets import build_attention_view, build_run_view
-from app.tune_present import attention_value, run_choices, run_value
+from app.tabs.tune_widgets import build_run_view
+from app.tune_present import follow_value, run_choices, run_news
 from app.tuning import TuneDesk
 
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
-# How often the page looks, in seconds.
-INTERVAL = 1.0
 
 
 class RunPart:
@@ -50,11 +49,24 @@ class RunPart:
                 elem_id="tune-run-inspect",
             )
         self.status = gr.HTML("", elem_id="tune-run-status", apply_default_css=False)
-        self._progress = build_run_view()
-        self._attention = build_attention_view()
-        # What the page shows by now: only what changed is sent.
-        self._stamp = gr.State(None)
-        self._timer = gr.Timer(INTERVAL, active=False)
+        desk = self._desk
+
+        # A plain function: Gradio marks server functions with an attribute, which a bound method cannot take.
+        def read_run(request: dict[str, Any]) -> dict[str, Any]:
+            try:
+                owner, name, seen = owner_of(request.get("visitor")), str(request.get("run")), request.get("seen")
+
+                def read(view: RunView) -> dict[str, Any]:
+                    def pictures() -> list[bytes]:
+                        return [desk.picture(owner, name, number) for number in range(len(view.events.watched))]
+
+                    return run_news(view, _stamp(view), seen if isinstance(seen, dict) else {}, pictures)
+
+                return desk.look(owner, name, read)
+            except Exception as error:
+                return {"error": explain(error)}
+
+        self._progress = build_run_view(read_run)
 
     def wire(self, use: UsePart) -> None:
         """Connect the widgets.
@@ -63,8 +75,7 @@ class RunPart:
             use: where the adapter of the run on show is chosen.
         """
         self._use = use
-        tick = [self._visitor, self.choice, self._stamp]
-        self._timer.tick(self._refresh, tick, self.outputs, **_QUIET)
+        self._progress.moved(self._choose, [self._visitor, self.choice], self.outputs, **_QUIET)
         self.choice.input(self._choose, [self._visitor, self.choice], self.outputs, **_QUIET)
         for button, act in (
             (self._stop, self._desk.jobs.stop),
@@ -78,11 +89,7 @@ class RunPart:
     def outputs(self) -> list[gr.components.Component]:
         """What `show` fills."""
         buttons = [self._stop, self._resume, self._cancel, self._delete, self.inspect]
-        return [
-            *(self.choice, self._progress, self._attention),
-            *(*buttons, self._stamp, self._timer),
-            *self._use.outputs,
-        ]
+        return [self.choice, self._progress, *buttons, *self._use.outputs]
 
     def show(self, visitor: str, name: str | None) -> list[Any]:
         """Values of `outputs` for one of the visitor's runs; for the newest when it is not named or gone."""
@@ -98,25 +105,6 @@ class RunPart:
             return self.show(visitor, name)
         except Exception:
             return [gr.skip()] * len(self.outputs)
-
-    def _refresh(self, visitor: str, name: str | None, stamp: Any) -> list[Any]:
-        """What changed since ``stamp``; the page asks once a second."""
-        unchanged = [gr.skip()] * len(self.outputs)
-        try:
-            owner = owner_of(visitor)
-            view = self._desk.view(owner, str(name))
-        except Exception:
-            return unchanged
-        before = stamp or (None, None)
-        now = _stamp(view)
-        if before[0] != now[0]:
-            return self._values(visitor, owner, view, self._desk.views(owner))
-        values = unchanged.copy()
-        values[1] = run_value(view)
-        if before[1] != now[1]:
-            values[2] = self._attention_of(owner, view)
-            values[8] = now
-        return values
 
     def _act(self, act):
         """The event of a button that does something to the run on show."""
@@ -134,32 +122,24 @@ class RunPart:
         if view is None:
             buttons = [gr.update(interactive=False)] * 5
             used = self._use.values(visitor)
-            return [gr.update(choices=[], value=None), "", "", *buttons, None, gr.Timer(active=False), *used]
+            return [gr.update(choices=[], value=None), "", *buttons, *used]
         name = self._desk.adapters.name_of(owner, view.name)
         return [
             gr.update(choices=run_choices(views), value=view.name),
-            run_value(view),
-            self._attention_of(owner, view),
+            follow_value(view, visitor, _stamp(view), time.time_ns() // 1_000_000),
             gr.update(interactive=view.live and view.status not in ("stopping", "stopped")),
             gr.update(interactive=view.can_resume),
             gr.update(interactive=view.live and view.status != "stopped"),
             gr.update(interactive=True),
             gr.update(interactive=bool(name)),
-            _stamp(view),
-            gr.Timer(active=view.live),
             *self._use.values(visitor, name),
         ]
 
-    def _attention_of(self, owner: str, view: RunView) -> str:
-        count = len(view.events.watched)
-        pictures = [self._desk.picture(owner, view.name, number) for number in range(count)]
-        return attention_value(view, pictures) if all(pictures) else ""
-
 
 def _stamp(view: RunView) -> list[Any]:
-    """What tells whether parts of the page are out of date."""
+    """What tells whether the page's buttons and lists are out of date."""
     # The status says how a run ended a moment before its process is gone and it can go on.
-    return [[view.name, view.status, view.live, view.has_adapter], len(view.events.looks)]
+    return [view.name, view.status, view.live, view.has_adapter]
 
 
 def take_run(desk: TuneDesk, visitor: str, path: str) -> tuple[str, str]:

@@ -88,7 +88,7 @@ class UsePart:
                 )
                 self._load = gr.Button("Load from the hub", size="sm", min_width=140, elem_id="tune-load-hub")
             self._load_status = gr.HTML("", elem_id="tune-load-status", apply_default_css=False)
-        with gr.Accordion("Push to the hub", open=False):
+        with gr.Accordion("Push to the hub", open=False, elem_id="tune-hub-push"):
             self._repository = gr.Textbox(label="Repository", placeholder="your-name/repository", elem_id="tune-repo")
             self._token = gr.Textbox(
                 label="Your token with the right to write (used once, kept nowhere)",

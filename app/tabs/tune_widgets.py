@@ -11,6 +11,8 @@ import gradio as gr
 import matplotlib
 import numpy as np
 
+from app.tune_present import charts_text
+
 _FOLDER = Path(__file__).resolve().parent.parent / "static"
 # The inspector's first colour map, so that the same colour means the same on both tabs.
 _COLOURS = "inferno"
@@ -18,19 +20,34 @@ _COLOURS = "inferno"
 Answer = Callable[[dict[str, Any]], dict[str, Any]]
 
 
-def build_run_view() -> gr.HTML:
-    """State, progress, curves and log of a run; the value is a text of :func:`app.tune_present.run_value`."""
-    return gr.HTML(value="", **_parts("run"), elem_id="tune-progress")
+def build_run_view(read_run: Answer) -> gr.HTML:
+    """State, progress, curves, log and attention maps of a run; the value, a text of
+    :func:`app.tune_present.follow_value`, says of which.
 
+    It asks for news by itself, once a second while a run goes on, and draws in the browser: to bring a page up to date
+    through events of the whole page costs the machine that trains a fifth of a core for each page that looks on. The
+    event ``moved`` says that buttons and lists are out of date.
 
-def build_attention_view() -> gr.HTML:
-    """Maps of the watched questions; the value is a text of :func:`app.tune_present.attention_value`."""
+    Args:
+        read_run: answers with what is new; see :func:`app.tune_present.run_news`.
+    """
     colours = matplotlib.colormaps[_COLOURS](np.arange(256), bytes=True)[:, :3]
     table = base64.b64encode(np.ascontiguousarray(colours).tobytes()).decode("ascii")
-    parts = _parts("attention")
-    # Stands in the script: other properties are not there yet when a value comes before the tab was opened.
-    parts["js_on_load"] = f'const COLOURS = "{table}";\n{parts["js_on_load"]}'
-    return gr.HTML(value="", **parts, elem_id="tune-attention")
+    run, attention = _parts("run"), _parts("attention")
+    parts = {name: f"{run[name]}\n{attention[name]}" for name in ("html_template", "css_template")}
+    # Constants stand in the script: other properties are not there yet when a value comes before the tab was opened.
+    # The maps listen before the run tells.
+    script = f"""const CHARTS = {charts_text()}, MAP_COLOURS = "{table}", news = new EventTarget();
+{{ {attention["js_on_load"]} }}
+{{ {run["js_on_load"]} }}"""
+    return gr.HTML(
+        value="",
+        **parts,
+        js_on_load=script,
+        server_functions=[read_run],
+        apply_default_css=False,
+        elem_id="tune-progress",
+    )
 
 
 def build_label_view(correct_labels: Answer) -> gr.HTML:

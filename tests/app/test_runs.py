@@ -46,6 +46,14 @@ def test_progress_and_curves_follow_the_events(job):
     write(running, "training", [start, step(1, attention_mass=0.1), step(2, attention_mass=0.2), check])
     view = view_run(running, reader)
     assert (view.status, view.words, view.share, view.live) == ("training", "Step 2 of 10.", 0.2, True)
+    work = {"event": "work", "step": 2, "what": "Validating", "done": 4, "count": 12}
+    write(running, "training", [work])
+    assert view_run(running, reader).words == "Step 2 of 10. Validating: 4 of 12."
+    write(running, "training", [{**work, "what": "Saving a checkpoint", "done": 0, "count": 0}])
+    assert view_run(running, reader).words == "Step 2 of 10. Saving a checkpoint …"
+    write(running, "training", [check])
+    view = view_run(running, reader)
+    assert view.words == "Step 2 of 10."
     assert view.events.curves["loss"] == {1: 1.0, 2: 0.5}
     assert view.events.validation["accuracy"] == {2: 0.75}
     assert (view.events.best_step, view.events.seconds_left) == (2, 3.0)

@@ -189,6 +189,14 @@ def process_of(run: Path) -> int:
     return json.loads((run / "process.json").read_text())["pid"]
 
 
+def at_work(process: int) -> bool:
+    """Whether a process is there; one that nobody took note of yet is not."""
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def events_of(job: Path) -> list[dict]:
     return [json.loads(line) for line in (job / "run/events.jsonl").read_text().splitlines()]
 
@@ -280,6 +288,16 @@ def test_from_the_upload_to_the_adapter_over_reloads_stops_kills_and_a_new_serve
     expect(page.locator("#tune-own input")).to_have_value("mine")
     visitor.screenshot("tune_use")
 
+    # The token goes with the press and is nowhere afterwards, in the page or on the disk.
+    page.locator("#tune-hub-push button").first.click()
+    page.locator("#tune-repo input, #tune-repo textarea").fill("house/adapter")
+    page.locator("#tune-token input").fill("hf_neverkept")
+    page.locator("#tune-push").click()
+    expect(page.locator("#tune-push-status [role=alert]")).to_be_visible()
+    expect(page.locator("#tune-token input")).to_have_value("")
+    kept = [path for path in server.studio.parent.rglob("*") if path.is_file()]
+    assert not any(b"hf_neverkept" in path.read_bytes() for path in kept)
+
     # Both are in Inspect, and answer there; of another visitor's choice they are no part.
     page.get_by_role("tab", name="Inspect", exact=True).click()
     page.locator("#adapters label", has_text="mine").locator("input").check()
@@ -303,7 +321,7 @@ def test_a_run_made_elsewhere_is_opened_and_shown(tuner, server, tmp_path):
     visitor = tuner()
     visitor.view("Scale")
     visitor.page.locator("#tune-scale").click()
-    expect(visitor.page.locator("#tune-command")).to_contain_text("accelerate launch --num_machines 2")
+    expect(visitor.page.locator("#tune-command")).to_contain_text("--num_machines 2 --num_processes 16")
     expect(visitor.page.locator("#tune-config")).to_contain_text("method: a3")
     visitor.page.set_input_files("#tune-folder input[type=file]", str(tmp_path / "run.zip"))
     visitor.reaches("elsewhere")
@@ -359,6 +377,26 @@ def test_columns_with_other_names_are_named_on_a_click(tuner, sample, tmp_path):
     expect(page.locator(".report")).to_contain_text("Ready to train on")
     expect(page.locator(".report")).to_contain_text("36 of 36 rows")
     expect(page.locator("#tune-naming")).to_be_hidden()
+    assert not visitor.complaints
+
+
+def test_images_and_a_table_typed_in_the_page_become_a_data_set(tuner, tmp_path):
+    for number in range(2):
+        Image.new("RGB", (64, 64), (80 * number, 10, 10)).save(tmp_path / f"scan{number}.png")
+    visitor = tuner()
+    page = visitor.page
+    page.locator("#tune-add").get_by_role("tab", name="Files", exact=True).click()
+    page.set_input_files("#tune-files input[type=file]", [str(tmp_path / f"scan{number}.png") for number in range(2)])
+    expect(page.locator("#tune-table")).to_contain_text("scan1.png")
+    for row in range(2):
+        for column, text in ((1, "Is it red?"), (2, "no"), (3, "train" if row else "validation")):
+            page.locator(f"#tune-table [data-row='{row}'][data-col='{column}']").first.dblclick()
+            page.keyboard.type(text)
+            page.keyboard.press("Enter")
+    page.locator("#tune-take").click()
+    expect(page.locator(".report")).to_contain_text("Ready to train on")
+    expect(page.locator(".report")).to_contain_text("1 validation, 1 train")
+    expect(page.locator(".report .gallery figcaption b").first).to_have_text("Is it red?")
     assert not visitor.complaints
 
 
@@ -453,3 +491,32 @@ def test_regions_are_dropped_and_drawn_and_the_run_looks_where_it_was_told(tuner
     )
     assert (centre_x, centre_y) == pytest.approx((140, 140), abs=12)
     assert not visitor.complaints
+
+
+def test_two_people_wait_in_one_queue_and_end_what_is_theirs(tuner, server, sample):
+    known = server.runs()
+    first, second = tuner(), tuner()
+    for visitor in (first, second):
+        visitor.upload(sample)
+        expect(visitor.page.locator(".report")).to_contain_text("Ready to train on")
+    first.start(f"{SETTINGS}\nmax_steps=4000")
+    first.makes_step(1)
+    (running,) = set(server.runs()) - set(known)
+    second.start(SETTINGS)
+    second.reaches("queued")
+    expect(second.page.locator(".run .words")).to_contain_text("Place 1 in the queue")
+    first.page.locator("#tune-cancel").click()
+    first.reaches("cancelled")
+    assert not at_work(process_of(running))
+    expect(first.page.locator("#tune-resume")).to_be_enabled()
+
+    # The next one's turn has come; deleted at work, it leaves nothing.
+    second.makes_step(1)
+    (waiting,) = set(server.runs()) - {*known, running}
+    process = process_of(waiting)
+    second.page.locator("#tune-delete").click()
+    expect(second.page.locator(".run .empty")).to_be_visible()
+    assert not at_work(process)
+    assert not waiting.exists()
+    assert running.exists()
+    assert not [*first.complaints, *second.complaints]

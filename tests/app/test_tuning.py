@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import threading
@@ -12,10 +13,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import yaml
+from accelerate.commands.launch import launch_command_parser
 from PIL import Image
 
 from a3tune.errors import DataError, RequestError
 from a3tune.labels.segmentation import Segmentation, region_from_mask
+from a3tune.training.command import add_tune_arguments
 from a3tune.training.config import load_config
 from a3tune.training.label_sources import target_plan
 from a3tune.training.labelling import LabelStore
@@ -257,12 +260,20 @@ def test_plans_become_settings_and_faults_are_named(desk):
     assert desk.steps(Plan(settings={"max_steps": "null", "epochs": "2", "batch_size": "4"}), 10) == 5
     text, command = desk.launch_text(plan)
     assert yaml.safe_load(text)["method"] == "lora+align"
-    assert "accelerate launch --num_machines 2" in command
+    launched = [line.split() for line in command.replace("\\\n", " ").splitlines() if line.startswith("accelerate")]
+    parser = argparse.ArgumentParser()
+    add_tune_arguments(parser)
+    for (_, _, *words), machines, processes in zip(launched, (1, 2), (4, 16), strict=True):
+        found = launch_command_parser().parse_args(words)
+        assert (found.module, found.training_script, found.training_script_args[0]) == (True, "a3tune", "tune")
+        assert (found.multi_gpu, found.num_machines, found.num_processes) == (True, machines, processes)
+        tuned = parser.parse_args(found.training_script_args[1:])
+        assert (str(tuned.data), str(tuned.out), tuned.config, tuned.model) == ("DATA", "RUN", "config.yaml", "demo")
     assert preset_choices(desk.presets())[0][1] == "demo"
     assert {name for _, name in method_choices()} == {"a3", "lora", "lora+align", "a3moe"}
 
 
-def test_where_training_cannot_be_done_it_is_told(desk, owner, upload, monkeypatch):
+def test_where_training_cannot_be_done_it_is_told(desk, owner, upload, monkeypatch, tmp_path):
     assert place_notice() == ""
     checked = last(desk.data.take_archive(owner, upload(), "mine"))
     monkeypatch.setenv("SPACES_ZERO_GPU", "1")
@@ -272,7 +283,26 @@ def test_where_training_cannot_be_done_it_is_told(desk, owner, upload, monkeypat
     monkeypatch.delenv("SPACES_ZERO_GPU")
     monkeypatch.setenv("SPACE_ID", "house/space")
     monkeypatch.setattr("app.tuning.devices", lambda: ("cpu",))
+    monkeypatch.setattr("app.tuning.DEVICE_FILES", tmp_path)
     assert "no GPU" in place_notice()
+    (tmp_path / "nvidia0").touch()
+    assert place_notice() == "", "torch is not loaded yet, but there is a GPU"
+
+
+def test_a_plan_that_was_measured_and_does_not_fit_is_not_started(desk, owner, upload, monkeypatch):
+    checked = last(desk.data.take_archive(owner, upload(), "mine"))
+    name, large, small = checked.data.name, Plan(settings={"batch_size": "64"}), Plan(settings={"batch_size": "1"})
+    found = {"fits": False, "remedy": "set batch_size to 32"}
+    monkeypatch.setattr(desk, "_errands", SimpleNamespace(run=lambda *arguments: found))
+    monkeypatch.setattr(desk.jobs, "submit", lambda *arguments, **facts: "started")
+    assert desk.start(owner, name, large) == "started", "nothing is known of it yet"
+    assert not desk.measure(owner, name, large)["fits"]
+    with pytest.raises(RequestError, match="To make it fit: set batch_size to 32; or measure again"):
+        desk.start(owner, name, large)
+    assert desk.start(owner, name, small) == "started"
+    found = {"fits": True, "remedy": ""}
+    desk.measure(owner, name, large)
+    assert desk.start(owner, name, large) == "started"
 
 
 def test_estimates_are_told_in_words():
