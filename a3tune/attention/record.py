@@ -89,7 +89,8 @@ class AttentionCall:
             mask = mask[b if mask.shape[0] > 1 else 0]
         if heads is not None:
             chosen = torch.tensor(heads, device=key.device)
-            key, groups = key.index_select(0, chosen // groups), 1
+            serving = torch.tensor([head // groups for head in heads], device=key.device)
+            key, groups = key.index_select(0, serving), 1
             mask = mask.index_select(0, chosen) if mask is not None and mask.shape[0] > 1 else mask
         # Autocast would run the product in half precision again.
         with torch.autocast(key.device.type, enabled=False):
@@ -287,6 +288,8 @@ class AttentionRecord:
         held = self._wanted(layer)
         if held is None or set(heads) <= set(held):
             weights = self._layer_weights(layer, b)
+            if heads == held:
+                return weights
             return weights[heads if held is None else [held.index(head) for head in heads]]
         if layer not in self._calls:
             raise RequestError(

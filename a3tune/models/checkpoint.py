@@ -29,6 +29,14 @@ UNFIT = {
 }
 """Image-text-to-text model types whose attention to the image cannot be shown as a map of patches, and why."""
 
+PROVEN = frozenset(
+    (
+        *("llava", "llava_next", "llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "gemma3", "paligemma"),
+        *("idefics3", "smolvlm", "internvl"),
+    )
+)
+"""Model types of which a tiny model is put through every test; a model of another one is tried when it is loaded."""
+
 
 def read_configuration_file(folder: Path) -> dict:
     """What the checkpoint's config.json says.
@@ -132,8 +140,13 @@ def check_weights(folder: Path) -> None:
             raise ModelError(
                 expected=f"a complete safetensors file {path.name}",
                 got=f"a damaged one ({error})",
-                remedy="Fetch the file again; an interrupted download or copy leaves it cut off",
+                remedy=f"Fetch the file again; an interrupted download or copy leaves it cut off{_first_delete(path)}",
             ) from error
+
+
+def _first_delete(path: Path) -> str:
+    # A link is how the hub's cache puts a file into a folder; its client fetches nothing while the file is there.
+    return f" (delete {path.resolve()} first)" if path.is_symlink() else ""
 
 
 def read_json(path: Path) -> dict:
