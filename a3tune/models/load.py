@@ -114,12 +114,13 @@ def load_model(
     _complete_processor(processor, model, chat_template, notes)
     display = name or (Path(source).name if Path(source).is_dir() else str(source))
     kind = model.config.model_type
-    if kind not in PROVEN:
+    tower = getattr(getattr(model.config, "vision_config", None), "model_type", None)
+    if kind not in PROVEN or PROVEN[kind] not in (None, tower):
         report("trying where its image tokens lie", 1.0)
         check_places(VisionLanguageModel(display, model.eval(), processor))
         notes.append(
-            f"This program was not tested with models of type {kind}. Where this one's image tokens lie was tried; "
-            "`python -m a3tune parity --checkpoint` also compares its attention."
+            f"This program was not tested with models of type {kind} that see with {tower}. Where this one's image "
+            "tokens lie was tried; `python -m a3tune parity --checkpoint` also compares its attention."
         )
     return VisionLanguageModel(display, model.eval(), processor, notes)
 
