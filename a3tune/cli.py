@@ -243,7 +243,7 @@ def _inspect(options: argparse.Namespace) -> int:
         print(f"{view.adapter}: {view.answer}")
     if len(inspection.views) > 1 or target is not None:
         print(metrics_table(inspection))
-    print(f"{len(written)} files in {options.out}")
+    print(*model.notes, f"{len(written)} files in {options.out}", sep="\n")
     return 0
 
 

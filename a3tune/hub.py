@@ -28,6 +28,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 from huggingface_hub.utils import WeakFileLock, build_hf_headers, get_session, hf_raise_for_status, httpx, tqdm
+from safetensors import SafetensorError, safe_open
 
 from a3tune.errors import A3TuneError, RequestError
 
@@ -97,8 +98,10 @@ def fetch_files(name: str, wanted: Sequence[str], on_progress: Progress | None =
     patterns = {"allow_patterns": list(wanted), "tqdm_class": _Silent}
     if constants.HF_HUB_OFFLINE:
         return Path(snapshot_download(name, **patterns))
-    missing = [file for file in snapshot_download(name, dry_run=True, **patterns) if file.will_download]
-    report = _fetch(name, missing, on_progress)
+    states = snapshot_download(name, dry_run=True, **patterns)
+    if _remove_damaged(states):
+        states = snapshot_download(name, dry_run=True, **patterns)
+    report = _fetch(name, [state for state in states if state.will_download], on_progress)
     folder = Path(snapshot_download(name, **patterns))
     report()
     return folder
@@ -108,6 +111,8 @@ def fetch_file(name: str, file: str, on_progress: Progress | None = None) -> Pat
     """One file of a repository in the hub's cache; fetched when it is not there. See `fetch_files`."""
     if not constants.HF_HUB_OFFLINE:
         state = hf_hub_download(name, file, dry_run=True)
+        if _remove_damaged([state]):
+            state = hf_hub_download(name, file, dry_run=True)
         _fetch(name, [state] if state.will_download else [], on_progress)
     return Path(hf_hub_download(name, file))
 
@@ -174,6 +179,24 @@ class _Silent(tqdm):
 
     def __init__(self, *arguments, **options) -> None:
         super().__init__(*arguments, **{**options, "disable": True})
+
+
+def _remove_damaged(states: list) -> bool:
+    """Whether weights lay in the cache cut off or overwritten. They are removed, since the hub's client takes whatever
+    is there for whole; it knows their true size only when they are gone."""
+    found = False
+    for state in states:
+        there = Path(state.local_path)
+        if there.suffix != ".safetensors" or not there.exists():
+            continue
+        try:
+            with safe_open(there, framework="np") as tensors:
+                tensors.keys()
+        except SafetensorError:
+            there.resolve().unlink()
+            there.unlink(missing_ok=True)
+            found = True
+    return found
 
 
 def _fetch(name: str, missing: list, on_progress: Progress | None) -> Callable[[], None]:

@@ -1,4 +1,5 @@
-"""Check that captured attention is what the model's plain (eager) attention gives, on any checkpoint folder."""
+"""Check on any checkpoint folder that captured attention is what the model's plain (eager) attention gives, and that
+each image token lies where its map is drawn."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from a3tune.attention.capture import capture, prepare
 from a3tune.errors import ModelError
 from a3tune.models.load import load_model
 from a3tune.models.model import VisionLanguageModel
+from a3tune.models.places import PLACE_TOLERANCE, stray_change
 from a3tune.models.prompt import EncodedBatch
 from a3tune.types import MedicalImage
 
@@ -36,7 +38,8 @@ def check_checkpoint(folder: str | Path, *, device: str = "auto") -> list[Parity
     """Compare capture with eager attention on a checkpoint, in float32, over synthetic images and questions.
 
     Every layer and head is compared, on one sequence, on a batch of two padded on the right, and on one padded on the
-    left; then the greedy answer with and without capture prepared.
+    left; then the greedy answer with and without capture prepared, and whether each image token changes with its own
+    place in the image (see :func:`a3tune.models.places.stray_change`).
 
     Args:
         folder: a checkpoint folder (or hub id).
@@ -65,7 +68,12 @@ def check_checkpoint(folder: str | Path, *, device: str = "auto") -> list[Parity
     rows = [_attention_row(name, model, batch, expected[name]) for name, batch in batches.items()]
     again = [model.generate(question, max_new_tokens=12) for question in questions]
     differing = sum(first != second for first, second in zip(answers, again, strict=True))
-    return [*rows, ParityRow("answer with capture prepared", len(answers), float(differing), differing == 0)]
+    painted, stray = stray_change(model)
+    return [
+        *rows,
+        ParityRow("answer with capture prepared", len(answers), float(differing), differing == 0),
+        ParityRow("image tokens in their places", painted, stray, stray <= PLACE_TOLERANCE),
+    ]
 
 
 def eager_attention(model: VisionLanguageModel, batch: EncodedBatch) -> list[torch.Tensor]:

@@ -35,6 +35,7 @@ _CALIBRATION_EDGE = 256
 # The widest resampling filter (Lanczos) reaches 3 pixels; within that distance of a border ramps are bent.
 _FILTER_REACH = 3
 _FEW_PIXELS = 16
+_LONGEST_FAULT = 200
 # Added before the cut to whole levels, hence the half.
 _NOISE = np.random.default_rng(0).uniform(-6, 6, (251, 251)).astype(np.float32) + 0.5
 
@@ -344,7 +345,8 @@ def _run(image_processor: Any, image: np.ndarray, options: Mapping[str, Any]) ->
     except (ValueError, TypeError, RuntimeError, ZeroDivisionError, IndexError, KeyError) as fault:
         raise ModelError(
             expected=f"an image size that {_name(image_processor)} takes",
-            got=f"It fails on {width} x {height} pixels ({fault})",
+            # Some print their whole configuration.
+            got=f"It fails on {width} x {height} pixels ({' '.join(str(fault).split())[:_LONGEST_FAULT]})",
             remedy="Pad, crop or resize the image",
         ) from fault
     pixels = features.get("pixel_values")

@@ -85,7 +85,7 @@ def model_value(model: ModelStatus) -> dict[str, str | int]:
         "ready": "ready",
         "failed": "" if model.error is None else explain(model.error),
     }
-    notice = f"{NOTICE} {DEMO_NOTICE}" if model.demo else NOTICE
+    notice = " ".join((NOTICE, *((DEMO_NOTICE,) if model.demo else ()), *model.remarks))
     return {
         "state": model.state,
         "name": model.name,

@@ -123,7 +123,7 @@ class Either(threading.Event):
 
 class ModelStatus(NamedTuple):
     """What the page says about the model: "loading", "ready" or "failed"; ``error`` is why it failed, ``number`` that
-    of its tenure, ``note`` what is being done while it loads."""
+    of its tenure, ``note`` what is being done while it loads, ``remarks`` what to know about how it was loaded."""
 
     state: Literal["loading", "ready", "failed"]
     name: str
@@ -131,6 +131,7 @@ class ModelStatus(NamedTuple):
     error: BaseException | None = None
     number: int = 0
     note: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 class ModelSlot:
@@ -215,7 +216,8 @@ class ModelSlot:
             return ModelStatus("loading", name, self.demo, None, number, self._note)
         if self._error is not None:
             return ModelStatus("failed", name, self.demo, self._error, number)
-        return ModelStatus("ready", name, self.demo, None, number)
+        model = self._model
+        return ModelStatus("ready", name, self.demo, None, number, remarks=() if model is None else model.notes)
 
     def wait(self, timeout: float | None) -> VisionLanguageModel | None:
         """The model, or None when it is not loaded within ``timeout`` seconds.

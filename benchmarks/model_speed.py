@@ -6,11 +6,12 @@
 
 The prompt has 640 tokens, 576 of them image patches. Four ways to run the prompt once (prefill): plain SDPA, with
 capture of as many critical heads as a layer has, with capture of all heads, and eager attention with
-``output_attentions``. Three ways to answer: generation alone, with the replay that gives every head's map, and eager
-with ``output_attentions``. Three training steps, optimizer included: LoRA of rank 64, A3Tune (A3MoE adapters, heads
-chosen in the step, alignment loss), and LoRA on eager attention with the same loss on the attention it returns. Last,
-what loading a checkpoint of that size takes at most, each time in a process of its own that has loaded the demo model
-before, so that the program's own modules do not count.
+``output_attentions``. Four ways to answer: generation alone, with the replay that gives the critical heads' or every
+head's map, and eager with ``output_attentions``. Three training steps, optimizer included: LoRA of rank 64, A3Tune
+(A3MoE adapters, heads chosen in the step, alignment loss), and LoRA on eager attention with the same loss on the
+attention it returns; in half precision under autocast, as the trainer does. Last, what loading a checkpoint of that
+size takes at most, each time in a process of its own that has loaded the demo model before, so that the program's own
+modules do not count.
 
 All ways share one set of weights and take turns, so that another load on the machine hits all alike. Turns come in
 pairs, the second one backwards: what drifts hits the first and the last way alike. A ratio is that of a pair's two
@@ -88,10 +89,23 @@ SIZES = {
 }
 
 
+@dataclass(frozen=True)
+class Way:
+    """One way to do a thing.
+
+    Attributes:
+        run: does it once.
+        held: tells how many bytes it keeps for itself between its turns: an adapter and its optimizer's state.
+    """
+
+    run: Callable[[], object]
+    held: Callable[[], int] = lambda: 0
+
+
 @dataclass
 class Figures:
     """What one way cost in each pair of turns: seconds of wall clock and of the thread's processor time for one turn,
-    bytes above the weights, and the share of the thread's time that was spent in taking in attention."""
+    bytes above the shared weights, and the share of the thread's time that was spent in taking in attention."""
 
     wall: list[float]
     thread: list[float]
@@ -101,12 +115,14 @@ class Figures:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table; ``limit`` is the largest ratio that was wanted, for time and for memory."""
+    """One line of the table; ``limit`` is the largest ratio that was wanted, for time and for memory, ``spread`` the
+    quartiles of the pairs' ratios of time."""
 
     what: str
     wall: float
     seconds: float
     slower: float
+    spread: tuple[float, float]
     peak: float
     larger: float
     limit: float | None
@@ -146,7 +162,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--tiny", action="store_const", const="tiny", dest="size", help="tries the way, not the result")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], help="default: bfloat16 on a GPU")
-    parser.add_argument("--pairs", type=int, default=10, help="most pairs of turns for each part (default 10)")
+    parser.add_argument("--pairs", type=int, default=14, help="most pairs of turns for each part (default 14)")
     parser.add_argument("--minutes", type=float, default=8.0, help="about how long in all (default 8)")
     parser.add_argument("--answer-tokens", type=int, default=32)
     parser.add_argument("--skip-training", action="store_true")
@@ -173,17 +189,17 @@ def main(arguments: list[str] | None = None) -> None:
     inputs = prompt(base, device, dtype)
     rows: list[Row] = []
 
-    def part(title: str, ways: dict[str, Callable[[], object]], share: float) -> None:
+    def part(title: str, ways: dict[str, Way], share: float) -> None:
         with Stopwatch() as watch:
             figures = measure(ways, device, watch, options.pairs, 60 * options.minutes * share)
         # A GPU works on after the thread has asked it to: there only the wall clock tells.
         rows.extend(tabulate(title, figures, weights, "wall" if device.type == "cuda" else "thread"))
 
     with torch.no_grad():
-        part("prefill", prefills(base, inputs), 0.4)
-        part(f"answer of {options.answer_tokens} tokens", answers(base, inputs, options.answer_tokens), 0.15)
+        part("prefill", prefills(base, inputs), 0.36)
+        part(f"answer of {options.answer_tokens} tokens", answers(base, inputs, options.answer_tokens), 0.12)
     if not options.skip_training:
-        part("training step", steps(base, inputs), 0.35)
+        part("training step", steps(base, inputs), 0.36)
     del inputs
     peaks = [] if options.skip_loading else load_peaks(base, device)
     table = markdown(rows, peaks)
@@ -197,9 +213,9 @@ def describe(model: nn.Module, device: torch.device, dtype: torch.dtype) -> str:
     count = sum(weight.numel() for weight in model.parameters())
     load = f", at a load of {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     if device.type == "cuda":
-        place = torch.cuda.get_device_name(device)
+        place = f"{torch.cuda.get_device_name(device)}, memory by its allocator"
     else:
-        place = f"{platform.machine()} with {os.cpu_count()} cores and no GPU, one thread{load}"
+        place = f"{platform.machine()} with {os.cpu_count()} cores and no GPU, one thread{load}, memory as resident"
     return (
         f"{count / 1e9:.2f} billion random weights in {str(dtype).removeprefix('torch.')}, "
         f"{BEFORE + PATCHES + AFTER} tokens of which {PATCHES} are patches; {place}, torch {torch.__version__}."
@@ -262,7 +278,7 @@ def some_heads(model: LlavaForConditionalGeneration) -> list[Head]:
     return [Head(i * text.num_hidden_layers // text.num_attention_heads, i) for i in range(text.num_attention_heads)]
 
 
-def prefills(base: LlavaForConditionalGeneration, inputs: dict[str, torch.Tensor]) -> dict[str, Callable[[], object]]:
+def prefills(base: LlavaForConditionalGeneration, inputs: dict[str, torch.Tensor]) -> dict[str, Way]:
     plain, captured, eager = twin(base, "sdpa"), twin(base), twin(base, "eager")
     rows, columns = masks(inputs["input_ids"])
     heads = some_heads(base)
@@ -274,24 +290,22 @@ def prefills(base: LlavaForConditionalGeneration, inputs: dict[str, torch.Tensor
         return record.weights(0)
 
     return {
-        "plain": lambda: plain(**options),
-        "critical heads": lambda: capturing(heads),
-        "all heads": lambda: capturing(None),
-        "eager": lambda: eager(**options, output_attentions=True),
+        "plain": Way(lambda: plain(**options)),
+        "critical heads": Way(lambda: capturing(heads)),
+        "all heads": Way(lambda: capturing(None)),
+        "eager": Way(lambda: eager(**options, output_attentions=True)),
     }
 
 
-def answers(
-    base: LlavaForConditionalGeneration, inputs: dict[str, torch.Tensor], tokens: int
-) -> dict[str, Callable[[], object]]:
+def answers(base: LlavaForConditionalGeneration, inputs: dict[str, torch.Tensor], tokens: int) -> dict[str, Way]:
     plain, captured, eager = twin(base, "sdpa"), twin(base), twin(base, "eager")
     options = {"max_new_tokens": tokens, "min_new_tokens": tokens, "do_sample": False, "pad_token_id": 0}
     options["suppress_tokens"] = [IMAGE_TOKEN]
 
-    def with_maps() -> object:
+    def with_maps(wanted: list[Head] | None) -> object:
         whole = captured.generate(**inputs, **options)
         rows, columns = masks(whole)
-        with capture(rows, columns) as record:
+        with capture(rows, columns, wanted) as record:
             captured(
                 input_ids=whole, pixel_values=inputs["pixel_values"], attention_mask=torch.ones_like(whole),
                 use_cache=False, logits_to_keep=1,
@@ -299,13 +313,14 @@ def answers(
         return record.weights(0)
 
     return {
-        "plain": lambda: plain.generate(**inputs, **options),
-        "all heads": with_maps,
-        "eager": lambda: eager.generate(**inputs, **options, output_attentions=True, return_dict_in_generate=True),
+        "plain": Way(lambda: plain.generate(**inputs, **options)),
+        "critical heads": Way(lambda: with_maps(some_heads(base))),
+        "all heads": Way(lambda: with_maps(None)),
+        "eager": Way(lambda: eager.generate(**inputs, **options, output_attentions=True, return_dict_in_generate=True)),
     }
 
 
-def steps(base: LlavaForConditionalGeneration, inputs: dict[str, torch.Tensor]) -> dict[str, Callable[[], object]]:
+def steps(base: LlavaForConditionalGeneration, inputs: dict[str, torch.Tensor]) -> dict[str, Way]:
     ids = inputs["input_ids"]
     rows, columns = masks(ids)
     question = torch.zeros_like(ids, dtype=torch.bool)
@@ -324,10 +339,11 @@ def steps(base: LlavaForConditionalGeneration, inputs: dict[str, torch.Tensor]) 
         return model, torch.optim.AdamW(chosen, lr=1e-4)
 
     def learn(model: nn.Module, optimizer: torch.optim.Optimizer, extra: dict, aligned: Callable | None) -> None:
-        output = model(**inputs, **extra, use_cache=False, logits_to_keep=places)
-        loss = functional.cross_entropy(output.logits[0].float(), following)
-        if aligned is not None:
-            loss = loss + tune.ratio * aligned(output)
+        with torch.autocast(ids.device.type, base.dtype, enabled=base.dtype != torch.float32):
+            output = model(**inputs, **extra, use_cache=False, logits_to_keep=places)
+            loss = functional.cross_entropy(output.logits[0].float(), following)
+            if aligned is not None:
+                loss = loss + tune.ratio * aligned(output)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -355,11 +371,22 @@ def steps(base: LlavaForConditionalGeneration, inputs: dict[str, torch.Tensor]) 
 
         learn(*eager, {"output_attentions": True}, aligned)
 
-    return {"LoRA": lambda: learn(*lora, {}, None), "A3Tune": a3_step, "eager": eager_step}
+    return {
+        "LoRA": Way(lambda: learn(*lora, {}, None), lambda: held(lora[1])),
+        "A3Tune": Way(a3_step, lambda: held(a3[1])),
+        "eager": Way(eager_step, lambda: held(eager[1])),
+    }
+
+
+def held(optimizer: torch.optim.Optimizer) -> int:
+    """Bytes of what an optimizer trains, and of what it keeps for it."""
+    trained = [weight for group in optimizer.param_groups for weight in group["params"]]
+    kept = [value for state in optimizer.state.values() for value in state.values() if isinstance(value, torch.Tensor)]
+    return sum(tensor.numel() * tensor.element_size() for tensor in (*trained, *kept))
 
 
 def measure(
-    ways: dict[str, Callable[[], object]], device: torch.device, watch: Stopwatch, pairs: int, seconds: float
+    ways: dict[str, Way], device: torch.device, watch: Stopwatch, pairs: int, seconds: float
 ) -> dict[str, Figures]:
     """Each way twice in each pair of turns, after one turn that warms up; at least two pairs, and no new one once
     ``seconds`` are over."""
@@ -383,17 +410,17 @@ def measure(
     return figures
 
 
-def _once(way: Callable[[], object], device: torch.device, watch: Stopwatch) -> tuple[float, float, int, float]:
-    """Seconds of wall clock, seconds of processor time, bytes above what was in use, share spent in capture."""
+def _once(way: Way, device: torch.device, watch: Stopwatch) -> tuple[float, float, int, float]:
+    """Seconds of wall clock, seconds of processor time, bytes above the shared weights, share spent in capture."""
     gc.collect()
     before = _restart_peak(device)
     watch.seconds = 0.0
     wall, thread = time.perf_counter(), time.thread_time()
-    way()
+    way.run()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     wall, thread = time.perf_counter() - wall, time.thread_time() - thread
-    return wall, thread, max(_peak(device) - before, 0), watch.seconds / thread
+    return wall, thread, max(_peak(device) - before, 0) + way.held(), watch.seconds / thread
 
 
 def _restart_peak(device: torch.device) -> int:
@@ -455,13 +482,16 @@ def tabulate(title: str, figures: dict[str, Figures], weights: int, clock: str) 
     rows = []
     for name, taken in figures.items():
         pairs = zip(getattr(taken, clock), getattr(first, clock), strict=True)
+        ratios = [own / plain for own, plain in pairs]
+        quartiles = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else 3 * ratios
         peak = weights + statistics.median(taken.memory)
         rows.append(
             Row(
                 what=f"{title}: {name}",
                 wall=statistics.median(taken.wall),
                 seconds=statistics.median(getattr(taken, clock)),
-                slower=statistics.median(own / plain for own, plain in pairs),
+                slower=statistics.median(ratios),
+                spread=(quartiles[0], quartiles[2]),
                 peak=peak,
                 larger=peak / (weights + statistics.median(first.memory)),
                 limit=LIMITS.get(name) if "answer" not in title else None,
@@ -476,14 +506,15 @@ def tabulate(title: str, figures: dict[str, Figures], weights: int, clock: str) 
 def markdown(rows: list[Row], peaks: list[tuple[str, str, int, int]]) -> str:
     """Both tables."""
     lines = [
-        "| what | time | wall clock | x time | capture itself | peak memory | x memory | wanted | pairs |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| what | time | wall | x time | middle half | capture itself | peak memory | x memory | wanted | pairs |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in rows:
         wanted = "" if row.limit is None else f"at most {row.limit:.2f} x"
         capture = f"{100 * row.capture:.2f} %" if row.capture else ""
         lines.append(
-            f"| {row.what} | {1e3 * row.seconds:.0f} ms | {1e3 * row.wall:.0f} ms | {row.slower:.3f} | {capture} "
+            f"| {row.what} | {1e3 * row.seconds:.0f} ms | {1e3 * row.wall:.0f} ms | {row.slower:.3f} "
+            f"| {row.spread[0]:.3f} to {row.spread[1]:.3f} | {capture} "
             f"| {row.peak / 1e9:.3f} GB | {row.larger:.3f} | {wanted} | {row.pairs} |"
         )
     lines += ["", "| loading | weights | peak | above the weights | wanted |", "| --- | ---: | ---: | ---: | ---: |"]

@@ -14,6 +14,50 @@ from a3tune.types import AttentionMaps, Head
 _SCORE_BUDGET = 1 << 24  # float32 scores that one step may hold at once: 64 MiB
 
 
+class Places:
+    """Positions in a sequence, ascending. Neighbours, the usual case, are taken as a view: nothing is copied.
+
+    Attributes:
+        positions: int64 [count].
+    """
+
+    def __init__(self, positions: torch.Tensor) -> None:
+        first, last = (int(positions[0]), int(positions[-1])) if len(positions) else (0, -1)
+        self.positions, self._first = positions, first if last - first + 1 == len(positions) else None
+
+    @classmethod
+    def run(cls, start: int, stop: int, device: torch.device) -> Places:
+        """The positions from ``start`` up to ``stop``."""
+        return cls._known(torch.arange(start, stop, device=device), start)
+
+    @classmethod
+    def _known(cls, positions: torch.Tensor, first: int | None) -> Places:
+        # Looking into a tensor would wait for the accelerator.
+        places = cls.__new__(cls)
+        places.positions, places._first = positions, first
+        return places
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def to(self, device: torch.device) -> Places:
+        """The same positions on a device."""
+        return self if self.positions.device == device else self._known(self.positions.to(device), self._first)
+
+    def take(self, tensor: torch.Tensor, dim: int) -> torch.Tensor:
+        """The tensor at these positions of a dimension."""
+        if self._first is not None:
+            return tensor.narrow(dim, self._first, len(self))
+        return tensor.index_select(dim, self.positions)
+
+    def split(self, size: int) -> list[Places]:
+        """The positions in pieces of at most ``size``."""
+        if len(self) <= size:
+            return [self]
+        starts = [None if self._first is None else self._first + done for done in range(0, len(self), size)]
+        return [self._known(*part) for part in zip(self.positions.split(size), starts, strict=True)]
+
+
 @dataclass(frozen=True, eq=False)
 class AttentionCall:
     """What one layer's attention was called with: all that its weights follow from.
@@ -34,39 +78,49 @@ class AttentionCall:
     softcap: float | None
     causal: bool
 
-    def weights(self, b: int, rows: torch.Tensor, columns: torch.Tensor, heads: list[int] | None) -> torch.Tensor:
-        """float32 [heads, rows, columns] of sequence b; memory stays bounded by working through rows in chunks."""
-        query, key, mask = self.query[b], self.key[b], self.mask
-        groups = query.shape[0] // key.shape[0]
-        if heads is None:
-            heads_wanted = slice(None)
-        else:
-            heads_wanted = torch.tensor(heads, device=query.device)
-            query, key, groups = query[heads_wanted], key[heads_wanted // groups], 1
+    def weights(self, b: int, rows: Places, columns: Places, heads: list[int] | None) -> torch.Tensor:
+        """float32 [heads, rows, columns] of sequence b; memory stays bounded by working through rows in chunks.
+
+        Where the columns are neighbours this is a view of the weights on the whole sequence.
+        """
+        groups = self.query.shape[1] // self.key.shape[1]
+        key, mask = self.key[b], self.mask
         if mask is not None:
             mask = mask[b if mask.shape[0] > 1 else 0]
-            mask = mask[heads_wanted] if mask.shape[0] > 1 else mask
+        if heads is not None:
+            chosen = torch.tensor(heads, device=key.device)
+            serving = torch.tensor([head // groups for head in heads], device=key.device)
+            key, groups = key.index_select(0, serving), 1
+            mask = mask.index_select(0, chosen) if mask is not None and mask.shape[0] > 1 else mask
         # Autocast would run the product in half precision again.
-        with torch.autocast(query.device.type, enabled=False):
+        with torch.autocast(key.device.type, enabled=False):
             key = key.float().transpose(1, 2)
-            chunk = max(1, _SCORE_BUDGET // (query.shape[0] * key.shape[2]))
-            parts = [self._weights(query, key, mask, part, columns, groups) for part in rows.split(chunk)]
+            chunk = max(1, _SCORE_BUDGET // (key.shape[0] * groups * key.shape[2]))
+            parts = []
+            for part in rows.split(chunk):
+                query = part.take(self.query[b], 1)
+                query = query if heads is None else query.index_select(0, chosen)
+                parts.append(columns.take(self._weights(query, key, mask, part, groups), 2))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
-    def _weights(self, query, key, mask, rows, columns, groups) -> torch.Tensor:
+    def _weights(self, query, key, mask, rows: Places, groups: int) -> torch.Tensor:
         heads, length = query.shape[0], key.shape[2]
         # Query heads that share a key head are stacked as more rows of it, so keys are never repeated.
-        stacked = query[:, rows].float().reshape(heads // groups, groups * len(rows), -1)
-        scores = torch.matmul(stacked, key).view(heads, len(rows), length) * self.scaling
+        stacked = (query.float() * self.scaling).reshape(heads // groups, groups * len(rows), -1)
+        scores = torch.matmul(stacked, key).view(heads, len(rows), length)
         if self.softcap is not None:
             scores = torch.tanh(scores / self.softcap) * self.softcap
-        if mask is None and self.causal:
-            seen = torch.arange(length, device=rows.device) <= rows[:, None]
-            scores = scores.masked_fill(~seen, -torch.inf)
+        if mask is not None:
+            mask = rows.take(mask, 1)[:, :, :length]
+        elif self.causal:
+            mask = torch.arange(length, device=key.device) <= rows.positions[:, None]
+        if mask is not None and mask.dtype == torch.bool:
+            # In place where no gradient needs the history of the view.
+            fill = scores.masked_fill if scores.requires_grad else scores.masked_fill_
+            scores = fill(~mask, -torch.inf)
         elif mask is not None:
-            mask = mask[:, rows, :length]
-            scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
-        return torch.softmax(scores, dim=-1)[:, :, columns]
+            scores = scores + mask
+        return torch.softmax(scores, dim=-1)
 
 
 class AttentionRecord:
@@ -87,8 +141,8 @@ class AttentionRecord:
             raise RequestError(expected="at least one head", got="an empty list", remedy="Name heads, or None for all")
         self.heads = None if heads is None else tuple(Head(*head) for head in heads)
         self._shape = tuple(rows.shape)
-        self._rows = [row.nonzero().squeeze(1) for row in rows]
-        self._columns = [row.nonzero().squeeze(1) for row in columns]
+        self._rows = [Places(row.nonzero().squeeze(1)) for row in rows]
+        self._columns = [Places(row.nonzero().squeeze(1)) for row in columns]
         self._share_of_all = share_of_all_heads or heads is None
         self._with_gradient = torch.is_grad_enabled()
         self._calls: dict[int, AttentionCall] = {}
@@ -104,7 +158,7 @@ class AttentionRecord:
 
     def rows(self, b: int) -> np.ndarray:
         """int64 [rows], the positions in sequence b that the weights' rows belong to, ascending."""
-        return self._rows[b].cpu().numpy()
+        return self._rows[b].positions.cpu().numpy()
 
     def weights(self, b: int) -> torch.Tensor:
         """float32 [layers, heads, rows, patches] of sequence b, or [heads asked for, rows, patches] in the order asked
@@ -198,14 +252,14 @@ class AttentionRecord:
             if self._share_of_all:
                 every = self._compute(call, b, None)
                 self._shares[layer, b] = every.sum(-1)
-                self._weights[layer, b] = every if wanted is None else every[wanted]
+                # Copied, so that the weights on the rest of the sequence do not stay in memory.
+                self._weights[layer, b] = every.contiguous() if wanted is None else every[wanted]
             elif wanted:
-                self._weights[layer, b] = self._compute(call, b, wanted)
+                self._weights[layer, b] = self._compute(call, b, wanted).contiguous()
 
     def _compute(self, call: AttentionCall, b: int, heads: list[int] | None) -> torch.Tensor:
-        device = call.query.device
-        if self._rows[b].device != device:  # moved once, not for every layer
-            self._rows[b], self._columns[b] = self._rows[b].to(device), self._columns[b].to(device)
+        device = call.query.device  # to which the places are moved once, not for every layer
+        self._rows[b], self._columns[b] = self._rows[b].to(device), self._columns[b].to(device)
         return call.weights(b, self._rows[b], self._columns[b], heads)
 
     def _wanted(self, layer: int) -> list[int] | None:
@@ -234,6 +288,8 @@ class AttentionRecord:
         held = self._wanted(layer)
         if held is None or set(heads) <= set(held):
             weights = self._layer_weights(layer, b)
+            if heads == held:
+                return weights
             return weights[heads if held is None else [held.index(head) for head in heads]]
         if layer not in self._calls:
             raise RequestError(

@@ -29,6 +29,15 @@ UNFIT = {
 }
 """Image-text-to-text model types whose attention to the image cannot be shown as a map of patches, and why."""
 
+PROVEN = {
+    "llava": "clip_vision_model",
+    "llava_next": "clip_vision_model",
+    "llava_onevision": "siglip_vision_model",
+    **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "gemma3", "paligemma", "idefics3", "smolvlm", "internvl")),
+}
+"""Model types of which a tiny model is put through every test, and the vision tower that it has there; None where there
+is no other. A model of another type or tower is tried when it is loaded."""
+
 
 def read_configuration_file(folder: Path) -> dict:
     """What the checkpoint's config.json says.
@@ -130,10 +139,15 @@ def check_weights(folder: Path) -> None:
                 tensors.keys()
         except (SafetensorError, OSError) as error:
             raise ModelError(
-                expected=f"a complete safetensors file {path.name}",
-                got=f"a damaged one ({error})",
-                remedy="Fetch the file again; an interrupted download or copy leaves it cut off",
+                expected="a complete safetensors file",
+                got=f"{path.name} is damaged ({error})",
+                remedy=f"Fetch the file again; an interrupted download or copy leaves it cut off{_first_delete(path)}",
             ) from error
+
+
+def _first_delete(path: Path) -> str:
+    # A link is how the hub's cache puts a file into a folder; its client fetches nothing while the file is there.
+    return f" (delete {path.resolve()} first)" if path.is_symlink() else ""
 
 
 def read_json(path: Path) -> dict:

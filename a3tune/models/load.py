@@ -26,10 +26,11 @@ from transformers import (
 
 from a3tune.errors import ModelError, RequestError
 from a3tune.hub import Progress
-from a3tune.models.checkpoint import check_weights
+from a3tune.models.checkpoint import PROVEN, check_weights
 from a3tune.models.conversion import model_folder, prepares_with_pil
 from a3tune.models.memory import available_memory, check_room, memory_needed
 from a3tune.models.model import VisionLanguageModel
+from a3tune.models.places import check_places
 from a3tune.models.precision import usual_precision
 from a3tune.models.tensors import lazy_weights, list_tensors
 
@@ -91,7 +92,8 @@ def load_model(
 
     Raises:
         ModelError: the checkpoint is missing, incomplete, damaged, of another kind, pickled, or larger than the memory
-            that is free; the hub is out of reach; it has no processor or no chat template.
+            that is free; the hub is out of reach; it has no processor or no chat template; its image tokens are no
+            places in the image.
         RequestError: an unknown device, data type or quantization, or one that the device cannot do.
     """
     report = on_progress or (lambda what, share: None)
@@ -111,6 +113,15 @@ def load_model(
     report("loading the weights", 1.0)
     _complete_processor(processor, model, chat_template, notes)
     display = name or (Path(source).name if Path(source).is_dir() else str(source))
+    kind = model.config.model_type
+    tower = getattr(getattr(model.config, "vision_config", None), "model_type", None)
+    if kind not in PROVEN or PROVEN[kind] not in (None, tower):
+        report("trying where its image tokens lie", 1.0)
+        check_places(VisionLanguageModel(display, model.eval(), processor))
+        notes.append(
+            f"This program was not tested with models of type {kind} that see with {tower}. Where this one's image "
+            "tokens lie was tried; `python -m a3tune parity --checkpoint` also compares its attention."
+        )
     return VisionLanguageModel(display, model.eval(), processor, notes)
 
 

@@ -178,7 +178,7 @@ def _open(file: Path):
 
 def _damaged(file: Path, error: Exception) -> ModelError:
     return ModelError(
-        expected=f"a complete weight file {file.name}",
-        got=f"a damaged one ({error})",
+        expected="a complete weight file",
+        got=f"{file.name} is damaged ({error})",
         remedy="Fetch the file again; an interrupted download or copy leaves it cut off",
     )

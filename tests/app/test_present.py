@@ -145,3 +145,5 @@ def test_times_and_the_model_are_told(finished):
     error = RequestError(expected="a folder", got="No folder", remedy="Choose one")
     assert model_value(ModelStatus("failed", "x", False, error))["text"] == str(error)
     assert model_value(ModelStatus("ready", "x", False))["text"] == "ready"
+    remarked = ModelStatus("ready", "x", False, remarks=("The processor does not say its patch size.",))
+    assert model_value(remarked)["notice"].endswith(" The processor does not say its patch size.")

@@ -52,6 +52,21 @@ def test_a_cut_download_is_taken_up_where_it_broke_off(hub, tiny_checkpoint, mon
     assert not hub_module.held("owner/name").parts
 
 
+def test_a_file_that_was_cut_off_in_the_cache_is_fetched_again(hub, tiny_checkpoint, monkeypatch):
+    folder = tiny_checkpoint("llava")
+    hub.repositories["owner/name"] = folder
+    weights = download.locate("owner/name") / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.resolve().write_bytes(whole[:-300])
+    hub.served.clear()
+    assert (download.locate("owner/name") / "model.safetensors").read_bytes() == whole
+    assert hub.served["model.safetensors"] == len(whole)
+    weights.resolve().write_bytes(bytes([255]) * len(whole))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match=rf"damaged.*delete {weights.resolve()} first"):
+        load_model("owner/name", device="cpu")
+
+
 def test_a_connection_that_breaks_once_is_mended_without_a_word(hub, tiny_checkpoint):
     folder = tiny_checkpoint("llava")
     hub.repositories["owner/name"] = folder

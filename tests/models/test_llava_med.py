@@ -304,7 +304,7 @@ def test_missing_and_damaged_files_are_named(copy, tmp_path):
     shard = copy / "model-00002-of-00002.safetensors"
     content = shard.read_bytes()
     shard.write_bytes(content[:-500])
-    with pytest.raises(ModelError, match=rf"damaged.*{shard.name}"):
+    with pytest.raises(ModelError, match=rf"{shard.name} is damaged"):
         load_model(copy, device="cpu")
     shard.unlink()
     with pytest.raises(ModelError, match=rf"without it.*{shard.name}"):

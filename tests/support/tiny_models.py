@@ -30,6 +30,11 @@ from transformers import (
     LlavaNextForConditionalGeneration,
     LlavaNextImageProcessor,
     LlavaNextProcessor,
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
+    LlavaOnevisionImageProcessor,
+    LlavaOnevisionProcessor,
+    LlavaOnevisionVideoProcessor,
     LlavaProcessor,
     MistralConfig,
     PaliGemmaConfig,
@@ -41,8 +46,12 @@ from transformers import (
     Qwen2_5_VLProcessor,
     Qwen2Config,
     Qwen2Tokenizer,
+    Qwen2VLConfig,
+    Qwen2VLForConditionalGeneration,
     Qwen2VLImageProcessor,
+    Qwen2VLProcessor,
     Qwen2VLVideoProcessor,
+    Qwen3Config,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
     Qwen3VLProcessor,
@@ -171,13 +180,37 @@ def _chatml_tokenizer(**named: str) -> Qwen2Tokenizer:
     return tokenizer
 
 
-def _qwen2_5_vl():
-    tokenizer = _chatml_tokenizer(
+def _qwen_vl_tokenizer() -> Qwen2Tokenizer:
+    return _chatml_tokenizer(
         image_token="<|image_pad|>",
         video_token="<|video_pad|>",
         vision_bos_token="<|vision_start|>",
         vision_eos_token="<|vision_end|>",
     )
+
+
+def _qwen2_vl():
+    _, newer, processor = _qwen2_5_vl()
+    names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+    config = Qwen2VLConfig(
+        vision_config={
+            "depth": 2, "embed_dim": 16, "hidden_size": 32, "mlp_ratio": 2, "num_heads": 2, "patch_size": 4,
+            "spatial_merge_size": 2, "temporal_patch_size": 2,
+        },
+        text_config={**newer.text_config.to_dict(), "model_type": "qwen2_vl_text"},
+        **{name: getattr(newer, name) for name in names},
+    )  # fmt: skip
+    older = Qwen2VLProcessor(
+        processor.image_processor,
+        processor.tokenizer,
+        processor.video_processor,
+        chat_template=processor.chat_template,
+    )
+    return Qwen2VLForConditionalGeneration, config, older
+
+
+def _qwen2_5_vl():
+    tokenizer = _qwen_vl_tokenizer()
     ids = tokenizer.convert_tokens_to_ids
     config = Qwen2_5_VLConfig(
         vision_config={
@@ -284,9 +317,9 @@ def _internvl():
             "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
             "image_size": [16, 16], "patch_size": [4, 4],
         },
-        text_config=Qwen2Config(
+        text_config=Qwen3Config(
             vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-            num_key_value_heads=2, max_position_embeddings=512, eos_token_id=ids("<|im_end|>"),
+            num_key_value_heads=2, head_dim=8, max_position_embeddings=512, eos_token_id=ids("<|im_end|>"),
             pad_token_id=ids("<|endoftext|>"),
         ),
         image_token_id=ids("<IMG_CONTEXT>"), image_seq_length=4, downsample_ratio=0.5,
@@ -321,13 +354,35 @@ def _llava_next():
     return LlavaNextForConditionalGeneration, config, tiled
 
 
-def _qwen3_vl():
-    tokenizer = _chatml_tokenizer(
-        image_token="<|image_pad|>",
-        video_token="<|video_pad|>",
-        vision_bos_token="<|vision_start|>",
-        vision_eos_token="<|vision_end|>",
+def _llava_onevision():
+    tokenizer = _chatml_tokenizer(image_token="<image>", video_token="<video>")
+    ids = tokenizer.convert_tokens_to_ids
+    pinpoints, size = [[24, 48], [48, 24], [48, 48]], {"height": 24, "width": 24}
+    config = LlavaOnevisionConfig(
+        vision_config={
+            "model_type": "siglip_vision_model", "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "image_size": 24, "patch_size": 6, "vision_use_head": False,
+        },
+        text_config=Qwen2Config(
+            vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=2, max_position_embeddings=512, eos_token_id=ids("<|im_end|>"),
+            pad_token_id=ids("<|endoftext|>"),
+        ),
+        image_token_index=ids("<image>"), video_token_index=ids("<video>"), image_grid_pinpoints=pinpoints,
+    )  # fmt: skip
+    processor = LlavaOnevisionProcessor(
+        LlavaOnevisionImageProcessor(size=size, image_grid_pinpoints=pinpoints),
+        tokenizer,
+        LlavaOnevisionVideoProcessor(size=size),
+        num_image_tokens=16,
+        vision_feature_select_strategy="full",
+        chat_template=_CHATML_TEMPLATE.replace("IMAGE", "<image>\n"),
     )
+    return LlavaOnevisionForConditionalGeneration, config, processor
+
+
+def _qwen3_vl():
+    tokenizer = _qwen_vl_tokenizer()
     ids = tokenizer.convert_tokens_to_ids
     config = Qwen3VLConfig(
         vision_config={
@@ -407,6 +462,8 @@ BUILDERS = {
     "idefics3": _idefics3,
     "internvl": _internvl,
     "llava_next": _llava_next,
+    "llava_onevision": _llava_onevision,
+    "qwen2_vl": _qwen2_vl,
     "qwen3_vl": _qwen3_vl,
     "paligemma": _paligemma,
     "smolvlm": _smolvlm,

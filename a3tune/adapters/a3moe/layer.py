@@ -163,8 +163,7 @@ class ExpertLinear(nn.Module, ExpertLayer):
         up: torch.Tensor,
     ) -> torch.Tensor:
         config, router = self.settings[adapter], self.expert_router[adapter]
-        positions = window.image_positions(x.device)
-        images = x.flatten(0, 1)[positions]
+        positions, images = window.image_positions(x.device), window.image_tokens(x)
         probabilities = key_probabilities(images, router.weight.to(x.dtype), router.bias.to(x.dtype))
         choice, weights = choose_experts(
             probabilities, config.key_top_k, "none" if config.reference else config.key_gate
@@ -225,7 +224,7 @@ def sorted_experts(
     flat, order = choice.flatten().sort(stable=True)
     token = order if top_k == 1 else order.div(top_k, rounding_mode="floor")
     counts = torch.bincount(flat, minlength=len(down)).tolist()
-    parts = dropout(x[token]).split(counts)
+    parts = dropout(x.index_select(0, token)).split(counts)
     hidden = [functional.linear(part, matrix) for part, matrix in zip(parts, down.unbind(), strict=True)]
     scales = weights.flatten()[order].unsqueeze(-1).split(counts)
     parts = [

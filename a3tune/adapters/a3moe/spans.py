@@ -32,7 +32,7 @@ class SpanWindow:
         gates: (layer name, adapter name) -> [batch, E], the query gates of this stream, without gradient.
     """
 
-    __slots__ = ("_positions", "gates", "image", "image_told", "question")
+    __slots__ = ("_first", "_positions", "gates", "image", "image_told", "question")
 
     def __init__(
         self,
@@ -43,6 +43,7 @@ class SpanWindow:
     ) -> None:
         self.question, self.image, self.gates, self.image_told = question, image, gates, image_told
         self._positions: torch.Tensor | None = None
+        self._first: int | None = None
 
     def image_positions(self, device: torch.device) -> torch.Tensor:
         """int64 [N]: the places of the image tokens in the flattened [batch * tokens], ascending.
@@ -50,8 +51,17 @@ class SpanWindow:
         Found once for all layers, since an accelerator has to be waited for.
         """
         if self._positions is None or self._positions.device != device:
-            self._positions = self.image.to(device).flatten().nonzero().squeeze(-1)
+            found = self._positions = self.image.to(device).flatten().nonzero().squeeze(-1)
+            neighbours = len(found) > 0 and int(found[-1] - found[0]) + 1 == len(found)
+            self._first = int(found[0]) if neighbours else None
         return self._positions
+
+    def image_tokens(self, x: torch.Tensor) -> torch.Tensor:
+        """[batch, tokens, in] to [N, in]: what the layer sees at those places; neighbours come as a view."""
+        flat, positions = x.flatten(0, 1), self.image_positions(x.device)
+        if self._first is not None:
+            return flat.narrow(0, self._first, len(positions))
+        return flat.index_select(0, positions)
 
 
 class TokenSpans:
