@@ -45,9 +45,9 @@ def build_theme() -> gr.themes.Base:
         input_background_fill_dark="#0f151c",
         color_accent="#0f766e",
         button_primary_background_fill="#0f766e",
-        button_primary_background_fill_dark="#14857b",
+        button_primary_background_fill_dark="#127a71",
         button_primary_background_fill_hover="#0b5f58",
-        button_primary_background_fill_hover_dark="#199488",
+        button_primary_background_fill_hover_dark="#14857b",
         button_primary_text_color="#ffffff",
         button_primary_text_color_dark="#ffffff",
     )
