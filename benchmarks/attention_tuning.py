@@ -47,6 +47,7 @@ METHODS: dict[str, dict[str, object]] = {
         "align_rows": "text",
         "align_negative_answers": True,
         "label_min_score": None,
+        "top_heads": None,
         "alignment": "mass",
         "masks": "each",
     },
