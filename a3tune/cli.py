@@ -204,7 +204,13 @@ def _read_mask(path: Path, image: MedicalImage) -> np.ndarray:
 
 def _inspect(options: argparse.Namespace) -> int:
     folders = _adapter_folders(options.adapters, options.model)
-    image = load_image(options.image, window=parse_window(options.window), frame=options.frame, axis=options.axis)
+    image = load_image(
+        options.image,
+        window=parse_window(options.window),
+        frame=options.frame,
+        axis=options.axis,
+        volume=options.volume,
+    )
     target = None if options.mask is None else _read_mask(options.mask, image)
     # Bad images are the common fault and are told within a second: torch and transformers, which take several
     # seconds to import, come only after the image was read.

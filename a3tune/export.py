@@ -114,7 +114,7 @@ def write_inspection(inspection: Inspection, folder: Path, target: np.ndarray | 
             inspection.model,
             view.adapter,
             f"mean of {len(view.critical_heads)} critical heads",
-            "whole answer",
+            "mean of the answer",
             inspection.question,
         )
         figure = attention_figure(

@@ -41,18 +41,18 @@ class Caption:
         model: the model's display name.
         adapter: the adapter's name, "base" for none.
         heads: the head set that the map is the mean of, or its name in words; None where it does not apply.
-        token: the word whose attention is shown, or None for all text tokens.
+        words: whose attention is shown, such as "mean of the answer" or a quoted word; None for all text tokens.
         question: the question asked, or None.
     """
 
     model: str
     adapter: str
     heads: Sequence[Head] | str | None = None
-    token: str | None = None
+    words: str | None = None
     question: str | None = None
 
     def text(self) -> str:
-        """One line: model, adapter, head set and token, each by name."""
+        """One line: model, adapter, head set and words, each by name."""
         parts = [self.model, f"adapter: {self.adapter}"]
         if isinstance(self.heads, str):
             parts.append(self.heads)
@@ -60,7 +60,7 @@ class Caption:
             parts.append(f"layer {self.heads[0][0]}, head {self.heads[0][1]}")
         elif self.heads is not None:
             parts.append(f"mean of {len(self.heads)} heads")
-        parts.append("all text tokens" if self.token is None else f'token: "{self.token}"')
+        parts.append("all text tokens" if self.words is None else self.words)
         return " · ".join(parts)
 
 

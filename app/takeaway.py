@@ -62,17 +62,33 @@ def take_away(studio: Studio, request: dict[str, Any]) -> tuple[str, str, bytes]
 
 def command_line(kept: Kept, adapters: Sequence[str], profile: str, folders: dict[str, Path]) -> str:
     """The command that makes the same inspection again; the name of an own image's file is not known here."""
-    image, inspection = kept.opened.image, kept.finished.inspection
-    parts = ["python", "-m", "a3tune", "inspect", "--image", kept.opened.source or "IMAGE_FILE"]
+    opened, inspection = kept.opened, kept.finished.inspection
+    image = opened.image
+    parts = ["python", "-m", "a3tune", "inspect", "--image", opened.source or "IMAGE_FILE"]
     if image.window is not None:
-        parts += ["--window", f"{image.window.centre:g},{image.window.width:g}"]
+        parts += _option("--window", ",".join(_number(value) for value in image.window))
     if image.frame_count > 1:
         parts += ["--frame", str(image.frame)]
+    if opened.axis != 2:
+        parts += ["--axis", str(opened.axis)]
+    if opened.volume:
+        parts += ["--volume", str(opened.volume)]
     # The visitor has an adapter of their own as a download: where it was unpacked is not known here.
     places = {**folders, **dict.fromkeys(kept.own, "ADAPTER_FOLDER")}
     named = [f"{name}={places[name]}" if name in places else name for name in adapters]
-    parts += ["--model", profile, "--adapters", ",".join(named), "--question", inspection.question, "--out", "result"]
+    parts += ["--model", profile, "--adapters", ",".join(named)]
+    parts += [*_option("--question", inspection.question), "--out", "result"]
     return shlex.join(parts)
+
+
+def _option(name: str, value: str) -> list[str]:
+    # A value that begins like an option, such as the centre of a lung window, is taken for one if it stands alone.
+    return [f"{name}={value}"] if value.startswith("-") else [name, value]
+
+
+def _number(value: float) -> str:
+    """All digits that the number has, and no more: a window that was measured has many."""
+    return str(int(value)) if float(value).is_integer() else repr(float(value))
 
 
 def _side(studio: Studio, asked: dict[str, Any], request: dict[str, Any]) -> Side:

@@ -27,13 +27,15 @@ VISIT_LIFETIME = 3600.0
 
 class OpenedImage(NamedTuple):
     """An image on show, what can be chosen about it, and the name of its board at the region desk; for an example its
-    key and its file."""
+    key and its file; of a volume the axis and the number that were chosen (see :func:`a3tune.images.load_image`)."""
 
     image: MedicalImage
     choices: ImageDescription
     board: str = ""
     key: str = ""
     source: str = ""
+    axis: int = 2
+    volume: int = 0
 
 
 @dataclass(eq=False)
@@ -242,4 +244,5 @@ def _read(content: bytes, **choice: Any) -> OpenedImage:
     with tempfile.TemporaryDirectory(prefix="a3tune-") as folder:
         path = Path(folder) / "image"
         path.write_bytes(content)
-        return OpenedImage(load_image(path, **choice), describe_image(path))
+        picked = {name: choice[name] for name in ("axis", "volume") if name in choice}
+        return OpenedImage(load_image(path, **choice), describe_image(path), **picked)

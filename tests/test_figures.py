@@ -12,15 +12,15 @@ from a3tune.figures import Caption, attention_figure, difference_figure, head_gr
 from a3tune.render import overlay
 from a3tune.types import Head
 
-CAPTION = Caption("Demo model", "a3", (Head(0, 1), Head(1, 2)), "lung", "Is there a mass?")
+CAPTION = Caption("Demo model", "a3", (Head(0, 1), Head(1, 2)), "“lung”", "Is there a mass?")
 
 
 def grey(height=40, width=60, level=100):
     return np.full((height, width, 3), level, np.uint8)
 
 
-def test_caption_names_model_adapter_heads_and_token():
-    assert CAPTION.text() == 'Demo model · adapter: a3 · mean of 2 heads · token: "lung"'
+def test_caption_names_model_adapter_heads_and_words():
+    assert CAPTION.text() == "Demo model · adapter: a3 · mean of 2 heads · “lung”"
     assert Caption("M", "base", [Head(3, 4)]).text() == "M · adapter: base · layer 3, head 4 · all text tokens"
     assert Caption("M", "base", "critical heads").text() == "M · adapter: base · critical heads · all text tokens"
 
@@ -50,7 +50,7 @@ def test_attention_figure_says_what_it_shows():
     values[10, 20] = 0.02
     figure = attention_figure(grey(), values, CAPTION, masks=[values > 0])
     text = words(figure)
-    for part in ("Demo model", "adapter: a3", "mean of 2 heads", 'token: "lung"', "Is there a mass?"):
+    for part in ("Demo model", "adapter: a3", "mean of 2 heads", "· “lung”", "Is there a mass?"):
         assert part in text
     bar = figure.axes[-1]
     assert bar.get_ylabel() == "attention weight"
@@ -84,8 +84,8 @@ def test_figures_are_written_as_png_and_svg(tmp_path):
     assert save_figure(figure, tmp_path / "heads.v2")[0].name == "heads.v2.png"
 
 
-def test_any_token_text_can_be_drawn(tmp_path):
-    caption = Caption("M_$x", "base", token="$\\frac{\n肺\x00", question="$100 or €")
+def test_any_word_can_be_drawn(tmp_path):
+    caption = Caption("M_$x", "base", words="$\\frac{\n肺\x00", question="$100 or €")
     figure = attention_figure(grey(), np.zeros((40, 60)), caption)
     save_figure(figure, tmp_path / "odd")
     assert "$\\frac{\\n\\u80ba\\x00" in words(figure)

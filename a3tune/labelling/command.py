@@ -84,7 +84,7 @@ def run_labels(options: argparse.Namespace) -> int:
     window = parse_window(options.window)
 
     def load(path: Path) -> MedicalImage:
-        return load_image(path, window=window, frame=options.frame, axis=options.axis)
+        return load_image(path, window=window, frame=options.frame, axis=options.axis, volume=options.volume)
 
     if options.image is not None and not options.image.is_dir():
         image = load(options.image)

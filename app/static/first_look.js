@@ -9,9 +9,11 @@
   first.before(style);
   // No request is made from here: what would ask the server waits for ever, and is gone with the rest.
   const server = new Proxy({}, { get: () => () => new Promise(() => {}) });
+  const propsOf = (name) => window.gradio_config.components.find((component) => component.props.elem_id === name).props;
+  first.querySelector(".adapters").hidden = !propsOf("adapters").visible;
   for (const place of first.querySelectorAll("[data-of]")) {
     const name = place.dataset.of;
-    const part = window.gradio_config.components.find((component) => component.props.elem_id === name).props;
+    const part = propsOf(name);
     place.innerHTML = part.html_template;
     const own = document.createElement("style");
     own.textContent = "#first-look [data-of=" + name + "] {" + part.css_template + "}";
@@ -20,12 +22,16 @@
     new Function("element", "props", "server", "trigger", "watch", part.js_on_load)(place, props, server, () => {}, () => {});
   }
   first.querySelector(".model .text").textContent = "Opening the page …";
-  const leave = () => {
+  const attend = () => {
+    const begun = Boolean(document.querySelector("#viewer [data-begun]"));
+    // The server knows the image that a question is about once the visit has begun: nobody can ask before.
+    const inputs = document.getElementById("inputs");
+    if (inputs && inputs.inert === begun) inputs.inert = !begun;
     if (!document.querySelector("#viewer .stage[data-shown]:not([data-shown=''])")) return;
-    watcher.disconnect();
     first.remove();
     style.remove();
+    if (begun) watcher.disconnect();
   };
-  const watcher = new MutationObserver(leave);
-  watcher.observe(document.querySelector("gradio-app") || document.body, { subtree: true, childList: true, attributes: true, attributeFilter: ["data-shown"] });
+  const watcher = new MutationObserver(attend);
+  watcher.observe(document.querySelector("gradio-app") || document.body, { subtree: true, childList: true, attributes: true, attributeFilter: ["data-shown", "data-begun"] });
 }

@@ -114,7 +114,8 @@ class InspectTab:
                 with gr.Row(elem_id="actions"):
                     self._ask = gr.Button("Ask", variant="primary", scale=3, min_width=120, elem_id="ask")
                     self._cancel = gr.Button("Cancel", interactive=False, scale=1, min_width=80, elem_id="cancel")
-                self._status = gr.HTML(status(first.about), elem_id="status", apply_default_css=False)
+                # Nothing can be asked before the visit has begun, see `first_look.js`.
+                self._status = gr.HTML(status("Opening the page …"), elem_id="status", apply_default_css=False)
             with gr.Column(scale=1, min_width=560):
                 self._viewer = build_viewer(viewer_answers(self._studio), elem_id="viewer")
 
@@ -192,14 +193,17 @@ class InspectTab:
     def _begin(self, visitor: Any, request: gr.Request) -> Iterator[list[Any]]:
         """A new page: the first example with its result, which the page has already where there was one."""
         adapters = self._adapter_choices(visitor)
+        example = next(iter(self._examples.values()))
         visit = _visit(request)
         kept = self._studio.welcome(visit)
         if kept is not None or self._studio.visits.opened(visit) is not None:
-            value = gr.skip() if kept is None else adopted_value(kept, self._studio.results.of(visit))
-            yield [gr.update(**adapters), value, *[gr.skip()] * 11]
+            begun = [gr.skip()] * 2
+            if kept is not None:
+                begun = [adopted_value(kept, self._studio.results.of(visit)), status(example.about)]
+            yield [gr.update(**adapters), *begun, *[gr.skip()] * 10]
             return
         first = True
-        for values in self._show_example(next(iter(self._examples.values())), adapters["value"], visit, {}):
+        for values in self._show_example(example, adapters["value"], visit, {}):
             yield [gr.update(**adapters) if first else gr.skip(), *values]
             first = False
 

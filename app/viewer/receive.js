@@ -28,6 +28,7 @@ async function receive() {
   const grows = Boolean(data.result && next.result && data.result.id === next.result.id && data.board === next.board);
   const had = { adapters: both().map((one) => one?.adapter), mode: pair.mode, comparable: views.length > 1 };
   data = next;
+  hasBegun();
   trouble = "";
   const has = Boolean(data.result);
   element.querySelectorAll(".legend, .map-tools, .side .panel").forEach((node) => (node.hidden = !has));
@@ -63,6 +64,9 @@ async function receive() {
   draw();
 }
 
+// Only what the server sends for this visit has a board: until then it knows of no image to ask about.
+const hasBegun = () => root.toggleAttribute("data-begun", Boolean(data.board));
+
 // The visit begins with what the page brought: what was chosen meanwhile stays.
 function adopt({ adopt: result, board, history }) {
   if (data.result?.id !== result) {
@@ -70,6 +74,7 @@ function adopt({ adopt: result, board, history }) {
     return;
   }
   data = { ...data, board, history };
+  hasBegun();
   receiveRegions(false);
   buildHistory();
 }

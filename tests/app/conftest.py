@@ -152,7 +152,7 @@ class Visitor:
     """One visitor with a browser window of their own: everything their page asks for and complains about is kept."""
 
     def __init__(self, browser: Browser, url: str, **options) -> None:
-        self.context = browser.new_context(viewport={"width": 1280, "height": 800}, **options)
+        self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
         self.context.set_default_timeout(PATIENCE_MS)
         self.requests: list[str] = []
         self.complaints: list[str] = []

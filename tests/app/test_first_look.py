@@ -14,10 +14,12 @@ from app.first_look import FirstLook
 from tests.app.conftest import PATIENCE_MS
 
 DRAWN = ".stage[data-result$=complete][data-shown$=ready]"
-STAGE = """() => {
-    const box = document.querySelector(".stage").getBoundingClientRect();
+# Where the picture, its caption and the words are, and the colour of what is chosen.
+PLACES = """() => [".stage", "[data-part=caption]", ".words-panel"].flatMap((name) => {
+    const box = document.querySelector(name).getBoundingClientRect();
     return [box.x, box.y, box.width, box.height];
-}"""
+})"""
+ACCENT = "() => getComputedStyle(document.querySelector('.word'), '::after').backgroundColor"
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +41,15 @@ def prepared(served, browser):
     return served
 
 
-def test_the_first_example_is_drawn_with_its_answers_before_any_widget_stands(prepared, browser, visit):
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"viewport": {"width": 1280, "height": 800}, "color_scheme": "light"},
+        {"viewport": {"width": 820, "height": 1180}, "color_scheme": "dark"},
+    ],
+)
+def test_the_first_example_is_drawn_with_its_answers_before_any_widget_stands(prepared, browser, visit, options):
+    context = browser.new_context(**options)
     context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     asked = []
@@ -53,16 +62,17 @@ def test_the_first_example_is_drawn_with_its_answers_before_any_widget_stands(pr
     assert page.locator("#first-look").get_attribute("inert") is not None
     answers = page.locator(".answer").all_inner_texts()
     caption = page.locator("[data-part=caption]").inner_text()
-    place = page.evaluate(STAGE)
+    places, accent = page.evaluate(PLACES), page.evaluate(ACCENT)
     assert "adapter: base" in caption
     context.close()
 
-    visitor = visit()
+    visitor = visit(**options)
     assert visitor.page.locator("#first-look").count() == 0
     assert visitor.page.locator(".answer").all_inner_texts() == answers
     assert visitor.page.locator("[data-part=caption]").inner_text() == caption
     # The picture stays where it was when the widgets take over.
-    assert visitor.page.evaluate(STAGE) == pytest.approx(place, abs=4)
+    assert visitor.page.evaluate(PLACES) == pytest.approx(places, abs=4)
+    assert visitor.page.evaluate(ACCENT) == accent
     assert not visitor.complaints
 
 
@@ -81,6 +91,13 @@ def test_what_is_chosen_before_the_visit_has_begun_stays(prepared, browser):
     page.wait_for_selector(f".stage[data-shown$='{row} ready']")
     result = page.locator(".stage").get_attribute("data-result")
     assert page.locator(".drawer").is_hidden()
+    # The server does not know yet which image a question would be about: none can be asked, by hand or by key.
+    expect(page.locator("#status")).to_contain_text("Opening the page …")
+    box = page.locator("#ask").bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.locator("#question textarea, #question input").first.evaluate("box => box.focus()")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.closest('#inputs')") is None
     for route in held:
         route.continue_()
     page.unroute(re.compile("queue/join"))
@@ -90,6 +107,12 @@ def test_what_is_chosen_before_the_visit_has_begun_stays(prepared, browser):
     page.wait_for_selector(".stage[data-regions^=ready]")
     page.get_by_role("tab", name="History").click()
     assert page.locator(".history li").count() == 1
+    # From now on one can be asked, and it is the only one.
+    expect(page.locator("#status")).to_contain_text("Synthetic chest")
+    page.locator("#question textarea, #question input").first.fill("Is there a mass?")
+    page.keyboard.press("Enter")
+    expect(page.locator(".history li")).to_have_count(2)
+    assert page.locator("#status [role=alert]").count() == 0
     context.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from app import results, visits
 from app.results import Finished
 from app.services import Step, Studio
 from app.slots import ModelSlot
+from app.values import viewer_value
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +197,49 @@ def test_an_empty_question_is_refused(studio, png, question):
     studio.reserve(visit)
     with pytest.raises(RequestError, match="question is empty"):
         list(studio.ask(visit, question))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1)])
+def test_a_picture_of_one_pixel_or_one_line_is_answered_about(studio, tmp_path, size):
+    path = tmp_path / "thin.png"
+    Image.fromarray(np.random.default_rng(4).integers(0, 255, size, dtype=np.uint8)).save(path)
+    opened = studio.visits.open_file("one", path, remove=False)
+    finished = finish(studio, "one")
+    assert np.isfinite(finished.inspection.views[0].maps.weights).all()
+    value = json.loads(viewer_value(opened, finished))
+    assert (value["image"]["height"], value["image"]["width"]) == size
+
+
+@pytest.mark.parametrize("question", ["Where 😀🫁?", "أين الكتلة؟", "<script>alert(1)</script>", "a\x00b \u202e mass"])
+def test_a_question_in_any_writing_is_answered(studio, png, question):
+    studio.visits.open_file("one", png, remove=False)
+    finished = finish(studio, "one", question)
+    assert finished.inspection.question == question
+    assert "<" not in viewer_value(studio.visits.opened("one"), finished)
+
+
+@pytest.mark.parametrize(("question", "words"), [("Is <image> normal?", "<image>"), ("mass " * 1000, "Shorten")])
+def test_a_question_that_the_model_cannot_read_is_told_and_the_next_one_answered(studio, png, question, words):
+    studio.visits.open_file("one", png, remove=False)
+    studio.reserve("one")
+    with pytest.raises(A3TuneError, match=words):
+        list(studio.ask("one", question))
+    assert finish(studio, "one").complete
+
+
+def test_a_second_press_replaces_the_question_that_is_being_answered(studio, png):
+    studio.visits.open_file("one", png, remove=False)
+    studio.reserve("one")
+    with studio.slot.in_use:
+        first = studio.ask("one", "Is there a mass?")
+        next(first)
+        studio.reserve("one")
+        with pytest.raises(Cancelled):
+            list(first)
+        assert studio.superseded("one"), "the end of the first is not worth a word"
+    *_, second = studio.ask("one", "Is there a stone?")
+    assert second.complete
+    assert [kept.finished.inspection.question for kept in studio.results.of("one")] == ["Is there a stone?"]
 
 
 def test_a_cancel_stops_a_question_that_waits(studio, png):
