@@ -366,6 +366,11 @@ class _Tuning:
             self._told = now
             self.run.add_event("labels", done=done, count=count)
 
+    def _label_remedy(self) -> str:
+        least = self.config.label_min_score
+        limit = "" if least is None else f"Lower label_min_score (it is {least:g}) or set it to null. "
+        return limit + "Check label_segmenter and label_scorer, or tune without alignment (method lora or a3moe)"
+
     def _tell_targets(self, counts: dict[str, int], aligns: bool) -> None:
         total = sum(counts.values())
         if not counts["none"] or not aligns:
@@ -375,8 +380,10 @@ class _Tuning:
             raise DataError(
                 expected="regions for at least some questions, since the method aligns attention with them",
                 got="Not one training question has a region",
-                remedy="Check label_segmenter and label_scorer, or tune without alignment (method lora or a3moe)",
+                remedy=self._label_remedy(),
             )
+        if self.config.label_min_score is not None:
+            note += f" Regions below label_min_score ({self.config.label_min_score:g}) are left out."
         self.notes.append(note)
         if self.main:
             self.run.add_event("note", text=note)

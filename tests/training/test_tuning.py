@@ -335,8 +335,11 @@ def test_questions_without_a_region_are_told(run, tmp_path):
 
 def test_nothing_to_align_with_is_an_error(run, tmp_path):
     rows = write_data(tmp_path / "data", images=4, masks=False)
-    with pytest.raises(DataError, match="Not one training question has a region"):
+    with pytest.raises(DataError, match="Not one training question has a region") as caught:
         run(tmp_path / "run", rows=rows)
+    assert "label_min_score" not in str(caught.value)
+    with pytest.raises(DataError, match=r"Lower label_min_score \(it is 45\) or set it to null"):
+        run(tmp_path / "other", rows=rows, label_min_score=45)
 
 
 def test_a_question_that_is_too_long_is_named(run, tmp_path, data):
