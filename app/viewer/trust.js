@@ -2,12 +2,16 @@
 
 let trust = { job: "", kind: "", timer: 0 };
 
+// Which map is checked: another may be on show by the time that the result is.
+const checkedMap = (one) => (sideB() ? sideName(one) + ": " : "") + [one.label, headWords(one), wordWords(one)].join(" · ");
+
 async function startTrust(kind) {
   if (!views.length) return;
   const one = front();
+  const of = checkedMap(one);
   stopTrust();
   const asked = { result: one.result, adapter: one.adapter, kind, heads: chosen.heads === "head" ? [chosen.layer, chosen.head] : chosen.heads, rows: rowsOf(one) };
-  trust = { job: "waiting", kind, timer: 0 };
+  trust = { job: "waiting", kind, of, timer: 0 };
   trustBusy("Starting", 0);
   const reply = (await server.start_trust(asked).catch(() => null)) || NO_ANSWER;
   if (trust.job !== "waiting") {
@@ -15,11 +19,11 @@ async function startTrust(kind) {
     return;
   }
   if (reply.error) return endTrust(reply.error);
-  trust = { job: reply.job, kind, timer: setTimeout(followTrust, 200) };
+  trust = { job: reply.job, kind, of, timer: setTimeout(followTrust, 200) };
 }
 
 async function followTrust() {
-  const { job, kind } = trust;
+  const { job, kind, of } = trust;
   const reply = (await server.follow_trust({ job }).catch(() => null)) || NO_ANSWER;
   if (trust.job !== job) return;
   if (reply.error) return endTrust(reply.error);
@@ -29,8 +33,8 @@ async function followTrust() {
     return;
   }
   endTrust("");
-  if (kind === "curves") showCurves(reply.result);
-  else showControl(reply.result);
+  if (kind === "curves") showCurves(reply.result, of);
+  else showControl(reply.result, of);
 }
 
 function stopTrust() {
@@ -68,46 +72,65 @@ const svg = (name, attributes, text = "") => {
   return node;
 };
 
-// One chart: lines over the share of patches, each {values, name, className}.
-function chart(title, shares, lines, axis) {
+const tickWords = (value) => (value >= 0 && value < 0.1 ? value.toPrecision(1) : value.toFixed(2));
+
+// One chart: lines over the share of patches, each {values, className}; a value that is not defined leaves a gap.
+function chart(title, shares, lines, axis, [least, most]) {
   const [width, height, left, bottom] = [300, 190, 38, 30];
   const holder = document.createElement("figure");
   const caption = document.createElement("figcaption");
   caption.textContent = title;
   const picture = svg("svg", { viewBox: "0 0 " + width + " " + height, role: "img", "aria-label": title });
-  const top = Math.max(...lines.flatMap((line) => line.values), 1e-6) * 1.05;
   const x = (share) => left + share * (width - left - 20);
-  const y = (value) => height - bottom - (value / top) * (height - bottom - 10);
+  const y = (value) => height - bottom - ((value - least) / (most - least)) * (height - bottom - 10);
   for (const share of [0, 0.5, 1]) picture.append(svg("text", { x: x(share), y: height - bottom + 14, "text-anchor": "middle" }, 100 * share + " %"));
-  for (const value of [0, top / 2, top]) {
+  for (const value of least < 0 ? [least, 0, most] : [0, most / 2, most]) {
     picture.append(svg("line", { x1: left, x2: width - 20, y1: y(value), y2: y(value), class: "rule" }));
-    picture.append(svg("text", { x: left - 4, y: y(value) + 4, "text-anchor": "end" }, value < 0.1 ? value.toPrecision(1) : value.toFixed(2)));
+    picture.append(svg("text", { x: left - 4, y: y(value) + 4, "text-anchor": "end" }, tickWords(value)));
   }
   picture.append(svg("text", { x: (left + width) / 2, y: height - 3, "text-anchor": "middle" }, axis));
-  for (const line of lines) picture.append(svg("polyline", { points: shares.map((share, i) => x(share) + "," + y(line.values[i])).join(" "), class: line.className }));
+  for (const line of lines) {
+    const isThere = (i) => (line.values[i] ?? null) !== null;
+    const path = shares.map((share, i) => (isThere(i) ? (isThere(i - 1) ? "L" : "M") + x(share) + " " + y(line.values[i]) : ""));
+    picture.append(svg("path", { d: path.join(""), class: line.className }));
+  }
   holder.append(caption, picture);
   return holder;
 }
 
-function showCurves(result) {
-  const lines = (kind) => [
-    { values: result[kind + "_random"], className: "random" },
-    { values: result[kind], className: "map" },
-  ];
-  const words = document.createElement("p");
-  words.textContent = result.words;
+function checkWords(of, words) {
+  const told = document.createElement("p");
+  const name = document.createElement("b");
+  name.textContent = of;
+  told.append(name, document.createElement("br"), words);
+  return told;
+}
+
+function showCurves(result, of) {
+  const drawn = (kind, title, axis) => {
+    const lines = [
+      { values: result[kind + "_random"], className: "random" },
+      { values: result[kind], className: "map" },
+    ];
+    const areas = ": area " + result[kind + "_area"].toFixed(3) + " (random " + result[kind + "_random_area"].toFixed(3) + ")";
+    return chart(title + areas, result.shares, lines, axis, [0, 1.05 * Math.max(...lines.flatMap((line) => line.values), 1e-6)]);
+  };
   part("curves").replaceChildren(
-    chart("Deletion: area " + result.deletion_area.toFixed(3) + " (random " + result.deletion_random_area.toFixed(3) + ")", result.shares, lines("deletion"), "patches hidden, highest first"),
-    chart("Insertion: area " + result.insertion_area.toFixed(3) + " (random " + result.insertion_random_area.toFixed(3) + ")", result.shares, lines("insertion"), "patches shown, highest first"),
-    words,
+    drawn("deletion", "Deletion", "patches hidden, highest first"),
+    drawn("insertion", "Insertion", "patches shown, highest first"),
+    checkWords(of, result.words),
   );
 }
 
-function showControl(result) {
-  const words = document.createElement("p");
-  words.textContent = result.words;
+// A rank correlation, from -1 to 1.
+function showControl(result, of) {
   const shares = result.randomised.map((_, i) => i / Math.max(1, result.randomised.length - 1));
-  part("control").replaceChildren(chart("Likeness to the map of the trained weights", shares, [{ values: result.likeness.map((value) => Math.max(0, value ?? 0)), className: "map" }], "layers with random weights, top first"), words);
+  const least = Math.min(...result.likeness.map((value) => value ?? 0));
+  const line = { values: result.likeness, className: "map" };
+  part("control").replaceChildren(
+    chart("Likeness to the map of the trained weights", shares, [line], "layers with random weights, top first", [least < 0 ? Math.min(least, -0.25) : 0, 1]),
+    checkWords(of, result.words),
+  );
 }
 
 element.querySelectorAll("[data-trust]").forEach((button) => button.addEventListener("click", () => startTrust(button.dataset.trust)));

@@ -141,6 +141,20 @@ def test_a_question_without_words_or_an_adapter_is_told_in_words(visit):
         box.uncheck()
     visitor.page.locator("#ask").click()
     expect(visitor.page.locator("#status [role=alert]")).to_contain_text("Nothing was chosen to answer")
+    # A double press, in a writing that runs from right to left, with marks of its own: answered, and shown as it is.
+    for box in visitor.page.locator("#adapters input").all():
+        box.check()
+    question = "أين الكتلة؟ <b>😀</b>"
+    visitor.page.locator("#question textarea, #question input").first.fill(question)
+    before = visitor.result
+    visitor.page.locator("#ask").dblclick()
+    visitor.finished(before)
+    expect(visitor.page.locator("#status")).to_contain_text("answers in")
+    expect(visitor.page.locator("#cancel")).to_be_disabled()
+    expect(visitor.page.locator("#status [role=alert]")).to_have_count(0)
+    expect(visitor.page.locator("#status progress")).to_have_count(0)
+    visitor.page.get_by_role("tab", name="History").click()
+    expect(visitor.page.locator(".history li b").first).to_have_text(question)
 
 
 def test_the_page_asks_no_other_host(visit, served):

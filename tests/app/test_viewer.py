@@ -381,6 +381,20 @@ def test_checks_run_with_progress_and_can_be_stopped(asked):
     page.locator("[data-trust=control]").click()
     page.wait_for_selector("[data-part=control] svg")
     expect(page.locator("[data-part=control]")).to_contain_text("Spearman")
+    # Each says which map it is about, and a correlation below 0 is drawn below 0.
+    for check in ("curves", "control"):
+        name = page.locator(f"[data-part={check}] b").inner_text()
+        assert re.fullmatch(r"A: base · \d+ critical heads · mean of the answer", name)
+    end = page.locator("[data-part=control] path").evaluate("line => line.getPointAtLength(line.getTotalLength()).y")
+    ticks = page.locator("[data-part=control] svg").evaluate(
+        """chart => {
+            const words = [...chart.querySelectorAll("text[text-anchor=end]")].map((text) => text.textContent);
+            const heights = [...chart.querySelectorAll(".rule")].map((rule) => rule.y1.baseVal.value);
+            return Object.fromEntries(words.map((text, place) => [text, heights[place]]));
+        }"""
+    )
+    last = float(re.search(r"; (-?\d\.\d\d) once", page.locator("[data-part=control]").inner_text())[1])
+    assert (ticks["0"] - end) / (ticks["0"] - ticks["1.00"]) == pytest.approx(last, abs=0.01)
     assert not asked.complaints
 
 
