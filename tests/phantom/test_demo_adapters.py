@@ -29,7 +29,7 @@ class Quadrant:
     def rank(self, image, prompt):
         mask = np.zeros((image.height, image.width), bool)
         mask[: image.height // 2, : image.width // 2] = True
-        return (ScoredRegion(region_from_mask(mask), 1.0, 1, 1.0, prompt),)
+        return (ScoredRegion(region_from_mask(mask), 90.0, 1, 1.0, prompt),)
 
 
 @pytest.fixture(scope="module")
