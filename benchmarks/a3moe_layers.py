@@ -1,6 +1,6 @@
 """Time A3MoE's linear layers against plain LoRA and against experts in a loop, forward and backward, in one run.
 
-    python benchmarks/a3moe_layers.py [--tokens 640] [--repeats 9] [--device cpu] [--dtype float32]
+    python -m benchmarks.a3moe_layers [--tokens 640] [--repeats 9] [--device cpu] [--dtype float32]
 
 Shapes are LLaVA-Med 1.5's: a query projection 4096 -> 4096 with 8 experts of rank 16 and a key projection
 4096 -> 1024 with 16 experts of rank 16, next to LoRA of rank 64 on the same frozen weight. A time covers the whole

@@ -1,6 +1,6 @@
 """How long a visitor waits, on the real page in a real browser: the demo model, this machine.
 
-    python benchmarks/page_time.py [--repeats 7] [--write docs/page.md]
+    python -m benchmarks.page_time [--repeats 7] [--write docs/page.md]
 
 Prints a Markdown table: the start of the server until the page answers, a page until its first example is drawn with
 its answers, an own image from the question to the answer, the maps and the regions, a change of the head on show, and
