@@ -36,7 +36,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE_MS = 1_200_000
 # The short runs: enough steps to time, few enough for several turns in some minutes.
-SHORT, TURNS = 60, 3
+SHORT, TURNS = 40, 3
 # Processor time of the server in a second from which on it counts as resting.
 RESTING = 0.1
 MOST_WAITS = 20

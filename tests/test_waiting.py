@@ -12,7 +12,7 @@ WAITING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 
 @pytest.mark.skipif(sys.platform != "linux", reason="torch brings libgomp on Linux only")
 @pytest.mark.parametrize(
-    ("chosen", "count"), [({}, "1000"), ({"GOMP_SPINCOUNT": "77"}, "77"), ({"OMP_WAIT_POLICY": "PASSIVE"}, "0")]
+    ("chosen", "count"), [({}, "20000"), ({"GOMP_SPINCOUNT": "77"}, "77"), ({"OMP_WAIT_POLICY": "PASSIVE"}, "0")]
 )
 def test_threads_soon_sleep_unless_the_user_says_otherwise(chosen, count):
     environment = {name: value for name, value in os.environ.items() if name not in WAITING}
