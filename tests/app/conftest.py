@@ -22,6 +22,7 @@ from a3tune.adapters.a3moe import A3MoeConfig, register
 from a3tune.bundle import DEMO_MODEL
 from a3tune.models.load import load_model
 from a3tune.phantom.scorer import build_tokenizer, model_config, save_scorer
+from app.slots import ModelSlot
 
 ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = ROOT / "out" / "screenshots"
@@ -37,6 +38,15 @@ _QUIET_CHROMIUM = (
 )
 # The model loads while the first page is already there; on a busy machine with 2 cores that takes a while.
 PATIENCE_MS = 300_000
+
+
+@pytest.fixture(scope="module")
+def slot(tiny_checkpoint):
+    """The model slot with a tiny model in it, ready."""
+    slot = ModelSlot(str(tiny_checkpoint("llava")), device="cpu")
+    slot.start()
+    slot.wait(None)
+    return slot
 
 
 @pytest.fixture(scope="session")

@@ -18,16 +18,8 @@ from a3tune.phantom import make_phantom
 from app.regions import CHOSEN, SHOWN
 from app.results import Finished
 from app.services import Studio
-from app.slots import ModelSlot, RegionSlot
+from app.slots import RegionSlot
 from app.values import numbers_value, regions_value, target_value
-
-
-@pytest.fixture(scope="module")
-def slot(tiny_checkpoint):
-    slot = ModelSlot(str(tiny_checkpoint("llava")), device="cpu")
-    slot.start()
-    slot.wait(None)
-    return slot
 
 
 @pytest.fixture(scope="module")

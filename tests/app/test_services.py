@@ -20,14 +20,6 @@ from app.slots import ModelSlot
 from app.values import viewer_value
 
 
-@pytest.fixture(scope="module")
-def slot(tiny_checkpoint):
-    slot = ModelSlot(str(tiny_checkpoint("llava")), device="cpu")
-    slot.start()
-    slot.wait(None)
-    return slot
-
-
 @pytest.fixture
 def studio(slot):
     return Studio(slot)

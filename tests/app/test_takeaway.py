@@ -16,18 +16,9 @@ from a3tune.cli import main
 from a3tune.inspection import answer_rows
 from a3tune.types import Window
 from app.services import Studio
-from app.slots import ModelSlot
 from app.takeaway import take_away
 
 LOOK = {"opacity": 0.85, "colours": "inferno", "smooth": True}
-
-
-@pytest.fixture(scope="module")
-def slot(tiny_checkpoint):
-    slot = ModelSlot(str(tiny_checkpoint("llava")), device="cpu")
-    slot.start()
-    slot.wait(None)
-    return slot
 
 
 @pytest.fixture
