@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import zipfile
@@ -66,12 +67,16 @@ class TargetPlan:
             answer: the question's right answer.
             checked: whether a person chose these regions.
         """
-        regions = regions[: self.top_k]
         if checked:
-            return regions
-        if not self.negative_answers and says_nothing_is_there(answer):
+            return regions[: self.top_k]
+        if not self.looks_for(answer):
             return ()
-        return [scored for scored in regions if self.min_score is None or scored.score >= self.min_score]
+        least = -math.inf if self.min_score is None else self.min_score
+        return [scored for scored in regions[: self.top_k] if scored.score >= least]
+
+    def looks_for(self, answer: str) -> bool:
+        """Whether ranked regions count for a question with this answer."""
+        return self.negative_answers or not says_nothing_is_there(answer)
 
 
 @dataclass(frozen=True)
@@ -230,10 +235,6 @@ class TargetMaker:
         patches = [values for values in patches if values.max() > 0]
         return (np.stack(patches), known) if patches else (None, known)
 
-    def _may_count(self, item: TrainingItem, checked: frozenset[str]) -> bool:
-        chosen = label_prompt(item, self.plan.template_set) in checked
-        return chosen or self.plan.negative_answers or not says_nothing_is_there(item.answer)
-
     def _weak_labels(self, image: MedicalImage, items: Sequence[TrainingItem]) -> _WeakLabels:
         checked = frozenset().union(*(store.checked(image) for store in self._stores))
         return _WeakLabels(self._weak_regions(image, items, checked), checked)
@@ -242,8 +243,9 @@ class TargetMaker:
         self, image: MedicalImage, items: Sequence[TrainingItem], checked: frozenset[str]
     ) -> Mapping[str, Sequence[ScoredRegion]]:
         weak = [item for item in items if not _uses_truth(item, self.plan)]
+        prompts = [(label_prompt(item, self.plan.template_set), item.answer) for item in weak]
         needed = list(
-            {label_prompt(item, self.plan.template_set): None for item in weak if self._may_count(item, checked)}
+            dict.fromkeys(prompt for prompt, answer in prompts if prompt in checked or self.plan.looks_for(answer))
         )
         found: dict[str, tuple[ScoredRegion, ...]] = {}
         for store in self._stores:
