@@ -9,12 +9,15 @@ import zipfile
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 
 from a3tune.bundle import EXAMPLES
 from a3tune.cli import main
 from a3tune.inspection import answer_rows
+from a3tune.report import Look, Side, shown_figure
 from a3tune.types import Window
+from app.results import Finished
 from app.services import Studio
 from app.takeaway import take_away
 
@@ -28,13 +31,19 @@ def picture(tmp_path):
     return path
 
 
+def finished(studio: Studio, visit: str, question: str) -> Finished:
+    """Ask, and wait for all of the answer."""
+    studio.reserve(visit)
+    *_, result = studio.ask(visit, question)
+    return result
+
+
 def archive(studio: Studio, visit: str, question: str) -> zipfile.ZipFile:
     """Ask, and take away the mean of the answer."""
-    studio.reserve(visit)
-    *_, finished = studio.ask(visit, question)
-    view = finished.inspection.views[0]
+    result = finished(studio, visit, question)
+    view = result.inspection.views[0]
     rows = [int(row) for row in answer_rows(view.tokens, view.maps)]
-    side = {"result": finished.result, "adapter": "base", "rows": rows}
+    side = {"result": result.result, "adapter": "base", "rows": rows}
     request = {"form": "zip", "sides": [side], "heads": "critical", "words": "answer", "board": "", "regions": []}
     name, _, content = take_away(studio, {**request, "look": LOOK})
     assert name.endswith("-base.zip")
@@ -75,3 +84,17 @@ def test_the_command_in_the_archive_makes_the_same_inspection_again(
     assert after["metrics"] == pytest.approx(before["metrics"], abs=1e-5)
     with np.load(tmp_path / "result" / "attention_base.npz") as written:
         np.testing.assert_allclose(written["maps"], maps, atol=1e-5)
+
+
+def test_a_figure_of_two_maps_names_each_adapter_once(slot, picture):
+    studio = Studio(slot)
+    studio.visits.open_file("one", picture, remove=False)
+    asked = [finished(studio, "one", question).inspection for question in ("Is there a mass?", "Where?")]
+    sides = [
+        Side(inspection, inspection.views[0], inspection.views[0].critical_heads, (0,), "critical heads", "one word")
+        for inspection in asked
+    ]
+    figure = shown_figure(sides, [], Look())
+    words = [text.get_text() for text in figure.findobj(Text)]
+    assert any(" · adapter: base · critical heads · one word" in text for text in words)
+    assert {"A: base", "B: base"} <= set(words)
