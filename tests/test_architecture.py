@@ -15,7 +15,20 @@ ROOT = Path(__file__).resolve().parent.parent
 # Rooms of the library from the ground up: a room may import rooms below it and, without a cycle, beside it.
 LAYERS = (
     {"a3tune", "errors", "types"},
-    {"bundle", "figures", "geometry", "hub", "images", "options", "probing", "render", "storage", "terminal", "tiling"},
+    {
+        "bundle",
+        "figures",
+        "geometry",
+        "hub",
+        "images",
+        "options",
+        "positions",
+        "probing",
+        "render",
+        "storage",
+        "terminal",
+        "tiling",
+    },
     {"adapters", "attention", "labels", "models"},
     {
         "catalogue",

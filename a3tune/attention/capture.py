@@ -24,8 +24,9 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from a3tune.attention.record import AttentionCall, AttentionRecord, Places
+from a3tune.attention.record import AttentionCall, AttentionRecord
 from a3tune.errors import ModelError
+from a3tune.positions import Positions
 from a3tune.types import Head
 
 IMPLEMENTATION = "a3tune_capture"
@@ -155,8 +156,8 @@ def _attention(
 
 def _softcapped_output(module: nn.Module, call: AttentionCall, value: torch.Tensor, dropout: float) -> torch.Tensor:
     """[batch, length, heads, dim]: attention with tanh-capped scores, which SDPA does not offer."""
-    everything = Places.run(0, call.key.shape[2], value.device)
-    rows = Places.run(0, call.query.shape[2], value.device)
+    everything = Positions.run(0, call.key.shape[2], value.device)
+    rows = Positions.run(0, call.query.shape[2], value.device)
     groups = call.query.shape[1] // value.shape[1]
     outputs = []
     for b in range(len(value)):

@@ -9,53 +9,10 @@ import numpy as np
 import torch
 
 from a3tune.errors import ModelError, RequestError
+from a3tune.positions import Positions
 from a3tune.types import AttentionMaps, Head
 
 _SCORE_BUDGET = 1 << 24  # float32 scores that one step may hold at once: 64 MiB
-
-
-class Places:
-    """Positions in a sequence, ascending. Neighbours, the usual case, are taken as a view: nothing is copied.
-
-    Attributes:
-        positions: int64 [count].
-    """
-
-    def __init__(self, positions: torch.Tensor) -> None:
-        first, last = (int(positions[0]), int(positions[-1])) if len(positions) else (0, -1)
-        self.positions, self._first = positions, first if last - first + 1 == len(positions) else None
-
-    @classmethod
-    def run(cls, start: int, stop: int, device: torch.device) -> Places:
-        """The positions from ``start`` up to ``stop``."""
-        return cls._known(torch.arange(start, stop, device=device), start)
-
-    @classmethod
-    def _known(cls, positions: torch.Tensor, first: int | None) -> Places:
-        # Looking into a tensor would wait for the accelerator.
-        places = cls.__new__(cls)
-        places.positions, places._first = positions, first
-        return places
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-    def to(self, device: torch.device) -> Places:
-        """The same positions on a device."""
-        return self if self.positions.device == device else self._known(self.positions.to(device), self._first)
-
-    def take(self, tensor: torch.Tensor, dim: int) -> torch.Tensor:
-        """The tensor at these positions of a dimension."""
-        if self._first is not None:
-            return tensor.narrow(dim, self._first, len(self))
-        return tensor.index_select(dim, self.positions)
-
-    def split(self, size: int) -> list[Places]:
-        """The positions in pieces of at most ``size``."""
-        if len(self) <= size:
-            return [self]
-        starts = [None if self._first is None else self._first + done for done in range(0, len(self), size)]
-        return [self._known(*part) for part in zip(self.positions.split(size), starts, strict=True)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +35,7 @@ class AttentionCall:
     softcap: float | None
     causal: bool
 
-    def weights(self, b: int, rows: Places, columns: Places, heads: list[int] | None) -> torch.Tensor:
+    def weights(self, b: int, rows: Positions, columns: Positions, heads: list[int] | None) -> torch.Tensor:
         """float32 [heads, rows, columns] of sequence b; memory stays bounded by working through rows in chunks.
 
         Where the columns are neighbours this is a view of the weights on the whole sequence.
@@ -103,7 +60,7 @@ class AttentionCall:
                 parts.append(columns.take(self._weights(query, key, mask, part, groups), 2))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
-    def _weights(self, query, key, mask, rows: Places, groups: int) -> torch.Tensor:
+    def _weights(self, query, key, mask, rows: Positions, groups: int) -> torch.Tensor:
         heads, length = query.shape[0], key.shape[2]
         # Query heads that share a key head are stacked as more rows of it, so keys are never repeated.
         stacked = (query.float() * self.scaling).reshape(heads // groups, groups * len(rows), -1)
@@ -113,7 +70,7 @@ class AttentionCall:
         if mask is not None:
             mask = rows.take(mask, 1)[:, :, :length]
         elif self.causal:
-            mask = torch.arange(length, device=key.device) <= rows.positions[:, None]
+            mask = torch.arange(length, device=key.device) <= rows.indices[:, None]
         if mask is not None and mask.dtype == torch.bool:
             # In place where no gradient needs the history of the view.
             fill = scores.masked_fill if scores.requires_grad else scores.masked_fill_
@@ -141,8 +98,8 @@ class AttentionRecord:
             raise RequestError(expected="at least one head", got="an empty list", remedy="Name heads, or None for all")
         self.heads = None if heads is None else tuple(Head(*head) for head in heads)
         self._shape = tuple(rows.shape)
-        self._rows = [Places(row.nonzero().squeeze(1)) for row in rows]
-        self._columns = [Places(row.nonzero().squeeze(1)) for row in columns]
+        self._rows = [Positions.of(row) for row in rows]
+        self._columns = [Positions.of(row) for row in columns]
         self._share_of_all = share_of_all_heads or heads is None
         self._with_gradient = torch.is_grad_enabled()
         self._calls: dict[int, AttentionCall] = {}
@@ -158,7 +115,7 @@ class AttentionRecord:
 
     def rows(self, b: int) -> np.ndarray:
         """int64 [rows], the positions in sequence b that the weights' rows belong to, ascending."""
-        return self._rows[b].positions.cpu().numpy()
+        return self._rows[b].indices.cpu().numpy()
 
     def weights(self, b: int) -> torch.Tensor:
         """float32 [layers, heads, rows, patches] of sequence b, or [heads asked for, rows, patches] in the order asked

@@ -163,20 +163,21 @@ class ExpertLinear(nn.Module, ExpertLayer):
         up: torch.Tensor,
     ) -> torch.Tensor:
         config, router = self.settings[adapter], self.expert_router[adapter]
-        positions, images = window.image_positions(x.device), window.image_tokens(x)
+        positions = window.image_positions(x.device)
+        images = positions.take(x.flatten(0, 1), 0)
         probabilities = key_probabilities(images, router.weight.to(x.dtype), router.bias.to(x.dtype))
         choice, weights = choose_experts(
             probabilities, config.key_top_k, "none" if config.reference else config.key_gate
         )
         record = current_record()
         if record is not None:
-            use = KeyUse(probabilities, choice, positions // x.shape[1])
+            use = KeyUse(probabilities, choice, positions.indices // x.shape[1])
             learns = self.training and router.weight.requires_grad and not config.reference
             record.add_key(window, self.layer_name, adapter, use, learns)
         weights = (weights * self.scaling[adapter]).to(x.dtype)
         product = sorted_experts if x.device.type == "cpu" else stacked_experts
         delta = product(images, down, up, choice, weights, self.expert_dropout[adapter])
-        return result.flatten(0, 1).index_add(0, positions, delta.to(result.dtype)).view_as(result)
+        return result.flatten(0, 1).index_add(0, positions.indices, delta.to(result.dtype)).view_as(result)
 
     def __repr__(self) -> str:
         return "a3moe." + super().__repr__()

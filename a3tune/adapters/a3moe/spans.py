@@ -15,6 +15,7 @@ from types import TracebackType
 import torch
 
 from a3tune.errors import AdapterError
+from a3tune.positions import Positions
 
 _REMEDY = "Pass a3_question_mask and a3_image_mask (bool [batch, length]) with the other inputs"
 
@@ -32,7 +33,7 @@ class SpanWindow:
         gates: (layer name, adapter name) -> [batch, E], the query gates of this stream, without gradient.
     """
 
-    __slots__ = ("_first", "_positions", "gates", "image", "image_told", "question")
+    __slots__ = ("_positions", "gates", "image", "image_told", "question")
 
     def __init__(
         self,
@@ -42,26 +43,17 @@ class SpanWindow:
         image_told: bool = True,
     ) -> None:
         self.question, self.image, self.gates, self.image_told = question, image, gates, image_told
-        self._positions: torch.Tensor | None = None
-        self._first: int | None = None
+        self._positions: Positions | None = None
 
-    def image_positions(self, device: torch.device) -> torch.Tensor:
-        """int64 [N]: the places of the image tokens in the flattened [batch * tokens], ascending.
+    def image_positions(self, device: torch.device) -> Positions:
+        """The places of the image tokens in the flattened [batch * tokens].
 
         Found once for all layers, since an accelerator has to be waited for.
         """
-        if self._positions is None or self._positions.device != device:
-            found = self._positions = self.image.to(device).flatten().nonzero().squeeze(-1)
-            neighbours = len(found) > 0 and int(found[-1] - found[0]) + 1 == len(found)
-            self._first = int(found[0]) if neighbours else None
+        if self._positions is None:
+            self._positions = Positions.of(self.image.flatten())
+        self._positions = self._positions.to(device)
         return self._positions
-
-    def image_tokens(self, x: torch.Tensor) -> torch.Tensor:
-        """[batch, tokens, in] to [N, in]: what the layer sees at those places; neighbours come as a view."""
-        flat, positions = x.flatten(0, 1), self.image_positions(x.device)
-        if self._first is not None:
-            return flat.narrow(0, self._first, len(positions))
-        return flat.index_select(0, positions)
 
 
 class TokenSpans:
