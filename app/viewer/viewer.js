@@ -218,6 +218,7 @@ function drawNow() {
   const rows = views.length ? rowsOf(front()) : [];
   stage.dataset.shown = data.result ? [mapKey(), rows.join("+"), waits ? "waiting" : "ready"].join(" ") : "image";
   stage.dataset.compare = comparing() ? pair.mode : "one";
+  stage.style.setProperty("--tallness", data.image ? data.image.height / data.image.width : 1);
   // One finger scrolls the page where there is nothing to pan: on a tablet the image fills most of it.
   stage.toggleAttribute("data-zoomed", view.zoom > 1);
   stage.dataset.front = views.length ? front().adapter : "";
@@ -307,7 +308,7 @@ function caption(missing) {
   const one = shown[0];
   const sinks = look.sinks && one.sinks.length;
   const method = experts.on ? "experts of the key router, layer " + experts.layer : sinks ? "attention, " + sinks + " sink patches filled in" : "raw attention";
-  const lines = [modelWords(), "adapter: " + adapters, headWords(one), wordWords(one), method];
+  const lines = [modelWords(), (comparing() ? "adapters " : "adapter: ") + adapters, headWords(one), wordWords(one), method];
   const share = mapOf(front()).share;
   if (share !== undefined && !comparing()) lines.push(percent(share) + " of its attention on the image");
   part("caption").textContent = [missing, trouble, lines.join(" · ")].filter(Boolean).join(" · ");

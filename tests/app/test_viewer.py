@@ -129,6 +129,16 @@ def test_every_patch_is_drawn_where_it_lies_in_the_colour_of_its_weight(asked, e
     half = drawn.shape[1] // 2 - 1
     check_pixels(drawn, (0, half), grey, maps[0], top, middles)
     check_pixels(drawn, (drawn.shape[1] - half, half), grey, maps[1], top, middles)
+    expect(page.locator("[data-part=caption]")).to_contain_text("· adapters A: base against B: a3 ·")
+    # On a tablet the two pictures stand in no more room than they fill.
+    height, width = expected.image.pixels.shape[:2]
+    page.set_viewport_size({"width": 820, "height": 1180})
+    fits = """tallness => {
+        const box = document.querySelector(".stage").getBoundingClientRect();
+        return box.height < 1.1 * Math.max(240, (box.width / 2) * tallness);
+    }"""
+    page.wait_for_function(fits, arg=height / width)
+    page.set_viewport_size({"width": 1280, "height": 800})
 
     page.locator("[data-compare=wipe]").click()
     shown(asked, compare="wipe")
