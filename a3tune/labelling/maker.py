@@ -238,5 +238,5 @@ def _scorer_source(name: str) -> tuple[str, tuple[str, ...]]:
                 remedy=f"Fetch the project's files again, train it with: python -m a3tune demo build, or "
                 f"{_NO_SCORER_HINT}",
             )
-        return str(DEMO_SCORER), ("ranked by the demo scorer, which knows synthetic images only",)
+        return str(DEMO_SCORER), ("Ranked by the demo scorer, which knows synthetic images only",)
     return BIOMEDCLIP if name.lower() == "biomedclip" else name, ()
