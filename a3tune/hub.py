@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import fnmatch
 import shutil
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from huggingface_hub import (
     constants,
@@ -43,6 +46,7 @@ _LARGE = 4 << 20
 _PIECE = 1 << 20
 # A connection that breaks is tried again so often before a person hears of it.
 _TRIALS = 3
+_CONNECT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -96,8 +100,8 @@ def fetch_files(name: str, wanted: Sequence[str], on_progress: Progress | None =
         Exception: huggingface_hub's own; see `faults`.
     """
     patterns = {"allow_patterns": list(wanted), "tqdm_class": _Silent}
-    if constants.HF_HUB_OFFLINE:
-        return Path(snapshot_download(name, **patterns))
+    if not reachable():
+        return Path(snapshot_download(name, local_files_only=True, **patterns))
     states = snapshot_download(name, dry_run=True, **patterns)
     if _remove_damaged(states):
         states = snapshot_download(name, dry_run=True, **patterns)
@@ -109,11 +113,12 @@ def fetch_files(name: str, wanted: Sequence[str], on_progress: Progress | None =
 
 def fetch_file(name: str, file: str, on_progress: Progress | None = None) -> Path:
     """One file of a repository in the hub's cache; fetched when it is not there. See `fetch_files`."""
-    if not constants.HF_HUB_OFFLINE:
+    if not reachable():
+        return Path(hf_hub_download(name, file, local_files_only=True))
+    state = hf_hub_download(name, file, dry_run=True)
+    if _remove_damaged([state]):
         state = hf_hub_download(name, file, dry_run=True)
-        if _remove_damaged([state]):
-            state = hf_hub_download(name, file, dry_run=True)
-        _fetch(name, [state] if state.will_download else [], on_progress)
+    _fetch(name, [state] if state.will_download else [], on_progress)
     return Path(hf_hub_download(name, file))
 
 
@@ -172,6 +177,23 @@ def faults(
             got=f"The download of {name} broke off ({_first_line(error)})",
             remedy=f"Try again: what has come is kept. Or run `{command}` and try then{otherwise}",
         ) from error
+
+
+def reachable() -> bool:
+    """Whether the hub can be asked. Its client would try for half a minute, on a machine that has no network, before
+    it takes what lies in the cache."""
+    if constants.HF_HUB_OFFLINE:
+        return False
+    # Behind a proxy only the proxy knows.
+    if getproxies():
+        return True
+    address = urlsplit(constants.ENDPOINT)
+    port = address.port or (443 if address.scheme == "https" else 80)
+    try:
+        with socket.create_connection((address.hostname, port), timeout=_CONNECT_SECONDS):
+            return True
+    except OSError:
+        return False
 
 
 class _Silent(tqdm):

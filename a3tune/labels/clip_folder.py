@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import open_clip
 import torch
-from huggingface_hub import constants
 from transformers import BertConfig
 
 from a3tune import hub
@@ -64,7 +63,7 @@ def fetch_folder(repository: str, on_progress: Progress | None = None) -> Path:
         otherwise=f", {_BUNDLED}",
     ):
         # One file of weights is enough; pickled ones come only where there are no others.
-        safe = [] if constants.HF_HUB_OFFLINE else hub.list_files(repository, WEIGHTS[:2])
+        safe = hub.list_files(repository, WEIGHTS[:2]) if hub.reachable() else []
         wanted = [file for file in _FILES if not (safe and file.endswith((".bin", ".pth")))]
         return hub.fetch_files(repository, wanted, on_progress)
 

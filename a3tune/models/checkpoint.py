@@ -49,7 +49,7 @@ def read_configuration_file(folder: Path) -> dict:
     if not path.is_file():
         raise ModelError(
             expected="config.json in the model folder",
-            got=f"{folder} without one",
+            got=f"There is none in {folder}",
             remedy="Name a folder written by save_pretrained, or fetch the missing file",
         )
     return read_json(path)
@@ -87,13 +87,13 @@ def check_kind(config: Mapping[str, Any], name: str) -> None:
     if kind not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
         raise ModelError(
             expected="a model that answers questions about images (image-text-to-text)",
-            got=f"a model of type {kind}",
+            got=f"This is a model of type {kind}",
             remedy="Choose a vision-language model such as LLaVA, Qwen2.5-VL, Gemma 3 or InternVL",
         )
     if kind in UNFIT:
         raise ModelError(
             expected="a model that puts the patches of its image into the prompt as tokens",
-            got=f"a model of type {kind}: {UNFIT[kind]}",
+            got=f"This is a model of type {kind}: {UNFIT[kind]}",
             remedy="Choose a model such as LLaVA, Qwen2.5-VL, Gemma 3, PaliGemma, Idefics3, SmolVLM or InternVL",
         )
 

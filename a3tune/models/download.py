@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from huggingface_hub import constants
-
 from a3tune import hub
 from a3tune.errors import ModelError
 from a3tune.hub import Progress
@@ -59,7 +57,7 @@ def fetch(name: str, on_progress: Progress | None = None) -> Path:
         if not original:
             checkpoint.check_kind(config, name)
         wanted = list(WANTED)
-        if original and not constants.HF_HUB_OFFLINE and not hub.list_files(name, ["*.safetensors"]):
+        if original and hub.reachable() and not hub.list_files(name, ["*.safetensors"]):
             wanted.append("*.bin")
         return hub.fetch_files(name, wanted, on_progress)
 
@@ -87,7 +85,7 @@ def fetch_tower(name: str, on_progress: Progress | None = None) -> Path:
         otherwise=" (--vision-tower)",
     ):
         wanted = ["config.json", "preprocessor_config.json", "model.safetensors"]
-        if not constants.HF_HUB_OFFLINE and not hub.list_files(name, ["model.safetensors"]):
+        if hub.reachable() and not hub.list_files(name, ["model.safetensors"]):
             wanted.append("pytorch_model.bin")
         return hub.fetch_files(name, wanted, on_progress)
 

@@ -153,6 +153,16 @@ def test_offline_uses_what_is_there_and_says_what_is_not(hub, tiny_checkpoint, m
         load_model("owner/other", device="cpu")
 
 
+def test_a_machine_without_a_network_does_not_wait_for_the_hub(hub, tiny_checkpoint, monkeypatch):
+    hub.repositories["owner/name"] = tiny_checkpoint("llava")
+    load_model("owner/name", device="cpu")
+    hub.close()
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: pytest.fail("waited"))
+    assert load_model("owner/name", device="cpu").layers == 3
+    with pytest.raises(ModelError, match=r"out of reach.*hf download owner/other"):
+        load_model("owner/other", device="cpu")
+
+
 def hub_error(kind):
     if kind in (GatedRepoError, RepositoryNotFoundError):
         return kind("refused", response=httpx.Response(401, request=httpx.Request("GET", "https://huggingface.co")))
