@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from a3tune.errors import ModelError
+from a3tune.storage import is_folder, named_path
 
 DEMO = "demo"
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
@@ -36,7 +37,7 @@ def model_source(name: str) -> str:
 
 def is_demo(name: str) -> bool:
     """Whether ``name`` stands for the bundled demo model: its short name, or the path of its folder."""
-    return name == DEMO or Path(name).expanduser().resolve() == DEMO_MODEL.resolve()
+    return name == DEMO or (is_folder(name) and named_path(name).resolve() == DEMO_MODEL.resolve())
 
 
 def demo_adapters() -> dict[str, Path]:

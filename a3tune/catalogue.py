@@ -24,6 +24,7 @@ from a3tune.models.load import choose_device, count_weights
 from a3tune.models.memory import BYTES_PER_WEIGHT, available_memory, memory_needed, total_memory
 from a3tune.models.precision import Precision, list_precisions, offload_obstacle, usual_precision
 from a3tune.models.profiles import PROFILES, find_profile, permitted_source
+from a3tune.storage import is_folder, named_path
 
 Kind = Literal["model", "segmenter", "scorer"]
 
@@ -217,9 +218,11 @@ def check_precision(precision: str, offload: bool, *, device: str = AUTO) -> Non
 def _model_entry(name: str) -> Entry:
     profile = find_profile(name)
     if profile is None:
-        folder = Path(name).expanduser()
-        if folder.is_absolute() or folder.is_dir():
+        folder = named_path(name)
+        if folder.is_absolute() or is_folder(folder):
             return Entry("model", name, name, folder.name, "A folder on this machine.", weights=_counted(folder))
+        if name.count("/") != 1:
+            return Entry("model", name, name, name, "Neither a folder on this machine nor a hub id.")
         state = hub.held(name)
         page = f"https://huggingface.co/{name}"
         here = state.folder is not None and is_complete(state.folder)
@@ -236,12 +239,13 @@ def _model_entry(name: str) -> Entry:
 def _part_entry(kind: parts.Kind, name: str) -> Entry:
     part = parts.find_part(name, kind)
     source = name if part is None else part.source
-    repository = parts.repository_of(source)
+    repository = parts.repository_of(source, kind)
     state = hub.Held(None, 0, False) if repository is None else hub.held(repository)
     page = None if repository is None else f"https://huggingface.co/{repository}"
-    here = parts.is_here(source)
+    here = parts.is_here(source, kind)
     if part is None:
-        return Entry(kind, name, name, Path(name).name, "Of the operator's own.", page=page, here=here, came=state.size)
+        about = "A file on this machine." if page is None else "From the hub."
+        return Entry(kind, name, name, Path(name).name, about, page=page, here=here, came=state.size)
     return Entry(
         kind, part.key, source, part.title, part.about, part.licence, page, False, part.weights, part.download, here,
         state.size,

@@ -15,6 +15,7 @@ from a3tune.models.load import load_model
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.prompt import EncodedPrompt
 from a3tune.parity import ATTENTION_TOLERANCE, ParityRow
+from a3tune.storage import named_path
 from a3tune.types import MedicalImage
 
 LOGIT_TOLERANCE = 1e-4
@@ -41,7 +42,7 @@ def check_llava_med(
         DataError: the golden numbers are missing or damaged.
         ModelError: the checkpoint cannot be loaded.
     """
-    folder = Path(folder).expanduser()
+    folder = named_path(folder)
     home = folder if (folder / "cases.json").is_file() else folder.parent
     cases, golden = _read(home)
     checkpoint = home / "checkpoint" if folder == home else folder

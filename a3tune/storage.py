@@ -1,4 +1,4 @@
-"""Where this program keeps what it made once and can make again."""
+"""Where this program keeps what it made once and can make again, and the places that people name."""
 
 from __future__ import annotations
 
@@ -9,6 +9,15 @@ from pathlib import Path
 def cache_folder() -> Path:
     """``$A3TUNE_CACHE``, else ``$XDG_CACHE_HOME/a3tune``, else ``~/.cache/a3tune``; deleting it is always safe."""
     if os.environ.get("A3TUNE_CACHE"):
-        return Path(os.environ["A3TUNE_CACHE"]).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "a3tune"
+        return named_path(os.environ["A3TUNE_CACHE"])
+    return named_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "a3tune"
+
+
+def named_path(name: str | Path) -> Path:
+    """A path as somebody typed it, "~" and "~person" put in full; a person who is not there is left as typed."""
+    return Path(os.path.expanduser(name))
+
+
+def is_folder(name: str | Path) -> bool:
+    """Whether a name stands for a folder on this machine; False for what no file system takes as a name."""
+    return os.path.isdir(os.path.expanduser(name))

@@ -83,7 +83,7 @@ class Catalogue(NamedTuple):
         entries: what can be chosen.
         model: where the model in memory stands.
         choice: what was chosen for it.
-        parts: sources of the segmenter and the scorer in use.
+        in_memory: kind and source of what is in memory.
         work: what is being done, or was done last.
         answering: how many visitors' questions are being answered or wait for it.
         any_model: whether names of one's own are permitted.
@@ -93,10 +93,24 @@ class Catalogue(NamedTuple):
     entries: tuple[Entry, ...]
     model: ModelStatus
     choice: ModelChoice
-    parts: tuple[str, str]
+    in_memory: set[tuple[Kind, str]]
     work: Work | None
     answering: int
     any_model: bool
+
+
+class Offer(NamedTuple):
+    """One thing that can be chosen, against what this machine offers.
+
+    Attributes:
+        machine: what this machine offers.
+        entry: what can be chosen.
+        current: whether it is what is in memory.
+    """
+
+    machine: Machine
+    entry: Entry
+    current: bool
 
 
 class ModelDesk:
@@ -139,11 +153,29 @@ class ModelDesk:
             self._entries(),
             self._slot.status,
             self._slot.choice,
-            self._regions.names,
+            self._in_memory(),
             self._work,
             self._slot.tenure.busy,
             self._any_model,
         )
+
+    def describe(self, kind: Kind, name: str) -> Offer:
+        """What a name of somebody's own stands for: where its files are, how large it is.
+
+        Raises:
+            RequestError: it is not permitted.
+        """
+        from a3tune.catalogue import entry, machine
+
+        source = self._permitted(kind, name)
+        found = entry(kind, source)
+        return Offer(machine(self._slot.device), found, (kind, source) in self._in_memory())
+
+    def _in_memory(self) -> set[tuple[Kind, str]]:
+        """Kind and source of what answers, finds regions and ranks them now."""
+        segmenter, scorer = self._regions.names
+        loaded = {("segmenter", segmenter), ("scorer", scorer)}
+        return loaded | {("model", self._slot.choice.source)} if self._slot.status.state == "ready" else loaded
 
     def _entries(self) -> tuple[Entry, ...]:
         """What is on offer, and what is in memory where that is something else."""

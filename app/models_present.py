@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from a3tune.errors import A3TuneError, Cancelled
-from app.models import Catalogue, Work
+from app.models import Catalogue, Offer, Work
 from app.present import explain, model_value
 
 if TYPE_CHECKING:
@@ -17,9 +17,6 @@ KINDS = {"model": "Answers questions", "segmenter": "Finds regions", "scorer": "
 def catalogue_value(catalogue: Catalogue) -> dict[str, Any]:
     """Everything that the browser draws, as plain JSON values."""
     model = catalogue.model
-    in_memory = {("segmenter", catalogue.parts[0]), ("scorer", catalogue.parts[1])}
-    if model.state == "ready":
-        in_memory.add(("model", catalogue.choice.source))
     machine = catalogue.machine
     return {
         "machine": f"{_size(machine.total)} of memory ({machine.device}), of which {_size(machine.free)} are free",
@@ -27,7 +24,8 @@ def catalogue_value(catalogue: Catalogue) -> dict[str, Any]:
         "precisions": [vars(precision) for precision in machine.precisions],
         "offload": machine.offload_obstacle,
         "entries": [
-            _entry_value(entry, machine, (entry.kind, entry.source) in in_memory) for entry in catalogue.entries
+            _entry_value(entry, machine, (entry.kind, entry.source) in catalogue.in_memory)
+            for entry in catalogue.entries
         ],
         "model": model_value(model),
         "choice": {"precision": catalogue.choice.precision, "offload": catalogue.choice.offload},
@@ -35,6 +33,11 @@ def catalogue_value(catalogue: Catalogue) -> dict[str, Any]:
         "answering": catalogue.answering,
         "any_model": catalogue.any_model,
     }
+
+
+def offer_value(offer: Offer) -> dict[str, Any]:
+    """What somebody named, as plain JSON values."""
+    return _entry_value(offer.entry, offer.machine, offer.current)
 
 
 def _entry_value(entry: Entry, machine: Machine, current: bool) -> dict[str, Any]:
@@ -146,5 +149,7 @@ def _duration(seconds: float) -> str:
 
 
 def _sentence(text: str) -> str:
-    text = f"{text[:1].upper()}{text[1:]}"
+    # The name of a file or setting keeps its own letters: config.json, model_type.
+    if not set(text.partition(" ")[0]) & set("._/"):
+        text = f"{text[:1].upper()}{text[1:]}"
     return text if text.endswith((".", "!", "?")) else f"{text}."

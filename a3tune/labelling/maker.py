@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 from a3tune.bundle import DEMO, DEMO_SCORER
@@ -25,6 +25,7 @@ from a3tune.labels import (
 )
 from a3tune.labels.checkpoints import HUB_PREFIX
 from a3tune.labels.templates import fill_template
+from a3tune.storage import named_path
 from a3tune.types import MedicalImage, WeakLabels
 
 LITE_MEDSAM = "litemedsam"
@@ -156,7 +157,7 @@ def load_segmenter(name: str, device: str = "auto") -> Segmenter:
     # The hyphenated form is the one that configurations of runs use.
     if name.lower() in (LITE_MEDSAM, "lite-medsam"):
         return LiteMedSamSegmenter(device=device)
-    if not name.startswith(HUB_PREFIX) and not Path(name).expanduser().exists():
+    if not name.startswith(HUB_PREFIX) and not os.path.exists(named_path(name)):
         raise LabelError(
             expected=f"{LITE_MEDSAM}, or a Segment Anything checkpoint (ViT-B, ViT-L, ViT-H or MedSAM), which finds "
             "the regions",

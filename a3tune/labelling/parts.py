@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from a3tune import hub
@@ -15,6 +14,7 @@ from a3tune.labelling.maker import LITE_MEDSAM
 from a3tune.labels import BIOMEDCLIP
 from a3tune.labels.checkpoints import hub_place, locate_checkpoint
 from a3tune.labels.clip_folder import CONFIG, WEIGHTS, fetch_folder
+from a3tune.storage import is_folder
 
 Kind = Literal["segmenter", "scorer"]
 
@@ -46,7 +46,7 @@ class Part:
     @property
     def repository(self) -> str | None:
         """The hub id of the repository that it comes from; None for what comes with the program."""
-        return repository_of(self.source) if self.download else None
+        return repository_of(self.source, self.kind) if self.download else None
 
 
 PARTS = (
@@ -107,23 +107,26 @@ def permitted_part(name: str, kind: Kind, *, any_model: bool, offered: Sequence[
     return source
 
 
-def repository_of(source: str) -> str | None:
-    """The hub id of the repository that a source lies in; None for a path, and for what comes with the program."""
+def repository_of(source: str, kind: Kind) -> str | None:
+    """The hub id of the repository that a source lies in; None for a path, and for what comes with the program.
+
+    What finds regions is one file, so a bare owner/name is a path there.
+    """
     place = hub_place(source)
     if place is not None:
         return place[0]
     if source.lower() == "biomedclip":
         return BIOMEDCLIP
-    plain = source not in (DEMO, LITE_MEDSAM) and source.count("/") == 1 and not source.startswith((".", "/", "~"))
-    return source if plain and not Path(source).is_dir() else None
+    plain = kind == "scorer" and source != DEMO and source.count("/") == 1 and not source.startswith((".", "/", "~"))
+    return source if plain and not is_folder(source) else None
 
 
-def is_here(source: str) -> bool:
+def is_here(source: str, kind: Kind) -> bool:
     """Whether nothing has to be fetched for a source."""
     place = hub_place(source)
     if place is not None:
         return hub.held_file(*place) is not None
-    repository = repository_of(source)
+    repository = repository_of(source, kind)
     if repository is None:
         return True
     folder = hub.held(repository).folder
@@ -137,7 +140,7 @@ def fetch_part(source: str, kind: Kind, on_progress: Progress | None = None) -> 
         LabelError: it is neither there nor can it be fetched.
         RequestError: the disk is full.
     """
-    repository = repository_of(source)
+    repository = repository_of(source, kind)
     if repository is None:
         return
     if kind == "segmenter":

@@ -25,6 +25,7 @@ from a3tune.labels.checkpoints import choose_device, weights_digest
 from a3tune.labels.clip_folder import fetch_folder, load_folder
 from a3tune.labels.crops import CROPS, CropStyle
 from a3tune.labels.segmentation import RecentlyUsed
+from a3tune.storage import is_folder, named_path
 from a3tune.types import MedicalImage, Region, ScoredRegion
 
 BIOMEDCLIP = "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"
@@ -197,8 +198,8 @@ def load_scorer(source: str | Path = BIOMEDCLIP, *, device: str = "auto") -> Reg
         LabelError: a file is missing, damaged, hostile or of another model, or the hub cannot be reached.
     """
     text = str(source)
-    if text.startswith("local-dir:") or (not text.startswith("hf-hub:") and Path(text).expanduser().is_dir()):
-        folder, name = Path(text.removeprefix("local-dir:")).expanduser(), Path(text).name
+    if text.startswith("local-dir:") or (not text.startswith("hf-hub:") and is_folder(text)):
+        folder, name = named_path(text.removeprefix("local-dir:")), Path(text).name
     else:
         name = text.removeprefix("hf-hub:")
         folder = fetch_folder(name)

@@ -21,7 +21,7 @@ import numpy as np
 
 from a3tune.errors import LabelError
 from a3tune.labels.segmentation import RecentlyUsed, Segmentation, Segmenter
-from a3tune.storage import cache_folder
+from a3tune.storage import cache_folder, named_path
 from a3tune.types import MedicalImage, Region
 
 _FORMAT = 1
@@ -49,7 +49,7 @@ class RegionCache:
     def __init__(
         self, folder: str | Path | None = None, *, maximum_bytes: int = 512 * 1024 * 1024, in_memory: int = 4
     ) -> None:
-        self.folder = Path(folder).expanduser() if folder is not None else cache_folder() / "regions"
+        self.folder = named_path(folder) if folder is not None else cache_folder() / "regions"
         self.maximum_bytes = maximum_bytes
         self._recent: RecentlyUsed[Segmentation] = RecentlyUsed(in_memory)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
 import warnings
 import zipfile
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 from a3tune import hub
 from a3tune.errors import LabelError
 from a3tune.hub import Progress
+from a3tune.storage import is_folder, named_path
 
 HUB_PREFIX = "hub:"
 _WRAPPERS = ("model", "state_dict", "model_state_dict")
@@ -34,11 +36,11 @@ def read_checkpoint(path: str | Path, *, purpose: str) -> dict[str, torch.Tensor
     Raises:
         LabelError: the file is missing, damaged, hostile or holds no named tensors.
     """
-    path = Path(path).expanduser()
-    if not path.is_file():
+    path = named_path(path)
+    if not os.path.isfile(path):
         raise LabelError(
             expected=f"{purpose} as a .pth, .pt, .bin or .safetensors file",
-            got=f"There is no file {path}" if not path.is_dir() else f"{path} is a folder",
+            got=f"There is no file {path}" if not is_folder(path) else f"{path} is a folder",
             remedy="Check the path, or leave it out to use the parts that come with the program",
         )
     try:
@@ -83,7 +85,7 @@ def locate_checkpoint(name: str | Path, *, purpose: str, gives: str, on_progress
     """
     place = hub_place(name)
     if place is None:
-        return Path(name).expanduser()
+        return named_path(name)
     repository, file = place
     if not file:
         raise LabelError(

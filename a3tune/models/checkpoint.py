@@ -49,7 +49,7 @@ def read_configuration_file(folder: Path) -> dict:
     if not path.is_file():
         raise ModelError(
             expected="config.json in the model folder",
-            got=f"There is none in {folder}",
+            got=f"No config.json in {folder}",
             remedy="Name a folder written by save_pretrained, or fetch the missing file",
         )
     return read_json(path)

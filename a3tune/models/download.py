@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from a3tune import hub
 from a3tune.errors import ModelError
 from a3tune.hub import Progress
 from a3tune.models import checkpoint
+from a3tune.storage import is_folder, named_path
 
 WANTED = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 """Files of a checkpoint that are fetched; pickled weights only of original LLaVA checkpoints that have no others."""
@@ -19,10 +21,10 @@ def locate(source: str | Path, on_progress: Progress | None = None) -> Path:
     Raises:
         ModelError: there is no such folder, or the hub cannot give the files; the message says how to fetch them.
     """
-    path = Path(source).expanduser()
-    if path.is_dir():
+    path = named_path(source)
+    if is_folder(path):
         return path
-    if path.exists():
+    if os.path.exists(path):
         raise ModelError(
             expected="a model folder or a hub id", got=f"the file {path}", remedy="Name the folder that holds it"
         )

@@ -35,6 +35,7 @@ from a3tune.errors import ModelError
 from a3tune.models.checkpoint import read_json
 from a3tune.models.llava_tokenizer import IMAGE_TOKEN, build_tokenizer
 from a3tune.models.tensors import StoredTensor, list_tensors
+from a3tune.storage import named_path
 
 TEXT_CONFIGS = {"llava_mistral": MistralConfig, "llava_llama": LlamaConfig}
 """Model type of an original checkpoint -> configuration class of its language model."""
@@ -178,13 +179,13 @@ def tower_folder(folder: Path, name: str, given: str | Path | None = None) -> Pa
         ModelError: the named folder is no CLIP model.
     """
     if given is not None:
-        if not (Path(given).expanduser() / "config.json").is_file():
+        if not (named_path(given) / "config.json").is_file():
             raise ModelError(
                 expected="a folder with a CLIP model's config.json as vision tower",
                 got=f"{given} without one",
                 remedy=f"Name the folder that `hf download {name} --local-dir FOLDER` wrote",
             )
-        return Path(given).expanduser()
+        return named_path(given)
     own = name.rsplit("/", 1)[-1]
     places = [folder / name, *(parent / part for parent in (folder, folder.parent) for part in ("vision_tower", own))]
     return next((place for place in places if (place / "config.json").is_file()), None)

@@ -33,6 +33,7 @@ from a3tune.models.model import VisionLanguageModel
 from a3tune.models.places import check_places
 from a3tune.models.precision import usual_precision
 from a3tune.models.tensors import lazy_weights, list_tensors
+from a3tune.storage import is_folder
 
 LLAVA_TEMPLATE = (
     "{% for message in messages %}{{ message['role'].upper() + ': ' }}"
@@ -112,7 +113,7 @@ def load_model(
     model = _load_weights(folder, target, precision, placement, allow_unused_weights, notes)
     report("loading the weights", 1.0)
     _complete_processor(processor, model, chat_template, notes)
-    display = name or (Path(source).name if Path(source).is_dir() else str(source))
+    display = name or (Path(source).name if is_folder(source) else str(source))
     kind = model.config.model_type
     tower = getattr(getattr(model.config, "vision_config", None), "model_type", None)
     if kind not in PROVEN or PROVEN[kind] not in (None, tower):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from a3tune.bundle import DEMO, DEMO_MODEL, DEMO_SCORER
+from a3tune.bundle import DEMO, DEMO_SCORER, is_demo
 from a3tune.errors import LabelError
 from a3tune.labels import (
     BIOMEDCLIP,
@@ -79,7 +79,7 @@ def labeller_factory(config: TuneConfig, model: str, device: str) -> Callable[[]
 
 def scorer_source(name: str, model: str) -> str:
     """The scorer that a name stands for; "auto" is BiomedCLIP, or the demo's own scorer for the demo model."""
-    demo = model == DEMO or Path(model).expanduser().resolve() == DEMO_MODEL.resolve()
+    demo = is_demo(model)
     if name == DEMO or (name == AUTO and demo):
         if not (DEMO_SCORER / "open_clip_config.json").is_file():
             raise LabelError(

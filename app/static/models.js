@@ -10,6 +10,7 @@ const VERDICTS = {
 let data = null;
 let chosen = null; // {kind, key}
 let typed = null; // an entry for a name that was typed
+let naming = 0; // how many names were typed: a late answer to an earlier one is let go
 let refused = null; // {kind, key, error} of a request that was not taken
 let precision = "auto";
 let timer = 0;
@@ -185,10 +186,9 @@ function choose(entry) {
   if (detail.getBoundingClientRect().top > window.innerHeight * 0.6) detail.scrollIntoView({ behavior: "smooth", block: "start" });
 }
 
-async function ask(request) {
-  const name = request ? "models_act" : "models_state";
+async function ask(name, request = {}) {
   try {
-    return await server[name](request || {});
+    return await server[name](request);
   } catch (error) {
     return { error: { got: "The server does not answer.", expected: "", remedy: "Reload the page when it is back." } };
   }
@@ -198,7 +198,7 @@ async function act(action) {
   const entry = current();
   refused = null;
   const request = { action, kind: entry.kind, name: entry.key, precision: entry.kind === "model" ? precision : "auto", offload: find(".offload input").checked };
-  const reply = await ask(request);
+  const reply = await ask("models_act", request);
   if (reply.error) refused = { kind: entry.kind, key: entry.key, error: reply.error };
   await look();
 }
@@ -206,13 +206,16 @@ async function act(action) {
 async function look() {
   clearTimeout(timer);
   if (element.offsetParent !== null && document.visibilityState === "visible") {
-    const reply = await ask(null);
+    const reply = await ask("models_state");
     if (reply.entries) {
       if (!data) {
         chosen = reply.entries.find((entry) => entry.current && entry.kind === "model") || reply.entries[0];
         precision = reply.choice.precision;
       }
+      const ended = reply.work && reply.work.over && data && data.work && !data.work.over;
       data = reply;
+      // What was fetched is here now, and its files tell its size.
+      if (ended && same(typed, reply.work)) typed = (await ask("models_named", { kind: typed.kind, name: typed.key })).entry || typed;
       draw();
     } else if (!data) {
       find(".waiting").textContent = reply.error.got;
@@ -223,15 +226,24 @@ async function look() {
   timer = setTimeout(look, busy || !data ? 700 : 3000);
 }
 
-find(".own").addEventListener("submit", (event) => {
+find(".own").addEventListener("submit", async (event) => {
   event.preventDefault();
   const form = event.target;
   const name = form.elements.name.value.trim();
   if (!name || !data) return;
+  // Only what finds regions has a place within a repository.
+  if (name.startsWith("hub:") && form.elements.kind.value === "model") form.elements.kind.value = "segmenter";
   const kind = form.elements.kind.value;
-  const known = data.entries.find((entry) => entry.kind === kind && (entry.key === name || (entry.page || "").endsWith(`/${name}`)));
-  typed = known ? null : { kind, key: name, title: name, about: "A name that you typed.", licence: "", page: null, gated: false, weights: "", place: "", here: true, current: false, needs: {} };
-  choose(known || typed);
+  const plain = name.toLowerCase();
+  const fits = (entry) => [entry.key, entry.title.toLowerCase()].includes(plain) || entry.key === name || (entry.page || "").endsWith(`/${name}`);
+  const known = data.entries.find((entry) => entry.kind === kind && fits(entry)) || data.entries.find(fits);
+  if (known) return choose(known);
+  const mine = (naming += 1);
+  const reply = await ask("models_named", { kind, name });
+  if (mine !== naming) return undefined;
+  typed = reply.entry || { kind, key: name, title: name, about: "A name that you typed.", licence: "", page: null, gated: false, weights: "", place: "", here: true, current: false, needs: {} };
+  refused = reply.error ? { kind, key: name, error: reply.error } : null;
+  return choose(typed);
 });
 find(".load").addEventListener("click", () => act("load"));
 find(".download").addEventListener("click", () => act("download"));

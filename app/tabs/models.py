@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from app.models import ModelDesk
-from app.models_present import catalogue_value, error_value
+from app.models_present import catalogue_value, error_value, offer_value
 
 _FOLDER = Path(__file__).resolve().parent.parent / "static"
 
@@ -33,13 +33,19 @@ def build_models(desk: ModelDesk) -> gr.HTML:
     )
 
 
-def model_answers(desk: ModelDesk) -> tuple[Answer, Answer]:
+def model_answers(desk: ModelDesk) -> tuple[Answer, Answer, Answer]:
     """The functions that the page in the browser calls by their names."""
 
     # Plain functions: Gradio marks server functions with an attribute, which a bound method cannot take.
     def models_state(_request: dict[str, Any]) -> dict[str, Any]:
         try:
             return catalogue_value(desk.show())
+        except Exception as error:
+            return {"error": error_value(error)}
+
+    def models_named(request: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return {"entry": offer_value(desk.describe(str(request.get("kind")), str(request.get("name", ""))))}
         except Exception as error:
             return {"error": error_value(error)}
 
@@ -56,4 +62,4 @@ def model_answers(desk: ModelDesk) -> tuple[Answer, Answer]:
             return {"error": error_value(error)}
         return {}
 
-    return models_state, models_act
+    return models_state, models_named, models_act

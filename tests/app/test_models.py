@@ -18,7 +18,7 @@ from a3tune.bundle import DEMO_NAME
 from a3tune.errors import A3TuneError, Cancelled, LabelError, ModelError, RequestError
 from a3tune.models import memory
 from app.models import ModelDesk, Work
-from app.models_present import catalogue_value, work_value
+from app.models_present import catalogue_value, offer_value, work_value
 from app.services import Step, Studio
 from app.slots import ModelChoice, ModelSlot, RegionSlot
 
@@ -307,6 +307,35 @@ def test_only_what_is_offered_can_be_named(llava, gemma):
         house.desk.load("kitchen", "sink")
     assert house.load("model", gemma).loaded
     assert house.load("model", llava).loaded, "what it was started with can be chosen again"
+
+
+def test_a_name_of_ones_own_is_described_before_it_is_loaded(house, llava, gemma, tmp_path):
+    offer = house.desk.describe("model", f" {gemma} ")
+    value = offer_value(offer)
+    assert (value["title"], value["place"], value["current"]) == (gemma.name, "On this machine", False)
+    assert value["needs"]["float32"]["verdict"] == "fits", "its files tell"
+    assert house.desk.describe("model", str(llava)).current
+    empty = offer_value(house.desk.describe("model", str(tmp_path)))
+    assert (empty["weights"], empty["needs"]["float32"]["verdict"]) == ("", "unknown")
+    away = offer_value(house.desk.describe("model", "owner/name"))
+    assert (away["here"], away["place"], away["page"]) == (False, "Not downloaded", "https://huggingface.co/owner/name")
+    assert offer_value(house.desk.describe("segmenter", "owner/name"))["page"] is None, "a path"
+    assert "Neither" in offer_value(house.desk.describe("model", "some thing"))["about"]
+    part = offer_value(house.desk.describe("segmenter", "hub:owner/name/vit_b.pth"))
+    assert (part["kind"], part["here"], part["page"]) == ("segmenter", False, "https://huggingface.co/owner/name")
+    for odd in ("../../etc", "<b>x</b>", "a b", "~nobody-here/x", "x" * 300, "\0", "a/b/c/d"):
+        for kind in ("model", "segmenter", "scorer"):
+            assert offer_value(house.desk.describe(kind, odd))["kind"] == kind
+    with pytest.raises(RequestError, match="none"):
+        house.desk.describe("model", " ")
+    with pytest.raises(RequestError, match="--any-model"):
+        House(llava, offered=[]).desk.describe("model", "/etc")
+
+
+def test_a_files_name_keeps_its_letters_in_a_message(house, tmp_path):
+    error = work_value(house.load("model", tmp_path), ())["error"]
+    assert error["got"] == f"No config.json in {tmp_path}."
+    assert error["expected"] == "config.json in the model folder."
 
 
 def test_precisions_of_this_machine(house, gemma):

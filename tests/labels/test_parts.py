@@ -38,12 +38,12 @@ def test_a_checkpoint_is_fetched_once_with_progress(fake_hub, tmp_path):
     torch.save({"weight": torch.zeros(9_000)}, folder / "sam.pth")
     fake_hub.repositories["owner/sam"] = folder
     seen = []
-    assert not is_here("hub:owner/sam/sam.pth")
+    assert not is_here("hub:owner/sam/sam.pth", "segmenter")
     fetch_part("hub:owner/sam/sam.pth", "segmenter", lambda what, share: seen.append(share))
     assert seen == sorted(seen)
     assert seen[-1] == 1
     assert len(seen) > 3
-    assert is_here("hub:owner/sam/sam.pth")
+    assert is_here("hub:owner/sam/sam.pth", "segmenter")
     with pytest.raises(LabelError, match=r"absent\.pth"):
         fetch_part("hub:owner/sam/absent.pth", "segmenter")
 
@@ -54,9 +54,9 @@ def test_a_scorer_is_fetched_without_a_second_set_of_weights(fake_hub, tmp_path)
     for name in ("open_clip_config.json", "open_clip_model.safetensors", "open_clip_pytorch_model.bin", "README.md"):
         (folder / name).write_bytes(name.encode() + bytes(20_000))
     fake_hub.repositories["owner/clip"] = folder
-    assert not is_here("owner/clip")
+    assert not is_here("owner/clip", "scorer")
     fetch_part("owner/clip", "scorer")
-    assert is_here("owner/clip")
+    assert is_here("owner/clip", "scorer")
     assert set(fake_hub.served) == {"open_clip_config.json", "open_clip_model.safetensors"}
     fake_hub.gated.add("owner/other")
     fake_hub.repositories["owner/other"] = folder
@@ -68,7 +68,7 @@ def test_what_comes_with_the_program_needs_no_fetching(monkeypatch, tmp_path):
     monkeypatch.setattr(parts.hub, "fetch_files", None)
     for part in PARTS:
         if not part.download:
-            assert is_here(part.source)
+            assert is_here(part.source, part.kind)
             fetch_part(part.source, part.kind)
     (tmp_path / "clip").mkdir()
-    assert is_here(str(tmp_path / "clip"))
+    assert is_here(str(tmp_path / "clip"), "scorer")

@@ -65,7 +65,7 @@ def test_folders_that_are_no_models(tmp_path):
         load_model(tmp_path / "absent")
     with pytest.raises(ModelError, match=r"no folder at '\./absent'"):
         load_model("./absent")
-    with pytest.raises(ModelError, match=r"none in .*config\.json.*save_pretrained"):
+    with pytest.raises(ModelError, match=r"No config.*config\.json.*save_pretrained"):
         load_model(tmp_path)
     file = tmp_path / "model.safetensors"
     file.write_bytes(b"")
