@@ -389,14 +389,25 @@ def _alive(folder: Path) -> bool:
 
 def _end(folder: Path) -> None:
     """End a run's processes at once; asked politely, the run would save first."""
+    every: list[psutil.Process] = []
+    # Halted ones start nothing more, so that none is left over that came between looking and ending.
+    while found := [process for process in _processes(folder) if process not in every]:
+        for process in found:
+            with suppress(psutil.Error):
+                process.suspend()
+        every += found
+    for process in every:
+        with suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(every, timeout=_GRACE)
+
+
+def _processes(folder: Path) -> list[psutil.Process]:
+    """A run's processes: the one that watches, the one that tunes, and what they started."""
     names = (WORKER_NAME, PROCESS_NAME)
     own = [process for name in names if (process := process_of(read_json(folder / name))) is not None]
     children = []
     for process in own:
         with suppress(psutil.Error):
             children += process.children(recursive=True)
-    every = list(dict.fromkeys([*own, *children]))
-    for process in every:
-        with suppress(psutil.Error):
-            process.kill()
-    psutil.wait_procs(every, timeout=_GRACE)
+    return list(dict.fromkeys([*own, *children]))

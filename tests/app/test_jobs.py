@@ -10,11 +10,12 @@ import sys
 import threading
 from pathlib import Path
 
+import psutil
 import pytest
 
 from a3tune.errors import RequestError
 from app.jobs import MOST_WAITING, JobQueue, new_secret, owner_of
-from app.tune_worker import PROCESS_NAME, read_json, write_json
+from app.tune_worker import PROCESS_NAME, WORKER_NAME, process_of, read_json, write_json
 
 # Stands for ``python -m a3tune tune`` and does what its first argument says, within the protocol of a run folder.
 RUN = """
@@ -107,6 +108,33 @@ def test_each_device_runs_one_at_a_time(tmp_path, python, owner):
     for job in reversed(jobs):
         queue.cancel(owner, job.name)
     assert [state(queue, job) for job in jobs] == ["ended"] * 3
+
+
+def test_a_cancel_while_it_starts_leaves_no_process(queue, owner):
+    for moment in (None, WORKER_NAME, PROCESS_NAME):
+        job = start(queue, owner)
+        if moment is not None:
+            until(lambda job=job, moment=moment: (job.folder / moment).exists())
+        queue.cancel(owner, job.name)
+        assert queue.job(owner, job.name).state == "ended"
+        left = [process for process in psutil.process_iter(["cmdline"]) if str(job.folder) in str(process.info)]
+        assert [process for process in left if process.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def test_what_is_started_while_a_run_is_ended_is_ended_too(queue, owner, monkeypatch):
+    job = start(queue, owner)
+    until(lambda: (job.folder / PROCESS_NAME).exists() and began(job))
+    child = process_of(read_json(job.folder / PROCESS_NAME))
+    # As if the run had begun just after the first look.
+    (job.folder / PROCESS_NAME).unlink()
+    late, children = iter([True]), psutil.Process.children
+    monkeypatch.setattr(
+        psutil.Process,
+        "children",
+        lambda self, recursive=False: [] if next(late, False) else children(self, recursive=recursive),
+    )
+    queue.cancel(owner, job.name)
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
 
 def test_stop_lets_the_run_end_by_itself_and_resume_starts_it_again(queue, owner):
