@@ -27,6 +27,9 @@ MAX_UPLOAD = "256mb"
 
 # Requests that wait at once, over all visitors; more are told that the queue is full.
 _QUEUE_LENGTH = 64
+# How often gradio looks for requests and for progress to tell, in seconds. Its own thousandth and hundredth of a second
+# take a twelfth of a core while nobody asks anything: time that a run on the same machine has not got.
+_LOOK, _LOOK_PROGRESS = 0.01, 0.05
 # Requests that read images at once; questions have a limit of their own.
 _READERS = 4
 # How often gradio's own folder is swept, and how old a left-over file may get, in seconds.
@@ -62,6 +65,8 @@ def build(studio: Studio, desk: TuneDesk, models: ModelDesk) -> tuple[gr.Blocks,
                 build_models(models)
         page.unload(leave)
     page.queue(max_size=_QUEUE_LENGTH, default_concurrency_limit=_READERS, api_open=False)
+    page._queue.sleep_when_free = _LOOK
+    page._queue.progress_update_sleep_when_free = _LOOK_PROGRESS
     return page, inspect
 
 
