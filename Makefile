@@ -19,8 +19,10 @@ help: ## list these targets
 app: $(VENV)/.app ## install what is missing and serve the page (HOST, PORT; ARGS goes to app.py)
 	@$(IN_VENV) app.py --host $(HOST) --port $(PORT) $(ARGS)
 
+# One process for each core with one thread each; a file's tests stay together, since they share a server or a model.
 test: $(VENV)/.test lint ## install what is missing and run every check (ARGS goes to pytest)
-	@browser="$$(.ci/chromium $(IN_VENV))" && $(OFFLINE) CHROMIUM="$$browser" $(IN_VENV) -m pytest $(ARGS)
+	@browser="$$(.ci/chromium $(IN_VENV))" && $(OFFLINE) CHROMIUM="$$browser" OMP_NUM_THREADS=1 \
+		$(IN_VENV) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.test ## check style and formatting
 	@$(IN_VENV) -m ruff check . && $(IN_VENV) -m ruff format --check .
