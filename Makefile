@@ -20,8 +20,8 @@ app: $(VENV)/.app ## install what is missing and serve the page (HOST, PORT; ARG
 	@$(IN_VENV) app.py --host $(HOST) --port $(PORT) $(ARGS)
 
 # One process for each core with one thread each; a file's tests stay together, since they share a server or a model.
-test: $(VENV)/.test lint ## install what is missing and run every check (ARGS goes to pytest)
-	@browser="$$(.ci/chromium $(IN_VENV))" && $(OFFLINE) CHROMIUM="$$browser" OMP_NUM_THREADS=1 \
+test: $(VENV)/.test $(VENV)/.bits lint ## install what is missing and run every check (ARGS goes to pytest)
+	@browser="$$(.ci/chromium $(IN_VENV))" && $(OFFLINE) CHROMIUM="$$browser" OMP_NUM_THREADS=1 A3TUNE_BITS=$(VENV)/bits \
 		$(IN_VENV) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.test ## check style and formatting
@@ -45,4 +45,9 @@ $(VENV)/.app: requirements.txt constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.test: requirements-test.txt $(VENV)/.app
 	@$(PIP) install --quiet -r requirements-test.txt -c constraints.txt
+	@touch $@
+
+# In a folder of its own: where PEFT finds it, PEFT loads it with every start, which takes seconds.
+$(VENV)/.bits: constraints.txt $(VENV)/.test
+	@$(PIP) install --quiet --no-deps --upgrade --target $(VENV)/bits bitsandbytes -c constraints.txt
 	@touch $@

@@ -1,5 +1,6 @@
 """A3Tune: see where a medical vision-language model looks, and tune it to look where it matters."""
 
+import logging
 import os
 
 __version__ = "0.1.0"
@@ -12,3 +13,6 @@ __version__ = "0.1.0"
 # this when torch is loaded; what the user has set counts.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+
+# It tells on every product in 8 bit that the product is one in 8 bit, and at the start what it could also use.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

@@ -105,8 +105,8 @@ def _nothing_found(code: int, complaints: str) -> RequestError:
         return RequestError(
             expected="a step that fits into memory and ends in a quarter of an hour",
             got="It was ended for want of memory or time",
-            remedy="Set a smaller batch_size with more gradient_accumulation, switch gradient_checkpointing on, or "
-            "choose a smaller base model",
+            remedy="Set a smaller batch_size with more gradient_accumulation, switch gradient_checkpointing on, "
+            "set quantization to 4bit, or choose a smaller base model",
         )
     lines = [line.strip() for line in complaints.splitlines() if line.strip()]
     return RequestError(

@@ -28,7 +28,10 @@ MOST_POINTS = 400
 _LOG_TAIL = 6000
 _CHUNK = 16 << 20
 _REMEMBERED = 64
-_MEMORY = "Set a smaller batch_size with more gradient_accumulation, or switch gradient_checkpointing on, in a new run"
+_MEMORY = (
+    "Set a smaller batch_size with more gradient_accumulation, switch gradient_checkpointing on, or set quantization "
+    "to 4bit, in a new run"
+)
 
 
 @dataclass(eq=False)

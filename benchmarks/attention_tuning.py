@@ -156,17 +156,22 @@ class Bench:
 
 def _claim(path: Path) -> bool:
     """Take a run, unless another process that still lives has it."""
-    for _ in range(2):
-        try:
-            with path.open("x", encoding="ascii") as stream:
-                stream.write(str(os.getpid()))
-            return True
-        except FileExistsError:
-            with suppress(OSError, ValueError):
-                os.kill(int(path.read_text(encoding="ascii")), 0)
-                return False
-            path.unlink(missing_ok=True)
-    return False
+    # Linked into place whole: a claim that is being written would look like one of a process that is gone.
+    mine = path.with_name(f".{path.name}.{os.getpid()}")
+    mine.write_text(str(os.getpid()), encoding="ascii")
+    try:
+        for _ in range(2):
+            try:
+                os.link(mine, path)
+                return True
+            except FileExistsError:
+                with suppress(OSError, ValueError):
+                    os.kill(int(path.read_text(encoding="ascii")), 0)
+                    return False
+                path.unlink(missing_ok=True)
+        return False
+    finally:
+        mine.unlink()
 
 
 def _even_mass(question: PreparedQuestion) -> float:

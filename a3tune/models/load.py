@@ -54,6 +54,10 @@ PALIGEMMA_TEMPLATE = (
 
 Quantization = Literal["none", "8bit", "4bit"]
 
+# As transformers compares names: a regular expression that matches whatever lies outside of the language model's
+# layers. What sees the image, and what chooses the next word, stay as they are.
+_NOT_QUANTIZED = r"(?!(?:.*\.)?(?:language_model|text_model)\.(?:.*\.)?layers\.).+"
+
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -85,7 +89,7 @@ def load_model(
         chat_template: a Jinja chat template that replaces the checkpoint's.
         allow_unused_weights: accept a checkpoint that holds weights the model has no place for.
         quantization: "8bit" or "4bit" (NF4) keep the language model's matrices in that precision, through the package
-            bitsandbytes and on CUDA only; ``dtype`` is then what is computed in.
+            bitsandbytes, on CUDA and on a CPU; ``dtype`` is then what is computed in.
         offload: leave what does not fit on the GPU in the machine's memory; slow, and on CUDA only.
         vision_tower: for an original checkpoint, the folder of the vision tower that its configuration names; see
             :func:`a3tune.models.llava_med.read_original`.
@@ -179,14 +183,21 @@ def _placement(device: torch.device, dtype: torch.dtype, quantization: Quantizat
         raise RequestError(
             expected='a quantization among "none", "8bit" and "4bit"', got=f"{quantization!r}", remedy="Choose one"
         )
-    if (quantization != "none" or offload) and device.type != "cuda":
+    if offload and device.type != "cuda":
         raise RequestError(
-            expected="an NVIDIA GPU for 8 bit, 4 bit and offloading",
+            expected="an NVIDIA GPU for offloading",
             got=f"the device {device}",
-            remedy="Load in bfloat16 instead, or on a machine with such a GPU",
+            remedy="Load in bfloat16, 8 or 4 bit instead, or on a machine with such a GPU",
+        )
+    if quantization != "none" and device.type not in ("cuda", "cpu"):
+        raise RequestError(
+            expected="an NVIDIA GPU or the processor for 8 and 4 bit",
+            got=f"the device {device}",
+            remedy="Load in float16 instead, or on the device cpu",
         )
     # Straight to the device, never a second copy in the machine's memory.
-    placement: dict[str, Any] = {"device_map": None if device.type == "cpu" else {"": device}}
+    whole = device.type == "cpu" and quantization == "none"
+    placement: dict[str, Any] = {"device_map": None if whole else {"": device}}
     if offload:
         room = {device.index or 0: int(available_memory(device) * 0.85), "cpu": available_memory(torch.device("cpu"))}
         placement = {"device_map": "auto", "max_memory": room}
@@ -199,8 +210,7 @@ def _placement(device: torch.device, dtype: torch.dtype, quantization: Quantizat
             remedy="Run `pip install bitsandbytes` in this environment, or load in bfloat16",
         )
     bits = {"8bit": {"load_in_8bit": True}, "4bit": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}}
-    kept = ["lm_head", "vision_tower", "visual", "multi_modal_projector", "connector"]
-    settings = {**bits[quantization], "bnb_4bit_compute_dtype": dtype, "llm_int8_skip_modules": kept}
+    settings = {**bits[quantization], "bnb_4bit_compute_dtype": dtype, "llm_int8_skip_modules": [_NOT_QUANTIZED]}
     return {**placement, "quantization_config": BitsAndBytesConfig(**settings)}
 
 

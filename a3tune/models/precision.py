@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 BITS = ("8bit", "4bit")
-"""Precisions that need the package bitsandbytes and an NVIDIA GPU."""
+"""Precisions that need the package bitsandbytes, on an NVIDIA GPU or a processor."""
 
 _TITLES = {
     "float32": "32 bit (fp32)",
@@ -55,8 +55,8 @@ def offload_obstacle(device: torch.device) -> str:
 
 def _obstacle(key: str, device: torch.device) -> str:
     if key in BITS:
-        if device.type != "cuda":
-            return "Needs an NVIDIA GPU, which this machine does not have"
+        if device.type not in ("cuda", "cpu"):
+            return "Not on Apple GPUs: choose fp16, or compute on the processor"
         if importlib.util.find_spec("bitsandbytes") is None:
             return "Needs the package bitsandbytes: pip install bitsandbytes"
     if key == "bfloat16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():

@@ -102,7 +102,9 @@ def compare_with_base(
     split, items = _held_out(dataset)
     chosen = [items[place * len(items) // most] for place in range(most)] if len(items) > most else list(items)
     report("Loading the model", 0.0)
-    loaded = load_model(model_source(model), device=device, dtype=DTYPES[config.precision])
+    loaded = load_model(
+        model_source(model), device=device, dtype=DTYPES[config.precision], quantization=config.quantization
+    )
     adapters = AdapterSet(loaded.model, {TUNED: adapter})
     prepare(loaded.model)
     encoder = PromptEncoder(loaded.processor, loaded.config, torch.device("cpu"))

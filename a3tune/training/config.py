@@ -23,6 +23,7 @@ HeadChoice = Literal["dynamic", "fixed"]
 AlignedRows = Literal["text", "answer"]
 Schedule = Literal["cosine", "linear", "constant"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Quantization = Literal["none", "8bit", "4bit"]
 
 MAX_BYTES = 1 << 20
 """Largest configuration file."""
@@ -73,6 +74,8 @@ class TuneConfig:
         epochs: times through the training data; ``max_steps`` counts instead when it is given.
         max_steps: optimiser steps; None for ``epochs``.
         precision: of the computation; "auto" for bf16 where the device has it, else fp32.
+        quantization: of the frozen language model's matrices, "8bit" or "4bit" (NF4, as in QLoRA); "none" keeps them
+            in ``precision``. The adapter's own weights are never quantized.
         gradient_checkpointing: compute activations twice to save memory.
         seed: of weights, order and dropout.
         evaluate_every: steps between validations; None for the end only.
@@ -120,6 +123,7 @@ class TuneConfig:
     epochs: float = _setting(3.0, above=0, most=10_000)
     max_steps: int | None = _setting(None, least=1, most=100_000_000)
     precision: Precision = "auto"
+    quantization: Quantization = "none"
     gradient_checkpointing: bool = False
     seed: int = _setting(4, least=0, most=2**32 - 1)
     evaluate_every: int | None = _setting(500, least=1, most=100_000_000)
@@ -358,6 +362,7 @@ _CHOICES = {
     "AlignedRows": get_args(AlignedRows),
     "Schedule": get_args(Schedule),
     "Precision": get_args(Precision),
+    "Quantization": get_args(Quantization),
 }
 
 

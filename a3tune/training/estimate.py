@@ -30,7 +30,8 @@ from a3tune.errors import A3TuneError, LabelError
 from a3tune.geometry import to_patches
 from a3tune.images import load_image
 from a3tune.models.conversion import model_folder
-from a3tune.models.load import load_model
+from a3tune.models.load import count_weights, load_model
+from a3tune.models.memory import BYTES_PER_WEIGHT
 from a3tune.models.prompt import PromptEncoder
 from a3tune.training.arguments import DTYPES, training_arguments
 from a3tune.training.collate import Questions, QuestionStream
@@ -40,7 +41,7 @@ from a3tune.training.data import read_dataset, split_dataset
 from a3tune.training.dataset import Dataset, TrainingItem
 from a3tune.training.label_sources import bundled_stores, labeller_factory
 from a3tune.training.labelling import label_prompt
-from a3tune.training.methods import add_adapter, objective_of, trainable_count
+from a3tune.training.methods import add_adapter, objective_of, parameter_count, trainable_count
 from a3tune.training.run import RunFolder
 from a3tune.training.targets import PatchTargets
 from a3tune.training.trainer import AlignmentTrainer
@@ -103,11 +104,16 @@ def estimate_run(
     items = dataset.of("train")
     cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
     free = _free(cpu)
-    weights = weight_bytes(model)
+    weights = weight_bytes(model, config.quantization)
     steps = config.max_steps or max(1, -(-round(config.epochs * len(items)) // config.effective_batch()))
     if weights > free:
-        return _too_large(config, steps, weights, free)
-    loaded = load_model(model_source(model), device="cpu" if cpu else device, dtype=DTYPES[config.precision])
+        return _too_large(config, steps, weights, free, remedy_for_weights(config))
+    loaded = load_model(
+        model_source(model),
+        device="cpu" if cpu else device,
+        dtype=DTYPES[config.precision],
+        quantization=config.quantization,
+    )
     # Of the accumulated batches each is like the other: one or two tell.
     batches = min(config.gradient_accumulation, 2)
     small = replace(config, max_steps=_STEPS, gradient_accumulation=batches, evaluate_every=None, early_stopping=None)
@@ -116,7 +122,7 @@ def estimate_run(
     try:
         trainable, seconds = _measure(small, loaded, model, chosen)
     except torch.OutOfMemoryError:
-        return _too_large(config, steps, free, free)
+        return _too_large(config, steps, free, free, remedy_for_memory(config))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     if not cpu:
         peak = torch.cuda.max_memory_allocated()
@@ -126,7 +132,7 @@ def estimate_run(
     return Estimate(
         steps=steps,
         trainable=trainable,
-        parameters=sum(weight.numel() for weight in loaded.model.parameters()),
+        parameters=parameter_count(loaded.model),
         step_seconds=round(step_seconds, 4),
         label_seconds=round(labels, 1),
         seconds=round(labels + steps * step_seconds, 1),
@@ -147,17 +153,29 @@ def remedy_for_memory(config: TuneConfig) -> str:
         steps.append("switch gradient_checkpointing on")
     if config.precision == "fp32":
         steps.append("set precision to bf16")
-    steps.append("choose a smaller base model, or a machine with more memory (see Scale)")
-    return ", or ".join(steps)
+    return ", or ".join([*steps, remedy_for_weights(config)])
 
 
-def weight_bytes(model: str) -> int:
-    """Bytes of a checkpoint's weight files; 0 when they are not on this machine.
+def remedy_for_weights(config: TuneConfig) -> str:
+    """What to change so that the base model's weights take less memory."""
+    smaller = [] if config.quantization == "4bit" else ["set quantization to 4bit (needs the package bitsandbytes)"]
+    return ", or ".join([*smaller, "choose a smaller base model, or a machine with more memory (see Scale)"])
+
+
+def weight_bytes(model: str, quantization: str = "none") -> int:
+    """Bytes that a checkpoint's weights take; 0 when its files are not on this machine.
+
+    Args:
+        model: as of `a3tune.training.tuning.tune`.
+        quantization: how they are kept: as in the files ("none"), or in a precision of
+            `a3tune.models.memory.BYTES_PER_WEIGHT`.
 
     Raises:
         ModelError: there is no such checkpoint.
     """
     folder = model_folder(model_source(model))
+    if quantization != "none":
+        return int(count_weights(folder) * BYTES_PER_WEIGHT[quantization])
     return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 
 
@@ -239,8 +257,8 @@ def _free(cpu: bool) -> int:
     return psutil.virtual_memory().available if cpu else torch.cuda.mem_get_info()[0]
 
 
-def _too_large(config: TuneConfig, steps: int, needed: int, free: int) -> Estimate:
-    return Estimate(steps, 0, 0, 0.0, 0.0, 0.0, needed, free, False, remedy_for_memory(config))
+def _too_large(config: TuneConfig, steps: int, needed: int, free: int, remedy: str) -> Estimate:
+    return Estimate(steps, 0, 0, 0.0, 0.0, 0.0, needed, free, False, remedy)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -126,5 +126,10 @@ def trainable_count(model: nn.Module) -> int:
     return sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
 
 
+def parameter_count(model: nn.Module) -> int:
+    """How many numbers a model holds; in 4 bit, two of them share a byte."""
+    return sum(weight.numel() * (2 if type(weight).__name__ == "Params4bit" else 1) for weight in model.parameters())
+
+
 def _is_vision(name: str) -> bool:
     return any(part in name for part in ("vision_tower", "vision_model", ".visual."))

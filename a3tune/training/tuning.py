@@ -225,7 +225,10 @@ class _Tuning:
         self._proceed("Loading the model")
         # "auto" is the process's own device, which accelerate has made current.
         model = load_model(
-            model_source(self.source), device="cpu" if self.cpu else device, dtype=DTYPES[config.precision]
+            model_source(self.source),
+            device="cpu" if self.cpu else device,
+            dtype=DTYPES[config.precision],
+            quantization=config.quantization,
         )
         encoder = PromptEncoder(model.processor, model.config, torch.device("cpu"))
         dataset = self._check_lengths(dataset, model, encoder.limit)

@@ -42,7 +42,7 @@ def test_another_model_is_loaded_and_everybody_is_told(visit, folder):
     operator.screenshot("models_light")
     choose(tab, "MedGemma 4B")
     expect(tab.locator(".gate")).to_be_visible()
-    expect(tab.locator(".obstacles")).to_contain_text("NVIDIA GPU")
+    expect(tab.locator(".obstacles")).to_contain_text("pip install bitsandbytes")
     tab.locator(".load").click()
     expect(tab.locator(".outcome[role=alert]")).to_contain_text("hub is out of reach")
     expect(tab.locator(".remedy")).to_contain_text("hf download google/medgemma-4b-it")

@@ -205,10 +205,11 @@ def test_a_model_larger_than_the_memory_is_refused_before_it_is_read(folder, mon
         load_model(folder, device="cpu")
 
 
-@pytest.mark.parametrize("options", [{"quantization": "8bit"}, {"quantization": "4bit"}, {"offload": True}])
-def test_what_needs_a_gpu_says_so(folder, options):
+def test_what_needs_a_gpu_says_so(folder):
     with pytest.raises(RequestError, match="NVIDIA GPU"):
-        load_model(folder, device="cpu", **options)
+        load_model(folder, device="cpu", offload=True)
+    with pytest.raises(RequestError, match=r"the device mps.*8 and 4 bit"):
+        load._placement(torch.device("mps"), torch.float16, "8bit", False)
 
 
 def test_an_unknown_quantization(folder):
@@ -216,16 +217,17 @@ def test_an_unknown_quantization(folder):
         load_model(folder, device="cpu", quantization="3bit")
 
 
-def test_bits_need_their_package_and_leave_the_vision_tower_alone(monkeypatch):
+def test_bits_need_their_package(folder, monkeypatch):
     gpu = torch.device("cuda", 0)
     monkeypatch.setattr(load.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModelError, match="pip install bitsandbytes"):
         load._placement(gpu, torch.bfloat16, "4bit", False)
+    with pytest.raises(ModelError, match="pip install bitsandbytes"):
+        load_model(folder, device="cpu", quantization="8bit")
     monkeypatch.setattr(load.importlib.util, "find_spec", lambda name: "there")
     settings = load._placement(gpu, torch.bfloat16, "4bit", False)["quantization_config"]
     assert settings.load_in_4bit
     assert settings.bnb_4bit_compute_dtype == torch.bfloat16
-    assert {"vision_tower", "lm_head"} <= set(settings.llm_int8_skip_modules)
     assert load._placement(gpu, torch.bfloat16, "8bit", False)["device_map"] == {"": gpu}
 
 

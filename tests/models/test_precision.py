@@ -17,10 +17,13 @@ def test_every_precision_has_a_size_and_they_get_smaller():
     assert sizes == sorted(sizes, reverse=True)
 
 
-def test_without_a_gpu_bits_and_offloading_say_why_not():
+@pytest.mark.parametrize("installed", [False, True])
+def test_a_processor_needs_the_package_for_bits_and_a_gpu_for_offloading(monkeypatch, installed):
+    monkeypatch.setattr(precision.importlib.util, "find_spec", lambda name: "there" if installed else None)
     found = obstacles("cpu")
     assert not any(found[key] for key in ("float32", "bfloat16", "float16"))
-    assert all("NVIDIA GPU" in found[key] for key in precision.BITS)
+    assert all(("pip install bitsandbytes" in found[key]) != installed for key in precision.BITS)
+    assert all("Apple" in obstacles("mps")[key] for key in precision.BITS)
     assert "no GPU" in offload_obstacle(torch.device("cpu"))
     assert usual_precision(torch.device("cpu")) == "float32"
 

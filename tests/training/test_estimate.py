@@ -29,8 +29,25 @@ def test_too_little_memory_is_refused_before_the_model_is_loaded(rows, tiny_chec
     monkeypatch.setattr(estimate, "load_model", None)
     found = estimate.estimate_run(tiny_config(batch_size=4), rows, str(tiny_checkpoint("llava")), device="cpu")
     assert not found.fits
-    for words in ("batch_size to 2 and gradient_accumulation to 2", "gradient_checkpointing", "smaller base model"):
+    for words in ("quantization to 4bit", "smaller base model"):
         assert words in found.remedy
+    assert "batch_size" not in found.remedy, "the weights alone are too large"
+    quarter = estimate.estimate_run(tiny_config(quantization="4bit"), rows, str(tiny_checkpoint("llava")), device="cpu")
+    assert 0 < quarter.peak_bytes < 0.2 * found.peak_bytes, "fp32 files in 4 bit"
+    assert "4bit" not in quarter.remedy
+
+
+def test_a_step_too_large_names_the_least_harmful_remedy_first():
+    found = estimate.remedy_for_memory(tiny_config(batch_size=4, precision="fp32"))
+    words = (
+        "batch_size to 2 and gradient_accumulation to 2",
+        "gradient_checkpointing",
+        "precision to bf16",
+        "quantization to 4bit",
+        "smaller base model",
+    )
+    places = [found.index(each) for each in words]
+    assert places == sorted(places)
 
 
 def test_the_program_prints_one_line_and_tells_faults(tmp_path, tiny_checkpoint, capsys):
