@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import os
+import zipfile
+import zlib
 from pathlib import Path
+
+DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
+"""What reading a ZIP archive raises that is damaged or packed in a way that Python does not know."""
+
+DAMAGED_ARRAYS = (*DAMAGED_ZIP, OSError, ValueError, KeyError, IndexError)
+"""What reading an .npz file raises that is damaged, or lacks what should be in it."""
 
 
 def cache_folder() -> Path:

@@ -11,8 +11,6 @@ import hashlib
 import json
 import os
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,11 +19,10 @@ import numpy as np
 
 from a3tune.errors import LabelError
 from a3tune.labels.segmentation import RecentlyUsed, Segmentation, Segmenter
-from a3tune.storage import cache_folder, named_path
+from a3tune.storage import DAMAGED_ARRAYS, cache_folder, named_path
 from a3tune.types import MedicalImage, Region
 
 _FORMAT = 1
-_DAMAGED = (OSError, EOFError, ValueError, KeyError, IndexError, zipfile.BadZipFile, zlib.error, NotImplementedError)
 
 
 class RegionCache:
@@ -81,7 +78,7 @@ class RegionCache:
                 segmentation = _unpack(entry, image, segmenter.name)
         except FileNotFoundError:
             return None
-        except _DAMAGED:
+        except DAMAGED_ARRAYS:
             with suppress(OSError):
                 path.unlink()
             return None

@@ -8,7 +8,6 @@ import os
 import shutil
 import struct
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,6 +19,7 @@ from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from a3tune.bundle import model_source
 from a3tune.errors import AdapterError, ModelError
 from a3tune.models.conversion import model_folder
+from a3tune.storage import DAMAGED_ZIP
 from a3tune.training.card import CARD_NAME
 from a3tune.training.intake import LIMITS, IntakeLimits, NewFolder, check_room
 
@@ -55,7 +55,7 @@ def unpack_adapter(archive: str | Path, folder: str | Path, limits: IntakeLimits
                     with packed.open(info) as source, (part / name).open("xb") as target:
                         shutil.copyfileobj(source, target, 1 << 20)
                 check_files(part)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except DAMAGED_ZIP as error:
         raise AdapterError(
             expected="a ZIP archive with an adapter",
             got=f"This is none, or it is damaged ({error})",

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from a3tune.errors import Cancelled, DataError
+from a3tune.storage import DAMAGED_ZIP
 from a3tune.training.faults import listed
 from a3tune.training.intake import (
     LIMITS,
@@ -190,7 +191,7 @@ def _table_text(packed: zipfile.ZipFile, infos: Sequence[zipfile.ZipInfo], limit
             continue
         if info.file_size > limits.ratio * max(info.compress_size, 1) and info.file_size > limits.ratio_from:
             continue
-        with suppress(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError), packed.open(info) as stream:
+        with suppress(*DAMAGED_ZIP), packed.open(info) as stream:
             # JSON may write every letter beyond ASCII as an escape.
             text = stream.read(left).decode("utf-8", "replace")
             texts.append(text if "\\u" not in text else text + _unescaped(text))

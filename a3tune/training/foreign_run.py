@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import shutil
 import zipfile
-import zlib
 from pathlib import Path, PurePosixPath
 
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 
 from a3tune.errors import DataError
+from a3tune.storage import DAMAGED_ZIP
 from a3tune.training.adapter_intake import MAX_WEIGHTS, check_files
 from a3tune.training.intake import LIMITS, IntakeLimits, NewFolder, cannot_write, check_room
 from a3tune.training.run import ADAPTER_NAME, EVENTS_NAME, RUN_NAME, RunFolder
@@ -76,7 +76,7 @@ def unpack_run(archive: str | Path, folder: str | Path, limits: IntakeLimits = L
                     with packed.open(info) as source, (part / name).open("xb") as target:
                         shutil.copyfileobj(source, target, 1 << 20)
                 _check(part)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except DAMAGED_ZIP as error:
         raise DataError(
             expected=_EXPECTED, got=f"This is none, or it is damaged ({error})", remedy="Pack the run folder again"
         ) from error

@@ -6,8 +6,6 @@ import hashlib
 import json
 import os
 import tempfile
-import zipfile
-import zlib
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
@@ -20,6 +18,7 @@ from a3tune.errors import Cancelled, LabelError
 from a3tune.images import load_image
 from a3tune.labels import RegionCache, RegionScorer, Segmenter, build_prompt, make_labels
 from a3tune.labels.segmentation import region_from_mask
+from a3tune.storage import DAMAGED_ARRAYS
 from a3tune.training.dataset import TrainingItem
 from a3tune.types import MedicalImage, ScoredRegion
 
@@ -28,7 +27,6 @@ KEPT_REGIONS = 8
 """How many of the best regions are kept for each question: the most that the method's data sets use."""
 
 _FORMAT = 1
-_DAMAGED = (OSError, EOFError, ValueError, KeyError, IndexError, zipfile.BadZipFile, zlib.error, NotImplementedError)
 
 
 class Labeller(Protocol):
@@ -149,7 +147,7 @@ class LabelStore:
                 # Files that no person has touched need not say so.
                 checked = json.loads(str(entry["checked"])) if "checked" in entry.files else ()
                 return _unpack(entry, image), frozenset(checked)
-        except _DAMAGED:
+        except DAMAGED_ARRAYS:
             return {}, frozenset()
 
     def _path(self, image: MedicalImage) -> Path:

@@ -6,8 +6,6 @@ import json
 import math
 import os
 import re
-import zipfile
-import zlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -23,6 +21,7 @@ from a3tune.geometry import to_patches
 from a3tune.images import load_image
 from a3tune.labels.fuse import soft_target, union
 from a3tune.models.prompt import PromptEncoder
+from a3tune.storage import DAMAGED_ZIP
 from a3tune.training.dataset import TrainingItem
 from a3tune.training.labelling import Labeller, LabelStore, label_prompt
 from a3tune.types import MedicalImage, PatchGrid, ScoredRegion
@@ -147,7 +146,7 @@ class PatchTargets:
                 if str(entry["digest"]) != digest:
                     return None
                 return cls(entry["values"], entry["shapes"], entry["kinds"])
-        except (FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        except (FileNotFoundError, ValueError, KeyError, *DAMAGED_ZIP):
             return None
 
     @classmethod
