@@ -145,7 +145,7 @@ def _write_comparisons(inspection: Inspection, folder: Path, masks: list[np.ndar
         inspection.image.pixels,
         list(pictures.values()),
         [f"{view.adapter}: {_short(view.answer)}" for view in inspection.views],
-        Caption(inspection.model, ", ".join(pictures), "each one's critical heads", where, inspection.question),
+        Caption(inspection.model, list(pictures), "each one's critical heads", where, inspection.question),
         masks=masks,
     )
     written = [*save_figure(figure, folder / COMPARISON_NAME)]

@@ -39,21 +39,23 @@ class Caption:
 
     Attributes:
         model: the model's display name.
-        adapter: the adapter's name, "base" for none.
+        adapter: the adapter's name, "base" for none; several names for a figure that compares.
         heads: the head set that the map is the mean of, or its name in words; None where it does not apply.
         words: whose attention is shown, such as "mean of the answer" or a quoted word; None for all text tokens.
         question: the question asked, or None.
     """
 
     model: str
-    adapter: str
+    adapter: str | Sequence[str]
     heads: Sequence[Head] | str | None = None
     words: str | None = None
     question: str | None = None
 
     def text(self) -> str:
         """One line: model, adapter, head set and words, each by name."""
-        parts = [self.model, f"adapter: {self.adapter}"]
+        names = [self.adapter] if isinstance(self.adapter, str) else list(dict.fromkeys(self.adapter))
+        listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+        parts = [self.model, f"{'adapters' if len(names) > 1 else 'adapter'}: {listed}"]
         if isinstance(self.heads, str):
             parts.append(self.heads)
         elif self.heads is not None and len(self.heads) == 1:

@@ -120,7 +120,7 @@ def shown_figure(sides: Sequence[Side], masks: Sequence[np.ndarray], look: Look)
         )
     names = tuple(f"{letter}: {side.view.adapter}" for letter, side in zip("AB", sides, strict=True))
     questions = " / ".join(dict.fromkeys(side.inspection.question for side in sides))
-    adapters = " and ".join(dict.fromkeys(side.view.adapter for side in sides))
+    adapters = [side.view.adapter for side in sides]
     caption = Caption(first.inspection.model, adapters, first.head_words, first.row_words, questions)
     return difference_figure(pixels, maps[0], maps[1], caption, names=names, masks=masks, name=look.colours)
 

@@ -167,7 +167,7 @@ def _curves(curves: FaithfulnessCurves) -> dict[str, Any]:
 
 def _control(control: RandomisedWeights) -> dict[str, Any]:
     last = float(control.likeness[-1])
-    told = "not defined" if math.isnan(last) else f"{last:.2f}"
+    told = "not defined" if math.isnan(last) else f"{last:.2f}".replace("-", "\N{MINUS SIGN}")
     return {
         "randomised": list(control.randomised),
         "likeness": [None if math.isnan(value) else float(value) for value in control.likeness],

@@ -22,6 +22,9 @@ def grey(height=40, width=60, level=100):
 def test_caption_names_model_adapter_heads_and_words():
     assert CAPTION.text() == "Demo model · adapter: a3 · mean of 2 heads · “lung”"
     assert Caption("M", "base", [Head(3, 4)]).text() == "M · adapter: base · layer 3, head 4 · all text tokens"
+    assert Caption("M", ["base", "a3"]).text() == "M · adapters: base and a3 · all text tokens"
+    assert Caption("M", ["base", "lora", "a3"]).text() == "M · adapters: base, lora and a3 · all text tokens"
+    assert Caption("M", ["a3", "a3"]).text() == "M · adapter: a3 · all text tokens", "two questions, one adapter"
     assert Caption("M", "base", "critical heads").text() == "M · adapter: base · critical heads · all text tokens"
 
 
