@@ -26,7 +26,8 @@ ABLATIONS = {
     "no_head_selection": "align every head, not the critical ones",
 }
 PRESETS = {
-    "demo": "Quick look",
+    "quick": "Quick look",
+    "demo": "The demo's adapters",
     "vqa-rad": "VQA-RAD, paper's settings",
     "slake": "SLAKE, paper's settings",
     "pathvqa": "PathVQA, paper's settings",

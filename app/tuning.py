@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 Read = TypeVar("Read")
 
-QUICK = "demo"
+QUICK = "quick"
 """The preset of a quick look."""
 
 DEVICE_FILES = Path("/dev")

@@ -22,7 +22,7 @@ _CARD = """# Sample data: synthetic radiology images with questions
 questions and answers in `data.csv`, and the weak labels of the questions to train and validate on in `labels/`: the
 {kept} best regions of each, found by {segmenter} and ranked by the demo scorer. Nothing here comes from a patient.
 
-    python -m a3tune tune --data assets/demo/sample --config demo --out runs/first
+    python -m a3tune tune --data assets/demo/sample --config quick --out runs/first
 
 Made by
 

@@ -269,7 +269,7 @@ def test_plans_become_settings_and_faults_are_named(desk):
         assert (found.multi_gpu, found.num_machines, found.num_processes) == (True, machines, processes)
         tuned = parser.parse_args(found.training_script_args[1:])
         assert (str(tuned.data), str(tuned.out), tuned.config, tuned.model) == ("DATA", "RUN", "config.yaml", "demo")
-    assert preset_choices(desk.presets())[0][1] == "demo"
+    assert preset_choices(desk.presets())[0] == ("Quick look", "quick")
     assert {name for _, name in method_choices()} == {"a3", "lora", "lora+align", "a3moe"}
 
 

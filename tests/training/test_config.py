@@ -1,7 +1,7 @@
 """Settings of a run: presets, files, overrides, and everything that is wrong with them at once."""
 
 import importlib.resources
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
@@ -32,8 +32,12 @@ PAPER = {
 }
 
 
-def test_the_presets_are_those_of_the_paper_and_the_demo():
-    assert set(preset_names()) == {*PAPER, "demo"}
+def test_the_presets_are_those_of_the_paper_the_demo_and_a_quick_look():
+    assert set(preset_names()) == {*PAPER, "demo", "quick"}
+    demo, quick = load_config("demo"), load_config("quick")
+    steps = {"max_steps": quick.max_steps, "evaluate_every": quick.evaluate_every, "save_every": quick.save_every}
+    assert quick == replace(demo, **steps)
+    assert quick.max_steps < demo.max_steps
 
 
 @pytest.mark.parametrize("name", PAPER)
@@ -56,7 +60,7 @@ def test_presets_hold_the_papers_settings(name):
     assert (config.aligns, config.has_experts, config.masks, config.head_choice) == (True, True, "each", "dynamic")
 
 
-@pytest.mark.parametrize("name", [*PAPER, "demo", None])
+@pytest.mark.parametrize("name", [*PAPER, "demo", "quick", None])
 def test_yaml_brings_the_same_settings_back(name, tmp_path):
     config = load_config(name)
     path = tmp_path / "config.yaml"
