@@ -49,7 +49,7 @@ def _entry_value(entry: Entry, machine: Machine, current: bool) -> dict[str, Any
         # What stands in brackets is said below the title.
         "title": entry.title.partition(" (")[0],
         "about": entry.about,
-        "licence": entry.licence or "Not known here: read its page",
+        "licence": entry.licence or ("Not known here: read its page" if entry.page else "Not known here"),
         "page": entry.page,
         "gated": entry.gated,
         "weights": _count(entry.weights),

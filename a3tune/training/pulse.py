@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 from a3tune.training.run import RunFolder
 
-INTERVAL = 1.0
-"""Seconds between two signs at least, so that a long validation does not fill the disk."""
+INTERVAL = 0.7
+"""Seconds between two signs at least, so that a long validation does not fill the disk; less than the second after
+which the page looks again, so that it finds something new each time."""
 
 
 class Pulse:
@@ -27,7 +28,7 @@ class Pulse:
         self._told = clock()
 
     def beat(self, what: str, done: int = 0, count: int = 0, step: int = 0) -> None:
-        """Tell what is done, unless the run told something within the last second.
+        """Tell what is done, unless the run told something less than `INTERVAL` ago.
 
         Args:
             what: the work, as the beginning of a sentence.
