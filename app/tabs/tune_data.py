@@ -173,6 +173,7 @@ class DataPart:
 
     def _take_archive(self, visitor: str, path: str | None) -> Iterator[list[Any]]:
         if path is None:
+            yield [gr.skip()] * (1 + len(self._outputs))
             return
         title = Path(path).stem
         for outputs in self._run(visitor, lambda owner: self._desk.data.take_archive(owner, Path(path), title)):
@@ -189,6 +190,8 @@ class DataPart:
 
     def _look(self, visitor: str, name: str | None) -> Iterator[list[Any]]:
         if not name:
+            # An iterator that gives nothing would empty all of them, also a message that just came.
+            yield [gr.skip()] * len(self._outputs)
             return
         yield from self._run(visitor, lambda owner: self._desk.data.check(owner, name))
 

@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import gradio as gr
 import numpy as np
 import pytest
 import yaml
@@ -26,6 +27,7 @@ from a3tune.training.targets import TargetMaker
 from a3tune.types import PatchGrid, PatchTile, ScoredRegion
 from app.jobs import new_secret, owner_of
 from app.slots import Tenure
+from app.tabs.tune_data import DataPart
 from app.tune_data import MOST_SETS, CheckedData, in_steps
 from app.tune_labels import LabelPreview, row_value
 from app.tune_present import (
@@ -271,6 +273,13 @@ def test_plans_become_settings_and_faults_are_named(desk):
         assert (str(tuned.data), str(tuned.out), tuned.config, tuned.model) == ("DATA", "RUN", "config.yaml", "demo")
     assert preset_choices(desk.presets())[0] == ("Quick look", "quick")
     assert {name for _, name in method_choices()} == {"a3", "lora", "lora+align", "a3moe"}
+
+
+def test_looking_at_no_data_changes_nothing_on_the_page(desk, owner):
+    part = DataPart(desk, visitor=None)
+    part._outputs = ["one widget", "another"]
+    assert list(part.look(owner, None)) == [[gr.skip()] * 2]
+    assert list(part._take_archive(owner, None)) == [[gr.skip()] * 3]
 
 
 def test_where_training_cannot_be_done_it_is_told(desk, owner, upload, monkeypatch, tmp_path):
