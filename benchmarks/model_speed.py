@@ -183,6 +183,8 @@ def main(arguments: list[str] | None = None) -> None:
     dtype = getattr(torch, options.dtype or ("float32" if device.type == "cpu" else "bfloat16"))
     torch.manual_seed(0)
     base = build(SIZES[options.size], device, dtype)
+    # What is there now stays: collecting garbage between the turns need not walk through all imported modules.
+    gc.freeze()
     weights = sum(weight.numel() * weight.element_size() for weight in base.parameters())
     head = describe(base, device, dtype)
     print(head)
