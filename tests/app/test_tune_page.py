@@ -391,6 +391,11 @@ def test_images_and_a_table_typed_in_the_page_become_a_data_set(tuner, tmp_path)
     for row in range(2):
         for column, text in ((1, "Is it red?"), (2, "no"), (3, "train" if row else "validation")):
             page.locator(f"#tune-table [data-row='{row}'][data-col='{column}']").first.dblclick()
+            # Letters typed before the cell's editor has the focus would be lost.
+            page.wait_for_function(
+                "['TEXTAREA', 'INPUT'].includes(document.activeElement.tagName)"
+                " && document.activeElement.closest('#tune-table') !== null"
+            )
             page.keyboard.type(text)
             page.keyboard.press("Enter")
     page.locator("#tune-take").click()
