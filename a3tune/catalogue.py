@@ -24,7 +24,7 @@ from a3tune.models.load import choose_device, count_weights
 from a3tune.models.memory import BYTES_PER_WEIGHT, available_memory, memory_needed, total_memory
 from a3tune.models.precision import Precision, list_precisions, offload_obstacle, usual_precision
 from a3tune.models.profiles import PROFILES, find_profile, permitted_source
-from a3tune.storage import is_folder, named_path
+from a3tune.storage import is_folder, is_hub_id, named_path
 
 Kind = Literal["model", "segmenter", "scorer"]
 
@@ -221,7 +221,7 @@ def _model_entry(name: str) -> Entry:
         folder = named_path(name)
         if folder.is_absolute() or is_folder(folder):
             return Entry("model", name, name, folder.name, "A folder on this machine.", weights=_counted(folder))
-        if name.count("/") != 1:
+        if not is_hub_id(name):
             return Entry("model", name, name, name, "Neither a folder on this machine nor a hub id.")
         state = hub.held(name)
         page = f"https://huggingface.co/{name}"

@@ -270,7 +270,8 @@ def _fetch_large(name: str, file, there: Path, arrived: Callable[[int], None]) -
             except (httpx.TransportError, httpx.StreamError):
                 if trial + 1 == _TRIALS:
                     raise
-            time.sleep(0.2 * 4**trial)
+            if trial + 1 < _TRIALS:
+                time.sleep(0.2 * 4**trial)
     raise OSError(f"{file.filename} ended before it was whole")
 
 

@@ -26,6 +26,11 @@ def named_path(name: str | Path) -> Path:
     return Path(os.path.expanduser(name))
 
 
+def is_hub_id(name: str) -> bool:
+    """Whether a name has the form of a hub id, owner/name, and does not begin as a path does."""
+    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
+
+
 def is_folder(name: str | Path) -> bool:
     """Whether a name stands for a folder on this machine; False for what no file system takes as a name."""
     return os.path.isdir(os.path.expanduser(name))

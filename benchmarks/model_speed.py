@@ -60,11 +60,11 @@ from a3tune.models.memory import release_memory
 from a3tune.training.config import TuneConfig
 from a3tune.training.methods import adapter_config
 from a3tune.types import Head
+from benchmarks.document import write_between
 
 BEFORE, PATCHES, AFTER = 12, 576, 52
 ANSWER = 20
 IMAGE_TOKEN = 3
-MARK, END = "<!-- figures -->", "<!-- end of figures -->"
 LIMITS = {"critical heads": 1.02, "all heads": 1.10, "A3Tune": 1.05}
 
 
@@ -526,15 +526,6 @@ def markdown(rows: list[Row], peaks: list[tuple[str, str, int, int]]) -> str:
             f"| stored in {stored}, loaded in {loaded} | {size / 1e6:.0f} MB | {peak / 1e6:.0f} MB | {more} | +10 % |"
         )
     return "\n".join(lines)
-
-
-def write_between(document: Path, text: str) -> None:
-    """Put the text between the document's marks."""
-    before, mark, rest = document.read_text(encoding="utf-8").partition(MARK)
-    _, end, after = rest.partition(END)
-    if not mark or not end:
-        raise SystemExit(f"{document} has no {MARK} ... {END}")
-    document.write_text(f"{before}{MARK}\n\n{text}\n\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

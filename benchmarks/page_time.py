@@ -30,6 +30,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from a3tune.phantom import make_phantom
+from benchmarks.document import write_between
 
 ROOT = Path(__file__).resolve().parent.parent
 START_LIMIT = 120.0
@@ -213,10 +214,7 @@ def main() -> None:
     text = "\n".join([machine, "", *table]) + "\n"
     print(text)
     if options.write is not None:
-        kept, mark, _ = options.write.read_text(encoding="utf-8").partition("<!-- figures -->\n")
-        if not mark:
-            raise SystemExit(f"{options.write} has no line <!-- figures --> to write below")
-        options.write.write_text(kept + mark + "\n" + text, encoding="utf-8")
+        write_between(options.write, text)
 
 
 if __name__ == "__main__":

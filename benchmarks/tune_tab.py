@@ -33,6 +33,8 @@ from statistics import median
 import psutil
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from benchmarks.document import write_between
+
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE_MS = 1_200_000
 # The short runs: enough steps to time, few enough for several turns in some minutes.
@@ -55,7 +57,6 @@ COMPARED = """count => {
     const options = document.querySelectorAll("[data-control=sideA] option");
     return result?.endsWith("complete") && shown.endsWith("ready") && options.length >= count;
 }"""
-BEGIN, END = "<!-- tune_tab: begin -->", "<!-- tune_tab: end -->"
 
 
 def main() -> None:
@@ -73,11 +74,7 @@ def main() -> None:
     table = describe(through, turns, chosen.short)
     print(table)
     if chosen.write is not None:
-        before, _, rest = chosen.write.read_text(encoding="utf-8").partition(BEGIN)
-        _, end, after = rest.partition(END)
-        if not end:
-            sys.exit(f"{chosen.write} has no marks {BEGIN} and {END}")
-        chosen.write.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
+        write_between(chosen.write, table)
 
 
 @dataclass(frozen=True)

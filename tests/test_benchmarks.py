@@ -8,6 +8,7 @@ from transformers import AutoProcessor
 
 from a3tune.bundle import DEMO_MODEL
 from benchmarks import model_speed
+from benchmarks.document import write_between
 
 
 def test_the_model_speed_script_writes_its_table(tmp_path, monkeypatch, capsys):
@@ -34,7 +35,7 @@ def test_the_model_speed_script_writes_its_table(tmp_path, monkeypatch, capsys):
 def test_a_document_without_marks_is_left_alone(tmp_path):
     (tmp_path / "other.md").write_text("words")
     with pytest.raises(SystemExit, match="no <!-- figures -->"):
-        model_speed.write_between(tmp_path / "other.md", "table")
+        write_between(tmp_path / "other.md", "table")
     assert (tmp_path / "other.md").read_text() == "words"
 
 

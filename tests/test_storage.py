@@ -10,7 +10,7 @@ from a3tune.bundle import DEMO_MODEL, is_demo
 from a3tune.errors import LabelError, ModelError
 from a3tune.labelling.maker import load_segmenter
 from a3tune.models.download import locate
-from a3tune.storage import is_folder, named_path
+from a3tune.storage import is_folder, is_hub_id, named_path
 
 ODD = ("~nobody-of-that-name/model", "\0", "x" * 300, "a\0b/c")
 
@@ -31,6 +31,11 @@ def test_names_that_cannot_be_paths_are_answered_in_words(name):
         locate(name)
     with pytest.raises(LabelError):
         load_segmenter(name)
+
+
+def test_hub_ids_are_told_from_paths():
+    assert is_hub_id("owner/name")
+    assert not any(map(is_hub_id, ("name", "a/b/c", "./name", "~/name", "/name", "../name", "")))
 
 
 def test_the_demo_model_by_its_folder():

@@ -14,7 +14,7 @@ from a3tune.labelling.maker import LITE_MEDSAM
 from a3tune.labels import BIOMEDCLIP
 from a3tune.labels.checkpoints import hub_place, locate_checkpoint
 from a3tune.labels.clip_folder import CONFIG, WEIGHTS, fetch_folder
-from a3tune.storage import is_folder
+from a3tune.storage import is_folder, is_hub_id
 
 Kind = Literal["segmenter", "scorer"]
 
@@ -117,8 +117,7 @@ def repository_of(source: str, kind: Kind) -> str | None:
         return place[0]
     if source.lower() == "biomedclip":
         return BIOMEDCLIP
-    plain = kind == "scorer" and source != DEMO and source.count("/") == 1 and not source.startswith((".", "/", "~"))
-    return source if plain and not is_folder(source) else None
+    return source if kind == "scorer" and is_hub_id(source) and not is_folder(source) else None
 
 
 def is_here(source: str, kind: Kind) -> bool:

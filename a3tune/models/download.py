@@ -9,7 +9,7 @@ from a3tune import hub
 from a3tune.errors import ModelError
 from a3tune.hub import Progress
 from a3tune.models import checkpoint
-from a3tune.storage import is_folder, named_path
+from a3tune.storage import is_folder, is_hub_id, named_path
 
 WANTED = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 """Files of a checkpoint that are fetched; pickled weights only of original LLaVA checkpoints that have no others."""
@@ -29,7 +29,7 @@ def locate(source: str | Path, on_progress: Progress | None = None) -> Path:
             expected="a model folder or a hub id", got=f"the file {path}", remedy="Name the folder that holds it"
         )
     name = str(source)
-    if isinstance(source, Path) or name.startswith((".", "/", "~")) or name.count("/") != 1:
+    if isinstance(source, Path) or not is_hub_id(name):
         raise ModelError(
             expected="a model folder or a hub id such as owner/name",
             got=f"no folder at {name!r}",

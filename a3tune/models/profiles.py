@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from a3tune.bundle import DEMO, DEMO_NAME
 from a3tune.errors import RequestError
+from a3tune.storage import is_hub_id
 
 
 @dataclass(frozen=True)
@@ -87,10 +88,9 @@ def permitted_source(name: str, *, any_model: bool, offered: Sequence[str] | Non
     names = [profile.key for profile in PROFILES] if offered is None else list(offered)
     source = source_of(name)
     if not any_model and source not in {source_of(other) for other in names}:
-        hub_id = name.count("/") == 1 and not name.startswith((".", "/", "~"))
         raise RequestError(
             expected=f"one of the models offered here ({', '.join(names)})",
-            got=f"{'a hub id' if hub_id else 'a folder or name'} of your own, {name!r}",
+            got=f"{'a hub id' if is_hub_id(name) else 'a folder or name'} of your own, {name!r}",
             remedy="Ask whoever runs this page to start it with that model (--profile, --models or --any-model)",
         )
     return source

@@ -11,7 +11,6 @@ import stat
 import struct
 import unicodedata
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -97,7 +96,7 @@ def unpack_archive(
             got=f"This is none, or it is damaged ({error})",
             remedy="Pack the data again; tar, 7z and rar archives have to be packed as ZIP",
         ) from error
-    except (zlib.error, EOFError, NotImplementedError) as error:
+    except DAMAGED_ZIP as error:
         raise DataError(
             expected="a ZIP archive that can be unpacked",
             got=f"An entry is damaged or packed in an unusual way ({error})",

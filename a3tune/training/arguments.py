@@ -15,9 +15,6 @@ from a3tune.training.config import TuneConfig
 TIMEOUT = timedelta(days=2)
 """How long processes wait for the first one, which may have many labels to make."""
 
-DTYPES = {"auto": "auto", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-"""The configuration's ``precision`` -> data type of the loaded model."""
-
 _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 
 

@@ -19,11 +19,9 @@ import torch
 
 from a3tune.adapters.switch import BASE, AdapterSet
 from a3tune.attention.capture import prepare
-from a3tune.bundle import model_source
 from a3tune.errors import A3TuneError, DataError
-from a3tune.models.load import load_model
 from a3tune.models.prompt import PromptEncoder
-from a3tune.training.arguments import DTYPES
+from a3tune.training.base import load_base
 from a3tune.training.collate import Questions, on_device
 from a3tune.training.command import add_tune_arguments, config_of
 from a3tune.training.config import TuneConfig
@@ -102,9 +100,7 @@ def compare_with_base(
     split, items = _held_out(dataset)
     chosen = [items[place * len(items) // most] for place in range(most)] if len(items) > most else list(items)
     report("Loading the model", 0.0)
-    loaded = load_model(
-        model_source(model), device=device, dtype=DTYPES[config.precision], quantization=config.quantization
-    )
+    loaded = load_base(config, model, device)
     adapters = AdapterSet(loaded.model, {TUNED: adapter})
     prepare(loaded.model)
     encoder = PromptEncoder(loaded.processor, loaded.config, torch.device("cpu"))

@@ -209,13 +209,14 @@ def load_config(source: str | Path | None = None, overrides: Mapping[str, object
     """The settings of a preset or a YAML file, with single settings replaced.
 
     Args:
-        source: name of a preset, path of a YAML file, or None for the defaults.
+        source: name of a preset, path of a YAML file, or None for the defaults. A file may begin with the settings of
+            a preset (``preset: vqa-rad``) and name only what differs.
         overrides: setting -> value; text is read as it would be in a file ("2e-4", "null", "true").
 
     Raises:
         DataError: no such preset or file, no YAML, or settings that are unknown or out of range; all of them at once.
     """
-    values: dict[str, object] = {} if source is None else _load_yaml(*_text_of(source))
+    values: dict[str, object] = {} if source is None else _settings(source)
     faults = _unknown(values)
     for key, value in (overrides or {}).items():
         faults += _unknown({key: value})
@@ -304,6 +305,22 @@ def _text_of(source: str | Path) -> tuple[str, str]:
         expected=f"a YAML file or a preset: {', '.join(preset_names())}",
         remedy="Check the name",
     )
+
+
+def _settings(source: str | Path) -> dict[str, object]:
+    """The settings of a preset or a file, on top of those of the preset that it begins with."""
+    text, name = _text_of(source)
+    values = _load_yaml(text, name)
+    if "preset" not in values:
+        return values
+    preset = values.pop("preset")
+    if preset not in preset_names() or preset == source:
+        raise DataError(
+            got=f"{name} begins with the preset {brief(preset)}{_nearest(str(preset), preset_names())}",
+            expected=f"one of {', '.join(preset_names())}",
+            remedy="Correct the name, or leave the line out",
+        )
+    return {**_settings(preset), **values}
 
 
 def _load_yaml(text: str, name: str) -> dict[str, object]:

@@ -30,10 +30,11 @@ from a3tune.errors import A3TuneError, LabelError
 from a3tune.geometry import to_patches
 from a3tune.images import load_image
 from a3tune.models.conversion import model_folder
-from a3tune.models.load import count_weights, load_model
+from a3tune.models.load import count_weights
 from a3tune.models.memory import BYTES_PER_WEIGHT
 from a3tune.models.prompt import PromptEncoder
-from a3tune.training.arguments import DTYPES, training_arguments
+from a3tune.training.arguments import training_arguments
+from a3tune.training.base import load_base
 from a3tune.training.collate import Questions, QuestionStream
 from a3tune.training.command import add_tune_arguments, config_of
 from a3tune.training.config import TuneConfig
@@ -108,12 +109,7 @@ def estimate_run(
     steps = config.max_steps or max(1, -(-round(config.epochs * len(items)) // config.effective_batch()))
     if weights > free:
         return _too_large(config, steps, weights, free, remedy_for_weights(config))
-    loaded = load_model(
-        model_source(model),
-        device="cpu" if cpu else device,
-        dtype=DTYPES[config.precision],
-        quantization=config.quantization,
-    )
+    loaded = load_base(config, model, "cpu" if cpu else device)
     # Of the accumulated batches each is like the other: one or two tell.
     batches = min(config.gradient_accumulation, 2)
     small = replace(config, max_steps=_STEPS, gradient_accumulation=batches, evaluate_every=None, early_stopping=None)

@@ -27,10 +27,10 @@ from a3tune import __version__
 from a3tune.attention.capture import prepare
 from a3tune.bundle import model_source
 from a3tune.errors import A3TuneError, Cancelled, DataError
-from a3tune.models.load import load_model
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.prompt import PromptEncoder
-from a3tune.training.arguments import DTYPES, TIMEOUT, training_arguments
+from a3tune.training.arguments import TIMEOUT, training_arguments
+from a3tune.training.base import load_base
 from a3tune.training.collate import Questions, QuestionStream, on_device
 from a3tune.training.config import TuneConfig
 from a3tune.training.data import read_dataset, split_dataset
@@ -224,12 +224,7 @@ class _Tuning:
         config = self.config
         self._proceed("Loading the model")
         # "auto" is the process's own device, which accelerate has made current.
-        model = load_model(
-            model_source(self.source),
-            device="cpu" if self.cpu else device,
-            dtype=DTYPES[config.precision],
-            quantization=config.quantization,
-        )
+        model = load_base(config, self.source, "cpu" if self.cpu else device)
         encoder = PromptEncoder(model.processor, model.config, torch.device("cpu"))
         dataset = self._check_lengths(dataset, model, encoder.limit)
         training, validation = dataset.of("train"), dataset.of("validation")

@@ -68,6 +68,16 @@ def test_yaml_brings_the_same_settings_back(name, tmp_path):
     assert load_config(path) == config
 
 
+def test_a_file_may_begin_with_a_preset_and_name_what_differs(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("preset: quick\nratio: 0.3\n", encoding="utf-8")
+    assert load_config(path, {"seed": 7}) == replace(load_config("quick"), ratio=0.3, seed=7)
+    for preset in ("quik", "mine.yaml", "[demo]", "null", "../presets/demo"):
+        path.write_text(f"preset: {preset}\nratio: 0.3\n", encoding="utf-8")
+        with pytest.raises(DataError, match=r"mine\.yaml begins with the preset.*one of.*vqa-rad"):
+            load_config(path)
+
+
 def test_settings_cannot_be_changed_in_place():
     with pytest.raises(FrozenInstanceError):
         TuneConfig().ratio = 1.0
