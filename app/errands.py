@@ -17,6 +17,12 @@ from typing import Any
 
 from a3tune.errors import Cancelled, RequestError
 
+LESS_MEMORY = (
+    "Set a smaller batch_size with more gradient_accumulation, switch gradient_checkpointing on, or set quantization "
+    "to 4bit"
+)
+"""What a person can do when a step does not fit into memory."""
+
 PROJECT = Path(__file__).resolve().parent.parent
 _COMPLAINTS = 4000
 
@@ -105,8 +111,7 @@ def _nothing_found(code: int, complaints: str) -> RequestError:
         return RequestError(
             expected="a step that fits into memory and ends in a quarter of an hour",
             got="It was ended for want of memory or time",
-            remedy="Set a smaller batch_size with more gradient_accumulation, switch gradient_checkpointing on, "
-            "set quantization to 4bit, or choose a smaller base model",
+            remedy=f"{LESS_MEMORY}; or choose a smaller base model",
         )
     lines = [line.strip() for line in complaints.splitlines() if line.strip()]
     return RequestError(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from app.errands import LESS_MEMORY
 from app.jobs import Job
 from app.tune_worker import read_json
 
@@ -28,10 +29,6 @@ MOST_POINTS = 400
 _LOG_TAIL = 6000
 _CHUNK = 16 << 20
 _REMEMBERED = 64
-_MEMORY = (
-    "Set a smaller batch_size with more gradient_accumulation, switch gradient_checkpointing on, or set quantization "
-    "to 4bit, in a new run"
-)
 
 
 @dataclass(eq=False)
@@ -271,12 +268,12 @@ def _cause(job: Job, record: Mapping[str, Any], log: str) -> str:
         return str(record["error"])
     lowered = log.lower()
     if "outofmemoryerror" in lowered or "out of memory" in lowered or "memoryerror" in lowered:
-        return f"The device ran out of memory. {_MEMORY}."
+        return f"The device ran out of memory. {LESS_MEMORY}, in a new run."
     if "no space left on device" in lowered or "disk quota exceeded" in lowered:
         return "The disk is full. Delete runs or data that are no longer needed."
     number = job.exit.get("signal")
     if job.exit.get("out_of_memory"):
-        return f"The system ended the process, since the machine ran out of memory. {_MEMORY}."
+        return f"The system ended the process, since the machine ran out of memory. {LESS_MEMORY}, in a new run."
     if number:
         with suppress(ValueError):
             name = signal.Signals(number).name
