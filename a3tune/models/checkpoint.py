@@ -33,6 +33,7 @@ PROVEN = {
     "llava": "clip_vision_model",
     "llava_next": "clip_vision_model",
     "llava_onevision": "siglip_vision_model",
+    "mistral3": "pixtral",
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "gemma3", "paligemma", "idefics3", "smolvlm", "internvl")),
 }
 """Model types of which a tiny model is put through every test, and the vision tower that it has there; None where there

@@ -78,11 +78,10 @@ class VisionLanguageModel:
         Raises:
             ModelError: the processor's output does not explain that number.
         """
-        # Some processors tile an image only when asked to, and their model's processor is what asks.
-        options = getattr(type(self.processor), "images_kwargs", None) or {}
         patch_size = getattr(getattr(self.config, "vision_config", None), "patch_size", None)
         if not isinstance(patch_size, int):  # some give [height, width]
             patch_size = patch_size[0] if patch_size else None
+        options = self._encoder.image_options
         return probe_patch_grid(
             self.processor.image_processor, height, width, patches, options=options, patch_size=patch_size
         )

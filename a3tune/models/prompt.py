@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from PIL import Image
@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from a3tune.errors import ModelError, RequestError
 from a3tune.models import spans
+from a3tune.models.image_options import image_options
 from a3tune.types import MedicalImage, Token, TokenRole
 
 _STAND_IN = "zqxjkvzqxjkv"
@@ -238,6 +239,15 @@ class PromptEncoder:
         return EncodedBatch(inputs, tuple(prompts), starts)
 
     @cached_property
+    def image_options(self) -> dict[str, Any]:
+        """The options with which the processor calls its image processor for a prompt with one image."""
+        prefix, suffix = self._render_around(1)
+        picture = Image.new("RGB", (64, 64), (96, 96, 96))
+        return image_options(
+            self.processor, lambda listening: self._process(prefix + _STAND_IN + suffix, [picture], listening)
+        )
+
+    @cached_property
     def pad_token_id(self) -> int:
         """What fills padded positions: the tokenizer's padding token, else the end token; both are masked out."""
         return self.end_token_id if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
@@ -315,10 +325,12 @@ class PromptEncoder:
         start = self.tokenizer.bos_token
         return start is None or not text.startswith(start)
 
-    def _process(self, text: str, pictures: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
+    def _process(
+        self, text: str, pictures: Sequence[Image.Image], processor: ProcessorMixin | None = None
+    ) -> dict[str, torch.Tensor]:
         options = {"add_special_tokens": self._adds_special_tokens(text), "return_tensors": "pt"}
         try:
-            inputs = dict(self.processor(text=[text], images=[list(pictures)], **options))
+            inputs = dict((processor or self.processor)(text=[text], images=[list(pictures)], **options))
             inputs.pop("labels", None)  # PaliGemma's processor makes some, of the prompt
             return inputs
         except (ValueError, TypeError, RuntimeError) as error:

@@ -36,10 +36,14 @@ from transformers import (
     LlavaOnevisionProcessor,
     LlavaOnevisionVideoProcessor,
     LlavaProcessor,
+    Mistral3Config,
+    Mistral3ForConditionalGeneration,
     MistralConfig,
     PaliGemmaConfig,
     PaliGemmaForConditionalGeneration,
     PaliGemmaProcessor,
+    PixtralImageProcessor,
+    PixtralProcessor,
     PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
@@ -96,6 +100,12 @@ _IDEFICS3_TEMPLATE = (
     "{% if message['content'][0]['type'] == 'image' %}{{ ':' }}{% else %}{{ ': ' }}{% endif %}"
     "{% for part in message['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}{% else %}{{ '<image>' }}"
     "{% endif %}{% endfor %}<end_of_utterance>\n{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
+)
+_MISTRAL_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}[INST]"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}[IMG]{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}[/INST]{% else %}{% for part in message['content'] %}{{ part['text'] }}{% endfor %}{{ eos_token }}"
+    "{% endif %}{% endfor %}"
 )
 
 
@@ -454,6 +464,38 @@ def _smolvlm():
     return SmolVLMForConditionalGeneration, config, smol
 
 
+def _mistral3():
+    vocabulary, merges = _byte_level()
+    inner = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
+    tokens = ["[INST]", "[/INST]", "[IMG]", "[IMG_BREAK]", "[IMG_END]"]
+    tokenizer.add_special_tokens({"extra_special_tokens": tokens})
+    ids = tokenizer.convert_tokens_to_ids
+    config = Mistral3Config(
+        vision_config={
+            "model_type": "pixtral", "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "image_size": 48, "patch_size": 4,
+        },
+        text_config={
+            "model_type": "mistral", "vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 48,
+            "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
+            "max_position_embeddings": 512, "sliding_window": None, "bos_token_id": ids("<s>"),
+            "eos_token_id": ids("</s>"), "pad_token_id": ids("<pad>"),
+        },
+        image_token_index=ids("[IMG]"), spatial_merge_size=2, vision_feature_layer=-1,
+    )  # fmt: skip
+    processor = PixtralProcessor(
+        PixtralImageProcessor(size={"longest_edge": 48}, patch_size=4),
+        tokenizer,
+        patch_size=4,
+        spatial_merge_size=2,
+        chat_template=_MISTRAL_TEMPLATE,
+    )
+    return Mistral3ForConditionalGeneration, config, processor
+
+
 BUILDERS = {
     "llava": _llava_llama,
     "llava_mistral": _llava_mistral,
@@ -467,4 +509,5 @@ BUILDERS = {
     "qwen3_vl": _qwen3_vl,
     "paligemma": _paligemma,
     "smolvlm": _smolvlm,
+    "mistral3": _mistral3,
 }
