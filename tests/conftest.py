@@ -27,6 +27,23 @@ from tests.support.tiny_models import BUILDERS
 # What was imported so far stays to the end: collecting garbage need not walk through it, a second each time.
 gc.freeze()
 
+_TESTS = Path(__file__).parent
+_LONG = (
+    "app/test_tune_page.py",
+    "training/test_tuning.py",
+    "app/test_region_panel.py",
+    "app/test_viewer.py",
+    "app/test_page.py",
+    "models/test_bits.py",
+    "app/test_regions.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take a minute come first: begun last, one would run on alone while the other cores wait."""
+    order = {_TESTS / name: place for place, name in enumerate(_LONG)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
+
 
 @pytest.fixture(params=BUILDERS)
 def tiny_name(request: pytest.FixtureRequest) -> str:
