@@ -17,6 +17,7 @@ from PIL import Image
 
 from a3tune.errors import RequestError
 from a3tune.types import WeakLabels
+from a3tune.wording import counted
 from app.results import Kept
 from app.services import Studio
 from app.trust import chosen_heads
@@ -109,7 +110,7 @@ def _side(studio: Studio, asked: dict[str, Any], request: dict[str, Any]) -> Sid
             got=f"{adapter} has no such word",
             remedy="Choose the mean of the answer, or a word of the question",
         )
-    head_words = {"critical": f"{len(heads)} critical heads", "mean": f"mean of all {len(heads)} heads"}
+    head_words = {"critical": counted(len(heads), "critical head"), "mean": f"mean of all {len(heads)} heads"}
     one_head = f"layer {heads[0].layer}, head {heads[0].head}"
     own = " + ".join(f"“{texts[row].strip()}”" for row in rows)
     words = {"answer": "mean of the answer", "question": "mean of the question"}.get(request["words"], own)

@@ -95,6 +95,7 @@ class CheckedData:
     Attributes:
         data: the data set.
         dataset: what was read, faults and counts included.
+        layout: what layout it was read as, in words.
         offers: the repairs that would change something.
         gallery: (JPEG bytes, question, answer, split) of some images.
         same: whether this visitor had uploaded the very same before.
@@ -103,6 +104,7 @@ class CheckedData:
 
     data: DataSet
     dataset: Dataset
+    layout: str
     offers: tuple[Offer, ...]
     gallery: tuple[tuple[bytes, str, str, str], ...]
     same: bool = False
@@ -354,6 +356,7 @@ class DataDesk:
     def _check(self, data: DataSet, report: Callable[[str, float], None], same: bool = False) -> CheckedData:
         # Imported here: see take_archive.
         from a3tune.training.data import read_dataset
+        from a3tune.training.formats.layouts import LAYOUTS
         from a3tune.training.renaming import naming_for
         from a3tune.training.repair import repairs_for
 
@@ -371,7 +374,9 @@ class DataDesk:
             # Nothing that could be used or repaired: keep no patient's images for it.
             self._forget(data)
             raise
-        checked = CheckedData(data, dataset, repairs_for(dataset), _gallery(dataset), same, naming_for(dataset))
+        layout = LAYOUTS[dataset.layout].title
+        offers, naming = repairs_for(dataset), naming_for(dataset)
+        checked = CheckedData(data, dataset, layout, offers, _gallery(dataset), same, naming)
         with self._guard:
             self._checked[data.path] = checked
             if len(self._checked) > _REMEMBERED:

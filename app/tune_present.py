@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from a3tune.wording import counted
 from app.runs import RunView, thinned
 from app.tune_data import CheckedData
 from app.tune_labels import LabelPreview, row_value
@@ -79,10 +80,11 @@ def method_choices() -> list[tuple[str, str]]:
 def data_report(checked: CheckedData) -> str:
     """Everything about a data set: layout, counts, sizes, gallery, faults."""
     dataset, counts = checked.dataset, checked.dataset.counts
-    verdict = "Ready to train on" if not counts.errors else f"{counts.errors:,} faults keep it from being trained on"
+    faults = counted(counts.errors, "fault keeps", "faults keep")
+    verdict = f"{faults} it from being trained on" if counts.errors else "Ready to train on"
     skipped = f", {counts.skipped:,} skipped" if counts.skipped else ""
     rows = [
-        ("Layout", dataset.layout),
+        ("Layout", checked.layout),
         ("Files", _listed(dataset.files)),
         ("Questions", f"{counts.items:,} of {counts.rows:,} rows{skipped}"),
         ("Images", f"{counts.images:,}" + (f" ({_counted(counts.formats)})" if counts.formats else "")),
@@ -92,7 +94,8 @@ def data_report(checked: CheckedData) -> str:
     ]
     if checked.data.record.get("left_out_count"):
         names = ", ".join(checked.data.record.get("left_out", ()))
-        rows.append(("Left out", f"{checked.data.record['left_out_count']:,} files of other kinds: {names}"))
+        files = counted(checked.data.record["left_out_count"], "file of another kind", "files of other kinds")
+        rows.append(("Left out", f"{files}: {names}"))
     table = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in rows if value)
     same = "<p>You had uploaded the very same data before: this is that data set.</p>" if checked.same else ""
     tone = "bad" if counts.errors else "good"
@@ -140,12 +143,14 @@ def comparison_table(name: str, found: Mapping[str, Any]) -> str:
             rows.append(
                 f"<tr><th>{words}</th><td>{numbers[0]}</td><td>{numbers[1]}</td><td data-tone={tone}>{change}</td></tr>"
             )
-    of = f" of {found['held_out']:,}" if found["held_out"] > found["questions"] else ""
+    asked = counted(found["held_out"], "question")
+    if found["held_out"] > found["questions"]:
+        asked = f"{found['questions']:,} of {asked}"
     small = " So few tell little: a handful more or less right is chance." if found["questions"] < 100 else ""
     return (
         f'<table class="comparison" data-questions="{found["questions"]}"><thead><tr><th></th><th>base</th>'
         f"<th>{html.escape(name)}</th><th>change</th></tr></thead><tbody>{''.join(rows)}</tbody></table>"
-        f'<p class="status">{found["questions"]:,}{of} questions of the {html.escape(found["split"])} split, which '
+        f'<p class="status">{asked} of the {html.escape(found["split"])} split, which '
         f"were not trained on; {found['with_target']:,} with a region to look at.{small}</p>"
     )
 
@@ -296,7 +301,7 @@ def _faults(checked: CheckedData) -> str:
     )
     more = counts.errors + counts.warnings - len(shown)
     rest = f"<p>and {more:,} more: {html.escape(_counted(counts.kinds))}</p>" if more > 0 else ""
-    title = f"{counts.errors:,} faults, {counts.warnings:,} remarks"
+    title = f"{counted(counts.errors, 'fault')}, {counted(counts.warnings, 'remark')}"
     opened = " open" if counts.errors else ""
     return f'<details class="faults"{opened}><summary>{title}</summary><ol>{lines}</ol>{rest}</details>'
 
@@ -325,7 +330,7 @@ def _counted(counts: Mapping[str, int] | None) -> str:
 
 def _splits(splits: Mapping[str, int]) -> str:
     words = _counted({("without a split" if name == "unsplit" else name): count for name, count in splits.items()})
-    if "validation" in splits:
+    if not words or "validation" in splits:
         return words
     return f"{words}; a tenth of the images will be held out for validation"
 

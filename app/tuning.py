@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from a3tune.bundle import DEMO
 from a3tune.errors import AdapterError, RequestError
+from a3tune.wording import counted
 from app.errands import Errands
 from app.jobs import PROJECT, RUNS, Job, JobQueue, studio_folder
 from app.runs import EventReader, RunView, view_run
@@ -157,7 +158,7 @@ class TuneDesk:
         if checked is not None and checked.dataset.counts.errors:
             raise RequestError(
                 expected="data without faults",
-                got=f"{data.title} has {checked.dataset.counts.errors:,} faults",
+                got=f"{data.title} has {counted(checked.dataset.counts.errors, 'fault')}",
                 remedy="Repair it under Data, or correct it and upload it again",
             )
         measured = self._measured.get((owner, data.path, text))

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Rooms of the library from the ground up: a room may import rooms below it and, without a cycle, beside it.
 LAYERS = (
-    {"a3tune", "errors", "types"},
+    {"a3tune", "errors", "types", "wording"},
     {
         "bundle",
         "figures",
@@ -61,7 +61,7 @@ PAGE_SERVICES = {
 # Heavy libraries that only the library and the page's services may load.
 ENGINE = {"a3tune", "torch", "torchvision", "transformers", "peft", "open_clip", "segment_anything"}
 # What a page module may take from the library: words and value objects, which cost and decide nothing.
-VALUE_MODULES = {"a3tune.errors", "a3tune.types"}
+VALUE_MODULES = {"a3tune.errors", "a3tune.types", "a3tune.wording"}
 VALUE_NAMES = {
     "a3tune.__version__",
     "a3tune.catalogue.Entry",
@@ -160,6 +160,7 @@ LATE_IMPORTS = {
     ("app/tune_data.py", "a3tune.training.public"): "data comes later than the page",
     ("app/tune_data.py", "a3tune.training.data"): "loads pyarrow, which the page can do without until data comes",
     ("app/tune_data.py", "a3tune.training.repair"): "data comes later than the page",
+    ("app/tune_data.py", "a3tune.training.formats.layouts"): "data comes later than the page",
     ("app/tune_data.py", "a3tune.training.renaming"): "data comes later than the page",
     ("app/tune_labels.py", "a3tune.labels"): "torch comes with the parts, loaded in a thread",
     ("app/tune_labels.py", "a3tune.training.label_sources"): "torch comes with the parts, loaded in a thread",

@@ -34,6 +34,7 @@ from a3tune.models.places import check_places
 from a3tune.models.precision import usual_precision
 from a3tune.models.tensors import lazy_weights, list_tensors
 from a3tune.storage import is_folder
+from a3tune.wording import counted
 
 LLAVA_TEMPLATE = (
     "{% for message in messages %}{{ message['role'].upper() + ': ' }}"
@@ -283,7 +284,10 @@ def _load_weights(
     if (folder / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
     if unused:
-        notes.append(f"{len(unused)} weights of the checkpoint are not used: {_some(unused)}.")
+        notes.append(
+            f"{counted(len(unused), 'weight of the checkpoint is', 'weights of the checkpoint are')} not used: "
+            f"{_some(unused)}."
+        )
     return model
 
 

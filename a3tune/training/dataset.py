@@ -10,6 +10,7 @@ from typing import Literal
 
 from a3tune.errors import DataError
 from a3tune.training.faults import DataFault, FaultLog
+from a3tune.wording import counted
 
 AnswerType = Literal["closed", "open"]
 Split = Literal["train", "validation", "test"]
@@ -136,9 +137,9 @@ class Dataset:
         errors = [fault for fault in self.faults if fault.severity == "error"]
         shown = "; ".join(str(fault) for fault in errors[:_SHOWN])
         rest = self.counts.errors - min(_SHOWN, len(errors))
-        plural = "fault" if self.counts.errors == 1 else "faults"
         raise DataError(
-            got=f"The data has {self.counts.errors:,} {plural}: {shown}" + (f"; and {rest:,} more" if rest else ""),
+            got=f"The data has {counted(self.counts.errors, 'fault')}: {shown}"
+            + (f"; and {rest:,} more" if rest else ""),
             expected="rows that name an image in the data folder, a question and an answer",
             remedy=errors[0].remedy if len({fault.remedy for fault in errors}) == 1 else "Correct these rows",
         )

@@ -12,6 +12,7 @@ from a3tune.errors import Cancelled, ImageError, RequestError
 from a3tune.images import ImageDescription, describe_image
 from a3tune.training.dataset import TrainingItem
 from a3tune.training.faults import FaultLog
+from a3tune.wording import counted
 
 Progress = Callable[[float], None]
 
@@ -141,7 +142,7 @@ def find_shared_images(
     if allowed:
         if trained:
             item = trained[0]["train"]
-            what = f"{len(trained)} images are in train and in another split"
+            what = f"{counted(len(trained), 'image is', 'images are')} in train and in another split"
             remedy = "Keep it to compare with published figures; else split by image"
             log.add("shared-image", item.file, 0, "split", what, remedy, "warning")
         return

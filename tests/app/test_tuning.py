@@ -163,10 +163,10 @@ def test_faults_are_repaired_and_the_repaired_data_is_what_runs(desk, owner, upl
     ]
     checked = last(desk.data.take_archive(owner, upload(rows), "mine"))
     report = data_report(checked)
-    assert "1 faults keep it" in report
+    assert "1 fault keeps it" in report
     assert "data.csv:3 image" in report
     assert "<b>it</b>" not in report
-    with pytest.raises(RequestError, match="has 1 faults"):
+    with pytest.raises(RequestError, match="has 1 fault"):
         desk.start(owner, checked.data.name, Plan())
     names = [name for _, name in repair_choices(checked)]
     assert names == ["rows", "split"]
@@ -391,7 +391,7 @@ def test_columns_are_named_and_the_copy_is_what_runs(desk, owner, upload):
     checked = last(desk.data.take_archive(owner, archive, "mine"))
     assert checked.naming.columns == ("scan", "asked", "told", "split")
     assert repair_choices(checked) == []
-    with pytest.raises(RequestError, match="has 1 faults"):
+    with pytest.raises(RequestError, match="has 1 fault"):
         desk.start(owner, checked.data.name, Plan())
     named = last(
         desk.data.name_columns(owner, checked.data.name, {"image": "scan", "question": "asked", "answer": "told"})
