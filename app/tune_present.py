@@ -138,6 +138,7 @@ def comparison_table(name: str, found: Mapping[str, Any]) -> str:
             base, tuned = found["base"][key], found["tuned"][key]
             better = (tuned > base) == percent and tuned != base
             change = f"{100 * (tuned - base):+.1f}" if percent else f"{tuned - base:+.3f}"
+            change = change.replace("-", "\N{MINUS SIGN}")
             numbers = [f"{100 * value:.1f} %" if percent else f"{value:.3f}" for value in (base, tuned)]
             tone = "same" if tuned == base else "better" if better else "worse"
             rows.append(

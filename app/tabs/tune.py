@@ -139,7 +139,8 @@ class TuneTab:
         except Exception as error:
             yield [error_status(error), *nothing]
             return
-        yield [status("In the queue. It goes on when you leave this page."), gr.Tabs(selected="run"), *shown]
+        handed = status("Handed over: it is under Runs, and goes on when you leave this page.")
+        yield [handed, gr.Tabs(selected="run"), *shown]
 
     def _open_run(self, visitor: str, path: str | None) -> list[Any]:
         if path is None:

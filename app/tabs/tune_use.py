@@ -102,8 +102,10 @@ class UsePart:
         """The same run on other machines."""
         self._write = gr.Button("Write command and config for the plan on the left", size="sm", elem_id="tune-scale")
         self._scale_status = gr.HTML("", elem_id="tune-scale-status", apply_default_css=False)
-        self._text = gr.Code(label="Command", language="shell", interactive=False, elem_id="tune-command")
-        self._config = gr.Code(label="config.yaml", language="yaml", interactive=False, elem_id="tune-config")
+        # No language: gradio's colours for shell and YAML are too pale to read on white.
+        plain = {"language": None, "interactive": False, "wrap_lines": True}
+        self._text = gr.Code(label="Command", elem_id="tune-command", **plain)
+        self._config = gr.Code(label="config.yaml", elem_id="tune-config", **plain)
         self.folder = gr.File(
             label="Open a run folder that was made elsewhere (ZIP)",
             file_count="single",

@@ -447,7 +447,7 @@ def test_a_comparison_is_told_as_a_table():
     text = comparison_table("<mine>", found)
     assert "&lt;mine&gt;" in text
     assert "<td data-tone=better>+25.0</td>" in text
-    assert "<td data-tone=worse>-5.0</td>" in text
-    assert "<td data-tone=better>-0.500</td>" in text
+    assert "<td data-tone=worse>\N{MINUS SIGN}5.0</td>" in text
+    assert "<td data-tone=better>\N{MINUS SIGN}0.500</td>" in text
     assert "57 questions of the validation split" in text
     assert "So few tell little" in text
