@@ -4,7 +4,7 @@ them ready."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -84,17 +84,21 @@ class Machine:
     Attributes:
         device: its name for a person.
         total, free: bytes of memory of the device.
-        usual: the precision that "auto" stands for.
         precisions: all of them, with what stands in their way.
         offload_obstacle: why weights cannot be left outside of the GPU; "" when they can.
+        target: the device itself.
     """
 
     device: str
     total: int
     free: int
-    usual: str
     precisions: tuple[Precision, ...]
     offload_obstacle: str
+    target: torch.device = field(repr=False)
+
+    def usual(self, weights: int) -> str:
+        """The precision that "auto" stands for with so many weights; 0 when their number is not known."""
+        return usual_precision(self.target, weights)
 
 
 def machine(device: str = AUTO) -> Machine:
@@ -109,9 +113,9 @@ def machine(device: str = AUTO) -> Machine:
         "Apple GPU" if target.type == "mps" else name,
         total_memory(target),
         available_memory(target),
-        usual_precision(target),
         list_precisions(target),
         offload_obstacle(target),
+        target,
     )
 
 
@@ -182,8 +186,9 @@ def check_choice(source: str, precision: str, offload: bool, *, device: str = AU
     check_precision(precision, offload, device=device)
     folder = model_folder(model_source(source))
     check_weights(folder)
-    kept = usual_precision(target) if precision == AUTO else precision
-    needed = memory_needed(count_weights(folder), kept)
+    weights = count_weights(folder)
+    kept = usual_precision(target, weights) if precision == AUTO else precision
+    needed = memory_needed(weights, kept)
     room = available_memory(target) + freed
     if offload:
         room += available_memory(torch.device("cpu"))

@@ -20,7 +20,6 @@ def catalogue_value(catalogue: Catalogue) -> dict[str, Any]:
     machine = catalogue.machine
     return {
         "machine": f"{_size(machine.total)} of memory ({machine.device}), of which {_size(machine.free)} are free",
-        "usual": machine.usual,
         "precisions": [vars(precision) for precision in machine.precisions],
         "offload": machine.offload_obstacle,
         "entries": [
@@ -42,7 +41,8 @@ def offer_value(offer: Offer) -> dict[str, Any]:
 
 def _entry_value(entry: Entry, machine: Machine, current: bool) -> dict[str, Any]:
     needs = {precision.key: entry.needs(precision.key) for precision in machine.precisions}
-    needs["auto"] = needs[machine.usual]
+    usual = machine.usual(entry.weights)
+    needs["auto"] = needs[usual]
     return {
         "kind": entry.kind,
         "key": entry.key,
@@ -56,6 +56,7 @@ def _entry_value(entry: Entry, machine: Machine, current: bool) -> dict[str, Any
         "place": place_words(entry),
         "here": entry.here,
         "current": current,
+        "usual": usual,
         "needs": {
             key: {
                 "words": _size(size) if size else "",

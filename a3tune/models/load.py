@@ -28,7 +28,7 @@ from a3tune.errors import ModelError, RequestError
 from a3tune.hub import Progress
 from a3tune.models.checkpoint import PROVEN, check_weights
 from a3tune.models.conversion import model_folder, prepares_with_pil
-from a3tune.models.memory import available_memory, check_room, memory_needed
+from a3tune.models.memory import available_memory, check_room, memory_needed, total_memory
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.places import check_places
 from a3tune.models.precision import usual_precision
@@ -84,8 +84,9 @@ def load_model(
         source: a folder that ``save_pretrained`` wrote, an original checkpoint of LLaVA-Med v1.5 or LLaVA 1.5 / 1.6,
             or a hub id.
         device: "auto" (CUDA, else Apple's MPS, else CPU), or a torch device.
-        dtype: "float32", "bfloat16", "float16" or "auto": float32 on a CPU (half-precision files are widened), on
-            CUDA bfloat16 where it is supported and float16 elsewhere, on MPS float16.
+        dtype: "float32", "bfloat16", "float16" or "auto": float32 on a CPU (half-precision files are widened), or
+            bfloat16, with a note, for a model that would never fit there in float32; on CUDA bfloat16 where it is
+            supported and float16 elsewhere, on MPS float16.
         name: display name; by default the folder's name or the hub id.
         chat_template: a Jinja chat template that replaces the checkpoint's.
         allow_unused_weights: accept a checkpoint that holds weights the model has no place for.
@@ -110,8 +111,10 @@ def load_model(
     check_weights(folder)
     notes: list[str] = []
     processor = _load_processor(folder)
+    weights = count_weights(folder)
+    if dtype == "auto" and quantization == "none":
+        precision = _usual_dtype(target, weights, notes)
     if not offload:
-        weights = count_weights(folder)
         kept = str(precision).removeprefix("torch.") if quantization == "none" else quantization
         check_room(memory_needed(weights, kept), target, f"{weights / 1e9:.2g} billion weights in {kept}")
     report("loading the weights", 0.0)
@@ -176,6 +179,18 @@ def _dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
             expected=f"a data type among auto, {', '.join(_DTYPES)}", got=f"{dtype!r}", remedy="Choose one of them"
         )
     return _DTYPES[dtype]
+
+
+def _usual_dtype(device: torch.device, weights: int, notes: list[str]) -> torch.dtype:
+    """What "auto" stands for with so many weights; a note when their number made the difference."""
+    kept = usual_precision(device, weights)
+    if kept != usual_precision(device):
+        notes.append(
+            f"Kept and computed in {kept}: in {usual_precision(device)} it would take "
+            f"{memory_needed(weights, usual_precision(device)) / 1e9:.0f} GB, this machine has "
+            f"{total_memory(device) / 1e9:.0f} GB."
+        )
+    return _DTYPES[kept]
 
 
 def _placement(device: torch.device, dtype: torch.dtype, quantization: Quantization, offload: bool) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from a3tune.models.memory import memory_needed, total_memory
+
 BITS = ("8bit", "4bit")
 """Precisions that need the package bitsandbytes, on an NVIDIA GPU or a processor."""
 
@@ -34,10 +36,18 @@ class Precision:
     obstacle: str = ""
 
 
-def usual_precision(device: torch.device) -> str:
-    """What "auto" stands for: float32 on a CPU, on CUDA bfloat16 where it is supported, else float16."""
+def usual_precision(device: torch.device, weights: int = 0) -> str:
+    """What "auto" stands for: float32 on a CPU, on CUDA bfloat16 where it is supported, else float16.
+
+    On a CPU it is bfloat16 for a model that this machine could not hold in float32 with nothing else in its memory:
+    what is free at the moment does not count, so that the same machine always answers in the same precision.
+
+    Args:
+        device: where the model goes.
+        weights: how many weights it has; 0 when that is not known.
+    """
     if device.type == "cpu":
-        return "float32"
+        return "bfloat16" if memory_needed(weights, "float32") > total_memory(device) else "float32"
     return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float16"
 
 

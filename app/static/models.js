@@ -77,17 +77,18 @@ function drawPrecision(entry) {
   find(".precision").hidden = entry.kind !== "model";
   const choices = find(".choices");
   if (!choices.children.length) {
-    for (const option of [{ key: "auto", title: "As fits this machine", obstacle: "" }, ...data.precisions]) {
+    for (const option of [{ key: "auto", title: "Automatic", obstacle: "" }, ...data.precisions]) {
       const label = make("label", "");
       const radio = make("input", "", { type: "radio", name: "precision", value: option.key, disabled: Boolean(option.obstacle) });
-      const usual = data.precisions.find((known) => known.key === data.usual);
-      label.append(radio, make("span", option.key === "auto" ? `Automatic: ${usual.title}` : option.title));
+      label.append(radio, make("span", option.title));
       if (option.obstacle) label.title = option.obstacle;
       radio.addEventListener("change", () => { precision = option.key; draw(); });
       choices.append(label);
     }
   }
   for (const radio of choices.querySelectorAll("input")) radio.checked = radio.value === precision;
+  const usual = data.precisions.find((known) => known.key === entry.usual);
+  choices.querySelector("input[value=auto] + span").textContent = `Automatic: ${usual.title}`;
   const reasons = new Map();
   for (const option of data.precisions.filter((known) => known.obstacle)) reasons.set(option.obstacle, [...(reasons.get(option.obstacle) || []), option.title]);
   find(".obstacles").textContent = [...reasons].map(([reason, titles]) => `${titles.join(", ")}: ${reason}.`).join(" ");

@@ -309,12 +309,16 @@ def test_only_what_is_offered_can_be_named(llava, gemma):
     assert house.load("model", llava).loaded, "what it was started with can be chosen again"
 
 
-def test_a_name_of_ones_own_is_described_before_it_is_loaded(house, llava, gemma, tmp_path):
+def test_a_name_of_ones_own_is_described_before_it_is_loaded(house, llava, gemma, tmp_path, monkeypatch):
     offer = house.desk.describe("model", f" {gemma} ")
     value = offer_value(offer)
     assert (value["title"], value["place"], value["current"]) == (gemma.name, "On this machine", False)
     assert value["needs"]["float32"]["verdict"] == "fits", "its files tell"
+    assert value["usual"] == "float32"
     assert house.desk.describe("model", str(llava)).current
+    monkeypatch.setattr("a3tune.models.precision.total_memory", lambda device: 1)
+    large = offer_value(house.desk.describe("model", str(gemma)))
+    assert (large["usual"], large["needs"]["auto"]) == ("bfloat16", large["needs"]["bfloat16"])
     empty = offer_value(house.desk.describe("model", str(tmp_path)))
     assert (empty["weights"], empty["needs"]["float32"]["verdict"]) == ("", "unknown")
     away = offer_value(house.desk.describe("model", "owner/name"))

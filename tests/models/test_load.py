@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from a3tune.errors import ModelError, RequestError
-from a3tune.models import load, memory
+from a3tune.models import load, memory, precision
 from a3tune.models.load import load_model
 
 
@@ -42,6 +42,18 @@ def test_half_precision_files_are_widened_on_the_cpu(folder):
     assert load_model(folder, device="cpu").dtype == torch.float32
     assert load_model(folder, device="cpu", dtype="bfloat16").dtype == torch.bfloat16
     assert load_model(folder, device="cpu", dtype=torch.float16).dtype == torch.float16
+
+
+def test_what_would_never_fit_in_32_bit_is_loaded_in_16_and_says_so(folder, monkeypatch):
+    room = memory.memory_needed(load.count_weights(folder), "float32") - 1
+    for module in (load, precision):
+        monkeypatch.setattr(module, "total_memory", lambda device: room)
+    model = load_model(folder, device="cpu")
+    assert model.dtype == torch.bfloat16
+    (note,) = model.notes
+    assert note.startswith("Kept and computed in bfloat16: in float32 it would take ")
+    chosen = load_model(folder, device="cpu", dtype="float32")
+    assert (chosen.dtype, chosen.notes) == (torch.float32, ())
 
 
 def test_names(folder):

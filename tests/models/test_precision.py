@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from a3tune.models import precision
-from a3tune.models.memory import BYTES_PER_WEIGHT
+from a3tune.models.memory import BYTES_PER_WEIGHT, memory_needed
 from a3tune.models.precision import list_precisions, offload_obstacle, usual_precision
 
 
@@ -39,3 +39,14 @@ def test_on_a_gpu_the_package_and_the_hardware_count(monkeypatch, installed, hal
     assert offload_obstacle(torch.device("cuda")) == ""
     assert usual_precision(torch.device("cuda")) == ("bfloat16" if half else "float16")
     assert usual_precision(torch.device("mps")) == "float16"
+
+
+def test_a_model_that_would_never_fit_in_32_bit_is_kept_in_16(monkeypatch):
+    monkeypatch.setattr(precision, "total_memory", lambda device: memory_needed(1_000_000, "float32"))
+    cpu = torch.device("cpu")
+    assert [usual_precision(cpu, weights) for weights in (0, 1_000_000, 1_000_001)] == [
+        "float32",
+        "float32",
+        "bfloat16",
+    ]
+    assert usual_precision(torch.device("mps"), 1_000_001) == "float16"
