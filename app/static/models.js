@@ -88,7 +88,7 @@ function drawPrecision(entry) {
   }
   for (const radio of choices.querySelectorAll("input")) radio.checked = radio.value === precision;
   const usual = data.precisions.find((known) => known.key === entry.usual);
-  choices.querySelector("input[value=auto] + span").textContent = `Automatic: ${usual.title}`;
+  choices.querySelector("input[value=auto] + span").textContent = usual ? `Automatic: ${usual.title}` : "Automatic";
   const reasons = new Map();
   for (const option of data.precisions.filter((known) => known.obstacle)) reasons.set(option.obstacle, [...(reasons.get(option.obstacle) || []), option.title]);
   find(".obstacles").textContent = [...reasons].map(([reason, titles]) => `${titles.join(", ")}: ${reason}.`).join(" ");
