@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Rooms of the library from the ground up: a room may import rooms below it and, without a cycle, beside it.
 LAYERS = (
-    {"a3tune", "errors", "types", "wording"},
+    {"a3tune", "errors", "types", "waiting", "wording"},
     {
         "bundle",
         "figures",
@@ -61,7 +61,7 @@ PAGE_SERVICES = {
 # Heavy libraries that only the library and the page's services may load.
 ENGINE = {"a3tune", "torch", "torchvision", "transformers", "peft", "open_clip", "segment_anything"}
 # What a page module may take from the library: words and value objects, which cost and decide nothing.
-VALUE_MODULES = {"a3tune.errors", "a3tune.types", "a3tune.wording"}
+VALUE_MODULES = {"a3tune.errors", "a3tune.types", "a3tune.waiting", "a3tune.wording"}
 VALUE_NAMES = {
     "a3tune.__version__",
     "a3tune.catalogue.Entry",
