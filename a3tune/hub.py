@@ -256,6 +256,8 @@ def _fetch_large(name: str, file, there: Path, arrived: Callable[[int], None]) -
             arrived(file.file_size)
             return
         for trial in range(_TRIALS):
+            if trial:
+                time.sleep(0.2 * 4 ** (trial - 1))
             begun = partial.stat().st_size if partial.exists() else 0
             if trial == 0:
                 arrived(begun)
@@ -270,8 +272,6 @@ def _fetch_large(name: str, file, there: Path, arrived: Callable[[int], None]) -
             except (httpx.TransportError, httpx.StreamError):
                 if trial + 1 == _TRIALS:
                     raise
-            if trial + 1 < _TRIALS:
-                time.sleep(0.2 * 4**trial)
     raise OSError(f"{file.filename} ended before it was whole")
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import queue
 import secrets
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -240,7 +239,8 @@ class Studio:
                     # It is no visitor's: all may look into it, and it is never forgotten.
                     self.results.keep("", self._opening)
                 # A lock is not fair: whoever waits for the model gets it now.
-                time.sleep(_BREATH)
+                if tenure.left.wait(_BREATH):
+                    return
 
         threading.Thread(target=work, name="examples", daemon=True).start()
 

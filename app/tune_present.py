@@ -87,9 +87,9 @@ def data_report(checked: CheckedData) -> str:
         ("Layout", checked.layout),
         ("Files", _listed(dataset.files)),
         ("Questions", f"{counts.items:,} of {counts.rows:,} rows{skipped}"),
-        ("Images", f"{counts.images:,}" + (f" ({_counted(counts.formats)})" if counts.formats else "")),
+        ("Images", f"{counts.images:,}" + (f" ({_tally(counts.formats)})" if counts.formats else "")),
         ("Sizes", _sizes(counts.sizes)),
-        ("Answers", _counted(counts.answer_types)),
+        ("Answers", _tally(counts.answer_types)),
         ("Splits", _splits(counts.splits)),
     ]
     if checked.data.record.get("left_out_count"):
@@ -301,7 +301,7 @@ def _faults(checked: CheckedData) -> str:
         for fault in shown
     )
     more = counts.errors + counts.warnings - len(shown)
-    rest = f"<p>and {more:,} more: {html.escape(_counted(counts.kinds))}</p>" if more > 0 else ""
+    rest = f"<p>and {more:,} more: {html.escape(_tally(counts.kinds))}</p>" if more > 0 else ""
     title = f"{counted(counts.errors, 'fault')}, {counted(counts.warnings, 'remark')}"
     opened = " open" if counts.errors else ""
     return f'<details class="faults"{opened}><summary>{title}</summary><ol>{lines}</ol>{rest}</details>'
@@ -325,12 +325,12 @@ def _listed(names: Sequence[str], most: int = 6) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _counted(counts: Mapping[str, int] | None) -> str:
+def _tally(counts: Mapping[str, int] | None) -> str:
     return ", ".join(f"{count:,} {name}" for name, count in (counts or {}).items())
 
 
 def _splits(splits: Mapping[str, int]) -> str:
-    words = _counted({("without a split" if name == "unsplit" else name): count for name, count in splits.items()})
+    words = _tally({("without a split" if name == "unsplit" else name): count for name, count in splits.items()})
     if not words or "validation" in splits:
         return words
     return f"{words}; a tenth of the images will be held out for validation"

@@ -42,6 +42,8 @@ _LONG = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that take a minute come first: begun last, one would run on alone while the other cores wait."""
     order = {_TESTS / name: place for place, name in enumerate(_LONG)}
+    if gone := [str(path) for path in order if not path.is_file()]:
+        raise pytest.UsageError(f"_LONG in {__file__} names what is not there: {', '.join(gone)}")
     items.sort(key=lambda item: order.get(item.path, len(order)))
 
 

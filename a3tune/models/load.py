@@ -183,12 +183,11 @@ def _dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
 
 def _usual_dtype(device: torch.device, weights: int, notes: list[str]) -> torch.dtype:
     """What "auto" stands for with so many weights; a note when their number made the difference."""
-    kept = usual_precision(device, weights)
-    if kept != usual_precision(device):
+    kept, otherwise = usual_precision(device, weights), usual_precision(device)
+    if kept != otherwise:
         notes.append(
-            f"Kept and computed in {kept}: in {usual_precision(device)} it would take "
-            f"{memory_needed(weights, usual_precision(device)) / 1e9:.0f} GB, this machine has "
-            f"{total_memory(device) / 1e9:.0f} GB."
+            f"Kept and computed in {kept}: in {otherwise} it would take "
+            f"{memory_needed(weights, otherwise) / 1e9:.0f} GB, this machine has {total_memory(device) / 1e9:.0f} GB."
         )
     return _DTYPES[kept]
 

@@ -73,7 +73,8 @@ class TuneConfig:
         gradient_accumulation: batches whose gradients are summed for one step.
         epochs: times through the training data; ``max_steps`` counts instead when it is given.
         max_steps: optimiser steps; None for ``epochs``.
-        precision: of the computation; "auto" for bf16 where the device has it, else fp32.
+        precision: of the computation; "auto" for bf16 where the device has it, else fp32; on a processor bf16 for a
+            model that is too large for the machine in fp32.
         quantization: of the frozen language model's matrices, "8bit" or "4bit" (NF4, as in QLoRA); "none" keeps them
             in ``precision``. The adapter's own weights are never quantized.
         gradient_checkpointing: compute activations twice to save memory.

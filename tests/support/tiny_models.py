@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import (
     CLIPImageProcessor,
     CLIPVisionConfig,
@@ -44,12 +41,10 @@ from transformers import (
     PaliGemmaProcessor,
     PixtralImageProcessor,
     PixtralProcessor,
-    PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2_5_VLProcessor,
     Qwen2Config,
-    Qwen2Tokenizer,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
     Qwen2VLImageProcessor,
@@ -69,12 +64,12 @@ from transformers import (
 )
 
 from a3tune.models.load import PALIGEMMA_TEMPLATE
-
-_CORPUS = [
-    "Is there a mass in the left lung? No. Which organ is shown in the image? The liver and the right kidney.",
-    "USER: ASSISTANT: user assistant system model What is the modality? This is an axial CT of the abdomen.",
-    "Describe the chest radiograph. The heart is enlarged, with a pleural effusion on the right side.",
-] * 4
+from tests.support.tiny_tokenizers import (
+    byte_level_tokenizer,
+    chatml_tokenizer,
+    qwen_vl_tokenizer,
+    sentencepiece_like,
+)
 
 _USER_ASSISTANT_TEMPLATE = (
     "{% for message in messages %}{{ message['role'].upper() + ': ' }}"
@@ -109,39 +104,6 @@ _MISTRAL_TEMPLATE = (
 )
 
 
-def _sentencepiece_like(special: list[str], merge_spaces: bool) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Vocabulary and merges of a byte-fallback BPE whose spaces are written as lower blocks."""
-    tokenizer = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token=special[0]))
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(split=True) if merge_spaces else None
-    if not merge_spaces:
-        tokenizer.normalizer = normalizers.Replace(" ", "▁")
-        tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
-    bytes_ = [f"<0x{value:02X}>" for value in range(256)]
-    trainer = trainers.BpeTrainer(
-        vocab_size=len(special) + 256 + 180,
-        special_tokens=special + bytes_,
-        show_progress=False,
-        initial_alphabet=["\n"],
-    )
-    tokenizer.train_from_iterator(_CORPUS, trainer)
-    return _vocabulary_and_merges(tokenizer)
-
-
-def _byte_level() -> tuple[dict[str, int], list[tuple[str, str]]]:
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = trainers.BpeTrainer(
-        vocab_size=430, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
-    )
-    tokenizer.train_from_iterator(_CORPUS, trainer)
-    return _vocabulary_and_merges(tokenizer)
-
-
-def _vocabulary_and_merges(tokenizer: Tokenizer) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    model = json.loads(tokenizer.to_str())["model"]
-    return model["vocab"], [tuple(merge) for merge in model["merges"]]
-
-
 def _clip_vision() -> CLIPVisionConfig:
     return CLIPVisionConfig(
         hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=24, patch_size=6
@@ -149,7 +111,7 @@ def _clip_vision() -> CLIPVisionConfig:
 
 
 def _llava(text: type[LlamaConfig] | type[MistralConfig], **options):
-    vocabulary, merges = _sentencepiece_like(["<unk>", "<s>", "</s>"], merge_spaces=True)
+    vocabulary, merges = sentencepiece_like(["<unk>", "<s>", "</s>"], merge_spaces=True)
     tokenizer = LlamaTokenizer(
         vocab=vocabulary, merges=merges, extra_special_tokens=["<image>"], pad_token="<unk>", add_bos_token=True
     )
@@ -181,24 +143,6 @@ def _llava_mistral():
     return _llava(MistralConfig, num_key_value_heads=2, head_dim=8, sliding_window=20)
 
 
-def _chatml_tokenizer(**named: str) -> Qwen2Tokenizer:
-    vocabulary, merges = _byte_level()
-    tokenizer = Qwen2Tokenizer(
-        vocab=vocabulary, merges=merges, eos_token="<|im_end|>", pad_token="<|endoftext|>", extra_special_tokens=named
-    )
-    tokenizer.add_special_tokens({"extra_special_tokens": ["<|im_start|>", *named.values()]})
-    return tokenizer
-
-
-def _qwen_vl_tokenizer() -> Qwen2Tokenizer:
-    return _chatml_tokenizer(
-        image_token="<|image_pad|>",
-        video_token="<|video_pad|>",
-        vision_bos_token="<|vision_start|>",
-        vision_eos_token="<|vision_end|>",
-    )
-
-
 def _qwen2_vl():
     _, newer, processor = _qwen2_5_vl()
     names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
@@ -220,7 +164,7 @@ def _qwen2_vl():
 
 
 def _qwen2_5_vl():
-    tokenizer = _qwen_vl_tokenizer()
+    tokenizer = qwen_vl_tokenizer()
     ids = tokenizer.convert_tokens_to_ids
     config = Qwen2_5_VLConfig(
         vision_config={
@@ -249,7 +193,7 @@ def _qwen2_5_vl():
 
 def _gemma3():
     special = ["<unk>", "<pad>", "<bos>", "<eos>", "<mask>", "<start_of_turn>", "<end_of_turn>"]
-    vocabulary, merges = _sentencepiece_like(special, merge_spaces=False)
+    vocabulary, merges = sentencepiece_like(special, merge_spaces=False)
     tokenizer = GemmaTokenizer(
         vocab=vocabulary,
         merges=merges,
@@ -284,16 +228,11 @@ def _gemma3():
 
 
 def _idefics3():
-    vocabulary, merges = _byte_level()
-    inner = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=inner, bos_token="<|im_start|>", eos_token="<end_of_utterance>", pad_token="<|im_end|>"
-    )
     tokens = ["<fake_token_around_image>", "<image>", "<end_of_utterance>", "<global-img>"]
     tokens += [f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)]
-    tokenizer.add_special_tokens({"extra_special_tokens": tokens})
+    tokenizer = byte_level_tokenizer(
+        tokens, bos_token="<|im_start|>", eos_token="<end_of_utterance>", pad_token="<|im_end|>"
+    )
     ids = tokenizer.convert_tokens_to_ids
     config = Idefics3Config(
         vision_config={
@@ -318,7 +257,7 @@ def _idefics3():
 
 
 def _internvl():
-    tokenizer = _chatml_tokenizer(
+    tokenizer = chatml_tokenizer(
         start_image_token="<img>", end_image_token="</img>", context_image_token="<IMG_CONTEXT>", video_token="<video>"
     )
     ids = tokenizer.convert_tokens_to_ids
@@ -365,7 +304,7 @@ def _llava_next():
 
 
 def _llava_onevision():
-    tokenizer = _chatml_tokenizer(image_token="<image>", video_token="<video>")
+    tokenizer = chatml_tokenizer(image_token="<image>", video_token="<video>")
     ids = tokenizer.convert_tokens_to_ids
     pinpoints, size = [[24, 48], [48, 24], [48, 48]], {"height": 24, "width": 24}
     config = LlavaOnevisionConfig(
@@ -392,7 +331,7 @@ def _llava_onevision():
 
 
 def _qwen3_vl():
-    tokenizer = _qwen_vl_tokenizer()
+    tokenizer = qwen_vl_tokenizer()
     ids = tokenizer.convert_tokens_to_ids
     config = Qwen3VLConfig(
         vision_config={
@@ -423,7 +362,7 @@ def _qwen3_vl():
 
 def _paligemma():
     special = ["<unk>", "<pad>", "<bos>", "<eos>", "<mask>"]
-    vocabulary, merges = _sentencepiece_like(special, merge_spaces=False)
+    vocabulary, merges = sentencepiece_like(special, merge_spaces=False)
     tokenizer = GemmaTokenizer(vocab=vocabulary, merges=merges, extra_special_tokens={"image_token": "<image>"})
     processor = PaliGemmaProcessor(
         SiglipImageProcessor(size={"height": 24, "width": 24}, image_seq_length=16),
@@ -465,13 +404,8 @@ def _smolvlm():
 
 
 def _mistral3():
-    vocabulary, merges = _byte_level()
-    inner = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
     tokens = ["[INST]", "[/INST]", "[IMG]", "[IMG_BREAK]", "[IMG_END]"]
-    tokenizer.add_special_tokens({"extra_special_tokens": tokens})
+    tokenizer = byte_level_tokenizer(tokens, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
     ids = tokenizer.convert_tokens_to_ids
     config = Mistral3Config(
         vision_config={
