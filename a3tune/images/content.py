@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -31,8 +32,10 @@ class Content:
         frame, frame_count: which frame (or slice along the chosen axis) this is, from 0, and how many there are.
         grey: grey values still to be windowed, or None for a picture in colour or of 8 bits.
         rgb: uint8 [height, width, 3], or None when ``grey`` is set.
+        alpha: float32 [height, width], opacity from 0 to 1 that is still to be laid on black, or None.
         modality: DICOM modality code, or None.
         spacing: (row, column) distance between pixel centres in millimetres, or None.
+        aspect: height of a pixel over its width where the file tells it without millimetres, or None.
         axes: number of slices along the sagittal, coronal and axial axis, or None for anything but a volume.
         volumes: how many volumes (time points, channels) a NIfTI file holds.
     """
@@ -42,8 +45,10 @@ class Content:
     frame_count: int
     grey: GreyFrame | None = None
     rgb: np.ndarray | None = None
+    alpha: np.ndarray | None = None
     modality: str | None = None
     spacing: tuple[float, float] | None = None
+    aspect: float | None = None
     axes: tuple[int, int, int] | None = None
     volumes: int = 1
 
@@ -90,6 +95,16 @@ def choose_frame(frame: int | None, count: int, default: int = 0, what: str = "f
             remedy=f"Choose one of these {what}s",
         )
     return int(frame)
+
+
+def pixel_aspect(across: float, down: float) -> float | None:
+    """Height of a pixel over its width from two resolutions (pixels per length), where they can be meant.
+
+    Writers leave 0, or unrelated numbers, where they know nothing: beyond 8 to 1 nothing is believed.
+    """
+    if not (math.isfinite(across) and math.isfinite(down) and across > 0 and down > 0):
+        return None
+    return across / down if 1 / 8 <= across / down <= 8 else None
 
 
 def cut_off(name: str) -> ImageError:

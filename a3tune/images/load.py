@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -18,6 +17,7 @@ from a3tune.images.kinds import detect_kind
 from a3tune.images.nifti import read_nifti
 from a3tune.images.pictures import ends_early, read_picture
 from a3tune.images.quiet import quiet, quiet_terminal
+from a3tune.images.tiff import read_tiff
 from a3tune.types import MedicalImage, Window
 
 
@@ -64,7 +64,7 @@ def load_image(
     The kind is told from the contents, never from the name. Of a header only modality, spacing and window are kept.
     Nothing stays open; several threads may read at the same time (they take turns).
 
-    Grey values of more than 8 bits, DICOM and NIfTI are shown with, in this order: the window asked for, the window
+    Values of more than 8 bits, DICOM and NIfTI are shown with, in this order: the window asked for, the window
     that the file names (several: the first), its VOI table, all values of a DICOM picture of 8 bits or fewer, or
     the percentiles 0.5 to 99.5 of the frame (of large frames an even selection; DICOM padding left out). A constant
     frame without a window is black. Pixels are never resampled.
@@ -94,8 +94,10 @@ def load_image(
             )
         pixels = content.rgb
     else:
-        grey, window = show(content.grey, window)
-        pixels = np.repeat(grey[:, :, None], 3, axis=2)
+        pixels, window = show(content.grey, window)
+        pixels = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
+    if content.alpha is not None:
+        pixels = np.rint(pixels * content.alpha[:, :, None]).astype(np.uint8)
     return MedicalImage(
         pixels,
         format=content.format,
@@ -170,8 +172,14 @@ def _read(path: str | os.PathLike[str], frame: int | None, axis: int, volume: in
             return decode(kind, lambda: read_dicom(stream, frame))
         if kind.startswith("NIfTI"):
             return decode("NIfTI", lambda: read_nifti(stream, kind, frame, axis, volume))
-        with quiet_terminal() if kind == "TIFF" else nullcontext():
-            return decode(kind, lambda: read_picture(stream, kind, frame), lambda: ends_early(stream, kind))
+        if kind == "TIFF":
+            with quiet_terminal():
+                return decode(
+                    kind,
+                    lambda: read_tiff(stream, frame, lambda page: read_picture(stream, kind, page)),
+                    lambda: ends_early(stream, kind),
+                )
+        return decode(kind, lambda: read_picture(stream, kind, frame), lambda: ends_early(stream, kind))
 
 
 def _open(path: str | os.PathLike[str]) -> BinaryIO:

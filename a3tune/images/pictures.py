@@ -1,15 +1,17 @@
-"""PNG, JPEG, TIFF, WebP, BMP and GIF through Pillow."""
+"""PNG, JPEG, TIFF, WebP, BMP and GIF through Pillow; PNG and JPEG of more than 8 bits through imagecodecs."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import BinaryIO
 
+import imagecodecs
 import numpy as np
 from PIL import Image, ImageOps
 
 from a3tune.errors import ImageError
-from a3tune.images.content import Content, check_size, choose_frame
-from a3tune.images.grey import GreyFrame
+from a3tune.images.content import Content, check_size, choose_frame, cut_off, pixel_aspect, unsupported
+from a3tune.images.samples import to_frame, upright
 
 _PILLOW_FORMATS = {
     "PNG": ("PNG",),
@@ -19,16 +21,22 @@ _PILLOW_FORMATS = {
     "BMP": ("BMP",),
     "GIF": ("GIF",),
 }
-_DEEP_MODES = ("I", "F")
-_PHOTOMETRIC_TAG = 262
-_WHITE_IS_ZERO = 0
+# Start of frame markers of JPEG: what Pillow decodes at 8 bits, what imagecodecs decodes, and what nothing here does.
+_JPEG_PILLOW = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
+_JPEG_LOSSLESS, _JPEG_LS = 0xC3, 0xF7
+_JPEG_OTHER = {
+    **dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF), "hierarchical"),
+    0xCB: "lossless with arithmetic coding",
+}
+_ORIENTATION_TAG = 274
+_SAVE_AS_PNG = "Open it in the program that made it and save it as PNG"
 
 
 def read_picture(stream: BinaryIO, kind: str, frame: int | None) -> Content:
     """Decode one frame (page of a TIFF, picture of an animation) of a picture file.
 
-    * 8-bit pictures are shown as they are. Grey of more than 8 bits becomes a ``GreyFrame`` to be windowed;
-      colour of 16 bits keeps its upper 8.
+    * 8-bit pictures are shown as they are. Grey and colour of more than 8 bits become a ``GreyFrame`` to be windowed
+      (see ``to_frame``).
     * Transparent parts are laid on black, as around a radiograph. CMYK becomes RGB without a colour profile.
     * The EXIF orientation is applied.
 
@@ -36,6 +44,10 @@ def read_picture(stream: BinaryIO, kind: str, frame: int | None) -> Content:
         ImageError: the picture is too large. (Of a damaged file Pillow raises errors of many types; see ``decode``.)
         RequestError: there is no such frame.
     """
+    if kind == "JPEG":
+        content = _read_deep_jpeg(stream, frame)
+        if content is not None:
+            return content
     problem = None
     try:
         with Image.open(stream, formats=_PILLOW_FORMATS[kind]) as picture:
@@ -45,29 +57,114 @@ def read_picture(stream: BinaryIO, kind: str, frame: int | None) -> Content:
             if chosen:
                 picture.seek(chosen)
                 check_size(picture.height, picture.width)
+            aspect = _aspect(picture)
+            if kind == "PNG" and _is_deep_png(stream):
+                if chosen:
+                    raise unsupported(
+                        "The PNG file is an animation of more than 8 bits", "Save its frames on their own"
+                    )
+                return replace(_deep_png(stream, picture), frame_count=count, aspect=aspect)
             picture.load()
-            inverted = kind == "TIFF" and picture.tag_v2.get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO
-            grey, rgb = _to_arrays(ImageOps.exif_transpose(picture), inverted)
+            rgb = _to_rgb(ImageOps.exif_transpose(picture))
     except Image.DecompressionBombError:
         problem = ImageError(
             got="The picture is far larger than can be decoded safely",
             expected="at most 64 megapixels",
             remedy="Crop it to the part of interest or scale it down, and try again",
         )
+    except OSError as error:
+        if kind != "BMP" or "nsupported" not in str(error):
+            raise
+        problem = _unsupported_bmp(stream)
     if problem is not None:
         raise problem
-    return Content(format=kind, frame=chosen, frame_count=count, grey=grey, rgb=rgb)
+    return Content(format=kind, frame=chosen, frame_count=count, rgb=rgb, aspect=aspect)
 
 
-def _to_arrays(picture: Image.Image, inverted: bool) -> tuple[GreyFrame | None, np.ndarray | None]:
-    mode = picture.mode
-    if mode in _DEEP_MODES or mode.startswith("I;"):
-        return GreyFrame(np.asarray(picture), inverted=inverted), None
+def _aspect(picture: Image.Image) -> float | None:
+    """Height of a pixel over its width as shown upright, from the pHYs chunk of a PNG or a BMP header.
+
+    JFIF densities are left alone: their writers seldom mean them.
+    """
+    across, down = picture.info.get("aspect") or picture.info.get("dpi") or (1, 1)
+    if picture.format not in ("PNG", "BMP") or across == down:
+        return None
+    aspect = pixel_aspect(across, down)
+    return 1 / aspect if aspect is not None and picture.getexif().get(_ORIENTATION_TAG, 1) in (5, 6, 7, 8) else aspect
+
+
+def _is_deep_png(stream: BinaryIO) -> bool:
+    """Whether the bit depth in the IHDR chunk, which opens every PNG file, is 16."""
+    stream.seek(0)
+    return stream.read(25)[24:] == bytes([16])
+
+
+def _deep_png(stream: BinaryIO, picture: Image.Image) -> Content:
+    stream.seek(0)
+    samples = imagecodecs.png_decode(stream.read())
+    samples = upright(samples, picture.getexif().get(_ORIENTATION_TAG, 1))
+    channels = samples.shape[2] if samples.ndim == 3 else 1
+    alpha = samples[..., -1] if channels in (2, 4) else None
+    values = samples if channels == 1 else samples[..., 0] if channels == 2 else samples[..., :3]
+    grey, alpha = to_frame(values, alpha)
+    return Content(format="PNG", frame=0, frame_count=1, grey=grey, alpha=alpha)
+
+
+def _read_deep_jpeg(stream: BinaryIO, frame: int | None) -> Content | None:
+    """Lossless JPEG, JPEG-LS and JPEG of 12 bits; None for the kinds that Pillow reads."""
+    stream.seek(0)
+    source = stream.read()
+    stream.seek(0)
+    found = _jpeg_frame(source)
+    if found is None:
+        return None
+    marker, bits, height, width = found
+    if marker in _JPEG_OTHER:
+        raise unsupported(f"The JPEG file is of a kind that is not supported ({_JPEG_OTHER[marker]})", _SAVE_AS_PNG)
+    if marker in _JPEG_PILLOW and bits == 8:
+        return None
+    check_size(height, width)
+    choose_frame(frame, 1)
+    # The decoder fills what is missing with grey.
+    if ends_early(stream, "JPEG"):
+        raise cut_off("JPEG")
+    samples = imagecodecs.jpegls_decode(source) if marker == _JPEG_LS else imagecodecs.jpeg8_decode(source)
+    if samples.ndim == 3 and samples.shape[2] != 3:
+        raise unsupported(f"The JPEG file has {samples.shape[2]} channels of {bits} bits", _SAVE_AS_PNG)
+    if samples.dtype == np.uint8:
+        rgb = samples if samples.ndim == 3 else np.repeat(samples[..., None], 3, axis=2)
+        return Content(format="JPEG", frame=0, frame_count=1, rgb=rgb)
+    return Content(format="JPEG", frame=0, frame_count=1, grey=to_frame(samples)[0])
+
+
+def _jpeg_frame(source: bytes) -> tuple[int, int, int, int] | None:
+    """Marker, bits, height and width of the first start of frame segment (ISO/IEC 10918-1 B.2.2)."""
+    place = 2
+    while place + 9 <= len(source) and source[place] == 0xFF:
+        marker = source[place + 1]
+        if marker == _JPEG_LS or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
+            height, width = source[place + 5 : place + 7], source[place + 7 : place + 9]
+            return marker, source[place + 4], int.from_bytes(height, "big"), int.from_bytes(width, "big")
+        place += 1 if marker == 0xFF else 2 + int.from_bytes(source[place + 2 : place + 4], "big")
+    return None
+
+
+def _unsupported_bmp(stream: BinaryIO) -> ImageError:
+    stream.seek(0)
+    head = stream.read(34)
+    bits, compression = int.from_bytes(head[28:30], "little"), int.from_bytes(head[30:34], "little")
+    return unsupported(
+        f"The BMP file is of a kind that is not supported ({bits} bits a pixel, compression {compression})",
+        _SAVE_AS_PNG,
+    )
+
+
+def _to_rgb(picture: Image.Image) -> np.ndarray:
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         black = Image.new("RGBA", picture.size, (0, 0, 0, 255))
         picture = Image.alpha_composite(black, picture)
-    return None, np.asarray(picture.convert("RGB"))
+    return np.asarray(picture.convert("RGB"))
 
 
 def ends_early(stream: BinaryIO, kind: str) -> bool:

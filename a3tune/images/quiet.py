@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_LOGGERS = ("pydicom", "nibabel", "nibabel.global", "PIL", "imagecodecs")
+_LOGGERS = ("pydicom", "nibabel", "nibabel.global", "PIL", "imagecodecs", "tifffile")
 
 # Warning filters and logger levels belong to the whole process: without the lock two threads that read files at the
 # same time could restore them in the wrong order and leave the process silent for good, or a reader talking.
