@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import nibabel
 import numpy as np
-from nibabel.fileholders import FileHolder
+from nibabel.spatialimages import HeaderDataError
 
 from a3tune.errors import ImageError, RequestError
 from a3tune.images.content import MAX_BYTES, Content, check_size, choose_frame, cut_off, unsupported
@@ -56,15 +56,18 @@ def read_nifti(stream: BinaryIO, kind: str, frame: int | None, axis: int, volume
         head = source.read(8)
         source.seek(0)
         two = (540).to_bytes(4, "little") in (head[:4], head[3::-1])
-        holder = FileHolder(fileobj=source)
-        image_type = nibabel.Nifti2Image if two else nibabel.Nifti1Image
         _check_single_file(source, two)
-        image = image_type.from_file_map({"header": holder, "image": holder}, mmap=False)
-        shape = _check_shape(image)
+        header = (nibabel.Nifti2Header if two else nibabel.Nifti1Header).from_fileobj(source)
+        # nibabel refuses an intercept that is no number; a writer that leaves it so means none.
+        if not math.isfinite(header["scl_inter"]):
+            header["scl_inter"] = 0
+        data = nibabel.arrayproxy.ArrayProxy(source, header, mmap=False)
+        shape = _check_shape(header)
         if not packed:
-            _check_length(stream, image)
-        order, signs = _orientation(image.affine)
-        volumes = math.prod(image.shape[3:])
+            _check_length(stream, data)
+        affine = _affine(header)
+        order, signs = _orientation(affine)
+        volumes = math.prod(data.shape[3:])
         sizes = tuple(shape[stored] for stored in order)
         count = sizes[axis]
         chosen = choose_frame(frame, count, default=count // 2, what="slice")
@@ -73,13 +76,12 @@ def read_nifti(stream: BinaryIO, kind: str, frame: int | None, axis: int, volume
         check_size(sizes[rows], sizes[columns])
         index: list[int | slice] = [slice(None)] * len(shape)
         index[order[axis]] = chosen if signs[axis] > 0 else count - 1 - chosen
-        extra = np.unravel_index(volume, image.shape[3:], order="F") if volumes > 1 else [0] * len(image.shape[3:])
+        extra = np.unravel_index(volume, data.shape[3:], order="F") if volumes > 1 else [0] * len(data.shape[3:])
         # The singleton axes that _check_shape adds to a flat picture are not in the file.
-        stored_index = tuple(index[: min(3, len(image.shape))]) + tuple(int(i) for i in extra)
-        values = np.asarray(image.dataobj[stored_index])
+        stored_index = tuple(index[: min(3, len(data.shape))]) + tuple(int(i) for i in extra)
+        values = np.asarray(data[stored_index])
         values = values.reshape([size for place, size in enumerate(shape) if place != order[axis]])
         values = _display(values, axis, order, signs)
-        header = image.header
     grey, rgb = _to_grey_or_colour(values, header)
     return Content(
         format="NIfTI",
@@ -87,7 +89,7 @@ def read_nifti(stream: BinaryIO, kind: str, frame: int | None, axis: int, volume
         frame_count=count,
         grey=grey,
         rgb=rgb,
-        spacing=_spacing(header, order, rows, columns),
+        spacing=_spacing(header, affine, order, rows, columns),
         axes=sizes,
         volumes=volumes,
     )
@@ -103,10 +105,10 @@ def _check_single_file(source: BinaryIO, two: bool) -> None:
         )
 
 
-def _check_shape(image: nibabel.Nifti1Image) -> tuple[int, int, int]:
+def _check_shape(header: nibabel.Nifti1Header) -> tuple[int, int, int]:
     """The volume's size as three axes; refuses what cannot be a volume before any voxel is read."""
-    sizes = tuple(int(size) for size in image.shape)
-    if int(image.header["intent_code"]) in _CIFTI_INTENTS:
+    sizes = tuple(int(size) for size in header.get_data_shape())
+    if int(header["intent_code"]) in _CIFTI_INTENTS:
         raise unsupported("This is a CIFTI table of surface data, not a volume", "Choose a volume")
     if len(sizes) < 2:
         raise unsupported("The NIfTI file holds a list of numbers, not a volume", "Choose the volume itself")
@@ -117,7 +119,7 @@ def _check_shape(image: nibabel.Nifti1Image) -> tuple[int, int, int]:
             remedy="Export the volume again from the program that made it",
         )
     shape = (*sizes, 1)[:3]
-    if math.prod(shape) * image.header.get_data_dtype().itemsize > MAX_BYTES:
+    if math.prod(shape) * header.get_data_dtype().itemsize > MAX_BYTES:
         raise ImageError(
             got=f"The NIfTI volume is too large: {' x '.join(map(str, shape))} voxels",
             expected="a volume of at most 2 GiB",
@@ -126,25 +128,50 @@ def _check_shape(image: nibabel.Nifti1Image) -> tuple[int, int, int]:
     return shape
 
 
-def _check_length(stream: BinaryIO, image: nibabel.Nifti1Image) -> None:
-    needed = int(image.dataobj.offset) + math.prod(image.shape) * image.header.get_data_dtype().itemsize
+def _check_length(stream: BinaryIO, data: nibabel.arrayproxy.ArrayProxy) -> None:
+    needed = int(data.offset) + math.prod(data.shape) * data.dtype.itemsize
     size = stream.seek(0, 2)
     stream.seek(0)
     if size < needed:
         raise cut_off("NIfTI")
 
 
+def _affine(header: nibabel.Nifti1Header) -> np.ndarray:
+    """float64 [4, 4] from voxel indices to patient coordinates: the sform where it can be used, else the qform; a
+    file that declares neither is taken as lying with its axes along the patient's, by the voxel sizes alone.
+
+    Raises:
+        ImageError: a form is declared, and none of those declared says how the volume lies.
+    """
+    if header["sform_code"] <= 0 and header["qform_code"] <= 0:
+        header = header.copy()
+        sizes = np.abs(header["pixdim"][1:4])
+        header["pixdim"][1:4] = np.where(np.isfinite(sizes) & (sizes > 0), sizes, 1)
+        return header.get_base_affine()
+    for get in (header.get_sform, header.get_qform):
+        try:
+            affine, code = get(coded=True)
+        except (HeaderDataError, ValueError):
+            # A quaternion that is none.
+            continue
+        if code > 0 and _is_usable(affine):
+            return affine
+    raise ImageError(
+        got="The NIfTI file's orientation matrix cannot be used: it does not say which way the patient lies",
+        expected="an orientation matrix that can be inverted",
+        remedy="Repair its sform or qform, or convert it again from the original DICOM files",
+    )
+
+
+def _is_usable(affine: np.ndarray) -> bool:
+    if not np.isfinite(affine).all() or np.linalg.det(affine[:3, :3]) == 0:
+        return False
+    return bool(np.isfinite(nibabel.io_orientation(affine)).all())
+
+
 def _orientation(affine: np.ndarray) -> tuple[list[int], list[float]]:
     """For canonical axes x, y, z: the stored axis that runs along it, and whether with (1) or against it (-1)."""
-    codes = np.full((3, 2), np.nan)
-    if np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 0:
-        codes = nibabel.io_orientation(affine)
-    if not np.isfinite(codes).all():
-        raise ImageError(
-            got="The NIfTI file's orientation matrix cannot be used: it does not say which way the patient lies",
-            expected="an orientation matrix that can be inverted",
-            remedy="Repair its sform or qform, or convert it again from the original DICOM files",
-        )
+    codes = nibabel.io_orientation(affine)
     order = [int(np.flatnonzero(codes[:, 0] == canonical)[0]) for canonical in range(3)]
     return order, [float(codes[stored, 1]) for stored in order]
 
@@ -168,11 +195,11 @@ def _to_grey_or_colour(values: np.ndarray, header) -> tuple[GreyFrame | None, np
     return GreyFrame(values, header_window=window, hounsfield=None), None
 
 
-def _spacing(header, order: list[int], rows: int, columns: int) -> tuple[float, float] | None:
-    zooms = (*(float(zoom) for zoom in header.get_zooms()), 1.0)[:3]
+def _spacing(header, affine: np.ndarray, order: list[int], rows: int, columns: int) -> tuple[float, float] | None:
+    """From the same matrix as the orientation, in millimetres."""
+    sizes = nibabel.affines.voxel_sizes(affine)
     try:
         scale = _MILLIMETRES[header.get_xyzt_units()[0]]
     except KeyError:
         return None
-    spacing = zooms[order[rows]] * scale, zooms[order[columns]] * scale
-    return spacing if all(math.isfinite(value) and value > 0 for value in spacing) else None
+    return float(sizes[order[rows]] * scale), float(sizes[order[columns]] * scale)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import struct
 from pathlib import Path
 
 import nibabel
@@ -113,6 +114,75 @@ def test_stored_slope_and_intercept_are_applied(write, tmp_path):
     assert nibabel.load(tmp_path / "scaled.nii").dataobj.slope != 1
     shown = grey(tmp_path / "scaled.nii", frame=5)
     assert np.abs(shown - np.linspace(0, 100, 120).reshape(4, 5, 6)[::-1, ::-1, 5].T).max() <= 0.51
+
+
+@pytest.mark.parametrize(
+    ("slope", "intercept", "factor", "shift"),
+    [
+        (1, "nan", 1, 0),
+        (2, "inf", 2, 0),
+        ("nan", "nan", 1, 0),
+        ("nan", 5, 1, 0),
+        (0, 7, 1, 0),
+        ("inf", 0, 1, 0),
+        (2, 5, 2, 5),
+        (-1, 120, -1, 120),
+    ],
+)
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+def test_a_scale_that_is_no_number_counts_as_none(tmp_path, kind, slope, intercept, factor, shift):
+    path = tmp_path / "a.nii"
+    kind(PATIENT, np.eye(4)).to_filename(path)
+    with path.open("r+b") as file:
+        place, numbers = (112, "<ff") if kind is nibabel.Nifti1Image else (176, "<dd")
+        file.seek(place)
+        file.write(struct.pack(numbers, float(slope), float(intercept)))
+    values = PATIENT[::-1, ::-1, 1].T * float(factor) + shift
+    image = load_image(path, frame=1, window=(100, 300))
+    assert np.abs(image.pixels[..., 0] - np.clip((values - 100) / 300 + 0.5, 0, 1) * 255).max() <= 0.5 + 1e-6
+
+
+TURNED = np.array([[0, 0, 3, 4], [-1, 0, 0, 5], [0, 2, 0, 6], [0, 0, 0, 1]], float)
+"""Stored axes to posterior (1 mm), superior (2 mm), right (3 mm)."""
+
+
+@pytest.mark.parametrize("bad", [np.zeros((3, 4)), np.full((3, 4), np.nan), np.ones((3, 4))], ids=["0", "NaN", "flat"])
+def test_the_form_that_can_be_used_is_used(tmp_path, bad):
+    path = tmp_path / "a.nii"
+    sound = nibabel.Nifti1Image(PATIENT, TURNED)
+    sound.set_qform(TURNED, code=1)
+    sound.to_filename(path)
+    content = path.read_bytes()
+    expected = load_image(path)
+    rows = np.asarray(bad, "<f4").tobytes()
+    # sform_code 1, then its rows at byte 280 of a NIfTI-1 header.
+    path.write_bytes(content[:254] + struct.pack("<h", 1) + content[256:280] + rows + content[328:])
+    image = load_image(path)
+    assert np.array_equal(image.pixels, expected.pixels)
+    assert image.spacing == pytest.approx((1.0, 3.0))
+    # Nor does the qform help once it is undeclared, or no rotation.
+    path.write_bytes(path.read_bytes()[:252] + struct.pack("<h", 0) + path.read_bytes()[254:])
+    with pytest.raises(ImageError, match="orientation matrix"):
+        load_image(path)
+    quaternion = np.full(3, 5, "<f4").tobytes()
+    path.write_bytes(content[:254] + struct.pack("<h", 0) + quaternion + content[268:])
+    with pytest.raises(ImageError, match="orientation matrix"):
+        load_image(path)
+
+
+def test_no_form_and_odd_voxel_sizes(tmp_path):
+    path = tmp_path / "a.nii"
+    image = nibabel.Nifti1Image(PATIENT, None)
+    image.header["pixdim"][1:4] = 2, 3, 4
+    image.to_filename(path)
+    content = path.read_bytes()
+    expected = load_image(path)
+    assert (describe_image(path).axes, expected.spacing) == ((4, 5, 6), (3.0, 2.0))
+    for sizes, spacing in (((-2, 3, 4), (3.0, 2.0)), ((0, 3, 4), (3.0, 1.0)), ((float("nan"), 3, 4), (3.0, 1.0))):
+        path.write_bytes(content[:80] + struct.pack("<fff", *sizes) + content[92:])
+        image = load_image(path)
+        assert image.spacing == pytest.approx(spacing)
+        assert np.array_equal(image.pixels, expected.pixels)
 
 
 def test_not_a_number_is_black_and_does_not_stretch_the_window(write):
