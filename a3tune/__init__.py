@@ -2,7 +2,7 @@
 
 import logging
 
-from a3tune.waiting import RUN, wait_as
+from a3tune.openmp import RUN, wait_as
 
 __version__ = "0.1.0"
 

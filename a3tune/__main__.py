@@ -2,7 +2,7 @@
 
 import sys
 
-from a3tune.cli import main
+from a3tune.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -13,11 +13,11 @@ import torch
 
 from a3tune import hub
 from a3tune.bundle import DEMO, model_source
+from a3tune.checkpoints import HUB_PREFIX
 from a3tune.errors import ModelError, RequestError
 from a3tune.hub import Progress
-from a3tune.labelling import parts
-from a3tune.labels.checkpoints import HUB_PREFIX
-from a3tune.models.checkpoint import check_weights
+from a3tune.labels import parts
+from a3tune.models.checkpoint_folder import check_weights
 from a3tune.models.conversion import model_folder
 from a3tune.models.download import is_complete
 from a3tune.models.load import choose_device, count_weights

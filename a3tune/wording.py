@@ -1,4 +1,10 @@
-"""Numbers of things, in words."""
+"""Numbers, names and values as they stand in messages."""
+
+import reprlib
+from collections.abc import Iterable
+
+_brief = reprlib.Repr()
+_brief.maxstring = _brief.maxother = 80
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:
@@ -10,3 +16,15 @@ def counted(number: int, one: str, many: str | None = None) -> str:
         many: the word for none or several; ``one`` with an s when None.
     """
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def brief(value: object) -> str:
+    """A value from a file as it can stand in a message: quoted, without control characters, never long."""
+    return _brief.repr(value)
+
+
+def listed(names: Iterable[str], most: int = 12) -> str:
+    """Names separated by commas, the end of a long list as a number."""
+    names = list(names)
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,6 +1,6 @@
 """The browser application: pages, their wiring, and nothing that computes."""
 
-from a3tune.waiting import SERVER, wait_as
+from a3tune.openmp import SERVER, wait_as
 
 # Before torch is loaded.
 wait_as(SERVER)

@@ -8,20 +8,19 @@ from pathlib import Path
 import gradio as gr
 from starlette.middleware import Middleware
 
-from app.examples import read_examples
-from app.first_look import FirstLook
-from app.jobs import is_secret, owner_of
-from app.models import ModelDesk
-from app.present import DEMO_NOTICE, NOTICE, model_value
-from app.services import Studio
-from app.slots import ModelSlot, RegionSlot
-from app.tabs.inspect import InspectTab, OwnAdapters
-from app.tabs.models import build_models
-from app.tabs.tune import TuneTab
-from app.tabs.visitor import build_visitor
-from app.theme import STYLES, TUNE_STYLES, build_theme
-from app.tuning import TuneDesk
-from app.widgets import build_header
+from app.common.identity import build_visitor, is_secret, owner_of
+from app.common.initial_page import InitialPage
+from app.common.status import DEMO_NOTICE, NOTICE, model_value
+from app.common.theme import STYLES, TUNE_STYLES, build_theme
+from app.common.widgets import build_header
+from app.engine.model_slot import ModelSlot, RegionSlot
+from app.inspect.examples import read_examples
+from app.inspect.service import InspectService
+from app.inspect.tab import InspectTab, OwnAdapters
+from app.models.service import ModelService
+from app.models.tab import build_models
+from app.tune.service import TuneService
+from app.tune.tab import TuneTab
 
 MAX_UPLOAD = "256mb"
 
@@ -37,7 +36,7 @@ _SWEEP = (600, 1800)
 _TABS = ("Inspect", "Tune", "Models")
 
 
-def build(studio: Studio, desk: TuneDesk, models: ModelDesk) -> tuple[gr.Blocks, InspectTab]:
+def build(studio: InspectService, desk: TuneService, models: ModelService) -> tuple[gr.Blocks, InspectTab]:
     """The whole page, wired to the studio, to what tunes and to what loads; and its first tab."""
 
     examples = read_examples()
@@ -89,12 +88,12 @@ def launch(
         adapters: folders of adapters by name, beside those that come with the model.
         scorer: what ranks regions: "demo", "biomedclip", the folder of an open_clip model, or a hub id.
         segmenter: what finds regions: "litemedsam", or a Segment Anything checkpoint.
-        offered: what visitors may load besides, see :class:`app.models.ModelDesk`.
+        offered: what visitors may load besides, see :class:`app.models.service.ModelService`.
         any_model: whether they may name any folder or hub id.
     """
     slot = ModelSlot(profile, adapters)
-    studio = Studio(slot, RegionSlot(scorer, segmenter))
-    desk = TuneDesk(slot, studio.regions.slot)
+    studio = InspectService(slot, RegionSlot(scorer, segmenter))
+    desk = TuneService(slot, studio.regions.slot)
     examples = [(example.path, example.questions[0], example.key) for example in read_examples()]
 
     def prepare_demo() -> None:
@@ -102,7 +101,7 @@ def launch(
         if slot.demo:
             studio.prepare(examples)
 
-    models = ModelDesk(slot, studio.regions.slot, offered=offered, any_model=any_model, on_loaded=prepare_demo)
+    models = ModelService(slot, studio.regions.slot, offered=offered, any_model=any_model, on_loaded=prepare_demo)
     page, inspect = build(studio, desk, models)
     question = examples[0][1]
     page.launch(
@@ -123,7 +122,7 @@ def launch(
         theme=build_theme(),
         css_paths=[STYLES, TUNE_STYLES],
         app_kwargs={
-            "middleware": [Middleware(FirstLook, inspect.opening_value, lambda: page.theme_css, _TABS, question)]
+            "middleware": [Middleware(InitialPage, inspect.opening_value, lambda: page.theme_css, _TABS, question)]
         },
     )
     # Only now: importing torch would hold up the first answer to a browser.

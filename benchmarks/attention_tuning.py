@@ -27,17 +27,17 @@ import torch
 from a3tune.adapters.switch import BASE, AdapterSet
 from a3tune.attention.metrics import attention_mass
 from a3tune.bundle import DEMO, DEMO_SAMPLE, model_source
+from a3tune.data.read import read_dataset
+from a3tune.demo.adapters import SAME_STEPS, phantom_questions
 from a3tune.evaluation.alignment import PreparedQuestion, prepare_questions, read_questions
 from a3tune.images import load_image
+from a3tune.labels.store import LabelStore, label_prompt
 from a3tune.models.load import load_model
-from a3tune.phantom.demo_adapters import SAME_STEPS, phantom_questions
 from a3tune.phantom.questions import ask
 from a3tune.phantom.scene import make_phantom
 from a3tune.phantom.structures import HELD_OUT_SEEDS, STYLES, VALIDATION_SEEDS
 from a3tune.training.config import load_config, parse_overrides
-from a3tune.training.data import read_dataset
 from a3tune.training.label_sources import LABELS_NAME, target_plan
-from a3tune.training.labelling import LabelStore, label_prompt
 from a3tune.training.targets import TargetPlan
 from a3tune.training.tuning import tune
 

@@ -103,7 +103,7 @@ def open_page(browser: Browser, url: str) -> tuple[Page, float, float]:
     page.wait_for_selector(DRAWN)
     visible = time.perf_counter() - began
     # The opening picture gives way to the widgets, and the visit has begun.
-    page.wait_for_selector("#first-look", state="detached")
+    page.wait_for_selector("#initial-page", state="detached")
     page.wait_for_selector(USABLE)
     return page, visible, time.perf_counter() - began
 

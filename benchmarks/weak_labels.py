@@ -19,9 +19,9 @@ from pathlib import Path
 import torch
 
 from a3tune.bundle import DEMO_SCORER
+from a3tune.demo.scorer.figures import IOU, TOP, Measured, Outcome, measure, question_table
 from a3tune.labels import LiteMedSamSegmenter, RegionCache, load_scorer
 from a3tune.phantom import HELD_OUT_SEEDS, VALIDATION_SEEDS
-from a3tune.phantom.scorer_figures import IOU, TOP, Measured, Outcome, measure, question_table
 
 # With a cache at hand, so many images are labelled once more without it for the times.
 TIMED = 8

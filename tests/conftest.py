@@ -29,13 +29,13 @@ gc.freeze()
 
 _TESTS = Path(__file__).parent
 _LONG = (
-    "app/test_tune_page.py",
+    "app/tune/test_page.py",
     "training/test_tuning.py",
-    "app/test_region_panel.py",
-    "app/test_viewer.py",
-    "app/test_page.py",
+    "app/inspect/test_region_panel.py",
+    "app/inspect/test_viewer.py",
+    "app/inspect/test_page.py",
     "models/test_bits.py",
-    "app/test_regions.py",
+    "app/inspect/test_regions.py",
 )
 
 
@@ -118,3 +118,19 @@ def fake_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHu
     monkeypatch.setattr(hub, "_PIECE", 5_000)
     yield server
     server.close()
+
+
+@pytest.fixture
+def offline_hub(tmp_path, monkeypatch):
+    """The folder that huggingface_hub keeps its copies in, with one repository, and no network."""
+    cache = tmp_path / "hub"
+    repository = cache / "models--someone--sam"
+    revision = "0" * 40
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(revision)
+    folder = repository / "snapshots" / revision / "checkpoints"
+    folder.mkdir(parents=True)
+    torch.save({"a": torch.arange(3.0)}, folder / "sam.pth")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    return folder

@@ -2,8 +2,8 @@
 
 Every function takes non-negative ``weights`` [..., patches] (one map, maps per head [layers, heads, patches], ...)
 and, where a target is asked for, its ``coverage`` [patches], 0 to 1: the share of each patch that the target covers
-(see :func:`a3tune.geometry.to_patches`). They work in any flattened frame: a map and a mask in source pixels do as
-well, and are the better choice where tiles of patches overlap and patches differ in size.
+(see :func:`a3tune.geometry.patch_grid.to_patches`). They work in any flattened frame: a map and a mask in source
+pixels do as well, and are the better choice where tiles of patches overlap and patches differ in size.
 
 A number that is not defined is NaN, never a made-up 0: on a map without any weight, or for a target that no patch
 shows. Nothing here warns or raises for such maps.

@@ -14,7 +14,7 @@ from a3tune.attention.capture import capture, prepare
 from a3tune.attention.heads import critical_heads, visual_ratio
 from a3tune.attention.metrics import attention_mass, pointing_game, relative_mass
 from a3tune.errors import Cancelled, RequestError
-from a3tune.geometry import to_patches
+from a3tune.geometry.patch_grid import to_patches
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.prompt import EncodedPrompt
 from a3tune.types import MedicalImage

@@ -16,7 +16,7 @@ from a3tune.images.grey import resolve_window, show
 from a3tune.images.kinds import detect_kind
 from a3tune.images.nifti import read_nifti
 from a3tune.images.pictures import ends_early, read_picture
-from a3tune.images.quiet import quiet, quiet_terminal
+from a3tune.images.silence_decoders import quiet, quiet_terminal
 from a3tune.images.tiff import read_tiff
 from a3tune.types import MedicalImage, Window
 

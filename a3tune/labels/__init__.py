@@ -1,14 +1,14 @@
 """Prompt-aware weak labels: regions of an image, ranked for a text, and the targets made from them."""
 
-from a3tune.labels.biomedclip import BIOMEDCLIP, RegionScorer, load_scorer
 from a3tune.labels.cache import RegionCache
 from a3tune.labels.filters import PAPER_RULES, FilterRules, filter_boxes, filter_regions
-from a3tune.labels.lite_medsam import LiteMedSamSegmenter
 from a3tune.labels.pipeline import make_labels
-from a3tune.labels.proposals import Proposals
-from a3tune.labels.sam import GridParameters, SegmentAnythingSegmenter
-from a3tune.labels.segmentation import Segmentation, Segmenter, mask_iou, region_from_mask
-from a3tune.labels.templates import TEMPLATE_SETS, build_prompt
+from a3tune.labels.proposals.proposals import Proposals
+from a3tune.labels.scorers.open_clip import BIOMEDCLIP, RegionScorer, load_scorer
+from a3tune.labels.scorers.templates import TEMPLATE_SETS, build_prompt
+from a3tune.labels.segmenters.lite_medsam import LiteMedSamSegmenter
+from a3tune.labels.segmenters.segment_anything import GridParameters, SegmentAnythingSegmenter
+from a3tune.labels.segmenters.segmentation import Segmentation, Segmenter, mask_iou, region_from_mask
 
 __all__ = [
     "BIOMEDCLIP",

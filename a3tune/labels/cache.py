@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from a3tune.errors import LabelError
-from a3tune.labels.segmentation import RecentlyUsed, Segmentation, Segmenter
+from a3tune.labels.segmenters.segmentation import RecentlyUsed, Segmentation, Segmenter
 from a3tune.storage import DAMAGED_ARRAYS, cache_folder, named_path
 from a3tune.types import MedicalImage, Region
 

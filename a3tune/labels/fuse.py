@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from a3tune.errors import LabelError, RequestError
-from a3tune.geometry import to_patches
-from a3tune.labels.segmentation import mask_iou, region_from_mask
+from a3tune.geometry.patch_grid import to_patches
+from a3tune.labels.segmenters.segmentation import mask_iou, region_from_mask
 from a3tune.types import PatchGrid, Region, ScoredRegion, WeakLabels
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from a3tune.errors import LabelError, RequestError
-from a3tune.labels.biomedclip import RegionScorer
 from a3tune.labels.cache import RegionCache
 from a3tune.labels.filters import PAPER_RULES, FilterRules, filter_regions
-from a3tune.labels.segmentation import Segmenter
+from a3tune.labels.scorers.open_clip import RegionScorer
+from a3tune.labels.segmenters.segmentation import Segmenter
 from a3tune.types import MedicalImage, Region, WeakLabels
 
 

@@ -17,7 +17,7 @@ from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, GenerationConfig
 
 from a3tune.errors import ModelError
 from a3tune.hub import Progress
-from a3tune.models.checkpoint import check_kind, is_original, read_configuration_file, read_json
+from a3tune.models.checkpoint_folder import check_kind, is_original, read_configuration_file, read_json
 from a3tune.models.download import fetch_tower, locate
 from a3tune.models.llava_med import KNOWN_TOWERS, OriginalCheckpoint, holds_tower, read_original, tower_folder
 from a3tune.models.tensors import StoredTensor, read_tensors, write_tensors

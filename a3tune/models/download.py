@@ -8,7 +8,7 @@ from pathlib import Path
 from a3tune import hub
 from a3tune.errors import ModelError
 from a3tune.hub import Progress
-from a3tune.models import checkpoint
+from a3tune.models import checkpoint_folder
 from a3tune.storage import is_folder, is_hub_id, named_path
 
 WANTED = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
@@ -54,10 +54,10 @@ def fetch(name: str, on_progress: Progress | None = None) -> Path:
     """
     command = f"hf download {name}"
     with hub.faults(name, ModelError, what=f"a model with a config.json at {name}", command=command):
-        config = checkpoint.read_json(hub.fetch_file(name, "config.json"))
-        original = checkpoint.is_original(config)
+        config = checkpoint_folder.read_json(hub.fetch_file(name, "config.json"))
+        original = checkpoint_folder.is_original(config)
         if not original:
-            checkpoint.check_kind(config, name)
+            checkpoint_folder.check_kind(config, name)
         wanted = list(WANTED)
         if original and hub.reachable() and not hub.list_files(name, ["*.safetensors"]):
             wanted.append("*.bin")
@@ -99,7 +99,7 @@ def is_complete(folder: Path) -> bool:
     for stem, suffix in (("model", "safetensors"), ("pytorch_model", "bin")):
         index = folder / f"{stem}.{suffix}.index.json"
         if index.is_file():
-            places = checkpoint.read_json(index).get("weight_map") or {}
+            places = checkpoint_folder.read_json(index).get("weight_map") or {}
             return bool(places) and all((folder / str(file)).is_file() for file in set(places.values()))
         if (folder / f"{stem}.{suffix}").is_file():
             return True

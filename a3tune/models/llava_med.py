@@ -32,7 +32,7 @@ from transformers.models.llava.image_processing_pil_llava import LlavaImageProce
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 
 from a3tune.errors import ModelError
-from a3tune.models.checkpoint import read_json
+from a3tune.models.checkpoint_folder import read_json
 from a3tune.models.llava_tokenizer import IMAGE_TOKEN, build_tokenizer
 from a3tune.models.tensors import StoredTensor, list_tensors
 from a3tune.storage import named_path

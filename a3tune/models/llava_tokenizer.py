@@ -15,7 +15,7 @@ from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
 from a3tune.errors import ModelError
-from a3tune.models.checkpoint import read_json
+from a3tune.models.checkpoint_folder import read_json
 
 IMAGE_TOKEN = "<image>"
 

@@ -26,13 +26,13 @@ from transformers import (
 
 from a3tune.errors import ModelError, RequestError
 from a3tune.hub import Progress
-from a3tune.models.checkpoint import PROVEN, check_weights
+from a3tune.models.checkpoint_folder import PROVEN, check_weights
 from a3tune.models.conversion import model_folder, prepares_with_pil
 from a3tune.models.memory import available_memory, check_room, memory_needed, total_memory
 from a3tune.models.model import VisionLanguageModel
-from a3tune.models.places import check_places
 from a3tune.models.precision import usual_precision
 from a3tune.models.tensors import lazy_weights, list_tensors
+from a3tune.models.token_alignment import check_token_alignment
 from a3tune.storage import is_folder
 from a3tune.wording import counted
 
@@ -126,7 +126,7 @@ def load_model(
     tower = getattr(getattr(model.config, "vision_config", None), "model_type", None)
     if kind not in PROVEN or PROVEN[kind] not in (None, tower):
         report("trying where its image tokens lie", 1.0)
-        check_places(VisionLanguageModel(display, model.eval(), processor))
+        check_token_alignment(VisionLanguageModel(display, model.eval(), processor))
         notes.append(
             f"This program was not tested with models of type {kind} that see with {tower}. Where this one's image "
             "tokens lie was tried; `python -m a3tune parity --checkpoint` also compares its attention."

@@ -12,8 +12,8 @@ from torch import nn
 from transformers import GenerationConfig, PreTrainedModel, ProcessorMixin, StoppingCriteria, StoppingCriteriaList
 
 from a3tune.errors import RequestError
-from a3tune.geometry import probe_patch_grid
-from a3tune.models import spans
+from a3tune.geometry.patch_grid import probe_patch_grid
+from a3tune.models import token_spans as spans
 from a3tune.models.prompt import EncodedBatch, EncodedPrompt, PromptEncoder
 from a3tune.types import MedicalImage, PatchGrid
 

@@ -12,8 +12,8 @@ from PIL import Image
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from a3tune.errors import ModelError, RequestError
-from a3tune.models import spans
-from a3tune.models.image_options import image_options
+from a3tune.models import token_spans as spans
+from a3tune.models.processor_options import image_options
 from a3tune.types import MedicalImage, Token, TokenRole
 
 _STAND_IN = "zqxjkvzqxjkv"

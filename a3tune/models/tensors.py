@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from a3tune.errors import ModelError
-from a3tune.models.checkpoint import read_json
+from a3tune.models.checkpoint_folder import read_json
 
 _DTYPES = {
     "F64": torch.float64,

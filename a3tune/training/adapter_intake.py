@@ -17,11 +17,11 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidat
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 
 from a3tune.bundle import model_source
+from a3tune.data.intake import LIMITS, IntakeLimits, NewFolder, check_room
 from a3tune.errors import AdapterError, ModelError
 from a3tune.models.conversion import model_folder
 from a3tune.storage import DAMAGED_ZIP
-from a3tune.training.card import CARD_NAME
-from a3tune.training.intake import LIMITS, IntakeLimits, NewFolder, check_room
+from a3tune.training.model_card import CARD_NAME
 
 MAX_WEIGHTS = 4 << 30
 """Largest weight file of an adapter."""

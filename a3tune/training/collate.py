@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from a3tune.data.dataset import TrainingItem
 from a3tune.errors import DataError, ImageError
 from a3tune.images import load_image
-from a3tune.labels.segmentation import RecentlyUsed
+from a3tune.labels.segmenters.segmentation import RecentlyUsed
 from a3tune.models.prompt import EncodedPrompt, PromptEncoder
-from a3tune.training.dataset import TrainingItem
 from a3tune.training.targets import PatchTargets
 
 _REMEMBERED_BYTES = 256 * 1024 * 1024

@@ -19,16 +19,16 @@ import torch
 
 from a3tune.adapters.switch import BASE, AdapterSet
 from a3tune.attention.capture import prepare
+from a3tune.data.dataset import Dataset, TrainingItem
+from a3tune.data.read import read_dataset, split_dataset
 from a3tune.errors import A3TuneError, DataError
 from a3tune.models.prompt import PromptEncoder
-from a3tune.training.base import load_base
+from a3tune.training.base_model import load_base
 from a3tune.training.collate import Questions, on_device
-from a3tune.training.command import add_tune_arguments, config_of
 from a3tune.training.config import TuneConfig
-from a3tune.training.data import read_dataset, split_dataset
-from a3tune.training.dataset import Dataset, TrainingItem
 from a3tune.training.label_sources import bundled_stores, labeller_factory, target_plan
 from a3tune.training.methods import objective_of
+from a3tune.training.options import add_tune_arguments, config_of
 from a3tune.training.run import RunFolder
 from a3tune.training.targets import TargetMaker
 from a3tune.training.validation import Tally, validate

@@ -13,8 +13,8 @@ from typing import Literal, get_args
 import yaml
 
 from a3tune.errors import DataError
-from a3tune.labels.templates import TEMPLATE_SETS
-from a3tune.training.faults import brief, listed
+from a3tune.labels.scorers.templates import TEMPLATE_SETS
+from a3tune.wording import brief, listed
 
 Method = Literal["a3", "lora", "lora+align", "a3moe"]
 AlignmentForm = Literal["mass", "log_mass", "kl"]
@@ -87,7 +87,7 @@ class TuneConfig:
         validation_share: share of the images validated on when the data has no validation, 0 to below 1.
         label_segmenter: name of the segmenter of the weak labels.
         label_scorer: name of the scorer of the weak labels.
-        label_template: set of prompt templates (a name in `a3tune.labels.templates.TEMPLATE_SETS`).
+        label_template: set of prompt templates (a name in `a3tune.labels.scorers.templates.TEMPLATE_SETS`).
         label_min_score: regions with a lower score are no target, and a question without a better one is not aligned;
             in the scorer's own scale (100 x cosine). What a person chose counts whatever its score. None for no limit.
         label_top_k: regions kept for a question; None for the number of the template set.

@@ -26,23 +26,23 @@ from transformers import TrainerCallback
 
 from a3tune.attention.capture import prepare
 from a3tune.bundle import model_source
+from a3tune.data.dataset import Dataset, TrainingItem
+from a3tune.data.read import read_dataset, split_dataset
 from a3tune.errors import A3TuneError, LabelError
-from a3tune.geometry import to_patches
+from a3tune.geometry.patch_grid import to_patches
 from a3tune.images import load_image
+from a3tune.labels.store import label_prompt
 from a3tune.models.conversion import model_folder
 from a3tune.models.load import count_weights
 from a3tune.models.memory import BYTES_PER_WEIGHT
 from a3tune.models.prompt import PromptEncoder
 from a3tune.training.arguments import training_arguments
-from a3tune.training.base import load_base
+from a3tune.training.base_model import load_base
 from a3tune.training.collate import Questions, QuestionStream
-from a3tune.training.command import add_tune_arguments, config_of
 from a3tune.training.config import TuneConfig
-from a3tune.training.data import read_dataset, split_dataset
-from a3tune.training.dataset import Dataset, TrainingItem
 from a3tune.training.label_sources import bundled_stores, labeller_factory
-from a3tune.training.labelling import label_prompt
 from a3tune.training.methods import add_adapter, objective_of, parameter_count, trainable_count
+from a3tune.training.options import add_tune_arguments, config_of
 from a3tune.training.run import RunFolder
 from a3tune.training.targets import PatchTargets
 from a3tune.training.trainer import AlignmentTrainer

@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from a3tune.data.dataset import Dataset, TrainingItem
+from a3tune.data.image_checks import file_digest
 from a3tune.errors import ModelError
 from a3tune.models.conversion import model_folder
-from a3tune.training.dataset import Dataset, TrainingItem
-from a3tune.training.image_checks import file_digest
 
 _SAMPLE = 1 << 20
 

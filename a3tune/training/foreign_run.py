@@ -9,12 +9,12 @@ from pathlib import Path, PurePosixPath
 
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 
+from a3tune.data.intake import LIMITS, IntakeLimits, NewFolder, cannot_write, check_room
 from a3tune.errors import DataError
 from a3tune.storage import DAMAGED_ZIP
 from a3tune.training.adapter_intake import MAX_WEIGHTS, check_files
-from a3tune.training.intake import LIMITS, IntakeLimits, NewFolder, cannot_write, check_room
+from a3tune.training.attention_watch import WATCH_NAME
 from a3tune.training.run import ADAPTER_NAME, EVENTS_NAME, RUN_NAME, RunFolder
-from a3tune.training.watch import WATCH_NAME
 
 _EXPECTED = f"a run folder packed as ZIP: {RUN_NAME}, {EVENTS_NAME}, {ADAPTER_NAME}/ and {WATCH_NAME}/"
 _LARGEST = {

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from a3tune.bundle import DEMO, DEMO_SCORER, is_demo
+from a3tune.checkpoints import HUB_PREFIX
 from a3tune.errors import LabelError
 from a3tune.labels import (
     BIOMEDCLIP,
@@ -16,10 +17,9 @@ from a3tune.labels import (
     Segmenter,
     load_scorer,
 )
-from a3tune.labels.checkpoints import HUB_PREFIX
+from a3tune.labels.store import Labeller, LabelStore, PipelineLabeller, settings_digest
 from a3tune.storage import cache_folder
 from a3tune.training.config import TuneConfig
-from a3tune.training.labelling import Labeller, LabelStore, PipelineLabeller, settings_digest
 from a3tune.training.targets import TargetPlan
 
 AUTO, DATA = "auto", "data"

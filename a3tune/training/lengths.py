@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
+from a3tune.data.dataset import TrainingItem
 from a3tune.errors import DataError, RequestError
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.prompt import PromptEncoder
-from a3tune.models.spans import check_question
+from a3tune.models.token_spans import check_question
 from a3tune.training.collate import encode_item
-from a3tune.training.dataset import TrainingItem
 
 _NEAR_LIMIT = 16
 

@@ -6,7 +6,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
 from a3tune.errors import RequestError
-from a3tune.training.card import adapter_files
+from a3tune.training.model_card import adapter_files
 from a3tune.training.run import RunFolder
 
 

@@ -16,14 +16,14 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from a3tune.data.dataset import TrainingItem
 from a3tune.errors import Cancelled, DataError
-from a3tune.geometry import to_patches
+from a3tune.geometry.patch_grid import to_patches
 from a3tune.images import load_image
 from a3tune.labels.fuse import soft_target, union
+from a3tune.labels.store import Labeller, LabelStore, label_prompt
 from a3tune.models.prompt import PromptEncoder
 from a3tune.storage import DAMAGED_ZIP
-from a3tune.training.dataset import TrainingItem
-from a3tune.training.labelling import Labeller, LabelStore, label_prompt
 from a3tune.types import MedicalImage, PatchGrid, ScoredRegion
 
 Combination = Literal["union", "soft", "each"]
@@ -44,7 +44,7 @@ class TargetPlan:
         combine: "union" of the best regions (the paper's masks as one), "soft" (weighted by how well each region fits
             the question), or "each" on its own (the published loss, in which the masks compete).
         top_k: how many of the best regions count.
-        template_set: how a question is put to the scorer (see `a3tune.labels.templates`).
+        template_set: how a question is put to the scorer (see `a3tune.labels.scorers.templates`).
         negative_answers: whether ranked regions count for a question whose answer says that nothing is there: some
             region is ranked first even then.
         min_score: ranked regions with a lower score do not count; None for no limit. What a person chose counts

@@ -33,8 +33,8 @@ from a3tune.attention.heads import critical_heads, visual_ratio
 from a3tune.attention.loss import alignment_loss
 from a3tune.errors import A3TuneError, DataError, ModelError
 from a3tune.training.collate import Collator, Questions, QuestionStream
+from a3tune.training.heartbeat import Heartbeat
 from a3tune.training.methods import Objective
-from a3tune.training.pulse import Pulse
 from a3tune.training.run import IDENTITY_NAME, RunFolder
 from a3tune.training.validation import Tally, answer_logits, validate
 from a3tune.types import Head
@@ -122,7 +122,7 @@ class AlignmentTrainer(Trainer):
         self._parts = torch.zeros(len(_PARTS), dtype=torch.float64, device=args.device)
         self._began: tuple[float, int] | None = None
         self._passes = 0
-        self._pulse = Pulse(run if self.is_world_process_zero() else None)
+        self._heartbeat = Heartbeat(run if self.is_world_process_zero() else None)
 
     # Data
 
@@ -297,8 +297,8 @@ class AlignmentTrainer(Trainer):
         )
 
     def tell_work(self, what: str, done: int = 0, count: int = 0) -> None:
-        """A sign of life while no step ends; see `a3tune.training.pulse.Pulse`."""
-        self._pulse.beat(what, done, count, self.state.global_step)
+        """A sign of life while no step ends; see `a3tune.training.heartbeat.Heartbeat`."""
+        self._heartbeat.beat(what, done, count, self.state.global_step)
 
     def _tell_pass(self) -> None:
         """A sign of life within a step of many passes; with one pass the step tells all."""
@@ -310,7 +310,7 @@ class AlignmentTrainer(Trainer):
     def _tell(self, kind: str, **facts: Any) -> None:
         if self.is_world_process_zero():
             self.run.add_event(kind, step=self.state.global_step, **facts)
-            self._pulse.rest()
+            self._heartbeat.rest()
 
     # Checkpoints
 

@@ -26,26 +26,26 @@ from transformers.trainer import TRAINER_STATE_NAME
 from a3tune import __version__
 from a3tune.attention.capture import prepare
 from a3tune.bundle import model_source
+from a3tune.data.dataset import Dataset, TrainingItem
+from a3tune.data.read import read_dataset, split_dataset
 from a3tune.errors import A3TuneError, Cancelled, DataError
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.prompt import PromptEncoder
 from a3tune.training.arguments import TIMEOUT, training_arguments
-from a3tune.training.base import load_base
+from a3tune.training.attention_watch import AttentionWatch
+from a3tune.training.base_model import load_base
 from a3tune.training.collate import Questions, QuestionStream, on_device
 from a3tune.training.config import TuneConfig
-from a3tune.training.data import read_dataset, split_dataset
-from a3tune.training.dataset import Dataset, TrainingItem
 from a3tune.training.fingerprints import data_fingerprint, model_fingerprint
+from a3tune.training.heartbeat import Heartbeat
 from a3tune.training.label_sources import bundled_stores, labeller_factory, target_plan
 from a3tune.training.lengths import TokenCounter
 from a3tune.training.methods import add_adapter, objective_of, trainable_count
-from a3tune.training.pulse import Pulse
 from a3tune.training.run import IDENTITY_NAME, RunFolder, RunIdentity
 from a3tune.training.stopping import StopSwitch
 from a3tune.training.targets import PatchTargets, TargetMaker, plan_digest
 from a3tune.training.trainer import AlignmentTrainer, StopRequested
 from a3tune.training.validation import calibrate_heads
-from a3tune.training.watch import AttentionWatch
 from a3tune.types import Head
 
 Progress = Callable[[str, float], None]
@@ -100,7 +100,7 @@ def tune(
 
     Args:
         config: the settings.
-        data: the data set (see `a3tune.training.data.read_dataset` for layouts).
+        data: the data set (see `a3tune.data.read.read_dataset` for layouts).
         out: the run folder.
         model: "demo", a checkpoint folder or a hub id.
         device: "auto", "cpu", "cuda", ...
@@ -142,7 +142,7 @@ class _Tuning:
         self.main = state.is_main_process
         self._report = on_progress if on_progress is not None and self.main else (lambda what, share: None)
         self._told = 0.0
-        self._pulse = Pulse(run if self.main else None)
+        self._heartbeat = Heartbeat(run if self.main else None)
         self._started = False
         self.notes: list[str] = []
 
@@ -302,7 +302,7 @@ class _Tuning:
     def _check_lengths(self, dataset: Dataset, model: VisionLanguageModel, limit: int) -> Dataset:
         def counted(share: float) -> None:
             self._report("Counting tokens", share)
-            self._pulse.beat("Counting tokens", round(share * len(dataset.items)), len(dataset.items))
+            self._heartbeat.beat("Counting tokens", round(share * len(dataset.items)), len(dataset.items))
 
         most = min(self.config.max_length, limit)
         checked = dataset.check_lengths(

@@ -20,9 +20,9 @@ from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
 from a3tune.adapters.a3moe import A3MoeConfig, register
 from a3tune.bundle import DEMO_MODEL
+from a3tune.demo.scorer.training import build_tokenizer, model_config, save_scorer
 from a3tune.models.load import load_model
-from a3tune.phantom.scorer import build_tokenizer, model_config, save_scorer
-from app.slots import ModelSlot
+from app.engine.model_slot import ModelSlot
 
 ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = ROOT / "out" / "screenshots"
@@ -212,7 +212,7 @@ class Visitor:
             """before => {
                 const {result, shown} = document.querySelector(".stage")?.dataset || {};
                 // The opening picture of a page that is not there yet has a stage of its own.
-                if (document.querySelector("#first-look")) return false;
+                if (document.querySelector("#initial-page")) return false;
                 return result && result !== before && result.endsWith("complete") && shown.endsWith("ready");
             }""",
             arg=before,

@@ -11,7 +11,7 @@ from a3tune.attention.heads import critical_heads, head_maps, head_set_map, rows
 from a3tune.errors import ModelError, RequestError
 from a3tune.types import AttentionMaps, Head
 
-GOLDEN = np.load(Path(__file__).parents[1] / "data" / "golden_heads.npz")
+GOLDEN = np.load(Path(__file__).parents[1] / "files" / "golden_heads.npz")
 CASES = json.loads(str(GOLDEN["index_json"]))
 
 

@@ -140,19 +140,3 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (text_model / "vocab.txt").write_text("\n".join(WORDS), encoding="utf-8")
     BertTokenizer(str(text_model / "vocab.txt")).save_pretrained(folder)
     return folder
-
-
-@pytest.fixture
-def offline_hub(tmp_path, monkeypatch):
-    """The folder that huggingface_hub keeps its copies in, with one repository, and no network."""
-    cache = tmp_path / "hub"
-    repository = cache / "models--someone--sam"
-    revision = "0" * 40
-    (repository / "refs").mkdir(parents=True)
-    (repository / "refs" / "main").write_text(revision)
-    folder = repository / "snapshots" / revision / "checkpoints"
-    folder.mkdir(parents=True)
-    torch.save({"a": torch.arange(3.0)}, folder / "sam.pth")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
-    return folder

@@ -7,7 +7,7 @@ import pytest
 
 from a3tune.errors import LabelError
 from a3tune.labels.cache import RegionCache
-from a3tune.labels.segmentation import Segmentation
+from a3tune.labels.segmenters.segmentation import Segmentation
 from a3tune.storage import cache_folder
 from a3tune.types import MedicalImage
 
@@ -119,7 +119,7 @@ WRITER = """
 import sys
 import numpy as np
 from a3tune.labels.cache import RegionCache
-from a3tune.labels.segmentation import Segmentation, region_from_mask
+from a3tune.labels.segmenters.segmentation import Segmentation, region_from_mask
 from a3tune.types import MedicalImage
 
 class Segmenter:

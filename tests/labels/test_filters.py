@@ -7,7 +7,7 @@ import pytest
 from a3tune.errors import RequestError
 from a3tune.labels.filters import FilterRules, drop_reason, filter_boxes, filter_regions, from_inclusive_box
 
-CASES = json.loads((Path(__file__).parents[1] / "data" / "filter_cases.json").read_text(encoding="utf-8"))
+CASES = json.loads((Path(__file__).parents[1] / "files" / "filter_cases.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("case", CASES["single_records"], ids=lambda case: f"{case['bbox']}-{case['area']}")

@@ -5,7 +5,7 @@ import pytest
 
 from a3tune.errors import LabelError, RequestError
 from a3tune.labels.fuse import patch_targets, remove_overlap, sampled_target, soft_target, top_k, union
-from a3tune.labels.segmentation import mask_iou
+from a3tune.labels.segmenters.segmentation import mask_iou
 from a3tune.types import PatchGrid, PatchTile, ScoredRegion, WeakLabels
 
 
@@ -88,7 +88,7 @@ def test_patch_targets_average_over_each_patch(scored, grid):
 
 
 def test_sampled_targets_equal_the_published_ones():
-    golden = np.load(Path(__file__).parents[1] / "data" / "golden_mask_transform.npz")
+    golden = np.load(Path(__file__).parents[1] / "files" / "golden_mask_transform.npz")
     names = [key.removesuffix("__mask") for key in golden.files if key.endswith("__mask")]
     assert names
     for name in names:

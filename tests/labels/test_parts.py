@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from a3tune.errors import LabelError, RequestError
-from a3tune.labelling import parts
-from a3tune.labelling.parts import PARTS, fetch_part, find_part, is_here, permitted_part
+from a3tune.labels import parts
+from a3tune.labels.parts import PARTS, fetch_part, find_part, is_here, permitted_part
 
 
 def test_parts_are_told_apart_and_say_their_licence():

@@ -3,7 +3,7 @@ import pytest
 
 from a3tune.errors import LabelError, RequestError
 from a3tune.labels import FilterRules, RegionCache, load_scorer, make_labels
-from a3tune.labels.segmentation import RecentlyUsed, Segmentation
+from a3tune.labels.segmenters.segmentation import RecentlyUsed, Segmentation
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ from a3tune.adapters.switch import BASE, AdapterSet
 from a3tune.bundle import DEMO_ADAPTERS, model_source
 from a3tune.evaluation.alignment import prepare_questions, read_questions
 from a3tune.models.load import load_model
-from a3tune.phantom.demo_adapters import phantom_questions
+from a3tune.demo.adapters import phantom_questions
 from a3tune.phantom.structures import VALIDATION_SEEDS
 
 found = {}
@@ -90,7 +90,7 @@ def test_tuning_on_small_weights_gives_adapters_for_the_usual_ones(tmp_path):
         for kept, folder in runs.items()
     ]
     # In one process: finding and loading bitsandbytes takes longer than the steps.
-    run("-c", f"from a3tune.cli import main\nassert not any([main(line) for line in {lines!r}])")
+    run("-c", f"from a3tune.cli.main import main\nassert not any([main(line) for line in {lines!r}])")
     adapters = AdapterSet(load_model(model_source("demo"), device="cpu").model)
     for kept, folder in runs.items():
         events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]

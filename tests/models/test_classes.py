@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from a3tune.errors import ModelError
-from a3tune.models import checkpoint, spans
+from a3tune.models import checkpoint_folder
+from a3tune.models import token_spans as spans
 from a3tune.models.load import load_model
 from a3tune.types import MedicalImage
 
@@ -62,7 +63,7 @@ def test_a_painted_patch_changes_its_own_pixels(tiny_name, tiny_model):
     assert 0 < changed < 0.6
 
 
-@pytest.mark.parametrize("kind", sorted(checkpoint.UNFIT))
+@pytest.mark.parametrize("kind", sorted(checkpoint_folder.UNFIT))
 def test_classes_that_cannot_work_are_refused_with_the_reason(kind, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
     with pytest.raises(ModelError, match=rf"{kind}: .*(cross-attention|query tokens)"):

@@ -12,19 +12,19 @@ from safetensors.torch import save_file
 from transformers import AutoModelForImageTextToText, LlavaForConditionalGeneration, LlavaNextForConditionalGeneration
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
-from a3tune import parity_llava_med
 from a3tune.errors import DataError, ModelError
 from a3tune.models import conversion
-from a3tune.models.checkpoint import is_original
+from a3tune.models.checkpoint_folder import is_original
 from a3tune.models.llava_med import KNOWN_TOWERS, TEXT_CONFIGS, read_original
 from a3tune.models.llava_tokenizer import build_tokenizer
 from a3tune.models.load import load_model
 from a3tune.models.tensors import list_tensors, read_tensors
-from a3tune.parity import format_rows
+from a3tune.parity import llava_med as parity_llava_med
+from a3tune.parity.eager import format_rows
 from a3tune.types import MedicalImage
 from tests.support.original_llava import PATCHES, write_original
 
-DATA = Path(__file__).parent.parent / "data" / "llava_med"
+DATA = Path(__file__).parent.parent / "files" / "llava_med"
 QUESTION = "Is there a mass in the left lung?"
 MISTRAL = f"[INST] <image>\n{QUESTION} [/INST]"
 VICUNA = (

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from a3tune.training.command import add_tune_arguments, run_tune
+from a3tune.cli.tune import add_tune_arguments, run_tune
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from a3tune.data.read import read_dataset
 from a3tune.errors import DataError
 from a3tune.models.prompt import PromptEncoder
 from a3tune.training.collate import Collator, Questions, QuestionStream
-from a3tune.training.data import read_dataset
 from a3tune.training.targets import PatchTargets
 from tests.support.tuning_data import write_data
 

@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError, replace
 import pytest
 
 from a3tune.errors import DataError
-from a3tune.labels.templates import TEMPLATE_SETS
+from a3tune.labels.scorers.templates import TEMPLATE_SETS
 from a3tune.training.config import (
     TuneConfig,
     load_config,

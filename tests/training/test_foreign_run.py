@@ -7,10 +7,10 @@ import pytest
 import torch
 from safetensors.torch import save
 
+from a3tune.data.intake import IntakeLimits
 from a3tune.errors import AdapterError, DataError
 from a3tune.training import foreign_run
 from a3tune.training.foreign_run import unpack_run
-from a3tune.training.intake import IntakeLimits
 
 RECORD = {"format": 1, "status": "finished", "model": {"source": "demo"}, "data": {"questions": 4}, "config": {}}
 WEIGHTS = save({"base_model.model.layers.0.q_proj.lora_A.weight": torch.zeros(2, 4)})

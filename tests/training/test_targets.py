@@ -7,14 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
+from a3tune.data.dataset import TrainingItem
 from a3tune.errors import Cancelled, DataError, LabelError
-from a3tune.geometry import to_patches
+from a3tune.geometry.patch_grid import to_patches
 from a3tune.images import load_image
-from a3tune.labels.segmentation import region_from_mask
+from a3tune.labels.segmenters.segmentation import region_from_mask
+from a3tune.labels.store import LabelStore, PipelineLabeller, label_items, label_prompt
 from a3tune.models.prompt import PromptEncoder
-from a3tune.training.dataset import TrainingItem
 from a3tune.training.label_sources import bundled_stores, labeller_factory, make_labeller, scorer_source, target_plan
-from a3tune.training.labelling import LabelStore, PipelineLabeller, label_items, label_prompt
 from a3tune.training.targets import PatchTargets, TargetMaker, TargetPlan, says_nothing_is_there, true_mask
 from a3tune.types import ScoredRegion
 from tests.support.tuning_data import tiny_config

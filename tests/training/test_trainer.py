@@ -11,12 +11,12 @@ from a3tune.adapters.a3moe import record_experts
 from a3tune.attention.capture import capture, prepare
 from a3tune.attention.heads import critical_heads, visual_ratio
 from a3tune.attention.loss import alignment_loss
+from a3tune.data.read import read_dataset, split_dataset
 from a3tune.errors import AdapterError, ModelError
 from a3tune.images import load_image
 from a3tune.models.load import load_model
 from a3tune.models.prompt import PromptEncoder
 from a3tune.training.collate import Collator, Questions, QuestionStream
-from a3tune.training.data import read_dataset, split_dataset
 from a3tune.training.methods import adapter_config, add_adapter, objective_of
 from a3tune.training.run import RunFolder
 from a3tune.training.targets import TargetMaker, TargetPlan

@@ -1,0 +1,210 @@
+"""``python -m a3tune labels``: the options, and what is printed."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from a3tune.bundle import DEMO
+from a3tune.cli.image_options import add_image_options, parse_window
+from a3tune.errors import RequestError
+from a3tune.images import load_image
+from a3tune.progress import ItemProgress, show_progress
+from a3tune.types import MedicalImage, WeakLabels
+
+if TYPE_CHECKING:
+    from a3tune.labels.batch import Outcome
+    from a3tune.labels.maker import LabelMaker
+    from a3tune.labels.tasks import TaskList
+
+# Named here as well as in the table of templates, whose room loads torch.
+TEMPLATES = ("plain", "slake", "vqa-rad", "vqa-rad-boxes", "pathvqa", "chest-report", "question-only")
+_LISTED = 20
+
+
+def add_labels_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--image", type=Path, metavar="F", help="PNG, JPEG, TIFF, DICOM, NIfTI ..., or a folder of them"
+    )
+    source.add_argument("--data", type=Path, metavar="PATH", help="data set: every question about every image")
+    parser.add_argument(
+        "--prompt",
+        action="append",
+        metavar="P",
+        help="what to look for, e.g. the question; several descriptions of one thing may be given by repeating it "
+        "(with --data the data's own questions, when left out)",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument(
+        "--segmenter",
+        default="litemedsam",
+        metavar="S",
+        help="litemedsam (default), or a Segment Anything checkpoint (ViT-B, ViT-L, ViT-H or MedSAM): its path, or "
+        "hub:OWNER/REPOSITORY/FILE",
+    )
+    parser.add_argument(
+        "--scorer",
+        default=DEMO,
+        metavar="S",
+        help="demo (default; knows synthetic images only), biomedclip, the folder of an open_clip model or a hub id",
+    )
+    parser.add_argument(
+        "--template",
+        default="plain",
+        metavar="T",
+        help=f"wording of the prompt: {', '.join(TEMPLATES)}, or a text with {{question}} and {{organ}} in it",
+    )
+    parser.add_argument("--organ", default="", metavar="TEXT", help="organ or location, for templates that name it")
+    parser.add_argument(
+        "--top-k", metavar="N", help="how many regions to keep, or all (default: the template's, 4 or 8)"
+    )
+    parser.add_argument("--layout", default="auto", help="layout of the data set (default: told from its keys)")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the data set's images, if elsewhere")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default auto)")
+    add_image_options(parser)
+
+
+def run_labels(options: argparse.Namespace) -> int:
+    """Run the command.
+
+    Returns:
+        0, or 1 when some of several images failed.
+
+    Raises:
+        A3TuneError: bad input; nothing was written then.
+        OSError: the output folder cannot be written.
+    """
+    questions = _questions(options)
+    window = parse_window(options.window)
+
+    def load(path: Path) -> MedicalImage:
+        return load_image(path, window=window, frame=options.frame, axis=options.axis, volume=options.volume)
+
+    if options.image is not None and not options.image.is_dir():
+        image = load(options.image)
+        return _label_one(image, questions, options)
+    # A folder without pictures or a data set with a slip is told before the models are loaded.
+    from a3tune.labels.tasks import tasks_in_data, tasks_in_folder
+
+    if options.data is None:
+        work = tasks_in_folder(options.image, questions, options.organ, out=options.out)
+        return _label_many(work, questions, options, load)
+    # Pictures that are packed inside the data are needed during the work only.
+    with TemporaryDirectory(prefix="a3tune-") as unpacked:
+        work = tasks_in_data(
+            options.data,
+            questions,
+            options.organ,
+            layout=options.layout,
+            images=options.images,
+            unpack_to=Path(unpacked),
+        )
+        return _label_many(work, questions, options, load)
+
+
+def _questions(options: argparse.Namespace) -> tuple[str, ...]:
+    questions = tuple(options.prompt or ())
+    if not questions and options.data is None:
+        raise RequestError(
+            expected="what to look for, such as --prompt 'Is there a mass in the liver?'",
+            got="No prompt was given",
+            remedy="Add --prompt",
+        )
+    if not all(question.strip() for question in questions):
+        raise RequestError(
+            expected="a prompt such as the question or the name of a structure",
+            got="The prompt is empty",
+            remedy="Say what to look for",
+        )
+    return questions
+
+
+def _build_maker(options: argparse.Namespace) -> LabelMaker:
+    from a3tune.labels.maker import build_maker  # torch: see run_labels
+
+    show_progress("loading segmenter and scorer", 0.0)
+    return build_maker(
+        options.segmenter,
+        options.scorer,
+        template=options.template,
+        top_k=options.top_k,
+        device=options.device,
+    )
+
+
+def _label_one(image: MedicalImage, questions: tuple[str, ...], options: argparse.Namespace) -> int:
+    # A bad image is told before torch is loaded, which takes some seconds.
+    from a3tune.labels.record import write_labels
+
+    maker = _build_maker(options)
+    prompts = maker.prompts(questions, options.organ)
+    show_progress("finding and ranking regions", 0.5)
+    labels = maker.make(image, prompts)
+    written = write_labels(labels, image, options.out, prompts, maker.settings)
+    show_progress("done", 1.0)
+    print(describe(labels))
+    print(f"{len(written)} files in {options.out}")
+    return 0
+
+
+def _label_many(
+    work: TaskList,
+    questions: tuple[str, ...],
+    options: argparse.Namespace,
+    load: Callable[[Path], MedicalImage],
+) -> int:
+    from a3tune.labels.batch import INDEX_NAME, label_all  # torch: see run_labels
+
+    maker = _build_maker(options)
+    if options.data is None:
+        # The same for all images: a fault of the prompt is one fault, and no image needs to be tried.
+        maker.check(maker.prompts(questions, options.organ))
+    progress = ItemProgress(len(work.tasks))
+    try:
+        outcomes = label_all(
+            work,
+            maker,
+            options.out,
+            load,
+            on_done=lambda outcome: progress.advance(outcome.name, skipped=outcome.status == "kept"),
+        )
+    finally:
+        progress.interrupt()
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    print(_totals(outcomes, work.passed_over, "images" if options.data is None else "questions"))
+    print(f"Results and {INDEX_NAME} in {options.out}")
+    for outcome in failed[:_LISTED]:
+        print(f"{outcome.name}: {outcome.error}", file=sys.stderr)
+    if len(failed) > _LISTED:
+        print(f"and {len(failed) - _LISTED} more, see {options.out / INDEX_NAME}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def describe(labels: WeakLabels) -> str:
+    """The ranked regions as a small table, and what was dropped."""
+    lines = [f"Regions by {labels.segmenter}, ranked by {labels.scorer}:"]
+    for item in labels.regions:
+        x, y, width, height = item.region.box
+        line = f"{item.rank:>3}  score {item.score:6.2f}  weight {item.weight:.3f}  {width} x {height} at {x}, {y}"
+        several = item.phrase != labels.prompt
+        lines.append(f"{line}  {item.region.area} pixels{f'  {item.phrase}' if several else ''}")
+    return "\n".join([*lines, *labels.notes])
+
+
+def _totals(outcomes: Sequence[Outcome], passed_over: int, noun: str) -> str:
+    kept = sum(outcome.status == "kept" for outcome in outcomes)
+    failed = sum(outcome.status == "failed" for outcome in outcomes)
+    text = f"{len(outcomes) - failed} of {len(outcomes)} {noun} labelled"
+    if kept:
+        text += f", {kept} of them before"
+    if failed:
+        text += f"; {failed} failed"
+    if passed_over:
+        text += f"; {passed_over} other {'file' if passed_over == 1 else 'files'} passed over"
+    return f"{text}."

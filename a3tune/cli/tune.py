@@ -1,0 +1,85 @@
+"""``python -m a3tune tune``: the run, and the summary that it prints."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from a3tune.errors import A3TuneError, Cancelled
+from a3tune.training.options import config_of
+
+if TYPE_CHECKING:
+    from a3tune.training.tuning import RunSummary
+
+STOPPED = 3
+
+
+def run_tune(options: argparse.Namespace, on_progress: Callable[[str, float], None] | None = None) -> int:
+    """Run the command.
+
+    Returns:
+        0 when the run is finished, 3 when it was stopped on request; the same command then goes on.
+
+    Raises:
+        A3TuneError: bad input; of several processes only the first raises, the others end quietly with 2.
+    """
+    try:
+        config = config_of(options)
+        # torch and transformers take seconds to load: a slip in the options is told before.
+        from a3tune.training.tuning import tune
+
+        summary = tune(
+            config,
+            options.data,
+            options.out,
+            options.model,
+            device=options.device,
+            layout=options.layout,
+            images=options.images,
+            resume=options.resume,
+            on_progress=on_progress,
+        )
+    except Cancelled:
+        if is_first_process():
+            print(f"Stopped before the first step. Start the same command again to go on: {options.out}")
+        return STOPPED
+    except A3TuneError:
+        if is_first_process():
+            raise
+        return 2
+    if is_first_process():
+        print(describe(summary))
+        sys.stdout.flush()
+    return 0 if summary.status == "finished" else STOPPED
+
+
+def describe(summary: RunSummary) -> str:
+    """The summary in a few lines."""
+    minutes, seconds = divmod(round(summary.seconds), 60)
+    lines = [f"{summary.status.capitalize()} at step {summary.step} of {summary.steps} ({minutes} min {seconds} s)."]
+    if summary.metrics:
+        names = {
+            "loss": "loss {:.4f}",
+            "accuracy": "{:.1%} exactly right",
+            "closed_accuracy": "closed {:.1%}",
+            "open_accuracy": "open {:.1%}",
+            "attention_mass": "attention inside the regions {:.1%}",
+        }
+        shown = [text.format(summary.metrics[name]) for name, text in names.items() if name in summary.metrics]
+        lines.append(f"Last validation: {', '.join(shown)}.")
+    if summary.best_step is not None and summary.best_step != summary.step:
+        lines.append(f"The adapter is the one of step {summary.best_step}, with the lowest validation loss.")
+    lines += summary.notes
+    if summary.status == "stopped":
+        lines.append("Start the same command again to go on.")
+    if summary.adapter is not None:
+        lines.append(f"Adapter: {summary.adapter}")
+    return "\n".join(lines)
+
+
+def is_first_process() -> bool:
+    """Whether this is the first of the processes that a launcher started, or the only one."""
+    return os.environ.get("RANK", "0") == "0"

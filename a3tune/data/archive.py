@@ -1,0 +1,280 @@
+"""A ZIP archive with a data set into a folder of its own.
+
+An archive with paths that climb out or with links, one that would fill the disk, or one that hides another archive is
+refused as a whole before anything is written, with the entry's name and what to do.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+import struct
+import unicodedata
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from a3tune.data.intake import (
+    LIMITS,
+    PACK,
+    Intake,
+    IntakeLimits,
+    NewFolder,
+    cannot_write,
+    check_names,
+    check_room,
+    check_totals,
+    kind_of,
+    megabytes,
+    parts_of,
+    refused,
+)
+from a3tune.errors import Cancelled, DataError
+from a3tune.storage import DAMAGED_ZIP
+from a3tune.wording import listed
+
+# What systems and file managers add by themselves.
+_CLUTTER = ("__macosx", "thumbs.db", "desktop.ini")
+# Names in an archive that are not marked as UTF-8 are in the code page of the machine that packed it.
+_ENCODINGS = ("utf-8", "cp437", "cp1252", "cp850", "gb18030", "cp932", "cp949", "cp1251")
+_CHUNK = 1 << 20
+_TABLES_READ = 64 << 20
+_SHOWN = 5
+# The end of a ZIP archive (APPNOTE.TXT 4.3.14 to 4.3.16): the record that says how long the directory is.
+_END, _END_BYTES, _LONGEST_COMMENT = b"PK\x05\x06", 22, 1 << 16
+_LONG_LOCATOR, _LONG_LOCATOR_BYTES = b"PK\x06\x07", 20
+_ENTRY_BYTES = 512
+
+
+@dataclass(frozen=True)
+class _Entry:
+    info: zipfile.ZipInfo
+    parts: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return "/".join(self.parts)
+
+
+def unpack_archive(
+    archive: str | Path,
+    folder: str | Path,
+    limits: IntakeLimits = LIMITS,
+    *,
+    on_progress: Callable[[float], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Intake:
+    """Unpack a ZIP archive with a data set into a new folder: tables and images, nothing else.
+
+    Args:
+        archive: the ZIP file; what it is called does not matter.
+        folder: a folder that does not exist yet; it appears only when everything is in it.
+        limits: how much is taken.
+        on_progress: called with the share of the bytes written, 0 to 1.
+        should_stop: asked between files; True ends the work and leaves nothing behind.
+
+    Raises:
+        DataError: it is no ZIP archive, is damaged or encrypted, is too large, holds no data, or holds something that
+            is never unpacked (climbing paths, links, archives, names that are no file names). Nothing was written.
+        Cancelled: ``should_stop`` said so.
+    """
+    archive, folder = Path(archive), Path(folder)
+    try:
+        packed_size = archive.stat().st_size
+        _check_directory(archive, packed_size, limits)
+        with zipfile.ZipFile(archive) as packed:
+            entries, left_out = _choose(packed, limits)
+            size = _check_sizes([entry.info for entry in entries], packed_size, limits)
+            check_room(folder.parent, size, limits)
+            with NewFolder(folder) as part:
+                _write_entries(packed, entries, part, size, on_progress, should_stop)
+    except zipfile.BadZipFile as error:
+        raise DataError(
+            expected="a ZIP archive",
+            got=f"This is none, or it is damaged ({error})",
+            remedy="Pack the data again; tar, 7z and rar archives have to be packed as ZIP",
+        ) from error
+    except DAMAGED_ZIP as error:
+        raise DataError(
+            expected="a ZIP archive that can be unpacked",
+            got=f"An entry is damaged or packed in an unusual way ({error})",
+            remedy="Pack the data again with the ordinary (deflate) method",
+        ) from error
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    names = [name for name in left_out if name]
+    return Intake(folder, len(entries), size, tuple(names[:_SHOWN]), len(names))
+
+
+# ---- what to take ----------------------------------------------------------------------------------
+
+
+def _choose(packed: zipfile.ZipFile, limits: IntakeLimits) -> tuple[list[_Entry], list[str]]:
+    """The entries to unpack, and the names of those that are left out ("" for what systems add by themselves)."""
+    infos = packed.infolist()
+    if len(infos) > limits.files:
+        raise _too_many(len(infos), limits)
+    names = _names(packed, infos, limits)
+    entries, left_out = [], []
+    for info, name in zip(infos, names, strict=True):
+        parts = parts_of(name, limits)
+        _check_entry(info, "/".join(parts))
+        if info.is_dir() or name.endswith("/"):
+            continue
+        if any(part.startswith(".") or part.lower() in _CLUTTER for part in parts):
+            left_out.append("")
+            continue
+        kind = kind_of(parts[-1])
+        if kind == "archive":
+            raise refused("/".join(parts), "is an archive inside the archive", PACK)
+        if kind in ("image", "table"):
+            entries.append(_Entry(info, parts))
+        else:
+            left_out.append("/".join(parts))
+    check_names([entry.name for entry in entries])
+    if not entries:
+        others = [name for name in left_out if name]
+        raise DataError(
+            expected="images, and a table (CSV, JSON, JSON Lines or Parquet) that names them",
+            got="The archive holds none" + (f" (but {listed(others, _SHOWN)})" if others else ""),
+            remedy=PACK,
+        )
+    return entries, left_out
+
+
+def _check_entry(info: zipfile.ZipInfo, name: str) -> None:
+    mode = info.external_attr >> 16
+    if info.create_system == 3 and stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
+        what = "is a link" if stat.S_ISLNK(mode) else "is a device or a pipe"
+        raise refused(name, what, "Pack the files that it stands for")
+    if info.flag_bits & 0x1:
+        raise refused(name, "is encrypted", "Pack the data without a password")
+
+
+def _names(packed: zipfile.ZipFile, infos: Sequence[zipfile.ZipInfo], limits: IntakeLimits) -> list[str]:
+    """The entries' names, in the encoding and the form in which the tables of the archive name them."""
+    raw = [None if info.flag_bits & 0x800 else _raw_name(info.orig_filename) for info in infos]
+    given = [info.orig_filename for info in infos]
+    if all(name.isascii() for name in given):
+        return given
+    text = _table_text(packed, infos, limits)
+    best: tuple[int, list[str]] | None = None
+    for encoding in _ENCODINGS:
+        try:
+            read = [name if byte is None else byte.decode(encoding) for name, byte in zip(given, raw, strict=True)]
+        except UnicodeDecodeError:
+            continue
+        for form in ("NFC", "NFD"):
+            spelt = [unicodedata.normalize(form, name) for name in read]
+            named = sum(PurePosixPath(name).name in text for name in spelt if not name.isascii())
+            if best is None or named > best[0]:
+                best = (named, spelt)
+    return given if best is None else best[1]
+
+
+def _raw_name(name: str) -> bytes | None:
+    # zipfile has read it as code page 437, which has a character for each byte.
+    try:
+        return name.encode("cp437")
+    except UnicodeEncodeError:
+        return None
+
+
+def _table_text(packed: zipfile.ZipFile, infos: Sequence[zipfile.ZipInfo], limits: IntakeLimits) -> str:
+    """What the tables say, as far as needed to recognise names."""
+    texts, left = [], _TABLES_READ
+    for info in infos:
+        if kind_of(info.orig_filename) != "table" or info.flag_bits & 0x1 or not 0 < info.file_size <= left:
+            continue
+        if info.file_size > limits.ratio * max(info.compress_size, 1) and info.file_size > limits.ratio_from:
+            continue
+        with suppress(*DAMAGED_ZIP), packed.open(info) as stream:
+            # JSON may write every letter beyond ASCII as an escape.
+            text = stream.read(left).decode("utf-8", "replace")
+            texts.append(text if "\\u" not in text else text + _unescaped(text))
+        left -= info.file_size
+    return "\n".join(texts)
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\u([0-9a-fA-F]{4})", lambda match: chr(int(match[1], 16)), text)
+
+
+def _check_directory(archive: Path, size: int, limits: IntakeLimits) -> None:
+    """Refuse a directory of millions of entries before it is read into memory."""
+    with archive.open("rb") as stream:
+        stream.seek(max(0, size - _END_BYTES - _LONGEST_COMMENT - _LONG_LOCATOR_BYTES))
+        tail = stream.read()
+        place = tail.rfind(_END)
+        if place < 0 or len(tail) < place + _END_BYTES:
+            return  # zipfile says what is wrong with it
+        count, length = struct.unpack_from("<HI", tail, place + 10)
+        locator = tail[max(0, place - _LONG_LOCATOR_BYTES) : place]
+        if locator.startswith(_LONG_LOCATOR) and len(locator) == _LONG_LOCATOR_BYTES:
+            (offset,) = struct.unpack_from("<Q", locator, 8)
+            stream.seek(min(offset, size))
+            record = stream.read(56)
+            if len(record) == 56:
+                count, length = struct.unpack_from("<QQ", record, 32)
+    if count > limits.files or length > limits.files * _ENTRY_BYTES:
+        raise _too_many(count, limits)
+
+
+def _too_many(count: int, limits: IntakeLimits) -> DataError:
+    return DataError(
+        expected=f"at most {limits.files:,} files",
+        got=f"The archive has {count:,} entries",
+        remedy="Split the data set",
+    )
+
+
+# ---- how much --------------------------------------------------------------------------------------
+
+
+def _check_sizes(infos: Sequence[zipfile.ZipInfo], packed_size: int, limits: IntakeLimits) -> int:
+    sizes = [info.file_size for info in infos]
+    check_totals(len(infos), sizes, [info.filename for info in infos], limits)
+    total = sum(sizes)
+    if total > limits.ratio_from and total > limits.ratio * max(packed_size, 1):
+        raise DataError(
+            expected=f"an archive that unpacks to at most {limits.ratio:g} times its size",
+            got=f"{megabytes(packed_size)} would become {megabytes(total)}",
+            remedy="Leave out what is empty or repeated, or give the files themselves",
+        )
+    return total
+
+
+# ---- writing ---------------------------------------------------------------------------------------
+
+
+def _write_entries(
+    packed: zipfile.ZipFile,
+    entries: Sequence[_Entry],
+    part: Path,
+    total: int,
+    on_progress: Callable[[float], None] | None,
+    should_stop: Callable[[], bool] | None,
+) -> None:
+    for folder in sorted({entry.parts[:-1] for entry in entries}):
+        part.joinpath(*folder).mkdir(parents=True, exist_ok=True)
+    written = 0
+    for number, entry in enumerate(entries):
+        if should_stop is not None and number % 64 == 0 and should_stop():
+            raise Cancelled
+        # "x": never into what is there already, which could be a link only if somebody else put it there.
+        with part.joinpath(*entry.parts).open("xb") as target:
+            for chunk in _chunks(packed, entry.info):
+                written += len(chunk)
+                if written > total:
+                    raise refused(entry.name, "unpacks to more than it declares", "Pack the data again")
+                target.write(chunk)
+        if on_progress is not None and number % 64 == 0:
+            on_progress(written / max(total, 1))
+
+
+def _chunks(packed: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
+    with packed.open(info) as stream:
+        while chunk := stream.read(_CHUNK):
+            yield chunk

@@ -1,0 +1,139 @@
+"""Row by row: raw values to items, with a fault for everything that a run could not use."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from a3tune.data.dataset import AnswerType, Split, TrainingItem
+from a3tune.data.formats.faults import FaultLog
+from a3tune.data.formats.files import SPLITS
+from a3tune.data.formats.image_files import PictureFinder
+from a3tune.data.formats.layouts import Draft
+from a3tune.wording import brief
+
+MAX_CHARACTERS = 20_000
+"""Longest question or answer: more is a slipped quote or a whole document, not an answer."""
+
+_MARKER = "<image>"
+_ANSWER_TYPES: dict[str, AnswerType] = {"closed": "closed", "close": "closed", "open": "open"}
+
+
+class RowChecker:
+    """Turns drafts into items and remembers what was there before."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[Path, str, str], tuple[str, int]] = {}
+
+    def check(
+        self, draft: Draft, finder: PictureFinder, default_split: str | None, log: FaultLog
+    ) -> TrainingItem | None:
+        """The item of a draft, or None when something is wrong with it; all that is wrong goes to ``log``."""
+        errors = log.totals["error"]
+        image = self._file(draft, "image", draft.image, finder, log)
+        question = self._text(draft, "question", draft.question, log)
+        answer = self._text(draft, "answer", draft.answer, log)
+        if answer is not None and _MARKER in answer:
+            _add(log, "marker", draft, "answer", f"the answer holds the marker {_MARKER}", "Take it out")
+        answer_type = self._answer_type(draft, answer or "", log)
+        split = self._split(draft, default_split, log)
+        mask = self._file(draft, "mask", draft.mask, finder, log) if draft.mask not in (None, "") else None
+        boxes = self._boxes(draft, log)
+        if log.totals["error"] > errors or image is None or question is None or answer is None:
+            return None
+        row = draft.row
+        first = self._seen.setdefault((image, question, answer), (row.file, row.line))
+        if first != (row.file, row.line):
+            what = f"the same image, question and answer as in {first[0]}, line {first[1]}"
+            log.add("duplicate", row.file, row.line, "", what, "Remove one of them", "warning")
+        return TrainingItem(
+            image, question, answer, answer_type, split, row.file, row.line,
+            _label(draft.identifier), _label(draft.organ), _label(draft.modality), mask, boxes,
+        )  # fmt: skip
+
+    @staticmethod
+    def _file(draft: Draft, value: str, name: object, finder: PictureFinder, log: FaultLog) -> Path | None:
+        if not isinstance(name, str) or not name.strip():
+            what = "is empty" if name in (None, "") or isinstance(name, str) else f"expected text, not {brief(name)}"
+            _add(log, "no-image", draft, value, what, "Name the file of the image")
+            return None
+        found = finder.find(name)
+        if isinstance(found, Path):
+            return found
+        kind, what, remedy = found
+        _add(log, kind, draft, value, what, remedy)
+        return None
+
+    @staticmethod
+    def _text(draft: Draft, value: str, raw: object, log: FaultLog) -> str | None:
+        key = draft.name(value)
+        if isinstance(raw, (int, float)) and not isinstance(raw, bool):
+            raw = f"{raw}"
+        if raw is not None and not isinstance(raw, str):
+            _add(log, "not-text", draft, value, f"expected text, not {brief(raw)}", f"Write the {value} as text")
+            return None
+        text = (raw or "").replace(_MARKER, " ") if value == "question" else raw or ""
+        text = text.strip()
+        if not text:
+            lacks = raw is None and key not in draft.row.fields
+            what = f"the row has no {key}" if lacks else f"the {value} is empty"
+            _add(log, f"empty-{value}", draft, value, what, f"Write the {value}, or remove the row")
+            return None
+        if len(text) > MAX_CHARACTERS:
+            what = f"the {value} has {len(text):,} characters, more than {MAX_CHARACTERS:,}"
+            _add(log, "too-long", draft, value, what, "Shorten it")
+            return None
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            what = f"the {value} holds half a surrogate pair, which is no character"
+            _add(log, "encoding", draft, value, what, "Export the data again as UTF-8")
+            return None
+        return text
+
+    @staticmethod
+    def _answer_type(draft: Draft, answer: str, log: FaultLog) -> AnswerType:
+        given = draft.answer_type
+        if given is None or (isinstance(given, str) and not given.strip()):
+            return "closed" if answer.lower().rstrip(".") in ("yes", "no") else "open"
+        kind = _ANSWER_TYPES.get(given.strip().lower()) if isinstance(given, str) else None
+        if kind is None:
+            what = f"expected closed or open, not {brief(given)}"
+            _add(log, "answer-type", draft, "answer_type", what, "Correct it, or leave it out")
+        return kind or "open"
+
+    @staticmethod
+    def _split(draft: Draft, default: str | None, log: FaultLog) -> Split | None:
+        given = draft.split
+        if given is None or (isinstance(given, str) and not given.strip()):
+            return default
+        split = SPLITS.get(given.strip().lower()) if isinstance(given, str) else None
+        # The name of a JSON list that is no split ("data") says nothing, unlike a value in the row.
+        if split is None and given != draft.row.group:
+            what = f"expected train, validation or test, not {brief(given)}"
+            _add(log, "split", draft, "split", what, "Correct it, or leave it out")
+        return split or default
+
+    @staticmethod
+    def _boxes(draft: Draft, log: FaultLog) -> tuple[tuple[float, float, float, float], ...]:
+        raw = draft.boxes
+        if raw is None or raw == "":
+            return ()
+        try:
+            raw = json.loads(raw) if isinstance(raw, str) else raw
+            boxes = tuple(tuple(float(number) for number in box) for box in raw)
+        except (TypeError, ValueError, RecursionError):
+            boxes = ((0.0,),)
+        if all(len(box) == 4 and min(box[:2]) >= 0 and min(box[2:]) > 0 and max(box) < 1e9 for box in boxes):
+            return boxes
+        what = f"expected [[x, y, width, height], ...] in pixels, not {brief(draft.boxes)}"
+        _add(log, "boxes", draft, "boxes", what, "Correct the boxes, or leave them out")
+        return ()
+
+
+def _label(value: object) -> str:
+    return "" if value is None else " ".join(str(value).split())[:200]
+
+
+def _add(log: FaultLog, kind: str, draft: Draft, value: str, what: str, remedy: str) -> None:
+    log.add(kind, draft.row.file, draft.row.line, draft.name(value), what, remedy)

@@ -1,0 +1,181 @@
+"""The value objects of a checked data set: its items, its counts and its faults."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from a3tune.data.formats.faults import DataFault, FaultLog
+from a3tune.errors import DataError
+from a3tune.wording import counted
+
+AnswerType = Literal["closed", "open"]
+Split = Literal["train", "validation", "test"]
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingItem:
+    """One question about one image, with its answer.
+
+    Attributes:
+        image: the image's file, inside the data folder.
+        question: the question, without the marker ``<image>``.
+        answer: the answer.
+        answer_type: "closed" (yes or no, or one of given options) or "open".
+        split: "train", "validation", "test", or None where the data set does not say.
+        file: file of the row, relative to the data folder.
+        line: line of the row, from 1 (of a Parquet file the row number).
+        identifier: the data set's own id of the row; "" where it has none.
+        organ: organ or location that the data set names ("HEAD", "Lung"); "" where it names none.
+        modality: modality that the data set names ("MRI"); "" where it names none.
+        mask: file of a mask of where to look (any value above 0 counts), of the image's size; or None.
+        boxes: where to look, as (x, y, width, height) in source pixels.
+    """
+
+    image: Path
+    question: str
+    answer: str
+    answer_type: AnswerType
+    split: Split | None
+    file: str
+    line: int
+    identifier: str = ""
+    organ: str = ""
+    modality: str = ""
+    mask: Path | None = None
+    boxes: tuple[tuple[float, float, float, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class DataCounts:
+    """How much there is.
+
+    Attributes:
+        rows: rows read.
+        skipped: rows left out on purpose (SLAKE's rows that are not in English).
+        items: questions that can be used.
+        images: different images that they use.
+        splits: split -> questions; questions without one under "unsplit".
+        answer_types: "closed" and "open" -> questions.
+        errors, warnings: faults of each severity.
+        kinds: kind of fault -> how many.
+        sizes: ((height, width) of the smallest image, of the largest) in pixels; None before images were opened.
+        formats: image format -> images; empty before images were opened.
+    """
+
+    rows: int
+    skipped: int
+    items: int
+    images: int
+    splits: dict[str, int]
+    answer_types: dict[str, int]
+    errors: int
+    warnings: int
+    kinds: dict[str, int]
+    sizes: tuple[tuple[int, int], tuple[int, int]] | None = None
+    formats: dict[str, int] | None = None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set as it was read: what can be used, and everything that is wrong with the rest.
+
+    Attributes:
+        layout: name of the layout.
+        root: the data folder.
+        files: files of rows, relative to ``root``.
+        items: questions without an error of their own, in the order of the files.
+        faults: the first faults in words, errors first; ``counts`` holds the totals.
+        counts: how much there is.
+    """
+
+    layout: str
+    root: Path
+    files: tuple[str, ...]
+    items: tuple[TrainingItem, ...]
+    faults: tuple[DataFault, ...]
+    counts: DataCounts
+
+    def of(self, split: Split) -> tuple[TrainingItem, ...]:
+        """The items of one split."""
+        return tuple(item for item in self.items if item.split == split)
+
+    def with_items(self, items: Iterable[TrainingItem]) -> Dataset:
+        """The same data set with other items, counted anew."""
+        items = tuple(items)
+        return replace(self, items=items, counts=replace(self.counts, **count_items(items)))
+
+    def with_faults(self, log: FaultLog) -> Dataset:
+        """The same data set with the faults of ``log`` added."""
+        merged = FaultLog(limit=max(log.limit, len(self.faults)))
+        counts = self.counts
+        kinds = Counter(counts.kinds)
+        kinds.update(log.kinds)
+        for fault in (*self.faults, *log.kept):
+            merged.add(fault.kind, fault.file, fault.line, fault.field, fault.what, fault.remedy, fault.severity)
+        counts = replace(
+            counts,
+            errors=counts.errors + log.totals["error"],
+            warnings=counts.warnings + log.totals["warning"],
+            kinds=dict(kinds),
+        )
+        return replace(self, faults=merged.kept, counts=counts)
+
+    def raise_for_faults(self) -> None:
+        """End here when the data set has an error.
+
+        Raises:
+            DataError: the first errors with file and line, and how many there are in all.
+        """
+        if not self.counts.errors:
+            return
+        errors = [fault for fault in self.faults if fault.severity == "error"]
+        shown = "; ".join(str(fault) for fault in errors[:_SHOWN])
+        rest = self.counts.errors - min(_SHOWN, len(errors))
+        raise DataError(
+            got=f"The data has {counted(self.counts.errors, 'fault')}: {shown}"
+            + (f"; and {rest:,} more" if rest else ""),
+            expected="rows that name an image in the data folder, a question and an answer",
+            remedy=errors[0].remedy if len({fault.remedy for fault in errors}) == 1 else "Correct these rows",
+        )
+
+    def check_lengths(
+        self,
+        count_tokens: Callable[[TrainingItem], int],
+        most: int,
+        *,
+        on_progress: Callable[[float], None] | None = None,
+    ) -> Dataset:
+        """The data set with a fault for every item that is longer than a model takes.
+
+        Args:
+            count_tokens: tokens of an item's whole prompt with its image and answer.
+            most: how many tokens the model takes.
+            on_progress: called with the share done, 0 to 1.
+        """
+        log, kept = FaultLog(), []
+        for number, item in enumerate(self.items):
+            if on_progress is not None and number % 500 == 0:
+                on_progress(number / len(self.items))
+            tokens = count_tokens(item)
+            if tokens <= most:
+                kept.append(item)
+                continue
+            what = f"question and answer take {tokens:,} tokens with the image, the model takes {most:,}"
+            log.add("too-long", item.file, item.line, "question", what, "Shorten them, or raise max_length")
+        return self.with_items(kept).with_faults(log) if log.kinds else self
+
+
+def count_items(items: tuple[TrainingItem, ...]) -> dict[str, object]:
+    """The fields of `DataCounts` that follow from the items."""
+    return {
+        "items": len(items),
+        "images": len({item.image for item in items}),
+        "splits": dict(Counter(item.split or "unsplit" for item in items)),
+        "answer_types": dict(Counter(item.answer_type for item in items)),
+    }

@@ -1,0 +1,65 @@
+"""From the name of an image in a row to a file inside the data folder, and to nothing outside it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path, PureWindowsPath
+
+from a3tune.wording import brief
+
+_SUFFIXES = (".jpg", ".png", ".jpeg")
+_COPY = "Copy the image into the data folder, or correct the name"
+
+Found = Path | tuple[str, str, str]
+"""The file, or (kind of fault, what is wrong, remedy)."""
+
+
+class PictureFinder:
+    """Finds the files that rows name; every name is looked up once.
+
+    Args:
+        roots: folders that images may lie in, at any depth.
+        bases: folders that names may be relative to, in the order tried; those that do not exist are dropped.
+    """
+
+    def __init__(self, roots: Iterable[Path], bases: Iterable[Path]) -> None:
+        self._roots = tuple(os.path.realpath(root) for root in roots)
+        self._bases = tuple(dict.fromkeys(os.path.realpath(base) for base in bases if base.is_dir()))
+        self._found: dict[str, Found] = {}
+
+    def find(self, name: str) -> Found:
+        """The file that ``name`` stands for, resolved; or what is wrong with it."""
+        if name not in self._found:
+            self._found[name] = self._look_up(name)
+        return self._found[name]
+
+    def _inside(self, path: str) -> bool:
+        return any(path == root or path.startswith(root.rstrip(os.sep) + os.sep) for root in self._roots)
+
+    def _look_up(self, name: str) -> Found:
+        if "\0" in name or len(name) > 1000:
+            return "image-name", f"{brief(name)} is not a file name", "Correct the name"
+        relative = name.strip().replace("\\", "/")
+        drive = bool(PureWindowsPath(relative).drive)
+        candidates = [] if drive else [os.path.normpath(os.path.join(base, relative)) for base in self._bases]
+        # What lies outside is not even looked at: an answer would tell whether the file exists.
+        inside = [path for path in dict.fromkeys(candidates) if self._inside(path)]
+        if not inside:
+            return "outside", f"{brief(name)} leads out of the data folder", _COPY
+        endings = ("",) if os.path.splitext(relative)[1] else ("", *_SUFFIXES)
+        for path in inside:
+            for ending in endings:
+                try:
+                    facts = os.stat(path + ending)
+                except (OSError, ValueError):
+                    continue
+                if not self._inside(os.path.realpath(path + ending)):
+                    return "outside", f"{brief(name)} is a link that leads out of the data folder", _COPY
+                if not stat.S_ISREG(facts.st_mode):
+                    continue
+                if facts.st_size == 0:
+                    return "unreadable-image", f"{brief(name)} is an empty file", "Copy or download it again"
+                return Path(os.path.realpath(path + ending))
+        return "missing-image", f"{brief(name)} does not exist", _COPY

@@ -1,0 +1,174 @@
+"""From a file or folder to the files of rows in it, each with its layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+
+from a3tune.data.formats.faults import FaultLog
+from a3tune.data.formats.files import (
+    ARCHIVE_SUFFIXES,
+    PARQUET_SUFFIX,
+    PICKLE_SUFFIXES,
+    TEXT_SUFFIXES,
+    files_by_depth,
+)
+from a3tune.data.formats.layouts import LAYOUTS, Layout, recognise
+from a3tune.data.formats.parquet import open_parquet_source
+from a3tune.data.formats.rows import Source, open_text_source
+from a3tune.errors import DataError
+from a3tune.wording import listed
+
+_EXPECTED = (
+    "a CSV, JSON, JSON Lines or Parquet file, or a folder with one, with image, question and answer, in LLaVA's "
+    "form, or as published with VQA-RAD, SLAKE, PathVQA, OmniMedVQA or R2Gen's reports"
+)
+_PICKLE = "is a pickle, which can run any code when it is opened, and is never opened here"
+_PICKLE_REMEDY = "Convert it to CSV, JSON or Parquet on a machine where you trust it"
+
+
+@dataclass(frozen=True)
+class LaidOut:
+    """A file of rows and what its rows mean.
+
+    Attributes:
+        source: the file.
+        layout: its layout; None when nothing could be read of it.
+        log: what is wrong with the file so far; more comes while its rows are taken.
+        missing: required columns that its header lacks.
+    """
+
+    source: Source
+    layout: Layout | None
+    log: FaultLog
+    missing: tuple[str, ...] = ()
+
+
+def find_sources(path: Path, layout: str, log: FaultLog, unpack_to: Path | None) -> tuple[Path, Layout, list[LaidOut]]:
+    """Files of rows at ``path``: the file itself, or those nearest to the top of the folder.
+
+    Returns:
+        The data folder, the layout of all its files, and the files.
+
+    Raises:
+        DataError: nothing is there, nothing is recognised, or files of several layouts are.
+    """
+    if layout != "auto" and layout not in LAYOUTS:
+        raise DataError(
+            got=f"The layout {layout!r} is unknown", expected=f"auto, {', '.join(LAYOUTS)}", remedy="Choose one"
+        )
+    chosen = LAYOUTS.get(layout)
+    if path.is_file():
+        _refuse_file(path)
+        found = [_open(path, path.name, chosen, unpack_to, sole=True)]
+        root = path.parent
+    elif path.is_dir():
+        root = path
+        found = _first_level(root, chosen, log, unpack_to)
+    else:
+        raise DataError(got=f"{path} does not exist", expected=_EXPECTED, remedy="Check the path")
+    layouts = {entry.layout.name: entry.layout for entry in found if entry.layout is not None}
+    if len(layouts) > 1 and set(layouts) != {"pathvqa", "table"}:
+        files = (f"{entry.source.file} ({entry.layout.name})" for entry in found if entry.layout is not None)
+        raise DataError(
+            got=f"{path} holds files of several layouts: {listed(files)}",
+            expected="one data set",
+            remedy="Name the layout, or give the file itself",
+        )
+    if layouts:
+        return root, next(iter(layouts.values())), found
+    if any(entry.log.totals["error"] for entry in found):
+        return root, chosen or LAYOUTS["table"], found
+    named_otherwise = [_as_table(entry) for entry in found if _may_be_table(entry)]
+    if chosen is None and named_otherwise:
+        return root, LAYOUTS["table"], named_otherwise
+    raise DataError(
+        got=f"Nothing in {path} is a data set that is recognised"
+        + (f" (looked at {listed((entry.source.file for entry in found), 5)})" if found else ""),
+        expected=_EXPECTED,
+        remedy="Name the columns image, question and answer",
+    )
+
+
+def _may_be_table(entry: LaidOut) -> bool:
+    """Whether a table has room for image, question and answer, whatever its columns are called."""
+    columns = [name for name in entry.source.columns or () if name]
+    return len(columns) >= len(LAYOUTS["table"].required)
+
+
+def _as_table(entry: LaidOut) -> LaidOut:
+    layout = LAYOUTS["table"]
+    missing = tuple(key for key in layout.required if key not in (entry.source.columns or ()))
+    return replace(entry, layout=layout, missing=missing)
+
+
+def _refuse_file(path: Path) -> None:
+    suffix = path.suffix.lower()
+    if suffix in PICKLE_SUFFIXES:
+        raise DataError(got=f"{path.name} {_PICKLE}", expected=_EXPECTED, remedy=_PICKLE_REMEDY)
+    if suffix in ARCHIVE_SUFFIXES:
+        raise DataError(got=f"{path.name} is an archive", expected=_EXPECTED, remedy="Unpack it and give the folder")
+    if suffix not in (*TEXT_SUFFIXES, PARQUET_SUFFIX):
+        raise DataError(
+            got=f"{path.name} has the ending {suffix!r}" if suffix else f"{path.name} has no ending",
+            expected=_EXPECTED,
+            remedy=f"Name it by what it is: {', '.join((*TEXT_SUFFIXES, PARQUET_SUFFIX))}",
+        )
+
+
+def _first_level(root: Path, chosen: Layout | None, log: FaultLog, unpack_to: Path | None) -> list[LaidOut]:
+    """The files of the first depth that has a data set, or something that was meant to be one."""
+    strange: list[LaidOut] = []
+    pickles: list[str] = []
+    for files in files_by_depth(root):
+        found = []
+        tables = [entry for entry in strange if _may_be_table(entry)]
+        for path in files:
+            file = path.relative_to(root).as_posix()
+            if path.suffix.lower() in PICKLE_SUFFIXES:
+                pickles.append(file)
+                continue
+            entry = _open(path, file, chosen, unpack_to)
+            (strange if entry.layout is None and not entry.log.totals["error"] else found).append(entry)
+        if found and tables and chosen is None and all(entry.missing for entry in found):
+            # Both lack columns: rather the table nearer to the top, whose columns may only have other names.
+            return tables
+        if found:
+            for entry in strange:
+                what = "holds no rows of a known layout and was left out"
+                log.add("left-out", entry.source.file, 0, "", what, "Nothing, if it is no data", "warning")
+            for file in pickles:
+                log.add("pickle", file, 0, "", _PICKLE, _PICKLE_REMEDY, "warning")
+            return found
+    if pickles:
+        raise DataError(got=f"{pickles[0]} {_PICKLE}", expected=_EXPECTED, remedy=_PICKLE_REMEDY)
+    return strange
+
+
+def _open(path: Path, file: str, chosen: Layout | None, unpack_to: Path | None, sole: bool = False) -> LaidOut:
+    log = FaultLog()
+    if path.suffix.lower() == PARQUET_SUFFIX:
+        source = open_parquet_source(path, file, log, unpack_to)
+    else:
+        source = open_text_source(path, file, log)
+    first = next(source.rows, None)
+    keys: Mapping[str, object] | tuple[str, ...] = source.columns or (first.fields if first else ())
+    rows: Iterator = source.rows if first is None else chain([first], source.rows)
+    source = replace(source, rows=rows)
+    if chosen is not None:
+        layout = chosen if chosen.fits(keys) or (sole and keys) else None
+    else:
+        layout = recognise(keys, first.fields if first else {}) or _nearly(keys)
+    missing = () if layout is None else tuple(key for key in layout.required if key not in keys)
+    if layout is not None and first is None and not log.totals["error"]:
+        log.add("no-rows", file, 0, "", "has a header and no rows", "Add rows")
+    return LaidOut(source, layout, log, missing)
+
+
+def _nearly(keys: Mapping[str, object] | tuple[str, ...]) -> Layout | None:
+    """The layout that most of the required keys speak for, so that the missing one can be named."""
+    shares = {layout: sum(key in keys for key in layout.required) / len(layout.required) for layout in LAYOUTS.values()}
+    best = max(shares, key=lambda layout: (shares[layout], layout.name == "table"))
+    return best if shares[best] > 0.5 else None

@@ -1,0 +1,157 @@
+"""Faults that show only when the images are looked at, or when all rows are looked at together."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from a3tune.data.dataset import TrainingItem
+from a3tune.data.formats.faults import FaultLog
+from a3tune.errors import Cancelled, ImageError, RequestError
+from a3tune.images import ImageDescription, describe_image
+from a3tune.wording import counted
+
+Progress = Callable[[float], None]
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What opening the images told.
+
+    Attributes:
+        items: the items whose image and mask can be used.
+        digests: image -> SHA-256 of its file.
+        sizes: ((height, width) of the smallest image, of the largest) in pixels; None without images.
+        formats: image format -> images.
+    """
+
+    items: tuple[TrainingItem, ...]
+    digests: dict[Path, str]
+    sizes: tuple[tuple[int, int], tuple[int, int]] | None
+    formats: dict[str, int]
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def open_images(
+    items: Sequence[TrainingItem],
+    log: FaultLog,
+    *,
+    on_progress: Progress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> ImageFacts:
+    """Open every image and mask once; each that cannot be used is one fault, at the first row that names it.
+
+    Raises:
+        Cancelled: ``should_stop`` said so.
+    """
+    rows = Counter(item.image for item in items)
+    seen: dict[Path, ImageDescription | None] = {}
+    digests: dict[Path, str] = {}
+    kept = []
+    for number, item in enumerate(items):
+        if should_stop is not None and should_stop():
+            raise Cancelled
+        if on_progress is not None and number % 50 == 0:
+            on_progress(number / len(items))
+        if item.image not in seen:
+            seen[item.image] = _describe(item, item.image, "image", log, rows[item.image] - 1, digests)
+        picture = seen[item.image]
+        if picture is not None and _target_fits(item, picture, seen, log):
+            kept.append(item)
+    pictures = [seen[path] for path in digests]
+    sizes = sorted(((picture.height, picture.width) for picture in pictures), key=lambda size: size[0] * size[1])
+    return ImageFacts(
+        tuple(kept),
+        digests,
+        (sizes[0], sizes[-1]) if sizes else None,
+        dict(Counter(picture.format for picture in pictures)),
+    )
+
+
+def _describe(
+    item: TrainingItem, path: Path, field: str, log: FaultLog, more: int, digests: dict[Path, str]
+) -> ImageDescription | None:
+    try:
+        description = describe_image(path)
+        digests[path] = file_digest(path)
+    except (ImageError, RequestError) as error:
+        problem, remedy = error.got, error.remedy
+    except OSError as error:
+        problem, remedy = f"cannot be read ({error.strerror})", "Check the file and its rights"
+    else:
+        return description
+    others = f" ({more} more rows use it)" if more else ""
+    log.add("unreadable-image", item.file, item.line, field, f"{path.name}: {problem}{others}", remedy)
+    return None
+
+
+def _target_fits(
+    item: TrainingItem, picture: ImageDescription, seen: dict[Path, ImageDescription | None], log: FaultLog
+) -> bool:
+    """Whether mask and boxes of an item lie on its image."""
+    size = f"{picture.width} x {picture.height}"
+    if item.mask is not None:
+        if item.mask not in seen:
+            seen[item.mask] = _describe(item, item.mask, "mask", log, 0, {})
+        mask = seen[item.mask]
+        if mask is None:
+            return False
+        if (mask.height, mask.width) != (picture.height, picture.width):
+            what = f"{item.mask.name} has {mask.width} x {mask.height} pixels, its image has {size}"
+            log.add("mask-size", item.file, item.line, "mask", what, "Give a mask of the image's own size")
+            return False
+    for x, y, width, height in item.boxes:
+        if x + width > picture.width or y + height > picture.height:
+            what = f"the box {x:g}, {y:g}, {width:g}, {height:g} reaches beyond the image of {size} pixels"
+            log.add("boxes", item.file, item.line, "boxes", what, "Give boxes in pixels of the image itself")
+            return False
+    return True
+
+
+def find_shared_images(
+    items: Iterable[TrainingItem], digests: dict[Path, str], log: FaultLog, *, allowed: bool
+) -> None:
+    """A fault for every image that is trained on and also validated or tested on.
+
+    Args:
+        items: the items.
+        digests: image -> SHA-256 of its file: copies under another name are found too. Without an entry, only the
+            file itself counts.
+        log: takes the faults.
+        allowed: the split is wanted so (VQA-RAD was published with such a one): a single warning.
+    """
+    uses: dict[object, dict[str, TrainingItem]] = {}
+    for item in items:
+        if item.split is not None:
+            uses.setdefault(digests.get(item.image, item.image), {}).setdefault(item.split, item)
+    shared = [by_split for by_split in uses.values() if len(by_split) > 1]
+    trained = [by_split for by_split in shared if "train" in by_split]
+    if allowed:
+        if trained:
+            item = trained[0]["train"]
+            what = f"{counted(len(trained), 'image is', 'images are')} in train and in another split"
+            remedy = "Keep it to compare with published figures; else split by image"
+            log.add("shared-image", item.file, 0, "split", what, remedy, "warning")
+        return
+    for by_split in shared:
+        other = next(by_split[split] for split in ("test", "validation") if split in by_split)
+        first = next(item for split, item in by_split.items() if split != other.split)
+        same = "" if first.image == other.image else f", there as {first.image.name}"
+        what = f"{other.image.name} is in {other.split} and in {first.split} ({first.file}, line {first.line}{same})"
+        log.add(
+            "shared-image", other.file, other.line, "split", what, "Keep all rows of an image in one split",
+            "error" if "train" in by_split else "warning",
+        )  # fmt: skip

@@ -1,0 +1,198 @@
+"""A data set from disk, checked to the last row before any model is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from a3tune.data.checks import RowChecker
+from a3tune.data.dataset import DataCounts, Dataset, Split, TrainingItem, count_items
+from a3tune.data.formats.faults import FaultLog
+from a3tune.data.formats.files import split_of_path
+from a3tune.data.formats.image_files import PictureFinder
+from a3tune.data.formats.layouts import Layout
+from a3tune.data.formats.sources import LaidOut, find_sources
+from a3tune.data.image_checks import Progress, file_digest, find_shared_images, open_images
+from a3tune.errors import DataError
+from a3tune.wording import listed
+
+
+def read_dataset(
+    path: str | Path,
+    layout: str = "auto",
+    *,
+    images: str | Path | None = None,
+    check_images: bool = True,
+    allow_shared_images: bool = False,
+    unpack_to: str | Path | None = None,
+    on_progress: Progress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Dataset:
+    """Read a data set and find everything that is wrong with it.
+
+    Faults do not stop the reading: they are listed in the result, with file and line, and
+    `Dataset.raise_for_faults` turns them into one error. Nothing is executed or written, except for pictures that
+    stand inside Parquet files, which go to ``unpack_to``.
+
+    Args:
+        path: a file of rows, or a folder; of a folder the files nearest to its top are taken. Images must lie in the
+            folder (of a file: in the folder that holds it) or in ``images``.
+        layout: a name in `a3tune.data.formats.layouts.LAYOUTS`, or "auto" to tell it from the keys.
+        images: folder that the names of images are relative to, where it lies elsewhere.
+        check_images: open every image (and mask): finds damaged files, wrong sizes, and copies of one image in
+            two splits; takes some milliseconds an image. Without it, only that the files exist.
+        allow_shared_images: images may be in train and in another split; else each is an error, except in VQA-RAD's
+            own layout, which was published with such a split. Allowed, they are a single warning.
+        unpack_to: folder for pictures that stand inside Parquet files.
+        on_progress: called with the share of the images opened, 0 to 1.
+        should_stop: asked between images; True ends the work.
+
+    Raises:
+        DataError: nothing is there, or nothing of it is recognised as a data set.
+        Cancelled: ``should_stop`` said so.
+    """
+    log = FaultLog()
+    unpack = Path(unpack_to) if unpack_to is not None else None
+    root, chosen, found = find_sources(Path(path), layout, log, unpack)
+    elsewhere = [Path(folder) for folder in (images, unpack) if folder is not None]
+    if images is not None and not elsewhere[0].is_dir():
+        raise DataError(
+            got=f"{images} is not a folder", expected="the folder that the images lie in", remedy="Check the path"
+        )
+    checker = RowChecker()
+    items: list[TrainingItem] = []
+    rows = skipped = 0
+    for entry in found:
+        read, left, good = _read_rows(entry, root, elsewhere, checker)
+        rows, skipped = rows + read, skipped + left
+        items += good
+        log.extend(entry.log)
+    if not items and not log.totals["error"]:
+        what = f"none of the {rows} rows can be used" + (f" ({skipped} are not in English)" if skipped else "")
+        log.add("no-rows", found[0].source.file, 0, "", what, "Check that this is the right data")
+    counts = DataCounts(rows, skipped, 0, 0, {}, {}, 0, 0, {})
+    digests: dict[Path, str] = {}
+    if check_images:
+        facts = open_images(items, log, on_progress=on_progress, should_stop=should_stop)
+        items, digests = list(facts.items), facts.digests
+        counts = replace(counts, sizes=facts.sizes, formats=facts.formats)
+    find_shared_images(items, digests, log, allowed=allow_shared_images or chosen.shares_images)
+    if on_progress is not None:
+        on_progress(1.0)
+    counts = replace(
+        counts,
+        errors=log.totals["error"],
+        warnings=log.totals["warning"],
+        kinds=dict(log.kinds),
+        **count_items(tuple(items)),
+    )
+    files = tuple(entry.source.file for entry in found)
+    return Dataset(chosen.name, root, files, tuple(items), log.kept, counts)
+
+
+def _read_rows(
+    entry: LaidOut, root: Path, elsewhere: list[Path], checker: RowChecker
+) -> tuple[int, int, list[TrainingItem]]:
+    """(rows read, rows left out on purpose, items) of one file."""
+    source, layout, log = entry.source, entry.layout, entry.log
+    if layout is None:
+        return 0, 0, []
+    header_fault = source.columns is not None and bool(entry.missing)
+    if header_fault:
+        several = len(entry.missing) > 1
+        what = f"the column{'s' if several else ''} {listed(entry.missing)} {'are' if several else 'is'} missing"
+        remedy = f"Name the columns {', '.join(layout.required)}; there are: {listed(source.columns)}"
+        log.add("columns", source.file, 1, entry.missing[0], what, remedy)
+    elif source.columns is not None and layout.known is not None:
+        stray = [name or "(no name)" for name in source.columns if name not in layout.known]
+        if stray:
+            what = f"columns that are not used: {listed(stray)}"
+            log.add("stray-columns", source.file, 1, stray[0], what, "Nothing, if they may be ignored", "warning")
+    finder = _finder(layout, root, source.path.parent, elsewhere)
+    default = split_of_path(source.file) if layout.split_from_path else None
+    rows = skipped = 0
+    items = []
+    for row in source.rows:
+        rows += 1
+        if header_fault:
+            continue
+        errors, drafts = log.totals["error"], 0
+        for draft in layout.convert(row, log):
+            drafts += 1
+            item = checker.check(draft, finder, default, log)
+            if item is not None:
+                items.append(item)
+        skipped += not drafts and log.totals["error"] == errors
+    return rows, skipped, items
+
+
+def _finder(layout: Layout, root: Path, beside: Path, elsewhere: list[Path]) -> PictureFinder:
+    bases = [*elsewhere, root, beside]
+    bases += [base / folder for base in (*elsewhere, root, beside) for folder in layout.folders]
+    return PictureFinder((root, *elsewhere), bases)
+
+
+def split_dataset(dataset: Dataset, validation_share: float = 0.1, seed: int = 0) -> Dataset:
+    """Give every item a split: by image, so that no image is trained on and validated on.
+
+    Splits that the data set gives stay. Items without one join the split that their image is already in. If there is
+    no validation yet, images of the rest are drawn for it: in the order of a hash of seed and image content, so that
+    the draw is the same on every machine, whatever the files are called and in whatever order they come.
+
+    Args:
+        dataset: a data set whose images exist.
+        validation_share: share of the images that becomes validation, 0 to below 1; at least one image when it is
+            above 0 and there are two.
+        seed: another number, another draw.
+
+    Raises:
+        DataError: the share is out of range, or an image can no longer be read.
+    """
+    if not 0 <= validation_share < 1:
+        raise DataError(
+            got=f"validation_share is {validation_share}",
+            expected="a share of 0 to below 1",
+            remedy="0.1 is a tenth of the images",
+        )
+    splits = {item.split for item in dataset.items}
+    if None not in splits and ("validation" in splits or validation_share == 0):
+        return dataset
+    digests = _digests(dataset)
+    given: dict[str, Split] = {}
+    # Held-out splits win: an image that is tested on must not be trained on.
+    for split in ("train", "validation", "test"):
+        given.update((digests[item.image], split) for item in dataset.of(split))
+    free: dict[str, int] = defaultdict(int)
+    for item in dataset.items:
+        if given.get(digests[item.image], "train") == "train":
+            free[digests[item.image]] += 1
+    drawn: set[str] = set()
+    if "validation" not in splits and len(free) > 1 and validation_share > 0:
+        order = sorted(free, key=lambda digest: hashlib.sha256(f"{seed}:{digest}".encode()).digest())
+        drawn = set(order[: min(len(free) - 1, max(1, round(validation_share * len(free))))])
+
+    def split_of(item: TrainingItem) -> Split:
+        digest = digests[item.image]
+        if digest in drawn:
+            return "validation"
+        return item.split or given.get(digest, "train")
+
+    return dataset.with_items(replace(item, split=split_of(item)) for item in dataset.items)
+
+
+def _digests(dataset: Dataset) -> dict[Path, str]:
+    digests: dict[Path, str] = {}
+    for item in dataset.items:
+        if item.image not in digests:
+            try:
+                digests[item.image] = file_digest(item.image)
+            except OSError as error:
+                raise DataError(
+                    got=f"{item.image.name} cannot be read any more ({error.strerror})",
+                    expected="the images that were there when the data was checked",
+                    remedy="Check the data folder and start again",
+                ) from error
+    return digests

@@ -1,0 +1,136 @@
+"""One-click repairs of a data set: a clean table is written beside the data, which itself is left as it is."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from a3tune.data.dataset import Dataset, TrainingItem
+from a3tune.data.image_checks import file_digest
+from a3tune.data.intake import TABLE_NAME
+from a3tune.data.read import split_dataset
+from a3tune.errors import DataError
+
+Repair = Literal["rows", "columns", "duplicates", "shared", "split"]
+
+COLUMNS = ("image", "question", "answer", "answer_type", "split", "id", "organ", "modality", "mask", "boxes")
+
+_ABOUT_ROWS = ("shared-image", "duplicate", "stray-columns", "left-out", "pickle", "option")
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A repair that would change something.
+
+    Attributes:
+        repair: its name.
+        what: what it does, in words.
+        count: how many rows, columns or images it is about.
+    """
+
+    repair: Repair
+    what: str
+    count: int
+
+
+def repairs_for(dataset: Dataset) -> tuple[Offer, ...]:
+    """What can be repaired in a data set that was read with its images checked."""
+    kinds = dataset.counts.kinds
+    faulty = sum(count for kind, count in kinds.items() if kind not in _ABOUT_ROWS) if dataset.counts.errors else 0
+    unsplit = dataset.counts.splits.get("unsplit", 0)
+    offers = [
+        Offer("rows", f"leave out the rows with faults ({faulty:,} faults)", faulty if dataset.items else 0),
+        Offer("shared", "keep images that are in two splits in the held-out one only", kinds.get("shared-image", 0)),
+        Offer("duplicates", "keep the first of rows that say the same", kinds.get("duplicate", 0)),
+        Offer("columns", "leave out the columns that are not used", kinds.get("stray-columns", 0)),
+        Offer("split", "write a split: a tenth of the images for validation", unsplit),
+    ]
+    return tuple(offer for offer in offers if offer.count)
+
+
+def repair_dataset(
+    dataset: Dataset,
+    repairs: Iterable[Repair],
+    folder: str | Path,
+    *,
+    root: Path | None = None,
+    validation_share: float = 0.1,
+    seed: int = 0,
+) -> Path:
+    """Write the usable rows as a plain table.
+
+    Unused columns are always left out, since a plain table has none.
+
+    Args:
+        dataset: the data set as it was read, with its images checked.
+        repairs: which repairs; rows with faults can only be left out or corrected by hand, so "rows" has to be among
+            them where there are any.
+        folder: a folder for the table; images stay where they are.
+        root: what images are named relative to; the data folder when None.
+        validation_share, seed: as in `a3tune.data.read.split_dataset`.
+
+    Returns:
+        The table, to be read with ``images`` set to ``root``.
+
+    Raises:
+        DataError: nothing would be left, or rows with faults were to stay.
+    """
+    wanted = set(repairs)
+    offered = {offer.repair for offer in repairs_for(dataset)}
+    if "rows" in offered - wanted:
+        raise DataError(
+            expected="rows without faults",
+            got=f"{dataset.counts.errors:,} faults would stay",
+            remedy="Leave these rows out too, or correct them and upload the data again",
+        )
+    items: Sequence[TrainingItem] = dataset.items
+    if "duplicates" in wanted:
+        items = list({(item.image, item.question, item.answer): item for item in reversed(items)}.values())[::-1]
+    if "shared" in wanted:
+        items = _held_out(items)
+    repaired = dataset.with_items(items)
+    if "split" in wanted:
+        repaired = split_dataset(repaired, validation_share, seed)
+    if not repaired.items:
+        raise DataError(expected="rows to keep", got="None would be left", remedy="Correct the data by hand")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    table = folder / TABLE_NAME
+    with table.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(_row(item, (root or dataset.root).resolve()) for item in repaired.items)
+    return table
+
+
+def _held_out(items: Sequence[TrainingItem]) -> list[TrainingItem]:
+    """All rows of an image in one split: test before validation before train."""
+    digests: dict[Path, str] = {}
+    splits: dict[str, Counter] = {}
+    for item in items:
+        if item.image not in digests:
+            digests[item.image] = file_digest(item.image)
+        splits.setdefault(digests[item.image], Counter())[item.split] += 1
+    order = ("test", "validation", "train", None)
+    chosen = {digest: next(split for split in order if split in counts) for digest, counts in splits.items()}
+    return [replace(item, split=chosen[digests[item.image]]) for item in items]
+
+
+def _row(item: TrainingItem, root: Path) -> dict[str, str]:
+    return {
+        "image": item.image.relative_to(root).as_posix(),
+        "question": item.question,
+        "answer": item.answer,
+        "answer_type": item.answer_type,
+        "split": item.split or "",
+        "id": item.identifier,
+        "organ": item.organ,
+        "modality": item.modality,
+        "mask": "" if item.mask is None else item.mask.relative_to(root).as_posix(),
+        "boxes": json.dumps([list(box) for box in item.boxes]) if item.boxes else "",
+    }

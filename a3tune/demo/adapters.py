@@ -1,0 +1,225 @@
+"""Trains the demo's adapters: the same questions, steps and seed, once with LoRA and once with A3Tune."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from a3tune.adapters.switch import BASE, AdapterSet
+from a3tune.bundle import DEMO, DEMO_ADAPTERS, DEMO_SAMPLE, model_source
+from a3tune.demo.sample import replace_folder
+from a3tune.demo.threads import one_thread
+from a3tune.evaluation.alignment import KnownQuestion, Reading, prepare_questions, read_questions
+from a3tune.models.load import load_model
+from a3tune.models.model import VisionLanguageModel
+from a3tune.phantom.questions import ask
+from a3tune.phantom.scene import make_phantom
+from a3tune.phantom.structures import HELD_OUT_SEEDS, KINDS, PhantomStyle
+from a3tune.training.config import load_config
+from a3tune.training.run import RunFolder
+from a3tune.training.tuning import RunSummary, tune
+
+METHODS = ("lora", "a3")
+PRESET = "demo"
+MEASURED = 50
+FIGURES_NAME = "figures.json"
+CARD_NAME = "README.md"
+
+# A validation in between would choose each adapter by its loss: both are compared after the same steps.
+SAME_STEPS = {"evaluate_every": None, "save_every": None}
+# Nothing but these makes an adapter; a run's checkpoints and PEFT's card to fill in stay behind.
+_FILES = ("adapter_config.json", "adapter_model.safetensors")
+
+_CARD = """---
+license: apache-2.0
+library_name: peft
+base_model: demo
+tags: [synthetic, demo, not-for-medical-use]
+---
+
+# Demo adapter `{name}`
+
+{what} for the phantom demo model of A3Tune Studio, tuned with
+
+    python -m a3tune demo adapters
+
+on the bundled sample data ({questions} questions about synthetic phantoms, {steps} steps, seed {seed}) with weak labels
+of the label pipeline, never with true masks. The other adapter beside it saw the same questions in the same order.
+
+On {measured} held-out phantoms, measured when it was made:
+
+| | base | `{name}` |
+| --- | ---: | ---: |
+| closed questions exactly right | {base[closed]:.1%} | {own[closed]:.1%} |
+| open questions exactly right | {base[open]:.1%} | {own[open]:.1%} |
+| critical heads' attention inside what is asked about | {base[mass]:.1%} | {own[mass]:.1%} |
+| the same, every patch that it touches counted whole | {base[touched]:.1%} | {own[touched]:.1%} |
+| their highest point lies in it | {base[pointing]:.1%} | {own[pointing]:.1%} |
+
+It knows synthetic phantoms only: not for diagnosis, not for any use on patients.
+"""
+_WHAT = {"lora": "Plain LoRA, cross-entropy only,", "a3": "A3MoE experts with attention alignment (A3Tune, ACL 2025)"}
+
+
+_PLACED = ("mass", "touched", "relative", "pointing")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Means over questions; see `a3tune.evaluation.alignment.Reading`."""
+
+    closed: float
+    open: float
+    mass: float
+    touched: float
+    relative: float
+    pointing: float
+    questions: int
+    asked_about: int
+
+    @classmethod
+    def of(cls, readings: Sequence[Reading]) -> Figures:
+        right = {kind: [item.right for item in readings if item.answer_type == kind] for kind in ("closed", "open")}
+        placed = [item for item in readings if not np.isnan(item.mass)]
+        return cls(
+            float(np.mean(right["closed"])),
+            float(np.mean(right["open"])),
+            *(float(np.mean([getattr(item, name) for item in placed])) for name in _PLACED),
+            len(readings),
+            len(placed),
+        )
+
+
+def phantom_questions(seeds: Sequence[int], style: PhantomStyle = "standard") -> Iterator[tuple[int, KnownQuestion]]:
+    """(seed, question) for every question about the phantoms of ``seeds``; chest, brain and abdomen take turns."""
+    for number, seed in enumerate(seeds):
+        phantom = make_phantom(seed, KINDS[number % len(KINDS)], style)
+        for item in ask(phantom):
+            target = phantom.mask_of(item.targets) if item.targets else None
+            yield seed, KnownQuestion(phantom.image, item.question, item.answer, item.answer_type, target)
+
+
+def build_adapters(
+    out: Path | None = None,
+    *,
+    data: Path | None = None,
+    methods: Sequence[str] = METHODS,
+    settings: dict[str, object] | None = None,
+    measured: int = MEASURED,
+    on_progress: Callable[[str, float], None] | None = None,
+) -> str:
+    """Tune, measure and save the demo's adapters; returns a summary in words.
+
+    Adapters that are already in ``out`` stay as they are until the new ones are complete.
+
+    Args:
+        out: folder of the adapters; the project's own when None.
+        data: the data; the bundled sample when None.
+        methods: which adapters, by the name of their method.
+        settings: settings that differ from the preset "demo".
+        measured: on how many held-out phantoms.
+        on_progress: called with what is being done and the share done.
+
+    Raises:
+        DataError, LabelError, ModelError: as `tune`.
+    """
+    out = DEMO_ADAPTERS if out is None else out
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with one_thread(), TemporaryDirectory(dir=out.parent, prefix=".adapters-") as work:
+        runs = {}
+        for number, method in enumerate(methods):
+            runs[method] = tune(
+                load_config(PRESET, {**SAME_STEPS, **(settings or {}), "method": method}),
+                DEMO_SAMPLE if data is None else data,
+                Path(work) / f"run-{method}",
+                DEMO,
+                device="cpu",
+                on_progress=_part(on_progress, method, number, len(methods) + 1),
+            )
+        report = _part(on_progress, "measuring", len(methods), len(methods) + 1)
+        return publish_adapters(runs, out, measured, on_progress=report)
+
+
+def publish_adapters(
+    runs: Mapping[str, RunSummary],
+    out: Path,
+    measured: int = MEASURED,
+    on_progress: Callable[[str, float], None] | None = None,
+) -> str:
+    """Measure the adapters of finished runs and put them, with cards and figures, in the place of those in ``out``.
+
+    Args:
+        runs: name of the adapter (its method) -> the finished run of the demo model.
+        out, measured, on_progress: as in `build_adapters`.
+
+    Returns:
+        A summary in words.
+    """
+    model = load_model(model_source(DEMO), device="cpu")
+    with TemporaryDirectory(dir=out.parent, prefix=".adapters-") as work:
+        made = Path(work) / "adapters"
+        for name, summary in runs.items():
+            (made / name).mkdir(parents=True)
+            for file in _FILES:
+                shutil.copyfile(summary.adapter / file, made / name / file)
+        adapters = AdapterSet(model.model, {name: made / name for name in runs})
+        figures = measure_adapters(model, adapters, HELD_OUT_SEEDS[:measured], on_progress=on_progress)
+        base = figures[BASE]
+        for name, summary in runs.items():
+            record = {
+                "seed": RunFolder(summary.folder).read()["config"]["seed"],
+                "steps": summary.steps,
+                "questions": sum(summary.targets.values()),
+                "measured": measured,
+                "base": asdict(base),
+                name: asdict(figures[name]),
+            }
+            (made / name / FIGURES_NAME).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            (made / name / CARD_NAME).write_text(_card(name, record), encoding="utf-8")
+        replace_folder(made, out)
+    lines = [_line(name, figures[name]) for name in (BASE, *runs)]
+    return "\n".join([f"Adapters in {out}, measured on {measured} held-out phantoms:", *lines])
+
+
+def _card(name: str, record: dict) -> str:
+    facts = {key: record[key] for key in ("questions", "steps", "seed", "measured", "base")}
+    return _CARD.format(name=name, what=_WHAT.get(name, f"The method {name}"), own=record[name], **facts)
+
+
+def measure_adapters(
+    model: VisionLanguageModel,
+    adapters: AdapterSet,
+    seeds: Sequence[int],
+    style: PhantomStyle = "standard",
+    on_progress: Callable[[str, float], None] | None = None,
+) -> dict[str, Figures]:
+    """The base model and every adapter of the set, asked every question about the phantoms of ``seeds``."""
+    questions = prepare_questions(model, [question for _, question in phantom_questions(seeds, style)])
+    figures = {}
+    for number, name in enumerate(adapters.names):
+        if on_progress is not None:
+            on_progress(name, number / len(adapters.names))
+        figures[name] = Figures.of(read_questions(model, questions, adapter_set=adapters, adapter=name))
+    return figures
+
+
+def _line(name: str, figures: Figures) -> str:
+    return (
+        f"{name}: closed {figures.closed:.1%}, open {figures.open:.1%}, attention inside what is asked about "
+        f"{figures.mass:.1%}, pointing {figures.pointing:.1%}"
+    )
+
+
+def _part(
+    on_progress: Callable[[str, float], None] | None, name: str, number: int, count: int
+) -> Callable[[str, float], None] | None:
+    """The progress of one of ``count`` equal parts as progress of the whole."""
+    if on_progress is None:
+        return None
+    return lambda what, share: on_progress(f"{name}: {what}", (number + share) / count)

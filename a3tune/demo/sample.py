@@ -1,0 +1,105 @@
+"""The bundled sample data: phantoms with questions, and weak labels that are ready to use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from a3tune.bundle import DEMO_SAMPLE, DEMO_SCORER
+from a3tune.data.read import read_dataset
+from a3tune.demo.sample_data import write_sample
+from a3tune.labels.store import Labeller, LabelStore, label_items
+from a3tune.training.label_sources import AUTO, LABELS_NAME, make_labeller
+
+PHANTOMS = 200
+TEMPLATE_SET = "plain"
+CARD_NAME = "README.md"
+
+_CARD = """# Sample data: synthetic radiology images with questions
+
+{images} phantoms (chest radiographs, brain MR and abdominal CT slices that are drawn, not taken) with {questions}
+questions and answers in `data.csv`, and the weak labels of the questions to train and validate on in `labels/`: the
+{kept} best regions of each, found by {segmenter} and ranked by the demo scorer. Nothing here comes from a patient.
+
+    python -m a3tune tune --data assets/demo/sample --config quick --out runs/first
+
+Made by
+
+    python -m a3tune demo sample
+
+Apache-2.0, as the rest of the project.
+"""
+
+
+def replace_folder(new: Path, old: Path) -> None:
+    """Put ``new`` in the place of ``old``; the old one goes only once the new one is complete.
+
+    Args:
+        new: a folder inside a temporary folder on the same disk, which takes the old one's remains.
+        old: where it belongs; need not exist.
+    """
+    if old.exists():
+        old.rename(new.parent / "retired")
+    new.rename(old)
+
+
+def build_sample(
+    out: Path | None = None,
+    *,
+    count: int = PHANTOMS,
+    seed: int = 0,
+    labeller: Labeller | None = None,
+    on_progress: Callable[[str, float], None] | None = None,
+) -> str:
+    """Draw the phantoms, ask the questions, label them; returns a summary in words.
+
+    The labels come from the label pipeline as it is; true masks are neither used nor written. Data that is already
+    in ``out`` stays as it is until the new data is complete.
+
+    Args:
+        out: the folder; the project's own when None.
+        count: how many phantoms, 3 to 1000.
+        seed: another number, other phantoms (see `write_sample`).
+        labeller: makes the labels; LiteMedSAM with the demo scorer when None.
+        on_progress: called with what is being done and the share done.
+
+    Raises:
+        LabelError: segmenter or scorer cannot be loaded.
+        RequestError: a number is out of range, or the folder cannot be written.
+    """
+    out = DEMO_SAMPLE if out is None else out
+    out.parent.mkdir(parents=True, exist_ok=True)
+
+    def proceed(what: str, share: float) -> None:
+        if on_progress is not None:
+            on_progress(what, share)
+
+    with TemporaryDirectory(dir=out.parent, prefix=".sample-") as work:
+        folder = Path(work) / "sample"
+        written = write_sample(
+            folder, count, seed=seed, on_progress=lambda share: proceed("drawing phantoms", 0.1 * share)
+        )
+        items = [item for item in read_dataset(written.table).items if item.split != "test"]
+        labeller = labeller or make_labeller(AUTO, str(DEMO_SCORER), "cpu")
+        empty = label_items(
+            items,
+            labeller,
+            LabelStore(folder / LABELS_NAME),
+            TEMPLATE_SET,
+            on_progress=lambda done, total: proceed("finding and ranking regions", 0.1 + 0.9 * done / total),
+        )
+        settings = labeller.settings
+        card = _CARD.format(
+            images=written.images,
+            questions=written.questions,
+            kept=settings.get("kept", "few"),
+            segmenter=settings.get("segmenter", "the segmenter"),
+        )
+        (folder / CARD_NAME).write_text(card, encoding="utf-8")
+        replace_folder(folder, out)
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    return (
+        f"{out}: {written.images} phantoms, {written.questions} questions, {len(items)} of them labelled "
+        f"({empty} without any region), {size / 1e6:.1f} MB."
+    )

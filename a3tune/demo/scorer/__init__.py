@@ -1,0 +1,1 @@
+"""The demo's region scorer: its data, training, figures and files."""

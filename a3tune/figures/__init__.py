@@ -1,0 +1,1 @@
+"""Pictures of maps and masks: overlays as arrays, and Matplotlib figures."""

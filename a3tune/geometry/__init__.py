@@ -1,0 +1,1 @@
+"""Where each image token lies in the source image, for any image processor."""

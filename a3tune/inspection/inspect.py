@@ -1,0 +1,240 @@
+"""The result of the main job: one question about one image, answered and looked into, per adapter."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from a3tune.adapters.a3moe import A3MoeConfig
+from a3tune.adapters.a3moe.record import ExpertUse, record_experts
+from a3tune.adapters.a3moe.spans import TokenSpans
+from a3tune.adapters.switch import BASE, AdapterSet
+from a3tune.attention.capture import capture, prepare
+from a3tune.attention.heads import critical_heads, rows_at, visual_ratio
+from a3tune.attention.metrics import measure_head_set
+from a3tune.errors import AdapterError, Cancelled, RequestError
+from a3tune.geometry.patch_grid import to_patches
+from a3tune.models.model import VisionLanguageModel
+from a3tune.models.prompt import EncodedPrompt
+from a3tune.types import AttentionMaps, Head, MedicalImage, PatchGrid, Token, WeakLabels
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, eq=False)
+class ExpertChoice:
+    """Which experts of an A3MoE adapter a question and its image chose, layer by layer.
+
+    Attributes:
+        query_gates: float32 [layers, experts], how the question mixes the query experts, rows sum to 1; None where
+            the adapter has no choice of query experts.
+        key_choice: int64 [layers, patches, K], the experts of each image patch, most probable first; None where the
+            adapter has no choice of key experts.
+        key_probabilities: float32 [layers, patches, experts], the key router's probabilities; None as key_choice.
+    """
+
+    query_gates: np.ndarray | None
+    key_choice: np.ndarray | None
+    key_probabilities: np.ndarray | None
+
+
+@dataclass(frozen=True, eq=False)
+class AdapterView:
+    """What the model with one adapter answered and where it looked.
+
+    Attributes:
+        adapter: the adapter's name; "base" for the model without one.
+        answer: the decoded answer, special tokens removed.
+        tokens: every token of prompt and answer in sequence order, image tokens included.
+        maps: attention of every head from every text token to every patch, from one replay of prompt + answer.
+        visual_ratio: float32 [layers, heads], share of the text tokens' attention that goes to the image.
+        critical_heads: the heads with the highest visual ratio, highest first.
+        metrics: named numbers about the maps (see a3tune.attention.metrics).
+        experts: what the adapter's routers chose in the same pass; None where it has no routers.
+    """
+
+    adapter: str
+    answer: str
+    tokens: tuple[Token, ...]
+    maps: AttentionMaps
+    visual_ratio: np.ndarray
+    critical_heads: tuple[Head, ...]
+    metrics: dict[str, float] = field(default_factory=dict)
+    experts: ExpertChoice | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Inspection:
+    """One question about one image.
+
+    Attributes:
+        model: the model's display name.
+        image: the image that was asked about.
+        question: the question as asked.
+        grid: where each patch lies in the image.
+        views: one view per adapter, in the order asked for.
+        labels: the ranked regions, when they were made.
+        seconds: how long each step took ("answer", "maps", ...).
+    """
+
+    model: str
+    image: MedicalImage
+    question: str
+    grid: PatchGrid
+    views: tuple[AdapterView, ...]
+    labels: WeakLabels | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def view(self, adapter: str) -> AdapterView:
+        """The view of one adapter.
+
+        Raises:
+            KeyError: the inspection was made without that adapter.
+        """
+        for view in self.views:
+            if view.adapter == adapter:
+                return view
+        raise KeyError(adapter)
+
+
+def inspect_image(
+    model: VisionLanguageModel,
+    image: MedicalImage,
+    question: str,
+    *,
+    adapters: Sequence[str] = (BASE,),
+    adapter_set: AdapterSet | None = None,
+    critical_count: int | None = None,
+    max_new_tokens: int = 64,
+    target: np.ndarray | None = None,
+    on_progress: Progress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Inspection:
+    """Ask ``question`` about ``image`` and look into every head of every adapter.
+
+    The answer is generated greedily; the maps come from one replay of prompt and answer, so that they belong to
+    the very tokens shown.
+
+    Args:
+        model: the loaded model.
+        image: source pixels.
+        question: the question; template and image tokens are added here.
+        adapters: names of adapters in ``adapter_set``, "base" for none.
+        adapter_set: adapters mounted on ``model``; needed for any name but "base".
+        critical_count: K, how many critical heads; None for the number of heads of one layer, which is the K
+            that the research code of A3Tune (ACL 2025) arrives at.
+        max_new_tokens: longest answer in tokens.
+        target: bool [height, width], source pixels: where the model should look; adds the mass, pointing and
+            overlap numbers to the metrics of each view.
+        on_progress: called with what is being done and the share done, 0 to 1.
+        should_stop: asked between steps and tokens; True ends the work.
+
+    Raises:
+        RequestError: an empty or too long question, or a head count that the model does not have.
+        AdapterError: an adapter that ``adapter_set`` does not hold.
+        Cancelled: ``should_stop`` said so.
+    """
+    if not adapters:
+        raise RequestError(expected="at least one adapter", got="No adapter was chosen", remedy=f'Choose "{BASE}"')
+    seconds: dict[str, float] = {}
+    report = on_progress or (lambda what, share: None)
+
+    def proceed(what: str, share: float) -> None:
+        if should_stop is not None and should_stop():
+            raise Cancelled
+        report(what, share)
+
+    proceed("Reading the image and the question", 0.0)
+    prompt = model.encode(image, question)
+    grid = model.patch_grid(image.height, image.width, len(prompt.images[0]))
+    coverage = None if target is None else to_patches(target, grid)
+    held = (BASE,) if adapter_set is None else adapter_set.names
+    for adapter in adapters:
+        if adapter not in held:
+            raise AdapterError(
+                expected=f"one of: {', '.join(held)}",
+                got=f'There is no adapter "{adapter}"',
+                remedy="Choose one of these, or load the adapter first",
+            )
+    views = []
+    for number, adapter in enumerate(adapters):
+        start = number / len(adapters)
+        proceed(f"Answering ({adapter})", start + 0.1 / len(adapters))
+        began = time.perf_counter()
+        with adapted(model, adapter_set, adapter, prompt, growing=True):
+            answer = model.generate(prompt, max_new_tokens=max_new_tokens, should_stop=should_stop)
+        if answer.ending == "stopped":
+            raise Cancelled
+        seconds[f"{adapter}.answer"] = time.perf_counter() - began
+        proceed(f"Reading the attention of every head ({adapter})", start + 0.6 / len(adapters))
+        began = time.perf_counter()
+        whole = model.append_answer(prompt, answer.token_ids)
+        with adapted(model, adapter_set, adapter, whole), record_experts() as use:
+            maps = read_attention(model, whole)
+        tokens = whole.tokens
+        seconds[f"{adapter}.maps"] = time.perf_counter() - began
+        ratio = visual_ratio(maps.image_share)
+        heads = critical_heads(ratio, maps.heads if critical_count is None else critical_count)
+        metrics = measure_head_set(maps, heads, coverage, answer_rows(tokens, maps))
+        experts = None if adapter_set is None else _experts(use, adapter_set, adapter)
+        views.append(AdapterView(adapter, answer.text, tokens, maps, ratio, heads, metrics, experts))
+    proceed("Done", 1.0)
+    return Inspection(model.name, image, question, grid, tuple(views), seconds=seconds)
+
+
+def read_attention(model: VisionLanguageModel, prompt: EncodedPrompt) -> AttentionMaps:
+    """Attention of every head from every text token to the image, from one forward pass.
+
+    Args:
+        prompt: a prompt, usually with its answer appended, so that the maps belong to the very tokens shown.
+    """
+    prepare(model.model)
+    with model.lock, torch.inference_mode(), capture(prompt.rows, prompt.columns) as record:
+        model.model(**prompt.inputs, use_cache=False)
+    return record.maps(0)
+
+
+@contextmanager
+def adapted(
+    model: VisionLanguageModel, adapters: AdapterSet | None, name: str, prompt: EncodedPrompt, *, growing: bool = False
+) -> Iterator[None]:
+    """The model with one adapter at work, its experts told where question and image stand, for nobody else meanwhile.
+
+    Args:
+        model: the model, on which ``adapters`` is mounted.
+        adapters: None for a model without any.
+        name: "base" or an adapter of the set.
+        prompt: what the model is going to read.
+        growing: True while text is generated behind the prompt.
+    """
+    if adapters is None:
+        yield
+        return
+    question = torch.zeros_like(prompt.columns)
+    question[0, list(prompt.question)] = True
+    # The layers at work are shared by all threads, so nobody else may run the model until this is over.
+    with model.lock, adapters.using(name), TokenSpans(question, prompt.columns, growing=growing):
+        yield
+
+
+def _experts(use: ExpertUse, adapters: AdapterSet, name: str) -> ExpertChoice | None:
+    config = adapters.config(name)
+    if not isinstance(config, A3MoeConfig) or max(config.query_experts, config.key_experts) == 1:
+        return None
+    routed = config.key_experts > 1
+    return ExpertChoice(
+        use.query_gates() if config.query_experts > 1 else None,
+        use.key_choice() if routed else None,
+        use.key_probabilities() if routed else None,
+    )
+
+
+def answer_rows(tokens: Sequence[Token], maps: AttentionMaps) -> np.ndarray:
+    """Places on the row axis of ``maps`` from which the answer is written; all rows when the answer is empty."""
+    positions = [token.read_at for token in tokens if token.role == "answer"]
+    return rows_at(maps, positions) if positions else np.arange(len(maps.rows))

@@ -1,0 +1,250 @@
+"""Writes an inspection to a folder: numbers as JSON, maps as NPZ, pictures as PNG and SVG."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from a3tune import __version__
+from a3tune.attention.comparison import common_tokens, compared_maps, head_changes
+from a3tune.attention.heads import head_set_map
+from a3tune.figures.plots import (
+    Caption,
+    attention_figure,
+    comparison_figure,
+    difference_figure,
+    head_grid_figure,
+    save_figure,
+)
+from a3tune.geometry.patch_grid import to_patches, to_source
+from a3tune.inspection.inspect import AdapterView, Inspection, answer_rows
+
+RECORD_NAME = "inspect.json"
+COMPARISON_NAME = "comparison"
+MOVED_HEADS = 10
+"""How many of the heads that moved most the record names."""
+
+
+def record(inspection: Inspection, target: np.ndarray | None = None) -> dict[str, Any]:
+    """The inspection as plain JSON values: everything but the maps themselves.
+
+    Numbers that are not defined (NaN) become None, since JSON has no word for them.
+
+    Args:
+        inspection: what to write down.
+        target: bool [height, width], source pixels: where the model should look, if that is known; the heads that
+            moved most then also get their attention mass inside it.
+    """
+    image = inspection.image
+    return {
+        "a3tune": __version__,
+        "model": inspection.model,
+        "image": {
+            "width": image.width,
+            "height": image.height,
+            "sha256": image.sha256,
+            "format": image.format,
+            "modality": image.modality,
+            "window": list(image.window) if image.window else None,
+            "frame": image.frame,
+        },
+        "question": inspection.question,
+        "patches": inspection.grid.boxes.round(3).tolist(),
+        "labels": _labels(inspection),
+        "seconds": {name: round(value, 4) for name, value in inspection.seconds.items()},
+        "adapters": {view.adapter: _view(view, inspection.grid.shape) for view in inspection.views},
+        "comparisons": _comparisons(inspection, target),
+    }
+
+
+def metrics_table(inspection: Inspection) -> str:
+    """The views' answers and metrics as a small table of plain text, one line a view."""
+    names = list(dict.fromkeys(name for view in inspection.views for name in view.metrics))
+    rows = [["adapter", *names, "answer"]]
+    for view in inspection.views:
+        numbers = (_number(view.metrics.get(name, math.nan)) for name in names)
+        rows.append([view.adapter, *("-" if value is None else f"{value:.3f}" for value in numbers), view.answer])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(names) + 1)]
+    lines = []
+    for row in rows:
+        cells = (cell.rjust(width) for cell, width in zip(row[1:-1], widths[1:], strict=True))
+        lines.append("  ".join([row[0].ljust(widths[0]), *cells, row[-1]]).rstrip())
+    return "\n".join(lines)
+
+
+def write_inspection(inspection: Inspection, folder: Path, target: np.ndarray | None = None) -> list[Path]:
+    """Write ``inspect.json``, ``attention_<adapter>.npz`` and the figures; returns what was written.
+
+    The NPZ holds ``maps`` float32 [layers, heads, text tokens, patches], ``visual_ratio`` float32 [layers, heads],
+    ``rows`` int64 [text tokens] (positions of the text tokens) and ``image_share`` float32 [layers, heads, text
+    tokens]. All adapters' pictures share one colour scale, so that they can be compared by eye. Of several adapters,
+    ``comparison`` and ``difference_...`` show each one's critical heads at the tokens that all views share (see
+    :func:`a3tune.attention.comparison.common_tokens`).
+
+    Args:
+        inspection: what to write.
+        folder: made when missing; files of the same names are replaced.
+        target: as in :func:`record`; it is outlined in the pictures.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written = [folder / RECORD_NAME]
+    text = json.dumps(record(inspection, target), indent=1, ensure_ascii=False)
+    written[0].write_text(text + "\n", encoding="utf-8")
+    pictures = {view.adapter: _answer_map(inspection, view) for view in inspection.views}
+    upper = max(float(picture.max()) for picture in pictures.values())
+    masks = [item.region.mask for item in inspection.labels.regions] if inspection.labels else []
+    masks += [target] if target is not None else []
+    for view in inspection.views:
+        path = folder / f"attention_{view.adapter}.npz"
+        np.savez_compressed(
+            path,
+            maps=view.maps.weights,
+            visual_ratio=view.visual_ratio,
+            rows=view.maps.rows,
+            image_share=view.maps.image_share,
+        )
+        caption = Caption(
+            inspection.model,
+            view.adapter,
+            f"mean of {len(view.critical_heads)} critical heads",
+            "mean of the answer",
+            inspection.question,
+        )
+        figure = attention_figure(
+            inspection.image.pixels,
+            pictures[view.adapter],
+            caption,
+            masks=masks,
+            title=f"Answer: {view.answer}",
+            upper=upper,
+        )
+        written += [path, *save_figure(figure, folder / f"attention_{view.adapter}")]
+        grid = head_grid_figure(view.visual_ratio, view.critical_heads, Caption(inspection.model, view.adapter))
+        written += save_figure(grid, folder / f"heads_{view.adapter}")
+    if len(inspection.views) > 1:
+        written += _write_comparisons(inspection, folder, masks)
+    return written
+
+
+def _write_comparisons(inspection: Inspection, folder: Path, masks: list[np.ndarray]) -> list[Path]:
+    """The views side by side, and each one's difference from the first, at the tokens that all share."""
+    before, *others = inspection.views
+    positions, where = _shared(inspection)
+    pictures = {}
+    for view in inspection.views:
+        own, _, _ = compared_maps(view.maps, view.maps, positions, view.critical_heads)
+        pictures[view.adapter] = to_source(own, inspection.grid, smooth=True)
+    figure = comparison_figure(
+        inspection.image.pixels,
+        list(pictures.values()),
+        [f"{view.adapter}: {_short(view.answer)}" for view in inspection.views],
+        Caption(inspection.model, list(pictures), "each one's critical heads", where, inspection.question),
+        masks=masks,
+    )
+    written = [*save_figure(figure, folder / COMPARISON_NAME)]
+    for after in others:
+        caption = Caption(inspection.model, f"{before.adapter} and {after.adapter}", "each one's critical heads", where)
+        figure = difference_figure(
+            inspection.image.pixels,
+            pictures[before.adapter],
+            pictures[after.adapter],
+            caption,
+            names=(before.adapter, after.adapter),
+            masks=masks,
+        )
+        written += save_figure(figure, folder / f"difference_{before.adapter}_{after.adapter}")
+    return written
+
+
+def _shared(inspection: Inspection) -> tuple[tuple[int, ...], str]:
+    """The positions to compare the views at, and what they are in words."""
+    first = inspection.views[0]
+    positions = common_tokens([view.tokens for view in inspection.views], first.maps)
+    answers = {view.answer for view in inspection.views}
+    if len(answers) == 1:
+        return positions, f"mean of the answer: {_short(first.answer)}"
+    return positions, "mean of the answer up to the first word that differs"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:39]}…"
+
+
+def _comparisons(inspection: Inspection, target: np.ndarray | None) -> list[dict[str, Any]]:
+    """Each view after the first against the first, at the tokens that all share."""
+    if len(inspection.views) < 2:
+        return []
+    before, *others = inspection.views
+    positions, where = _shared(inspection)
+    coverage = None if target is None else to_patches(target, inspection.grid)
+    found = []
+    for after in others:
+        changes = head_changes(before.maps, after.maps, positions, coverage)
+        heads = [
+            {
+                "head": list(change.head),
+                **{
+                    name: _number(getattr(change, name))
+                    for name in ("moved", "share_before", "share_after", "mass_before", "mass_after")
+                },
+            }
+            for change in changes[:MOVED_HEADS]
+        ]
+        found.append(
+            {
+                "before": before.adapter,
+                "after": after.adapter,
+                "positions": list(positions),
+                "tokens": where,
+                "heads_moved_most": heads,
+            }
+        )
+    return found
+
+
+def _answer_map(inspection: Inspection, view: AdapterView) -> np.ndarray:
+    values = head_set_map(view.maps, view.critical_heads, answer_rows(view.tokens, view.maps))
+    return to_source(values, inspection.grid, smooth=True)
+
+
+def _view(view: AdapterView, grid: tuple[int, int]) -> dict[str, Any]:
+    return {
+        "answer": view.answer,
+        "tokens": [
+            {"position": token.position, "id": token.id, "text": token.text, "role": token.role}
+            for token in view.tokens
+            if token.role != "image"
+        ],
+        "grid": list(grid),
+        "layers": view.maps.layers,
+        "heads": view.maps.heads,
+        "critical_heads": [list(head) for head in view.critical_heads],
+        "metrics": {name: _number(value) for name, value in view.metrics.items()},
+    }
+
+
+def _labels(inspection: Inspection) -> list[dict[str, Any]]:
+    if inspection.labels is None:
+        return []
+    return [
+        {
+            "box": list(item.region.box),
+            "area": item.region.area,
+            "score": _number(item.score),
+            "rank": item.rank,
+            "weight": _number(item.weight),
+            "phrase": item.phrase,
+        }
+        for item in inspection.labels.regions
+    ]
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,264 @@
+"""Pictures and a one-page report of what a viewer shows: one map, or two on one scale with their difference."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.ticker import MaxNLocator
+
+from a3tune.attention.heads import head_set_map
+from a3tune.figures.overlay import DIFFERENCE_MAP, outline, overlay
+from a3tune.figures.plots import Caption, attention_figure, difference_figure, printable
+from a3tune.geometry.patch_grid import to_source
+from a3tune.inspection.inspect import AdapterView, Inspection
+from a3tune.types import Head
+
+NOTICE = "Research use only. Not a medical device, not for diagnosis or treatment."
+
+# Small images are enlarged to this many pixels on the longer edge, so that a map does not come out as a few dots.
+LEAST_EDGE = 1024
+_EVIDENCE = (
+    "Shares are of a word's attention, per patch. Attention is evidence about a model, not a proof of why it answered "
+    "as it did."
+)
+_COMMAND_LINES = 3
+_A4 = (8.27, 11.69)  # inches
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One map that is shown.
+
+    Attributes:
+        inspection: image, question and model.
+        view: whose attention.
+        heads, rows: the map is the mean over these, see :func:`a3tune.attention.heads.head_set_map`.
+        head_words: the head set in words, such as "8 critical heads".
+        row_words: the words in words, such as "mean of the answer".
+    """
+
+    inspection: Inspection
+    view: AdapterView
+    heads: tuple[Head, ...]
+    rows: tuple[int, ...]
+    head_words: str
+    row_words: str
+
+    def values(self) -> np.ndarray:
+        """The map, float32 [patches]."""
+        return head_set_map(self.view.maps, self.heads, self.rows)
+
+    def caption(self) -> str:
+        """Model, adapter, heads, words and method in one line."""
+        parts = (self.inspection.model, f"adapter: {self.view.adapter}", self.head_words, self.row_words)
+        return " · ".join((*parts, "raw attention"))
+
+
+@dataclass(frozen=True)
+class Look:
+    """How maps are coloured: ``opacity`` 0 to 1, a colour map's name, ``smooth`` or patch by patch."""
+
+    opacity: float = 0.85
+    colours: str = "inferno"
+    smooth: bool = True
+
+
+def full_size_pictures(sides: Sequence[Side], look: Look) -> dict[str, np.ndarray]:
+    """The image, and each map over it, on one scale; the difference as well where there are two.
+
+    Args:
+        sides: one or two maps of the same image.
+        look: colours.
+
+    Returns:
+        uint8 [height, width, 3] by name: at the image's own size, or enlarged to ``LEAST_EDGE``.
+    """
+    pictures = {"image": _enlarged(sides[0].inspection.image.pixels)}
+    maps = [_in_source(side, look.smooth) for side in sides]
+    upper = max(float(values.max()) for values in maps)
+    for letter, side, values in zip("AB", sides, maps, strict=False):
+        pixels = pictures["image"]
+        name = f"{letter}_{side.view.adapter}" if len(sides) > 1 else side.view.adapter
+        grown = _grown(values, pixels.shape[:2], look.smooth)
+        pictures[name] = overlay(pixels, grown, look.opacity, look.colours, 0.0, upper, fade=True)
+    if len(sides) == 2:
+        change = _grown(maps[1] - maps[0], pictures["image"].shape[:2], look.smooth)
+        limit = float(np.abs(change).max()) or 1.0
+        pictures["difference"] = overlay(
+            pictures["image"], change, look.opacity, DIFFERENCE_MAP, -limit, limit, fade=True
+        )
+    return pictures
+
+
+def shown_figure(sides: Sequence[Side], masks: Sequence[np.ndarray], look: Look) -> Figure:
+    """The maps on show as a figure with colour bars in the maps' own numbers and a caption.
+
+    Args:
+        sides: one or two maps of the same image.
+        masks: bool [height, width] each, outlined.
+        look: colours.
+    """
+    pixels = sides[0].inspection.image.pixels
+    maps = [_in_source(side, look.smooth) for side in sides]
+    first = sides[0]
+    if len(sides) == 1:
+        caption = Caption(
+            first.inspection.model, first.view.adapter, first.head_words, first.row_words, first.inspection.question
+        )
+        return attention_figure(
+            pixels, maps[0], caption, masks=masks, title=f"Answer: {first.view.answer}", name=look.colours
+        )
+    names = tuple(f"{letter}: {side.view.adapter}" for letter, side in zip("AB", sides, strict=True))
+    questions = " / ".join(dict.fromkeys(side.inspection.question for side in sides))
+    adapters = [side.view.adapter for side in sides]
+    caption = Caption(first.inspection.model, adapters, first.head_words, first.row_words, questions)
+    return difference_figure(pixels, maps[0], maps[1], caption, names=names, masks=masks, name=look.colours)
+
+
+def page_figure(
+    sides: Sequence[Side],
+    masks: Sequence[np.ndarray],
+    numbers: Sequence[tuple[str, Sequence[str]]],
+    look: Look,
+    command: str,
+) -> Figure:
+    """One A4 page: question, answers, pictures on one scale, numbers, the heads, and how it was made.
+
+    Args:
+        sides: one or two maps of the same image.
+        masks: bool [height, width] each, outlined on the pictures.
+        numbers: rows of the table: a name and one text for each side.
+        look: colours.
+        command: the command line that makes the inspection again.
+    """
+    figure = Figure(figsize=_A4)
+    FigureCanvasAgg(figure)
+    first = sides[0]
+    image = first.inspection.image
+    _text(figure, 0.955, "Where the model looks", 15, "bold")
+    about = [image.modality or image.format, f"{image.width} × {image.height} pixels", f"SHA-256 {image.sha256[:16]} …"]
+    _text(figure, 0.935, f"{first.inspection.model} · " + " · ".join(about), 8)
+    top = 0.915
+    asked = None
+    for letter, side in zip("AB", sides, strict=False):
+        name = f"{letter} · {side.view.adapter}" if len(sides) > 1 else side.view.adapter
+        lines = [f"Question: {side.inspection.question}", f"Answer ({name}): {side.view.answer or '(empty)'}"]
+        for line in lines[side.inspection.question == asked :]:
+            for piece in textwrap.wrap(printable(line), 105, max_lines=3, placeholder=" …"):
+                _text(figure, top, piece, 9.5)
+                top -= 0.016
+        top -= 0.005
+        asked = side.inspection.question
+    maps = [_in_source(side, look.smooth) for side in sides]
+    upper = max(float(values.max()) for values in maps) or 1.0
+    panels = [(image.pixels, "image", None)]
+    for letter, side, values in zip("AB", sides, maps, strict=False):
+        drawn = overlay(image.pixels, values, look.opacity, look.colours, 0.0, upper, fade=True)
+        panels.append(
+            (
+                drawn,
+                f"{letter}: {side.view.adapter}" if len(sides) > 1 else side.view.adapter,
+                (look.colours, 0.0, upper),
+            )
+        )
+    if len(sides) == 2:
+        change = maps[1] - maps[0]
+        limit = float(np.abs(change).max()) or 1.0
+        panels.append(
+            (
+                overlay(image.pixels, change, look.opacity, DIFFERENCE_MAP, -limit, limit, fade=True),
+                "B − A",
+                (DIFFERENCE_MAP, -limit, limit),
+            )
+        )
+    columns = 2
+    rows = (len(panels) + 1) // 2
+    height = 0.245 if rows == 2 else 0.33
+    for place, (pixels, name, scale) in enumerate(panels):
+        left = 0.07 + 0.46 * (place % columns)
+        bottom = top - height * (1 + place // columns) + 0.02
+        axes = figure.add_axes((left, bottom, 0.36, height - 0.035))
+        axes.imshow(outline(pixels, masks), interpolation="nearest")
+        axes.set_title(printable(name), fontsize=8.5, parse_math=False)
+        axes.set_axis_off()
+        if scale is not None:
+            bar = figure.add_axes((left + 0.375, bottom, 0.01, height - 0.035))
+            figure.colorbar(ScalarMappable(Normalize(*scale[1:]), scale[0]), cax=bar)
+            bar.tick_params(labelsize=6)
+            bar.set_title("share", fontsize=6)
+    top -= rows * height
+    for side in sides:
+        for piece in textwrap.wrap(printable(side.caption()), 125):
+            _text(figure, top, piece, 7.5)
+            top -= 0.012
+    _text(figure, top - 0.012, "Numbers", 10, "bold")
+    for place, (name, values) in enumerate([("", [side.view.adapter for side in sides]), *numbers]):
+        line = top - 0.03 - 0.0145 * place
+        figure.text(0.07, line, printable(name), fontsize=8, parse_math=False)
+        for column, value in enumerate(values):
+            figure.text(0.32 + 0.11 * column, line, printable(value), fontsize=8, parse_math=False)
+    for place, side in enumerate(sides):
+        axes = figure.add_axes((0.58 + 0.18 * place, max(0.1, top - 0.17), 0.15, 0.13))
+        drawn = _draw_heads(axes, side)
+        if place:
+            axes.set_yticks([])
+        else:
+            axes.set_ylabel("layer", fontsize=6)
+    bar = figure.add_axes((0.58 + 0.18 * len(sides) - 0.02, max(0.1, top - 0.17), 0.01, 0.13))
+    figure.colorbar(drawn, cax=bar)
+    bar.tick_params(labelsize=6)
+    lines = textwrap.wrap(printable(command), 118)
+    if len(lines) > _COMMAND_LINES:
+        # A command that is cut would make something else: the archive has it whole.
+        lines = ["The command is too long for this page; the ZIP archive has it."]
+    for place, piece in enumerate(lines):
+        _text(figure, 0.073 - 0.011 * place, piece, 6.5, family="monospace")
+    _text(figure, 0.032, NOTICE, 7)
+    _text(figure, 0.02, _EVIDENCE, 7)
+    return figure
+
+
+def _draw_heads(axes: Axes, side: Side) -> AxesImage:
+    """The grid of heads on the scale that all grids share, 0 to 1."""
+    drawn = axes.imshow(side.view.visual_ratio, cmap="viridis", vmin=0, vmax=1, interpolation="nearest", aspect="auto")
+    rows, columns = np.asarray(side.view.critical_heads).T
+    axes.scatter(columns, rows, s=9, facecolors="white", edgecolors="black", linewidths=0.6)
+    axes.set_title(printable(f"visual ratio, {side.view.adapter}"), fontsize=7, parse_math=False)
+    axes.set_xlabel("head (dots: critical)", fontsize=6)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.tick_params(labelsize=6)
+    return drawn
+
+
+def _text(
+    figure: Figure, height: float, words: str, size: float, weight: str = "normal", family: str = "sans-serif"
+) -> None:
+    figure.text(0.07, height, printable(words), fontsize=size, fontweight=weight, family=family, parse_math=False)
+
+
+def _in_source(side: Side, smooth: bool) -> np.ndarray:
+    return to_source(side.values(), side.inspection.grid, smooth=smooth)
+
+
+def _enlarged(pixels: np.ndarray) -> np.ndarray:
+    times = -(-LEAST_EDGE // max(pixels.shape[:2]))
+    if times <= 1:
+        return pixels
+    return cv2.resize(pixels, None, fx=times, fy=times, interpolation=cv2.INTER_CUBIC)
+
+
+def _grown(values: np.ndarray, shape: tuple[int, int], smooth: bool) -> np.ndarray:
+    if values.shape == shape:
+        return values
+    return cv2.resize(values, shape[::-1], interpolation=cv2.INTER_LINEAR if smooth else cv2.INTER_NEAREST)

@@ -1,1 +1,0 @@
-"""Weak labels on disk: for one image, a folder of images or the questions of a data set."""

@@ -1,0 +1,149 @@
+"""The parts that find and rank regions, as they are offered by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from a3tune import hub
+from a3tune.bundle import DEMO
+from a3tune.checkpoints import hub_place, locate_checkpoint
+from a3tune.errors import RequestError
+from a3tune.hub import Progress
+from a3tune.labels import BIOMEDCLIP
+from a3tune.labels.maker import LITE_MEDSAM
+from a3tune.labels.scorers.open_clip_folder import CONFIG, WEIGHTS, fetch_folder
+from a3tune.storage import is_folder, is_hub_id
+
+Kind = Literal["segmenter", "scorer"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part that is offered by name.
+
+    Attributes:
+        key: short name, unique.
+        kind: "segmenter" finds regions, "scorer" ranks them for a text.
+        title: name on the page.
+        source: what `a3tune.labels.maker.build_maker` calls it.
+        weights: number of parameters.
+        download: bytes to fetch from the hub; 0 for what comes with the program.
+        licence: the licence, in words.
+        about: what it is, in a sentence.
+    """
+
+    key: str
+    kind: Kind
+    title: str
+    source: str
+    weights: int
+    download: int
+    licence: str
+    about: str
+
+    @property
+    def repository(self) -> str | None:
+        """The hub id of the repository that it comes from; None for what comes with the program."""
+        return repository_of(self.source, self.kind) if self.download else None
+
+
+PARTS = (
+    Part(
+        "litemedsam", "segmenter", "LiteMedSAM", LITE_MEDSAM, 9_800_000, 0, "Apache-2.0",
+        "Comes with the program; quick on a processor.",
+    ),
+    Part(
+        "sam-vit-b", "segmenter", "SAM ViT-B", "hub:facebook/sam-vit-base/model.safetensors", 93_700_000, 375_000_000,
+        "Apache-2.0", "Segment Anything, base: the method's own choice of regions, from a grid of points.",
+    ),
+    Part(
+        "sam-vit-l", "segmenter", "SAM ViT-L", "hub:facebook/sam-vit-large/model.safetensors", 312_000_000,
+        1_250_000_000, "Apache-2.0", "Segment Anything, large.",
+    ),
+    Part(
+        "sam-vit-h", "segmenter", "SAM ViT-H", "hub:facebook/sam-vit-huge/model.safetensors", 641_000_000,
+        2_560_000_000, "Apache-2.0", "Segment Anything, huge; wants a GPU.",
+    ),
+    Part(
+        "medsam", "segmenter", "MedSAM", "hub:wanglab/medsam-vit-base/model.safetensors", 93_700_000, 375_000_000,
+        "Apache-2.0", "A SAM ViT-B trained on medical images, made for boxes.",
+    ),
+    Part(
+        "demo-scorer", "scorer", "Demo scorer", DEMO, 600_000, 0, "Apache-2.0",
+        "Comes with the program; knows synthetic phantoms only.",
+    ),
+    Part(
+        "biomedclip", "scorer", "BiomedCLIP", "biomedclip", 196_000_000, 784_000_000, "MIT",
+        "Trained on figures of biomedical articles: the method's own choice.",
+    ),
+)  # fmt: skip
+"""What is offered by name. Sizes are rounded."""
+
+
+def find_part(name: str, kind: Kind) -> Part | None:
+    """The part of a kind whose key or source ``name`` is, or None."""
+    return next((part for part in PARTS if part.kind == kind and name in (part.key, part.source)), None)
+
+
+def permitted_part(name: str, kind: Kind, *, any_model: bool, offered: Sequence[str] | None = None) -> str:
+    """The source of a part that somebody named; see `a3tune.models.profiles.permitted_source`.
+
+    Raises:
+        RequestError: the name is empty, or stands for another part and the operator does not allow that.
+    """
+    name = name.strip()
+    part = find_part(name, kind)
+    source = name if part is None else part.source
+    names = [part.key for part in PARTS if part.kind == kind] if offered is None else list(offered)
+    allowed = {name if (found := find_part(name, kind)) is None else found.source for name in names}
+    if not name or (source not in allowed and not any_model):
+        raise RequestError(
+            expected=f"one of the parts offered here ({', '.join(names)})",
+            got=f"{name!r}" if name else "none",
+            remedy="Choose one of them, or ask whoever runs this page to allow it (--models or --any-model)",
+        )
+    return source
+
+
+def repository_of(source: str, kind: Kind) -> str | None:
+    """The hub id of the repository that a source lies in; None for a path, and for what comes with the program.
+
+    What finds regions is one file, so a bare owner/name is a path there.
+    """
+    place = hub_place(source)
+    if place is not None:
+        return place[0]
+    if source.lower() == "biomedclip":
+        return BIOMEDCLIP
+    return source if kind == "scorer" and is_hub_id(source) and not is_folder(source) else None
+
+
+def is_here(source: str, kind: Kind) -> bool:
+    """Whether nothing has to be fetched for a source."""
+    place = hub_place(source)
+    if place is not None:
+        return hub.held_file(*place) is not None
+    repository = repository_of(source, kind)
+    if repository is None:
+        return True
+    folder = hub.held(repository).folder
+    return folder is not None and (folder / CONFIG).is_file() and any((folder / name).is_file() for name in WEIGHTS)
+
+
+def fetch_part(source: str, kind: Kind, on_progress: Progress | None = None) -> None:
+    """Fetch what is missing of a source; nothing where nothing is.
+
+    Raises:
+        LabelError: it is neither there nor can it be fetched.
+        RequestError: the disk is full.
+    """
+    repository = repository_of(source, kind)
+    if repository is None:
+        return
+    if kind == "segmenter":
+        purpose = "a Segment Anything checkpoint (ViT-B, ViT-L, ViT-H or MedSAM)"
+        locate_checkpoint(source, purpose=purpose, gives="which finds the regions", on_progress=on_progress)
+    else:
+        fetch_folder(repository, on_progress)

@@ -1,0 +1,1 @@
+"""Prompts for a box-driven segmenter, found by classical image analysis."""

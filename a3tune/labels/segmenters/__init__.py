@@ -1,0 +1,1 @@
+"""What finds regions: Segment Anything and LiteMedSAM."""

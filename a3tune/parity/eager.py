@@ -1,0 +1,130 @@
+"""Check on any checkpoint folder that captured attention is what the model's plain (eager) attention gives, and that
+each image token lies where its map is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from a3tune.attention.capture import capture, prepare
+from a3tune.errors import ModelError
+from a3tune.models.load import load_model
+from a3tune.models.model import VisionLanguageModel
+from a3tune.models.prompt import EncodedBatch
+from a3tune.models.token_alignment import PLACE_TOLERANCE, stray_change
+from a3tune.types import MedicalImage
+
+ATTENTION_TOLERANCE = 1e-5
+"""Largest difference of two attention weights in float32 that counts as rounding."""
+
+_QUESTIONS = ("What is shown in this image?", "Is there a bright region on the left side of the image? Answer briefly.")
+
+
+@dataclass(frozen=True)
+class ParityRow:
+    """One check: how many cases it compared, the largest absolute difference, and whether that is small enough."""
+
+    name: str
+    cases: int
+    worst_error: float
+    ok: bool
+
+
+def check_checkpoint(folder: str | Path, *, device: str = "auto") -> list[ParityRow]:
+    """Compare capture with eager attention on a checkpoint, in float32, over synthetic images and questions.
+
+    Every layer and head is compared, on one sequence, on a batch of two padded on the right, and on one padded on the
+    left; then the greedy answer with and without capture prepared, and whether each image token changes with its own
+    place in the image (see :func:`a3tune.models.token_alignment.stray_change`).
+
+    Args:
+        folder: a checkpoint folder (or hub id).
+        device: as for :func:`a3tune.models.load.load_model`.
+
+    Raises:
+        ModelError: the checkpoint cannot be loaded or its attention cannot be captured.
+    """
+    model = load_model(folder, device=device, dtype="float32")
+    images = [_test_image(96, 128), _test_image(120, 80)]
+    prompts = [
+        model.encode(image, question, answer)
+        for image, question, answer in zip(images, _QUESTIONS, ("A bright ellipse.", "Yes"), strict=True)
+    ]
+    batches = {
+        "attention, one sequence": model.collate(prompts[:1]),
+        "attention, padded right": model.collate(prompts, padding_side="right"),
+        "attention, padded left": model.collate(prompts, padding_side="left"),
+    }
+    questions = [model.encode(image, question) for image, question in zip(images, _QUESTIONS, strict=True)]
+    answers = [model.generate(question, max_new_tokens=12) for question in questions]
+    model.model.set_attn_implementation("eager")
+    expected = {name: eager_attention(model, batch) for name, batch in batches.items()}
+    model.model.set_attn_implementation("sdpa")
+    prepare(model.model)
+    rows = [_attention_row(name, model, batch, expected[name]) for name, batch in batches.items()]
+    again = [model.generate(question, max_new_tokens=12) for question in questions]
+    differing = sum(first != second for first, second in zip(answers, again, strict=True))
+    painted, stray = stray_change(model)
+    return [
+        *rows,
+        ParityRow("answer with capture prepared", len(answers), float(differing), differing == 0),
+        ParityRow("image tokens in their places", painted, stray, stray <= PLACE_TOLERANCE),
+    ]
+
+
+def eager_attention(model: VisionLanguageModel, batch: EncodedBatch) -> list[torch.Tensor]:
+    """For each sequence of a batch float32 [layers, heads, rows, patches] from ``output_attentions``; the model must
+    have been set to eager attention.
+
+    Raises:
+        ModelError: the model does not return its attention.
+    """
+    with torch.no_grad():
+        attentions = model.model(**batch.inputs, output_attentions=True, use_cache=False).attentions
+    if not attentions or any(layer is None for layer in attentions):
+        raise ModelError(
+            expected="a model that returns its attention when it runs eagerly",
+            got=f"{type(model.model).__name__} returns none",
+            remedy="Its captured attention cannot be checked this way",
+        )
+    selected = []
+    for b, (rows, columns) in enumerate(zip(batch.rows, batch.columns, strict=True)):
+        rows, columns = rows.nonzero().squeeze(1), columns.nonzero().squeeze(1)
+        selected.append(torch.stack([layer[b].cpu()[:, rows][:, :, columns] for layer in attentions]))
+    return selected
+
+
+def format_rows(rows: Iterable[ParityRow]) -> str:
+    """A plain-text table, one line per row."""
+    cells = [("check", "cases", "worst error", "ok")]
+    cells += [(row.name, str(row.cases), f"{row.worst_error:.2e}", "yes" if row.ok else "NO") for row in rows]
+    widths = [max(len(line[column]) for line in cells) for column in range(4)]
+    return "\n".join(_line(line, widths) for line in cells)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    name, cases, error, ok = cells
+    return f"{name:<{widths[0]}}  {cases:>{widths[1]}}  {error:>{widths[2]}}  {ok}"
+
+
+def _attention_row(
+    name: str, model: VisionLanguageModel, batch: EncodedBatch, expected: Sequence[torch.Tensor]
+) -> ParityRow:
+    with torch.no_grad(), capture(batch.rows, batch.columns) as record:
+        model.model(**batch.inputs, use_cache=False)
+    differences = [(record.weights(b).cpu() - weights).abs() for b, weights in enumerate(expected)]
+    worst = max(float(difference.max()) for difference in differences)
+    cases = sum(difference.shape[0] * difference.shape[1] for difference in differences)
+    return ParityRow(name, cases, worst, worst <= ATTENTION_TOLERANCE)
+
+
+def _test_image(height: int, width: int) -> MedicalImage:
+    """A grey ramp with a bright ellipse left of the centre."""
+    y, x = np.mgrid[0:height, 0:width]
+    ellipse = ((x / width - 0.35) / 0.2) ** 2 + ((y / height - 0.5) / 0.3) ** 2 < 1
+    grey = np.where(ellipse, 220, 40 + 80 * x // width).astype(np.uint8)
+    return MedicalImage(np.repeat(grey[:, :, None], 3, axis=2))

@@ -1,0 +1,59 @@
+"""The options of ``python -m a3tune tune``, which looking ahead at a run and measuring one take too."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from a3tune.training.config import TuneConfig
+
+ABLATIONS = ("no-alignment", "no-query-experts", "no-key-experts", "no-head-selection")
+
+
+def add_tune_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.epilog = (
+        "Several GPUs: accelerate launch --multi_gpu --num_processes 2 -m a3tune tune --data ...; the same with "
+        "--device cpu at its end runs two processes without a GPU. Each takes batch_size questions in every step."
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="PATH", help="file of rows, or folder of a data set"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder; an unfinished run goes on")
+    parser.add_argument("--model", default="demo", help="demo, a checkpoint folder or a hub id (default demo)")
+    parser.add_argument("--method", help="a3, lora, lora+align or a3moe (default: the configuration's)")
+    parser.add_argument("--config", metavar="FILE", help=f"YAML file or preset: {', '.join(_presets())}")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change one setting")
+    for name in ABLATIONS:
+        parser.add_argument(f"--{name}", action="store_true", help=f"ablation: {name.replace('-', ' ')}")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the images, where it lies elsewhere")
+    parser.add_argument("--layout", default="auto", help="layout of the data (default: told from its keys)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default auto)")
+    parser.add_argument("--resume", action="store_true", help="go on with an unfinished run, never start a new one")
+
+
+def config_of(options: argparse.Namespace) -> TuneConfig:
+    """The settings that the options ask for: file or preset, then --set, then the options of their own.
+
+    Raises:
+        DataError: unknown settings or values out of range.
+    """
+    from a3tune.training.config import load_config, parse_overrides  # torch: a slip in the options is told first
+
+    overrides: dict[str, object] = dict(parse_overrides(options.set))
+    if options.method is not None:
+        overrides["method"] = options.method
+    for name in ABLATIONS:
+        key = name.replace("-", "_")
+        if getattr(options, key):
+            overrides[key] = True
+    return load_config(options.config, overrides)
+
+
+def _presets() -> list[str]:
+    """Names of the presets, read from the folder: the module that checks them loads torch."""
+    files = importlib.resources.files(__package__).joinpath("presets").iterdir()
+    return sorted(entry.name.removesuffix(".yaml") for entry in files if entry.name.endswith(".yaml"))

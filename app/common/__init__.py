@@ -1,0 +1,1 @@
+"""What all tabs share of the page itself: status line, widgets, identity, theme, initial page."""

@@ -1,0 +1,28 @@
+"""What a tab asks for when it hands an adapter over to be looked into beside the base model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import gradio as gr
+
+
+class AdapterComparison(Protocol):
+    """Where an adapter is shown beside the base model.
+
+    Attributes:
+        question: the question on show.
+        own_outputs: the components that `compare_own` fills.
+    """
+
+    question: gr.Textbox
+    own_outputs: list[gr.components.Component]
+
+    def compare_own(
+        self, visitor: Any, name: str, picture: Path | None, question: str, request: gr.Request
+    ) -> Iterator[list[Any]]:
+        """Ask the base and one of the visitor's own adapters: about a picture, or where there is none about what is on
+        show. Values of `own_outputs`."""
+        ...

@@ -1,0 +1,57 @@
+"""Who visits: a secret that only the visitor's browser keeps, so that what is theirs is found again."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+
+import gradio as gr
+
+from a3tune.errors import RequestError
+
+# Gradio wants a key for what it stores and sends it to every browser: it protects nothing, the secret does.
+STORAGE = "a3tune-visitor"
+_SECRET_CHARACTERS = 43
+_KEY = "a3tune-studio-visitor"
+# As `new_secret` draws it: 32 random bytes as 43 letters. In the browser, so that it is there with the page and
+# not a request later, which on a busy server may be after the first press of a button.
+_DRAW = """(known) => {
+    if (typeof known === "string" && known.length === 43) return known;
+    const text = btoa(String.fromCharCode(...crypto.getRandomValues(new Uint8Array(32))));
+    return text.replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+}"""
+
+
+def build_visitor(page: gr.Blocks) -> gr.BrowserState:
+    """The visitor's secret, drawn when a browser comes for the first time.
+
+    It has to stand outside of all tabs: what lies in a tab that was not opened yet is not there.
+    """
+    visitor = gr.BrowserState("", storage_key=STORAGE, secret=_KEY)
+    page.load(None, [visitor], [visitor], js=_DRAW, queue=False, show_progress="hidden", api_visibility="private")
+    return visitor
+
+
+def new_secret() -> str:
+    """A secret for a browser to keep."""
+    return secrets.token_urlsafe(32)
+
+
+def is_secret(value: object) -> bool:
+    """Whether a value has the form of what `new_secret` makes."""
+    return isinstance(value, str) and len(value) == _SECRET_CHARACTERS
+
+
+def owner_of(secret: object) -> str:
+    """The name under which a visitor's things are kept; the secret itself is written nowhere.
+
+    Raises:
+        RequestError: this is no secret that `new_secret` made.
+    """
+    if not is_secret(secret):
+        raise RequestError(
+            expected="a browser that keeps this page's data",
+            got="The page does not know who you are",
+            remedy="Reload the page, and let the browser store data for it",
+        )
+    return hashlib.sha256(secret.encode()).hexdigest()[:40]

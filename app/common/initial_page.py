@@ -1,0 +1,89 @@
+"""The first look: the page's opening picture, drawn from what the page itself brings, before Gradio's widgets stand."""
+
+from __future__ import annotations
+
+import gzip
+import html
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_FOLDER = Path(__file__).parent / "static"
+# Where Gradio's page begins to be built: what stands before it is there first.
+_MARK = b"<gradio-app"
+
+
+class InitialPage:
+    """Puts the opening picture into Gradio's page, in front of the element that Gradio builds its widgets in.
+
+    The page then shows the first example with its answers as soon as it arrives: the viewer's own script draws it, and
+    the script in ``initial_page.js`` takes it away when Gradio's viewer has drawn the same. The widgets themselves need
+    some seventy requests until they stand.
+
+    Args:
+        app: what serves the pages.
+        value: the viewer's opening value (see :func:`app.inspect.values.viewer_value`), asked for with every page.
+        styles: the theme's style sheet, asked for likewise.
+        tabs: the names of the page's tabs, the first of which is on show.
+        question: the question that the opening value answers.
+    """
+
+    def __init__(
+        self, app: ASGIApp, value: Callable[[], str], styles: Callable[[], str], tabs: tuple[str, ...], question: str
+    ) -> None:
+        self._app = app
+        self._value, self._styles = value, styles
+        self._tabs, self._question = tabs, question
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request; only the page itself is changed."""
+        inside = scope.get("path", "").removeprefix(scope.get("root_path", ""))
+        if scope["type"] != "http" or scope["method"] != "GET" or inside.strip("/"):
+            await self._app(scope, receive, send)
+            return
+        packed = any(name == b"accept-encoding" and b"gzip" in value for name, value in scope["headers"])
+        start: Message = {}
+        body = bytearray()
+
+        async def hold(message: Message) -> None:
+            # The page is one short text: it is changed as a whole, and its length told again.
+            if message["type"] == "http.response.start":
+                start.update(message)
+            elif message["type"] == "http.response.body":
+                body.extend(message.get("body", b""))
+                if not message.get("more_body", False):
+                    await self._send(start, bytes(body), packed, send)
+            else:
+                await send(message)
+
+        await self._app(scope, receive, hold)
+
+    async def _send(self, start: Message, body: bytes, packed: bool, send: Send) -> None:
+        before, mark, after = body.partition(_MARK)
+        if mark and start["status"] == 200:
+            body = before + self.markup().encode() + mark + after
+        headers = [(name, value) for name, value in start["headers"] if name != b"content-length"]
+        if packed:
+            # Gradio packs its scripts but not its page. The fastest level: maps hardly shrink, words do at once.
+            body = gzip.compress(body, 1)
+            headers += [(b"content-encoding", b"gzip"), (b"vary", b"Accept-Encoding")]
+        await send({**start, "headers": [*headers, (b"content-length", str(len(body)).encode())]})
+        await send({"type": "http.response.body", "body": body})
+
+    def markup(self) -> str:
+        """The opening picture as HTML with its own style and script."""
+        frame = (_FOLDER / "initial_page.html").read_text(encoding="utf-8")
+        names = "".join(f"<span>{html.escape(name)}</span>" for name in self._tabs)
+        style = (_FOLDER / "initial_page.css").read_text(encoding="utf-8")
+        script = (_FOLDER / "initial_page.js").read_text(encoding="utf-8")
+        # The viewer's value is JSON in which no "<" stands: it can end no script.
+        value = json.dumps(self._value()).replace("<", "\\u003c")
+        return "".join(
+            (
+                f"<style>{self._styles()}\n{style}</style>",
+                frame.replace("{tabs}", names).replace("{question}", html.escape(self._question)),
+                f"<script>window.openingValue = {value};\n{script}</script>",
+            )
+        )

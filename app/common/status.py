@@ -1,0 +1,84 @@
+"""Results as words: what the page says about images, errors, steps and the model."""
+
+from __future__ import annotations
+
+import html
+import logging
+import secrets
+import traceback
+
+from a3tune.errors import A3TuneError, Cancelled
+from a3tune.types import MedicalImage
+from app.engine.background import Step
+from app.engine.model_slot import ModelStatus
+
+log = logging.getLogger("a3tune.app")
+
+NOTICE = "Research use only. Not a medical device, not for diagnosis."
+DEMO_NOTICE = "The demo model knows synthetic phantoms only: its words about real images mean nothing."
+
+
+def describe(image: MedicalImage) -> str:
+    """What the page says about an image, in a few short lines; nothing that names a patient is known here."""
+    lines = [" · ".join(part for part in (image.modality, image.format) if part)]
+    lines.append(f"{image.width} × {image.height} px")
+    if image.window is not None:
+        lines.append(f"C {image.window.centre:g}  W {image.window.width:g}")
+    if image.frame_count > 1:
+        lines.append(f"{image.frame + 1} of {image.frame_count}")
+    return "\n".join(lines)
+
+
+def explain(error: BaseException) -> str:
+    """The error in words for the page.
+
+    An error that the library foresaw is told as it is. For any other the reader gets a number, under which the log
+    holds the type and the place; its message is not logged, since it may quote the file.
+    """
+    if isinstance(error, A3TuneError):
+        return str(error)
+    number = secrets.token_hex(3)
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    log.error("Unexpected %s, number %s\n%s", type(error).__name__, number, frames)
+    return (
+        f"Something unexpected went wrong (number {number} in the server's log). "
+        "Your image is still open. Try again, or choose another image."
+    )
+
+
+def error_status(error: BaseException) -> str:
+    """The error as the page's status line."""
+    if isinstance(error, Cancelled):
+        return status("Cancelled.")
+    return f'<p class="status error" role="alert">{html.escape(explain(error))}</p>'
+
+
+def status(text: str) -> str:
+    """A quiet status line."""
+    return f'<p class="status" role="status">{html.escape(text)}</p>'
+
+
+def step_status(step: Step) -> str:
+    """A status line with a progress bar."""
+    share = f"{100 * min(max(step.share, 0.0), 1.0):.0f}"
+    return (
+        f'<p class="status busy" role="status">{html.escape(step.what)} …</p>'
+        f'<progress max="100" value="{share}" aria-label="{html.escape(step.what, quote=True)}"></progress>'
+    )
+
+
+def model_value(model: ModelStatus) -> dict[str, str | int]:
+    """What the page's head says about the model, the notice below it, and the number that tells models apart."""
+    texts = {
+        "loading": f"{model.note or 'loading'} …",
+        "ready": "ready",
+        "failed": "" if model.error is None else explain(model.error),
+    }
+    notice = " ".join((NOTICE, *((DEMO_NOTICE,) if model.demo else ()), *model.remarks))
+    return {
+        "state": model.state,
+        "name": model.name,
+        "text": texts[model.state],
+        "notice": notice,
+        "number": model.number,
+    }

@@ -1,0 +1,444 @@
+"""What all visitors share: the one model, and the parts that find and rank regions; loaded in threads of their own."""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from a3tune.bundle import DEMO, DEMO_NAME, demo_adapters, model_source
+from a3tune.errors import RequestError
+from a3tune.types import MedicalImage
+
+if TYPE_CHECKING:
+    from a3tune.adapters.switch import AdapterSet
+    from a3tune.inspection.inspect import Inspection
+    from a3tune.labels import Segmentation, Segmenter
+    from a3tune.labels.maker import LabelMaker
+    from a3tune.models.load import VisionLanguageModel
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """A model and how it is kept.
+
+    Attributes:
+        source: "demo", a checkpoint folder or a hub id.
+        precision: "auto", or a key of :data:`a3tune.models.memory.BYTES_PER_WEIGHT`.
+        offload: whether what does not fit on the GPU stays in the machine's memory.
+    """
+
+    source: str = DEMO
+    precision: str = "auto"
+    offload: bool = False
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What :func:`a3tune.models.load.load_model` is told about it."""
+        if self.precision in ("8bit", "4bit"):
+            return {"quantization": self.precision, "offload": self.offload}
+        return {"dtype": self.precision, "offload": self.offload}
+
+
+@dataclass(eq=False)
+class ModelGeneration:
+    """The time that one model, or one pair of region parts, is in memory.
+
+    Attributes:
+        what: what is in memory, in words.
+        number: counts them from the start.
+        left: set when it has to go: whoever works with it ends and is told.
+        successor: what comes after it, once it has to go.
+        special_tokens: a model's own tokens, which are no words; known once it is loaded.
+        busy: how many visitors' questions it has to answer right now.
+    """
+
+    what: str
+    number: int = 0
+    left: threading.Event = field(default_factory=threading.Event)
+    successor: str = ""
+    special_tokens: frozenset[str] = frozenset()
+    busy: int = 0
+    guard: threading.Lock = field(default_factory=threading.Lock)
+
+    def count(self, change: int) -> None:
+        """A question more, or one less."""
+        with self.guard:
+            self.busy += change
+
+    def fault(self) -> RequestError | None:
+        """What whoever works with it is told once it has to go; None before."""
+        if not self.left.is_set():
+            return None
+        return RequestError(
+            expected="the same to stay until the work is done",
+            got=f"{self.what} was replaced by {self.successor} before this was finished",
+            remedy="Ask again; what was finished before stays as it is",
+        )
+
+    def check(self) -> None:
+        """Tell whoever works with what has to go.
+
+        Raises:
+            RequestError: it has to go.
+        """
+        fault = self.fault()
+        if fault is not None:
+            raise fault
+
+    def end(self, successor: str) -> None:
+        """It has to go."""
+        self.successor = successor
+        self.left.set()
+
+
+class Either(threading.Event):
+    """Set as soon as one of two events is.
+
+    Args:
+        one: what `set` sets, and what `wait` notices at once.
+        other: the other event.
+    """
+
+    def __init__(self, one: threading.Event, other: threading.Event) -> None:
+        super().__init__()
+        self._one, self._other = one, other
+
+    def set(self) -> None:
+        """Set the first of the two."""
+        self._one.set()
+
+    def is_set(self) -> bool:
+        """Whether one of the two is set."""
+        return self._one.is_set() or self._other.is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Whether one of the two is set after ``timeout`` seconds at most."""
+        return self._other.is_set() or self._one.wait(timeout) or self._other.is_set()
+
+
+class ModelStatus(NamedTuple):
+    """What the page says about the model: "loading", "ready" or "failed"; ``error`` is why it failed, ``number`` that
+    of its generation, ``note`` what is being done while it loads, ``remarks`` what to know about how it was loaded."""
+
+    state: Literal["loading", "ready", "failed"]
+    name: str
+    demo: bool
+    error: BaseException | None = None
+    number: int = 0
+    note: str = ""
+    remarks: tuple[str, ...] = ()
+
+
+class ModelSlot:
+    """The one model that all visitors share; loaded in a thread of its own, used by one at a time.
+
+    Args:
+        profile: "demo", a checkpoint folder or a hub id.
+        adapters: folders of adapters in PEFT's format by name, loaded beside this model; the bundled ones come with
+            the demo.
+        device: "auto", "cpu", "cuda" or "mps".
+    """
+
+    def __init__(
+        self, profile: str = DEMO, adapters: Mapping[str, Path] | None = None, *, device: str = "auto"
+    ) -> None:
+        self.in_use = threading.Lock()
+        self.device = device
+        self.choice = ModelChoice(profile)
+        self.generation = ModelGeneration(_name_of(profile))
+        self._named = (profile, dict(adapters or {}))
+        self._folders = self._folders_for(profile)
+        self._own = set(adapters or {})
+        self._adapter_set: AdapterSet | None = None
+        self._loaded = threading.Event()
+        self._model: VisionLanguageModel | None = None
+        self._inspect_image: Callable[..., Inspection] | None = None
+        self._error: BaseException | None = None
+        self._note = ""
+        self._switching = threading.Lock()
+        self._thread = threading.Thread(target=self._load, name="model-loader", daemon=True)
+
+    def start(self) -> None:
+        """Begin loading; returns at once."""
+        self._thread.start()
+
+    def switch(self, choice: ModelChoice, on_progress: Callable[[str, float], None] | None = None) -> None:
+        """Let the model in memory go and load another in its place; returns when that is ready.
+
+        A question that is being answered ends, see :attr:`ModelGeneration.left`. When the new model cannot be loaded,
+        the former one comes back.
+
+        Raises:
+            A3TuneError, Exception: whatever ended the loading.
+        """
+        with self._switching:
+            former, worked = self.choice, self.status.state != "failed"
+            self.generation.end(_name_of(choice.source))
+            self._loaded.wait()
+            with self.in_use:
+                self._replace(choice, on_progress)
+                error = self._error
+                if error is not None and worked:
+                    self._replace(former, on_progress)
+        if error is not None:
+            raise error
+
+    def wait_over(self) -> None:
+        """Wait until loading has ended, well or not."""
+        self._loaded.wait()
+
+    @property
+    def profile(self) -> str:
+        """ "demo", a checkpoint folder or a hub id."""
+        return self.choice.source
+
+    @property
+    def demo(self) -> bool:
+        """Whether the bundled model is the one."""
+        return self.profile == DEMO
+
+    @property
+    def size(self) -> int:
+        """Bytes of the weights in memory."""
+        model = self._model
+        return 0 if model is None else sum(part.numel() * part.element_size() for part in model.model.parameters())
+
+    @property
+    def status(self) -> ModelStatus:
+        """Where loading stands."""
+        name, number = _name_of(self.profile), self.generation.number
+        if not self._loaded.is_set():
+            return ModelStatus("loading", name, self.demo, None, number, self._note)
+        if self._error is not None:
+            return ModelStatus("failed", name, self.demo, self._error, number)
+        model = self._model
+        return ModelStatus("ready", name, self.demo, None, number, remarks=() if model is None else model.notes)
+
+    def wait(self, timeout: float | None) -> VisionLanguageModel | None:
+        """The model, or None when it is not loaded within ``timeout`` seconds.
+
+        Raises:
+            A3TuneError, Exception: whatever ended the loading.
+        """
+        if not self._loaded.wait(timeout):
+            return None
+        if self._error is not None:
+            raise self._error
+        return self._model
+
+    def inspect(
+        self, image: MedicalImage, question: str, *, adapter_set: AdapterSet | None = None, **options: Any
+    ) -> Inspection:
+        """:func:`a3tune.inspection.inspect.inspect_image` with the loaded model and the adapters beside it, or other
+        ones; one call at a time, see ``in_use``."""
+        adapter_set = self._adapter_set if adapter_set is None else adapter_set
+        return self._inspect_image(self._model, image, question, adapter_set=adapter_set, **options)
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """ "base" and the adapters beside it, in their order: those named at the start until all are loaded."""
+        return ("base", *self._folders) if self._adapter_set is None else self._adapter_set.names
+
+    @property
+    def adapter_set(self) -> AdapterSet | None:
+        """The adapters beside the model, once all is loaded; used under ``in_use``."""
+        return self._adapter_set
+
+    @property
+    def folders(self) -> dict[str, Path]:
+        """The folders of the adapters that do not come with the demo model, by name."""
+        return {name: folder for name, folder in self._folders.items() if name in self._own}
+
+    def add_adapter(self, name: str, folder: Path) -> None:
+        """Load one more adapter beside the model, for all visitors; the base weights stay as they are. Those of single
+        visitors are a matter of :mod:`app.engine.private_adapters`.
+
+        Waits for the model and for the question that runs.
+
+        Raises:
+            AdapterError: see :meth:`a3tune.adapters.switch.AdapterSet.add`.
+        """
+        self.wait(None)
+        with self.in_use:
+            self._adapter_set.add(name, folder)
+            self._folders[name] = folder
+            self._own.add(name)
+
+    def _folders_for(self, source: str) -> dict[str, Path]:
+        first, named = self._named
+        return {**(demo_adapters() if source == DEMO else {}), **(named if source == first else {})}
+
+    def _replace(self, choice: ModelChoice, on_progress: Callable[[str, float], None] | None) -> None:
+        # Imported here: torch came with the model that goes.
+        from a3tune.models.memory import release_memory
+
+        self._loaded.clear()
+        self._model = self._adapter_set = self._error = None
+        release_memory()
+        self.choice = choice
+        self._folders = self._folders_for(choice.source)
+        self._own = set(self._folders) - set(demo_adapters() if self.demo else ())
+        self.generation = ModelGeneration(_name_of(choice.source), self.generation.number + 1)
+        self._load(on_progress)
+
+    def _load(self, on_progress: Callable[[str, float], None] | None = None) -> None:
+        def report(what: str, share: float) -> None:
+            self._note = f"{what} ({share:.0%})" if 0 < share < 1 else what
+            if on_progress is not None:
+                on_progress(what, share)
+
+        self._note = ""
+        try:
+            # Imported here, in the loader's thread: torch and transformers take seconds, and the page must answer
+            # before that.
+            from a3tune.adapters.switch import AdapterSet
+            from a3tune.inspection.inspect import inspect_image
+            from a3tune.models.load import load_model
+
+            self._inspect_image = inspect_image
+            model = load_model(
+                model_source(self.profile),
+                device=self.device,
+                name=_name_of(self.profile),
+                on_progress=report,
+                **self.choice.options,
+            )
+            self._adapter_set = AdapterSet(model.model, self._folders)
+            self.generation.special_tokens = frozenset(model.tokenizer.all_special_tokens)
+            self._model = model
+        except Exception as error:
+            # Kept and raised again for each question: a thread has nobody to raise it to.
+            self._error = _without_locals(error)
+        finally:
+            self._loaded.set()
+
+
+def _without_locals(error: BaseException) -> BaseException:
+    """The error with its places but without what its frames hold: half a model would stay in memory with them."""
+    link: BaseException | None = error
+    while link is not None:
+        traceback.clear_frames(link.__traceback__)
+        link = link.__cause__ or link.__context__
+    return error
+
+
+def _name_of(source: str) -> str:
+    """How a model is called on the page."""
+    return DEMO_NAME if source == DEMO else Path(source).name if Path(source).is_absolute() else source
+
+
+class RegionSlot:
+    """The segmenter and the scorer that all visitors share; loaded when first needed, used by one at a time.
+
+    Loading that failed is tried again with the next request, so that a file that was missing can be put in place.
+
+    Args:
+        scorer: "demo", "biomedclip", the folder of an open_clip model, or its name on the hub.
+        segmenter: "litemedsam", or the path of a Segment Anything checkpoint.
+        device: "auto", "cpu" or "cuda".
+    """
+
+    def __init__(self, scorer: str = DEMO, segmenter: str = "litemedsam", *, device: str = "auto") -> None:
+        self.in_use = threading.Lock()
+        self.names = (segmenter, scorer)
+        self.device = device
+        self.generation = ModelGeneration("What finds and ranks regions")
+        self._guard = threading.Lock()
+        self._loading: threading.Thread | None = None
+        self._maker: LabelMaker | None = None
+        self._error: BaseException | None = None
+
+    def switch(self, segmenter: str, scorer: str) -> None:
+        """Let the parts in memory go and load others in their place; returns when they are ready.
+
+        Work with the former parts ends, see :attr:`ModelGeneration.left`. When the new ones cannot be loaded, the
+        former ones are loaded again with the next request.
+
+        Raises:
+            A3TuneError, Exception: whatever ended the loading.
+        """
+        former = self.names
+        self.generation.end("another choice on the Models page")
+        with self.in_use:
+            self._empty((segmenter, scorer))
+            try:
+                self.wait(None)
+            except BaseException:
+                self._empty(former)
+                raise
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the parts are in memory."""
+        return self._maker is not None
+
+    def _empty(self, names: tuple[str, str]) -> None:
+        # Imported here: see _load.
+        from a3tune.models.memory import release_memory
+
+        with self._guard:
+            self._maker, self.names = None, names
+            self.generation = ModelGeneration(self.generation.what, self.generation.number + 1)
+        release_memory()
+
+    def wait(self, timeout: float | None) -> LabelMaker | None:
+        """The parts, or None when they are not loaded within ``timeout`` seconds; begins loading where needed.
+
+        Raises:
+            A3TuneError, Exception: whatever ended the loading.
+        """
+        with self._guard:
+            if self._maker is None and self._loading is None:
+                self._error = None
+                self._loading = threading.Thread(target=self._load, name="region-loader", daemon=True)
+                self._loading.start()
+            loading = self._loading
+        if loading is not None:
+            loading.join(timeout)
+            if loading.is_alive():
+                return None
+            with self._guard:
+                error, self._loading = self._error, None
+            if error is not None:
+                raise error
+        return self._maker
+
+    def _load(self) -> None:
+        try:
+            # Imported here, in the loader's thread: torch and open_clip take seconds, and the page must answer
+            # before that.
+            from a3tune.labels.maker import build_maker
+
+            maker = build_maker(*self.names, top_k="all", device=self.device)
+            # Visitors are told that nothing of their image stays on the server: not even masks go to the disk.
+            maker.cache = SegmentationMemory()
+            self._maker = maker
+        except Exception as error:
+            # Kept and raised again for each request: a thread has nobody to raise it to.
+            self._error = _without_locals(error)
+
+
+class SegmentationMemory:
+    """The regions of the images seen last, in memory only; used under :attr:`RegionSlot.in_use`.
+
+    Args:
+        capacity: how many images' regions are kept.
+    """
+
+    def __init__(self, capacity: int = 12) -> None:
+        self._capacity = capacity
+        self._known: OrderedDict[str, Segmentation] = OrderedDict()
+
+    def get_or_make(self, image: MedicalImage, segmenter: Segmenter) -> Segmentation:
+        """The image's regions, found now when they are not known."""
+        if image.sha256 not in self._known:
+            self._known[image.sha256] = segmenter.segment(image)
+            if len(self._known) > self._capacity:
+                self._known.popitem(last=False)
+        self._known.move_to_end(image.sha256)
+        return self._known[image.sha256]

@@ -1,0 +1,77 @@
+"""Adapters of single visitors beside the shared model: each is mounted when its owner asks for it, for nobody else.
+
+With :mod:`app.engine.model_slot`, on which it builds, one of the modules of the application that call a3tune.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from a3tune.errors import AdapterError
+
+if TYPE_CHECKING:
+    from a3tune.adapters.switch import AdapterSet
+    from a3tune.models.load import VisionLanguageModel
+    from app.engine.model_slot import ModelSlot
+
+MOST_MOUNTED = 4
+"""How many visitors' adapters stay in memory together; the one that was asked longest ago makes room."""
+
+_WEIGHTS = "adapter_model.safetensors"
+_State = tuple[str, str, int, int]
+
+
+class PrivateAdapters:
+    """Visitors' own adapters, a set of adapters for each, so that names are a matter between visitor and page.
+
+    Args:
+        slot: the model. All is done while its ``in_use`` is held.
+    """
+
+    def __init__(self, slot: ModelSlot) -> None:
+        self._slot = slot
+        # By the model, and forgotten with it: another one may take its place.
+        self._mounted: WeakKeyDictionary[VisionLanguageModel, OrderedDict[_State, AdapterSet]] = WeakKeyDictionary()
+
+    def set_of(self, name: str, own: Mapping[str, Path]) -> AdapterSet | None:
+        """The set that holds an adapter: one of its own for a visitor's, else the one that all visitors share.
+
+        Args:
+            name: "base" or an adapter's name.
+            own: the visitor's adapters, folders in PEFT's format by name.
+
+        Raises:
+            AdapterError: the visitor's adapter is gone, or does not fit the model.
+        """
+        if name not in own:
+            return self._slot.adapter_set
+        # Imported here: it loads torch, which comes with the model.
+        from a3tune.adapters.switch import AdapterSet
+
+        model = self._slot.wait(None)
+        mounted = self._mounted.setdefault(model, OrderedDict())
+        state = _state(name, own[name])
+        if state not in mounted:
+            # A run that goes on writes its adapter anew: what was read before is of no use any more.
+            for older in [entry for entry in mounted if entry[:2] == state[:2]]:
+                del mounted[older]
+            mounted[state] = AdapterSet(model.model, {name: own[name]})
+            while len(mounted) > MOST_MOUNTED:
+                mounted.popitem(last=False)
+        mounted.move_to_end(state)
+        return mounted[state]
+
+
+def _state(name: str, folder: Path) -> _State:
+    """What names one state of an adapter."""
+    try:
+        facts = (folder / _WEIGHTS).stat()
+    except OSError as error:
+        raise AdapterError(
+            expected="an adapter of yours", got=f"{name!r} was removed from the server", remedy="Choose another one"
+        ) from error
+    return name, str(folder), facts.st_mtime_ns, facts.st_size

@@ -1,0 +1,57 @@
+"""The examples that come with the application: a picture, what it is, and questions to ask about it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import gradio as gr
+
+from app.common.widgets import widget_parts
+
+_WIDGETS = Path(__file__).parent / "static"
+FOLDER = Path(__file__).resolve().parents[2] / "assets" / "examples"
+
+
+class Example(NamedTuple):
+    """One example.
+
+    Attributes:
+        key: its name in events.
+        path: the picture's file.
+        title: two or three words under the thumbnail.
+        about: one sentence on what it is and where it comes from.
+        questions: suggestions, the first of which is filled in.
+    """
+
+    key: str
+    path: Path
+    title: str
+    about: str
+    questions: tuple[str, ...]
+
+
+def read_examples(folder: Path = FOLDER) -> tuple[Example, ...]:
+    """The examples listed in ``examples.json``, in its order."""
+    entries = json.loads((folder / "examples.json").read_text(encoding="utf-8"))
+    return tuple(
+        Example(entry["key"], folder / entry["file"], entry["title"], entry["about"], tuple(entry["questions"]))
+        for entry in entries
+    )
+
+
+def build_examples(items: Sequence[dict[str, str]], first: str) -> gr.HTML:
+    """Example images as buttons; the event ``pick`` carries ``key``, the value is the key of the one on show.
+
+    Args:
+        items: ``key``, ``title``, ``about`` and ``thumbnail`` (a data URL) of each.
+        first: the key of the one on show at first.
+    """
+    return gr.HTML(value=first, **widget_parts(_WIDGETS, "examples"), items=json.dumps(list(items)), elem_id="examples")
+
+
+def build_suggestions(questions: Sequence[str]) -> gr.HTML:
+    """Questions as buttons; the event ``pick`` carries ``question``, the value is a JSON list of texts."""
+    return gr.HTML(value=json.dumps(list(questions)), **widget_parts(_WIDGETS, "suggestions"), elem_id="suggestions")

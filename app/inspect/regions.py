@@ -1,0 +1,461 @@
+"""The regions of the images on show: found, ranked for a prompt, drawn by hand, chosen as the target.
+
+Beside the services and the slots the only module of the application that calls a3tune; nothing here knows of visits
+or of Gradio.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import queue
+import secrets
+import tempfile
+import threading
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import cv2
+import numpy as np
+
+from a3tune.errors import Cancelled, LabelError, RequestError
+from a3tune.geometry.patch_grid import to_patches
+from a3tune.types import MedicalImage, Region, ScoredRegion, WeakLabels
+from app.engine.model_slot import RegionSlot
+
+if TYPE_CHECKING:
+    from a3tune.inspection.inspect import AdapterView, Inspection
+    from a3tune.labels.maker import LabelMaker
+
+Value = TypeVar("Value")
+
+# How many of the best regions are shown, and how many of them make the target before anybody chooses: K of the
+# region-based target in A3Tune (ACL 2025).
+SHOWN = 8
+CHOSEN = 4
+# More text than any encoder reads, and more boxes than anybody draws.
+LONGEST_PROMPT = 2000
+MOST_DRAWN = 24
+# Bright colours for the dark of medical images, told apart by all kinds of colour vision as far as so many can be:
+# Okabe and Ito's first, then lighter ones for what is drawn by hand.
+COLOURS = (
+    (86, 180, 233),
+    (230, 159, 0),
+    (0, 198, 145),
+    (240, 228, 66),
+    (224, 141, 187),
+    (255, 112, 51),
+    (167, 139, 250),
+    (163, 230, 53),
+    (255, 255, 255),
+    (45, 212, 191),
+    (253, 186, 186),
+    (186, 230, 253),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class ShownRegion:
+    """One region in the list.
+
+    Attributes:
+        key: names the region in requests; the same as long as the image is on show.
+        scored: the region with its rank among all regions of the image.
+        drawn: True for a region that was made from a drawn box.
+        chosen: whether it belongs to the target at first.
+        colour: RGB, 0 to 255.
+        contours: int [points, 2] each, (x, y) in source pixels along the border, holes included.
+        anchor: (x, y) in source pixels, where the region is widest: the place for its number.
+    """
+
+    key: str
+    scored: ScoredRegion
+    drawn: bool
+    chosen: bool
+    colour: tuple[int, int, int]
+    contours: tuple[np.ndarray, ...]
+    anchor: tuple[int, int]
+
+
+class ViewMeasure(NamedTuple):
+    """What one view's attention is measured to have in the chosen regions, over the words of its answer.
+
+    Attributes:
+        result: the name of the result that the view belongs to.
+        adapter: the view's adapter.
+        numbers: those of :func:`a3tune.attention.metrics.measure_head_set` for its critical heads.
+        head_mass: float64 [layers, heads], each head's attention mass inside; NaN where a head gives nothing to the
+            image.
+    """
+
+    result: str
+    adapter: str
+    numbers: dict[str, float]
+    head_mass: np.ndarray
+
+
+class TargetNumbers(NamedTuple):
+    """The chosen regions in numbers: the share of the image that they cover, and each view's attention inside."""
+
+    area: float
+    views: tuple[ViewMeasure, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class RankedRegions:
+    """The regions of one image for one prompt, best first.
+
+    Attributes:
+        labels: every region that was ranked, and how it came about.
+        shown: the best ones and those drawn by hand.
+        numbers: those of :meth:`RegionService.choose` for the regions that are chosen at first.
+    """
+
+    labels: WeakLabels
+    shown: tuple[ShownRegion, ...]
+    numbers: TargetNumbers | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class KeptTarget:
+    """Regions that a visitor chose as the place where a model should look.
+
+    Attributes:
+        image: the image they belong to.
+        labels: the chosen regions only, best first, with the ranks that they have among all.
+        mask: bool [height, width], their union in source pixels, read-only.
+    """
+
+    image: MedicalImage
+    labels: WeakLabels
+    mask: np.ndarray
+
+
+@dataclass(eq=False)
+class _RegionSession:
+    image: MedicalImage
+    inspections: dict[str, Inspection] = field(default_factory=dict)
+    drawn: dict[str, Region] = field(default_factory=dict)
+    ranked: RankedRegions | None = None
+    ticket: threading.Event = field(default_factory=threading.Event)
+
+
+class RegionService:
+    """Regions of all images on show; each image has a board with an unguessable name.
+
+    Args:
+        slot: the parts that find and rank.
+    """
+
+    def __init__(self, slot: RegionSlot) -> None:
+        self.slot = slot
+        self._boards: dict[str, _RegionSession] = {}
+        self._guard = threading.RLock()
+
+    # ---- boards ------------------------------------------------------------------------------
+
+    def open(self, image: MedicalImage) -> str:
+        """A board for an image that comes on show; nothing is computed yet."""
+        name = secrets.token_urlsafe(18)
+        with self._guard:
+            self._boards[name] = _RegionSession(image)
+        return name
+
+    def close(self, name: str) -> None:
+        """Forget a board; what runs for it is stopped. Unknown names do nothing."""
+        with self._guard:
+            board = self._boards.pop(name, None)
+        if board is not None:
+            board.ticket.set()
+
+    def attach(self, name: str, result: str, inspection: Inspection) -> None:
+        """Measure in the maps of this inspection, known by its result's name, from now on."""
+        with self._guard:
+            if name in self._boards:
+                self._boards[name].inspections = {result: inspection}
+
+    def stop(self, name: str) -> None:
+        """Stop what is being found or ranked; what is on show stays."""
+        with self._guard:
+            if name in self._boards:
+                self._boards[name].ticket.set()
+
+    # ---- requests ----------------------------------------------------------------------------
+
+    def find(self, name: str, prompt: str) -> RankedRegions:
+        """Find the image's regions, where that was not done yet, and rank them for a prompt.
+
+        A newer request for the same image stops an older one.
+
+        Raises:
+            LabelError: no region, a prompt that cannot be used, or a part that is missing or damaged.
+            RequestError: the board is gone, or the prompt is no text.
+            Cancelled: :meth:`stop` was called, or a newer request came.
+        """
+        board = self._board(name)
+        _check_prompt(prompt)
+        return self._run(board, lambda maker, ticket: self._rank(board, maker, prompt, dict(board.drawn), ticket))
+
+    def draw(self, name: str, box: Sequence[Any], prompt: str) -> tuple[RankedRegions, str]:
+        """Make a region from a drawn box and rank it with the others.
+
+        Args:
+            name: the board.
+            box: (x, y, width, height) in source pixels.
+            prompt: what to rank for.
+
+        Returns:
+            the new ranking, and the key of the region.
+
+        Raises:
+            LabelError: the box is empty, outside, or holds nothing that stands out; else as :meth:`find`.
+        """
+        board = self._board(name)
+        _check_prompt(prompt)
+        if len(board.drawn) >= MOST_DRAWN:
+            raise RequestError(
+                expected=f"at most {MOST_DRAWN} drawn regions",
+                got="There are as many already",
+                remedy="Open the image again to begin anew",
+            )
+
+        def work(maker: LabelMaker, ticket: threading.Event) -> tuple[RankedRegions, str]:
+            region = maker.segmenter.segment_box(board.image, box)
+            key = _key(region)
+            return self._rank(board, maker, prompt, {**board.drawn, key: region}, ticket), key
+
+        return self._run(board, work)
+
+    def choose(
+        self, name: str, keys: Sequence[str], others: Mapping[str, Inspection] | None = None
+    ) -> TargetNumbers | None:
+        """How much of the attention the chosen regions hold, over the words of the answer, in every view.
+
+        Args:
+            name: the board.
+            keys: the chosen regions.
+            others: further inspections of the same image by their results' names, for comparisons.
+
+        Returns:
+            the numbers; without views before a question was answered; None when no region is chosen.
+
+        Raises:
+            RequestError: the board is gone, there is no such region, or another inspection is of another image.
+        """
+        board = self._board(name)
+        for other in (others or {}).values():
+            if other.image.sha256 != board.image.sha256:
+                raise RequestError(
+                    expected="inspections of the image on show",
+                    got="One is of another image",
+                    remedy="Compare questions about the same image",
+                )
+        return _measure(board, [item.scored for item in _pick(board, keys)], others or {})
+
+    def labels(self, name: str, keys: Sequence[str]) -> WeakLabels | None:
+        """The chosen regions alone, with the ranks that they have among all; None when none is chosen.
+
+        Raises:
+            RequestError: the board is gone, or there is no such region.
+        """
+        board = self._board(name)
+        chosen = tuple(item.scored for item in _pick(board, keys))
+        return replace(board.ranked.labels, regions=chosen) if chosen else None
+
+    def keep(self, name: str, keys: Sequence[str]) -> tuple[KeptTarget, bytes]:
+        """The chosen regions as a target, and the same as files.
+
+        Returns:
+            the target, and a ZIP archive with what ``python -m a3tune labels`` writes for these regions.
+
+        Raises:
+            RequestError: no region is chosen, the board is gone, or there is no such region.
+        """
+        board = self._board(name)
+        chosen = [item.scored for item in _pick(board, keys)]
+        if not chosen:
+            raise RequestError(
+                expected="at least one region", got="No region is switched on", remedy="Switch one on, or draw a box"
+            )
+        mask = _union(chosen)
+        mask.flags.writeable = False
+        labels = replace(board.ranked.labels, regions=tuple(chosen))
+        return KeptTarget(board.image, labels, mask), self._archive(board.image, labels)
+
+    # ---- the work ----------------------------------------------------------------------------
+
+    def _board(self, name: str) -> _RegionSession:
+        with self._guard:
+            board = self._boards.get(name)
+        if board is None:
+            raise RequestError(
+                expected="an image that is still open",
+                got="This image was removed from the server",
+                remedy="Open it again",
+            )
+        return board
+
+    def _run(self, board: _RegionSession, work: Callable[[LabelMaker, threading.Event], Value]) -> Value:
+        """The result of ``work``, done in a thread of its own: a cancel need not wait for the segmenter."""
+        with self._guard:
+            board.ticket.set()
+            board.ticket = ticket = threading.Event()
+        results: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        generation = self.slot.generation
+
+        def labour() -> None:
+            try:
+                while (maker := self.slot.wait(0.25)) is None:
+                    if ticket.is_set():
+                        raise Cancelled
+                while not self.slot.in_use.acquire(timeout=0.25):
+                    if ticket.is_set():
+                        raise Cancelled
+                try:
+                    generation.check()
+                    results.put((work(maker, ticket), None))
+                finally:
+                    self.slot.in_use.release()
+            except BaseException as error:  # handed on to the visitor's request, which raises it
+                results.put((None, error))
+
+        threading.Thread(target=labour, name="regions", daemon=True).start()
+        while True:
+            if ticket.is_set():
+                raise Cancelled
+            generation.check()
+            try:
+                value, error = results.get(timeout=0.1)
+            except queue.Empty:
+                continue
+            if error is not None:
+                raise error
+            return value
+
+    def _rank(
+        self, board: _RegionSession, maker: LabelMaker, prompt: str, drawn: dict[str, Region], ticket: threading.Event
+    ) -> RankedRegions:
+        # Imported here: it loads torch, and comes with the parts, which are loaded by now.
+        from a3tune.labels import make_labels
+
+        (text,) = maker.prompts([prompt])
+        try:
+            labels = make_labels(
+                board.image,
+                text,
+                maker.segmenter,
+                maker.scorer,
+                cache=maker.cache,
+                top_k=None,
+                extra_regions=tuple(drawn.values()),
+            )
+        except LabelError as error:
+            if not drawn:
+                raise
+            scored = maker.scorer.score(board.image, tuple(drawn.values()), text)
+            labels = WeakLabels(scored, text, maker.segmenter.name, maker.scorer.name, (str(error),))
+        labels = replace(labels, notes=(*labels.notes, *maker.remarks))
+        shown = _shown(labels, drawn)
+        numbers = _measure(board, [item.scored for item in shown if item.chosen], {})
+        ranked = RankedRegions(labels, shown, numbers)
+        with self._guard:
+            if not ticket.is_set():
+                board.ranked, board.drawn = ranked, drawn
+        return ranked
+
+    def _archive(self, image: MedicalImage, labels: WeakLabels) -> bytes:
+        # Imported here: it loads torch, and regions to keep exist only after that was loaded.
+        from a3tune.labels.record import write_labels
+
+        settings = {**self.slot.wait(0).settings, "top_k": None, "chosen": "by hand"}
+        packed = io.BytesIO()
+        with tempfile.TemporaryDirectory(prefix="a3tune-") as folder:
+            files = write_labels(labels, image, Path(folder) / "labels", [labels.prompt], settings)
+            with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+                for path in files:
+                    archive.write(path, path.name)
+        return packed.getvalue()
+
+
+def _check_prompt(prompt: object) -> None:
+    if not isinstance(prompt, str) or len(prompt) > LONGEST_PROMPT:
+        raise RequestError(
+            expected=f"a prompt of at most {LONGEST_PROMPT} characters",
+            got="The prompt is too long" if isinstance(prompt, str) else "The prompt is no text",
+            remedy="Shorten it to what should be found",
+        )
+
+
+def _pick(board: _RegionSession, keys: Sequence[str]) -> list[ShownRegion]:
+    shown = () if board.ranked is None else board.ranked.shown
+    known = {item.key for item in shown}
+    if not isinstance(keys, (list, tuple)) or not all(isinstance(key, str) and key in known for key in keys):
+        raise RequestError(
+            expected="regions of the list", got="There is no such region", remedy="Rank the regions again"
+        )
+    return [item for item in shown if item.key in keys]
+
+
+def _measure(
+    board: _RegionSession, chosen: list[ScoredRegion], others: Mapping[str, Inspection]
+) -> TargetNumbers | None:
+    if not chosen:
+        return None
+    mask = _union(chosen)
+    measured = [
+        _measure_view(result, view, to_patches(mask, inspection.grid))
+        for result, inspection in {**board.inspections, **others}.items()
+        for view in inspection.views
+    ]
+    return TargetNumbers(float(mask.mean()), tuple(measured))
+
+
+def _measure_view(result: str, view: AdapterView, coverage: np.ndarray) -> ViewMeasure:
+    # Imported here: they load torch, which an inspection has loaded before.
+    from a3tune.attention.metrics import attention_mass, measure_head_set
+    from a3tune.inspection.inspect import answer_rows
+
+    rows = answer_rows(view.tokens, view.maps)
+    numbers = measure_head_set(view.maps, view.critical_heads, coverage, rows)
+    return ViewMeasure(result, view.adapter, numbers, attention_mass(view.maps.weights[:, :, rows].mean(2), coverage))
+
+
+def _union(regions: Sequence[ScoredRegion]) -> np.ndarray:
+    return np.logical_or.reduce([item.region.mask for item in regions])
+
+
+def _shown(labels: WeakLabels, drawn: dict[str, Region]) -> tuple[ShownRegion, ...]:
+    shown = []
+    keys: set[str] = set()
+    for scored in labels.regions:
+        key = _key(scored.region)
+        # A box around a region that was found already may give the very same one.
+        if key in keys or not (scored.rank <= SHOWN or key in drawn):
+            continue
+        keys.add(key)
+        colour = COLOURS[len(shown) % len(COLOURS)]
+        chosen = scored.rank <= CHOSEN or key in drawn
+        shown.append(ShownRegion(key, scored, key in drawn, chosen, colour, *_outline(scored.region)))
+    return tuple(shown)
+
+
+def _outline(region: Region) -> tuple[tuple[np.ndarray, ...], tuple[int, int]]:
+    """Contours int [points, 2] in source pixels, and where the region is widest."""
+    x, y, width, height = region.box
+    # A border of zeros: the edge of the box is an edge of the mask.
+    inside = np.pad(region.mask[y : y + height, x : x + width].astype(np.uint8), 1)
+    lines, _ = cv2.findContours(inside, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=(x - 1, y - 1))
+    depth = cv2.distanceTransform(inside, cv2.DIST_L2, 3)
+    row, column = np.unravel_index(depth.argmax(), depth.shape)
+    contours = tuple(cv2.approxPolyDP(line, 0.6, True)[:, 0] for line in lines)
+    return contours, (int(column) + x - 1, int(row) + y - 1)
+
+
+def _key(region: Region) -> str:
+    x, y, width, height = region.box
+    digest = hashlib.sha256(repr(region.box).encode())
+    digest.update(np.packbits(region.mask[y : y + height, x : x + width]).tobytes())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,338 @@
+"""Results as what the viewer in the browser receives: plain values, maps as bytes."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from a3tune.types import MedicalImage, PatchTile, Token
+from app.common.status import DEMO_NOTICE, describe, status
+from app.inspect.regions import KeptTarget, RankedRegions, ShownRegion, TargetNumbers
+from app.inspect.results import Finished, Kept, ViewNumbers
+from app.inspect.sessions import OpenedImage
+
+if TYPE_CHECKING:
+    from a3tune.inspection.faithfulness import FaithfulnessCurves, RandomisedWeights
+    from a3tune.inspection.inspect import AdapterView, ExpertChoice
+
+# Key, name, form and meaning of each number. A form that ends in "%" gets the number times 100.
+_TARGET_ROWS = (
+    ("attention_mass", "Attention inside", "{:.1f} %", "Share of the attention on the image that falls inside"),
+    ("relative_mass", "Against chance", "{:.2f} ×", "The same over what an even map would have there; 1 is chance"),
+    ("pointing_game", "Highest point inside", "", "Whether the brightest patch lies inside (pointing game)"),
+    ("iou", "Overlap (IoU)", "{:.2f}", "Patches above half of the maximum against the target's patches"),
+)
+_VIEW_ROWS = (
+    ("image_share", "Attention on the image", "{:.1f} %", "Visual ratio of the critical heads over the answer's words"),
+    ("entropy", "Spread (entropy)", "{:.2f}", "0: all on one patch; 1: even over the image"),
+)
+_AREA = ("area", "Area of the image", "{:.1f} %", "How much of the image the target covers")
+
+
+def viewer_value(opened: OpenedImage | None, finished: Finished | None = None, history: Sequence[Kept] = ()) -> str:
+    """The viewer's value: a JSON text with the image, the result once there is one, and what can be reopened.
+
+    Maps are base64 of little-endian float16. Of each view "critical" and "mean" (mean over the critical heads and
+    over all heads) are [text tokens, patches]; "answer" and "question" under "head_means" are [layers * heads,
+    patches], each head's mean over those words, or null where there are none.
+    """
+    value = {
+        "image": None if opened is None else _image(opened.image),
+        "result": None if finished is None else result_value(finished),
+        "board": "" if opened is None else opened.board,
+        "history": [_past(kept) for kept in history],
+    }
+    # "<" is written as an escape, so that a question can never read as markup.
+    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def adopted_value(kept: Kept, history: Sequence[Kept]) -> str:
+    """The viewer's value where it has the image and the result already: which result, and what the visit adds."""
+    value = {
+        "adopt": kept.finished.result,
+        "board": kept.opened.board,
+        "history": [_past(earlier) for earlier in history],
+    }
+    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def result_value(finished: Finished) -> dict[str, Any]:
+    """A result with its views as the viewer receives it."""
+    inspection = finished.inspection
+    pairs = zip(inspection.views, finished.numbers, strict=True)
+    return {
+        "id": finished.result,
+        "question": inspection.question,
+        "model": inspection.model,
+        "notice": DEMO_NOTICE if finished.demo else "",
+        "complete": finished.complete,
+        "patches": inspection.grid.count,
+        "tiles": [_tile(tile) for tile in inspection.grid.tiles],
+        "views": [_view(view, numbers, finished.special_tokens) for view, numbers in pairs],
+    }
+
+
+def finished_status(finished: Finished) -> str:
+    """How long the inspection took, over all adapters, as a status line."""
+    seconds = finished.inspection.seconds
+    answer = sum(value for name, value in seconds.items() if name.endswith("answer"))
+    maps = sum(value for name, value in seconds.items() if name.endswith("maps"))
+    count = len(finished.inspection.views)
+    words = "Answer" if count == 1 else f"{count} answers"
+    return status(f"{words} in {_duration(answer)}, attention of every head in {_duration(maps)}.")
+
+
+def head_map_value(weights: np.ndarray) -> dict[str, str]:
+    """One head's map [text tokens, patches] as the viewer fetches it."""
+    return {"map": _halves(weights)}
+
+
+def regions_value(ranked: RankedRegions) -> dict[str, Any]:
+    """The ranked regions as the viewer receives them; contours are flat lists x, y, x, y, ... in source pixels."""
+    labels = ranked.labels
+    more = len(labels.regions) - len(ranked.shown)
+    notes = [f"{len(ranked.shown)} of {len(labels.regions)} ranked regions shown"] if more > 0 else []
+    return {
+        "prompt": labels.prompt,
+        "notes": [*labels.notes, *notes],
+        "made_by": f"Found by {labels.segmenter}, ranked by {labels.scorer}.",
+        "rows": [_region(item) for item in ranked.shown],
+        "numbers": numbers_value(ranked.numbers),
+    }
+
+
+def numbers_value(numbers: TargetNumbers | None) -> dict[str, Any] | None:
+    """The target's numbers as the viewer receives them: rows of key, name, value and meaning; head masses by view."""
+    if numbers is None:
+        return None
+    return {
+        "area": _rows((_AREA,), {"area": numbers.area}),
+        "views": [
+            {
+                "result": view.result,
+                "adapter": view.adapter,
+                "rows": _rows(_TARGET_ROWS, view.numbers),
+                "head_mass": _plain(view.head_mass),
+            }
+            for view in numbers.views
+        ],
+    }
+
+
+def view_rows(view: AdapterView, numbers: TargetNumbers | None, result: str) -> list[list[str]]:
+    """A view's numbers as rows of key, name, value and meaning: those in the target first, where one is chosen."""
+    inside = (
+        []
+        if numbers is None
+        else [item for item in numbers.views if item.result == result and item.adapter == view.adapter]
+    )
+    return [*(_rows(_TARGET_ROWS, inside[0].numbers) if inside else []), *_rows(_VIEW_ROWS, view.metrics)]
+
+
+def target_value(target: KeptTarget, files: bytes) -> dict[str, str]:
+    """What the viewer gets when a target was kept: words, and the ZIP archive as base64."""
+    count = len(target.labels.regions)
+    return {
+        "words": f"Kept: {count} {'region' if count == 1 else 'regions'}, {100 * target.mask.mean():.1f} % of the "
+        "image. The target stays with this visit.",
+        "archive": base64.b64encode(files).decode("ascii"),
+    }
+
+
+def file_value(name: str, kind: str, content: bytes) -> dict[str, str]:
+    """A file as the viewer saves it: its name, its media type, its bytes as base64."""
+    return {"name": name, "type": kind, "file": base64.b64encode(content).decode("ascii")}
+
+
+def faithfulness_value(
+    what: str, share: float, outcome: FaithfulnessCurves | RandomisedWeights | None
+) -> dict[str, Any]:
+    """How far a check of a map is, or what came of it."""
+    if outcome is None:
+        return {"done": False, "what": what, "share": share}
+    told = _curves(outcome) if hasattr(outcome, "deletion") else _control(outcome)
+    return {"done": True, "result": told}
+
+
+def _curves(curves: FaithfulnessCurves) -> dict[str, Any]:
+    names = ("deletion", "insertion", "deletion_random", "insertion_random")
+    areas = curves.areas
+    falls = "faster" if areas["deletion"] < areas["deletion_random"] else "no faster"
+    rises = "faster" if areas["insertion"] > areas["insertion_random"] else "no faster"
+    return {
+        "shares": curves.shares.tolist(),
+        **{name: getattr(curves, name).tolist() for name in names},
+        **{f"{name}_area": areas[name] for name in names},
+        "words": f"Hiding the patches that the map marks lowers the probability of the answer {falls} than hiding "
+        f"patches in random order (dashed), and showing them raises it {rises}. A small area under the deletion curve "
+        "and a large one under the insertion curve speak for the map. Hidden patches are blurred; the probability is "
+        "the geometric mean over the answer's tokens (RISE, BMVC 2018).",
+    }
+
+
+def _control(control: RandomisedWeights) -> dict[str, Any]:
+    last = float(control.likeness[-1])
+    told = "not defined" if math.isnan(last) else f"{last:.2f}".replace("-", "\N{MINUS SIGN}")
+    return {
+        "randomised": list(control.randomised),
+        "likeness": [None if math.isnan(value) else float(value) for value in control.likeness],
+        "words": f"Spearman's rank correlation with the map of the trained weights; {told} once all "
+        f"{control.randomised[-1]} layers have random weights. A map that stays alike does not depend on what the "
+        "model has learnt; a layer's attention changes only when it or a layer below it does (Sanity Checks for "
+        "Saliency Maps, NeurIPS 2018).",
+    }
+
+
+def thumbnail(image: MedicalImage, size: int = 96) -> str:
+    """Data URL of a square thumbnail, the middle of the image."""
+    return _data_url(_middle(image, size), "JPEG", quality=85)
+
+
+def _rows(forms: Sequence[tuple[str, str, str, str]], numbers: dict[str, float]) -> list[list[str]]:
+    told = []
+    for key, name, form, meaning in forms:
+        if key in numbers:
+            number = numbers[key]
+            if math.isnan(number):
+                value = "not defined"
+            elif form:
+                value = form.format(100 * number if form.endswith("%") else number)
+            else:
+                value = {0.0: "no", 1.0: "yes"}.get(number, f"{100 * number:.0f} %")
+            told.append([key, name, value, meaning])
+    return told
+
+
+def _image(image: MedicalImage) -> dict[str, Any]:
+    return {
+        "src": _data_url(Image.fromarray(image.pixels)),
+        "key": image.sha256,
+        "width": image.width,
+        "height": image.height,
+        "label": describe(image),
+        "window": list(image.window) if image.window else None,
+    }
+
+
+def _middle(image: MedicalImage, size: int) -> Image.Image:
+    picture = Image.fromarray(image.pixels)
+    side = min(picture.size)
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    cut = picture.crop((left, top, left + side, top + side))
+    return cut.resize((size, size), Image.Resampling.LANCZOS)
+
+
+def _data_url(picture: Image.Image, form: str = "PNG", **options: Any) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, form, **({"compress_level": 1} if form == "PNG" else options))
+    return f"data:image/{form.lower()};base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _past(kept: Kept) -> dict[str, Any]:
+    inspection = kept.finished.inspection
+    return {
+        "result": kept.finished.result,
+        "image": inspection.image.sha256,
+        "thumbnail": _data_url(_middle(inspection.image, 40), "JPEG", quality=70),
+        "question": inspection.question,
+        "answers": [[view.adapter, view.answer] for view in inspection.views],
+    }
+
+
+def _view(view: AdapterView, numbers: ViewNumbers, special: frozenset[str]) -> dict[str, Any]:
+    weights = view.maps.weights
+    layers, heads = np.asarray(view.critical_heads, dtype=np.int64).T
+    tokens = _tokens(view, special)
+    return {
+        "adapter": view.adapter,
+        "answer": view.answer,
+        "layers": view.maps.layers,
+        "heads": view.maps.heads,
+        "critical": [[head.layer, head.head] for head in view.critical_heads],
+        "ratio": _plain(view.visual_ratio),
+        "entropy": _plain(numbers.entropy),
+        "tokens": tokens,
+        "maps": {
+            "critical": _halves(weights[layers, heads].mean(axis=0)),
+            "mean": _halves(weights.mean(axis=(0, 1))),
+        },
+        "head_means": {role: _head_means(weights, tokens, role) for role in ("answer", "question")},
+        "sinks": list(numbers.sinks),
+        "rows": _rows(_VIEW_ROWS, view.metrics),
+        "experts": None if view.experts is None else _experts(view.experts),
+    }
+
+
+def _head_means(weights: np.ndarray, tokens: list[dict[str, Any]], role: str) -> str | None:
+    rows = [
+        token["row"] for token in tokens if token["role"] == role and token["row"] is not None and not token["special"]
+    ]
+    return _halves(weights[:, :, rows].mean(axis=2).reshape(-1, weights.shape[3])) if rows else None
+
+
+def _experts(experts: ExpertChoice) -> dict[str, Any]:
+    """Gates [layers][experts], and each patch's first choice as bytes [layers * patches]."""
+    first = None if experts.key_choice is None else experts.key_choice[:, :, 0].astype(np.uint8)
+    return {
+        "gates": None if experts.query_gates is None else np.round(experts.query_gates, 4).tolist(),
+        "first": None if first is None else base64.b64encode(first.tobytes()).decode("ascii"),
+        "count": 0 if experts.key_probabilities is None else experts.key_probabilities.shape[2],
+        "each": 0 if experts.key_choice is None else experts.key_choice.shape[2],
+    }
+
+
+def _tokens(view: AdapterView, special: frozenset[str]) -> list[dict[str, Any]]:
+    places = {int(position): place for place, position in enumerate(view.maps.rows)}
+    return [_token(token, places.get(token.read_at), special) for token in view.tokens if token.role != "image"]
+
+
+def _token(token: Token, row: int | None, special: frozenset[str]) -> dict[str, Any]:
+    return {"row": row, "text": token.text, "role": token.role, "special": token.text.strip() in special}
+
+
+def _region(item: ShownRegion) -> dict[str, Any]:
+    region = item.scored.region
+    return {
+        "key": item.key,
+        "rank": item.scored.rank,
+        "score": round(item.scored.score, 2),
+        "weight": round(item.scored.weight, 4),
+        "phrase": item.scored.phrase,
+        "area": region.area,
+        "share": round(float(region.area / region.mask.size), 5),
+        "drawn": item.drawn,
+        "chosen": item.chosen,
+        "colour": "#{:02x}{:02x}{:02x}".format(*item.colour),
+        "contours": [line.ravel().tolist() for line in item.contours],
+        "anchor": list(item.anchor),
+    }
+
+
+def _tile(tile: PatchTile) -> dict[str, Any]:
+    return {
+        "start": tile.start,
+        "rows": tile.rows,
+        "columns": tile.columns,
+        "box": [float(edge) for edge in tile.box],
+        "overview": tile.overview,
+    }
+
+
+def _plain(values: np.ndarray) -> list[float | None]:
+    """Flat list of five-digit numbers; None where one is not defined."""
+    return [None if math.isnan(value) else round(float(value), 5) for value in values.ravel()]
+
+
+def _halves(values: np.ndarray) -> str:
+    return base64.b64encode(np.ascontiguousarray(values, dtype="<f2").tobytes()).decode("ascii")
+
+
+def _duration(seconds: float) -> str:
+    return f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"

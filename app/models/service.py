@@ -1,0 +1,281 @@
+"""Choosing what is in memory: what is on offer, fetching it, and putting it in place of what is there now.
+
+One of the modules of the application that call a3tune; nothing here knows of Gradio.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from a3tune.errors import Cancelled, RequestError
+from app.engine.model_slot import ModelChoice, ModelSlot, ModelStatus, RegionSlot
+
+if TYPE_CHECKING:
+    from a3tune.catalogue import Entry, Kind, Machine
+
+Stage = Literal["fetching", "loading"]
+
+# Over how many seconds the speed of a download is taken.
+_WINDOW = 20.0
+_LONGEST_NAME = 300
+
+
+@dataclass(eq=False)
+class Work:
+    """What is being fetched or loaded, or was last.
+
+    Attributes:
+        kind, source: what.
+        stage: what is done with it; a download can be cancelled, loading cannot.
+        what: what is being done, in words.
+        share: how much of it is done, 0 to 1.
+        over: whether it has ended.
+        error: what ended it, if it failed.
+        loaded: whether it ended with the thing in memory.
+    """
+
+    kind: Kind
+    source: str
+    stage: Stage = "fetching"
+    what: str = ""
+    share: float = 0.0
+    over: bool = False
+    error: BaseException | None = None
+    loaded: bool = False
+    ticket: threading.Event = field(default_factory=threading.Event)
+    seen: deque[tuple[float, float]] = field(default_factory=deque)
+
+    def report(self, what: str, share: float) -> None:
+        """Take note of progress.
+
+        Raises:
+            Cancelled: it is to end.
+        """
+        if self.ticket.is_set() and self.stage == "fetching":
+            raise Cancelled
+        now = time.monotonic()
+        if what.partition(":")[0] != self.what.partition(":")[0]:
+            self.seen.clear()
+        self.what, self.share = what, share
+        self.seen.append((now, share))
+        while now - self.seen[0][0] > _WINDOW:
+            self.seen.popleft()
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long a download will go on at the speed of the last seconds; None before that is known."""
+        if self.stage != "fetching" or len(self.seen) < 2:
+            return None
+        (began, before), (now, share) = self.seen[0], self.seen[-1]
+        return (1 - share) * (now - began) / (share - before) if share > before and now > began else None
+
+
+class Catalogue(NamedTuple):
+    """What the page shows.
+
+    Attributes:
+        machine: what this machine offers.
+        entries: what can be chosen.
+        model: where the model in memory stands.
+        choice: what was chosen for it.
+        in_memory: kind and source of what is in memory.
+        work: what is being done, or was done last.
+        answering: how many visitors' questions are being answered or wait for it.
+        any_model: whether names of one's own are permitted.
+    """
+
+    machine: Machine
+    entries: tuple[Entry, ...]
+    model: ModelStatus
+    choice: ModelChoice
+    in_memory: set[tuple[Kind, str]]
+    work: Work | None
+    answering: int
+    any_model: bool
+
+
+class Offer(NamedTuple):
+    """One thing that can be chosen, against what this machine offers.
+
+    Attributes:
+        machine: what this machine offers.
+        entry: what can be chosen.
+        current: whether it is what is in memory.
+    """
+
+    machine: Machine
+    entry: Entry
+    current: bool
+
+
+class ModelService:
+    """Fetches and loads, one thing at a time, for all visitors: the model and the parts are shared.
+
+    Args:
+        slot: the model.
+        region_slot: the parts that find and rank regions.
+        offered: what people may choose: keys, hub ids and folders of models, keys and places of parts; all that is
+            known by name when None. What the application was started with is always among it.
+        any_model: whether they may also name a folder or hub id of their own.
+        on_loaded: called when another model is ready.
+    """
+
+    def __init__(
+        self,
+        slot: ModelSlot,
+        region_slot: RegionSlot,
+        *,
+        offered: Sequence[str] | None = None,
+        any_model: bool = False,
+        on_loaded: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._slot, self._regions = slot, region_slot
+        self._offered = None if offered is None else tuple(dict.fromkeys(offered))
+        self._any_model = any_model
+        self._on_loaded = on_loaded
+        self._first = (slot.profile, *region_slot.names)
+        self._guard = threading.Lock()
+        self._work: Work | None = None
+
+    # ---- asking ------------------------------------------------------------------------------
+
+    def show(self) -> Catalogue:
+        """Everything that the page shows; waits for torch when that is still being loaded."""
+        from a3tune.catalogue import machine
+
+        return Catalogue(
+            machine(self._slot.device),
+            self._entries(),
+            self._slot.status,
+            self._slot.choice,
+            self._in_memory(),
+            self._work,
+            self._slot.generation.busy,
+            self._any_model,
+        )
+
+    def describe(self, kind: Kind, name: str) -> Offer:
+        """What a name of somebody's own stands for: where its files are, how large it is.
+
+        Raises:
+            RequestError: it is not permitted.
+        """
+        from a3tune.catalogue import entry, machine
+
+        source = self._permitted(kind, name)
+        found = entry(kind, source)
+        return Offer(machine(self._slot.device), found, (kind, source) in self._in_memory())
+
+    def _in_memory(self) -> set[tuple[Kind, str]]:
+        """Kind and source of what answers, finds regions and ranks them now."""
+        segmenter, scorer = self._regions.names
+        loaded = {("segmenter", segmenter), ("scorer", scorer)}
+        return loaded | {("model", self._slot.choice.source)} if self._slot.status.state == "ready" else loaded
+
+    def _entries(self) -> tuple[Entry, ...]:
+        """What is on offer, and what is in memory where that is something else."""
+        from a3tune.catalogue import entries, entry
+
+        found = list(entries(self._offered))
+        for kind, source in (
+            *(("model", source) for source in (self._first[0], self._slot.profile)),
+            *(("segmenter", source) for source in (self._first[1], self._regions.names[0])),
+            *(("scorer", source) for source in (self._first[2], self._regions.names[1])),
+        ):
+            if not any(known.kind == kind and source in (known.key, known.source) for known in found):
+                found.append(entry(kind, source))
+        return tuple(found)
+
+    # ---- doing -------------------------------------------------------------------------------
+
+    def download(self, kind: Kind, name: str) -> Work:
+        """Begin to fetch something; returns at once. What came before a cancel is kept for the next time.
+
+        Raises:
+            RequestError: it is not permitted, or something else is being fetched or loaded.
+        """
+        return self._begin(kind, name, None)
+
+    def load(self, kind: Kind, name: str, precision: str = "auto", offload: bool = False) -> Work:
+        """Begin to put something in place of what is in memory, fetching it first where needed; returns at once.
+
+        What is in memory stays until the new one is known to be there, of the right kind and small enough. Then
+        questions that are being answered end, and whoever asked is told.
+
+        Args:
+            kind: "model", "segmenter" or "scorer".
+            name: its key, or a source.
+            precision, offload: of a model; see :class:`app.engine.model_slot.ModelChoice`.
+
+        Raises:
+            RequestError: it is not permitted, this machine does not do that precision, or something else is being
+                fetched or loaded.
+        """
+        from a3tune.catalogue import check_precision
+
+        if kind == "model":
+            check_precision(precision, offload, device=self._slot.device)
+        return self._begin(kind, name, (precision, offload))
+
+    def cancel(self) -> None:
+        """Stop a download; what has come is kept. Loading goes on to its end."""
+        work = self._work
+        if work is not None:
+            work.ticket.set()
+
+    def _begin(self, kind: Kind, name: str, how: tuple[str, bool] | None) -> Work:
+        source = self._permitted(kind, name)
+        with self._guard:
+            if self._work is not None and not self._work.over:
+                raise RequestError(
+                    expected="one thing at a time",
+                    got=f"Something else is going on ({self._work.what or self._work.source})",
+                    remedy="Wait until it has ended, or cancel it",
+                )
+            self._work = work = Work(kind, source)
+        threading.Thread(target=self._run, args=(work, how), name="models", daemon=True).start()
+        return work
+
+    def _permitted(self, kind: Kind, name: str) -> str:
+        from a3tune.catalogue import permitted
+
+        if kind not in ("model", "segmenter", "scorer") or not isinstance(name, str) or len(name) > _LONGEST_NAME:
+            raise RequestError(expected="a name from the list", got="something else", remedy="Choose one of the list")
+        offered = [entry.key for entry in self._entries() if entry.kind == kind]
+        return permitted(kind, name, any_model=self._any_model, offered=offered)
+
+    def _run(self, work: Work, how: tuple[str, bool] | None) -> None:
+        # Imported here: it loads torch, which the page may still be waiting for.
+        from a3tune.catalogue import check_choice, fetch
+
+        try:
+            work.report("looking for the files", 0.0)
+            fetch(work.kind, work.source, work.report)
+            if how is not None:
+                if work.kind == "model":
+                    precision, offload = how
+                    self._slot.wait_over()
+                    freed = self._slot.size
+                    check_choice(work.source, precision, offload, device=self._slot.device, freed=freed)
+                work.report("loading", 0.0)
+                work.stage = "loading"
+                self._put_in_place(work, how)
+                work.loaded = True
+        except BaseException as error:  # kept for the page, which says it in words
+            work.error = error
+        finally:
+            work.over = True
+
+    def _put_in_place(self, work: Work, how: tuple[str, bool]) -> None:
+        if work.kind == "model":
+            self._slot.switch(ModelChoice(work.source, *how), work.report)
+            self._on_loaded()
+            return
+        segmenter, scorer = self._regions.names
+        names = (work.source, scorer) if work.kind == "segmenter" else (segmenter, work.source)
+        self._regions.switch(*names)

@@ -1,0 +1,57 @@
+"""The Models tab: what can be loaded, what it takes, fetching and loading it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from app.common.widgets import widget_parts
+from app.models.service import ModelService
+from app.models.values import catalogue_value, error_value, offer_value
+
+Answer = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def build_models(desk: ModelService) -> gr.HTML:
+    """Builds the tab inside the running ``gr.Blocks`` context; it asks the server by itself what there is.
+
+    Args:
+        desk: the tab's services.
+    """
+    parts = widget_parts(Path(__file__).parent / "static", "models")
+    return gr.HTML(**parts, server_functions=list(model_answers(desk)), elem_id="models")
+
+
+def model_answers(desk: ModelService) -> tuple[Answer, Answer, Answer]:
+    """The functions that the page in the browser calls by their names."""
+
+    # Plain functions: Gradio marks server functions with an attribute, which a bound method cannot take.
+    def models_state(_request: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return catalogue_value(desk.show())
+        except Exception as error:
+            return {"error": error_value(error)}
+
+    def models_named(request: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return {"entry": offer_value(desk.describe(str(request.get("kind")), str(request.get("name", ""))))}
+        except Exception as error:
+            return {"error": error_value(error)}
+
+    def models_act(request: dict[str, Any]) -> dict[str, Any]:
+        kind, name = str(request.get("kind")), str(request.get("name", ""))
+        try:
+            if request.get("action") == "cancel":
+                desk.cancel()
+            elif request.get("action") == "download":
+                desk.download(kind, name)
+            else:
+                desk.load(kind, name, str(request.get("precision", "auto")), request.get("offload") is True)
+        except Exception as error:
+            return {"error": error_value(error)}
+        return {}
+
+    return models_state, models_named, models_act

@@ -1,0 +1,1 @@
+"""What comes of runs: adapters to download, publish and use."""

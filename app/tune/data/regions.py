@@ -1,0 +1,282 @@
+"""Weak labels of a handful of rows, shown before a run and corrected by hand; the run uses the corrections.
+
+One of the modules of the application that call a3tune; nothing here knows of Gradio.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from a3tune.errors import RequestError
+from a3tune.images import load_image
+from a3tune.types import MedicalImage, Region, ScoredRegion
+from app.engine.background import Step, in_steps
+from app.engine.model_slot import RegionSlot
+from app.tune.data.service import DataService
+
+if TYPE_CHECKING:
+    from a3tune.data.dataset import Dataset, TrainingItem
+    from a3tune.training.config import TuneConfig
+    from a3tune.training.targets import TargetPlan
+
+ROWS = 6
+"""How many rows are shown."""
+
+_SIDE = 512
+_REMEMBERED = 8
+_WAIT = 0.25
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledRow:
+    """One question with its regions.
+
+    Attributes:
+        item: the question.
+        image: its image.
+        prompt: what the regions were ranked for.
+        regions: key -> region, best first.
+        chosen: keys of those that make the target.
+        drawn: keys of those drawn by hand.
+        corrected: whether a person chose them.
+    """
+
+    item: TrainingItem
+    image: MedicalImage
+    prompt: str
+    regions: dict[str, ScoredRegion]
+    chosen: tuple[str, ...]
+    drawn: frozenset[str] = frozenset()
+    corrected: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class LabelPreview:
+    """The rows on show.
+
+    Attributes:
+        rows: the rows.
+        most: how many regions make a target at most.
+        note: why there is nothing to see or to correct; "" where there is.
+    """
+
+    rows: tuple[LabelledRow, ...]
+    most: int
+    note: str = ""
+
+
+@dataclass(eq=False)
+class _Shown:
+    preview: LabelPreview
+    store: Any
+    settings: dict[str, Any]
+    guard: threading.Lock = field(default_factory=threading.Lock)
+
+
+class RegionPreviewService:
+    """Previews of weak labels, each for one visitor's data set.
+
+    Args:
+        data: the data sets.
+        slot: what finds and ranks regions.
+    """
+
+    def __init__(self, data: DataService, slot: RegionSlot) -> None:
+        self._data, self._slot = data, slot
+        self._shown: OrderedDict[tuple[str, str], _Shown] = OrderedDict()
+
+    def preview(self, owner: str, name: str, config: TuneConfig) -> Iterator[Step | LabelPreview]:
+        """Find and rank the regions of a handful of rows: steps while it works, the rows last.
+
+        Raises:
+            LabelError: a part is missing.
+            RequestError: the data was not looked through.
+        """
+        data = self._data.get(owner, name)
+        checked = self._data.known(data)
+        if checked is None:
+            raise RequestError(
+                expected="data that was looked through", got="It was not yet", remedy="Choose the data set again"
+            )
+
+        def work(report: Callable[[str, float], None]) -> LabelPreview:
+            # Imported here: these load torch, which comes with the parts.
+            from a3tune.labels import RegionCache
+            from a3tune.labels.store import LabelStore, PipelineLabeller
+            from a3tune.training.label_sources import LABELS_NAME, target_plan
+
+            plan = target_plan(config)
+            most = plan.top_k
+            if not config.aligns:
+                return LabelPreview((), most, "This method does not align attention: it needs no regions.")
+            items = choose_rows(checked.dataset)
+            generation = self._slot.generation
+            report("Loading what finds regions", 0.0)
+            while (maker := self._slot.wait(_WAIT)) is None:
+                pass
+            store = LabelStore(checked.dataset.root / LABELS_NAME)
+            with self._slot.in_use:
+                labeller = PipelineLabeller(maker.segmenter, maker.scorer, RegionCache(data.cache / "regions"))
+                rows = []
+                for number, item in enumerate(items):
+                    generation.check()
+                    report("Finding regions", number / len(items))
+                    rows.append(_row(item, plan, store, labeller))
+            preview = LabelPreview(tuple(rows), most)
+            self._keep(owner, name, _Shown(preview, store, labeller.settings))
+            return preview
+
+        return in_steps(work)
+
+    def draw(self, owner: str, name: str, number: int, box: Sequence[float]) -> LabelledRow:
+        """Make a region from a drawn box and choose it.
+
+        Raises:
+            LabelError: the box is empty, outside, or holds nothing that stands out.
+            RequestError: there is no such row.
+        """
+        shown, row = self._find(owner, name, number)
+        while (maker := self._slot.wait(_WAIT)) is None:
+            pass
+        with self._slot.in_use:
+            region = maker.segmenter.segment_box(row.image, box)
+            (scored,) = maker.scorer.score(row.image, (region,), row.prompt)
+        key = _key(region)
+        return self._replace(shown, number, {**row.regions, key: scored}, (key, *row.chosen), row.drawn | {key}, row)
+
+    def choose(self, owner: str, name: str, number: int, keys: Sequence[str]) -> LabelledRow:
+        """Make these regions a row's target and write it where the next run finds it; none at all is a choice too.
+
+        Raises:
+            RequestError: there is no such row or region, or more regions than count.
+        """
+        shown, row = self._find(owner, name, number)
+        if not isinstance(keys, (list, tuple)) or any(key not in row.regions for key in keys):
+            raise RequestError(
+                expected="regions of this row", got="There is no such region", remedy="Show the rows again"
+            )
+        if len(keys) > shown.preview.most:
+            raise RequestError(
+                expected=f"at most {shown.preview.most} regions (label_top_k)",
+                got=f"{len(keys)} are chosen",
+                remedy="Drop some, or raise label_top_k",
+            )
+        made = self._replace(shown, number, row.regions, tuple(keys), row.drawn, row)
+        labels = shown.store.get(row.image)
+        labels[row.prompt] = [row.regions[key] for key in keys]
+        if shown.store.settings is None:
+            shown.store.describe(shown.settings)
+        shown.store.put(row.image, labels, shown.store.checked(row.image) | {row.prompt})
+        return made
+
+    def most(self, owner: str, name: str) -> int:
+        """How many regions count for a row on show."""
+        shown = self._shown.get((owner, name))
+        return shown.preview.most if shown else 0
+
+    def _find(self, owner: str, name: str, number: int) -> tuple[_Shown, LabelledRow]:
+        self._data.get(owner, name)
+        shown = self._shown.get((owner, name))
+        if shown is None or not isinstance(number, int) or not 0 <= number < len(shown.preview.rows):
+            raise RequestError(expected="a row on show", got="There is no such row", remedy="Show the rows again")
+        return shown, shown.preview.rows[number]
+
+    def _keep(self, owner: str, name: str, shown: _Shown) -> None:
+        self._shown[owner, name] = shown
+        self._shown.move_to_end((owner, name))
+        if len(self._shown) > _REMEMBERED:
+            self._shown.popitem(last=False)
+
+    @staticmethod
+    def _replace(
+        shown: _Shown,
+        number: int,
+        regions: dict[str, ScoredRegion],
+        chosen: tuple[str, ...],
+        drawn: frozenset[str],
+        row: LabelledRow,
+    ) -> LabelledRow:
+        made = LabelledRow(row.item, row.image, row.prompt, regions, chosen, drawn, True)
+        with shown.guard:
+            rows = list(shown.preview.rows)
+            rows[number] = made
+            shown.preview = LabelPreview(tuple(rows), shown.preview.most, shown.preview.note)
+        return made
+
+
+def choose_rows(dataset: Dataset, count: int = ROWS) -> list[TrainingItem]:
+    """A handful of training rows of different images, spread over the data; open questions first, which ask where."""
+    items = [item for item in dataset.items if item.split in (None, "train")] or list(dataset.items)
+    first: dict[Path, TrainingItem] = {}
+    for item in sorted(items, key=lambda item: (not item.question.lower().startswith("where"), item.answer_type)):
+        first.setdefault(item.image, item)
+    chosen = list(first.values())
+    return [chosen[place * len(chosen) // count] for place in range(count)] if len(chosen) > count else chosen
+
+
+def row_value(number: int, row: LabelledRow) -> dict[str, Any]:
+    """A row as the browser receives it: outlines are flat lists x, y, x, y, ... in source pixels."""
+    return {
+        "number": number,
+        "question": row.item.question,
+        "answer": row.item.answer,
+        "place": f"{row.item.file}, line {row.item.line}",
+        "width": row.image.width,
+        "height": row.image.height,
+        "picture": _picture(row.image),
+        "corrected": row.corrected,
+        "regions": [
+            {
+                "key": key,
+                "score": round(scored.score, 2),
+                "chosen": key in row.chosen,
+                "drawn": key in row.drawn,
+                "outlines": _outlines(scored.region),
+            }
+            for key, scored in row.regions.items()
+        ],
+    }
+
+
+def _row(item: TrainingItem, plan: TargetPlan, store: Any, labeller: Any) -> LabelledRow:
+    from a3tune.labels.store import label_prompt  # see RegionPreviewService.preview
+
+    image = load_image(item.image)
+    prompt = label_prompt(item, plan.template_set)
+    stored = store.get(image).get(prompt)
+    checked = prompt in store.checked(image)
+    found = labeller.rank(image, prompt)
+    ready = found if stored is None else stored
+    regions = {_key(scored.region): scored for scored in (*ready, *found)}
+    chosen = tuple(_key(scored.region) for scored in plan.counting(ready, item.answer, checked))
+    return LabelledRow(item, image, prompt, regions, chosen, corrected=checked)
+
+
+def _key(region: Region) -> str:
+    return hashlib.sha256(np.packbits(region.mask).tobytes()).hexdigest()[:16]
+
+
+def _outlines(region: Region) -> list[list[int]]:
+    mask = np.pad(region.mask.astype(np.uint8), 1)
+    lines, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    return [(line.reshape(-1, 2) - 1).clip(0).ravel().tolist() for line in lines]
+
+
+def _picture(image: MedicalImage) -> str:
+    picture = Image.fromarray(image.pixels)
+    picture.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")

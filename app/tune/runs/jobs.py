@@ -1,0 +1,386 @@
+"""Tuning runs as detached processes: a queue with one run for each device, kept on disk.
+
+The page's server may end and start again at any time: the processes go on without it, and the queue is read from the
+disk. Runs belong to whoever started them: a visitor is known by a secret that only their browser holds; on the disk
+stands its hash, as the name of the folder with everything that is theirs.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+
+from a3tune.errors import RequestError
+from app.tune.runs.worker import (
+    EXIT_NAME,
+    JOB_NAME,
+    LOG_NAME,
+    PROCESS_NAME,
+    RUN_NAME,
+    STOP_NAME,
+    WORKER_NAME,
+    identity,
+    is_alive,
+    pass_stop_on,
+    process_of,
+    read_json,
+    write_json,
+)
+
+State = Literal["queued", "running", "ended"]
+
+PROJECT = Path(__file__).resolve().parents[3]
+RUNS, DATA, ADAPTERS = "runs", "data", "adapters"
+MOST_WAITING = 5
+"""How many runs one visitor may have in the queue."""
+
+_NAME = re.compile(r"[0-9a-f]{12}")
+# How long the system may take to end a process, in seconds.
+_GRACE = 5.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of one visitor.
+
+    Attributes:
+        owner: the hash that names the visitor.
+        name: unique among the visitor's runs.
+        folder: the job's folder, which holds the run folder ``run/``, the log and the settings.
+        record: what was asked for (``job.json``).
+        state: "queued", "running" or "ended".
+        device: the device that it runs on ("cpu", "cuda:0"), or the kind that it waits for.
+        place: place in the queue from 1; 0 when it does not wait.
+        exit: how the last start ended: "code" or "signal", "out_of_memory", "peak_bytes"; empty when that is not
+            known (the worker was killed too, or the machine went down).
+    """
+
+    owner: str
+    name: str
+    folder: Path
+    record: Mapping[str, Any]
+    state: State
+    device: str
+    place: int = 0
+    exit: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def run(self) -> Path:
+        """The run folder."""
+        return self.folder / RUN_NAME
+
+    @property
+    def log(self) -> Path:
+        """What the process printed."""
+        return self.folder / LOG_NAME
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was asked to stop."""
+        return (self.folder / STOP_NAME).exists()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it was ended on request, without keeping the last steps."""
+        return bool(self.record.get("cancelled"))
+
+
+def studio_folder() -> Path:
+    """Where runs and uploads are kept: ``$A3TUNE_STUDIO``, else the persistent disk of a Space, else
+    ``$XDG_DATA_HOME/a3tune``, else ``~/.local/share/a3tune``."""
+    if os.environ.get("A3TUNE_STUDIO"):
+        return Path(os.environ["A3TUNE_STUDIO"]).expanduser()
+    if os.environ.get("SPACE_ID") and os.access("/data", os.W_OK):
+        return Path("/data/a3tune")
+    return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser() / "a3tune"
+
+
+class JobQueue:
+    """All runs on this machine.
+
+    Args:
+        root: the folder that holds them, a folder for each visitor; made when something is put into it.
+        devices: the devices of this machine, ("cpu",) or ("cuda:0", "cuda:1", ...); one run for each at a time.
+        python: the interpreter that runs are started with.
+    """
+
+    def __init__(
+        self, root: str | Path, devices: Callable[[], Sequence[str]] = lambda: ("cpu",), python: str = sys.executable
+    ) -> None:
+        self.root = Path(root)
+        self._devices = devices
+        self._python = python
+        self._guard = threading.RLock()
+
+    # ---- asking ------------------------------------------------------------------------------
+
+    def home(self, owner: str, kind: str) -> Path:
+        """The folder with a visitor's runs, data or adapters."""
+        return self.root / owner / kind
+
+    def job(self, owner: str, name: str) -> Job:
+        """One run.
+
+        Raises:
+            RequestError: the visitor has no such run.
+        """
+        folder = self.home(owner, RUNS) / name if _NAME.fullmatch(str(name)) else None
+        if folder is None or not (folder / JOB_NAME).is_file():
+            raise RequestError(
+                expected="one of your runs", got="There is no such run", remedy="Choose one from the list"
+            )
+        return self._read(folder)
+
+    def jobs(self, owner: str) -> tuple[Job, ...]:
+        """A visitor's runs, the newest first."""
+        found = [self._read(folder) for folder in self._folders(owner)]
+        return tuple(sorted(found, key=lambda job: job.record.get("created", 0), reverse=True))
+
+    def busy(self) -> Mapping[str, int]:
+        """Device -> how many runs are at work there."""
+        counts: dict[str, int] = {}
+        for folder in self._folders():
+            if _alive(folder):
+                device = read_json(folder / JOB_NAME).get("device", "cpu")
+                counts[device] = counts.get(device, 0) + 1
+        return counts
+
+    # ---- doing -------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        owner: str,
+        build: Callable[[Path], Sequence[str]],
+        *,
+        device: str = "cpu",
+        facts: Mapping[str, Any] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Job:
+        """Put a new run into the queue; it starts at once when a device is free.
+
+        Args:
+            owner: whose run it is.
+            build: writes what the run needs into the job's folder, which it is given, and returns the arguments of
+                ``python -m a3tune tune``.
+            device: "cpu" or "cuda".
+            facts: what the page wants to know about it later, as plain JSON values.
+            environment: variables of the process, added to those of this one.
+
+        Raises:
+            RequestError: the visitor has too many runs waiting.
+        """
+        waiting = [job for job in self.jobs(owner) if job.state == "queued"]
+        if len(waiting) >= MOST_WAITING:
+            raise RequestError(
+                expected=f"at most {MOST_WAITING} runs in the queue",
+                got=f"{len(waiting)} of yours are waiting",
+                remedy="Wait for one to end, or cancel one",
+            )
+        name = secrets.token_hex(6)
+        folder = self.home(owner, RUNS) / name
+        folder.mkdir(parents=True, mode=0o700)
+        try:
+            arguments = list(build(folder))
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        now = time.time()
+        record = {
+            **(facts or {}),
+            "created": now,
+            "queued": now,
+            "kind": device,
+            "device": device,
+            "command": [self._python, "-m", "a3tune", "tune", *arguments],
+            "folder": str(PROJECT),
+            "environment": dict(environment or {}),
+        }
+        write_json(folder / JOB_NAME, record)
+        self.advance()
+        return self.job(owner, name)
+
+    def resume(self, owner: str, name: str) -> Job:
+        """Put a run that ended early into the queue again; it goes on at its last checkpoint.
+
+        Raises:
+            RequestError: there is no such run, or it has not ended.
+        """
+        job = self.job(owner, name)
+        if job.state != "ended":
+            raise RequestError(
+                expected="a run that has ended", got="This one has not", remedy="Stop it first, or let it go on"
+            )
+        with self._lock():
+            for left in (STOP_NAME, EXIT_NAME, WORKER_NAME, PROCESS_NAME):
+                (job.folder / left).unlink(missing_ok=True)
+            self._update(job.folder, queued=time.time(), device=job.record["kind"], cancelled=False)
+        self.advance()
+        return self.job(owner, name)
+
+    def stop(self, owner: str, name: str) -> None:
+        """Ask a run to save a checkpoint and end; one that waits leaves the queue."""
+        job = self.job(owner, name)
+        if job.state == "queued":
+            self.cancel(owner, name)
+        elif job.state == "running":
+            (job.folder / STOP_NAME).touch()
+            pass_stop_on(job.folder)
+
+    def cancel(self, owner: str, name: str) -> None:
+        """End a run now: its last checkpoint stays, the steps since then are lost."""
+        job = self.job(owner, name)
+        if job.state == "ended":
+            return
+        with self._lock():
+            self._update(job.folder, queued=None, cancelled=True)
+        _end(job.folder)
+        self.advance()
+
+    def delete(self, owner: str, name: str) -> None:
+        """End a run and remove everything of it."""
+        job = self.job(owner, name)
+        self.cancel(owner, name)
+        gone = job.folder.with_name(f".{job.name}.gone")
+        job.folder.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+    def advance(self) -> None:
+        """Start whatever can start: for each free device the run that waits longest."""
+        if not self.root.is_dir():
+            return
+        with self._lock():
+            waiting = self._waiting()
+            if not waiting:
+                return
+            busy = self.busy()
+            free = [device for device in self._devices() if not busy.get(device)]
+            for folder in waiting:
+                kind = read_json(folder / JOB_NAME).get("kind", "cpu")
+                device = next((device for device in free if device.split(":")[0] == kind), None)
+                if device is not None:
+                    free.remove(device)
+                    self._start(folder, device)
+
+    def keep_going(self, interval: float = 1.0) -> None:
+        """`advance` every ``interval`` seconds, in a thread of its own, as long as the process lives."""
+
+        def work() -> None:
+            while not never.wait(interval):
+                # A disk that fails for a moment must not end the queue.
+                with suppress(OSError):
+                    self.advance()
+
+        never = threading.Event()
+        threading.Thread(target=work, name="queue", daemon=True).start()
+
+    # ---- the disk ----------------------------------------------------------------------------
+
+    def _folders(self, owner: str | None = None) -> Iterator[Path]:
+        places = [self.home(owner, RUNS)] if owner else self.root.glob(f"*/{RUNS}")
+        for place in places:
+            if place.is_dir():
+                for folder in place.iterdir():
+                    if _NAME.fullmatch(folder.name) and (folder / JOB_NAME).is_file():
+                        yield folder
+
+    def _waiting(self) -> list[Path]:
+        """Folders of the runs in the queue, the first to start first."""
+        queued = {folder: read_json(folder / JOB_NAME).get("queued") for folder in self._folders()}
+        return sorted((folder for folder, since in queued.items() if since), key=lambda folder: queued[folder])
+
+    def _read(self, folder: Path) -> Job:
+        record = read_json(folder / JOB_NAME)
+        state: State = "queued" if record.get("queued") else "running" if _alive(folder) else "ended"
+        place = 0
+        if state == "queued":
+            kind = record.get("kind")
+            same = [other for other in self._waiting() if read_json(other / JOB_NAME).get("kind") == kind]
+            place = same.index(folder) + 1 if folder in same else 1
+        return Job(
+            owner=folder.parent.parent.name,
+            name=folder.name,
+            folder=folder,
+            record=record,
+            state=state,
+            device=str(record.get("device", "cpu")),
+            place=place,
+            exit=read_json(folder / EXIT_NAME) if state == "ended" else {},
+        )
+
+    def _start(self, folder: Path, device: str) -> None:
+        number = device.partition(":")[2]
+        record = read_json(folder / JOB_NAME)
+        environment = {**record.get("environment", {}), **({"CUDA_VISIBLE_DEVICES": number} if number else {})}
+        self._update(folder, queued=None, device=device, environment=environment, begun=time.time())
+        worker = subprocess.Popen(
+            [self._python, "-m", "app.tune.runs.worker", str(folder.resolve())],
+            cwd=PROJECT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            # A session of its own: it is no part of the server's fate.
+            start_new_session=True,
+        )
+        # Somebody has to take note of its end, or it stays in the system's list.
+        threading.Thread(target=worker.wait, name="worker", daemon=True).start()
+        with suppress(psutil.Error):
+            write_json(folder / WORKER_NAME, identity(psutil.Process(worker.pid)))
+
+    def _update(self, folder: Path, **facts: Any) -> None:
+        write_json(folder / JOB_NAME, {**read_json(folder / JOB_NAME), **facts})
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        """One process and one thread at a time changes the queue."""
+        with self._guard:
+            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with (self.root / "queue.lock").open("w") as stream:
+                fcntl.flock(stream, fcntl.LOCK_EX)
+                yield
+
+
+def _alive(folder: Path) -> bool:
+    if is_alive(read_json(folder / PROCESS_NAME)):
+        return True
+    # Between its start and that of the run there is only the worker.
+    return is_alive(read_json(folder / WORKER_NAME)) and not (folder / EXIT_NAME).exists()
+
+
+def _end(folder: Path) -> None:
+    """End a run's processes at once; asked politely, the run would save first."""
+    every: list[psutil.Process] = []
+    # Halted ones start nothing more, so that none is left over that came between looking and ending.
+    while found := [process for process in _processes(folder) if process not in every]:
+        for process in found:
+            with suppress(psutil.Error):
+                process.suspend()
+        every += found
+    for process in every:
+        with suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(every, timeout=_GRACE)
+
+
+def _processes(folder: Path) -> list[psutil.Process]:
+    """A run's processes: the one that watches, the one that tunes, and what they started."""
+    names = (WORKER_NAME, PROCESS_NAME)
+    own = [process for name in names if (process := process_of(read_json(folder / name))) is not None]
+    children = []
+    for process in own:
+        with suppress(psutil.Error):
+            children += process.children(recursive=True)
+    return list(dict.fromkeys([*own, *children]))

@@ -1,0 +1,136 @@
+"""Watches over one tuning process, in a process of its own: ``python -m app.tune.runs.worker JOB``.
+
+It outlives the page's server. It starts the command that ``job.json`` names, passes a wish to stop on, and writes down
+how the process ended and what it took, which nobody else could tell once the server was started again. Standard
+library and psutil only, so that it costs little memory beside the training.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+JOB_NAME, WORKER_NAME, PROCESS_NAME = "job.json", "worker.json", "process.json"
+EXIT_NAME, LOG_NAME = "exit.json", "log.txt"
+RUN_NAME, STOP_NAME = "run", "stop"
+
+_INTERVAL = 0.25
+# Of the machine's memory; a process that is killed with less than this free was most likely killed for it.
+_SCARCE = 0.04
+# Rather the training than the page's server or another program, when the system has to choose.
+_OOM_SCORE = "600"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a small JSON file so that a reader sees the old or the new one, never a part."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_text(json.dumps(value, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(part, path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a small JSON file; empty when it is not there or damaged."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def identity(process: psutil.Process) -> dict[str, float]:
+    """What names a process for good: numbers of processes are used again."""
+    return {"pid": process.pid, "created": process.create_time()}
+
+
+def is_alive(record: dict[str, Any] | None) -> bool:
+    """Whether the process that `identity` described is still at work."""
+    return process_of(record) is not None
+
+
+def process_of(record: dict[str, Any] | None) -> psutil.Process | None:
+    """The process that `identity` described; None when it is gone."""
+    if not record:
+        return None
+    try:
+        process = psutil.Process(int(record["pid"]))
+        same = abs(process.create_time() - float(record["created"])) < 0.01
+        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+    except (psutil.Error, KeyError, TypeError, ValueError):
+        return None
+
+
+def watch(job: Path) -> int:
+    """Run a job's command to its end and write down how it ended.
+
+    Returns:
+        the command's exit status, 128 + n when signal n ended it.
+    """
+    record = read_json(job / JOB_NAME)
+    kills = _out_of_memory_kills()
+    with (job / LOG_NAME).open("ab") as log:
+        child = subprocess.Popen(
+            record["command"],
+            cwd=record["folder"],
+            env={**os.environ, **record.get("environment", {})},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    with suppress(OSError):
+        Path(f"/proc/{child.pid}/oom_score_adj").write_text(_OOM_SCORE)
+    with suppress(psutil.Error):
+        write_json(job / PROCESS_NAME, identity(psutil.Process(child.pid)))
+    scarce = False
+    while child.poll() is None:
+        memory = psutil.virtual_memory()
+        scarce = memory.available < _SCARCE * memory.total
+        pass_stop_on(job)
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(_INTERVAL)
+    code = child.returncode
+    took = resource.getrusage(resource.RUSAGE_CHILDREN)
+    write_json(
+        job / EXIT_NAME,
+        {
+            "code": code if code >= 0 else None,
+            "signal": -code if code < 0 else None,
+            "out_of_memory": code == -9 and (scarce or _out_of_memory_kills() > kills),
+            "peak_bytes": took.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+            "processor_seconds": round(took.ru_utime + took.ru_stime, 2),
+            "ended": time.time(),
+        },
+    )
+    return code if code >= 0 else 128 - code
+
+
+def pass_stop_on(job: Path) -> None:
+    """Put the wish to stop, if there is one, where the run looks for it, as soon as it can be heard there.
+
+    A run forgets the wishes that an earlier start was given, so a wish is put there again until it is heard.
+    """
+    if (job / STOP_NAME).exists() and (job / RUN_NAME / "run.json").exists():
+        with suppress(OSError):
+            (job / RUN_NAME / STOP_NAME).touch()
+
+
+def _out_of_memory_kills() -> int:
+    """How many processes of this control group the kernel has killed for want of memory; 0 where it does not say."""
+    with suppress(OSError, ValueError, IndexError):
+        group = Path("/proc/self/cgroup").read_text().splitlines()[-1].split("::", 1)[1].strip()
+        events = Path(f"/sys/fs/cgroup{group}/memory.events").read_text()
+        counts = dict(line.split() for line in events.splitlines())
+        return int(counts.get("oom_kill", 0))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(watch(Path(sys.argv[1])))

@@ -1,0 +1,73 @@
+"""Parts of the Tune tab that run in the browser: curves of a run, attention maps, regions to correct, a download."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import matplotlib
+import numpy as np
+
+from app.common.widgets import widget_parts
+from app.tune.values import charts_text
+
+_FOLDER = Path(__file__).parent / "static"
+# The inspector's first colour map, so that the same colour means the same on both tabs.
+_COLOURS = "inferno"
+
+Answer = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def build_run_view(read_run: Answer) -> gr.HTML:
+    """State, progress, curves, log and attention maps of a run; the value, a text of
+    :func:`app.tune.values.follow_value`, says of which.
+
+    It asks for news by itself, once a second while a run goes on, and draws in the browser: to bring a page up to date
+    through events of the whole page costs the machine that trains a fifth of a core for each page that looks on. The
+    event ``moved`` says that buttons and lists are out of date.
+
+    Args:
+        read_run: answers with what is new; see :func:`app.tune.values.run_news`.
+    """
+    colours = matplotlib.colormaps[_COLOURS](np.arange(256), bytes=True)[:, :3]
+    table = base64.b64encode(np.ascontiguousarray(colours).tobytes()).decode("ascii")
+    run, attention = widget_parts(_FOLDER, "run"), widget_parts(_FOLDER, "attention")
+    parts = {name: f"{run[name]}\n{attention[name]}" for name in ("html_template", "css_template")}
+    # Constants stand in the script: other properties are not there yet when a value comes before the tab was opened.
+    # The maps listen before the run tells.
+    script = f"""const CHARTS = {charts_text()}, MAP_COLOURS = "{table}", news = new EventTarget();
+{{ {attention["js_on_load"]} }}
+{{ {run["js_on_load"]} }}"""
+    return gr.HTML(
+        value="",
+        **parts,
+        js_on_load=script,
+        server_functions=[read_run],
+        apply_default_css=False,
+        elem_id="tune-progress",
+    )
+
+
+def build_label_view(correct_labels: Answer) -> gr.HTML:
+    """Regions of a few rows; the value is a text of :func:`app.tune.values.labels_value`.
+
+    Args:
+        correct_labels: answers a change of a row's regions.
+    """
+    return gr.HTML(
+        value="", **widget_parts(_FOLDER, "labels"), server_functions=[correct_labels], elem_id="tune-labels"
+    )
+
+
+def build_download(download_adapter: Answer) -> gr.HTML:
+    """A button that fetches an adapter; the value is a JSON text with "visitor", "run" and "ready".
+
+    Args:
+        download_adapter: answers with the archive in base64 and its name.
+    """
+    return gr.HTML(
+        value="", **widget_parts(_FOLDER, "download"), server_functions=[download_adapter], elem_id="tune-download"
+    )

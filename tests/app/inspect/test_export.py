@@ -1,0 +1,100 @@
+"""What is taken away: the command in the archive makes the same inspection again."""
+
+from __future__ import annotations
+
+import io
+import json
+import shlex
+import zipfile
+
+import numpy as np
+import pytest
+from matplotlib.text import Text
+from PIL import Image
+
+from a3tune.bundle import EXAMPLES
+from a3tune.cli.main import main
+from a3tune.inspection.inspect import answer_rows
+from a3tune.inspection.report import Look, Side, shown_figure
+from a3tune.types import Window
+from app.inspect.export import take_away
+from app.inspect.results import Finished
+from app.inspect.service import InspectService
+
+LOOK = {"opacity": 0.85, "colours": "inferno", "smooth": True}
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "picture.png"
+    Image.fromarray(np.random.default_rng(3).integers(0, 255, (48, 80, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+def finished(studio: InspectService, visit: str, question: str) -> Finished:
+    """Ask, and wait for all of the answer."""
+    studio.reserve(visit)
+    *_, result = studio.ask(visit, question)
+    return result
+
+
+def archive(studio: InspectService, visit: str, question: str) -> zipfile.ZipFile:
+    """Ask, and take away the mean of the answer."""
+    result = finished(studio, visit, question)
+    view = result.inspection.views[0]
+    rows = [int(row) for row in answer_rows(view.tokens, view.maps)]
+    side = {"result": result.result, "adapter": "base", "rows": rows}
+    request = {"form": "zip", "sides": [side], "heads": "critical", "words": "answer", "board": "", "regions": []}
+    name, _, content = take_away(studio, {**request, "look": LOOK})
+    assert name.endswith("-base.zip")
+    return zipfile.ZipFile(io.BytesIO(content))
+
+
+@pytest.mark.parametrize(
+    ("view", "question"),
+    [
+        (None, "Is there a mass?"),
+        ({}, "Is it 'normal' & \"small\"?"),
+        ({"axis": 0, "volume": 1, "frame": 9, "window": Window(-20.123456789, 700.5)}, "-is this a $HOME?"),
+    ],
+)
+def test_the_command_in_the_archive_makes_the_same_inspection_again(
+    slot, picture, tmp_path, monkeypatch, view, question
+):
+    studio = InspectService(slot)
+    path = picture if view is None else EXAMPLES / "real_mr.nii.gz"
+    studio.visits.open_file("one", path, remove=False)
+    if view:
+        studio.visits.change_view("one", **view)
+    with archive(studio, "one", question) as taken:
+        record = json.loads(taken.read("inspect.json"))
+        maps = np.load(io.BytesIO(taken.read("attention_base.npz")))["maps"]
+        command = taken.read("command.txt").decode()
+    assert str(path) not in command
+    words = shlex.split(command)
+    assert words[:4] == ["python", "-m", "a3tune", "inspect"]
+    words[words.index("IMAGE_FILE")] = str(path)
+    monkeypatch.chdir(tmp_path)
+    assert main([*words[3:], "--device", "cpu"]) == 0
+    again = json.loads((tmp_path / "result" / "inspect.json").read_text())
+    assert again["image"] == record["image"]
+    assert again["question"] == record["question"] == question
+    before, after = record["adapters"]["base"], again["adapters"]["base"]
+    assert after["answer"] == before["answer"]
+    assert after["metrics"] == pytest.approx(before["metrics"], abs=1e-5)
+    with np.load(tmp_path / "result" / "attention_base.npz") as written:
+        np.testing.assert_allclose(written["maps"], maps, atol=1e-5)
+
+
+def test_a_figure_of_two_maps_names_each_adapter_once(slot, picture):
+    studio = InspectService(slot)
+    studio.visits.open_file("one", picture, remove=False)
+    asked = [finished(studio, "one", question).inspection for question in ("Is there a mass?", "Where?")]
+    sides = [
+        Side(inspection, inspection.views[0], inspection.views[0].critical_heads, (0,), "critical heads", "one word")
+        for inspection in asked
+    ]
+    figure = shown_figure(sides, [], Look())
+    words = [text.get_text() for text in figure.findobj(Text)]
+    assert any(" · adapter: base · critical heads · one word" in text for text in words)
+    assert {"A: base", "B: base"} <= set(words)

@@ -1,0 +1,216 @@
+"""Regions behind the page: found, ranked, drawn, chosen and kept, with LiteMedSAM and a small random scorer."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from a3tune.attention.metrics import measure_head_set, measure_heads
+from a3tune.errors import Cancelled, LabelError, RequestError
+from a3tune.geometry.patch_grid import to_patches
+from a3tune.inspection.inspect import answer_rows
+from a3tune.phantom import make_phantom
+from app.engine.model_slot import RegionSlot
+from app.inspect.regions import CHOSEN, SHOWN
+from app.inspect.results import Finished
+from app.inspect.service import InspectService
+from app.inspect.values import numbers_value, regions_value, target_value
+
+
+@pytest.fixture(scope="module")
+def region_slot(small_scorer, tmp_path_factory):
+    patch = pytest.MonkeyPatch()
+    patch.setenv("A3TUNE_CACHE", str(tmp_path_factory.mktemp("cache")))
+    slot = RegionSlot(str(small_scorer), device="cpu")
+    while slot.wait(60) is None:
+        pass
+    yield slot
+    patch.undo()
+
+
+@pytest.fixture
+def studio(slot, region_slot):
+    return InspectService(slot, region_slot)
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory):
+    path = tmp_path_factory.mktemp("phantom") / "image.png"
+    Image.fromarray(make_phantom(3, "abdomen").image.pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def board(studio, phantom):
+    return studio.visits.open_file("one", phantom, remove=False).board
+
+
+def keys(ranked):
+    return [item.key for item in ranked.shown if item.chosen]
+
+
+def test_regions_are_found_and_ranked_before_any_question_is_answered(studio, board):
+    ranked = studio.regions.find(board, "Where is the liver?")
+    assert len(ranked.shown) == SHOWN
+    assert [item.scored.rank for item in ranked.shown] == list(range(1, SHOWN + 1))
+    assert len(keys(ranked)) == CHOSEN
+    assert len({item.colour for item in ranked.shown}) == SHOWN
+    assert any("regions kept" in note for note in ranked.labels.notes)
+    assert ranked.numbers.views == ()
+    assert 0 < ranked.numbers.area < 1
+    for item in ranked.shown:
+        mask = item.scored.region.mask
+        column, row = item.anchor
+        assert mask[row, column]
+        assert all(mask[y, x] or mask[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2].any() for x, y in item.contours[0])
+    value = json.loads(json.dumps(regions_value(ranked)))
+    assert value["prompt"] == "Where is the liver?"
+    assert value["notes"][-1] == f"{SHOWN} of {len(ranked.labels.regions)} ranked regions shown"
+
+
+def test_another_prompt_ranks_the_same_regions_without_a_new_segmentation(studio, board, region_slot, monkeypatch):
+    first = studio.regions.find(board, "Where is the liver?")
+    monkeypatch.setattr(region_slot.wait(0).segmenter, "segment", None)
+    second = studio.regions.find(board, "Is there a stone in the kidney?")
+    assert {id(item.region) for item in first.labels.regions} == {id(item.region) for item in second.labels.regions}
+    assert [item.score for item in first.labels.regions] != [item.score for item in second.labels.regions]
+
+
+def test_a_box_becomes_a_region_that_is_ranked_with_the_others(studio, board):
+    first = studio.regions.find(board, "Where is the liver?")
+    drawn, key = studio.regions.draw(board, [60, 70, 90, 100], "Where is the liver?")
+    (mine,) = [item for item in drawn.shown if item.key == key]
+    assert mine.drawn
+    assert mine.chosen
+    assert len(drawn.labels.regions) == len(first.labels.regions) + 1
+    again = studio.regions.find(board, "Is there a stone?")
+    assert key in keys(again)
+
+
+def test_the_numbers_are_those_of_the_library_for_the_union(studio, board):
+    studio.reserve("one")
+    *_, finished = studio.ask("one", "Where is the liver?")
+    assert isinstance(finished, Finished)
+    ranked = studio.regions.find(board, "Where is the liver?")
+    view, grid = finished.inspection.views[0], finished.inspection.grid
+    two = ranked.shown[1:3]
+    mask = two[0].scored.region.mask | two[1].scored.region.mask
+    rows = answer_rows(view.tokens, view.maps)
+    expected = measure_head_set(view.maps, view.critical_heads, to_patches(mask, grid), rows)
+    numbers = studio.regions.choose(board, [item.key for item in two])
+    assert numbers.area == mask.mean()
+    (measured,) = numbers.views
+    assert (measured.result, measured.adapter, measured.numbers) == (finished.result, "base", expected)
+    per_head = measure_heads(view.maps, to_patches(mask, grid), rows)["attention_mass"]
+    np.testing.assert_allclose(measured.head_mass, per_head, rtol=1e-5)
+    assert studio.regions.choose(board, keys(ranked)).views[0].numbers == ranked.numbers.views[0].numbers
+    assert studio.regions.choose(board, []) is None
+    value = json.loads(json.dumps(numbers_value(numbers)))
+    assert value["views"][0]["rows"][0][:2] == ["attention_mass", "Attention inside"]
+    assert numbers_value(None) is None
+
+
+def test_results_about_the_same_image_are_measured_together(studio, board, phantom, tmp_path):
+    for question in ("Where is the liver?", "Is there a stone?"):
+        studio.reserve("one")
+        *_, finished = studio.ask("one", question)
+    ranked = studio.regions.find(board, "liver")
+    newest, older = studio.results.of("one")
+    numbers = studio.measure(board, keys(ranked), [older.finished.result])
+    assert [view.result for view in numbers.views] == [newest.finished.result, older.finished.result]
+    path = tmp_path / "other.png"
+    Image.fromarray(make_phantom(4, "abdomen").image.pixels).save(path)
+    other = studio.visits.open_file("one", path, remove=True).board
+    studio.regions.find(other, "liver")
+    with pytest.raises(RequestError, match="another image"):
+        studio.measure(other, [], [finished.result])
+
+
+def test_a_kept_target_stays_with_the_visit_and_holds_what_the_command_line_writes(studio, board):
+    ranked = studio.regions.find(board, "Where is the liver?")
+    chosen = [ranked.shown[2].key, ranked.shown[0].key]
+    target, files = studio.keep_target(board, chosen)
+    assert studio.target("one") is target
+    assert studio.target("other") is None
+    masks = [ranked.shown[index].scored.region.mask for index in (0, 2)]
+    np.testing.assert_array_equal(target.mask, masks[0] | masks[1])
+    assert not target.mask.flags.writeable
+    with zipfile.ZipFile(io.BytesIO(files)) as archive:
+        record = json.loads(archive.read("labels.json"))
+        with np.load(io.BytesIO(archive.read("masks.npz"))) as stored:
+            np.testing.assert_array_equal(stored["masks"], masks)
+    assert [region["rank"] for region in record["regions"]] == [1, 3]
+    assert record["prompt"] == "Where is the liver?"
+    assert "Kept: 2 regions" in target_value(target, files)["words"]
+    studio.visits.end("one")
+    assert studio.target("one") is None
+
+
+@pytest.mark.parametrize("prompt", ["", "  \n", "liver " * 300, "x" * 5000, 7, None])
+def test_a_prompt_that_cannot_be_used_is_told_and_the_list_stays(studio, board, prompt):
+    ranked = studio.regions.find(board, "Where is the liver?")
+    with pytest.raises((LabelError, RequestError), match="prompt"):
+        studio.regions.find(board, prompt)
+    assert studio.regions.choose(board, keys(ranked)) == ranked.numbers
+
+
+@pytest.mark.parametrize("box", [[0, 0, 0, 0], [900, 900, 5, 5], ["a", 1, 2, 3], [1, 2, 3], None, [float("nan")] * 4])
+def test_a_box_that_cannot_be_used_is_told(studio, board, box):
+    with pytest.raises(LabelError, match=r"[Bb]ox"):
+        studio.regions.draw(board, box, "liver")
+
+
+@pytest.mark.parametrize("chosen", [["nothing"], [3], "abc", None, [["x"]]])
+def test_a_region_that_does_not_exist_is_told(studio, board, chosen):
+    studio.regions.find(board, "liver")
+    with pytest.raises(RequestError, match="no such region"):
+        studio.regions.choose(board, chosen)
+    with pytest.raises(RequestError):
+        studio.keep_target(board, chosen)
+
+
+def test_a_blank_image_has_no_regions_and_nothing_to_keep(studio, tmp_path):
+    path = tmp_path / "blank.png"
+    Image.fromarray(np.full((64, 64), 9, np.uint8)).save(path)
+    board = studio.visits.open_file("one", path, remove=False).board
+    with pytest.raises(LabelError, match="same value"):
+        studio.regions.find(board, "liver")
+    with pytest.raises(LabelError, match="same value"):
+        studio.regions.draw(board, [5, 5, 20, 20], "liver")
+    with pytest.raises(RequestError, match="No region is switched on"):
+        studio.keep_target(board, [])
+
+
+def test_a_stop_and_another_image_end_what_waits(studio, board, phantom):
+    with studio.regions.slot.in_use:
+        for end in (lambda: studio.cancel("one"), lambda: studio.visits.open_file("one", phantom, remove=False)):
+            waiting = studio.visits.opened("one").board
+            # The request sets its own ticket first: the end comes from the thread that would do the work.
+            slot, wait = studio.regions.slot, studio.regions.slot.wait
+            slot.wait = lambda timeout, end=end, wait=wait: end() or wait(timeout)
+            try:
+                with pytest.raises(Cancelled):
+                    studio.regions.find(waiting, "liver")
+            finally:
+                slot.wait = wait
+    with pytest.raises(RequestError, match="removed"):
+        studio.regions.find(board, "liver")
+
+
+def test_missing_parts_are_told_each_time_and_tried_again(slot, small_scorer, phantom, tmp_path, monkeypatch):
+    monkeypatch.setenv("A3TUNE_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "scorer"
+    folder.mkdir()
+    studio = InspectService(slot, RegionSlot(str(folder), device="cpu"))
+    board = studio.visits.open_file("one", phantom, remove=False).board
+    for _ in range(2):
+        with pytest.raises(LabelError, match="open_clip_config"):
+            studio.regions.find(board, "liver")
+    for path in small_scorer.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    assert studio.regions.find(board, "liver").shown

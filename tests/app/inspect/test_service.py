@@ -1,0 +1,276 @@
+"""What the pages ask of the library, on a tiny random model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydicom.data import get_testdata_file
+
+from a3tune.errors import A3TuneError, Cancelled, ImageError, ModelError, RequestError
+from a3tune.types import Window
+from app.engine.background import Step
+from app.engine.model_slot import ModelSlot
+from app.inspect import results
+from app.inspect import sessions as visits
+from app.inspect.results import Finished
+from app.inspect.service import InspectService
+from app.inspect.values import viewer_value
+
+
+@pytest.fixture
+def studio(slot):
+    return InspectService(slot)
+
+
+@pytest.fixture
+def dicom(tmp_path) -> Path:
+    return Path(shutil.copy(get_testdata_file("CT_small.dcm"), tmp_path / "upload" / "ct.dcm"))
+
+
+@pytest.fixture(autouse=True)
+def upload_folder(tmp_path):
+    (tmp_path / "upload").mkdir()
+
+
+@pytest.fixture
+def png(tmp_path) -> Path:
+    path = tmp_path / "upload" / "picture.png"
+    Image.fromarray(np.random.default_rng(3).integers(0, 255, (48, 80, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+def finish(studio: InspectService, visit: str, question: str = "Is there a mass?") -> Finished:
+    studio.reserve(visit)
+    *steps, last = studio.ask(visit, question)
+    assert steps
+    assert all(isinstance(step, Step) and 0 <= step.share <= 1 for step in steps)
+    return last
+
+
+def test_an_upload_is_read_and_deleted_with_its_folder(studio, png):
+    visit = "one"
+    opened = studio.visits.open_file(visit, png, remove=True)
+    assert (opened.image.width, opened.image.height) == (80, 48)
+    assert not png.parent.exists()
+
+
+def test_a_broken_upload_is_deleted_too(studio, tmp_path):
+    path = tmp_path / "upload" / "broken.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    visit = "one"
+    with pytest.raises(ImageError):
+        studio.visits.open_file(visit, path, remove=True)
+    assert not path.exists()
+    assert studio.visits.opened(visit) is None
+
+
+def test_an_example_stays_on_the_disk(studio, png):
+    studio.visits.open_file("one", png, remove=False)
+    assert png.exists()
+
+
+def test_another_window_is_read_after_the_upload_is_gone(studio, dicom):
+    visit = "one"
+    first = studio.visits.open_file(visit, dicom, remove=True)
+    second = studio.visits.change_view(visit, window=Window(40.0, 80.0))
+    assert second.image.window == Window(40.0, 80.0)
+    assert second.image.sha256 != first.image.sha256
+    assert studio.visits.opened(visit) is second
+
+
+def test_a_picture_of_8_bits_has_no_other_view(studio, png):
+    visit = "one"
+    studio.visits.open_file(visit, png, remove=True)
+    with pytest.raises(RequestError, match="one window"):
+        studio.visits.change_view(visit, window="bone")
+
+
+def test_a_question_gives_an_inspection_whose_heads_can_be_fetched(studio, png):
+    visit = "one"
+    studio.visits.open_file(visit, png, remove=True)
+    finished = finish(studio, visit)
+    maps = finished.inspection.views[0].maps
+    assert finished.inspection.question == "Is there a mass?"
+    np.testing.assert_array_equal(studio.head_map(finished.result, "base", 1, 0), maps.weights[1, 0])
+    for layer, head in ((maps.layers, 0), (-1, 0), (0, "0"), (0, maps.heads)):
+        with pytest.raises(RequestError, match="does not exist"):
+            studio.head_map(finished.result, "base", layer, head)
+
+
+def test_the_last_results_of_a_visit_can_be_opened_again_until_it_ends(studio, png, dicom, monkeypatch):
+    visit = "one"
+    first_image = studio.visits.open_file(visit, png, remove=True).image
+    first = finish(studio, visit)
+    studio.visits.open_file(visit, dicom, remove=True)
+    second = finish(studio, visit, "Where is the liver?")
+    assert [kept.finished.result for kept in studio.results.of(visit)] == [second.result, first.result]
+    kept = studio.reopen(visit, first.result)
+    assert studio.visits.opened(visit).image is first_image
+    assert kept.finished.inspection is first.inspection
+    with pytest.raises(RequestError, match="last inspections"):
+        studio.reopen("other", first.result)
+    with pytest.raises(RequestError, match="one window"):
+        studio.visits.change_view(visit, window="bone")
+    studio.reopen(visit, second.result)
+    assert studio.visits.change_view(visit, window="bone").image.window == Window(400.0, 1800.0)
+
+    monkeypatch.setattr(results, "MOST_KEPT", 2)
+    third = finish(studio, visit)
+    assert [kept.finished.result for kept in studio.results.of(visit)] == [third.result, second.result]
+    monkeypatch.setattr(results, "MOST_BYTES", 1)
+    fourth = finish(studio, visit)
+    assert [kept.finished.result for kept in studio.results.of(visit)] == [fourth.result]
+    with pytest.raises(RequestError, match="removed"):
+        studio.head_map(first.result, "base", 0, 0)
+    studio.visits.end(visit)
+    with pytest.raises(RequestError, match="removed"):
+        studio.head_map(fourth.result, "base", 0, 0)
+    assert studio.visits.opened(visit) is None
+    assert studio.results.of(visit) == ()
+
+
+def test_an_older_view_that_comes_late_is_dropped(studio, dicom, png, monkeypatch):
+    visit = "one"
+    studio.visits.open_file(visit, dicom, remove=False)
+    load = visits.load_image
+
+    def slow(path, **choice):
+        if choice:  # meanwhile another file is opened
+            monkeypatch.setattr(visits, "load_image", load)
+            studio.visits.open_file(visit, png, remove=False)
+        return load(path, **choice)
+
+    monkeypatch.setattr(visits, "load_image", slow)
+    with pytest.raises(Cancelled):
+        studio.visits.change_view(visit, window="bone")
+    assert studio.visits.opened(visit).image.format == "PNG"
+
+
+def test_examples_are_answered_beforehand_and_no_other_image_is_looked_up(studio, png, dicom):
+    studio.prepare([(png, "Is there a mass?", "first")])
+    visit = "one"
+    studio.visits.open_file(visit, png, remove=False)
+    while not studio.is_prepared(visit, "Is there a mass?"):
+        pass
+    studio.reserve(visit)
+    with studio.slot.in_use:  # the model is not needed
+        (finished,) = studio.ask(visit, "Is there a mass?")
+    assert finished.complete
+    assert not studio.is_prepared(visit, "Is there a stone?")
+    studio.visits.open_file(visit, dicom, remove=False)
+    assert not studio.is_prepared(visit, "Is there a mass?")
+
+
+def test_a_visit_that_is_left_alone_is_forgotten(studio, png, monkeypatch):
+    studio.visits.open_file("one", png, remove=True)
+    studio.visits.forget_idle()
+    assert studio.visits.opened("one") is not None
+    monkeypatch.setattr(visits, "VISIT_LIFETIME", -1.0)
+    studio.visits.forget_idle()
+    assert studio.visits.opened("one") is None
+
+
+def test_visits_are_apart(studio, png):
+    one, other = "one", "other"
+    studio.visits.open_file(one, png, remove=True)
+    assert studio.visits.opened(other) is None
+    studio.reserve(other)
+    with pytest.raises(RequestError, match="No image"):
+        list(studio.ask(other, "Is there a mass?"))
+
+
+@pytest.mark.parametrize("question", ["", "  \n "])
+def test_an_empty_question_is_refused(studio, png, question):
+    visit = "one"
+    studio.visits.open_file(visit, png, remove=True)
+    studio.reserve(visit)
+    with pytest.raises(RequestError, match="question is empty"):
+        list(studio.ask(visit, question))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1)])
+def test_a_picture_of_one_pixel_or_one_line_is_answered_about(studio, tmp_path, size):
+    path = tmp_path / "thin.png"
+    Image.fromarray(np.random.default_rng(4).integers(0, 255, size, dtype=np.uint8)).save(path)
+    opened = studio.visits.open_file("one", path, remove=False)
+    finished = finish(studio, "one")
+    assert np.isfinite(finished.inspection.views[0].maps.weights).all()
+    value = json.loads(viewer_value(opened, finished))
+    assert (value["image"]["height"], value["image"]["width"]) == size
+
+
+@pytest.mark.parametrize("question", ["Where 😀🫁?", "أين الكتلة؟", "<script>alert(1)</script>", "a\x00b \u202e mass"])
+def test_a_question_in_any_writing_is_answered(studio, png, question):
+    studio.visits.open_file("one", png, remove=False)
+    finished = finish(studio, "one", question)
+    assert finished.inspection.question == question
+    assert "<" not in viewer_value(studio.visits.opened("one"), finished)
+
+
+@pytest.mark.parametrize(("question", "words"), [("Is <image> normal?", "<image>"), ("mass " * 1000, "Shorten")])
+def test_a_question_that_the_model_cannot_read_is_told_and_the_next_one_answered(studio, png, question, words):
+    studio.visits.open_file("one", png, remove=False)
+    studio.reserve("one")
+    with pytest.raises(A3TuneError, match=words):
+        list(studio.ask("one", question))
+    assert finish(studio, "one").complete
+
+
+def test_a_second_press_replaces_the_question_that_is_being_answered(studio, png):
+    studio.visits.open_file("one", png, remove=False)
+    studio.reserve("one")
+    with studio.slot.in_use:
+        first = studio.ask("one", "Is there a mass?")
+        next(first)
+        studio.reserve("one")
+        with pytest.raises(Cancelled):
+            list(first)
+        assert studio.superseded("one"), "the end of the first is not worth a word"
+    *_, second = studio.ask("one", "Is there a stone?")
+    assert second.complete
+    assert [kept.finished.inspection.question for kept in studio.results.of("one")] == ["Is there a stone?"]
+
+
+def test_a_cancel_stops_a_question_that_waits(studio, png):
+    visit = "one"
+    studio.visits.open_file(visit, png, remove=True)
+    studio.reserve(visit)
+    with studio.slot.in_use:
+        steps = studio.ask(visit, "Is there a mass?")
+        assert next(steps).what == "Waiting for another visitor's question"
+        studio.cancel(visit)
+        with pytest.raises(Cancelled):
+            list(steps)
+
+
+def test_another_image_stops_the_question_about_the_last_one(studio, png, dicom):
+    visit = "one"
+    studio.visits.open_file(visit, png, remove=False)
+    studio.reserve(visit)
+    with studio.slot.in_use:
+        steps = studio.ask(visit, "Is there a mass?")
+        next(steps)
+        studio.visits.open_file(visit, dicom, remove=False)
+        with pytest.raises(Cancelled):
+            list(steps)
+
+
+def test_a_model_that_cannot_be_loaded_is_told_at_every_question(tmp_path, png):
+    slot = ModelSlot(str(tmp_path / "nothing here"), device="cpu")
+    assert slot.status.state == "loading"
+    slot.start()
+    with pytest.raises(ModelError):
+        slot.wait(None)
+    assert slot.status.state == "failed"
+    studio = InspectService(slot)
+    visit = "one"
+    studio.visits.open_file(visit, png, remove=True)
+    for _ in range(2):
+        studio.reserve(visit)
+        with pytest.raises(A3TuneError):
+            list(studio.ask(visit, "Is there a mass?"))

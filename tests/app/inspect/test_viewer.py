@@ -1,0 +1,472 @@
+"""The viewer in a real browser: what it draws, before and after, who looks where, keys, checks, files, history."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import zipfile
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import expect
+
+from a3tune.adapters.switch import AdapterSet
+from a3tune.attention.comparison import head_changes
+from a3tune.bundle import DEMO_MODEL
+from a3tune.geometry.patch_grid import to_source
+from a3tune.images import load_image
+from a3tune.inspection.inspect import inspect_image
+from a3tune.models.load import load_model
+
+QUESTION = "Where is the mass?"
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    """A picture half as wide again as high, grey with a bright disc."""
+    rows, columns = np.mgrid[:120, :180]
+    grey = 60 + 120 * (((rows - 50) ** 2 + (columns - 120) ** 2) < 30**2)
+    path = tmp_path_factory.mktemp("picture") / "wide.png"
+    Image.fromarray(grey.astype(np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def expected(picture, random_adapters):
+    """The same question asked beside the page."""
+    model = load_model(DEMO_MODEL, device="cpu")
+    adapters = AdapterSet(model.model, random_adapters)
+    return inspect_image(model, load_image(picture), QUESTION, adapters=adapters.names, adapter_set=adapters)
+
+
+@pytest.fixture
+def asked(visit, picture):
+    visitor = visit(color_scheme="dark", accept_downloads=True)
+    visitor.upload(picture)
+    visitor.ask(QUESTION)
+    return visitor
+
+
+def shown(visitor, **wanted):
+    """Wait until the stage says so: shown(visitor, compare="side")."""
+    rules = "".join(f"[data-{name}='{value}']" for name, value in wanted.items())
+    visitor.page.wait_for_selector(f".stage{rules}")
+
+
+def choose_side(visitor, side, words):
+    visitor.page.locator(f"[data-control={side}]").select_option(label=words)
+
+
+def plain_pixels(visitor):
+    """Whole maps, patch by patch, nothing else over the image."""
+    page = visitor.page
+    page.locator("[data-control=outlines]").evaluate("box => { box.disabled = false; box.checked && box.click(); }")
+    page.locator("[data-control=smooth]").uncheck()
+    page.locator("[data-control=opacity]").fill("100")
+
+
+def canvas_pixels(visitor):
+    """The canvas as uint8 [height, width, 3]."""
+    data = visitor.picture().partition(",")[2]
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
+
+
+def blended(grey, values, top, pixel, name="inferno"):
+    """What a pixel of the image should look like under a map, at full opacity: weak attention is transparent."""
+    level = min(1.0, max(0.0, values[pixel] / top))
+    colour = np.array(matplotlib.colormaps[name](round(255 * level), bytes=True)[:3], dtype=float)
+    return grey[pixel] * (1 - level**0.5) + colour * level**0.5
+
+
+def check_pixels(drawn, frame, grey, values, top, places):
+    """Compare drawn pixels with what the weights say: places in source pixels, a frame (x, width) of the canvas."""
+    height = drawn.shape[0]
+    left, width = frame
+    scale = min(width / grey.shape[1], height / grey.shape[0])
+    x0, y0 = left + (width - grey.shape[1] * scale) / 2, (height - grey.shape[0] * scale) / 2
+    for row, column in map(tuple, places):
+        around = grey[max(0, row - 3) : row + 4, max(0, column - 3) : column + 4]
+        if np.ptp(around):  # an edge of the picture, which the browser smooths
+            continue
+        pixel = drawn[int(y0 + (row + 0.5) * scale), int(x0 + (column + 0.5) * scale)]
+        np.testing.assert_allclose(pixel, blended(grey, values, top, (row, column)), atol=6, err_msg=f"{row}, {column}")
+
+
+def patch_middles(inspection):
+    """(patch, row, column) of every patch whose middle lies in the image, row and column in source pixels."""
+    x0, y0, x1, y1 = inspection.grid.boxes.T
+    places = np.stack([(y0 + y1) / 2, (x0 + x1) / 2], axis=1).astype(int)
+    inside = ((places >= 0) & (places < inspection.image.pixels.shape[:2])).all(axis=1)
+    return [(int(patch), *map(int, places[patch])) for patch in np.flatnonzero(inside)]
+
+
+def test_every_patch_is_drawn_where_it_lies_in_the_colour_of_its_weight(asked, expected):
+    page = asked.page
+    plain_pixels(asked)
+    grey = expected.image.pixels.astype(float)
+    base, tuned = expected.view("base"), expected.view("a3")
+    word = page.locator(".word[data-role=question][data-row]:visible").nth(3)
+    row = int(word.get_attribute("data-row"))
+    word.click()
+    page.locator(".cell[data-layer='2'][data-head='3']").click()
+    asked.shown(f"{row} ready")
+    page.wait_for_function("document.querySelector('.stage').dataset.shown.startsWith('2.3 ')")
+    maps = [to_source(view.maps.weights[2, 3, row], expected.grid, smooth=False) for view in (base, tuned)]
+    page.locator("[data-compare=a]").click()
+    # Both sides' maps come before the scale is final.
+    page.wait_for_function("document.querySelector('[data-part=legendUnit]').innerText.includes('one scale')")
+    top = max(values.max() for values in maps)
+    page.locator("[data-compare=side]").click()
+    shown(asked, compare="side")
+    page.wait_for_function("document.querySelector('.stage').dataset.shown.endsWith('ready')")
+    drawn = canvas_pixels(asked)
+    middles = [place for _, *place in patch_middles(expected)]
+    assert len(middles) > 100
+    half = drawn.shape[1] // 2 - 1
+    check_pixels(drawn, (0, half), grey, maps[0], top, middles)
+    check_pixels(drawn, (drawn.shape[1] - half, half), grey, maps[1], top, middles)
+    expect(page.locator("[data-part=caption]")).to_contain_text("· adapters A: base against B: a3 ·")
+    # On a tablet the two pictures stand in no more room than they fill.
+    height, width = expected.image.pixels.shape[:2]
+    page.set_viewport_size({"width": 820, "height": 1180})
+    fits = """tallness => {
+        const box = document.querySelector(".stage").getBoundingClientRect();
+        return box.height < 1.1 * Math.max(240, (box.width / 2) * tallness);
+    }"""
+    page.wait_for_function(fits, arg=height / width)
+    page.set_viewport_size({"width": 1280, "height": 800})
+
+    page.locator("[data-compare=wipe]").click()
+    shown(asked, compare="wipe")
+    drawn = canvas_pixels(asked)
+    middle = grey.shape[1] / 2
+    for values, keep in zip(maps, (lambda x: x < middle - 6, lambda x: x > middle + 6), strict=True):
+        check_pixels(drawn, (0, drawn.shape[1]), grey, values, top, [place for place in middles if keep(place[1])])
+    assert page.locator("[data-part=caption]").inner_text().count("layer 2, head 3") == 1
+
+
+def test_before_and_after_flip_and_change_without_a_request(asked):
+    page = asked.page
+    sent = len(asked.requests)
+    page.locator(".stage").focus()
+    pictures = {"a": asked.picture()}
+    page.keyboard.press("Space")
+    shown(asked, front="a3")
+    pictures["b"] = asked.picture()
+    expect(page.locator("[data-part=caption]")).to_contain_text("adapter: a3")
+    page.keyboard.press("Space")
+    shown(asked, front="base")
+    assert asked.picture() == pictures["a"]
+    for key, mode in (("s", "side"), ("w", "wipe"), ("d", "difference")):
+        page.keyboard.press(key)
+        shown(asked, compare=mode)
+        pictures[mode] = asked.picture()
+    expect(page.locator("[data-part=caption]")).to_contain_text("B: a3 less A: base")
+    page.keyboard.press("w")
+    for _ in range(4):
+        page.keyboard.press("]")
+    expect(page.locator(".wipe")).to_have_attribute("aria-valuenow", "70")
+    pictures["wiped"] = asked.picture()
+    box = page.locator(".wipe").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 40)
+    page.mouse.down()
+    page.mouse.move(box["x"] - 200, box["y"] + 40, steps=3)
+    page.mouse.up()
+    pictures["dragged"] = asked.picture()
+    choose_side(asked, "sideB", "lora")
+    pictures["lora"] = asked.picture()
+    assert len(set(pictures.values())) == len(pictures)
+    assert len([url for url in asked.requests[sent:] if "component_server" in url]) == 0
+    choose_side(asked, "sideB", "nothing")
+    shown(asked, compare="one")
+    expect(page.locator("[data-compare=side]")).to_be_disabled()
+
+
+def test_numbers_and_heads_that_moved_are_those_of_the_library(asked, expected):
+    page = asked.page
+    page.wait_for_selector(".stage[data-regions^=ready]")
+    page.get_by_role("tab", name="Before / after").click()
+    base, tuned = expected.view("base"), expected.view("a3")
+    lines = {line.get_attribute("data-key"): line for line in page.locator("[data-part=compareRows] tr").all()}
+    assert {"attention_mass", "entropy", "image_share"} <= lines.keys()
+    cells = lines["image_share"].locator("td").all_inner_texts()
+    told = [f"{100 * view.metrics['image_share']:.1f} %" for view in (base, tuned)]
+    assert cells[1:3] == told
+
+    question = [token.position for token in base.tokens if token.role == "question"]
+    changes = head_changes(base.maps, tuned.maps, question)
+    assert base.answer != tuned.answer, "else the words of the answer would be compared"
+    moved = page.locator("[data-part=movedRows] tr")
+    assert moved.count() == 10
+    for change, line in zip(changes, moved.all(), strict=False):
+        name, share, *_ = line.locator("td").all_inner_texts()
+        assert name == f"Layer {change.head.layer}, head {change.head.head}"
+        assert float(share.split()[0]) == pytest.approx(100 * change.moved, abs=0.6)
+    moved.first.locator("button").click()
+    first = changes[0].head
+    page.wait_for_function(f"document.querySelector('.stage').dataset.shown.startsWith('{first.layer}.{first.head} ')")
+    # The words that only one of the answers has are marked in it.
+    expect(page.locator("[data-part=answer]")).to_contain_text(base.answer)
+    assert page.locator(".answers mark").count() >= 1
+
+
+def test_heads_by_mass_entropy_difference_and_order(asked, expected):
+    page = asked.page
+    page.wait_for_selector(".stage[data-regions^=ready]")
+    cell = page.locator(".cell[data-layer='0'][data-head='0']")
+    titles = {cell.get_attribute("title")}
+    for quantity in ("mass", "entropy"):
+        page.locator("[data-control=quantity]").select_option(quantity)
+        titles.add(cell.get_attribute("title"))
+    page.locator("[data-action=gridDifference]").click()
+    titles.add(cell.get_attribute("title"))
+    assert len(titles) == 4
+    page.locator("[data-action=gridDifference]").click()
+    page.locator("[data-control=quantity]").select_option("ratio")
+    page.locator("[data-control=order]").select_option("high")
+    ratio = expected.view("base").visual_ratio
+    order = [tuple(int(n) for n in text.split("\n")[0].split(".")) for text in page.locator(".cell").all_inner_texts()]
+    values = [ratio[head] for head in order]
+    assert values == sorted(values, reverse=True)
+    assert sum("critical" in cell.get_attribute("class").split() for cell in page.locator(".cell").all()) == len(
+        expected.view("base").critical_heads
+    )
+
+
+def test_a_region_and_a_brush_tell_which_words_and_heads_look_there(asked):
+    page = asked.page
+    page.wait_for_selector(".stage[data-regions^=ready]")
+    stage = page.locator(".stage").bounding_box()
+    page.locator("[data-action=brush]").click()
+    page.mouse.move(stage["x"] + 0.55 * stage["width"], stage["y"] + 0.4 * stage["height"])
+    page.mouse.down()
+    page.mouse.move(stage["x"] + 0.62 * stage["width"], stage["y"] + 0.5 * stage["height"], steps=6)
+    page.mouse.up()
+    expect(page.locator("[data-part=focusNote]")).to_contain_text("painted patches")
+    shares = page.locator("[data-part=focusHeads] tr td:nth-child(2)").all_inner_texts()
+    numbers = [float(text.replace("<", "").split()[0]) for text in shares]
+    assert numbers == sorted(numbers, reverse=True)
+    expect(page.locator("[data-control=quantity]")).to_have_value("focus")
+    page.locator("[data-part=focusWords] button").first.click()
+    expect(page.locator("[data-part=caption]")).to_contain_text("“")
+    page.locator("[data-action=clearFocus]").click()
+    expect(page.locator("[data-part=focusHint]")).to_be_visible()
+    page.locator("[data-action=brush]").click()
+
+    # A click on a region does the same; one of them lies on the disc.
+    page.get_by_role("tab", name="Regions").click()
+    for box in page.locator(".regions tbody input").all():
+        box.check()
+    page.locator(".stage").scroll_into_view_if_needed()
+    stage = page.locator(".stage").bounding_box()
+    for x in np.linspace(0.3, 0.75, 30):
+        page.mouse.move(stage["x"] + x * stage["width"], stage["y"] + 0.45 * stage["height"])
+        if page.locator(".tip").is_visible():
+            page.mouse.down()
+            page.mouse.up()
+            break
+    else:
+        pytest.fail("no region lies on that line of the image")
+    expect(page.locator("[data-part=focusNote]")).to_contain_text("region ")
+
+
+def pinch(page):
+    """Draw two fingers apart on the image, to twice their distance."""
+    box = page.locator(".stage").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    touch = page.context.new_cdp_session(page)
+    for kind, reach in (("touchStart", 60), ("touchMove", 90), ("touchMove", 120), ("touchEnd", None)):
+        points = [] if reach is None else [{"x": x - reach, "y": y, "id": 0}, {"x": x + reach, "y": y, "id": 1}]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+
+def test_keys_alone_reach_heads_regions_zoom_and_the_map(asked):
+    page = asked.page
+    page.wait_for_selector(".stage[data-regions^=ready]")
+    page.locator(".stage").focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("/^\\d+\\.\\d+ /.test(document.querySelector('.stage').dataset.shown)")
+    page.keyboard.press("c")
+    page.wait_for_function("document.querySelector('.stage').dataset.shown.startsWith('critical ')")
+    before = page.locator(".regions tbody input").first.is_checked()
+    page.keyboard.press("1")
+    assert page.locator(".regions tbody input").first.is_checked() is not before
+    whole = asked.picture()
+    page.keyboard.press("+")
+    expect(page.locator("[data-part=zoom]")).to_have_text("125 %")
+    assert asked.picture() != whole
+    page.keyboard.press("0")
+    expect(page.locator("[data-part=zoom]")).to_have_text("")
+    assert asked.picture() == whole
+    page.keyboard.press("m")
+    assert asked.picture() != whole
+    page.keyboard.press("m")
+    # Two fingers zoom; one scrolls the page until there is something to pan.
+    expect(page.locator(".stage")).to_have_css("touch-action", "pan-y")
+    pinch(page)
+    expect(page.locator("[data-part=zoom]")).to_have_text("200 %")
+    expect(page.locator(".stage")).to_have_css("touch-action", "none")
+    page.keyboard.press("0")
+    assert asked.picture() == whole
+    tab = page.get_by_role("tab", name="Regions")
+    tab.focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("tab", name="Before / after")).to_have_attribute("aria-selected", "true")
+
+
+def test_grey_levels_gamma_and_threshold_change_the_picture_only(asked):
+    page = asked.page
+    caption = page.locator("[data-part=caption]").inner_text()
+    legend = page.locator("[data-part=legendHigh]").inner_text()
+    pictures = [asked.picture()]
+    page.locator("[data-control=gamma]").fill("40")
+    pictures.append(asked.picture())
+    page.locator("[data-control=threshold]").fill("10")
+    pictures.append(asked.picture())
+    page.locator("[data-control=colours]").select_option("viridis")
+    pictures.append(asked.picture())
+    stage = page.locator(".stage").bounding_box()
+    page.mouse.move(stage["x"] + 200, stage["y"] + 200)
+    page.mouse.down(button="right")
+    page.mouse.move(stage["x"] + 260, stage["y"] + 150, steps=3)
+    page.mouse.up(button="right")
+    expect(page.locator("[data-part=zoom]")).to_contain_text("display C")
+    pictures.append(asked.picture())
+    assert len(set(pictures)) == len(pictures)
+    assert page.locator("[data-part=caption]").inner_text() == caption
+    assert page.locator("[data-part=legendHigh]").inner_text() == legend
+
+
+def test_experts_are_laid_over_the_patches_that_went_to_them(asked, expected):
+    page = asked.page
+    page.get_by_role("tab", name="Experts").click()
+    expect(page.locator("[data-part=expertNote]")).to_contain_text("4 query experts")
+    gates = page.locator(".gate").all_inner_texts()
+    chosen = expected.view("a3").experts
+    np.testing.assert_allclose([int(text) for text in gates], 100 * chosen.query_gates.ravel(), atol=0.6)
+    plain_pixels(asked)
+    page.locator("[data-compare=b]").click()
+    before = asked.picture()
+    page.locator("[data-control=experts]").check()
+    page.locator("[data-control=expertLayer]").select_option("2")
+    expect(page.locator("[data-part=caption]")).to_contain_text("experts of the key router, layer 2")
+    assert asked.picture() != before
+    first = chosen.key_choice[2, :, 0]
+    told = dict(text.split(": ") for text in page.locator("[data-part=expertLoad] li").all_inner_texts())
+    assert told.keys() == {f"expert {expert}" for expert in set(first.tolist())}
+    # Patches of one expert have one colour over the even background.
+    drawn = canvas_pixels(asked).astype(int)
+    scale = min(drawn.shape[1] / 180, drawn.shape[0] / 120)
+    corner = np.array([(drawn.shape[0] - 120 * scale) / 2, (drawn.shape[1] - 180 * scale) / 2])
+    colours = {}
+    for patch, row, column in patch_middles(expected):
+        if expected.image.pixels[row, column, 0] == 60:
+            y, x = (corner + (np.array([row, column]) + 0.5) * scale).astype(int)
+            colours.setdefault(int(first[patch]), []).append(drawn[y, x])
+    assert all(np.ptp(found, axis=0).max() <= 3 for found in colours.values())
+    assert len({tuple(found[0]) for found in colours.values()}) == len(colours)
+
+
+def test_checks_run_with_progress_and_can_be_stopped(asked):
+    page = asked.page
+    page.get_by_role("tab", name="Trust").click()
+    # In one go: the check may be over before a click that waits for the button to hold still.
+    page.evaluate(
+        """() => new Promise((done) => {
+            const stop = document.querySelector("[data-action=stopTrust]");
+            const press = () => stop.checkVisibility() ? (stop.click(), done()) : requestAnimationFrame(press);
+            document.querySelector("[data-faithfulness=curves]").click();
+            press();
+        })"""
+    )
+    expect(page.locator("[data-part=trustSaid]")).to_have_text("Stopped.")
+    page.locator("[data-faithfulness=curves]").click()
+    page.wait_for_selector("[data-part=curves] svg")
+    expect(page.locator("[data-part=curves]")).to_contain_text("Insertion: area")
+    page.locator("[data-faithfulness=control]").click()
+    page.wait_for_selector("[data-part=control] svg")
+    expect(page.locator("[data-part=control]")).to_contain_text("Spearman")
+    # Each says which map it is about, and a correlation below 0 is drawn below 0.
+    for check in ("curves", "control"):
+        name = page.locator(f"[data-part={check}] b").inner_text()
+        assert re.fullmatch(r"A: base · \d+ critical heads · mean of the answer", name)
+    end = page.locator("[data-part=control] path").evaluate("line => line.getPointAtLength(line.getTotalLength()).y")
+    ticks = page.locator("[data-part=control] svg").evaluate(
+        """chart => {
+            const words = [...chart.querySelectorAll("text[text-anchor=end]")].map((text) => text.textContent);
+            const heights = [...chart.querySelectorAll(".rule")].map((rule) => rule.y1.baseVal.value);
+            return Object.fromEntries(words.map((text, place) => [text, heights[place]]));
+        }"""
+    )
+    last = float(re.search(r"; (-?\d\.\d\d) once", page.locator("[data-part=control]").inner_text())[1])
+    assert (ticks["0"] - end) / (ticks["0"] - ticks["1.00"]) == pytest.approx(last, abs=0.01)
+    assert not asked.complaints
+
+
+def test_files_hold_figures_numbers_and_the_command_and_name_nobody(asked, expected, tmp_path):
+    page = asked.page
+    page.wait_for_selector(".stage[data-regions^=ready]")
+    page.locator("[data-compare=side]").click()
+    page.get_by_role("tab", name="Take away").click()
+    with page.expect_download() as download:
+        page.locator("[data-action=takeZip]").click()
+    download.value.save_as(tmp_path / "it.zip")
+    with zipfile.ZipFile(tmp_path / "it.zip") as archive:
+        names = set(archive.namelist())
+        assert {"inspect.json", "settings.json", "command.txt", "regions.npz", "attention_base.npz"} <= names
+        assert {
+            "attention_a3.npz",
+            "view/A_base.png",
+            "view/B_a3.png",
+            "view/difference.png",
+            "view/figure.svg",
+        } <= names
+        assert "attention_lora.npz" not in names
+        record = json.loads(archive.read("inspect.json"))
+        settings = json.loads(archive.read("settings.json"))
+        command = archive.read("command.txt").decode()
+        with np.load(io.BytesIO(archive.read("attention_a3.npz"))) as stored:
+            np.testing.assert_allclose(stored["maps"], expected.view("a3").maps.weights, atol=1e-5)
+        drawn = Image.open(io.BytesIO(archive.read("view/A_base.png")))
+    assert [region["rank"] for region in record["labels"]] == settings["regions"] == [1, 2, 3, 4]
+    assert drawn.size == (6 * 180, 6 * 120)
+    assert [side["adapter"] for side in settings["sides"]] == ["base", "a3"]
+    assert "attention_mass" in settings["sides"][0]["numbers"]
+    assert command.startswith("python -m a3tune inspect --image IMAGE_FILE ")
+    assert f"'{QUESTION}'" in command
+    with page.expect_download() as download:
+        page.locator("[data-action=takePdf]").click()
+    content = download.value.path().read_bytes()
+    assert content.startswith(b"%PDF")
+    assert len(re.findall(rb"/Type /Page\b", content)) == 1
+    for text in (content, json.dumps([record, settings]).encode(), command.encode()):
+        assert b"wide" not in text
+
+
+def test_an_earlier_inspection_comes_back_and_is_compared_with_another_question(asked):
+    page = asked.page
+    answer = page.locator("[data-part=answer]").inner_text()
+    label = page.locator("[data-part=imageLabel]").inner_text()
+    asked.ask("Is there a pneumothorax?")
+    page.get_by_role("tab", name="History").click()
+    assert page.locator(".history li").count() == 3  # and the example that was on show first
+    page.locator(".history [data-past=compare]").click()
+    shown(asked, compare="side")
+    expect(page.locator("[data-part=paneA]")).to_contain_text(QUESTION)
+    expect(page.locator("[data-part=caption]")).to_contain_text("against B: base")
+    page.wait_for_selector(".stage[data-regions^=ready]")
+    expect(page.locator("[data-part=compareRows] tr[data-key=attention_mass] td").nth(1)).to_contain_text("%")
+    asked.example(1)
+    page.get_by_role("tab", name="History").click()
+    before = asked.result
+    page.locator(".history li", has_text=QUESTION).locator("[data-past=open]").first.click()
+    asked.finished(before)
+    expect(page.locator("[data-part=imageLabel]")).to_have_text(label)
+    assert page.locator("[data-part=answer]").inner_text() == answer
+    expect(page.locator("#question textarea, #question input").first).to_have_value(QUESTION)
+    assert not asked.complaints

@@ -1,0 +1,557 @@
+"""The labels command on real files: records, masks and pictures, resuming, exit codes, and one clear line on bad
+input. The scorer has the demo scorer's form with random weights."""
+
+import io
+import json
+import os
+import pickle
+import shutil
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import open_clip
+import pyarrow.parquet
+import pytest
+import torch
+from PIL import Image
+from pydicom.data import get_testdata_file
+from safetensors.torch import load_file, save_file
+from segment_anything import sam_model_registry
+from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+
+from a3tune.cli.labels import TEMPLATES
+from a3tune.cli.main import main
+from a3tune.demo.scorer.training import build_tokenizer, model_config, save_scorer
+from a3tune.labels import TEMPLATE_SETS, LiteMedSamSegmenter, Proposals
+from a3tune.labels.maker import kept_count, word_prompt
+from a3tune.labels.picture import numbered_outlines
+from a3tune.progress import ItemProgress, duration
+from a3tune.types import Region, ScoredRegion
+
+
+class Hostile:
+    """Unpickling it would make a file."""
+
+    def __init__(self, victim):
+        self.victim = victim
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.victim),)
+
+
+@pytest.fixture(scope="module")
+def scorer_folder(tmp_path_factory):
+    torch.manual_seed(3)
+    tokenizer = build_tokenizer(["where is the liver?"])
+    config = model_config(len(tokenizer))
+    folder = tmp_path_factory.mktemp("parts") / "scorer"
+    save_scorer(open_clip.CLIP(**config).eval(), config, tokenizer, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def quick_segmenter():
+    return LiteMedSamSegmenter(device="cpu", refined=4, proposals=Proposals(maximum=12))
+
+
+@pytest.fixture(scope="module")
+def shared_cache(tmp_path_factory):
+    """Spares most tests the segmentation of pictures that another one used."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def parts(monkeypatch, shared_cache, scorer_folder, quick_segmenter):
+    """The demo scorer is the random one, LiteMedSAM draws a few masks only, and nothing is kept after the tests."""
+    monkeypatch.setattr("a3tune.labels.maker.DEMO_SCORER", scorer_folder)
+    monkeypatch.setattr("a3tune.labels.maker.LiteMedSamSegmenter", lambda device: quick_segmenter)
+    monkeypatch.setenv("A3TUNE_CACHE", str(shared_cache))
+
+
+def body(seed=0, width=150, height=120):
+    """A grey body with a bright and a dark organ on black: uint8 [height, width]."""
+    grey = np.full((height, width), 5, np.uint8)
+    middle, radius = (width // 2, height // 2), (int(width * 0.45), int(height * 0.45))
+    cv2.ellipse(grey, middle, radius, 0, 0, 360, 110, cv2.FILLED)
+    cv2.ellipse(grey, (width // 3, height // 2), (width // 7, height // 5), 0, 0, 360, 190, cv2.FILLED)
+    cv2.ellipse(grey, (2 * width // 3, height // 2), (width // 9, height // 5), 0, 0, 360, 40, cv2.FILLED)
+    noise = np.random.default_rng(seed).normal(0, 3, grey.shape)
+    return (cv2.GaussianBlur(grey, (0, 0), 0.8) + noise).clip(0, 255).astype(np.uint8)
+
+
+def save(path, pixels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, "PNG")
+    return path
+
+
+@pytest.fixture
+def picture(tmp_path):
+    return save(tmp_path / "picture.png", body())
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two good pictures, one deeper; a blank one, a cut one without a suffix, a text, a hidden file."""
+    root = tmp_path / "pictures"
+    save(root / "a.png", body(1))
+    save(root / "deeper" / "b.png", body(2))
+    (root / "cut").write_bytes((root / "a.png").read_bytes()[:60])
+    save(root / "blank.png", np.full((40, 50), 90, np.uint8))
+    (root / "readme.txt").write_text("nothing to see")
+    (root / ".hidden.png").write_bytes(b"x")
+    return root
+
+
+def labels(image, out, *more, prompt="Where is the liver?"):
+    return main(["labels", "--image", str(image), "--prompt", prompt, "--out", str(out), *map(str, more)])
+
+
+def one_line(capsys, *words):
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert len(captured.err.splitlines()) == 1, captured.err
+    for word in words:
+        assert word in captured.err
+    return captured.err
+
+
+def read(folder):
+    record = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
+    with np.load(folder / "masks.npz", allow_pickle=False) as arrays:
+        return record, arrays["masks"]
+
+
+def test_one_image_gives_record_masks_and_picture_that_agree(picture, tmp_path, capsys, caplog):
+    out = tmp_path / "new" / "out"
+    assert labels(picture, out, "--top-k", "3") == 0
+    record, masks = read(out)
+    assert sorted(path.name for path in out.iterdir()) == ["labels.json", "masks.npz", "regions.png"]
+    assert masks.dtype == bool
+    assert masks.shape == (len(record["regions"]), 120, 150)
+    assert 1 <= len(masks) <= 3
+    for region, mask in zip(record["regions"], masks, strict=True):
+        rows, columns = np.nonzero(mask)
+        x, y, width, height = region["box"]
+        assert (columns.min(), rows.min()) == (x, y)
+        assert (columns.max(), rows.max()) == (x + width - 1, y + height - 1)
+        assert region["area"] == mask.sum()
+        assert region["phrase"] == "Where is the liver?"
+        assert 0 < region["weight"] <= 1
+    assert [region["rank"] for region in record["regions"]] == list(range(1, len(masks) + 1))
+    scores = [region["score"] for region in record["regions"]]
+    assert scores == sorted(scores, reverse=True)
+    assert record["prompt"] == "Where is the liver?"
+    assert record["segmenter"] == "LiteMedSAM"
+    assert record["scorer"] == "Phantom scorer (demo)"
+    assert any("regions kept" in note for note in record["notes"])
+    assert any("synthetic images only" in note for note in record["notes"])
+    assert (record["image"]["width"], record["image"]["height"]) == (150, 120)
+    assert len(record["image"]["sha256"]) == 64
+    with Image.open(out / "regions.png") as drawn:
+        assert drawn.size == (150 * 5, 120 * 5)
+    printed = capsys.readouterr()
+    assert "ranked by Phantom scorer (demo)" in printed.out
+    assert printed.err == ""
+    assert caplog.records == [], "libraries that are used must not talk to the user"
+
+
+def test_other_settings_replace_the_files_and_leave_others(picture, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    assert labels(picture, out, "--top-k", "all") == 0
+    everything, _ = read(out)
+    assert labels(picture, out, "--top-k", "1", "--template", "Seen: {question}") == 0
+    record, masks = read(out)
+    assert len(everything["regions"]) > len(record["regions"]) == len(masks) == 1
+    assert record["prompt"] == "Seen: Where is the liver?"
+    assert (out / "notes.txt").read_text() == "mine"
+    assert len(list(out.iterdir())) == 4
+
+
+def test_several_descriptions_are_ranked_as_one(picture, tmp_path, capsys):
+    assert labels(picture, tmp_path / "out", "--prompt", "a dark organ") == 0
+    record, _ = read(tmp_path / "out")
+    assert record["prompts"] == ["Where is the liver?", "a dark organ"]
+    assert {region["phrase"] for region in record["regions"]} <= set(record["prompts"])
+    assert record["regions"][0]["phrase"] in capsys.readouterr().out
+
+
+def test_templates_of_the_method_take_the_organ(picture, tmp_path):
+    assert labels(picture, tmp_path / "out", "--template", "slake", "--organ", "Chest") == 0
+    record, _ = read(tmp_path / "out")
+    assert record["prompt"] == "Medical image of Chest and lungs. Where is the liver?"
+
+
+def test_dicom_with_a_window_keeps_no_patient(tmp_path):
+    out = tmp_path / "out"
+    assert labels(get_testdata_file("CT_small.dcm"), out, "--window", "40,400") == 0
+    record, _ = read(out)
+    assert record["image"]["modality"] == "CT"
+    assert record["image"]["window"] == [40.0, 400.0]
+    for written in out.iterdir():
+        assert b"CompressedSamples" not in written.read_bytes()
+
+
+def small_sam():
+    torch.manual_seed(0)
+    encoder = ImageEncoderViT(
+        img_size=128,
+        patch_size=16,
+        embed_dim=32,
+        depth=1,
+        num_heads=2,
+        out_chans=32,
+        norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+        use_rel_pos=True,
+        window_size=4,
+    )
+    transformer = TwoWayTransformer(depth=2, embedding_dim=32, num_heads=2, mlp_dim=64)
+    prompts = PromptEncoder(32, (8, 8), (128, 128), mask_in_chans=8)
+    return Sam(encoder, prompts, MaskDecoder(transformer_dim=32, transformer=transformer, iou_head_hidden_dim=32))
+
+
+def test_a_segment_anything_checkpoint_is_read_and_run(picture, tmp_path, monkeypatch, capsys):
+    """Random weights find nothing of use, and that is what is said."""
+    checkpoint = tmp_path / "sam.pth"
+    torch.save(small_sam().state_dict(), checkpoint)
+    monkeypatch.setitem(sam_model_registry, "vit_b", small_sam)
+    monkeypatch.setattr("a3tune.labels.segmenters.segment_anything._WIDTHS", {32: "vit_b"})
+    assert labels(picture, tmp_path / "out", "--segmenter", checkpoint) == 2
+    one_line(capsys, "Segment Anything vit_b found none in this image")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--template", "nonsense"], "vqa-rad"),
+        (["--template", "slake"], "organ"),
+        (["--top-k", "0"], "at least 1 region"),
+        (["--top-k", "many"], "'many'"),
+        (["--window", "1,2,3"], "window"),
+        (["--window", "lung"], "window"),
+        (["--frame", "3"], "frame"),
+        (["--device", "quantum"], "device"),
+        (["--segmenter", "sam_vit_h.pth"], "https://dl.fbaipublicfiles.com/segment_anything/"),
+        (["--segmenter", "."], "folder"),
+        (["--prompt", "  "], "prompt is empty"),
+        (["--prompt", "liver " * 60], "at most 48 tokens"),
+    ],
+)
+def test_bad_arguments_are_told_in_one_line(arguments, words, picture, tmp_path, capsys):
+    assert labels(picture, tmp_path / "out", *arguments) == 2
+    assert words in one_line(capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_prompt_is_needed_for_images(picture, tmp_path, capsys):
+    assert main(["labels", "--image", str(picture), "--out", str(tmp_path / "out")]) == 2
+    one_line(capsys, "--prompt")
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [np.full((60, 70), 200, np.uint8), np.zeros((1, 1), np.uint8), np.eye(2, dtype=np.uint8) * 255],
+    ids=["blank", "one pixel", "four pixels"],
+)
+def test_images_without_a_region_are_told_in_one_line(pixels, tmp_path, capsys):
+    assert labels(save(tmp_path / "odd.png", pixels), tmp_path / "out") == 2
+    one_line(capsys, "Expected")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_image_is_told(tmp_path, capsys):
+    assert labels(tmp_path / "none.png", tmp_path / "out") == 2
+    one_line(capsys, "does not exist")
+
+
+def test_checkpoints_that_are_wrong_or_hostile_are_told_and_not_run(picture, tmp_path, capsys):
+    victim = tmp_path / "victim"
+    hostile = tmp_path / "hostile.pth"
+    hostile.write_bytes(pickle.dumps({"image_encoder": Hostile(victim)}))
+    wrong = tmp_path / "wrong.pth"
+    torch.save({"weight": torch.zeros(2)}, wrong)
+    cut = tmp_path / "cut.pth"
+    cut.write_bytes(wrong.read_bytes()[:100])
+    for checkpoint, words in ((hostile, "was not executed"), (wrong, "no image encoder"), (cut, "cut.pth")):
+        assert labels(picture, tmp_path / "out", "--segmenter", checkpoint) == 2
+        one_line(capsys, words)
+    assert not victim.exists()
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_hostile_scorer_is_not_run(picture, tmp_path, scorer_folder, capsys):
+    victim, copy = tmp_path / "victim", tmp_path / "copy"
+    copy.mkdir()
+    for part in scorer_folder.iterdir():
+        if part.suffix != ".safetensors":
+            (copy / part.name).write_bytes(part.read_bytes())
+    (copy / "open_clip_pytorch_model.bin").write_bytes(pickle.dumps({"a": Hostile(victim)}))
+    assert labels(picture, tmp_path / "out", "--scorer", copy) == 2
+    one_line(capsys, "was not executed")
+    assert not victim.exists()
+
+
+def test_a_missing_demo_scorer_is_told_with_the_ways_out(picture, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("a3tune.labels.maker.DEMO_SCORER", tmp_path / "none")
+    assert labels(picture, tmp_path / "out") == 2
+    one_line(capsys, "demo build", "--scorer biomedclip")
+
+
+def test_biomedclip_out_of_reach_says_what_to_fetch(picture, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    assert labels(picture, tmp_path / "out", "--scorer", "biomedclip") == 2
+    one_line(capsys, "open_clip_pytorch_model.bin", "hf download microsoft/BiomedCLIP", "comes with the program")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_goes_on_past_bad_images_and_lists_them(folder, capsys):
+    out = folder / "labelled"
+    assert labels(folder, out) == 1
+    captured = capsys.readouterr()
+    assert "2 of 4 images labelled; 2 failed; 1 other file passed over." in captured.out
+    blank, cut = captured.err.splitlines()[-2:]
+    assert blank.startswith("blank.png: Every pixel of the image has the same value (90).")
+    assert cut.startswith("cut: ")
+    assert "about" in captured.err
+    assert "left" in captured.err
+    for name, height in (("a.png", 120), ("deeper/b.png", 120)):
+        record, masks = read(out / name)
+        assert masks.shape[1] == height
+        assert record["regions"]
+    assert not (out / "blank.png").exists()
+    index = json.loads((out / "index.json").read_text())
+    assert (index["labelled"], index["failed"]) == (2, 2)
+    assert [item["status"] for item in index["items"]] == ["labelled", "failed", "failed", "labelled"]
+    assert not list(out.rglob(".part-*"))
+
+
+def test_a_folder_run_goes_on_where_it_stopped(folder, tmp_path, monkeypatch, capsys, quick_segmenter):
+    out = tmp_path / "out"
+    original = type(quick_segmenter).segment
+    seen = []
+
+    def counted(self, image):
+        seen.append(image.sha256)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return original(self, image)
+
+    monkeypatch.setattr(LiteMedSamSegmenter, "segment", counted)
+    monkeypatch.setenv("A3TUNE_CACHE", str(tmp_path / "cache"))
+    assert labels(folder, out) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "a3tune labels: stopped."
+    assert [path.parent.name for path in out.rglob("labels.json")] == ["a.png"]
+    first = (out / "a.png" / "labels.json").stat().st_mtime_ns
+    assert labels(folder, out) == 1
+    assert "2 of 4 images labelled, 1 of them before; 2 failed" in capsys.readouterr().out
+    assert (out / "a.png" / "labels.json").stat().st_mtime_ns == first
+    # Nothing is kept that was made of other pixels, for another prompt, with other settings or is not whole.
+    save(folder / "a.png", body(7))
+    (out / "deeper" / "b.png" / "masks.npz").unlink()
+    assert labels(folder, out) == 1
+    assert "2 of 4 images labelled; 2 failed" in capsys.readouterr().out
+    assert labels(folder, out) == 1
+    assert "2 of them before" in capsys.readouterr().out
+    assert labels(folder, out, "--top-k", "2") == 1
+    assert "before" not in capsys.readouterr().out
+    assert labels(folder, out, "--top-k", "2", prompt="kidney") == 1
+    assert "before" not in capsys.readouterr().out
+
+
+def test_labels_of_another_scorer_are_not_kept(tmp_path, scorer_folder, capsys):
+    save(tmp_path / "pictures" / "a.png", body(1))
+    other = shutil.copytree(scorer_folder, tmp_path / "other")
+    weights = load_file(other / "open_clip_model.safetensors")
+    weights["token_embedding.weight"] = weights["token_embedding.weight"] + 1
+    save_file(weights, other / "open_clip_model.safetensors")
+    for scorer, before in ((scorer_folder, False), (scorer_folder, True), (other, False)):
+        assert labels(tmp_path / "pictures", tmp_path / "out", "--scorer", scorer) == 0
+        assert ("1 of them before" in capsys.readouterr().out) == before
+
+
+def test_the_contents_of_a_disc_are_no_picture(tmp_path, capsys):
+    save(tmp_path / "disc" / "a.png", body(1))
+    (tmp_path / "disc" / "DICOMDIR").write_bytes(bytes(128) + b"DICM")
+    assert labels(tmp_path / "disc", tmp_path / "out") == 0
+    assert "1 of 1 images labelled; 1 other file passed over." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("prompt", ["", "liver " * 60])
+def test_a_bad_prompt_for_a_folder_is_one_fault(prompt, folder, tmp_path, capsys):
+    assert labels(folder, tmp_path / "out", prompt=prompt) == 2
+    one_line(capsys, "prompt")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_without_pictures_is_told(tmp_path, capsys):
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("text")
+    assert labels(tmp_path / "texts", tmp_path / "out") == 2
+    one_line(capsys, "holds no picture (other files: 1)")
+
+
+def test_an_output_folder_that_cannot_be_made_is_told(picture, folder, tmp_path, capsys):
+    (tmp_path / "taken").write_text("a file")
+    for source in (picture, folder):
+        assert labels(source, tmp_path / "taken" / "out") == 2
+        assert "taken" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_full_disk_leaves_nothing_behind(picture, tmp_path, monkeypatch, capsys):
+    def full(path, **arrays):
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("a3tune.labels.record.np.savez_compressed", full)
+    monkeypatch.setattr("a3tune.labels.maker.RegionCache", lambda: None)
+    assert labels(picture, tmp_path / "deep" / "out") == 2
+    one_line(capsys, "No space left")
+    assert not (tmp_path / "deep").exists()
+
+
+def test_a_data_set_is_labelled_question_by_question(tmp_path, capsys):
+    root = tmp_path / "data"
+    save(root / "images" / "one.png", body(1))
+    save(root / "images" / "blank.png", np.full((40, 50), 90, np.uint8))
+    rows = [
+        {"image": "one.png", "question": "Where is the liver?", "answer": "left", "organ": "Abdomen"},
+        {"image": "one.png", "question": "Is there a cyst?", "answer": "no", "organ": "Abdomen"},
+        {"image": "blank.png", "question": "Is there a cyst?", "answer": "no", "organ": "Abdomen"},
+        {"image": "gone.png", "question": "Is there a cyst?", "answer": "no", "organ": "Abdomen"},
+    ]
+    (root / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = tmp_path / "out"
+    command = ["labels", "--data", str(root), "--out", str(out), "--template", "slake", "--top-k", "2"]
+    assert main(command) == 1
+    captured = capsys.readouterr()
+    assert "2 of 4 questions labelled; 2 failed." in captured.out
+    assert "train.jsonl, line 4: " in captured.err
+    assert "train.jsonl, line 3: Every pixel" in captured.err
+    first, first_masks = read(out / "000001")
+    second, second_masks = read(out / "000002")
+    assert first["prompt"] == "Medical imgaing of abdomen.Where is the liver?"
+    assert second["prompt"] == "Medical imgaing of abdomen.Is there a cyst?"
+    assert first["image"] == second["image"]
+    assert first_masks.shape[1:] == second_masks.shape[1:] == (120, 150)
+    assert main(command) == 1
+    assert "2 of 4 questions labelled, 2 of them before; 2 failed." in capsys.readouterr().out
+
+
+def test_pictures_packed_in_a_data_file_are_unpacked_for_the_work_only(tmp_path, monkeypatch, capsys):
+    content = io.BytesIO()
+    Image.fromarray(body(1)).save(content, "PNG")
+    row = {"image": {"bytes": content.getvalue(), "path": None}, "question": "Is there a cyst?", "answer": "no"}
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row]), tmp_path / "train.parquet")
+    aside = tmp_path / "aside"
+    aside.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(aside))
+    assert main(["labels", "--data", str(tmp_path / "train.parquet"), "--out", str(tmp_path / "out")]) == 0
+    assert "1 of 1 questions labelled." in capsys.readouterr().out
+    assert read(tmp_path / "out" / "000001")[1].shape[1:] == (120, 150)
+    assert list(aside.iterdir()) == []
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["000001", "index.json"]
+
+
+def test_a_data_set_without_a_usable_row_is_told(tmp_path, capsys):
+    (tmp_path / "train.jsonl").write_text(json.dumps({"image": "gone.png", "question": "q?", "answer": "no"}) + "\n")
+    assert main(["labels", "--data", str(tmp_path / "train.jsonl"), "--out", str(tmp_path / "out")]) == 2
+    one_line(capsys, "gone.png")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_help_names_every_template():
+    assert set(TEMPLATES) == set(TEMPLATE_SETS)
+
+
+def test_kept_counts_follow_the_template_unless_named():
+    assert kept_count(None, "slake") == 8
+    assert kept_count(None, "chest-report") == 4
+    assert kept_count(None, "Look: {question}") == 8
+    assert kept_count("3", "slake") == 3
+    assert kept_count("all", "slake") is None
+
+
+def test_a_wording_of_ones_own_is_filled():
+    assert word_prompt("a cyst", "{organ}: {question}", "liver") == "liver: a cyst"
+
+
+def square(rank, shape, rows, columns):
+    mask = np.zeros(shape, bool)
+    mask[rows, columns] = True
+    box = (columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)
+    return ScoredRegion(Region(mask, box), 1.0, rank, 0.5, "x")
+
+
+def test_numbers_stand_inside_their_regions_and_apart():
+    shape = (100, 200)
+    regions = [
+        square(1, shape, slice(10, 90), slice(10, 90)),
+        square(2, shape, slice(30, 70), slice(30, 70)),
+        square(3, shape, slice(10, 90), slice(110, 190)),
+    ]
+    drawn = numbered_outlines(np.full((*shape, 3), 128, np.uint8), regions)
+    assert drawn.shape == (600, 1200, 3)
+    changed = (drawn != 128).any(axis=2)
+    assert not changed[:, 560:640].any()
+    # Away from the outlines, each region holds a number of its own: the nested one, the ring around it, the other.
+    nested = changed[200:400, 200:400]
+    ring = changed[80:520, 80:520].copy()
+    ring[150:450, 150:450] = False
+    assert nested.any()
+    assert ring.any()
+    assert changed[80:520, 680:1120].any()
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"), [((1, 1), (512, 512)), ((9, 3000), (6, 2048)), ((600, 700), (600, 700))]
+)
+def test_pictures_of_any_size_can_be_drawn(shape, expected):
+    region = square(1, shape, slice(0, shape[0]), slice(0, shape[1]))
+    assert numbered_outlines(np.zeros((*shape, 3), np.uint8), [region]).shape[:2] == expected
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_progress_tells_the_time_left_from_items_that_took_work():
+    ticks = iter([0, 1, 11, 21, 31])
+    stream = Terminal()
+    progress = ItemProgress(4, stream=stream, clock=lambda: next(ticks))
+    progress.advance("a", skipped=True)
+    assert "left" not in stream.getvalue()
+    progress.advance("b")
+    assert stream.getvalue().endswith("50% 2/4 b · about 20 s left")
+    progress.advance("c")
+    progress.advance("d")
+    assert stream.getvalue().endswith("100% 4/4 d\n")
+
+
+def test_a_line_that_is_left_is_ended():
+    stream = Terminal()
+    progress = ItemProgress(2, stream=stream, clock=lambda: 0.0)
+    progress.advance("a")
+    progress.interrupt()
+    assert stream.getvalue().endswith("left\n")
+
+
+def test_a_log_gets_a_line_for_each_tenth():
+    stream = io.StringIO()
+    progress = ItemProgress(100, stream=stream, clock=lambda: 0.0)
+    for number in range(100):
+        progress.advance(str(number))
+    assert len(stream.getvalue().splitlines()) == 10
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (59.7, "1 min 0 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")]
+)
+def test_durations_read_well(seconds, text):
+    assert duration(seconds) == text

@@ -1,0 +1,215 @@
+"""Each command on real files: results, summaries, exit codes, and one clear line on bad input."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from peft import get_peft_model
+from PIL import Image
+from pydicom.data import get_testdata_file
+
+from a3tune.adapters.a3moe import A3MoeConfig
+from a3tune.cli.main import main
+from a3tune.models.load import load_model
+from tests.support.damaged_files import SECRET, write_damaged
+
+
+@pytest.fixture
+def picture(tmp_path, random_image):
+    path = tmp_path / "picture.png"
+    Image.fromarray(random_image(3, 40, 56).pixels).save(path)
+    return path
+
+
+def inspect(image, out, model, *more):
+    return main(
+        [
+            "inspect",
+            "--image",
+            str(image),
+            "--question",
+            "Is it normal?",
+            "--out",
+            str(out),
+            "--model",
+            str(model),
+            *more,
+        ]
+    )
+
+
+def test_inspect_writes_the_record_the_maps_and_the_pictures(picture, tmp_path, tiny_checkpoint, capsys):
+    out = tmp_path / "out"
+    assert inspect(picture, out, tiny_checkpoint("llava"), "--max-new-tokens", "5", "--critical-heads", "3") == 0
+    record = json.loads((out / "inspect.json").read_text())
+    assert record["image"]["width"] == 56
+    assert record["image"]["height"] == 40
+    assert len(record["image"]["sha256"]) == 64
+    assert record["question"] == "Is it normal?"
+    assert record["labels"] == []
+    base = record["adapters"]["base"]
+    assert len(base["critical_heads"]) == 3
+    assert "".join(token["text"] for token in base["tokens"] if token["role"] == "question").strip() == "Is it normal?"
+    with np.load(out / "attention_base.npz") as arrays:
+        maps, ratio = arrays["maps"], arrays["visual_ratio"]
+    assert maps.dtype == np.float32
+    assert maps.shape[:2] == ratio.shape == (base["layers"], base["heads"])
+    assert maps.shape[3] == np.prod(base["grid"])
+    np.testing.assert_allclose(maps.sum(axis=3).mean(axis=2), ratio, atol=1e-6)
+    highest = np.unravel_index(np.argmax(ratio), ratio.shape)
+    assert base["critical_heads"][0] == [int(index) for index in highest]
+    for name in ("attention_base.png", "attention_base.svg", "heads_base.png", "heads_base.svg"):
+        assert (out / name).stat().st_size > 1000
+    assert capsys.readouterr().out.startswith(f"base: {base['answer']}")
+
+
+def test_inspect_reads_dicom_with_a_window_and_keeps_no_patient(tmp_path, tiny_checkpoint):
+    out = tmp_path / "out"
+    assert inspect(get_testdata_file("CT_small.dcm"), out, tiny_checkpoint("llava"), "--window", "bone") == 0
+    text = (out / "inspect.json").read_text()
+    assert json.loads(text)["image"]["modality"] == "CT"
+    assert json.loads(text)["image"]["window"][1] > 1000
+    for written in out.iterdir():
+        assert b"CompressedSamples" not in written.read_bytes()
+
+
+def test_the_window_may_be_given_in_numbers(tmp_path, tiny_checkpoint):
+    assert inspect(get_testdata_file("CT_small.dcm"), tmp_path, tiny_checkpoint("llava"), "--window", "40,350") == 0
+    assert json.loads((tmp_path / "inspect.json").read_text())["image"]["window"] == [40.0, 350.0]
+
+
+def test_inspect_compares_base_and_adapters_on_one_scale(picture, tmp_path, tiny_checkpoint):
+    checkpoint = tiny_checkpoint("llava")
+    torch.manual_seed(0)
+    base = load_model(checkpoint).model
+    config = A3MoeConfig(r=2, expert_r=2, query_experts=2, key_experts=2, key_top_k=1)
+    tuned = get_peft_model(base, config)
+    for name, parameter in tuned.named_parameters():
+        if "expert_B" in name or "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.5)
+    tuned.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
+    out = tmp_path / "out"
+    assert inspect(picture, out, checkpoint, "--adapters", f"base,tuned={tmp_path / 'adapter'}") == 0
+    record = json.loads((out / "inspect.json").read_text())
+    assert list(record["adapters"]) == ["base", "tuned"]
+    (comparison,) = record["comparisons"]
+    assert (comparison["before"], comparison["after"]) == ("base", "tuned")
+    moved = [entry["moved"] for entry in comparison["heads_moved_most"]]
+    assert moved == sorted(moved, reverse=True)
+    assert moved[0] > 1e-4
+    assert (out / "comparison.png").stat().st_size > 1000
+    with np.load(out / "attention_base.npz") as before, np.load(out / "attention_tuned.npz") as after:
+        assert np.abs(before["visual_ratio"] - after["visual_ratio"]).max() > 1e-4
+    assert (out / "difference_base_tuned.png").stat().st_size > 1000
+    alone = tmp_path / "alone"
+    assert inspect(picture, alone, checkpoint) == 0
+    with np.load(out / "attention_base.npz") as beside, np.load(alone / "attention_base.npz") as by_itself:
+        np.testing.assert_array_equal(beside["maps"], by_itself["maps"])
+
+
+def test_a_mask_adds_the_numbers_about_it(picture, tmp_path, tiny_checkpoint, capsys):
+    with Image.open(picture) as opened:
+        mask = np.zeros((opened.height, opened.width), np.uint8)
+    mask[5:20, 5:25] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    out = tmp_path / "out"
+    assert inspect(picture, out, tiny_checkpoint("llava"), "--mask", str(tmp_path / "mask.png")) == 0
+    metrics = json.loads((out / "inspect.json").read_text())["adapters"]["base"]["metrics"]
+    assert 0 < metrics["attention_mass"] < 1
+    assert "attention_mass" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("pixels", "words"), [(np.ones((9, 7), np.uint8), "7 x 9"), (None, "black all over")])
+def test_a_mask_that_fits_no_image_is_refused(pixels, words, picture, tmp_path, tiny_checkpoint, capsys):
+    with Image.open(picture) as opened:
+        pixels = np.zeros((opened.height, opened.width), np.uint8) if pixels is None else pixels
+    Image.fromarray(pixels * 255).save(tmp_path / "mask.png")
+    assert inspect(picture, tmp_path / "out", tiny_checkpoint("llava"), "--mask", str(tmp_path / "mask.png")) == 2
+    one_line(capsys, words, "mask.png")
+
+
+def one_line(capsys, *words):
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert len(captured.err.splitlines()) == 1, captured.err
+    assert "Traceback" not in captured.err
+    for word in words:
+        assert word in captured.err
+    return captured.err
+
+
+def test_damaged_files_give_one_clear_line_each(tmp_path, capsys):
+    files = write_damaged(tmp_path)
+    assert len(files) >= 30
+    for path, words in files.items():
+        assert main(["inspect", "--image", str(path), "--question", "q", "--out", str(tmp_path / "out")]) == 2
+        assert SECRET not in one_line(capsys, words)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--question", " "], "question"),
+        (["--adapters", "lora"], "adapter"),
+        (["--adapters", ","], "adapter"),
+        (["--adapters", "base,base"], "twice"),
+        (["--adapters", "base,mine=there/is/no/folder"], "adapter"),
+        (["--critical-heads", "999"], "critical heads"),
+        (["--critical-heads", "0"], "critical heads"),
+        (["--window", "1,2,3"], "window"),
+        (["--window", "lung"], "window"),
+        (["--frame", "7"], "frame"),
+        (["--device", "quantum"], "device"),
+        (["--model", "there/is/no such model"], "model"),
+    ],
+)
+def test_bad_arguments_are_told_in_one_line(arguments, words, picture, tmp_path, tiny_checkpoint, capsys):
+    given = ["inspect", "--image", str(picture), "--question", "q", "--out", str(tmp_path / "out")]
+    assert main([*given, "--model", str(tiny_checkpoint("llava")), *arguments]) == 2
+    assert words in one_line(capsys).lower()
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_told(picture, tmp_path, tiny_checkpoint, capsys):
+    (tmp_path / "taken").write_text("a file")
+    assert inspect(picture, tmp_path / "taken" / "out", tiny_checkpoint("llava")) == 2
+    one_line(capsys, "taken")
+
+
+def test_parity_passes_on_a_checkpoint_and_fails_without_one(tiny_checkpoint, capsys):
+    assert main(["parity", "--checkpoint", str(tiny_checkpoint("llava"))]) == 0
+    assert "ok" in capsys.readouterr().out
+    assert main(["parity"]) == 2
+    one_line(capsys, "--checkpoint")
+
+
+def test_doctor_names_the_packages(capsys):
+    assert main(["doctor"]) in (0, 1)
+    out = capsys.readouterr().out
+    for word in ("Python", "torch", "gradio", "device", "demo model"):
+        assert word in out
+
+
+def test_the_module_runs_as_a_program_without_the_network():
+    environment = dict(os.environ, HF_HUB_OFFLINE="1")
+    done = subprocess.run(
+        [sys.executable, "-m", "a3tune", "--help"], capture_output=True, text=True, env=environment, check=True
+    )
+    for command in ("app", "inspect", "labels", "tune", "demo", "parity", "doctor"):
+        assert command in done.stdout
+
+
+def test_every_option_of_the_app_reaches_it(monkeypatch):
+    given = []
+    monkeypatch.setattr(os, "execv", lambda program, arguments: given.extend(arguments))
+    options = ["--host", "0.0.0.0", "--port", "7000", "--profile", "P", "--scorer", "S"]
+    options += ["--adapter", "a3=one", "--adapter", "lora=two"]
+    main(["app", *options])
+    assert Path(given[1]).name == "app.py"
+    assert given[2:] == options

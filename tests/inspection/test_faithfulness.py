@@ -1,0 +1,80 @@
+"""Deletion, insertion and the randomised-weights control on a tiny model."""
+
+import numpy as np
+import pytest
+import torch
+
+from a3tune.errors import Cancelled, RequestError
+from a3tune.inspection.faithfulness import measure_curves, measure_randomised
+from a3tune.inspection.inspect import inspect_image
+
+
+@pytest.fixture
+def model(tiny_model):
+    return tiny_model("llava")
+
+
+@pytest.fixture
+def inspection(model, random_image):
+    return inspect_image(model, random_image(5, 60, 92), "Is there a mass in the left lung?", max_new_tokens=4)
+
+
+def test_curves_begin_and_end_with_the_whole_and_the_veiled_image(model, inspection):
+    view = inspection.views[0]
+    steps = []
+    curves = measure_curves(
+        model,
+        inspection,
+        "base",
+        view.critical_heads,
+        steps=4,
+        random_orders=2,
+        on_progress=lambda *step: steps.append(step),
+    )
+    for curve in (curves.deletion, curves.insertion, curves.deletion_random, curves.insertion_random):
+        assert curve.shape == curves.shares.shape == (5,)
+        assert ((curve > 0) & (curve <= 1)).all()
+    # The answer's own probability, by hand.
+    ids = [token.id for token in view.tokens if token.role == "answer"]
+    whole = model.append_answer(model.encode(inspection.image, inspection.question), ids)
+    with torch.no_grad():
+        logits = model.model(**whole.inputs).logits[0, -len(ids) - 1 : -1]
+    expected = torch.log_softmax(logits, -1)[range(len(ids)), ids].mean().exp().item()
+    assert curves.deletion[0] == pytest.approx(expected, rel=1e-4)
+    assert curves.insertion[-1] == curves.deletion[0] == curves.deletion_random[0]
+    assert curves.insertion[0] == curves.deletion[-1] != curves.deletion[0]
+    assert set(curves.areas) == {"deletion", "insertion", "deletion_random", "insertion_random"}
+    shares = [share for _, share in steps]
+    assert shares == sorted(shares)
+    assert 0 <= shares[0] < shares[-1] < 1
+    again = measure_curves(model, inspection, "base", view.critical_heads, steps=4, random_orders=2)
+    np.testing.assert_array_equal(again.insertion_random, curves.insertion_random)
+
+
+def test_random_weights_change_the_map_and_are_put_back(model, inspection):
+    view = inspection.views[0]
+    before = {name: value.clone() for name, value in model.model.state_dict().items()}
+    control = measure_randomised(model, inspection, "base", view.critical_heads)
+    assert control.randomised == tuple(range(model.layers + 1))
+    assert control.likeness[0] == 1
+    assert -1 <= control.likeness[-1] < 0.9
+    for name, value in model.model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_a_stop_ends_the_work_and_the_trained_weights_come_back(model, inspection):
+    view = inspection.views[0]
+    before = [parameter.clone() for parameter in model.language_model.parameters()]
+    for measure in (measure_curves, measure_randomised):
+        answers = iter([False, True])
+        with pytest.raises(Cancelled):
+            measure(model, inspection, "base", view.critical_heads, should_stop=lambda answers=answers: next(answers))
+    assert all(torch.equal(*pair) for pair in zip(before, model.language_model.parameters(), strict=True))
+
+
+def test_an_empty_answer_has_no_curves(model, inspection):
+    view = inspection.views[0]
+    tokens = tuple(token for token in view.tokens if token.role != "answer")
+    object.__setattr__(view, "tokens", tokens)
+    with pytest.raises(RequestError, match="answer is empty"):
+        measure_curves(model, inspection, "base", view.critical_heads)

@@ -1,0 +1,105 @@
+"""The main job on tiny models of every class: answer, maps, heads and numbers that belong together."""
+
+import numpy as np
+import pytest
+import torch
+
+from a3tune.adapters.switch import BASE
+from a3tune.errors import AdapterError, Cancelled, RequestError
+from a3tune.inspection.inspect import answer_rows, inspect_image
+from a3tune.inspection.record import record
+from a3tune.parity.eager import eager_attention
+
+
+@pytest.fixture
+def image(random_image):
+    return random_image(5, 60, 92)
+
+
+def test_every_class_answers_and_shows_every_head(tiny_name, tiny_model, image):
+    model = tiny_model(tiny_name)
+    inspection = inspect_image(model, image, "Is there a mass in the left lung?", max_new_tokens=4)
+    view = inspection.view(BASE)
+    assert view.maps.weights.shape[:2] == (model.layers, model.heads)
+    assert view.maps.weights.shape[3] == inspection.grid.count == np.prod(inspection.grid.shape)
+    np.testing.assert_allclose(view.maps.weights.sum(axis=-1), view.maps.image_share, atol=1e-5)
+    assert len(view.critical_heads) == model.heads
+    ratios = [view.visual_ratio[head] for head in view.critical_heads]
+    assert ratios == sorted(ratios, reverse=True)
+    answer = "".join(token.text for token in view.tokens if token.role == "answer")
+    assert (
+        answer.strip() == view.answer == model.generate(model.encode(image, inspection.question), max_new_tokens=4).text
+    )
+    assert record(inspection)["adapters"][BASE]["metrics"]["entropy"] <= 1
+
+
+def test_maps_equal_eager_attention_over_prompt_and_answer(tiny_model, image):
+    model = tiny_model("llava")
+    view = inspect_image(model, image, "Where is the liver?", max_new_tokens=3).view(BASE)
+    ids = [token.id for token in view.tokens if token.role == "answer"]
+    batch = model.collate([model.append_answer(model.encode(image, "Where is the liver?"), ids)])
+    model.model.set_attn_implementation("eager")
+    try:
+        (expected,) = eager_attention(model, batch)
+    finally:
+        model.model.set_attn_implementation("sdpa")
+    np.testing.assert_allclose(view.maps.weights, expected.numpy(), atol=1e-5)
+
+
+def test_a_target_adds_the_numbers_about_it(tiny_model, image):
+    target = np.zeros((60, 92), bool)
+    target[10:40, 20:60] = True
+    metrics = inspect_image(tiny_model("llava"), image, "Is it normal?", target=target).view(BASE).metrics
+    assert 0 < metrics["attention_mass"] < 1
+    assert {"relative_mass", "pointing_game", "iou", "entropy", "image_share"} <= metrics.keys()
+
+
+def test_an_empty_answer_is_described_by_the_prompt(tiny_model, image):
+    view = inspect_image(tiny_model("llava"), image, "Is it normal?", max_new_tokens=1).view(BASE)
+    question = tuple(token for token in view.tokens if token.role != "answer")
+    np.testing.assert_array_equal(answer_rows(question, view.maps), np.arange(len(view.maps.rows)))
+
+
+def test_the_answer_is_written_from_the_tokens_before_its_own(tiny_model, image):
+    view = inspect_image(tiny_model("llava"), image, "Is it normal?", max_new_tokens=3).view(BASE)
+    first = next(place for place, token in enumerate(view.tokens) if token.role == "answer")
+    assert view.tokens[first - 1].role == "template"
+    positions = view.maps.rows[answer_rows(view.tokens, view.maps)]
+    assert positions.tolist() == [token.position - 1 for token in view.tokens if token.role == "answer"]
+
+
+def test_progress_ends_at_one_and_never_goes_back(tiny_model, image):
+    shares = []
+    inspect_image(tiny_model("llava"), image, "Is it normal?", on_progress=lambda what, share: shares.append(share))
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+
+
+@pytest.mark.parametrize("after", range(4))
+def test_it_can_be_cancelled_between_steps_and_tokens(tiny_model, image, after):
+    asked = []
+
+    def should_stop():
+        asked.append(None)
+        return len(asked) > after
+
+    with pytest.raises(Cancelled):
+        inspect_image(tiny_model("llava"), image, "Is it normal?", should_stop=should_stop)
+
+
+def test_unknown_adapters_and_head_counts_are_refused(tiny_model, image):
+    model = tiny_model("llava")
+    with pytest.raises(AdapterError, match="no adapter"):
+        inspect_image(model, image, "q", adapters=("a3",))
+    with pytest.raises(RequestError, match="adapter"):
+        inspect_image(model, image, "q", adapters=())
+    with pytest.raises(RequestError, match="critical heads"):
+        inspect_image(model, image, "q", critical_count=model.layers * model.heads + 1)
+
+
+def test_random_state_is_left_alone(tiny_model, image):
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    inspect_image(tiny_model("llava"), image, "Is it normal?", max_new_tokens=2)
+    torch.testing.assert_close(torch.rand(3), expected, atol=0, rtol=0)

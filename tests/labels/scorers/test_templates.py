@@ -1,0 +1,50 @@
+import pytest
+
+from a3tune.errors import LabelError
+from a3tune.labels.scorers.templates import TEMPLATE_SETS, build_prompt, fill_template
+
+QUESTION = "Is the heart enlarged?"
+
+
+@pytest.mark.parametrize(
+    ("name", "organ", "expected"),
+    [
+        ("slake", "Chest_heart", "Medical image of Chest_heart and lungs. Is the heart enlarged?"),
+        ("slake", "Abdomen", "Medical imgaing of abdomen.Is the heart enlarged?"),
+        ("slake", "Lung", "Medical image of Lung.Is the heart enlarged?"),
+        ("vqa-rad", "CHEST", "Medical image of CHEST and lungs. Is the heart enlarged?"),
+        ("vqa-rad", "ABD", "Medical imgaing of abdomen CT.Is the heart enlarged?"),
+        ("vqa-rad", "HEAD", "Medical image of HEAD.Is the heart enlarged?"),
+        ("vqa-rad-boxes", "CHEST", "CHEST and lungs"),
+        ("vqa-rad-boxes", "HEAD", "Medical imgaing of the whole brain.Is the heart enlarged?"),
+        ("pathvqa", "", "Medical image of pathology.Is the heart enlarged?"),
+        ("chest-report", "", "Medical image of lungs and chest X-ray."),
+        ("question-only", "", QUESTION),
+        ("plain", "", QUESTION),
+    ],
+)
+def test_wordings(name, organ, expected):
+    assert build_prompt(f"<image>\n{QUESTION}", template_set=name, organ=organ) == expected
+
+
+def test_number_of_regions_kept():
+    assert {name: entry.top_k for name, entry in TEMPLATE_SETS.items()} == {
+        "plain": 8,
+        "slake": 8,
+        "vqa-rad": 8,
+        "vqa-rad-boxes": 4,
+        "pathvqa": 8,
+        "chest-report": 4,
+        "question-only": 4,
+    }
+
+
+def test_missing_organ_and_unknown_set():
+    with pytest.raises(LabelError, match="organ"):
+        build_prompt(QUESTION, template_set="slake")
+    with pytest.raises(LabelError, match="nonsense"):
+        build_prompt(QUESTION, template_set="nonsense")
+
+
+def test_own_template_keeps_other_braces():
+    assert fill_template("{organ} {x}: {question}", "why {y}?", "liver") == "liver {x}: why {y}?"

@@ -1,0 +1,116 @@
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from a3tune.checkpoints import choose_device, load_strictly, locate_checkpoint, read_checkpoint, weights_digest
+from a3tune.errors import LabelError
+
+
+class Hostile:
+    def __init__(self, victim):
+        self.victim = victim
+
+    def __reduce__(self):
+        return (open, (str(self.victim), "w"))
+
+
+@pytest.mark.parametrize("writer", ["pickle", "torch"])
+def test_hostile_file_does_not_run(tmp_path, writer):
+    path, victim = tmp_path / "sam.pth", tmp_path / "victim"
+    if writer == "torch":
+        torch.save({"model": Hostile(victim)}, path)
+    else:
+        path.write_bytes(pickle.dumps(Hostile(victim)))
+    with pytest.raises(LabelError, match=r"sam\.pth is not plain weights and was not executed"):
+        read_checkpoint(path, purpose="a SAM checkpoint")
+    assert not victim.exists()
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"PK\x03\x04broken"])
+def test_damaged_file_is_an_error_in_words(tmp_path, suffix, content):
+    path = tmp_path / f"weights{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(LabelError, match="weights"):
+        read_checkpoint(path, purpose="a SAM checkpoint")
+
+
+def test_missing_file_and_folder(tmp_path):
+    with pytest.raises(LabelError, match="There is no file"):
+        read_checkpoint(tmp_path / "none.pth", purpose="a SAM checkpoint")
+    with pytest.raises(LabelError, match="is a folder"):
+        read_checkpoint(tmp_path, purpose="a SAM checkpoint")
+
+
+@pytest.mark.parametrize("wrapper", [None, "model", "state_dict"])
+def test_state_dicts_are_found_in_their_wrappers(tmp_path, wrapper):
+    state = {"module.a": torch.arange(3.0), "b": torch.ones(2, 2)}
+    torch.save({wrapper: state, "epoch": 3} if wrapper else state, tmp_path / "w.pth")
+    read = read_checkpoint(tmp_path / "w.pth", purpose="weights")
+    assert set(read) == {"a", "b"}
+    assert torch.equal(read["a"], state["module.a"])
+
+
+def test_old_torch_format_and_safetensors(tmp_path):
+    state = {"a": torch.arange(4.0)}
+    torch.save(state, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    save_file(state, tmp_path / "new.safetensors")
+    for name in ("old.pt", "new.safetensors"):
+        assert torch.equal(read_checkpoint(tmp_path / name, purpose="weights")["a"], state["a"])
+
+
+@pytest.mark.parametrize("content", [{}, [1, 2], {"a": 3}, {"a": torch.ones(1), "b": "text"}])
+def test_a_file_without_named_tensors_is_refused(tmp_path, content):
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(LabelError, match="holds something else"):
+        read_checkpoint(tmp_path / "w.pth", purpose="weights")
+
+
+def test_weights_must_fit_by_name_and_shape():
+    model = torch.nn.Linear(3, 2)
+    with pytest.raises(
+        LabelError, match=r"1 weights missing \(first: bias\), 1 unknown \(first: extra\), 1 of another"
+    ):
+        load_strictly(model, {"weight": torch.ones(2, 4), "extra": torch.ones(1)}, name="w.pth", purpose="weights")
+    load_strictly(model, {"weight": torch.ones(2, 3), "bias": torch.zeros(2)}, name="w.pth", purpose="weights")
+    assert model(torch.ones(1, 3)).tolist() == [[3.0, 3.0]]
+
+
+def test_digest_changes_with_any_weight():
+    state = {"a": torch.zeros(3), "b": torch.zeros(2)}
+    changed = {"a": torch.zeros(3), "b": torch.tensor([0.0, 1e-9])}
+    assert weights_digest(state) == weights_digest(dict(reversed(state.items())))
+    assert weights_digest(state) != weights_digest(changed)
+
+
+def test_device_is_checked():
+    assert choose_device("cpu") == "cpu"
+    with pytest.raises(LabelError, match="nonsense"):
+        choose_device("nonsense")
+
+
+WORDS = {"purpose": "a SAM checkpoint", "gives": "which finds the regions"}
+
+
+def test_a_file_on_the_hub(offline_hub, tmp_path):
+    found = locate_checkpoint("hub:someone/sam/checkpoints/sam.pth", **WORDS)
+    assert found.samefile(offline_hub / "sam.pth")
+    assert torch.equal(read_checkpoint(found, purpose="weights")["a"], torch.arange(3.0))
+    assert locate_checkpoint(tmp_path / "own.pth", **WORDS) == tmp_path / "own.pth"
+
+
+@pytest.mark.usefixtures("offline_hub")
+def test_hub_out_of_reach_names_file_purpose_and_remedy():
+    with pytest.raises(LabelError, match=r"checkpoints/other\.pth of someone/sam") as caught:
+        locate_checkpoint("hub:someone/sam/checkpoints/other.pth", **WORDS)
+    said = str(caught.value)
+    for part in ("which finds the regions", "could not be fetched", "hf download someone/sam", "litemedsam"):
+        assert part in said
+
+
+@pytest.mark.parametrize("place", ["hub:", "hub:someone", "hub:someone/sam", "hub:someone/sam/", "hub://x"])
+def test_incomplete_places_on_the_hub(place):
+    with pytest.raises(LabelError, match="hub:OWNER/REPOSITORY/FILE"):
+        locate_checkpoint(place, **WORDS)
