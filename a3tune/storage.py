@@ -1,11 +1,20 @@
-"""Where this program keeps what it made once and can make again, and the places that people name."""
+"""Files and folders that appear whole or not at all, JSON, and the places that people name.
+
+Standard library only: the process that watches over a run reads and writes through it with little memory.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import secrets
+import shutil
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, BinaryIO
 
 DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
 """What reading a ZIP archive raises that is damaged or packed in a way that Python does not know."""
@@ -34,3 +43,92 @@ def is_hub_id(name: str) -> bool:
 def is_folder(name: str | Path) -> bool:
     """Whether a name stands for a folder on this machine; False for what no file system takes as a name."""
     return os.path.isdir(os.path.expanduser(name))
+
+
+@contextmanager
+def whole_file(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
+    """A stream to write to whose content becomes ``path`` when the block ends: readers see the former file or the
+    new one, never a part, whichever process they are in. When the block fails, the former file stays.
+
+    Args:
+        path: in a folder that is there.
+        sync: wait until the content is on the disk, so that it outlives a loss of power; for files that can be made
+            again in numbers, not waiting saves time.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    part = path.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        with part.open("xb") as stream:
+            yield stream
+            stream.flush()
+            if sync:
+                os.fsync(stream.fileno())
+        os.replace(part, path)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: Path, content: bytes, *, sync: bool = True) -> None:
+    """Write a file as `whole_file` does."""
+    with whole_file(path, sync=sync) as stream:
+        stream.write(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text, line ends as given, as `whole_file` does."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write readable JSON as `whole_file` does; strict, so that every reader takes it.
+
+    Raises:
+        ValueError: a number in it is not finite.
+        OSError: it cannot be written.
+    """
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        OSError: it cannot be read; FileNotFoundError when it is not there.
+        ValueError: it is damaged, or holds something else.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"it holds {type(value).__name__} where an object is expected")
+    return value
+
+
+def read_json_or_empty(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty when it is not there, damaged or something else."""
+    try:
+        return read_json(path)
+    except (OSError, ValueError):
+        return {}
+
+
+def place_folder(part: Path, place: Path) -> None:
+    """Rename a finished folder into its place on the same disk; one that is there goes only once the new one is in
+    its place.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    retired = place.with_name(f".{place.name}.old.part")
+    if retired.exists():
+        shutil.rmtree(retired)
+    if place.exists():
+        place.rename(retired)
+    part.rename(place)
+    if retired.exists():
+        shutil.rmtree(retired)

@@ -1,4 +1,4 @@
-"""Places that people name, also those that no file system takes."""
+"""Files and folders that appear whole, and places that people name, also those that no file system takes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,18 @@ from a3tune.bundle import DEMO_MODEL, is_demo
 from a3tune.errors import LabelError, ModelError
 from a3tune.labels.maker import load_segmenter
 from a3tune.models.download import locate
-from a3tune.storage import is_folder, is_hub_id, named_path
+from a3tune.storage import (
+    is_folder,
+    is_hub_id,
+    named_path,
+    place_folder,
+    read_json,
+    read_json_or_empty,
+    whole_file,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 ODD = ("~nobody-of-that-name/model", "\0", "x" * 300, "a\0b/c")
 
@@ -42,3 +53,63 @@ def test_the_demo_model_by_its_folder():
     assert is_demo("demo")
     assert is_demo(str(DEMO_MODEL))
     assert not is_demo(str(DEMO_MODEL.parent))
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path):
+    path = tmp_path / "facts.json"
+    write_json(path, {"name": "Łódź", "list": [1, 2]})
+    assert read_json(path) == {"name": "Łódź", "list": [1, 2]}
+    with pytest.raises(KeyboardInterrupt), whole_file(path) as stream:
+        stream.writelines(_cut_short())
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(path, {"share": float("nan")})
+    assert read_json(path)["list"] == [1, 2]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def _cut_short():
+    yield b"half"
+    raise KeyboardInterrupt
+
+
+def test_a_written_file_has_the_rights_that_any_new_file_has(tmp_path):
+    """A temporary file's rights, the owner's alone, would keep a shared folder from those it is shared with."""
+    (tmp_path / "plain").touch()
+    write_bytes(tmp_path / "whole", b"")
+    assert (tmp_path / "whole").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_text_is_written_with_its_own_line_ends(tmp_path):
+    write_text(tmp_path / "rows.csv", "a,b\r\né,2\n")
+    assert (tmp_path / "rows.csv").read_bytes() == "a,b\r\né,2\n".encode()
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path):
+    path = tmp_path / "facts"
+    with whole_file(path) as first:
+        first.write(b"first")
+        write_bytes(path, b"second")
+    assert path.read_bytes() == b"first"
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [("[1]", "list"), ('{"a": ', "Expecting"), ("[" * 100_000, "deeply"), ("\N{REPLACEMENT CHARACTER}", "Expecting")],
+)
+def test_what_is_no_json_object_is_refused(tmp_path, text, fault):
+    path = tmp_path / "facts.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=fault):
+        read_json(path)
+    assert read_json_or_empty(path) == {}
+    assert read_json_or_empty(tmp_path / "absent.json") == {}
+
+
+def test_a_folder_takes_the_place_of_the_former_one(tmp_path):
+    place = tmp_path / "adapter"
+    for number in (1, 2):
+        part = tmp_path / ".adapter.part"
+        part.mkdir()
+        (part / f"{number}.txt").touch()
+        place_folder(part, place)
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["adapter", "adapter/2.txt"]

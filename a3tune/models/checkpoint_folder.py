@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
+from a3tune import storage
 from a3tune.errors import ModelError
 
 ORIGINAL_TYPES = ("llava_mistral", "llava_llama")
@@ -158,13 +158,8 @@ def read_json(path: Path) -> dict:
         ModelError: the file is not one.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        return storage.read_json(path)
     except (OSError, ValueError) as error:
         raise ModelError(
-            expected=f"{path.name} as JSON", got=f"a damaged file ({error})", remedy="Fetch the file again"
+            expected=f"{path.name} as a JSON object", got=f"a damaged file ({error})", remedy="Fetch the file again"
         ) from error
-    if not isinstance(value, dict):
-        raise ModelError(
-            expected=f"{path.name} as a JSON object", got=type(value).__name__, remedy="Fetch the file again"
-        )
-    return value

@@ -26,6 +26,7 @@ from a3tune.errors import DataError
 from a3tune.geometry.patch_grid import to_patches
 from a3tune.labels.filters import filter_boxes, from_inclusive_box
 from a3tune.parity.eager import ParityRow
+from a3tune.storage import read_json
 from a3tune.types import PatchGrid, PatchTile
 
 LOSS_TOLERANCE = {"float64": 1e-6, "float32": 1e-5}
@@ -247,7 +248,7 @@ def check_filters(path: str | Path) -> list[ParityRow]:
         DataError: the file is not such a file.
     """
     try:
-        golden = json.loads(Path(path).read_text(encoding="utf-8"))
+        golden = read_json(Path(path))
         height, width = golden["image_size"]
         single, lists = golden["single_records"], golden["lists"]
     except (OSError, ValueError, KeyError, TypeError) as error:

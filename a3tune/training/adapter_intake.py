@@ -20,7 +20,7 @@ from a3tune.bundle import model_source
 from a3tune.data.intake import LIMITS, IntakeLimits, NewFolder, check_room
 from a3tune.errors import AdapterError, ModelError
 from a3tune.models.conversion import model_folder
-from a3tune.storage import DAMAGED_ZIP
+from a3tune.storage import DAMAGED_ZIP, read_json
 from a3tune.training.model_card import CARD_NAME
 
 MAX_WEIGHTS = 4 << 30
@@ -188,10 +188,10 @@ def check_files(folder: Path) -> None:
 
 def _settings(folder: Path) -> dict[str, Any]:
     try:
-        settings = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        settings = read_json(folder / CONFIG_NAME)
+    except (OSError, ValueError) as error:
         raise AdapterError(expected=_EXPECTED, got=f"{CONFIG_NAME} cannot be read", remedy="Pack it again") from error
-    if not isinstance(settings, dict) or not isinstance(settings.get("peft_type"), str):
+    if not isinstance(settings.get("peft_type"), str):
         raise AdapterError(
             expected=_EXPECTED, got=f"{CONFIG_NAME} names no kind of adapter", remedy="Save it with PEFT"
         )

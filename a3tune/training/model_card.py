@@ -14,6 +14,7 @@ import yaml
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 
 from a3tune.errors import DataError
+from a3tune.storage import read_json
 from a3tune.training.run import RunFolder
 
 CARD_NAME = "README.md"
@@ -49,7 +50,7 @@ def adapter_files(run: RunFolder) -> dict[str, bytes]:
             got="This run has none yet",
             remedy="Let it go on to its first checkpoint, or stop it with its checkpoint kept",
         )
-    settings = json.loads((run.adapter / CONFIG_NAME).read_text(encoding="utf-8"))
+    settings = read_json(run.adapter / CONFIG_NAME)
     settings["base_model_name_or_path"] = base_name(record)
     return {
         CONFIG_NAME: (json.dumps(settings, indent=2) + "\n").encode(),

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import shutil
 import time
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from a3tune.errors import DataError
+from a3tune.storage import place_folder, read_json, write_json, write_text
 
 RUN_NAME = "run.json"
 EVENTS_NAME = "events.jsonl"
@@ -78,15 +78,15 @@ class RunFolder:
             DataError: the file is damaged.
         """
         path = self.path / RUN_NAME
-        if not path.is_file():
-            return None
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+            record = read_json(path)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
             raise DataError(
                 expected=f"{RUN_NAME} as JSON", got=f"{path} is damaged ({error})", remedy="Choose another folder"
             ) from error
-        if not isinstance(record, dict) or record.get("format") != _FORMAT:
+        if record.get("format") != _FORMAT:
             raise DataError(
                 expected=f"{RUN_NAME} of format {_FORMAT}",
                 got=f"{path} has another format",
@@ -166,7 +166,7 @@ class RunFolder:
         kept = [event for event in events if not isinstance(event.get("step"), int) or event["step"] <= step]
         if len(kept) < len(events) or self._cut_off():
             text = "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in kept)
-            write_atomically(self.path / EVENTS_NAME, text)
+            write_text(self.path / EVENTS_NAME, text)
 
     def _cut_off(self) -> bool:
         """Whether the last line was still being written when the process was killed: the next would go on it."""
@@ -227,7 +227,7 @@ class RunFolder:
         place_folder(part, self.adapter)
 
     def _write(self, record: Mapping[str, Any]) -> None:
-        write_atomically(self.path / RUN_NAME, json.dumps(_plain(record), indent=1, ensure_ascii=False) + "\n")
+        write_json(self.path / RUN_NAME, _plain(record))
 
     def _check_free(self) -> None:
         if self.path.exists() and not self.path.is_dir():
@@ -244,33 +244,6 @@ class RunFolder:
                 got=f"{self.path} holds other files ({sorted(others)[0]})",
                 remedy="Choose another folder",
             )
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees the old or the new text, never a part of it."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(part, path)
-    except OSError:
-        with suppress(OSError):
-            part.unlink()
-        raise
-
-
-def place_folder(part: Path, place: Path) -> None:
-    """Rename a finished folder into its place; a former one there goes only once the new one is complete."""
-    retired = place.with_name(f".{place.name}.old.part")
-    if retired.exists():
-        shutil.rmtree(retired)
-    if place.exists():
-        place.rename(retired)
-    part.rename(place)
-    if retired.exists():
-        shutil.rmtree(retired)
 
 
 def _now() -> float:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +21,7 @@ from a3tune.images import load_image
 from a3tune.labels.fuse import soft_target, union
 from a3tune.labels.store import Labeller, LabelStore, label_prompt
 from a3tune.models.prompt import PromptEncoder
-from a3tune.storage import DAMAGED_ZIP
+from a3tune.storage import DAMAGED_ZIP, whole_file
 from a3tune.types import MedicalImage, PatchGrid, ScoredRegion
 
 Combination = Literal["union", "soft", "each"]
@@ -126,17 +124,10 @@ class PatchTargets:
 
     def save(self, path: Path, digest: str) -> None:
         """Write to an NPZ file, atomically. ``digest`` says what the targets were made from."""
-        part = path.with_name(f".{path.name}.part")
-        try:
-            with part.open("wb") as stream:
-                np.savez_compressed(
-                    stream, values=self._values, shapes=self._shapes, kinds=self._kinds, digest=np.array(digest)
-                )
-            os.replace(part, path)
-        except OSError:
-            with suppress(OSError):
-                part.unlink()
-            raise
+        with whole_file(path) as stream:
+            np.savez_compressed(
+                stream, values=self._values, shapes=self._shapes, kinds=self._kinds, digest=np.array(digest)
+            )
 
     @classmethod
     def load(cls, path: Path, digest: str) -> PatchTargets | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import time
@@ -31,6 +30,7 @@ from a3tune.data.read import read_dataset, split_dataset
 from a3tune.errors import A3TuneError, Cancelled, DataError
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.prompt import PromptEncoder
+from a3tune.storage import read_json_or_empty
 from a3tune.training.arguments import TIMEOUT, training_arguments
 from a3tune.training.attention_watch import AttentionWatch
 from a3tune.training.base_model import load_base
@@ -417,11 +417,8 @@ class _Tuning:
                 self.run.forget_events_after(0)
             return None
         step, folder = steps[-1], self.run.checkpoint(steps[-1])
-        try:
-            record = json.loads((folder / IDENTITY_NAME).read_text(encoding="utf-8"))
-            complete = (folder / TRAINER_STATE_NAME).is_file()
-        except (OSError, ValueError):
-            record, complete = {}, False
+        record = read_json_or_empty(folder / IDENTITY_NAME)
+        complete = (folder / TRAINER_STATE_NAME).is_file()
         wanted = identity.record()
         if not complete or any(record.get(part) != wanted[part] for part in wanted):
             raise DataError(

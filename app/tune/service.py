@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from a3tune.bundle import DEMO
 from a3tune.errors import AdapterError, RequestError
+from a3tune.storage import read_json_or_empty, write_json
 from a3tune.wording import counted
 from app.engine.background import Step
 from app.engine.model_slot import ModelSlot, RegionSlot
@@ -30,7 +31,6 @@ from app.tune.data.regions import RegionPreviewService
 from app.tune.data.service import DataService, DataSet, remove_upload
 from app.tune.runs.jobs import PROJECT, RUNS, Job, JobQueue, studio_folder
 from app.tune.runs.runs import EventReader, RunView, view_run
-from app.tune.runs.worker import read_json, write_json
 
 if TYPE_CHECKING:
     from a3tune.training.config import TuneConfig
@@ -229,7 +229,7 @@ class TuneService:
             except BaseException:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
-            record = read_json(folder / "run" / "run.json")
+            record = read_json_or_empty(folder / "run" / "run.json")
             facts = {"title": title[:TITLE_LENGTH], "elsewhere": True, "created": time.time(), "queued": None}
             facts["method"] = str(record.get("config", {}).get("method", ""))
             facts["model"] = self._base_of(folder / "run" / "adapter", record)
@@ -273,7 +273,7 @@ class TuneService:
             RequestError: there is no such adapter or data set.
         """
         folder = self.adapters.of(owner).get(name)
-        known = read_json(folder.parent.parent / "job.json").get("data_name") if folder else None
+        known = read_json_or_empty(folder.parent.parent / "job.json").get("data_name") if folder else None
         there = {found.name: found for found in self.data.all(owner)}
         chosen = there.get(str(known)) or self.data.get(owner, str(data))
         return self.adapters.compare(owner, name, chosen, self._yaml(plan), _environment(chosen))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pyarrow.parquet
 
 from a3tune.data.formats.faults import FaultLog
 from a3tune.data.formats.rows import Row, Source
+from a3tune.storage import write_bytes
 
 _BATCH = 64
 _PICTURE = "image"
@@ -69,24 +69,10 @@ def _picture_name(picture: dict, file: str, number: int, log: FaultLog, unpack_t
     target = unpack_to / name
     if not target.exists():
         try:
-            _write_whole(target, content)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(target, content, sync=False)
         except OSError as error:
             what = f"the picture cannot be written to {unpack_to.name} ({error.strerror})"
             log.add("unpack", file, number, _PICTURE, what, "Make room, or name another folder")
             return None
     return name
-
-
-def _write_whole(target: Path, content: bytes) -> None:
-    """Write aside and rename: a reader, or a second run on the same data, sees a whole picture or none."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".part", delete=False) as stream:
-            temporary = stream.name
-            stream.write(content)
-        os.replace(temporary, target)
-    except OSError:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        raise

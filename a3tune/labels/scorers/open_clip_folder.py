@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +18,7 @@ from a3tune.checkpoints import read_checkpoint
 from a3tune.errors import LabelError
 from a3tune.hub import Progress
 from a3tune.labels.scorers.crops import CROPS, CropStyle
+from a3tune.storage import read_json
 
 CONFIG = "open_clip_config.json"
 CROP_KEY = "a3tune_crop"
@@ -131,7 +131,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
             remedy=f"Fetch the file of the model's repository into the folder, {_BUNDLED}",
         )
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_json(path)
         if not isinstance(config["model_cfg"]["text_cfg"], dict) or not isinstance(
             config["model_cfg"]["vision_cfg"], dict
         ):

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from a3tune.errors import AdapterError, RequestError
+from a3tune.storage import read_json_or_empty, write_json
 from app.engine.background import Step, in_steps
 from app.engine.subprocess_tasks import SubprocessTasks
 from app.tune.data.service import DataSet, remove_upload
 from app.tune.runs.jobs import ADAPTERS, JobQueue
-from app.tune.runs.worker import read_json, write_json
 
 if TYPE_CHECKING:
     from a3tune.training.run import RunFolder
@@ -78,7 +78,7 @@ class AdapterService:
             if job.record.get("model", self._slot.profile) == self._slot.profile:
                 take(str(job.record.get("title", job.name)), job.run / "adapter")
         for folder in self._loaded(owner):
-            facts = read_json(folder / LOADED_NAME)
+            facts = read_json_or_empty(folder / LOADED_NAME)
             if facts.get("model", self._slot.profile) == self._slot.profile:
                 take(str(facts.get("title", folder.name)), folder)
         return found

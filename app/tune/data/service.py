@@ -24,9 +24,9 @@ from PIL import Image
 from a3tune.bundle import DEMO_SAMPLE
 from a3tune.errors import A3TuneError, DataError, RequestError
 from a3tune.images import load_image
+from a3tune.storage import read_json_or_empty, write_json
 from app.engine.background import Step, in_steps
 from app.tune.runs.jobs import DATA, JobQueue
-from app.tune.runs.worker import read_json, write_json
 
 if TYPE_CHECKING:
     from a3tune.data.columns import Naming
@@ -345,12 +345,12 @@ class DataService:
 
     @staticmethod
     def _read(folder: Path) -> DataSet:
-        record = read_json(folder / RECORD)
+        record = read_json_or_empty(folder / RECORD)
         return DataSet(folder.name, str(record.get("title", folder.name)), folder, record)
 
     @staticmethod
     def _update(data: DataSet, **facts: Any) -> None:
-        write_json(data.folder / RECORD, {**read_json(data.folder / RECORD), **facts})
+        write_json(data.folder / RECORD, {**read_json_or_empty(data.folder / RECORD), **facts})
 
     def _check(self, data: DataSet, report: Callable[[str, float], None], same: bool = False) -> CheckedData:
         # Imported here: see take_archive.

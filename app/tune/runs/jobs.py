@@ -24,6 +24,7 @@ from typing import Any, Literal
 
 import psutil
 
+from a3tune.storage import read_json_or_empty, write_json
 from a3tune.errors import RequestError
 from app.tune.runs.worker import (
     EXIT_NAME,
@@ -37,8 +38,6 @@ from app.tune.runs.worker import (
     is_alive,
     pass_stop_on,
     process_of,
-    read_json,
-    write_json,
 )
 
 State = Literal["queued", "running", "ended"]
@@ -155,7 +154,7 @@ class JobQueue:
         counts: dict[str, int] = {}
         for folder in self._folders():
             if _alive(folder):
-                device = read_json(folder / JOB_NAME).get("device", "cpu")
+                device = read_json_or_empty(folder / JOB_NAME).get("device", "cpu")
                 counts[device] = counts.get(device, 0) + 1
         return counts
 
@@ -269,7 +268,7 @@ class JobQueue:
             busy = self.busy()
             free = [device for device in self._devices() if not busy.get(device)]
             for folder in waiting:
-                kind = read_json(folder / JOB_NAME).get("kind", "cpu")
+                kind = read_json_or_empty(folder / JOB_NAME).get("kind", "cpu")
                 device = next((device for device in free if device.split(":")[0] == kind), None)
                 if device is not None:
                     free.remove(device)
@@ -299,16 +298,16 @@ class JobQueue:
 
     def _waiting(self) -> list[Path]:
         """Folders of the runs in the queue, the first to start first."""
-        queued = {folder: read_json(folder / JOB_NAME).get("queued") for folder in self._folders()}
+        queued = {folder: read_json_or_empty(folder / JOB_NAME).get("queued") for folder in self._folders()}
         return sorted((folder for folder, since in queued.items() if since), key=lambda folder: queued[folder])
 
     def _read(self, folder: Path) -> Job:
-        record = read_json(folder / JOB_NAME)
+        record = read_json_or_empty(folder / JOB_NAME)
         state: State = "queued" if record.get("queued") else "running" if _alive(folder) else "ended"
         place = 0
         if state == "queued":
             kind = record.get("kind")
-            same = [other for other in self._waiting() if read_json(other / JOB_NAME).get("kind") == kind]
+            same = [other for other in self._waiting() if read_json_or_empty(other / JOB_NAME).get("kind") == kind]
             place = same.index(folder) + 1 if folder in same else 1
         return Job(
             owner=folder.parent.parent.name,
@@ -318,12 +317,12 @@ class JobQueue:
             state=state,
             device=str(record.get("device", "cpu")),
             place=place,
-            exit=read_json(folder / EXIT_NAME) if state == "ended" else {},
+            exit=read_json_or_empty(folder / EXIT_NAME) if state == "ended" else {},
         )
 
     def _start(self, folder: Path, device: str) -> None:
         number = device.partition(":")[2]
-        record = read_json(folder / JOB_NAME)
+        record = read_json_or_empty(folder / JOB_NAME)
         environment = {**record.get("environment", {}), **({"CUDA_VISIBLE_DEVICES": number} if number else {})}
         self._update(folder, queued=None, device=device, environment=environment, begun=time.time())
         worker = subprocess.Popen(
@@ -341,7 +340,7 @@ class JobQueue:
             write_json(folder / WORKER_NAME, identity(psutil.Process(worker.pid)))
 
     def _update(self, folder: Path, **facts: Any) -> None:
-        write_json(folder / JOB_NAME, {**read_json(folder / JOB_NAME), **facts})
+        write_json(folder / JOB_NAME, {**read_json_or_empty(folder / JOB_NAME), **facts})
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
@@ -354,10 +353,10 @@ class JobQueue:
 
 
 def _alive(folder: Path) -> bool:
-    if is_alive(read_json(folder / PROCESS_NAME)):
+    if is_alive(read_json_or_empty(folder / PROCESS_NAME)):
         return True
     # Between its start and that of the run there is only the worker.
-    return is_alive(read_json(folder / WORKER_NAME)) and not (folder / EXIT_NAME).exists()
+    return is_alive(read_json_or_empty(folder / WORKER_NAME)) and not (folder / EXIT_NAME).exists()
 
 
 def _end(folder: Path) -> None:
@@ -378,7 +377,7 @@ def _end(folder: Path) -> None:
 def _processes(folder: Path) -> list[psutil.Process]:
     """A run's processes: the one that watches, the one that tunes, and what they started."""
     names = (WORKER_NAME, PROCESS_NAME)
-    own = [process for name in names if (process := process_of(read_json(folder / name))) is not None]
+    own = [process for name in names if (process := process_of(read_json_or_empty(folder / name))) is not None]
     children = []
     for process in own:
         with suppress(psutil.Error):

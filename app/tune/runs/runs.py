@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from a3tune.storage import read_json_or_empty
 from app.engine.subprocess_tasks import LESS_MEMORY
 from app.tune.runs.jobs import Job
-from app.tune.runs.worker import read_json
 
 Status = Literal[
     "queued", "preparing", "training", "stopping", "finished", "stopped", "cancelled", "failed", "elsewhere"
@@ -171,7 +171,7 @@ class RunView:
 
 def view_run(job: Job, reader: EventReader) -> RunView:
     """Where a run stands."""
-    record = read_json(job.run / "run.json")
+    record = read_json_or_empty(job.run / "run.json")
     events = reader.read(job.run / "events.jsonl")
     has_adapter = (job.run / "adapter" / "adapter_model.safetensors").is_file()
     log = _tail(job.log)

@@ -7,7 +7,6 @@ library and psutil only, so that it costs little memory beside the training.
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import subprocess
@@ -19,6 +18,8 @@ from typing import Any
 
 import psutil
 
+from a3tune.storage import read_json_or_empty, write_json
+
 JOB_NAME, WORKER_NAME, PROCESS_NAME = "job.json", "worker.json", "process.json"
 EXIT_NAME, LOG_NAME = "exit.json", "log.txt"
 RUN_NAME, STOP_NAME = "run", "stop"
@@ -28,22 +29,6 @@ _INTERVAL = 0.25
 _SCARCE = 0.04
 # Rather the training than the page's server or another program, when the system has to choose.
 _OOM_SCORE = "600"
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a small JSON file so that a reader sees the old or the new one, never a part."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(json.dumps(value, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(part, path)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a small JSON file; empty when it is not there or damaged."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def identity(process: psutil.Process) -> dict[str, float]:
@@ -74,7 +59,7 @@ def watch(job: Path) -> int:
     Returns:
         the command's exit status, 128 + n when signal n ended it.
     """
-    record = read_json(job / JOB_NAME)
+    record = read_json_or_empty(job / JOB_NAME)
     kills = _out_of_memory_kills()
     with (job / LOG_NAME).open("ab") as log:
         child = subprocess.Popen(

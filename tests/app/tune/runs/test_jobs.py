@@ -13,10 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from a3tune.storage import read_json_or_empty, write_json
 from a3tune.errors import RequestError
 from app.common.identity import new_secret, owner_of
 from app.tune.runs.jobs import MOST_WAITING, JobQueue
-from app.tune.runs.worker import PROCESS_NAME, WORKER_NAME, process_of, read_json, write_json
+from app.tune.runs.worker import PROCESS_NAME, WORKER_NAME, process_of
 
 # Stands for ``python -m a3tune tune`` and does what its first argument says, within the protocol of a run folder.
 RUN = """
@@ -125,7 +126,7 @@ def test_a_cancel_while_it_starts_leaves_no_process(queue, owner):
 def test_what_is_started_while_a_run_is_ended_is_ended_too(queue, owner, monkeypatch):
     job = start(queue, owner)
     until(lambda: (job.folder / PROCESS_NAME).exists() and began(job))
-    child = process_of(read_json(job.folder / PROCESS_NAME))
+    child = process_of(read_json_or_empty(job.folder / PROCESS_NAME))
     # As if the run had begun just after the first look.
     (job.folder / PROCESS_NAME).unlink()
     late, children = iter([True]), psutil.Process.children
@@ -175,7 +176,7 @@ def test_how_a_run_ended_is_kept(queue, owner, what, code, number):
 def test_a_run_goes_on_without_the_server_and_is_found_again(queue, owner, tmp_path, python):
     job, waiting = start(queue, owner), start(queue, owner, "done")
     until(lambda: began(job))
-    process = read_json(job.folder / PROCESS_NAME)["pid"]
+    process = read_json_or_empty(job.folder / PROCESS_NAME)["pid"]
     assert os.getsid(process) != os.getsid(0)
     # Another server on the same folder: nothing is known but what is on the disk.
     other = JobQueue(tmp_path / "studio", python=python)
@@ -189,9 +190,9 @@ def test_a_run_goes_on_without_the_server_and_is_found_again(queue, owner, tmp_p
 def test_a_killed_worker_does_not_lose_its_run(queue, owner):
     job = start(queue, owner)
     until(lambda: began(job))
-    os.kill(read_json(job.folder / "worker.json")["pid"], signal.SIGKILL)
+    os.kill(read_json_or_empty(job.folder / "worker.json")["pid"], signal.SIGKILL)
     assert state(queue, job) == "running"
-    os.kill(read_json(job.folder / PROCESS_NAME)["pid"], signal.SIGKILL)
+    os.kill(read_json_or_empty(job.folder / PROCESS_NAME)["pid"], signal.SIGKILL)
     until(lambda: state(queue, job) == "ended")
     assert queue.job(owner, job.name).exit == {}
 
