@@ -1,8 +1,10 @@
 """Frozen value objects that flow between the rooms of the library.
 
-Three frames are used throughout and every coordinate names its own:
+These frames are used throughout and every coordinate names its own:
 
-* **source pixel**: the image as loaded, x to the right, y down, the pixel (0, 0) covers [0, 1) x [0, 1);
+* **source pixel**: the image as loaded, x to the right, y down, the pixel (0, 0) covers [0, 1) x [0, 1); pixels are
+  square where the file tells their size, so this may be a finer grid than the **stored pixel** frame of the file, in
+  which masks, boxes and maps are read and written (:mod:`a3tune.images.frames`);
 * **processor pixel**: what the model's image processor hands to the vision tower (resized, cropped, padded, tiled);
 * **patch**: one image token of the language model, numbered in the order in which the tokens stand in the prompt.
 """
@@ -54,10 +56,13 @@ class MedicalImage:
         pixels: uint8 [height, width, 3], RGB, source pixel frame, read-only.
         format: what the file was: "PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "DICOM", "NIfTI" or "array".
         modality: DICOM modality code ("CT", "MR", "DX", ...), or None when the file does not say.
-        spacing: (row, column) distance between pixel centres in millimetres, or None.
+        spacing: (row, column) distance between the centres of stored pixels in millimetres, or None.
+        stored_size: (height, width) of the picture in the file; another than that of ``pixels`` when those were
+            resampled to be square. None for the same.
         window: the window the grey values were shown with, or None for 8-bit pictures.
         frame: index of the frame or slice that ``pixels`` shows, from 0.
         frame_count: how many frames or slices the file holds along the chosen axis.
+        notes: what a reader should know about how the picture was made, in sentences.
 
     Nothing else of a file's header is held: names, dates and identifiers never enter this object.
     """
@@ -69,9 +74,13 @@ class MedicalImage:
     window: Window | None = None
     frame: int = 0
     frame_count: int = 1
+    stored_size: tuple[int, int] | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pixels", _frozen(self.pixels, np.uint8, 3, "pixels"))
+        if self.stored_size is None:
+            object.__setattr__(self, "stored_size", self.pixels.shape[:2])
         if self.pixels.shape[2] != 3 or 0 in self.pixels.shape:
             raise ValueError(f"pixels must be [height, width, 3] and not empty, not {self.pixels.shape}")
 
@@ -82,6 +91,11 @@ class MedicalImage:
     @property
     def width(self) -> int:
         return self.pixels.shape[1]
+
+    @property
+    def is_resampled(self) -> bool:
+        """Whether the pixels are another grid than the file's."""
+        return self.stored_size != (self.height, self.width)
 
     @cached_property
     def sha256(self) -> str:

@@ -13,6 +13,7 @@ from a3tune.bundle import DEMO
 from a3tune.cli.image_options import add_image_options, parse_window
 from a3tune.errors import RequestError
 from a3tune.images import load_image
+from a3tune.images.frames import labels_to_stored
 from a3tune.progress import ItemProgress, show_progress
 from a3tune.types import MedicalImage, WeakLabels
 
@@ -148,7 +149,7 @@ def _label_one(image: MedicalImage, questions: tuple[str, ...], options: argpars
     labels = maker.make(image, prompts)
     written = write_labels(labels, image, options.out, prompts, maker.settings)
     show_progress("done", 1.0)
-    print(describe(labels))
+    print(describe(labels_to_stored(labels, image)), *image.notes, sep="\n")
     print(f"{len(written)} files in {options.out}")
     return 0
 

@@ -19,6 +19,7 @@ from a3tune.cli.labels import add_labels_arguments, run_labels
 from a3tune.cli.tune import run_tune
 from a3tune.errors import A3TuneError, RequestError
 from a3tune.images import load_image
+from a3tune.images.frames import mask_to_source
 from a3tune.progress import show_progress
 from a3tune.training.options import add_tune_arguments
 from a3tune.types import MedicalImage
@@ -186,21 +187,20 @@ def _adapter_folders(text: str, model: str) -> dict[str, Path | None]:
 
 
 def _read_mask(path: Path, image: MedicalImage) -> np.ndarray:
-    """bool [height, width]: where the picture is not black.
+    """bool [height, width], source pixels: where the picture, drawn in stored pixels, is not black.
 
     Raises:
         ImageError: it cannot be read.
         RequestError: it has another size than the image, or is black all over.
     """
-    mask = load_image(path).pixels.any(axis=2)
-    if mask.shape != (image.height, image.width) or not mask.any():
-        size = f"{mask.shape[1]} x {mask.shape[0]} pixels" if mask.any() else "black all over"
+    mask = load_image(path, square=False).pixels.any(axis=2)
+    if not mask.any():
         raise RequestError(
-            expected=f"a mask of the image's size, {image.width} x {image.height} pixels, with something in it",
-            got=f"{path.name} is {size}",
+            expected="a mask with something in it",
+            got=f"{path.name} is black all over",
             remedy="Draw the mask on the image itself and save it in its size",
         )
-    return mask
+    return mask_to_source(mask, image, path.name)
 
 
 def _inspect(options: argparse.Namespace) -> int:
@@ -250,7 +250,7 @@ def _inspect(options: argparse.Namespace) -> int:
         print(f"{view.adapter}: {view.answer}")
     if len(inspection.views) > 1 or target is not None:
         print(metrics_table(inspection))
-    print(*model.notes, f"{len(written)} files in {options.out}", sep="\n")
+    print(*image.notes, *model.notes, f"{len(written)} files in {options.out}", sep="\n")
     return 0
 
 

@@ -38,6 +38,7 @@ class Content:
         aspect: height of a pixel over its width where the file tells it without millimetres, or None.
         axes: number of slices along the sagittal, coronal and axial axis, or None for anything but a volume.
         volumes: how many volumes (time points, channels) a NIfTI file holds.
+        notes: what a reader should know about how the picture was made, in sentences.
     """
 
     format: str
@@ -51,6 +52,17 @@ class Content:
     aspect: float | None = None
     axes: tuple[int, int, int] | None = None
     volumes: int = 1
+    notes: tuple[str, ...] = ()
+
+    @property
+    def stored_size(self) -> tuple[int, int]:
+        """(height, width) as stored."""
+        return (self.rgb if self.grey is None else self.grey.stored).shape[:2]
+
+    @property
+    def pixel_aspect(self) -> float:
+        """Height of a pixel over its width; 1 where the file does not tell."""
+        return self.aspect or 1.0 if self.spacing is None else self.spacing[0] / self.spacing[1]
 
 
 def check_size(height: int, width: int) -> None:

@@ -78,6 +78,7 @@ def read_dicom(stream: BinaryIO, frame: int | None) -> Content:
         rgb=rgb,
         modality=modality,
         spacing=_spacing(dataset, chosen),
+        aspect=_aspect(dataset),
     )
 
 
@@ -312,6 +313,12 @@ def _spacing(dataset: Dataset, frame: int) -> tuple[float, float] | None:
         if row is not None and column is not None and row > 0 and column > 0:
             return row, column
     return None
+
+
+def _aspect(dataset: Dataset) -> float | None:
+    """Height of a pixel over its width by PixelAspectRatio (PS3.3 C.7.6.3.1.7), which stands in for a spacing."""
+    high, wide = (_number(dataset, "PixelAspectRatio", index=place) for place in (0, 1))
+    return high / wide if high is not None and wide is not None and high > 0 and wide > 0 else None
 
 
 def _number(dataset: Dataset, keyword: str, default: float | None = None, index: int = 0) -> float | None:

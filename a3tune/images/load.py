@@ -12,6 +12,7 @@ import numpy as np
 from a3tune.errors import ImageError, RequestError
 from a3tune.images.content import MAX_BYTES, Content, check_size, decode
 from a3tune.images.dicom import read_dicom
+from a3tune.images.frames import resample, square_size
 from a3tune.images.grey import resolve_window, show
 from a3tune.images.kinds import detect_kind
 from a3tune.images.nifti import read_nifti
@@ -28,7 +29,7 @@ class ImageDescription:
     Attributes:
         format: "PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "DICOM" or "NIfTI".
         modality: DICOM modality code, or None.
-        height, width: size in source pixels of the default frame.
+        height, width: size of the default frame in stored pixels.
         frame_count: frames, pages or (along the chosen axis) slices.
         default_frame: the frame that is shown when none is named.
         axes: numbers of sagittal, coronal and axial slices of a volume, or None.
@@ -58,6 +59,7 @@ def load_image(
     frame: int | None = None,
     axis: int = 2,
     volume: int = 0,
+    square: bool = True,
 ) -> MedicalImage:
     """Read one picture from a PNG, JPEG, TIFF, WebP, BMP, GIF, DICOM or NIfTI file.
 
@@ -67,7 +69,11 @@ def load_image(
     Values of more than 8 bits, DICOM and NIfTI are shown with, in this order: the window asked for, the window
     that the file names (several: the first), its VOI table, all values of a DICOM picture of 8 bits or fewer, or
     the percentiles 0.5 to 99.5 of the frame (of large frames an even selection; DICOM padding left out). A constant
-    frame without a window is black. Pixels are never resampled.
+    frame without a window is black.
+
+    Where the file tells that its pixels are not square (pixel spacing, pixel aspect ratio, voxel sizes of the plane,
+    unequal resolutions of a TIFF, PNG or BMP file), the shown picture is resampled to square ones: the direction with
+    the larger pixels gets more of them, by linear interpolation. ``stored_size`` names the grid of the file.
 
     Args:
         path: the file.
@@ -76,6 +82,7 @@ def load_image(
         axis: of a volume: 0 sagittal, 1 coronal, 2 axial slices, patient's right on the left of the picture;
             other files have no axis and ignore it.
         volume: of a NIfTI file with a time or channel axis: which volume from 0; other files ignore it.
+        square: False leaves the pixels as stored.
 
     Raises:
         ImageError: the file is missing, empty, cut off, damaged, encrypted, too large (64 megapixels, 2 GiB) or of a
@@ -98,6 +105,11 @@ def load_image(
         pixels = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
     if content.alpha is not None:
         pixels = np.rint(pixels * content.alpha[:, :, None]).astype(np.uint8)
+    stored_size = pixels.shape[:2]
+    pixels = resample(pixels, square_size(*stored_size, content.pixel_aspect)) if square else pixels
+    notes = content.notes
+    if pixels.shape[:2] != stored_size:
+        notes = (*notes, _resampled(stored_size, pixels.shape[:2]))
     return MedicalImage(
         pixels,
         format=content.format,
@@ -106,6 +118,15 @@ def load_image(
         window=window,
         frame=content.frame,
         frame_count=content.frame_count,
+        stored_size=stored_size,
+        notes=notes,
+    )
+
+
+def _resampled(stored: tuple[int, int], shown: tuple[int, int]) -> str:
+    return (
+        f"The file's pixels are not square: {stored[1]} x {stored[0]} stored ones are shown as {shown[1]} x {shown[0]} "
+        "square ones, on the page and to the model; files that are written give places in stored pixels"
     )
 
 
@@ -119,7 +140,7 @@ def describe_image(path: str | os.PathLike[str], *, axis: int = 2) -> ImageDescr
     grey = content.grey
     if grey is not None:
         show(grey, None)
-    height, width = (content.rgb if grey is None else grey.stored).shape[:2]
+    height, width = content.stored_size
     return ImageDescription(
         format=content.format,
         modality=content.modality,

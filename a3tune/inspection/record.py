@@ -21,6 +21,7 @@ from a3tune.figures.plots import (
     save_figure,
 )
 from a3tune.geometry.patch_grid import to_patches, to_source
+from a3tune.images.frames import boxes_to_stored, image_record, labels_to_stored
 from a3tune.inspection.inspect import AdapterView, Inspection, answer_rows
 
 RECORD_NAME = "inspect.json"
@@ -30,7 +31,7 @@ MOVED_HEADS = 10
 
 
 def record(inspection: Inspection, target: np.ndarray | None = None) -> dict[str, Any]:
-    """The inspection as plain JSON values: everything but the maps themselves.
+    """The inspection as plain JSON values: everything but the maps themselves; boxes are in stored pixels.
 
     Numbers that are not defined (NaN) become None, since JSON has no word for them.
 
@@ -43,17 +44,9 @@ def record(inspection: Inspection, target: np.ndarray | None = None) -> dict[str
     return {
         "a3tune": __version__,
         "model": inspection.model,
-        "image": {
-            "width": image.width,
-            "height": image.height,
-            "sha256": image.sha256,
-            "format": image.format,
-            "modality": image.modality,
-            "window": list(image.window) if image.window else None,
-            "frame": image.frame,
-        },
+        "image": image_record(image),
         "question": inspection.question,
-        "patches": inspection.grid.boxes.round(3).tolist(),
+        "patches": boxes_to_stored(inspection.grid.boxes, image).round(3).tolist(),
         "labels": _labels(inspection),
         "seconds": {name: round(value, 4) for name, value in inspection.seconds.items()},
         "adapters": {view.adapter: _view(view, inspection.grid.shape) for view in inspection.views},
@@ -233,6 +226,7 @@ def _view(view: AdapterView, grid: tuple[int, int]) -> dict[str, Any]:
 def _labels(inspection: Inspection) -> list[dict[str, Any]]:
     if inspection.labels is None:
         return []
+    labels = labels_to_stored(inspection.labels, inspection.image)
     return [
         {
             "box": list(item.region.box),
@@ -242,7 +236,7 @@ def _labels(inspection: Inspection) -> list[dict[str, Any]]:
             "weight": _number(item.weight),
             "phrase": item.phrase,
         }
-        for item in inspection.labels.regions
+        for item in labels.regions
     ]
 
 

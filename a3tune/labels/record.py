@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from a3tune import __version__
+from a3tune.images.frames import image_record, labels_to_stored, masks_to_stored
 from a3tune.labels.picture import numbered_outlines
 from a3tune.types import MedicalImage, WeakLabels
 
@@ -28,20 +29,12 @@ def record(
 ) -> dict[str, Any]:
     """The labels as plain JSON values: everything but the masks.
 
-    Boxes are (x, y, width, height) in source pixels with exclusive edges; the regions stand in the order of their
+    Boxes are (x, y, width, height) in stored pixels with exclusive edges; the regions stand in the order of their
     rank. No file name and nothing else from the image's header is in it.
     """
     return {
         "a3tune": __version__,
-        "image": {
-            "width": image.width,
-            "height": image.height,
-            "sha256": image.sha256,
-            "format": image.format,
-            "modality": image.modality,
-            "window": list(image.window) if image.window else None,
-            "frame": image.frame,
-        },
+        "image": image_record(image),
         "prompt": labels.prompt,
         "prompts": list(prompts),
         "segmenter": labels.segmenter,
@@ -59,7 +52,7 @@ def record(
                 "predicted_iou": _number(item.region.predicted_iou),
                 "stability_score": _number(item.region.stability_score),
             }
-            for item in labels.regions
+            for item in labels_to_stored(labels, image).regions
         ],
     }
 
@@ -67,8 +60,8 @@ def record(
 def write_labels(
     labels: WeakLabels, image: MedicalImage, folder: Path, prompts: Sequence[str], settings: Mapping[str, Any]
 ) -> tuple[Path, ...]:
-    """Write ``labels.json``, ``masks.npz`` (``masks`` bool [regions, height, width] in the order of the record) and
-    ``regions.png``.
+    """Write ``labels.json``, ``masks.npz`` (``masks`` bool [regions, stored height, stored width] in the order of the
+    record) and ``regions.png``, which shows square pixels.
 
     The record is written last: where it is, the rest is whole and belongs to it.
 
@@ -84,7 +77,7 @@ def write_labels(
         OSError: the folder cannot be written; nothing of these labels stays behind.
     """
     text = json_text(record(labels, image, prompts, settings))
-    masks = np.stack([item.region.mask for item in labels.regions])
+    masks = masks_to_stored([item.region.mask for item in labels.regions], image)
     picture = numbered_outlines(image.pixels, labels.regions)
     names = (MASKS_NAME, PICTURE_NAME, RECORD_NAME)
     with _scratch(folder) as scratch:

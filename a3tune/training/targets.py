@@ -18,6 +18,7 @@ from a3tune.data.dataset import TrainingItem
 from a3tune.errors import Cancelled, DataError
 from a3tune.geometry.patch_grid import to_patches
 from a3tune.images import load_image
+from a3tune.images.frames import mask_to_source
 from a3tune.labels.fuse import soft_target, union
 from a3tune.labels.store import Labeller, LabelStore, label_prompt
 from a3tune.models.prompt import PromptEncoder
@@ -274,12 +275,13 @@ def says_nothing_is_there(answer: str) -> bool:
 
 
 def true_mask(item: TrainingItem, image: MedicalImage) -> np.ndarray | None:
-    """bool [height, width], source pixels: the item's own mask and boxes together; None when they are empty.
+    """bool [height, width], source pixels: the item's own mask and boxes (both in stored pixels) together; None when
+    they are empty.
 
     Raises:
         DataError: the mask cannot be read or has another size than the image.
     """
-    mask = np.zeros((image.height, image.width), bool)
+    mask = np.zeros(image.stored_size, bool)
     if item.mask is not None:
         try:
             with Image.open(item.mask) as picture:
@@ -293,7 +295,7 @@ def true_mask(item: TrainingItem, image: MedicalImage) -> np.ndarray | None:
         values = values.reshape(*values.shape[:2], -1).max(axis=2)
         if values.shape != mask.shape:
             raise DataError(
-                expected=f"a mask of the image's size, {image.width} x {image.height} pixels",
+                expected=f"a mask of the image's size, {mask.shape[1]} x {mask.shape[0]} pixels",
                 got=f"{item.mask.name} ({item.file}, line {item.line}) has {values.shape[1]} x {values.shape[0]}",
                 remedy="Save the mask in the image's own size",
             )
@@ -301,7 +303,7 @@ def true_mask(item: TrainingItem, image: MedicalImage) -> np.ndarray | None:
     for x, y, width, height in item.boxes:
         left, top = max(0, round(x)), max(0, round(y))
         mask[top : max(0, round(y + height)), left : max(0, round(x + width))] = True
-    return mask if mask.any() else None
+    return mask_to_source(mask, image) if mask.any() else None
 
 
 def _uses_truth(item: TrainingItem, plan: TargetPlan) -> bool:

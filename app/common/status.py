@@ -22,6 +22,8 @@ def describe(image: MedicalImage) -> str:
     """What the page says about an image, in a few short lines; nothing that names a patient is known here."""
     lines = [" · ".join(part for part in (image.modality, image.format) if part)]
     lines.append(f"{image.width} × {image.height} px")
+    if image.is_resampled:
+        lines.append(f"made square from {image.stored_size[1]} × {image.stored_size[0]}")
     if image.window is not None:
         lines.append(f"C {image.window.centre:g}  W {image.window.width:g}")
     if image.frame_count > 1:

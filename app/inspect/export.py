@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from a3tune.errors import RequestError
+from a3tune.images.frames import masks_to_stored
 from a3tune.types import WeakLabels
 from a3tune.wording import counted
 from app.inspect.faithfulness import chosen_heads
@@ -133,7 +134,8 @@ def _archive(
     command: str,
 ) -> bytes:
     """All that ``python -m a3tune inspect`` writes for the views on show, the pictures of the page at full resolution
-    under ``view/``, ``settings.json``, ``command.txt``, and the masks of the regions as ``regions.npz``."""
+    under ``view/``, ``settings.json``, ``command.txt``, and the masks of the regions, in stored pixels, as
+    ``regions.npz``."""
     # Imported here: they load torch, which the result has loaded before.
     from a3tune.figures.plots import save_figure
     from a3tune.inspection.record import write_inspection
@@ -153,7 +155,8 @@ def _archive(
         (place / "settings.json").write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         (place / "command.txt").write_text(command + "\n", encoding="utf-8")
         if labels is not None:
-            np.savez_compressed(place / "regions.npz", masks=np.stack(_masks(labels)))
+            image = sides[0].inspection.image
+            np.savez_compressed(place / "regions.npz", masks=masks_to_stored(_masks(labels), image))
         for path in sorted(place.rglob("*")):
             if path.is_file():
                 bundle.write(path, path.relative_to(place))

@@ -158,6 +158,27 @@ def test_one_image_gives_record_masks_and_picture_that_agree(picture, tmp_path, 
     assert caplog.records == [], "libraries that are used must not talk to the user"
 
 
+def test_files_keep_the_stored_grid_of_pixels_that_are_not_square(tmp_path, capsys):
+    # Every second row left out, and the resolutions say so.
+    Image.fromarray(body()[::2]).save(tmp_path / "a.png", dpi=(200, 100))
+    assert labels(tmp_path / "a.png", tmp_path / "out", "--top-k", "2") == 0
+    record, masks = read(tmp_path / "out")
+    assert (record["image"]["width"], record["image"]["height"]) == (150, 60)
+    assert record["image"]["coordinates"] == "stored pixels"
+    assert record["image"]["shown"] == {"width": 150, "height": 120}
+    assert masks.shape[1:] == (60, 150)
+    for region, mask in zip(record["regions"], masks, strict=True):
+        rows, columns = np.nonzero(mask)
+        assert region["box"] == [columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1]
+        assert region["area"] == mask.sum()
+    with Image.open(tmp_path / "out" / "regions.png") as drawn:
+        assert drawn.size[0] * 120 == drawn.size[1] * 150
+    printed = capsys.readouterr().out
+    assert "150 x 60 stored ones are shown as 150 x 120 square ones" in printed
+    x, y, width, height = record["regions"][0]["box"]
+    assert f"{width} x {height} at {x}, {y}" in printed
+
+
 def test_other_settings_replace_the_files_and_leave_others(picture, tmp_path):
     out = tmp_path / "out"
     out.mkdir()

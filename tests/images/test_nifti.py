@@ -35,7 +35,7 @@ def write(tmp_path):
 
 
 def grey(path: Path, **options) -> np.ndarray:
-    return load_image(path, window=IDENTITY, **options).pixels[..., 0]
+    return load_image(path, window=IDENTITY, square=False, **options).pixels[..., 0]
 
 
 def test_radiological_display_of_all_three_axes(write):
@@ -153,21 +153,21 @@ def test_the_form_that_can_be_used_is_used(tmp_path, bad):
     sound.set_qform(TURNED, code=1)
     sound.to_filename(path)
     content = path.read_bytes()
-    expected = load_image(path)
+    expected = load_image(path, square=False)
     rows = np.asarray(bad, "<f4").tobytes()
     # sform_code 1, then its rows at byte 280 of a NIfTI-1 header.
     path.write_bytes(content[:254] + struct.pack("<h", 1) + content[256:280] + rows + content[328:])
-    image = load_image(path)
+    image = load_image(path, square=False)
     assert np.array_equal(image.pixels, expected.pixels)
     assert image.spacing == pytest.approx((1.0, 3.0))
     # Nor does the qform help once it is undeclared, or no rotation.
     path.write_bytes(path.read_bytes()[:252] + struct.pack("<h", 0) + path.read_bytes()[254:])
     with pytest.raises(ImageError, match="orientation matrix"):
-        load_image(path)
+        load_image(path, square=False)
     quaternion = np.full(3, 5, "<f4").tobytes()
     path.write_bytes(content[:254] + struct.pack("<h", 0) + quaternion + content[268:])
     with pytest.raises(ImageError, match="orientation matrix"):
-        load_image(path)
+        load_image(path, square=False)
 
 
 def test_no_form_and_odd_voxel_sizes(tmp_path):
@@ -176,11 +176,11 @@ def test_no_form_and_odd_voxel_sizes(tmp_path):
     image.header["pixdim"][1:4] = 2, 3, 4
     image.to_filename(path)
     content = path.read_bytes()
-    expected = load_image(path)
+    expected = load_image(path, square=False)
     assert (describe_image(path).axes, expected.spacing) == ((4, 5, 6), (3.0, 2.0))
     for sizes, spacing in (((-2, 3, 4), (3.0, 2.0)), ((0, 3, 4), (3.0, 1.0)), ((float("nan"), 3, 4), (3.0, 1.0))):
         path.write_bytes(content[:80] + struct.pack("<fff", *sizes) + content[92:])
-        image = load_image(path)
+        image = load_image(path, square=False)
         assert image.spacing == pytest.approx(spacing)
         assert np.array_equal(image.pixels, expected.pixels)
 
@@ -228,7 +228,7 @@ def test_shipped_volumes_equal_nibabel(name):
     window = Window(float(values.mean()), float(np.ptp(values)) + 1)
     for axis in range(3):
         for frame in (0, values.shape[axis] - 1):
-            image = load_image(SHIPPED / name, axis=axis, frame=frame, volume=volume, window=window)
+            image = load_image(SHIPPED / name, axis=axis, frame=frame, volume=volume, window=window, square=False)
             expected = np.take(values, frame, axis=axis)[::-1, ::-1].T
             expected = np.clip((expected - window.centre) / window.width + 0.5, 0, 1) * 255
             assert np.abs(image.pixels[..., 0] - expected).max() <= 0.5 + 1e-6

@@ -1,5 +1,7 @@
 """The main job on tiny models of every class: answer, maps, heads and numbers that belong together."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from a3tune.errors import AdapterError, Cancelled, RequestError
 from a3tune.inspection.inspect import answer_rows, inspect_image
 from a3tune.inspection.record import record
 from a3tune.parity.eager import eager_attention
+from a3tune.types import Region, ScoredRegion, WeakLabels
 
 
 @pytest.fixture
@@ -52,6 +55,20 @@ def test_a_target_adds_the_numbers_about_it(tiny_model, image):
     metrics = inspect_image(tiny_model("llava"), image, "Is it normal?", target=target).view(BASE).metrics
     assert 0 < metrics["attention_mass"] < 1
     assert {"relative_mass", "pointing_game", "iou", "entropy", "image_share"} <= metrics.keys()
+
+
+def test_the_record_is_on_the_stored_grid(tiny_model, image):
+    stretched = replace(image, stored_size=(20, 92), spacing=(3.0, 1.0))
+    target = np.zeros((60, 92), bool)
+    target[12:42, 20:60] = True
+    inspection = inspect_image(tiny_model("llava"), stretched, "Is it normal?", max_new_tokens=1, target=target)
+    region = ScoredRegion(Region(target, (20, 12, 40, 30)), 30.0, 1, 1.0, "x")
+    told = record(replace(inspection, labels=WeakLabels((region,), "x", "s", "c")))
+    assert (told["image"]["height"], told["image"]["width"], told["image"]["spacing"]) == (20, 92, [3.0, 1.0])
+    assert (told["labels"][0]["box"], told["labels"][0]["area"]) == ([20, 4, 40, 10], 400)
+    plain = record(replace(inspection, image=image))
+    assert told["adapters"] == plain["adapters"]
+    np.testing.assert_allclose(np.array(told["patches"]) * [1, 3, 1, 3], plain["patches"], atol=2e-3)
 
 
 def test_an_empty_answer_is_described_by_the_prompt(tiny_model, image):

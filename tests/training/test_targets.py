@@ -218,6 +218,19 @@ def test_true_masks_and_boxes_are_targets(maker, items, grid, tmp_path):
     assert [prompt for _, prompt in labeller.asked] == ["Is there a mass?"]
 
 
+def test_true_masks_and_boxes_are_on_the_stored_grid(items, tmp_path):
+    with Image.open(items[0].image) as picture:
+        picture.save(tmp_path / "wide.png", dpi=(100, 300))
+    Image.fromarray(MASKS[0].astype(np.uint8) * 255).save(tmp_path / "mask.png")
+    item = TrainingItem(
+        tmp_path / "wide.png", "Where?", "left", "open", "train", "rows.csv", 2, mask=tmp_path / "mask.png",
+        boxes=((20.0, 8.0, 14.0, 20.0),),
+    )  # fmt: skip
+    image = load_image(item.image)
+    assert (image.height, image.width) == (HEIGHT, 3 * WIDTH)
+    assert np.array_equal(true_mask(item, image), np.repeat(MASKS[0] | MASKS[1], 3, axis=1))
+
+
 def test_a_mask_of_another_size_is_named(items, tmp_path):
     Image.fromarray(np.full((HEIGHT, WIDTH + 1), 255, np.uint8)).save(tmp_path / "mask.png")
     item = TrainingItem(
