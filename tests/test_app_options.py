@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from a3tune.cli.main import main as cli
+from a3tune.cli import main as cli
 
 SCRIPT = Path(__file__).resolve().parents[1] / "app.py"
 
