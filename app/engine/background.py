@@ -1,11 +1,21 @@
-"""Work that takes longer than a request may: done in a thread of its own, reported step by step."""
+"""Work that takes longer than a request may: done in a thread of its own, reported step by step, ended on demand."""
 
 from __future__ import annotations
 
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from contextlib import contextmanager
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+from a3tune.errors import Cancelled
+from app.engine.generation import ModelGeneration
+
+Value = TypeVar("Value")
+Held = TypeVar("Held", covariant=True)
+
+# How often a thread that waits looks whether it is still wanted, in seconds.
+_INTERVAL = 0.1
 
 
 class Step(NamedTuple):
@@ -15,24 +25,163 @@ class Step(NamedTuple):
     share: float
 
 
-def in_steps(work: Callable[[Callable[[str, float], None]], Any]) -> Iterator[Any]:
-    """What ``work`` reports as steps, and its result last; the work itself is done in a thread of its own."""
-    reports: queue.SimpleQueue[Any] = queue.SimpleQueue()
+class Slot(Protocol[Held]):
+    """What people share and use one at a time: a model, or the parts that find regions."""
 
-    def labour() -> None:
+    in_use: threading.Lock
+
+    def wait(self, timeout: float | None) -> Held | None:
+        """What is in the slot, or None when it is not loaded within ``timeout`` seconds."""
+        ...
+
+
+class Task(Generic[Value]):
+    """One piece of work in a thread of its own; what it says can be iterated over, or looked at now and then.
+
+    Iterating gives steps and parts as they come and the result last, and raises what ended the work: at once where it
+    was cancelled, though the work itself may take a moment to notice. Closing the iterator cancels.
+
+    Args:
+        work: what is done; it gets this task to report to, and asks it whether to stop.
+        cancel: ends the work when it is set; an event of its own when None.
+        generation: what has to stay in memory meanwhile; whoever follows is told when it is replaced.
+
+    Attributes:
+        cancel: the event that ends the work.
+        step: what was reported last.
+        over: whether the work has ended.
+        result: what came of it, once it is over.
+        error: what ended it, if it failed.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[Any], Value],
+        cancel: threading.Event | None = None,
+        generation: ModelGeneration | None = None,
+    ) -> None:
+        self.cancel = threading.Event() if cancel is None else cancel
+        self.step = Step("", 0.0)
+        self.over = False
+        self.result: Value | None = None
+        self.error: BaseException | None = None
+        self._work, self._generation = work, generation
+        self._reports: deque[Any] = deque()
+        self._changed = threading.Condition()
+
+    def start(self) -> Task[Value]:
+        """Begin the work; returns at once."""
+        threading.Thread(target=self._run, name="background", daemon=True).start()
+        return self
+
+    def __iter__(self) -> Iterator[Any]:
         try:
-            reports.put(work(lambda what, share: reports.put(Step(what, share))))
-        except BaseException as error:  # handed on to the visitor's request, which raises it
-            reports.put(error)
+            while True:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._reports or self.over, _INTERVAL)
+                    reported, over = bool(self._reports), self.over
+                    report = self._reports.popleft() if reported else None
+                if self.cancel.is_set():
+                    raise Cancelled
+                if reported:
+                    yield report
+                elif not over:
+                    if self._generation is not None:
+                        self._generation.check()
+                elif self.error is not None:
+                    raise self.error
+                else:
+                    yield self.result
+                    return
+        except GeneratorExit:
+            self.cancel.set()
+            raise
 
-    threading.Thread(target=labour, name="data", daemon=True).start()
-    while True:
-        report = reports.get()
-        # Of steps that came together only the last is worth a word.
-        while isinstance(report, Step) and not reports.empty():
-            report = reports.get()
-        if isinstance(report, BaseException):
-            raise report
-        yield report
-        if not isinstance(report, Step):
-            return
+    # ---- for the work ------------------------------------------------------------------------
+
+    def progress(self, what: str, share: float) -> None:
+        """Say what is being done and the share done, 0 to 1.
+
+        Raises:
+            Cancelled: the work has to stop.
+        """
+        self.check()
+        self.step = Step(what, share)
+        with self._changed:
+            # Of steps that come together only the last is worth a word.
+            if self._reports and isinstance(self._reports[-1], Step):
+                self._reports.pop()
+            self._tell(self.step)
+
+    def part(self, value: Any) -> None:
+        """Hand over a part of what comes out; no part is left out, unlike steps."""
+        with self._changed:
+            self._tell(value)
+
+    def should_stop(self) -> bool:
+        """Whether the work has to stop."""
+        return self.cancel.is_set() or (self._generation is not None and self._generation.left.is_set())
+
+    def check(self) -> None:
+        """Raises:
+        Cancelled: the work has to stop.
+        """
+        if self.should_stop():
+            raise Cancelled
+
+    @contextmanager
+    def turn(self, slot: Slot[Held], loading: str, waiting: str) -> Iterator[Held]:
+        """What is in a slot, once it is loaded and nobody else uses it, for the length of a ``with`` block.
+
+        Args:
+            slot: what is to be used.
+            loading, waiting: the steps to report until then.
+
+        Raises:
+            Cancelled: the work has to stop.
+        """
+        while (held := slot.wait(0)) is None:
+            self.progress(loading, 0.0)
+            self.cancel.wait(_INTERVAL)
+        while not slot.in_use.acquire(timeout=_INTERVAL):
+            self.progress(waiting, 0.0)
+        try:
+            self.check()
+            yield held
+        finally:
+            slot.in_use.release()
+
+    # ---- the thread --------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            self.result = self._work(self)
+        except Cancelled as error:
+            replaced = None if self.cancel.is_set() or self._generation is None else self._generation.fault()
+            self.error = replaced or error
+        except BaseException as error:  # handed on to whoever follows, who raises it
+            self.error = error
+        with self._changed:
+            self.over = True
+            self._changed.notify_all()
+
+    def _tell(self, report: Any) -> None:
+        self._reports.append(report)
+        self._changed.notify_all()
+
+
+def run(
+    work: Callable[[Task[Value]], Value],
+    cancel: threading.Event | None = None,
+    generation: ModelGeneration | None = None,
+) -> Iterator[Any]:
+    """Do some work in a thread of its own: its steps and parts, and its result last; see :class:`Task`.
+
+    The work begins with the first step that is asked for.
+    """
+    yield from Task(work, cancel, generation).start()
+
+
+def in_steps(work: Callable[[Callable[[str, float], None]], Value]) -> Iterator[Any]:
+    """:func:`run` for work that only reports."""
+    return run(lambda task: work(task.progress))

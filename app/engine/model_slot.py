@@ -6,13 +6,13 @@ import threading
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from a3tune.bundle import DEMO, DEMO_NAME, demo_adapters, model_source
-from a3tune.errors import RequestError
 from a3tune.types import MedicalImage
+from app.engine.generation import ModelGeneration
 
 if TYPE_CHECKING:
     from a3tune.adapters.switch import AdapterSet
@@ -42,83 +42,6 @@ class ModelChoice:
         if self.precision in ("8bit", "4bit"):
             return {"quantization": self.precision, "offload": self.offload}
         return {"dtype": self.precision, "offload": self.offload}
-
-
-@dataclass(eq=False)
-class ModelGeneration:
-    """The time that one model, or one pair of region parts, is in memory.
-
-    Attributes:
-        what: what is in memory, in words.
-        number: counts them from the start.
-        left: set when it has to go: whoever works with it ends and is told.
-        successor: what comes after it, once it has to go.
-        special_tokens: a model's own tokens, which are no words; known once it is loaded.
-        busy: how many visitors' questions it has to answer right now.
-    """
-
-    what: str
-    number: int = 0
-    left: threading.Event = field(default_factory=threading.Event)
-    successor: str = ""
-    special_tokens: frozenset[str] = frozenset()
-    busy: int = 0
-    guard: threading.Lock = field(default_factory=threading.Lock)
-
-    def count(self, change: int) -> None:
-        """A question more, or one less."""
-        with self.guard:
-            self.busy += change
-
-    def fault(self) -> RequestError | None:
-        """What whoever works with it is told once it has to go; None before."""
-        if not self.left.is_set():
-            return None
-        return RequestError(
-            expected="the same to stay until the work is done",
-            got=f"{self.what} was replaced by {self.successor} before this was finished",
-            remedy="Ask again; what was finished before stays as it is",
-        )
-
-    def check(self) -> None:
-        """Tell whoever works with what has to go.
-
-        Raises:
-            RequestError: it has to go.
-        """
-        fault = self.fault()
-        if fault is not None:
-            raise fault
-
-    def end(self, successor: str) -> None:
-        """It has to go."""
-        self.successor = successor
-        self.left.set()
-
-
-class Either(threading.Event):
-    """Set as soon as one of two events is.
-
-    Args:
-        one: what `set` sets, and what `wait` notices at once.
-        other: the other event.
-    """
-
-    def __init__(self, one: threading.Event, other: threading.Event) -> None:
-        super().__init__()
-        self._one, self._other = one, other
-
-    def set(self) -> None:
-        """Set the first of the two."""
-        self._one.set()
-
-    def is_set(self) -> bool:
-        """Whether one of the two is set."""
-        return self._one.is_set() or self._other.is_set()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Whether one of the two is set after ``timeout`` seconds at most."""
-        return self._other.is_set() or self._one.wait(timeout) or self._other.is_set()
 
 
 class ModelStatus(NamedTuple):

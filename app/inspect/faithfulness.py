@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import secrets
-import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from a3tune.errors import Cancelled, RequestError
+from a3tune.errors import RequestError
 from a3tune.types import Head
-from app.engine.model_slot import ModelGeneration, ModelSlot
+from app.engine.background import Step, Task
+from app.engine.model_slot import ModelSlot
 from app.engine.private_adapters import PrivateAdapters
 from app.inspect.results import ResultStore
 
@@ -24,18 +23,13 @@ KINDS = ("curves", "control")
 _PATIENCE = 20.0
 
 
-@dataclass(eq=False)
-class _Job:
-    what: str = "Waiting for the model"
-    share: float = 0.0
-    outcome: FaithfulnessCurves | RandomisedWeights | None = None
-    error: BaseException | None = None
-    followed: float = field(default_factory=time.monotonic)
-    ticket: threading.Event = field(default_factory=threading.Event)
-    generation: ModelGeneration = field(default_factory=lambda: ModelGeneration("The model"))
+class _Check(Task["FaithfulnessCurves | RandomisedWeights"]):
+    """A check of one map, stopped too when nobody follows it."""
 
-    def is_over(self) -> bool:
-        return self.ticket.is_set() or self.generation.left.is_set() or time.monotonic() - self.followed > _PATIENCE
+    followed: float
+
+    def should_stop(self) -> bool:
+        return super().should_stop() or time.monotonic() - self.followed > _PATIENCE
 
 
 class FaithfulnessService:
@@ -51,7 +45,7 @@ class FaithfulnessService:
         self._slot = slot
         self._private_adapters = private_adapters
         self._results = results
-        self._jobs: dict[str, _Job] = {}
+        self._checks: dict[str, _Check] = {}
 
     def start(self, result: str, adapter: str, kind: str, heads: Any, rows: Sequence[int]) -> str:
         """Begin a check of one map.
@@ -81,71 +75,57 @@ class FaithfulnessService:
                 remedy="Ask the question again, or choose that model on the Models page",
             )
         chosen = chosen_heads(view, heads)
+
+        def work(check: _Check) -> FaithfulnessCurves | RandomisedWeights:
+            # Imported here: it loads torch, which the result to be checked has loaded before.
+            from a3tune.inspection.faithfulness import measure_curves, measure_randomised
+
+            with check.turn(self._slot, "Waiting for the model", "Waiting for the model") as model:
+                return (measure_curves if kind == "curves" else measure_randomised)(
+                    model,
+                    inspection,
+                    adapter,
+                    chosen,
+                    list(rows),
+                    adapter_set=self._private_adapters.set_of(adapter, kept.own),
+                    on_progress=check.progress,
+                    should_stop=check.should_stop,
+                )
+
         # Checks whose page was closed are nobody's any more.
-        self._jobs = {known: job for known, job in self._jobs.items() if not job.is_over()}
-        job = _Job(generation=generation)
+        self._checks = {known: check for known, check in self._checks.items() if not check.should_stop()}
+        check = _Check(work, generation=generation)
+        check.step, check.followed = Step("Waiting for the model", 0.0), time.monotonic()
         name = secrets.token_urlsafe(18)
-        self._jobs[name] = job
-
-        def work(measure: Callable[..., Any]) -> Any:
-            return measure(
-                self._slot.wait(0),
-                inspection,
-                adapter,
-                chosen,
-                list(rows),
-                adapter_set=self._private_adapters.set_of(adapter, kept.own),
-                on_progress=lambda what, share: self._report(job, what, share),
-                should_stop=job.is_over,
-            )
-
-        threading.Thread(target=self._run, args=(job, kind, work), name="faithfulness", daemon=True).start()
+        self._checks[name] = check
+        check.start()
         return name
 
-    def follow(self, name: str) -> tuple[str, float, FaithfulnessCurves | RandomisedWeights | None]:
-        """What is being done, the share done, and what came of it, once it is done; a finished check is then forgotten.
+    def follow(self, name: str) -> tuple[Step, FaithfulnessCurves | RandomisedWeights | None]:
+        """What is being done, and what came of it, once it is done; a finished check is then forgotten.
 
         Raises:
             Cancelled: the check was stopped.
             Exception: what ended the check.
         """
-        job = self._jobs.get(name)
-        if job is None:
+        check = self._checks.get(name)
+        if check is None:
             raise RequestError(
                 expected="a check that is running", got="There is no such check", remedy="Start it again"
             )
-        job.followed = time.monotonic()
-        if job.error is not None or job.outcome is not None:
-            del self._jobs[name]
-        if job.error is not None:
-            raise job.error
-        return job.what, job.share, job.outcome
+        check.followed = time.monotonic()
+        if not check.over:
+            return check.step, None
+        self._checks.pop(name, None)
+        if check.error is not None:
+            raise check.error
+        return check.step, check.result
 
     def stop(self, name: str) -> None:
         """Stop a check and forget it; unknown names do nothing."""
-        job = self._jobs.pop(name, None)
-        if job is not None:
-            job.ticket.set()
-
-    def _run(self, job: _Job, kind: str, work: Callable[[Callable[..., Any]], Any]) -> None:
-        # Imported here: it loads torch, which the result to be checked has loaded before.
-        from a3tune.inspection.faithfulness import measure_curves, measure_randomised
-
-        try:
-            while not self._slot.in_use.acquire(timeout=0.25):
-                if job.is_over():
-                    raise Cancelled
-            try:
-                job.outcome = work(measure_curves if kind == "curves" else measure_randomised)
-            finally:
-                self._slot.in_use.release()
-        except BaseException as error:  # handed on to whoever follows the check
-            told = isinstance(error, Cancelled) and not job.ticket.is_set() and job.generation.fault()
-            job.error = told or error
-
-    @staticmethod
-    def _report(job: _Job, what: str, share: float) -> None:
-        job.what, job.share = what, share
+        check = self._checks.pop(name, None)
+        if check is not None:
+            check.cancel.set()
 
 
 def chosen_heads(view: AdapterView, heads: Any) -> tuple[Head, ...]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import queue
 import secrets
 import tempfile
 import threading
@@ -21,9 +20,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import cv2
 import numpy as np
 
-from a3tune.errors import Cancelled, LabelError, RequestError
+from a3tune.errors import LabelError, RequestError
 from a3tune.geometry.patch_grid import to_patches
 from a3tune.types import MedicalImage, Region, ScoredRegion, WeakLabels
+from app.engine.background import Task, run
 from app.engine.model_slot import RegionSlot
 
 if TYPE_CHECKING:
@@ -303,37 +303,14 @@ class RegionService:
         with self._guard:
             board.ticket.set()
             board.ticket = ticket = threading.Event()
-        results: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        generation = self.slot.generation
+        slot = self.slot
 
-        def labour() -> None:
-            try:
-                while (maker := self.slot.wait(0.25)) is None:
-                    if ticket.is_set():
-                        raise Cancelled
-                while not self.slot.in_use.acquire(timeout=0.25):
-                    if ticket.is_set():
-                        raise Cancelled
-                try:
-                    generation.check()
-                    results.put((work(maker, ticket), None))
-                finally:
-                    self.slot.in_use.release()
-            except BaseException as error:  # handed on to the visitor's request, which raises it
-                results.put((None, error))
+        def task_work(task: Task[Value]) -> Value:
+            with task.turn(slot, "Loading what finds regions", "Waiting for the regions of another image") as maker:
+                return work(maker, ticket)
 
-        threading.Thread(target=labour, name="regions", daemon=True).start()
-        while True:
-            if ticket.is_set():
-                raise Cancelled
-            generation.check()
-            try:
-                value, error = results.get(timeout=0.1)
-            except queue.Empty:
-                continue
-            if error is not None:
-                raise error
-            return value
+        *_, value = run(task_work, ticket, slot.generation)
+        return value
 
     def _rank(
         self, board: _RegionSession, maker: LabelMaker, prompt: str, drawn: dict[str, Region], ticket: threading.Event

@@ -5,22 +5,22 @@ It knows nothing of Gradio.
 
 from __future__ import annotations
 
-import queue
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from a3tune.attention.sinks import find_sinks
 from a3tune.bundle import DEMO_NAME
 from a3tune.errors import Cancelled, RequestError
-from app.engine.background import Step
-from app.engine.model_slot import Either, ModelGeneration, ModelSlot, RegionSlot
+from app.engine.background import Step, Task, run
+from app.engine.generation import ModelGeneration
+from app.engine.model_slot import ModelSlot, RegionSlot
 from app.engine.private_adapters import PrivateAdapters
 from app.inspect.faithfulness import FaithfulnessService
 from app.inspect.regions import KeptTarget, RegionService, TargetNumbers
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 MOST_PREPARED = 256 << 20
 # Seconds between two examples that are answered in the background.
 _BREATH = 0.05
+_WAITING = "Waiting for another visitor's question"
 
 
 class InspectService:
@@ -133,72 +134,30 @@ class InspectService:
         question: str,
         adapters: Sequence[str],
         own: Mapping[str, Path],
-        ticket: threading.Event,
+        cancel: threading.Event,
     ) -> Iterator[Step | tuple[Inspection, bool]]:
         """Steps, and after each adapter what there is so far and whether that is all."""
-        reports: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        generation, cancelled = self.slot.generation, ticket
-        ticket = Either(cancelled, generation.left)
 
-        def work() -> None:
-            generation.count(1)
-            try:
-                self._inspect(opened, question, adapters, own, ticket, reports.put)
-                reports.put(None)
-            except Cancelled as error:
-                reports.put(error if cancelled.is_set() else generation.fault() or error)
-            except BaseException as error:  # handed on to the iterator, which raises it in the visitor's request
-                reports.put(error)
-            finally:
-                generation.count(-1)
+        def work(task: Task[None]) -> None:
+            with generation.answering(), task.turn(self.slot, "Loading the model", _WAITING):
+                names = tuple(adapters) or self.slot.adapters
+                whole = None
+                for place, name in enumerate(names):
+                    part = self.slot.inspect(
+                        opened.image,
+                        question,
+                        adapters=(name,),
+                        adapter_set=self.private_adapters.set_of(name, own),
+                        on_progress=lambda what, share, place=place: task.progress(what, (place + share) / len(names)),
+                        should_stop=task.should_stop,
+                    )
+                    whole = part if whole is None else _joined(whole, part)
+                    task.part((whole, place + 1 == len(names)))
 
-        threading.Thread(target=work, name="inspection", daemon=True).start()
-        try:
-            while (report := reports.get()) is not None:
-                if isinstance(report, BaseException):
-                    raise report
+        generation = self.slot.generation
+        for report in run(work, cancel, generation):
+            if report is not None:
                 yield report
-        except GeneratorExit:
-            ticket.set()
-            raise
-
-    def _inspect(
-        self,
-        opened: OpenedImage,
-        question: str,
-        adapters: Sequence[str],
-        own: Mapping[str, Path],
-        ticket: threading.Event,
-        report: Callable[[Step | tuple[Inspection, bool]], None],
-    ) -> None:
-        while self.slot.wait(0) is None:
-            report(Step("Loading the model", 0.0))
-            if ticket.wait(0.25):
-                raise Cancelled
-        while not self.slot.in_use.acquire(timeout=0.25):
-            report(Step("Waiting for another visitor's question", 0.0))
-            if ticket.is_set():
-                raise Cancelled
-        try:
-            names = tuple(adapters) or self.slot.adapters
-            whole = None
-            for place, name in enumerate(names):
-
-                def progress(what: str, share: float, place: int = place) -> None:
-                    report(Step(what, (place + share) / len(names)))
-
-                part = self.slot.inspect(
-                    opened.image,
-                    question,
-                    adapters=(name,),
-                    adapter_set=self.private_adapters.set_of(name, own),
-                    on_progress=progress,
-                    should_stop=ticket.is_set,
-                )
-                whole = part if whole is None else _joined(whole, part)
-                report((whole, place + 1 == len(names)))
-        finally:
-            self.slot.in_use.release()
 
     # ---- examples ----------------------------------------------------------------------------
 

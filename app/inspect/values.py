@@ -14,6 +14,7 @@ from PIL import Image
 
 from a3tune.types import MedicalImage, PatchTile, Token
 from app.common.status import DEMO_NOTICE, describe, status
+from app.engine.background import Step
 from app.inspect.regions import KeptTarget, RankedRegions, ShownRegion, TargetNumbers
 from app.inspect.results import Finished, Kept, ViewNumbers
 from app.inspect.sessions import OpenedImage
@@ -151,12 +152,10 @@ def file_value(name: str, kind: str, content: bytes) -> dict[str, str]:
     return {"name": name, "type": kind, "file": base64.b64encode(content).decode("ascii")}
 
 
-def faithfulness_value(
-    what: str, share: float, outcome: FaithfulnessCurves | RandomisedWeights | None
-) -> dict[str, Any]:
+def faithfulness_value(step: Step, outcome: FaithfulnessCurves | RandomisedWeights | None) -> dict[str, Any]:
     """How far a check of a map is, or what came of it."""
     if outcome is None:
-        return {"done": False, "what": what, "share": share}
+        return {"done": False, "what": step.what, "share": step.share}
     told = _curves(outcome) if hasattr(outcome, "deletion") else _control(outcome)
     return {"done": True, "result": told}
 

@@ -9,10 +9,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from a3tune.errors import Cancelled, RequestError
+from a3tune.errors import RequestError
+from app.engine.background import Task
 from app.engine.model_slot import ModelChoice, ModelSlot, ModelStatus, RegionSlot
 
 if TYPE_CHECKING:
@@ -25,53 +25,46 @@ _WINDOW = 20.0
 _LONGEST_NAME = 300
 
 
-@dataclass(eq=False)
-class Work:
+class Work(Task[None]):
     """What is being fetched or loaded, or was last.
 
     Attributes:
         kind, source: what.
         stage: what is done with it; a download can be cancelled, loading cannot.
-        what: what is being done, in words.
-        share: how much of it is done, 0 to 1.
-        over: whether it has ended.
-        error: what ended it, if it failed.
         loaded: whether it ended with the thing in memory.
     """
 
-    kind: Kind
-    source: str
-    stage: Stage = "fetching"
-    what: str = ""
-    share: float = 0.0
-    over: bool = False
-    error: BaseException | None = None
-    loaded: bool = False
-    ticket: threading.Event = field(default_factory=threading.Event)
-    seen: deque[tuple[float, float]] = field(default_factory=deque)
+    def __init__(self, kind: Kind, source: str, work: Callable[[Work], None]) -> None:
+        super().__init__(work)
+        self.kind, self.source = kind, source
+        self.stage: Stage = "fetching"
+        self.loaded = False
+        self._seen: deque[tuple[float, float]] = deque()
 
-    def report(self, what: str, share: float) -> None:
+    def should_stop(self) -> bool:
+        """Whether it has to stop."""
+        return self.stage == "fetching" and super().should_stop()
+
+    def progress(self, what: str, share: float) -> None:
         """Take note of progress.
 
         Raises:
             Cancelled: it is to end.
         """
-        if self.ticket.is_set() and self.stage == "fetching":
-            raise Cancelled
+        if what.partition(":")[0] != self.step.what.partition(":")[0]:
+            self._seen.clear()
+        super().progress(what, share)
         now = time.monotonic()
-        if what.partition(":")[0] != self.what.partition(":")[0]:
-            self.seen.clear()
-        self.what, self.share = what, share
-        self.seen.append((now, share))
-        while now - self.seen[0][0] > _WINDOW:
-            self.seen.popleft()
+        self._seen.append((now, share))
+        while now - self._seen[0][0] > _WINDOW:
+            self._seen.popleft()
 
     @property
     def seconds_left(self) -> float | None:
         """How long a download will go on at the speed of the last seconds; None before that is known."""
-        if self.stage != "fetching" or len(self.seen) < 2:
+        if self.stage != "fetching" or len(self._seen) < 2:
             return None
-        (began, before), (now, share) = self.seen[0], self.seen[-1]
+        (began, before), (now, share) = self._seen[0], self._seen[-1]
         return (1 - share) * (now - began) / (share - before) if share > before and now > began else None
 
 
@@ -226,7 +219,7 @@ class ModelService:
         """Stop a download; what has come is kept. Loading goes on to its end."""
         work = self._work
         if work is not None:
-            work.ticket.set()
+            work.cancel.set()
 
     def _begin(self, kind: Kind, name: str, how: tuple[str, bool] | None) -> Work:
         source = self._permitted(kind, name)
@@ -234,11 +227,11 @@ class ModelService:
             if self._work is not None and not self._work.over:
                 raise RequestError(
                     expected="one thing at a time",
-                    got=f"Something else is going on ({self._work.what or self._work.source})",
+                    got=f"Something else is going on ({self._work.step.what or self._work.source})",
                     remedy="Wait until it has ended, or cancel it",
                 )
-            self._work = work = Work(kind, source)
-        threading.Thread(target=self._run, args=(work, how), name="models", daemon=True).start()
+            self._work = work = Work(kind, source, lambda work: self._run(work, how))
+        work.start()
         return work
 
     def _permitted(self, kind: Kind, name: str) -> str:
@@ -253,27 +246,21 @@ class ModelService:
         # Imported here: it loads torch, which the page may still be waiting for.
         from a3tune.catalogue import check_choice, fetch
 
-        try:
-            work.report("looking for the files", 0.0)
-            fetch(work.kind, work.source, work.report)
-            if how is not None:
-                if work.kind == "model":
-                    precision, offload = how
-                    self._slot.wait_over()
-                    freed = self._slot.size
-                    check_choice(work.source, precision, offload, device=self._slot.device, freed=freed)
-                work.report("loading", 0.0)
-                work.stage = "loading"
-                self._put_in_place(work, how)
-                work.loaded = True
-        except BaseException as error:  # kept for the page, which says it in words
-            work.error = error
-        finally:
-            work.over = True
+        work.progress("looking for the files", 0.0)
+        fetch(work.kind, work.source, work.progress)
+        if how is None:
+            return
+        if work.kind == "model":
+            self._slot.wait_over()
+            check_choice(work.source, *how, device=self._slot.device, freed=self._slot.size)
+        work.progress("loading", 0.0)
+        work.stage = "loading"
+        self._put_in_place(work, how)
+        work.loaded = True
 
     def _put_in_place(self, work: Work, how: tuple[str, bool]) -> None:
         if work.kind == "model":
-            self._slot.switch(ModelChoice(work.source, *how), work.report)
+            self._slot.switch(ModelChoice(work.source, *how), work.progress)
             self._on_loaded()
             return
         segmenter, scorer = self._regions.names

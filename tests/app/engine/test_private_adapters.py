@@ -113,7 +113,7 @@ def test_a_map_of_an_own_adapter_is_checked_and_taken_away(studio, adapter):
     job = studio.faithfulness.start(finished.result, "mine", "control", "critical", [0])
     outcome = None
     while outcome is None:
-        _, _, outcome = studio.faithfulness.follow(job)
+        _, outcome = studio.faithfulness.follow(job)
     kept = studio.results.get(finished.result)
     command = command_line(kept, ["base", "mine"], studio.slot.profile, studio.slot.folders)
     assert "--adapters base,mine=ADAPTER_FOLDER" in command

@@ -83,7 +83,7 @@ def png(tmp_path) -> Path:
 
 
 def follow(studio: InspectService, name: str) -> None:
-    while studio.faithfulness.follow(name)[2] is None:
+    while studio.faithfulness.follow(name)[1] is None:
         pass
 
 
@@ -380,20 +380,20 @@ def test_offline_and_gated_and_missing_are_told_apart(house, fake_hub, gemma, mo
 
 def test_a_download_is_cancelled_taken_up_and_shown(house, fake_hub, gemma, monkeypatch):
     fake_hub.repositories["google/medgemma-4b-it"] = gemma
-    report = Work.report
+    progress = Work.progress
 
     def cancel_half_way(work, what, share):
         if share > 0.5:
             house.desk.cancel()
-        report(work, what, share)
+        progress(work, what, share)
 
-    monkeypatch.setattr(Work, "report", cancel_half_way)
+    monkeypatch.setattr(Work, "progress", cancel_half_way)
     work = house.finish(house.desk.download("model", "medgemma-4b"))
     assert isinstance(work.error, Cancelled)
     value = work_value(work, ())
     assert value["error"] is None
     assert "kept" in value["message"]
-    monkeypatch.setattr(Work, "report", report)
+    monkeypatch.setattr(Work, "progress", progress)
     fake_hub.served.clear()
     work = house.finish(house.desk.download("model", "medgemma-4b"))
     assert (work.error, work.loaded) == (None, False)
@@ -417,13 +417,13 @@ def test_one_thing_at_a_time(house, gemma):
 def test_the_time_left_follows_the_last_seconds(monkeypatch):
     clock = iter([100.0, 110.0, 115.0, 130.0])
     monkeypatch.setattr("app.models.service.time.monotonic", lambda: next(clock))
-    work = Work("model", "x")
-    work.report("fetching x: 0 of 10 GB", 0.0)
+    work = Work("model", "x", lambda work: None)
+    work.progress("fetching x: 0 of 10 GB", 0.0)
     assert work.seconds_left is None
-    work.report("fetching x: 1 of 10 GB", 0.1)
+    work.progress("fetching x: 1 of 10 GB", 0.1)
     assert work.seconds_left == pytest.approx(90)
-    work.report("fetching x: 2 of 10 GB", 0.2)
-    work.report("fetching x: 6 of 10 GB", 0.6)
+    work.progress("fetching x: 2 of 10 GB", 0.2)
+    work.progress("fetching x: 6 of 10 GB", 0.6)
     assert work.seconds_left == pytest.approx(0.4 * 20 / 0.5)
 
 

@@ -1,0 +1,68 @@
+"""The time that one model, or one pair of region parts, is in memory."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from a3tune.errors import RequestError
+
+
+@dataclass(eq=False)
+class ModelGeneration:
+    """The time that one model, or one pair of region parts, is in memory.
+
+    Attributes:
+        what: what is in memory, in words.
+        number: counts them from the start.
+        left: set when it has to go: whoever works with it ends and is told.
+        successor: what comes after it, once it has to go.
+        special_tokens: a model's own tokens, which are no words; known once it is loaded.
+        busy: how many visitors' questions it has to answer right now.
+    """
+
+    what: str
+    number: int = 0
+    left: threading.Event = field(default_factory=threading.Event)
+    successor: str = ""
+    special_tokens: frozenset[str] = frozenset()
+    busy: int = 0
+    guard: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Counts as a question that it has to answer for the length of a ``with`` block."""
+        with self.guard:
+            self.busy += 1
+        try:
+            yield
+        finally:
+            with self.guard:
+                self.busy -= 1
+
+    def fault(self) -> RequestError | None:
+        """What whoever works with it is told once it has to go; None before."""
+        if not self.left.is_set():
+            return None
+        return RequestError(
+            expected="the same to stay until the work is done",
+            got=f"{self.what} was replaced by {self.successor} before this was finished",
+            remedy="Ask again; what was finished before stays as it is",
+        )
+
+    def check(self) -> None:
+        """Tell whoever works with what has to go.
+
+        Raises:
+            RequestError: it has to go.
+        """
+        fault = self.fault()
+        if fault is not None:
+            raise fault
+
+    def end(self, successor: str) -> None:
+        """It has to go."""
+        self.successor = successor
+        self.left.set()

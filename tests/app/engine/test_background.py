@@ -1,0 +1,140 @@
+"""Work in the background: what is told of it, how it ends, and who is told."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+from a3tune.errors import Cancelled, RequestError
+from app.engine.background import Step, Task, run
+from app.engine.generation import ModelGeneration
+
+LAST = 30.0
+
+
+def slot(held="the model", **options):
+    return SimpleNamespace(in_use=threading.Lock(), wait=lambda timeout: held, **options)
+
+
+def test_steps_and_parts_come_in_their_order_and_the_result_last():
+    def work(task):
+        task.part("first")
+        task.progress("working", 0.5)
+        task.part("second")
+        return "done"
+
+    assert list(run(work)) == ["first", Step("working", 0.5), "second", "done"]
+
+
+def test_of_steps_that_come_together_only_the_last_is_told():
+    ready = threading.Event()
+
+    def work(task):
+        task.progress("working", 0.0)
+        ready.wait(LAST)
+        for number in range(100):
+            task.progress("working", number / 100)
+        task.part("then")
+
+    task = Task(work).start()
+    reports = iter(task)
+    assert next(reports) == Step("working", 0.0)
+    ready.set()
+    while not task.over:
+        pass
+    assert list(reports) == [Step("working", 0.99), "then", None]
+
+
+def test_what_ends_the_work_is_raised_by_whoever_follows():
+    def work(task):
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        list(run(work))
+    task = Task(work).start()
+    while not task.over:
+        pass
+    assert str(task.error) == "broken"
+
+
+def test_a_cancel_is_told_at_once_and_the_work_ends_at_its_next_step():
+    cancel, going, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def work(task):
+        going.wait(LAST)
+        try:
+            task.progress("still working", 0.5)
+        finally:
+            ended.set()
+
+    steps = run(work, cancel)
+    cancel.set()
+    with pytest.raises(Cancelled):
+        next(steps)
+    assert not ended.is_set(), "whoever follows need not wait for it"
+    going.set()
+    assert ended.wait(LAST)
+
+
+def test_closing_the_iterator_cancels():
+    cancel = threading.Event()
+    steps = run(lambda task: task.progress("working", 0.0) or task.cancel.wait(LAST), cancel)
+    next(steps)
+    assert not cancel.is_set()
+    steps.close()
+    assert cancel.is_set()
+
+
+def test_work_that_ends_well_sets_no_cancel():
+    cancel = threading.Event()
+    assert list(run(lambda task: "done", cancel)) == ["done"]
+    assert not cancel.is_set()
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_cancel_ends_the_wait_for_a_slot(loaded):
+    cancel = threading.Event()
+    shared = slot("the model" if loaded else None)
+
+    def work(task):
+        with task.turn(shared, "Loading", "Waiting"):
+            pytest.fail("nobody gave the slot free")
+
+    with shared.in_use:
+        task = Task(work, cancel).start()
+        assert next(iter(task)) == Step("Waiting" if loaded else "Loading", 0.0)
+        cancel.set()
+        while not task.over:
+            pass
+    assert isinstance(task.error, Cancelled)
+
+
+def test_a_slot_is_given_free_after_a_failure():
+    shared = slot()
+
+    def work(task):
+        with task.turn(shared, "Loading", "Waiting") as held:
+            raise ValueError(held)
+
+    with pytest.raises(ValueError, match="the model"):
+        list(run(work))
+    assert not shared.in_use.locked()
+
+
+@pytest.mark.parametrize("notices", [False, True])
+def test_whoever_follows_is_told_that_the_model_was_replaced(notices):
+    generation, going = ModelGeneration("The model"), threading.Event()
+
+    def work(task):
+        task.progress("working", 0.0)
+        generation.end("another one")
+        if notices:
+            task.check()
+        going.wait(LAST)
+
+    task = Task(work, generation=generation).start()
+    with pytest.raises(RequestError, match="The model was replaced by another one"):
+        list(task)
+    going.set()
