@@ -102,30 +102,31 @@ class Inspection:
         raise KeyError(adapter)
 
 
-def inspect_image(
+def inspect_each(
     model: VisionLanguageModel,
     image: MedicalImage,
     question: str,
     *,
     adapters: Sequence[str] = (BASE,),
-    adapter_set: AdapterSet | None = None,
+    adapter_set: AdapterSet | Callable[[str], AdapterSet | None] | None = None,
     critical_count: int | None = None,
     max_new_tokens: int = 64,
     target: np.ndarray | None = None,
     on_progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> Inspection:
-    """Ask ``question`` about ``image`` and look into every head of every adapter.
+) -> Iterator[Inspection]:
+    """Ask ``question`` about ``image`` and look into every head, adapter by adapter.
 
     The answer is generated greedily; the maps come from one replay of prompt and answer, so that they belong to
-    the very tokens shown.
+    the very tokens shown. Nothing is locked between two inspections: whoever follows may take its time.
 
     Args:
         model: the loaded model.
         image: source pixels.
         question: the question; template and image tokens are added here.
         adapters: names of adapters in ``adapter_set``, "base" for none.
-        adapter_set: adapters mounted on ``model``; needed for any name but "base".
+        adapter_set: adapters mounted on ``model``; needed for any name but "base". A function is asked for each
+            adapter's own set when its turn comes.
         critical_count: K, how many critical heads; None for the number of heads of one layer, which is the K
             that the research code of A3Tune (ACL 2025) arrives at.
         max_new_tokens: longest answer in tokens.
@@ -133,6 +134,9 @@ def inspect_image(
             overlap numbers to the metrics of each view.
         on_progress: called with what is being done and the share done, 0 to 1.
         should_stop: asked between steps and tokens; True ends the work.
+
+    Yields:
+        After each adapter the inspection with all views so far.
 
     Raises:
         RequestError: an empty or too long question, or a head count that the model does not have.
@@ -150,41 +154,67 @@ def inspect_image(
         report(what, share)
 
     proceed("Reading the image and the question", 0.0)
+    if not callable(adapter_set):
+        for adapter in adapters:
+            _check_held(adapter, adapter_set)
     prompt = model.encode(image, question)
     grid = model.patch_grid(image.height, image.width, len(prompt.images[0]))
     coverage = None if target is None else to_patches(target, grid)
-    held = (BASE,) if adapter_set is None else adapter_set.names
-    for adapter in adapters:
-        if adapter not in held:
-            raise AdapterError(
-                expected=f"one of: {', '.join(held)}",
-                got=f'There is no adapter "{adapter}"',
-                remedy="Choose one of these, or load the adapter first",
-            )
-    views = []
+    views: tuple[AdapterView, ...] = ()
     for number, adapter in enumerate(adapters):
         start = number / len(adapters)
         proceed(f"Answering ({adapter})", start + 0.1 / len(adapters))
+        held = adapter_set(adapter) if callable(adapter_set) else adapter_set
+        _check_held(adapter, held)
         began = time.perf_counter()
-        with adapted(model, adapter_set, adapter, prompt, growing=True):
+        with adapted(model, held, adapter, prompt, growing=True):
             answer = model.generate(prompt, max_new_tokens=max_new_tokens, should_stop=should_stop)
         if answer.ending == "stopped":
             raise Cancelled
-        seconds[f"{adapter}.answer"] = time.perf_counter() - began
+        answered = time.perf_counter()
         proceed(f"Reading the attention of every head ({adapter})", start + 0.6 / len(adapters))
-        began = time.perf_counter()
         whole = model.append_answer(prompt, answer.token_ids)
-        with adapted(model, adapter_set, adapter, whole), record_experts() as use:
+        with adapted(model, held, adapter, whole), record_experts() as use:
             maps = read_attention(model, whole)
-        tokens = whole.tokens
-        seconds[f"{adapter}.maps"] = time.perf_counter() - began
+        took = {f"{adapter}.answer": answered - began, f"{adapter}.maps": time.perf_counter() - answered}
+        seconds = {**seconds, **took}
         ratio = visual_ratio(maps.image_share)
         heads = critical_heads(ratio, maps.heads if critical_count is None else critical_count)
-        metrics = measure_head_set(maps, heads, coverage, answer_rows(tokens, maps))
-        experts = None if adapter_set is None else _experts(use, adapter_set, adapter)
-        views.append(AdapterView(adapter, answer.text, tokens, maps, ratio, heads, metrics, experts))
-    proceed("Done", 1.0)
-    return Inspection(model.name, image, question, grid, tuple(views), seconds=seconds)
+        metrics = measure_head_set(maps, heads, coverage, answer_rows(whole.tokens, maps))
+        experts = None if held is None else _experts(use, held, adapter)
+        views += (AdapterView(adapter, answer.text, whole.tokens, maps, ratio, heads, metrics, experts),)
+        if len(views) == len(adapters):
+            proceed("Done", 1.0)
+        yield Inspection(model.name, image, question, grid, views, seconds=seconds)
+
+
+def inspect_image(
+    model: VisionLanguageModel,
+    image: MedicalImage,
+    question: str,
+    *,
+    adapters: Sequence[str] = (BASE,),
+    adapter_set: AdapterSet | Callable[[str], AdapterSet | None] | None = None,
+    critical_count: int | None = None,
+    max_new_tokens: int = 64,
+    target: np.ndarray | None = None,
+    on_progress: Progress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Inspection:
+    """The last inspection of `inspect_each`, with the views of all adapters; arguments and errors are the same."""
+    *_, inspection = inspect_each(
+        model,
+        image,
+        question,
+        adapters=adapters,
+        adapter_set=adapter_set,
+        critical_count=critical_count,
+        max_new_tokens=max_new_tokens,
+        target=target,
+        on_progress=on_progress,
+        should_stop=should_stop,
+    )
+    return inspection
 
 
 def read_attention(model: VisionLanguageModel, prompt: EncodedPrompt) -> AttentionMaps:
@@ -220,6 +250,16 @@ def adapted(
     # The layers at work are shared by all threads, so nobody else may run the model until this is over.
     with model.lock, adapters.using(name), TokenSpans(question, prompt.columns, growing=growing):
         yield
+
+
+def _check_held(adapter: str, adapters: AdapterSet | None) -> None:
+    held = (BASE,) if adapters is None else adapters.names
+    if adapter not in held:
+        raise AdapterError(
+            expected=f"one of: {', '.join(held)}",
+            got=f'There is no adapter "{adapter}"',
+            remedy="Choose one of these, or load the adapter first",
+        )
 
 
 def _experts(use: ExpertUse, adapters: AdapterSet, name: str) -> ExpertChoice | None:

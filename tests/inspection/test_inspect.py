@@ -5,11 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
-from a3tune.adapters.switch import BASE
+from a3tune.adapters.switch import BASE, AdapterSet
 from a3tune.errors import AdapterError, Cancelled, RequestError
-from a3tune.inspection.inspect import answer_rows, inspect_image
+from a3tune.inspection.inspect import answer_rows, inspect_each, inspect_image
 from a3tune.inspection.record import record
+from a3tune.models.load import load_model
+from a3tune.models.prompt import PromptEncoder
 from a3tune.parity.eager import eager_attention
 from a3tune.types import Region, ScoredRegion, WeakLabels
 
@@ -120,3 +123,55 @@ def test_random_state_is_left_alone(tiny_model, image):
     torch.manual_seed(1)
     inspect_image(tiny_model("llava"), image, "Is it normal?", max_new_tokens=2)
     torch.testing.assert_close(torch.rand(3), expected, atol=0, rtol=0)
+
+
+@pytest.fixture
+def adapter_set(tiny_checkpoint, tmp_path):
+    """A model of the test's own and a set with one LoRA adapter."""
+    model = load_model(tiny_checkpoint("llava"), device="cpu")
+    config = LoraConfig(r=2, target_modules=r".*language_model.*\.(q_proj|k_proj)", init_lora_weights=False)
+    tuned = get_peft_model(model.model, config)
+    tuned.save_pretrained(tmp_path / "lora", save_embedding_layers=False)
+    tuned.unload()
+    return model, AdapterSet(model.model, {"lora": tmp_path / "lora"})
+
+
+def test_each_adapter_is_there_when_it_is_done_and_the_prompt_is_encoded_once(adapter_set, image, monkeypatch):
+    model, adapters = adapter_set
+    encoded, encode = [], PromptEncoder.encode
+    monkeypatch.setattr(PromptEncoder, "encode", lambda *args: encoded.append(args) or encode(*args))
+    options = {"adapters": ("base", "lora"), "adapter_set": adapters, "max_new_tokens": 2}
+    each = inspect_each(model, image, "Is it normal?", **options)
+    first = next(each)
+    assert [view.adapter for view in first.views] == ["base"]
+    # Whoever follows may use the model between two adapters, with another one at work.
+    assert adapters.active == "base"
+    assert model.lock.acquire(blocking=False)
+    model.lock.release()
+    second = next(each)
+    assert [view.adapter for view in second.views] == ["base", "lora"]
+    assert second.views[0] is first.views[0]
+    assert list(first.seconds) == ["base.answer", "base.maps"]
+    assert next(each, None) is None
+    assert len(encoded) == 1
+    whole = inspect_image(model, image, "Is it normal?", **options)
+    for view, expected in zip(whole.views, second.views, strict=True):
+        assert view.answer == expected.answer
+        np.testing.assert_array_equal(view.maps.weights, expected.maps.weights)
+    assert np.abs(whole.view("lora").maps.weights - whole.view("base").maps.weights).max() > 1e-4
+
+
+def test_a_set_of_its_own_for_each_adapter_is_asked_for_when_its_turn_comes(adapter_set, image):
+    model, adapters = adapter_set
+    asked = []
+
+    def set_of(name):
+        asked.append(name)
+        return adapters if name == "lora" else None
+
+    each = inspect_each(model, image, "q", adapters=("base", "lora", "mine"), adapter_set=set_of, max_new_tokens=1)
+    next(each)
+    assert asked == ["base"]
+    assert [view.adapter for view in next(each).views] == ["base", "lora"]
+    with pytest.raises(AdapterError, match='There is no adapter "mine"'):
+        next(each)
