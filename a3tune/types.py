@@ -244,6 +244,14 @@ class Region:
         """How many source pixels the mask holds."""
         return int(self.mask.sum())
 
+    @cached_property
+    def key(self) -> str:
+        """16 hex digits that name the region among all of its image: the same for the same pixels."""
+        x, y, width, height = self.box
+        digest = hashlib.sha256(repr(self.box).encode())
+        digest.update(np.packbits(self.mask[y : y + height, x : x + width]).tobytes())
+        return digest.hexdigest()[:16]
+
 
 @dataclass(frozen=True, eq=False)
 class ScoredRegion:

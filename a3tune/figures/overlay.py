@@ -13,23 +13,13 @@ import matplotlib
 import numpy as np
 
 from a3tune.errors import RequestError
+from a3tune.figures.regions import REGION_COLOURS
 
 COLOUR_MAPS = ("inferno", "magma", "viridis", "cividis")
 """Names for maps that start at zero."""
 
 DIFFERENCE_MAP = "RdBu_r"
 """The diverging map of differences: blue is less, white is equal, red is more."""
-
-REGION_COLOURS = (
-    (86, 180, 233),
-    (230, 159, 0),
-    (0, 158, 115),
-    (240, 228, 66),
-    (204, 121, 167),
-    (213, 94, 0),
-    (0, 114, 178),
-)
-"""RGB colours for outlines in turn, from Okabe and Ito's set for all kinds of colour vision."""
 
 
 def colour_map(

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from a3tune.figures.overlay import REGION_COLOURS, outline
+from a3tune.figures.overlay import outline
+from a3tune.figures.regions import REGION_COLOURS, widest_place
 from a3tune.types import ScoredRegion
 
 SHORTEST_EDGE, LONGEST_EDGE = 512, 2048
@@ -60,14 +61,12 @@ def _write(
     """Write ``text`` where the mask is widest, off the numbers that are there already; ``taken`` is brought up to
     date."""
     free = mask & ~taken
-    # A border of zeros: the edge of the image is an edge of the mask.
-    room = np.pad((free if free.any() else mask).astype(np.uint8), 1)
-    centre_y, centre_x = np.unravel_index(cv2.distanceTransform(room, cv2.DIST_L2, 3).argmax(), room.shape)
+    centre_x, centre_y = widest_place(free if free.any() else mask)
     thick = max(1, round(2 * scale))
     (text_width, text_height), _ = cv2.getTextSize(text, _FONT, scale, thick)
     height, width = mask.shape
-    x = int(np.clip(centre_x - 1 - text_width // 2, 0, max(0, width - text_width)))
-    y = int(np.clip(centre_y - 1 + text_height // 2, text_height, max(text_height, height - 1)))
+    x = int(np.clip(centre_x - text_width // 2, 0, max(0, width - text_width)))
+    y = int(np.clip(centre_y + text_height // 2, text_height, max(text_height, height - 1)))
     # A dark rim keeps the number readable on bright and dark tissue.
     cv2.putText(picture, text, (x, y), _FONT, scale, (0, 0, 0), thick + 2 * max(1, thick // 2) + 1, cv2.LINE_AA)
     cv2.putText(picture, text, (x, y), _FONT, scale, colour, thick, cv2.LINE_AA)

@@ -6,7 +6,6 @@ or of Gradio.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import secrets
 import tempfile
@@ -17,10 +16,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-import cv2
 import numpy as np
 
 from a3tune.errors import LabelError, RequestError
+from a3tune.figures.regions import REGION_COLOURS, outlines, widest_place
 from a3tune.geometry.patch_grid import to_patches
 from a3tune.types import MedicalImage, Region, ScoredRegion, WeakLabels
 from app.engine.background import Task, run
@@ -39,22 +38,6 @@ CHOSEN = 4
 # More text than any encoder reads, and more boxes than anybody draws.
 LONGEST_PROMPT = 2000
 MOST_DRAWN = 24
-# Bright colours for the dark of medical images, told apart by all kinds of colour vision as far as so many can be:
-# Okabe and Ito's first, then lighter ones for what is drawn by hand.
-COLOURS = (
-    (86, 180, 233),
-    (230, 159, 0),
-    (0, 198, 145),
-    (240, 228, 66),
-    (224, 141, 187),
-    (255, 112, 51),
-    (167, 139, 250),
-    (163, 230, 53),
-    (255, 255, 255),
-    (45, 212, 191),
-    (253, 186, 186),
-    (186, 230, 253),
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,7 +207,7 @@ class RegionService:
 
         def work(maker: LabelMaker, ticket: threading.Event) -> tuple[RankedRegions, str]:
             region = maker.segmenter.segment_box(board.image, box)
-            key = _key(region)
+            key = region.key
             return self._rank(board, maker, prompt, {**board.drawn, key: region}, ticket), key
 
         return self._run(board, work)
@@ -408,31 +391,13 @@ def _shown(labels: WeakLabels, drawn: dict[str, Region]) -> tuple[ShownRegion, .
     shown = []
     keys: set[str] = set()
     for scored in labels.regions:
-        key = _key(scored.region)
+        key = scored.region.key
         # A box around a region that was found already may give the very same one.
         if key in keys or not (scored.rank <= SHOWN or key in drawn):
             continue
         keys.add(key)
-        colour = COLOURS[len(shown) % len(COLOURS)]
+        colour = REGION_COLOURS[len(shown) % len(REGION_COLOURS)]
         chosen = scored.rank <= CHOSEN or key in drawn
-        shown.append(ShownRegion(key, scored, key in drawn, chosen, colour, *_outline(scored.region)))
+        anchor = widest_place(scored.region.mask)
+        shown.append(ShownRegion(key, scored, key in drawn, chosen, colour, outlines(scored.region), anchor))
     return tuple(shown)
-
-
-def _outline(region: Region) -> tuple[tuple[np.ndarray, ...], tuple[int, int]]:
-    """Contours int [points, 2] in source pixels, and where the region is widest."""
-    x, y, width, height = region.box
-    # A border of zeros: the edge of the box is an edge of the mask.
-    inside = np.pad(region.mask[y : y + height, x : x + width].astype(np.uint8), 1)
-    lines, _ = cv2.findContours(inside, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=(x - 1, y - 1))
-    depth = cv2.distanceTransform(inside, cv2.DIST_L2, 3)
-    row, column = np.unravel_index(depth.argmax(), depth.shape)
-    contours = tuple(cv2.approxPolyDP(line, 0.6, True)[:, 0] for line in lines)
-    return contours, (int(column) + x - 1, int(row) + y - 1)
-
-
-def _key(region: Region) -> str:
-    x, y, width, height = region.box
-    digest = hashlib.sha256(repr(region.box).encode())
-    digest.update(np.packbits(region.mask[y : y + height, x : x + width]).tobytes())
-    return digest.hexdigest()[:12]

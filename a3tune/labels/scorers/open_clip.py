@@ -7,7 +7,6 @@ the text's embedding (Focus on What Matters: A3Tune, ACL 2025).
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Sequence
 from functools import cached_property
@@ -160,7 +159,7 @@ class RegionScorer:
             LabelError: a region is empty or belongs to an image of another size.
         """
         cut = CROPS[self.crop_style]
-        keys = [(image.sha256, _region_digest(image, region)) for region in regions]
+        keys = [(image.sha256, region.mask.shape, region.key) for region in regions]
         with self._embedding:
             known = {key: self._crops.get(key) for key in keys}
             new = {key: region for key, region in zip(keys, regions, strict=True) if known[key] is None}
@@ -212,13 +211,3 @@ def load_scorer(source: str | Path = BIOMEDCLIP, *, device: str = "auto") -> Reg
         crop_style=parts.crop_style,
         device=device,
     )
-
-
-def _region_digest(image: MedicalImage, region: Region) -> str:
-    x, y, width, height = region.box
-    if region.mask.shape != (image.height, image.width):
-        # The same message as for the crop itself.
-        CROPS["region"](image, region)
-    digest = hashlib.sha256(repr(region.box).encode())
-    digest.update(np.packbits(region.mask[y : y + height, x : x + width]).tobytes())
-    return digest.hexdigest()

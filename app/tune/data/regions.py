@@ -6,7 +6,6 @@ One of the modules of the application that call a3tune; nothing here knows of Gr
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 import threading
 from collections import OrderedDict
@@ -15,13 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
-import numpy as np
 from PIL import Image
 
 from a3tune.errors import RequestError
+from a3tune.figures.regions import outlines
 from a3tune.images import load_image
-from a3tune.types import MedicalImage, Region, ScoredRegion
+from a3tune.types import MedicalImage, ScoredRegion
 from app.engine.background import Step, in_steps
 from app.engine.model_slot import RegionSlot
 from app.tune.data.service import DataService
@@ -153,7 +151,7 @@ class RegionPreviewService:
         with self._slot.in_use:
             region = maker.segmenter.segment_box(row.image, box)
             (scored,) = maker.scorer.score(row.image, (region,), row.prompt)
-        key = _key(region)
+        key = region.key
         return self._replace(shown, number, {**row.regions, key: scored}, (key, *row.chosen), row.drawn | {key}, row)
 
     def choose(self, owner: str, name: str, number: int, keys: Sequence[str]) -> LabelledRow:
@@ -243,7 +241,7 @@ def row_value(number: int, row: LabelledRow) -> dict[str, Any]:
                 "score": round(scored.score, 2),
                 "chosen": key in row.chosen,
                 "drawn": key in row.drawn,
-                "outlines": _outlines(scored.region),
+                "outlines": [line.ravel().tolist() for line in outlines(scored.region)],
             }
             for key, scored in row.regions.items()
         ],
@@ -259,19 +257,9 @@ def _row(item: TrainingItem, plan: TargetPlan, store: Any, labeller: Any) -> Lab
     checked = prompt in store.checked(image)
     found = labeller.rank(image, prompt)
     ready = found if stored is None else stored
-    regions = {_key(scored.region): scored for scored in (*ready, *found)}
-    chosen = tuple(_key(scored.region) for scored in plan.counting(ready, item.answer, checked))
+    regions = {scored.region.key: scored for scored in (*ready, *found)}
+    chosen = tuple(scored.region.key for scored in plan.counting(ready, item.answer, checked))
     return LabelledRow(item, image, prompt, regions, chosen, corrected=checked)
-
-
-def _key(region: Region) -> str:
-    return hashlib.sha256(np.packbits(region.mask).tobytes()).hexdigest()[:16]
-
-
-def _outlines(region: Region) -> list[list[int]]:
-    mask = np.pad(region.mask.astype(np.uint8), 1)
-    lines, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    return [(line.reshape(-1, 2) - 1).clip(0).ravel().tolist() for line in lines]
 
 
 def _picture(image: MedicalImage) -> str:
