@@ -136,7 +136,7 @@ def test_an_unforeseen_error_is_a_number_here_and_a_place_in_the_log(caplog):
     number = record.args[1]
     assert number in words
     assert "ValueError" in record.getMessage()
-    assert "test_present.py" in record.getMessage()
+    assert "test_status.py" in record.getMessage()
     assert "name of a patient" not in record.getMessage() + words
 
 
