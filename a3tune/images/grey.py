@@ -36,6 +36,12 @@ PERCENTILES = (0.5, 99.5)
 _BLOCK = 1 << 20
 # MR, PET and standardised values do not reach this far down; the air around and in a patient does (-1000).
 _AIR_BELOW = -100.0
+# Nothing has less; scanners fill the corners around their round field of view with less.
+_LOWEST_HOUNSFIELD = -1024.0
+_EXACT = (
+    "The window is read as the span from its centre less half its width to its centre plus half its width: by the "
+    "letter of its function (LINEAR, made for whole numbers) these values would be black and white only"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +61,8 @@ class GreyFrame:
         stored: [height, width], any real number type; the value in the file's units is ``stored * slope + intercept``.
         slope, intercept: the rescale to the file's units (Hounsfield units, ...).
         inverted: True when the lowest value is white (DICOM MONOCHROME1, TIFF WhiteIsZero).
-        padding: (lowest, highest) stored value that marks pixels outside the picture: left out of the percentiles.
+        padding: bool [height, width], pixels outside the picture, or None: shown black, left out of the percentiles.
+        usual: (lowest, highest) stored value that the percentiles are taken from, or None for all.
         header_window: the window that the file suggests, or None.
         full_range: the window that spans all values that the file's bits can hold, for pictures of 8 bits or fewer.
         function: how a window maps values to grey, DICOM PS3.3 C.11.2.1.2 and C.11.2.1.3.
@@ -67,7 +74,8 @@ class GreyFrame:
     slope: float = 1.0
     intercept: float = 0.0
     inverted: bool = False
-    padding: tuple[float, float] | None = None
+    padding: np.ndarray | None = None
+    usual: tuple[float, float] | None = None
     header_window: Window | None = None
     full_range: Window | None = None
     function: WindowFunction = "LINEAR_EXACT"
@@ -106,15 +114,15 @@ def resolve_window(window: Window | tuple[float, float] | str | None) -> Window 
     return Window(centre, width)
 
 
-def show(frame: GreyFrame, window: Window | str | None) -> tuple[np.ndarray, Window | None]:
+def show(frame: GreyFrame, window: Window | str | None) -> tuple[np.ndarray, Window | None, tuple[str, ...]]:
     """Grey values to 8 bits.
 
     The window is, in this order: the caller's (``resolve_window``'s result), the file's own window, the file's own
     lookup table, the full range of a picture of 8 bits or fewer, the percentiles 0.5 to 99.5 of the frame. Values
-    that are not numbers (NaN, infinity) are black.
+    that are not numbers (NaN, infinity) and padding are black.
 
     Returns:
-        uint8 [height, width], and the window that was used (None for a lookup table).
+        uint8 [height, width], the window that was used (None for a lookup table), and notes on it.
 
     Raises:
         RequestError: a preset for values that are not Hounsfield units.
@@ -125,30 +133,38 @@ def show(frame: GreyFrame, window: Window | str | None) -> tuple[np.ndarray, Win
         _check_hounsfield(frame, finite, window)
         window = WINDOW_PRESETS[window]
     if window is None and frame.header_window is None and frame.table is not None:
-        return _map(frame, lambda values: _look_up(values, frame.table)), None
+        return _map(frame, lambda values: _look_up(values, frame.table)), None, ()
     named = window or frame.header_window
     # The file's function belongs to windows made for it; spans of values run from black to white exactly.
     function = frame.function if named else "LINEAR_EXACT"
     window = named or frame.full_range or _percentile_window(finite)
-    return _map(frame, lambda values: _apply(values, window, function)), window
+    notes = ()
+    if function == "LINEAR" and (window.width < 1.0 or (window.width == 1.0 and (finite != np.rint(finite)).any())):
+        function, notes = "LINEAR_EXACT", (_EXACT,)
+    return _map(frame, lambda values: _apply(values, window, function)), window, notes
 
 
 def _sample(frame: GreyFrame) -> np.ndarray:
     """The frame's finite values in file units, padding left out: all of up to a million, else an even selection."""
     flat = frame.stored.reshape(-1)
-    sample = flat[:: max(1, -(-flat.size // _BLOCK))]
-    sample = sample[np.isfinite(sample)]
+    step = max(1, -(-flat.size // _BLOCK))
+    finite = np.isfinite(flat[::step])
+    sample = flat[::step][finite]
     if not sample.size:
         raise ImageError(
             got="Not one pixel of the picture holds a number: all values are NaN or infinite",
             expected="grey values that are finite numbers",
             remedy="Choose another frame or slice, or export the picture again",
         )
+    inside = np.ones(sample.size, bool)
     if frame.padding is not None:
-        low, high = frame.padding
-        inside = sample[(sample < low) | (sample > high)]
-        sample = inside if inside.size else sample
-    return sample.astype(np.float64) * frame.slope + frame.intercept
+        inside = ~frame.padding.reshape(-1)[::step][finite]
+    if frame.usual is not None:
+        inside &= (sample >= frame.usual[0]) & (sample <= frame.usual[1])
+    values = sample.astype(np.float64) * frame.slope + frame.intercept
+    if frame.hounsfield:
+        inside &= values >= _LOWEST_HOUNSFIELD
+    return values[inside] if inside.any() else values
 
 
 def _check_hounsfield(frame: GreyFrame, values: np.ndarray, preset: str) -> None:
@@ -180,11 +196,17 @@ def _map(frame: GreyFrame, to_grey: Callable[[np.ndarray], np.ndarray]) -> np.nd
         # At most 65536 different values: compute each once and look the pixels up.
         low = int(stored.min())
         table = _map_values(np.arange(low, int(stored.max()) + 1), frame, to_grey)
-        return table[stored.astype(np.int32) - low]
+        return _black_out(table[stored.astype(np.int32) - low], frame)
     # A band of rows at a time: float64 copies of a whole 64 megapixel frame would take gigabytes.
     rows = max(1, _BLOCK // stored.shape[1])
     bands = [_map_values(stored[top : top + rows], frame, to_grey) for top in range(0, stored.shape[0], rows)]
-    return np.concatenate(bands)
+    return _black_out(np.concatenate(bands), frame)
+
+
+def _black_out(grey: np.ndarray, frame: GreyFrame) -> np.ndarray:
+    if frame.padding is not None:
+        grey[frame.padding] = 0
+    return grey
 
 
 def _map_values(stored: np.ndarray, frame: GreyFrame, to_grey: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
@@ -206,10 +228,9 @@ def _apply(values: np.ndarray, window: Window, function: WindowFunction) -> np.n
         share = 1.0 / (1.0 + np.exp(np.clip(-4.0 * (values - centre) / width, -700.0, 700.0)))
     elif function == "LINEAR" and width > 1.0:
         share = (values - (centre - 0.5)) / (width - 1.0) + 0.5
-    elif function == "LINEAR" and width == 1.0:
+    elif function == "LINEAR":
         share = (values > centre - 0.5).astype(np.float64)
     else:
-        # Also LINEAR with a width below 1: the standard defines none there, PET and dose values need it.
         share = (values - centre) / width + 0.5
     return np.rint(np.clip(share, 0.0, 1.0) * 255.0).astype(np.uint8)
 

@@ -37,6 +37,7 @@ class ImageDescription:
         windowable: whether a window can be chosen.
         header_window: the window the file suggests, or None.
         hounsfield: whether the window presets apply; None when only the values of a slice can tell (NIfTI).
+        notes: what a reader should know about how the default frame is made, in sentences.
     """
 
     format: str
@@ -50,6 +51,7 @@ class ImageDescription:
     windowable: bool
     header_window: Window | None
     hounsfield: bool | None
+    notes: tuple[str, ...] = ()
 
 
 def load_image(
@@ -99,15 +101,15 @@ def load_image(
                 expected="grey values of more than 8 bits, DICOM grey values or a NIfTI volume for a window",
                 remedy="Leave the window out",
             )
-        pixels = content.rgb
+        pixels, notes = content.rgb, ()
     else:
-        pixels, window = show(content.grey, window)
+        pixels, window, notes = show(content.grey, window)
         pixels = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
     if content.alpha is not None:
         pixels = np.rint(pixels * content.alpha[:, :, None]).astype(np.uint8)
     stored_size = pixels.shape[:2]
     pixels = resample(pixels, square_size(*stored_size, content.pixel_aspect)) if square else pixels
-    notes = content.notes
+    notes = (*content.notes, *notes)
     if pixels.shape[:2] != stored_size:
         notes = (*notes, _resampled(stored_size, pixels.shape[:2]))
     return MedicalImage(
@@ -138,8 +140,7 @@ def describe_image(path: str | os.PathLike[str], *, axis: int = 2) -> ImageDescr
     """
     content = _read(path, None, axis, 0)
     grey = content.grey
-    if grey is not None:
-        show(grey, None)
+    notes = content.notes if grey is None else (*content.notes, *show(grey, None)[2])
     height, width = content.stored_size
     return ImageDescription(
         format=content.format,
@@ -153,6 +154,7 @@ def describe_image(path: str | os.PathLike[str], *, axis: int = 2) -> ImageDescr
         windowable=grey is not None,
         header_window=None if grey is None else grey.header_window,
         hounsfield=False if grey is None else grey.hounsfield,
+        notes=notes,
     )
 
 

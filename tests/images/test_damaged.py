@@ -84,7 +84,7 @@ def test_oversized_pictures_are_refused_before_decoding(damaged, monkeypatch):
         raise AssertionError("decoded an oversized picture")
 
     monkeypatch.setattr(Image.Image, "convert", must_not_run)
-    monkeypatch.setattr(dicom, "_decode", must_not_run)
+    monkeypatch.setattr(dicom, "read_frame", must_not_run)
     for path in damaged:
         if path.name.startswith(("oversized", "bomb")):
             with pytest.raises(ImageError, match="megapixels"):

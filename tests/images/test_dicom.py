@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from pydicom import Dataset, FileMetaDataset, dcmread, uid
+from pydicom import Dataset, dcmread
 from pydicom.pixels import apply_color_lut, apply_voi_lut, pixel_array
 
 from a3tune.errors import ImageError, RequestError
@@ -37,33 +37,6 @@ def linear(values: np.ndarray, centre: float, width: float) -> np.ndarray:
 def rounds(exact: np.ndarray, shown: np.ndarray) -> bool:
     """Whether ``shown`` is ``exact`` rounded to the nearest whole number, either way for a half."""
     return bool(np.abs(exact - shown).max() <= 0.5 + 1e-9)
-
-
-@pytest.fixture
-def write(tmp_path):
-    """Write a DICOM file around stored pixels [rows, columns] or [frames, rows, columns]; returns its path."""
-
-    def write_file(stored: np.ndarray, **elements) -> Path:
-        data = Dataset()
-        data.file_meta = FileMetaDataset()
-        data.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
-        data.SOPClassUID, data.SOPInstanceUID = uid.MRImageStorage, "1.2.3"
-        data.Modality, data.PhotometricInterpretation = "MR", "MONOCHROME2"
-        data.Rows, data.Columns, data.SamplesPerPixel = *stored.shape[-2:], 1
-        if stored.ndim == 3:
-            data.NumberOfFrames = len(stored)
-        data.BitsAllocated = data.BitsStored = stored.dtype.itemsize * 8
-        data.HighBit = data.BitsStored - 1
-        data.PixelRepresentation = int(stored.dtype.kind == "i")
-        data.PixelData = stored.tobytes()
-        data["PixelData"].VR = "OW"
-        for keyword, value in elements.items():
-            setattr(data, keyword, value)
-        path = tmp_path / "file.dcm"
-        data.save_as(path, enforce_file_format=True)
-        return path
-
-    return write_file
 
 
 def table_item(first: int, entries: list[int], bits: int) -> Dataset:
