@@ -15,7 +15,6 @@ from a3tune import hub
 from a3tune.bundle import DEMO, model_source
 from a3tune.checkpoints import HUB_PREFIX
 from a3tune.errors import ModelError, RequestError
-from a3tune.hub import Progress
 from a3tune.labels import parts
 from a3tune.models.checkpoint_folder import check_weights
 from a3tune.models.conversion import model_folder
@@ -24,6 +23,7 @@ from a3tune.models.load import choose_device, count_weights
 from a3tune.models.memory import BYTES_PER_WEIGHT, available_memory, memory_needed, total_memory
 from a3tune.models.precision import Precision, list_precisions, offload_obstacle, usual_precision
 from a3tune.models.profiles import PROFILES, find_profile, permitted_source
+from a3tune.progress import Progress, no_progress
 from a3tune.storage import is_folder, is_hub_id, named_path
 
 Kind = Literal["model", "segmenter", "scorer"]
@@ -155,7 +155,7 @@ def permitted(kind: Kind, name: str, *, any_model: bool, offered: Sequence[str])
     return parts.permitted_part(name, kind, any_model=any_model, offered=offered)
 
 
-def fetch(kind: Kind, source: str, on_progress: Progress | None = None) -> None:
+def fetch(kind: Kind, source: str, on_progress: Progress = no_progress) -> None:
     """Bring it onto this machine, ready to be loaded: fetched, and converted where that is needed.
 
     Raises:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from a3tune import hub
 from a3tune.errors import LabelError
-from a3tune.hub import Progress
+from a3tune.progress import Progress, no_progress
 from a3tune.storage import is_folder, named_path
 
 HUB_PREFIX = "hub:"
@@ -70,7 +70,7 @@ def read_checkpoint(path: str | Path, *, purpose: str) -> dict[str, torch.Tensor
     return {name.removeprefix("module."): value for name, value in state.items()}
 
 
-def locate_checkpoint(name: str | Path, *, purpose: str, gives: str, on_progress: Progress | None = None) -> Path:
+def locate_checkpoint(name: str | Path, *, purpose: str, gives: str, on_progress: Progress = no_progress) -> Path:
     """The file that a path or a place on the hub stands for; fetched when it is not there yet.
 
     Args:

@@ -34,9 +34,7 @@ from huggingface_hub.utils import WeakFileLock, build_hf_headers, get_session, h
 from safetensors import SafetensorError, safe_open
 
 from a3tune.errors import A3TuneError, RequestError
-
-Progress = Callable[[str, float], None]
-"""Called with what is being done and the share done, 0 to 1. What it raises ends the work."""
+from a3tune.progress import Progress, no_progress
 
 PARTIAL = ".a3tune-part"
 """Ends the name of a file in the hub's cache that has not come whole yet."""
@@ -85,7 +83,7 @@ def held_file(name: str, file: str) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
-def fetch_files(name: str, wanted: Sequence[str], on_progress: Progress | None = None) -> Path:
+def fetch_files(name: str, wanted: Sequence[str], on_progress: Progress = no_progress) -> Path:
     """The folder with a repository's files in the hub's cache; what is missing is fetched.
 
     What came of a large file before the work was ended stays, and the next call goes on there.
@@ -111,7 +109,7 @@ def fetch_files(name: str, wanted: Sequence[str], on_progress: Progress | None =
     return folder
 
 
-def fetch_file(name: str, file: str, on_progress: Progress | None = None) -> Path:
+def fetch_file(name: str, file: str, on_progress: Progress = no_progress) -> Path:
     """One file of a repository in the hub's cache; fetched when it is not there. See `fetch_files`."""
     if not reachable():
         return Path(hf_hub_download(name, file, local_files_only=True))
@@ -221,10 +219,9 @@ def _remove_damaged(states: list) -> bool:
     return found
 
 
-def _fetch(name: str, missing: list, on_progress: Progress | None) -> Callable[[], None]:
+def _fetch(name: str, missing: list, on_progress: Progress) -> Callable[[], None]:
     """Bring the large ones of the missing files into the cache, where the hub's client finds them; returns what tells
     that the small ones have come too."""
-    report = on_progress or (lambda what, share: None)
     total = sum(file.file_size or 0 for file in missing)
     large = [file for file in missing if (file.file_size or 0) >= _LARGE]
     there = _cache(name) / "blobs"
@@ -234,7 +231,7 @@ def _fetch(name: str, missing: list, on_progress: Progress | None) -> Callable[[
         nonlocal come
         come += count
         share = min(come / total, 1.0) if total else 1.0
-        report(f"fetching {name}: {come / 1e9:.2f} of {total / 1e9:.2f} GB", share)
+        on_progress(f"fetching {name}: {come / 1e9:.2f} of {total / 1e9:.2f} GB", share)
 
     if missing:
         parts = sum(path.stat().st_size for path in there.glob(f"*{PARTIAL}")) if there.is_dir() else 0

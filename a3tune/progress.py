@@ -1,4 +1,4 @@
-"""Progress on the terminal: a line that rewrites itself, or a few lines in a log."""
+"""How far long work is, and how the terminal shows it: a line that rewrites itself, or a few lines in a log."""
 
 from __future__ import annotations
 
@@ -6,6 +6,25 @@ import sys
 import time
 from collections.abc import Callable
 from typing import TextIO
+
+Progress = Callable[[str, float], None]
+"""Called with what is being done, in words, and the share of the work that is done, 0 to 1. What it raises ends the
+work."""
+
+
+def no_progress(what: str, share: float) -> None:
+    """The `Progress` that nobody hears."""
+
+
+def part_of(progress: Progress, start: float, end: float, before: str = "") -> Progress:
+    """The progress of a part of some work as progress of the whole.
+
+    Args:
+        progress: of the whole.
+        start, end: the shares of the whole between which the part lies, 0 to 1.
+        before: put before what the part says.
+    """
+    return lambda what, share: progress(before + what, start + (end - start) * share)
 
 
 def show_progress(what: str, share: float) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from a3tune.errors import A3TuneError, Cancelled
+from a3tune.progress import Progress, no_progress
 from a3tune.training.options import config_of
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 STOPPED = 3
 
 
-def run_tune(options: argparse.Namespace, on_progress: Callable[[str, float], None] | None = None) -> int:
+def run_tune(options: argparse.Namespace, on_progress: Progress = no_progress) -> int:
     """Run the command.
 
     Returns:

@@ -32,6 +32,7 @@ from a3tune.data.intake import (
     refused,
 )
 from a3tune.errors import Cancelled, DataError
+from a3tune.progress import Progress, no_progress
 from a3tune.storage import DAMAGED_ZIP
 from a3tune.wording import listed
 
@@ -63,7 +64,7 @@ def unpack_archive(
     folder: str | Path,
     limits: IntakeLimits = LIMITS,
     *,
-    on_progress: Callable[[float], None] | None = None,
+    on_progress: Progress = no_progress,
     should_stop: Callable[[], bool] | None = None,
 ) -> Intake:
     """Unpack a ZIP archive with a data set into a new folder: tables and images, nothing else.
@@ -72,7 +73,7 @@ def unpack_archive(
         archive: the ZIP file; what it is called does not matter.
         folder: a folder that does not exist yet; it appears only when everything is in it.
         limits: how much is taken.
-        on_progress: called with the share of the bytes written, 0 to 1.
+        on_progress: told which share of the bytes is written.
         should_stop: asked between files; True ends the work and leaves nothing behind.
 
     Raises:
@@ -254,7 +255,7 @@ def _write_entries(
     entries: Sequence[_Entry],
     part: Path,
     total: int,
-    on_progress: Callable[[float], None] | None,
+    on_progress: Progress,
     should_stop: Callable[[], bool] | None,
 ) -> None:
     for folder in sorted({entry.parts[:-1] for entry in entries}):
@@ -270,8 +271,8 @@ def _write_entries(
                 if written > total:
                     raise refused(entry.name, "unpacks to more than it declares", "Pack the data again")
                 target.write(chunk)
-        if on_progress is not None and number % 64 == 0:
-            on_progress(written / max(total, 1))
+        if number % 64 == 0:
+            on_progress("Unpacking", written / max(total, 1))
 
 
 def _chunks(packed: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:

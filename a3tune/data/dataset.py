@@ -10,6 +10,7 @@ from typing import Literal
 
 from a3tune.data.formats.faults import DataFault, FaultLog
 from a3tune.errors import DataError
+from a3tune.progress import Progress, no_progress
 from a3tune.wording import counted
 
 AnswerType = Literal["closed", "open"]
@@ -149,19 +150,19 @@ class Dataset:
         count_tokens: Callable[[TrainingItem], int],
         most: int,
         *,
-        on_progress: Callable[[float], None] | None = None,
+        on_progress: Progress = no_progress,
     ) -> Dataset:
         """The data set with a fault for every item that is longer than a model takes.
 
         Args:
             count_tokens: tokens of an item's whole prompt with its image and answer.
             most: how many tokens the model takes.
-            on_progress: called with the share done, 0 to 1.
+            on_progress: told how far it is.
         """
         log, kept = FaultLog(), []
         for number, item in enumerate(self.items):
-            if on_progress is not None and number % 500 == 0:
-                on_progress(number / len(self.items))
+            if number % 500 == 0:
+                on_progress("Counting tokens", number / len(self.items))
             tokens = count_tokens(item)
             if tokens <= most:
                 kept.append(item)

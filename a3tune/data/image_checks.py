@@ -12,9 +12,8 @@ from a3tune.data.dataset import TrainingItem
 from a3tune.data.formats.faults import FaultLog
 from a3tune.errors import Cancelled, ImageError, RequestError
 from a3tune.images import ImageDescription, describe_image
+from a3tune.progress import Progress, no_progress
 from a3tune.wording import counted
-
-Progress = Callable[[float], None]
 
 _CHUNK = 1 << 20
 
@@ -49,7 +48,7 @@ def open_images(
     items: Sequence[TrainingItem],
     log: FaultLog,
     *,
-    on_progress: Progress | None = None,
+    on_progress: Progress = no_progress,
     should_stop: Callable[[], bool] | None = None,
 ) -> ImageFacts:
     """Open every image and mask once; each that cannot be used is one fault, at the first row that names it.
@@ -64,8 +63,8 @@ def open_images(
     for number, item in enumerate(items):
         if should_stop is not None and should_stop():
             raise Cancelled
-        if on_progress is not None and number % 50 == 0:
-            on_progress(number / len(items))
+        if number % 50 == 0:
+            on_progress("Looking through the images", number / len(items))
         if item.image not in seen:
             seen[item.image] = _describe(item, item.image, "image", log, rows[item.image] - 1, digests)
         picture = seen[item.image]

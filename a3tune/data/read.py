@@ -15,8 +15,9 @@ from a3tune.data.formats.files import split_of_path
 from a3tune.data.formats.image_files import PictureFinder
 from a3tune.data.formats.layouts import Layout
 from a3tune.data.formats.sources import LaidOut, find_sources
-from a3tune.data.image_checks import Progress, file_digest, find_shared_images, open_images
+from a3tune.data.image_checks import file_digest, find_shared_images, open_images
 from a3tune.errors import DataError
+from a3tune.progress import Progress, no_progress
 from a3tune.wording import listed
 
 
@@ -28,7 +29,7 @@ def read_dataset(
     check_images: bool = True,
     allow_shared_images: bool = False,
     unpack_to: str | Path | None = None,
-    on_progress: Progress | None = None,
+    on_progress: Progress = no_progress,
     should_stop: Callable[[], bool] | None = None,
 ) -> Dataset:
     """Read a data set and find everything that is wrong with it.
@@ -47,7 +48,7 @@ def read_dataset(
         allow_shared_images: images may be in train and in another split; else each is an error, except in VQA-RAD's
             own layout, which was published with such a split. Allowed, they are a single warning.
         unpack_to: folder for pictures that stand inside Parquet files.
-        on_progress: called with the share of the images opened, 0 to 1.
+        on_progress: told which share of the images is opened.
         should_stop: asked between images; True ends the work.
 
     Raises:
@@ -80,8 +81,7 @@ def read_dataset(
         items, digests = list(facts.items), facts.digests
         counts = replace(counts, sizes=facts.sizes, formats=facts.formats)
     find_shared_images(items, digests, log, allowed=allow_shared_images or chosen.shares_images)
-    if on_progress is not None:
-        on_progress(1.0)
+    on_progress("Looking through the images", 1.0)
     counts = replace(
         counts,
         errors=log.totals["error"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +21,7 @@ from a3tune.models.model import VisionLanguageModel
 from a3tune.phantom.questions import ask
 from a3tune.phantom.scene import make_phantom
 from a3tune.phantom.structures import HELD_OUT_SEEDS, KINDS, PhantomStyle
+from a3tune.progress import Progress, no_progress, part_of
 from a3tune.training.config import load_config
 from a3tune.training.run import RunFolder
 from a3tune.training.tuning import RunSummary, tune
@@ -112,7 +113,7 @@ def build_adapters(
     methods: Sequence[str] = METHODS,
     settings: dict[str, object] | None = None,
     measured: int = MEASURED,
-    on_progress: Callable[[str, float], None] | None = None,
+    on_progress: Progress = no_progress,
 ) -> str:
     """Tune, measure and save the demo's adapters; returns a summary in words.
 
@@ -132,7 +133,7 @@ def build_adapters(
     out = DEMO_ADAPTERS if out is None else out
     out.parent.mkdir(parents=True, exist_ok=True)
     with one_thread(), TemporaryDirectory(dir=out.parent, prefix=".adapters-") as work:
-        runs = {}
+        runs, parts = {}, len(methods) + 1
         for number, method in enumerate(methods):
             runs[method] = tune(
                 load_config(PRESET, {**SAME_STEPS, **(settings or {}), "method": method}),
@@ -140,17 +141,17 @@ def build_adapters(
                 Path(work) / f"run-{method}",
                 DEMO,
                 device="cpu",
-                on_progress=_part(on_progress, method, number, len(methods) + 1),
+                on_progress=part_of(on_progress, number / parts, (number + 1) / parts, f"{method}: "),
             )
-        report = _part(on_progress, "measuring", len(methods), len(methods) + 1)
-        return publish_adapters(runs, out, measured, on_progress=report)
+        last = part_of(on_progress, len(methods) / parts, 1.0, "measuring: ")
+        return publish_adapters(runs, out, measured, on_progress=last)
 
 
 def publish_adapters(
     runs: Mapping[str, RunSummary],
     out: Path,
     measured: int = MEASURED,
-    on_progress: Callable[[str, float], None] | None = None,
+    on_progress: Progress = no_progress,
 ) -> str:
     """Measure the adapters of finished runs and put them, with cards and figures, in the place of those in ``out``.
 
@@ -197,14 +198,13 @@ def measure_adapters(
     adapters: AdapterSet,
     seeds: Sequence[int],
     style: PhantomStyle = "standard",
-    on_progress: Callable[[str, float], None] | None = None,
+    on_progress: Progress = no_progress,
 ) -> dict[str, Figures]:
     """The base model and every adapter of the set, asked every question about the phantoms of ``seeds``."""
     questions = prepare_questions(model, [question for _, question in phantom_questions(seeds, style)])
     figures = {}
     for number, name in enumerate(adapters.names):
-        if on_progress is not None:
-            on_progress(name, number / len(adapters.names))
+        on_progress(name, number / len(adapters.names))
         figures[name] = Figures.of(read_questions(model, questions, adapter_set=adapters, adapter=name))
     return figures
 
@@ -214,12 +214,3 @@ def _line(name: str, figures: Figures) -> str:
         f"{name}: closed {figures.closed:.1%}, open {figures.open:.1%}, attention inside what is asked about "
         f"{figures.mass:.1%}, pointing {figures.pointing:.1%}"
     )
-
-
-def _part(
-    on_progress: Callable[[str, float], None] | None, name: str, number: int, count: int
-) -> Callable[[str, float], None] | None:
-    """The progress of one of ``count`` equal parts as progress of the whole."""
-    if on_progress is None:
-        return None
-    return lambda what, share: on_progress(f"{name}: {what}", (number + share) / count)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,8 +24,7 @@ from a3tune.demo.training import cache_features, finish_language, train_language
 from a3tune.demo.training_data import QUESTION_TEMPLATE, make_samples
 from a3tune.models.load import load_model
 from a3tune.phantom.structures import HELD_OUT_SEEDS, TRAINING_SEEDS
-
-Progress = Callable[[str, float], None]
+from a3tune.progress import Progress, no_progress
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ QUICK = Recipe(phantoms=64, vision_steps=4, language_steps=4, last_steps=2, meas
 class _Stages:
     """Turns the progress of one stage into progress of the whole, with the time left."""
 
-    def __init__(self, on_progress: Progress | None) -> None:
+    def __init__(self, on_progress: Progress) -> None:
         self._on_progress = on_progress
         self._began = time.perf_counter()
         self._bounds = (0.0, 0.0)
@@ -55,8 +54,6 @@ class _Stages:
         self._bounds = (start, stop)
 
     def __call__(self, what: str, share: float) -> None:
-        if self._on_progress is None:
-            return
         start, stop = self._bounds
         done = start + (stop - start) * share
         left = (time.perf_counter() - self._began) * (1 - done) / max(done, 1e-3)
@@ -64,7 +61,7 @@ class _Stages:
 
 
 def build_bundle(
-    out: Path | None = None, *, seed: int = 0, quick: bool = False, on_progress: Progress | None = None
+    out: Path | None = None, *, seed: int = 0, quick: bool = False, on_progress: Progress = no_progress
 ) -> str:
     """Train, measure and save the demo model; returns a summary in words.
 
@@ -86,9 +83,7 @@ def _build(out: Path, seed: int, recipe: Recipe, stages: _Stages) -> str:
 
     stages.stage(0.0, 0.08)
     first = TRAINING_SEEDS[seed * recipe.phantoms]
-    samples = make_samples(
-        range(first, first + recipe.phantoms), on_progress=lambda share: stages("drawing phantoms", share)
-    )
+    samples = make_samples(range(first, first + recipe.phantoms), on_progress=stages)
     # Both cases, so that a question typed in a hurry has not twice the tokens of a tidy one.
     texts = [text for sample in samples for item in sample.exchanges for text in _spellings(item.question, item.answer)]
     processor = build_processor(build_tokenizer(texts))

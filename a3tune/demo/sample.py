@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,6 +9,7 @@ from a3tune.bundle import DEMO_SAMPLE, DEMO_SCORER
 from a3tune.data.read import read_dataset
 from a3tune.demo.sample_data import write_sample
 from a3tune.labels.store import Labeller, LabelStore, label_items
+from a3tune.progress import Progress, no_progress, part_of
 from a3tune.training.label_sources import AUTO, LABELS_NAME, make_labeller
 
 PHANTOMS = 200
@@ -50,7 +50,7 @@ def build_sample(
     count: int = PHANTOMS,
     seed: int = 0,
     labeller: Labeller | None = None,
-    on_progress: Callable[[str, float], None] | None = None,
+    on_progress: Progress = no_progress,
 ) -> str:
     """Draw the phantoms, ask the questions, label them; returns a summary in words.
 
@@ -71,15 +71,9 @@ def build_sample(
     out = DEMO_SAMPLE if out is None else out
     out.parent.mkdir(parents=True, exist_ok=True)
 
-    def proceed(what: str, share: float) -> None:
-        if on_progress is not None:
-            on_progress(what, share)
-
     with TemporaryDirectory(dir=out.parent, prefix=".sample-") as work:
         folder = Path(work) / "sample"
-        written = write_sample(
-            folder, count, seed=seed, on_progress=lambda share: proceed("drawing phantoms", 0.1 * share)
-        )
+        written = write_sample(folder, count, seed=seed, on_progress=part_of(on_progress, 0.0, 0.1))
         items = [item for item in read_dataset(written.table).items if item.split != "test"]
         labeller = labeller or make_labeller(AUTO, str(DEMO_SCORER), "cpu")
         empty = label_items(
@@ -87,7 +81,7 @@ def build_sample(
             labeller,
             LabelStore(folder / LABELS_NAME),
             TEMPLATE_SET,
-            on_progress=lambda done, total: proceed("finding and ranking regions", 0.1 + 0.9 * done / total),
+            on_progress=lambda done, total: on_progress("finding and ranking regions", 0.1 + 0.9 * done / total),
         )
         settings = labeller.settings
         card = _CARD.format(

@@ -14,6 +14,7 @@ from a3tune.errors import Cancelled, RequestError
 from a3tune.phantom.questions import ask
 from a3tune.phantom.scene import make_phantom
 from a3tune.phantom.structures import HELD_OUT_SEEDS, KINDS, STYLES, TRAINING_SEEDS, VALIDATION_SEEDS, PhantomStyle
+from a3tune.progress import Progress, no_progress
 
 TABLE = "data.csv"
 TRUTH = "truth"
@@ -62,7 +63,7 @@ def write_sample(
     test_style: PhantomStyle | None = None,
     questions: int | None = None,
     masks: bool = False,
-    on_progress: Callable[[float], None] | None = None,
+    on_progress: Progress = no_progress,
     should_stop: Callable[[], bool] | None = None,
 ) -> SampleData:
     """Write phantoms as PNG pictures with a table of questions and answers.
@@ -78,7 +79,7 @@ def write_sample(
         test_style: of the test images, where it differs.
         questions: most questions of one image, from 1; None for all.
         masks: also write the true mask of every question that asks about something in the image, as 0 and 255.
-        on_progress: called with the share done, 0 to 1.
+        on_progress: told how far it is.
         should_stop: asked before each phantom; True ends the work.
 
     Raises:
@@ -97,8 +98,7 @@ def write_sample(
         for number, (split, kind, phantom_seed) in enumerate(plan):
             if should_stop is not None and should_stop():
                 raise Cancelled
-            if on_progress is not None:
-                on_progress(number / count)
+            on_progress("drawing phantoms", number / count)
             phantom = make_phantom(phantom_seed, kind, (test_style or style) if split == "test" else style)
             image = f"images/{kind}_{phantom_seed}.png"
             _write_png(folder / image, phantom.image.pixels[:, :, 0])
@@ -122,8 +122,7 @@ def write_sample(
             got=f"{folder} cannot be written ({error.strerror})",
             remedy="Make room, or choose another folder",
         ) from error
-    if on_progress is not None:
-        on_progress(1.0)
+    on_progress("drawing phantoms", 1.0)
     return SampleData(folder, table, truth, len(plan), len(rows))
 
 

@@ -18,9 +18,9 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from a3tune.attention.capture import capture, prepare
 from a3tune.demo.training_data import IGNORED, PackedBatch, PhantomSample, QuestionPacker, coverage_batch, pixel_batch
+from a3tune.progress import Progress, no_progress
 from a3tune.types import Head
 
-Progress = Callable[[str, float], None]
 DRILL = {"yes": 3, "no": 3, "side": 2, "count": 2}
 FIRST_LAYER_PENALTY = 0.075
 
@@ -98,7 +98,7 @@ def train_vision(
     seed: int,
     batch: int = 16,
     rate: float = 1e-3,
-    on_progress: Progress | None = None,
+    on_progress: Progress = no_progress,
 ) -> None:
     """Teach vision tower, projector and word embeddings which words each patch carries.
 
@@ -117,7 +117,7 @@ def train_vision(
             head(patches), coverage_batch(chosen, words), pos_weight=weight
         )
         _step(loss, optimiser, schedule)
-        if on_progress is not None and (number + 1) % 10 == 0:
+        if (number + 1) % 10 == 0:
             on_progress(f"vision tower, loss {loss.item():.4f}", (number + 1) / steps)
 
 
@@ -163,7 +163,7 @@ def train_language(
     batch: int = 4,
     per_image: int = 8,
     rate: float = 1.5e-3,
-    on_progress: Progress | None = None,
+    on_progress: Progress = no_progress,
 ) -> None:
     """Teach projector and language model to answer; the vision tower stays as it is.
 
@@ -201,7 +201,7 @@ def finish_language(
     seed: int,
     batch: int = 4,
     rate: float = 3e-4,
-    on_progress: Progress | None = None,
+    on_progress: Progress = no_progress,
 ) -> None:
     """A last stretch on the questions as they are asked, all of an image's and no drill, in small steps.
 
@@ -234,12 +234,12 @@ def _learn(
     batch: int,
     rate: float,
     what: str,
-    on_progress: Progress | None,
+    on_progress: Progress,
 ) -> None:
     positions = {sample.seed: index for index, sample in enumerate(samples)}
     optimiser, schedule = _optimiser([model.model.language_model, model.model.multi_modal_projector], rate, steps)
     for number, chosen in enumerate(_batches(samples, batch, steps, seed)):
         loss = loss_of(packer.pack(chosen), features[[positions[sample.seed] for sample in chosen]].float())
         _step(loss, optimiser, schedule)
-        if on_progress is not None and (number + 1) % 10 == 0:
+        if (number + 1) % 10 == 0:
             on_progress(f"{what}, loss {loss.item():.4f}", (number + 1) / steps)

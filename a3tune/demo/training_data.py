@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +32,7 @@ from a3tune.phantom.questions import (
 )
 from a3tune.phantom.scene import make_phantom
 from a3tune.phantom.structures import Phantom, Structure
+from a3tune.progress import Progress, no_progress
 
 IGNORED = -100
 NO_DRILL: Mapping[str, int] = MappingProxyType({})
@@ -154,7 +155,7 @@ def make_samples(
     *,
     style: str = "standard",
     workers: int = 2,
-    on_progress: Callable[[float], None] | None = None,
+    on_progress: Progress = no_progress,
 ) -> list[PhantomSample]:
     """Samples for ``seeds``, in their order, made by ``workers`` processes."""
     seeds = list(seeds)
@@ -162,8 +163,8 @@ def make_samples(
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_use_one_thread) as pool:
         for sample in pool.map(partial(make_sample, style=style), seeds, chunksize=8):
             samples.append(sample)
-            if on_progress is not None and len(samples) % 200 == 0:
-                on_progress(len(samples) / len(seeds))
+            if len(samples) % 200 == 0:
+                on_progress("drawing phantoms", len(samples) / len(seeds))
     return samples
 
 

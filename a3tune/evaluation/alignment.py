@@ -17,6 +17,7 @@ from a3tune.errors import Cancelled, RequestError
 from a3tune.geometry.patch_grid import to_patches
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.prompt import EncodedPrompt
+from a3tune.progress import Progress, no_progress
 from a3tune.types import MedicalImage
 
 _IGNORED = -100
@@ -120,7 +121,7 @@ def read_questions(
     adapter: str = BASE,
     critical_count: int | None = None,
     batch_size: int = 16,
-    on_progress: Callable[[float], None] | None = None,
+    on_progress: Progress = no_progress,
     should_stop: Callable[[], bool] | None = None,
 ) -> list[Reading]:
     """Answer questions and see where the critical heads look meanwhile.
@@ -136,7 +137,7 @@ def read_questions(
         adapter_set, adapter: which adapter is at work.
         critical_count: K; None for the number of heads of one layer.
         batch_size: questions in one pass.
-        on_progress: called with the share done, 0 to 1.
+        on_progress: told how far it is.
         should_stop: asked between passes; True ends the work.
 
     Returns:
@@ -154,13 +155,11 @@ def read_questions(
     for start in range(0, len(order), batch_size):
         if should_stop is not None and should_stop():
             raise Cancelled
-        if on_progress is not None:
-            on_progress(start / len(order))
+        on_progress("Asking", start / len(order))
         places = order[start : start + batch_size]
         chosen = [questions[index] for index in places]
         readings.update(zip(places, _read(model, chosen, adapter_set, adapter, critical_count), strict=True))
-    if on_progress is not None:
-        on_progress(1.0)
+    on_progress("Asking", 1.0)
     return [readings[index] for index in range(len(questions))]
 
 

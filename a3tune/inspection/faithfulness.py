@@ -18,9 +18,8 @@ from a3tune.geometry.patch_grid import to_source
 from a3tune.images import image_from_array
 from a3tune.inspection.inspect import AdapterView, Inspection, adapted, read_attention
 from a3tune.models.model import VisionLanguageModel
+from a3tune.progress import Progress, no_progress
 from a3tune.types import Head, MedicalImage, PatchGrid
-
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +73,7 @@ def measure_curves(
     steps: int = 10,
     random_orders: int = 3,
     seed: int = 0,
-    on_progress: Progress | None = None,
+    on_progress: Progress = no_progress,
     should_stop: Callable[[], bool] | None = None,
 ) -> FaithfulnessCurves:
     """Deletion and insertion curves of a head set's map.
@@ -118,8 +117,7 @@ def measure_curves(
         nonlocal done
         if should_stop is not None and should_stop():
             raise Cancelled
-        if on_progress is not None:
-            on_progress("Hiding and showing patches", done / total)
+        on_progress("Hiding and showing patches", done / total)
         done += 1
         image = _with_hidden(inspection.image, blurred, inspection.grid, hidden)
         return _answer_probability(model, image, inspection.question, view, adapter_set)
@@ -147,7 +145,7 @@ def measure_randomised(
     *,
     adapter_set: AdapterSet | None = None,
     seed: int = 0,
-    on_progress: Progress | None = None,
+    on_progress: Progress = no_progress,
     should_stop: Callable[[], bool] | None = None,
 ) -> RandomisedWeights:
     """The map of the same heads and words while layer after layer of the decoder, topmost first, gets random weights.
@@ -168,10 +166,7 @@ def measure_randomised(
         for count in range(1, len(layers) + 1):
             if should_stop is not None and should_stop():
                 raise Cancelled
-            if on_progress is not None:
-                on_progress(
-                    f"Reading the map with {count} of {len(layers)} layers at random", (count - 1) / len(layers)
-                )
+            on_progress(f"Reading the map with {count} of {len(layers)} layers at random", (count - 1) / len(layers))
             randomise(len(layers) - count)
             found = head_set_map(read_attention(model, whole), heads, rows)
             likeness.append(rank_likeness(expected, found))

@@ -21,9 +21,8 @@ from a3tune.errors import AdapterError, Cancelled, RequestError
 from a3tune.geometry.patch_grid import to_patches
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.prompt import EncodedPrompt
+from a3tune.progress import Progress, no_progress
 from a3tune.types import AttentionMaps, Head, MedicalImage, PatchGrid, Token, WeakLabels
-
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +111,7 @@ def inspect_each(
     critical_count: int | None = None,
     max_new_tokens: int = 64,
     target: np.ndarray | None = None,
-    on_progress: Progress | None = None,
+    on_progress: Progress = no_progress,
     should_stop: Callable[[], bool] | None = None,
 ) -> Iterator[Inspection]:
     """Ask ``question`` about ``image`` and look into every head, adapter by adapter.
@@ -146,12 +145,11 @@ def inspect_each(
     if not adapters:
         raise RequestError(expected="at least one adapter", got="No adapter was chosen", remedy=f'Choose "{BASE}"')
     seconds: dict[str, float] = {}
-    report = on_progress or (lambda what, share: None)
 
     def proceed(what: str, share: float) -> None:
         if should_stop is not None and should_stop():
             raise Cancelled
-        report(what, share)
+        on_progress(what, share)
 
     proceed("Reading the image and the question", 0.0)
     if not callable(adapter_set):
@@ -198,7 +196,7 @@ def inspect_image(
     critical_count: int | None = None,
     max_new_tokens: int = 64,
     target: np.ndarray | None = None,
-    on_progress: Progress | None = None,
+    on_progress: Progress = no_progress,
     should_stop: Callable[[], bool] | None = None,
 ) -> Inspection:
     """The last inspection of `inspect_each`, with the views of all adapters; arguments and errors are the same."""

@@ -10,10 +10,10 @@ from a3tune import hub
 from a3tune.bundle import DEMO
 from a3tune.checkpoints import hub_place, locate_checkpoint
 from a3tune.errors import RequestError
-from a3tune.hub import Progress
 from a3tune.labels import BIOMEDCLIP
 from a3tune.labels.maker import LITE_MEDSAM
 from a3tune.labels.scorers.open_clip_folder import CONFIG, WEIGHTS, fetch_folder
+from a3tune.progress import Progress, no_progress
 from a3tune.storage import is_folder, is_hub_id
 
 Kind = Literal["segmenter", "scorer"]
@@ -132,7 +132,7 @@ def is_here(source: str, kind: Kind) -> bool:
     return folder is not None and (folder / CONFIG).is_file() and any((folder / name).is_file() for name in WEIGHTS)
 
 
-def fetch_part(source: str, kind: Kind, on_progress: Progress | None = None) -> None:
+def fetch_part(source: str, kind: Kind, on_progress: Progress = no_progress) -> None:
     """Fetch what is missing of a source; nothing where nothing is.
 
     Raises:

@@ -16,11 +16,11 @@ from huggingface_hub.utils import WeakFileLock
 from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, GenerationConfig
 
 from a3tune.errors import ModelError
-from a3tune.hub import Progress
 from a3tune.models.checkpoint_folder import check_kind, is_original, read_configuration_file, read_json
 from a3tune.models.download import fetch_tower, locate
 from a3tune.models.llava_med import KNOWN_TOWERS, OriginalCheckpoint, holds_tower, read_original, tower_folder
 from a3tune.models.tensors import StoredTensor, read_tensors, write_tensors
+from a3tune.progress import Progress, no_progress
 from a3tune.storage import cache_folder
 
 RECORD = "a3tune.json"
@@ -32,7 +32,7 @@ _ENDS_IN_VOCABULARY = ("language_model.model.embed_tokens.weight", "language_mod
 
 
 def model_folder(
-    source: str | Path, *, vision_tower: str | Path | None = None, on_progress: Progress | None = None
+    source: str | Path, *, vision_tower: str | Path | None = None, on_progress: Progress = no_progress
 ) -> Path:
     """The folder with a checkpoint in transformers' format that ``source`` stands for: fetched from the hub, and
     converted, where that is needed and was not done before.
@@ -53,7 +53,7 @@ def model_folder(
 
 
 def converted_folder(
-    folder: Path, *, vision_tower: str | Path | None = None, on_progress: Progress | None = None
+    folder: Path, *, vision_tower: str | Path | None = None, on_progress: Progress = no_progress
 ) -> Path:
     """The converted copy of an original checkpoint in the cache folder, written now when it is not there.
 
@@ -77,7 +77,7 @@ def converted_folder(
 
 
 def convert(
-    original: OriginalCheckpoint, target: Path, *, shard_size: int = _SHARD, on_progress: Progress | None = None
+    original: OriginalCheckpoint, target: Path, *, shard_size: int = _SHARD, on_progress: Progress = no_progress
 ) -> None:
     """Write ``original`` to the new folder ``target``, in the data types that it is stored in.
 
@@ -90,7 +90,6 @@ def convert(
     Raises:
         ModelError: the disk is full or cannot be written.
     """
-    report = on_progress or (lambda what, share: None)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(target.parent).free
@@ -107,7 +106,7 @@ def convert(
             shutil.rmtree(partial, ignore_errors=True)  # left by a run that was cut off
             partial.mkdir()
             try:
-                _write(original, partial, shard_size, report)
+                _write(original, partial, shard_size, on_progress)
                 os.replace(partial, target)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)

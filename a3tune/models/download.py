@@ -7,15 +7,15 @@ from pathlib import Path
 
 from a3tune import hub
 from a3tune.errors import ModelError
-from a3tune.hub import Progress
 from a3tune.models import checkpoint_folder
+from a3tune.progress import Progress, no_progress
 from a3tune.storage import is_folder, is_hub_id, named_path
 
 WANTED = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 """Files of a checkpoint that are fetched; pickled weights only of original LLaVA checkpoints that have no others."""
 
 
-def locate(source: str | Path, on_progress: Progress | None = None) -> Path:
+def locate(source: str | Path, on_progress: Progress = no_progress) -> Path:
     """The folder that ``source`` names; a hub id is fetched into the hub's cache first.
 
     Raises:
@@ -38,7 +38,7 @@ def locate(source: str | Path, on_progress: Progress | None = None) -> Path:
     return fetch(name, on_progress)
 
 
-def fetch(name: str, on_progress: Progress | None = None) -> Path:
+def fetch(name: str, on_progress: Progress = no_progress) -> Path:
     """Fetch a model from the hub, or find it in the hub's cache; parts that are there already are kept.
 
     Its configuration comes first, so that a model of the wrong kind costs no download.
@@ -64,7 +64,7 @@ def fetch(name: str, on_progress: Progress | None = None) -> Path:
         return hub.fetch_files(name, wanted, on_progress)
 
 
-def fetch_tower(name: str, on_progress: Progress | None = None) -> Path:
+def fetch_tower(name: str, on_progress: Progress = no_progress) -> Path:
     """Fetch the CLIP model that an original LLaVA checkpoint sees with, or find it in the hub's cache.
 
     Args:

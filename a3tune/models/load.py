@@ -25,7 +25,6 @@ from transformers import (
 )
 
 from a3tune.errors import ModelError, RequestError
-from a3tune.hub import Progress
 from a3tune.models.checkpoint_folder import PROVEN, check_weights
 from a3tune.models.conversion import model_folder, prepares_with_pil
 from a3tune.models.memory import available_memory, check_room, memory_needed, total_memory
@@ -33,6 +32,7 @@ from a3tune.models.model import VisionLanguageModel
 from a3tune.models.precision import usual_precision
 from a3tune.models.tensors import lazy_weights, list_tensors
 from a3tune.models.token_alignment import check_token_alignment
+from a3tune.progress import Progress, no_progress
 from a3tune.storage import is_folder
 from a3tune.wording import counted
 
@@ -73,7 +73,7 @@ def load_model(
     quantization: Quantization = "none",
     offload: bool = False,
     vision_tower: str | Path | None = None,
-    on_progress: Progress | None = None,
+    on_progress: Progress = no_progress,
 ) -> VisionLanguageModel:
     """Load a vision-language model with its processor.
 
@@ -103,7 +103,6 @@ def load_model(
             places in the image.
         RequestError: an unknown device, data type or quantization, or one that the device cannot do.
     """
-    report = on_progress or (lambda what, share: None)
     target = choose_device(device)
     precision = _dtype(dtype, target)
     placement = _placement(target, precision, quantization, offload)
@@ -117,15 +116,15 @@ def load_model(
     if not offload:
         kept = str(precision).removeprefix("torch.") if quantization == "none" else quantization
         check_room(memory_needed(weights, kept), target, f"{weights / 1e9:.2g} billion weights in {kept}")
-    report("loading the weights", 0.0)
+    on_progress("loading the weights", 0.0)
     model = _load_weights(folder, target, precision, placement, allow_unused_weights, notes)
-    report("loading the weights", 1.0)
+    on_progress("loading the weights", 1.0)
     _complete_processor(processor, model, chat_template, notes)
     display = name or (Path(source).name if is_folder(source) else str(source))
     kind = model.config.model_type
     tower = getattr(getattr(model.config, "vision_config", None), "model_type", None)
     if kind not in PROVEN or PROVEN[kind] not in (None, tower):
-        report("trying where its image tokens lie", 1.0)
+        on_progress("trying where its image tokens lie", 1.0)
         check_token_alignment(VisionLanguageModel(display, model.eval(), processor))
         notes.append(
             f"This program was not tested with models of type {kind} that see with {tower}. Where this one's image "

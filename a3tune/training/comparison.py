@@ -10,7 +10,7 @@ import argparse
 import inspect
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from a3tune.data.dataset import Dataset, TrainingItem
 from a3tune.data.read import read_dataset, split_dataset
 from a3tune.errors import A3TuneError, DataError
 from a3tune.models.prompt import PromptEncoder
+from a3tune.progress import Progress, no_progress
 from a3tune.training.base_model import load_base
 from a3tune.training.collate import Questions, on_device
 from a3tune.training.config import TuneConfig
@@ -38,7 +39,6 @@ MOST_QUESTIONS = 200
 """How many questions are asked at most; they are spread evenly over the split."""
 
 TUNED = "tuned"
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def compare_with_base(
     layout: str = "auto",
     images: str | Path | None = None,
     most: int = MOST_QUESTIONS,
-    on_progress: Progress | None = None,
+    on_progress: Progress = no_progress,
 ) -> Comparison:
     """Ask the base model and the adapter the held-out questions of a data set: those of its validation split, as a run
     with this configuration would hold them out, else of its test split.
@@ -92,14 +92,13 @@ def compare_with_base(
         AdapterError: the adapter does not fit the model.
         ModelError, LabelError: a part cannot be loaded.
     """
-    report = on_progress or (lambda what, share: None)
-    report("Reading the data", 0.0)
+    on_progress("Reading the data", 0.0)
     dataset = read_dataset(data, layout, images=images, check_images=False)
     dataset.raise_for_faults()
     dataset = split_dataset(dataset, config.validation_share, config.seed)
     split, items = _held_out(dataset)
     chosen = [items[place * len(items) // most] for place in range(most)] if len(items) > most else list(items)
-    report("Loading the model", 0.0)
+    on_progress("Loading the model", 0.0)
     loaded = load_base(config, model, device)
     adapters = AdapterSet(loaded.model, {TUNED: adapter})
     prepare(loaded.model)
@@ -111,14 +110,14 @@ def compare_with_base(
         bundled_stores(config, dataset.root),
         labeller_factory(config, model, "cpu" if loaded.device.type == "cpu" else "auto"),
     )
-    targets = maker.make(chosen, lambda done, count: report("Finding regions", done / count))
+    targets = maker.make(chosen, on_progress)
     questions = Questions(chosen, encoder, targets)
     heads = _fixed_heads(run)
     count = objective_of(config, loaded).head_count
     tallies = {BASE: Tally(), TUNED: Tally()}
     keeps = "logits_to_keep" in inspect.signature(loaded.model.forward).parameters
     for start in range(0, len(chosen), config.batch_size):
-        report("Asking both", start / len(chosen))
+        on_progress("Asking both", start / len(chosen))
         for name, tally in tallies.items():
             masks = adapters.takes_masks(name)
             with adapters.using(name) as asked:
@@ -134,7 +133,7 @@ def compare_with_base(
                     keeps=keeps,
                 )
             tallies[name] = Tally.of(tally.tensor(torch.device("cpu")) + found.tensor(torch.device("cpu")))
-    report("Done", 1.0)
+    on_progress("Done", 1.0)
     return Comparison(
         split=split,
         questions=len(chosen),

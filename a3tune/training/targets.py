@@ -22,12 +22,12 @@ from a3tune.images.frames import mask_to_source
 from a3tune.labels.fuse import soft_target, union
 from a3tune.labels.store import Labeller, LabelStore, label_prompt
 from a3tune.models.prompt import PromptEncoder
+from a3tune.progress import Progress, no_progress
 from a3tune.storage import DAMAGED_ZIP, whole_file
 from a3tune.types import MedicalImage, PatchGrid, ScoredRegion
 
 Combination = Literal["union", "soft", "each"]
 Source = Literal["weak", "truth", "auto"]
-Progress = Callable[[int, int], None]
 
 _NONE, _WEAK, _TRUTH = 0, 1, 2
 _NEGATIVE = re.compile(r"\W*(no|none|zero|0)(?![\w'’-]|\.\d)", re.IGNORECASE)
@@ -182,13 +182,13 @@ class TargetMaker:
     def make(
         self,
         items: Sequence[TrainingItem],
-        on_progress: Progress | None = None,
+        on_progress: Progress = no_progress,
         should_stop: Callable[[], bool] | None = None,
     ) -> PatchTargets:
         """The targets of all items.
 
         Args:
-            on_progress: called with the number of items done and of all items.
+            on_progress: told how far it is.
             should_stop: asked between images; True ends the work (what was labelled stays in the store).
 
         Raises:
@@ -208,8 +208,7 @@ class TargetMaker:
             weak = self._weak_labels(image, [items[index] for index in indices])
             for index in indices:
                 made[index] = self._target(items[index], image, grid, weak)
-            if on_progress is not None:
-                on_progress(len(made), len(items))
+            on_progress("Labelling", len(made) / len(items))
         return PatchTargets.pack([made[index] for index in range(len(items))])
 
     def _target(

@@ -220,17 +220,18 @@ class AlignmentTrainer(Trainer):
         self.model.eval()
         # Outside of DDP's wrapper: processes may have different numbers of batches here.
         model = self.model
+        indices = range(self.args.process_index, len(questions), self.args.world_size)
         tally = validate(
             model,
             questions,
-            range(self.args.process_index, len(questions), self.args.world_size),
+            indices,
             batch_size=self.args.per_device_eval_batch_size,
             head_count=self.objective.head_count,
             fixed_heads=self.fixed_heads,
             to_device=self.to_device,
             extra=self.adapter_inputs,
             keeps=self.keeps_logits,
-            on_progress=lambda done, count: self.tell_work("Validating", done, count),
+            on_progress=lambda what, share: self.tell_work(what, round(share * len(indices)), len(indices)),
         )
         self.model.train(training)
         sums = tally.tensor(torch.device("cpu")).to(self.args.device, torch.float32)

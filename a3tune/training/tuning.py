@@ -30,6 +30,7 @@ from a3tune.data.read import read_dataset, split_dataset
 from a3tune.errors import A3TuneError, Cancelled, DataError
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.prompt import PromptEncoder
+from a3tune.progress import Progress, no_progress
 from a3tune.storage import read_json_or_empty
 from a3tune.training.arguments import TIMEOUT, training_arguments
 from a3tune.training.attention_watch import AttentionWatch
@@ -47,8 +48,6 @@ from a3tune.training.targets import PatchTargets, TargetMaker, plan_digest
 from a3tune.training.trainer import AlignmentTrainer, StopRequested
 from a3tune.training.validation import calibrate_heads
 from a3tune.types import Head
-
-Progress = Callable[[str, float], None]
 
 _CALIBRATION = 64
 
@@ -91,7 +90,7 @@ def tune(
     layout: str = "auto",
     images: str | Path | None = None,
     resume: bool = False,
-    on_progress: Progress | None = None,
+    on_progress: Progress = no_progress,
     should_stop: Callable[[], bool] | None = None,
 ) -> RunSummary:
     """Tune an adapter, or go on with an unfinished run of the same model, data and configuration in ``out``.
@@ -135,12 +134,12 @@ class _Tuning:
         cpu: bool,
         state: PartialState,
         stop: StopSwitch,
-        on_progress: Progress | None,
+        on_progress: Progress,
     ) -> None:
         self.config, self.run, self.source, self.cpu = config, run, source, cpu
         self.state, self.stop = state, stop
         self.main = state.is_main_process
-        self._report = on_progress if on_progress is not None and self.main else (lambda what, share: None)
+        self._report = on_progress if self.main else no_progress
         self._told = 0.0
         self._heartbeat = Heartbeat(run if self.main else None)
         self._started = False
@@ -164,9 +163,6 @@ class _Tuning:
     # Before the model
 
     def _read(self, data: Path, layout: str, images: str | Path | None) -> Dataset:
-        def progress(share: float) -> None:
-            self._report("Reading the data", share)
-
         # The main process opens every image; the others take its word for it.
         with self.state.main_process_first():
             dataset = read_dataset(
@@ -175,7 +171,7 @@ class _Tuning:
                 images=images,
                 check_images=self.main,
                 unpack_to=self.run.path.with_name(self.run.path.name + "-images"),
-                on_progress=progress,
+                on_progress=self._report,
                 should_stop=self.stop if self.state.num_processes == 1 else None,
             )
         dataset.raise_for_faults()
@@ -300,9 +296,9 @@ class _Tuning:
         )
 
     def _check_lengths(self, dataset: Dataset, model: VisionLanguageModel, limit: int) -> Dataset:
-        def counted(share: float) -> None:
-            self._report("Counting tokens", share)
-            self._heartbeat.beat("Counting tokens", round(share * len(dataset.items)), len(dataset.items))
+        def counted(what: str, share: float) -> None:
+            self._report(what, share)
+            self._heartbeat.beat(what, round(share * len(dataset.items)), len(dataset.items))
 
         most = min(self.config.max_length, limit)
         checked = dataset.check_lengths(
@@ -336,7 +332,7 @@ class _Tuning:
                 if factory is not None:
                     factory = self._noting(factory)
                 maker = TargetMaker(plan, encoder, model.patch_grid, stores, factory)
-                maker.make(items, self._labelled, self.stop).save(self.run.targets, digest)
+                maker.make(items, self._labelled(len(items)), self.stop).save(self.run.targets, digest)
         self.state.wait_for_everyone()
         targets = PatchTargets.load(self.run.targets, digest)
         if targets is None:
@@ -357,12 +353,17 @@ class _Tuning:
 
         return make
 
-    def _labelled(self, done: int, count: int) -> None:
-        self._report("Labelling", done / count)
-        now = time.monotonic()
-        if done == count or now - self._told > 1:
-            self._told = now
-            self.run.add_event("labels", done=done, count=count)
+    def _labelled(self, count: int) -> Progress:
+        """Progress through ``count`` questions, also told as events, one a second at most."""
+
+        def labelled(what: str, share: float) -> None:
+            self._report(what, share)
+            now = time.monotonic()
+            if share == 1 or now - self._told > 1:
+                self._told = now
+                self.run.add_event("labels", done=round(share * count), count=count)
+
+        return labelled
 
     def _label_remedy(self) -> str:
         least = self.config.label_min_score

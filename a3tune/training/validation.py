@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from a3tune.attention.capture import capture
 from a3tune.attention.heads import critical_heads, visual_ratio
+from a3tune.progress import Progress, no_progress
 from a3tune.training.collate import Collator, Question, Questions
 from a3tune.types import Head
 
@@ -90,7 +91,7 @@ def validate(
     to_device,
     extra,
     keeps: bool,
-    on_progress: Callable[[int, int], None] = lambda done, count: None,
+    on_progress: Progress = no_progress,
 ) -> Tally:
     """Ask some questions of a split; the model is in evaluation mode.
 
@@ -105,12 +106,12 @@ def validate(
         to_device: moves a batch to the model's device.
         extra: batch -> further keyword arguments of the model.
         keeps: whether the model takes ``logits_to_keep``.
-        on_progress: called before each pass with the questions asked so far and all of them.
+        on_progress: told before each pass how far it is.
     """
     tally = Tally()
     collate = Collator(questions.encoder)
     for start in range(0, len(indices), batch_size):
-        on_progress(start, len(indices))
+        on_progress("Validating", start / len(indices))
         chosen = [questions[index] for index in indices[start : start + batch_size]]
         batch = to_device(collate(chosen))
         with capture(batch["rows"], batch["columns"]) as record:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from a3tune.errors import Cancelled
+from a3tune.progress import Progress
 from app.engine.generation import ModelGeneration
 
 Value = TypeVar("Value")
@@ -182,6 +183,6 @@ def run(
     yield from Task(work, cancel, generation).start()
 
 
-def in_steps(work: Callable[[Callable[[str, float], None]], Value]) -> Iterator[Any]:
+def in_steps(work: Callable[[Progress], Value]) -> Iterator[Any]:
     """:func:`run` for work that only reports."""
     return run(lambda task: work(task.progress))

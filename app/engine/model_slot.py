@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from a3tune.bundle import DEMO, DEMO_NAME, demo_adapters, model_source
+from a3tune.progress import Progress, no_progress
 from a3tune.types import MedicalImage
 from app.engine.generation import ModelGeneration
 
@@ -90,7 +91,7 @@ class ModelSlot:
         """Begin loading; returns at once."""
         self._thread.start()
 
-    def switch(self, choice: ModelChoice, on_progress: Callable[[str, float], None] | None = None) -> None:
+    def switch(self, choice: ModelChoice, on_progress: Progress = no_progress) -> None:
         """Let the model in memory go and load another in its place; returns when that is ready.
 
         A question that is being answered ends, see :attr:`ModelGeneration.left`. When the new model cannot be loaded,
@@ -196,7 +197,7 @@ class ModelSlot:
         first, named = self._named
         return {**(demo_adapters() if source == DEMO else {}), **(named if source == first else {})}
 
-    def _replace(self, choice: ModelChoice, on_progress: Callable[[str, float], None] | None) -> None:
+    def _replace(self, choice: ModelChoice, on_progress: Progress) -> None:
         # Imported here: torch came with the model that goes.
         from a3tune.models.memory import release_memory
 
@@ -209,11 +210,10 @@ class ModelSlot:
         self.generation = ModelGeneration(_name_of(choice.source), self.generation.number + 1)
         self._load(on_progress)
 
-    def _load(self, on_progress: Callable[[str, float], None] | None = None) -> None:
+    def _load(self, on_progress: Progress = no_progress) -> None:
         def report(what: str, share: float) -> None:
             self._note = f"{what} ({share:.0%})" if 0 < share < 1 else what
-            if on_progress is not None:
-                on_progress(what, share)
+            on_progress(what, share)
 
         self._note = ""
         try:

@@ -11,11 +11,12 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from a3tune.errors import Cancelled, RequestError
+from a3tune.progress import Progress, no_progress
 
 LESS_MEMORY = (
     "Set a smaller batch_size with more gradient_accumulation, switch gradient_checkpointing on, or set quantization "
@@ -45,7 +46,7 @@ class SubprocessTasks:
         module: str,
         arguments: Sequence[str],
         environment: Mapping[str, str],
-        on_progress: Callable[[str, float], None] | None = None,
+        on_progress: Progress = no_progress,
     ) -> dict[str, Any]:
         """Start ``python -m module arguments`` and wait for what it finds.
 
@@ -89,7 +90,7 @@ class SubprocessTasks:
             former.kill()
 
 
-def _last(process: subprocess.Popen, on_progress: Callable[[str, float], None] | None) -> dict[str, Any] | None:
+def _last(process: subprocess.Popen, on_progress: Progress) -> dict[str, Any] | None:
     """What a program found, its progress passed on; None when it ended without a word."""
     found = None
     for line in process.stdout:
@@ -99,9 +100,9 @@ def _last(process: subprocess.Popen, on_progress: Callable[[str, float], None] |
             continue  # a library that greets
         if not isinstance(told, dict):
             continue
-        if "what" in told and on_progress is not None:
+        if "what" in told:
             on_progress(str(told["what"]), float(told.get("share") or 0.0))
-        elif "what" not in told:
+        else:
             found = told
     return found
 

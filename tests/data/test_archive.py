@@ -226,9 +226,13 @@ def test_ten_thousand_tiny_files_come_out_and_a_stop_leaves_nothing(tmp_path, un
             archive.writestr(f"images/{number}.png", b"tiny")
     shares = []
     with pytest.raises(Cancelled):
-        unpack(tmp_path / "upload.zip", on_progress=shares.append, should_stop=lambda: len(shares) > 3)
+        unpack(
+            tmp_path / "upload.zip",
+            on_progress=lambda _, share: shares.append(share),
+            should_stop=lambda: len(shares) > 3,
+        )
     assert left_behind(tmp_path) == ["in"]
-    taken = unpack(tmp_path / "upload.zip", on_progress=shares.append)
+    taken = unpack(tmp_path / "upload.zip", on_progress=lambda _, share: shares.append(share))
     assert taken.files == 10_001
     assert len(os.listdir(taken.folder / "images")) == 10_000
     assert shares[4:] == sorted(shares[4:])

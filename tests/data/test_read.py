@@ -262,7 +262,7 @@ def test_looking_at_images_shows_progress_and_can_be_stopped(folder):
     folder.image("a.png")
     path = folder.text("data.csv", "image,question,answer\na.png,What?,cyst\n")
     shares = []
-    read_dataset(path, on_progress=shares.append)
+    read_dataset(path, on_progress=lambda _, share: shares.append(share))
     assert shares == [0.0, 1.0]
     with pytest.raises(Cancelled):
         read_dataset(path, should_stop=lambda: True)
@@ -389,7 +389,7 @@ def test_split_refuses_bad_shares_and_lost_images(folder):
 def test_items_that_are_too_long_for_a_model(folder):
     dataset = read_dataset(table(folder, 4, 4))
     shares = []
-    checked = dataset.check_lengths(lambda item: 10 * item.line, 30, on_progress=shares.append)
+    checked = dataset.check_lengths(lambda item: 10 * item.line, 30, on_progress=lambda _, share: shares.append(share))
     assert [item.line for item in checked.items] == [2, 3]
     assert found(checked) == [("too-long", 4), ("too-long", 5)]
     assert checked.counts.errors == 2

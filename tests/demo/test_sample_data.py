@@ -106,6 +106,11 @@ def test_folders_in_use_are_left_alone(tmp_path):
 def test_stopping_leaves_no_table(tmp_path):
     shares = []
     with pytest.raises(Cancelled):
-        write_sample(tmp_path / "new", 3, on_progress=shares.append, should_stop=lambda: len(shares) == 2)
+        write_sample(
+            tmp_path / "new",
+            3,
+            on_progress=lambda _, share: shares.append(share),
+            should_stop=lambda: len(shares) == 2,
+        )
     assert shares == [0.0, 1 / 3]
     assert not (tmp_path / "new" / "data.csv").exists()

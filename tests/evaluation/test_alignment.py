@@ -74,5 +74,5 @@ def test_bad_targets_unknown_adapters_and_stops_are_told(tiny_model, known):
     with pytest.raises(Cancelled):
         read_questions(model, prepared, should_stop=lambda: True)
     shares = []
-    read_questions(model, prepared, batch_size=2, on_progress=shares.append)
+    read_questions(model, prepared, batch_size=2, on_progress=lambda what, share: shares.append(share))
     assert shares == [0.0, pytest.approx(2 / 3), 1.0]

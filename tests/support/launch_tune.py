@@ -3,7 +3,8 @@
 import argparse
 import sys
 
-from a3tune.cli.tune import add_tune_arguments, run_tune
+from a3tune.cli.tune import run_tune
+from a3tune.training.options import add_tune_arguments
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()

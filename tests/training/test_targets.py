@@ -103,9 +103,9 @@ def test_regions_become_shares_of_patches(maker, items, grid, tmp_path, combine,
 def test_labels_are_made_once_and_found_again(maker, items, tmp_path):
     labeller, progress = CountingLabeller(), []
     store = LabelStore(tmp_path / "store")
-    first = maker(labeller=lambda: (labeller, store)).make(items, lambda done, count: progress.append((done, count)))
+    first = maker(labeller=lambda: (labeller, store)).make(items, lambda _, share: progress.append(share))
     assert len(labeller.asked) == 4
-    assert progress == [(2, 4), (4, 4)]
+    assert progress == [0.5, 1.0]
     again = maker(labeller=lambda: (labeller, store)).make(items)
     assert len(labeller.asked) == 4
     assert all(np.array_equal(first.masks(index), again.masks(index)) for index in range(4))

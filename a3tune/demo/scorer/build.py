@@ -6,11 +6,11 @@ from pathlib import Path
 
 from a3tune.bundle import DEMO_SCORER
 from a3tune.demo.scorer.figures import Measured, measure, question_table
-from a3tune.demo.scorer.training import Progress, Recipe, train_scorer
+from a3tune.demo.scorer.training import Recipe, train_scorer
 from a3tune.labels.scorers.open_clip import load_scorer
 from a3tune.labels.segmenters.lite_medsam import LiteMedSamSegmenter
 from a3tune.phantom.structures import VALIDATION_SEEDS
-from a3tune.progress import TimedProgress
+from a3tune.progress import Progress, TimedProgress, part_of
 
 CARD_NAME = "README.md"
 QUICK = Recipe(phantoms=4, segmented=1, steps=2, closing_steps=1, measured=1)
@@ -34,9 +34,7 @@ def build_scorer(
     folder = DEMO_SCORER if out is None else Path(out)
     report = on_progress or TimedProgress()
     recipe = QUICK if quick else Recipe()
-    train_scorer(
-        folder, seed=seed, recipe=recipe, on_progress=lambda what, share: report(what, _TRAINING_SHARE * share)
-    )
+    train_scorer(folder, seed=seed, recipe=recipe, on_progress=part_of(report, 0.0, _TRAINING_SHARE))
     seeds = VALIDATION_SEEDS[-recipe.measured :]
     done = iter(range(1, len(seeds) + 1))
     measured = measure(

@@ -37,8 +37,7 @@ from a3tune.labels.scorers.open_clip_folder import CROP_KEY
 from a3tune.labels.segmenters.lite_medsam import LiteMedSamSegmenter
 from a3tune.phantom.questions import example_questions
 from a3tune.phantom.structures import KINDS, TRAINING_SEEDS
-
-Progress = Callable[[str, float], None]
+from a3tune.progress import Progress, no_progress
 
 CONTEXT_LENGTH = 48
 VOCABULARY = 1024
@@ -82,7 +81,7 @@ def train_scorer(
     *,
     seed: int = 0,
     recipe: Recipe | None = None,
-    on_progress: Progress | None = None,
+    on_progress: Progress = no_progress,
     examples: Sequence[CropExample] | None = None,
 ) -> None:
     """Train the demo scorer and save it in open_clip's ``local-dir`` form; about 17 minutes on 2 cores.
@@ -98,7 +97,6 @@ def train_scorer(
         examples: crops that are already there, instead of drawing phantoms.
     """
     recipe = recipe or Recipe()
-    report = on_progress or (lambda what, share: None)
     torch.manual_seed(seed)
     if examples is None:
         examples = []
@@ -106,7 +104,7 @@ def train_scorer(
         for example in draw_examples(seed, recipe.phantoms, recipe.segmented):
             examples.append(example)
             cheap_done, drawn_done = min(len(examples), recipe.phantoms), max(len(examples) - recipe.phantoms, 0)
-            report("drawing phantoms", 0.5 * (cheap_done + _SEGMENTING_COST * drawn_done) / work)
+            on_progress("drawing phantoms", 0.5 * (cheap_done + _SEGMENTING_COST * drawn_done) / work)
         cheap, drawn = examples[: recipe.phantoms], examples[recipe.phantoms :] or examples
     else:
         cheap = drawn = examples
@@ -123,10 +121,10 @@ def train_scorer(
             (cheap, drawn),
             stage,
             rng,
-            lambda done: report("training the scorer", 0.5 + 0.5 * done / total),
+            lambda done: on_progress("training the scorer", 0.5 + 0.5 * done / total),
         )
     save_scorer(model.eval(), config, tokenizer, out)
-    report("done", 1.0)
+    on_progress("done", 1.0)
 
 
 def draw_examples(seed: int, phantoms: int, segmented: int) -> Iterator[CropExample]:

@@ -16,8 +16,8 @@ from transformers import BertConfig
 from a3tune import hub
 from a3tune.checkpoints import read_checkpoint
 from a3tune.errors import LabelError
-from a3tune.hub import Progress
 from a3tune.labels.scorers.crops import CROPS, CropStyle
+from a3tune.progress import Progress, no_progress
 from a3tune.storage import read_json
 
 CONFIG = "open_clip_config.json"
@@ -44,7 +44,7 @@ class ClipParts(NamedTuple):
     crop_style: CropStyle
 
 
-def fetch_folder(repository: str, on_progress: Progress | None = None) -> Path:
+def fetch_folder(repository: str, on_progress: Progress = no_progress) -> Path:
     """The local copy of a repository on the hub; downloaded when it is not there yet.
 
     Args:

@@ -9,7 +9,7 @@ import base64
 import io
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from PIL import Image
 from a3tune.errors import RequestError
 from a3tune.figures.regions import outlines
 from a3tune.images import load_image
+from a3tune.progress import Progress
 from a3tune.types import MedicalImage, ScoredRegion
 from app.engine.background import Step, in_steps
 from app.engine.model_slot import RegionSlot
@@ -109,7 +110,7 @@ class RegionPreviewService:
                 expected="data that was looked through", got="It was not yet", remedy="Choose the data set again"
             )
 
-        def work(report: Callable[[str, float], None]) -> LabelPreview:
+        def work(report: Progress) -> LabelPreview:
             # Imported here: these load torch, which comes with the parts.
             from a3tune.labels import RegionCache
             from a3tune.labels.store import LabelStore, PipelineLabeller

@@ -24,6 +24,7 @@ from PIL import Image
 from a3tune.bundle import DEMO_SAMPLE
 from a3tune.errors import A3TuneError, DataError, RequestError
 from a3tune.images import load_image
+from a3tune.progress import Progress
 from a3tune.storage import read_json_or_empty, write_json
 from app.engine.background import Step, in_steps
 from app.tune.runs.jobs import DATA, JobQueue
@@ -155,7 +156,7 @@ class DataService:
             DataError: it is refused (see `a3tune.data.archive.unpack_archive`), or holds no data set.
         """
 
-        def work(report: Callable[[str, float], None]) -> CheckedData:
+        def work(report: Progress) -> CheckedData:
             # Imported here: it loads pyarrow, which the page can do without until data comes.
             from a3tune.data.archive import unpack_archive
 
@@ -167,9 +168,7 @@ class DataService:
                         owner,
                         title,
                         digest,
-                        lambda folder: unpack_archive(
-                            archive, folder, on_progress=lambda share: report("Unpacking", share)
-                        ),
+                        lambda folder: unpack_archive(archive, folder, on_progress=report),
                     )
                     return self._check(known, report)
                 return self._check(known, report, same=True)
@@ -187,7 +186,7 @@ class DataService:
             DataError: they are refused (see `a3tune.data.intake.collect_files`), or are no data set.
         """
 
-        def work(report: Callable[[str, float], None]) -> CheckedData:
+        def work(report: Progress) -> CheckedData:
             from a3tune.data.intake import collect_files  # see take_archive
 
             try:
@@ -208,7 +207,7 @@ class DataService:
             DataError: the sample is missing.
         """
 
-        def work(report: Callable[[str, float], None]) -> CheckedData:
+        def work(report: Progress) -> CheckedData:
             if not DEMO_SAMPLE.is_dir():
                 raise DataError(
                     expected=f"the bundled sample in {DEMO_SAMPLE.name}",
@@ -231,7 +230,7 @@ class DataService:
             DataError: there is no such data set, it is too large, or the hub is out of reach.
         """
 
-        def work(report: Callable[[str, float], None]) -> CheckedData:
+        def work(report: Progress) -> CheckedData:
             from a3tune.data.hub import fetch_dataset  # see take_archive
 
             report(f"Fetching {hub_id}", 0.0)
@@ -263,7 +262,7 @@ class DataService:
         """
         data = self.get(owner, name)
 
-        def work(report: Callable[[str, float], None]) -> CheckedData:
+        def work(report: Progress) -> CheckedData:
             from a3tune.data.repair import repair_dataset  # see take_archive
 
             checked = self.known(data) or self._check(data, report)
@@ -290,7 +289,7 @@ class DataService:
         """
         data = self.get(owner, name)
 
-        def work(report: Callable[[str, float], None]) -> CheckedData:
+        def work(report: Progress) -> CheckedData:
             from a3tune.data.columns import rename_columns  # see take_archive
 
             checked = self.known(data) or self._check(data, report)
@@ -352,7 +351,7 @@ class DataService:
     def _update(data: DataSet, **facts: Any) -> None:
         write_json(data.folder / RECORD, {**read_json_or_empty(data.folder / RECORD), **facts})
 
-    def _check(self, data: DataSet, report: Callable[[str, float], None], same: bool = False) -> CheckedData:
+    def _check(self, data: DataSet, report: Progress, same: bool = False) -> CheckedData:
         # Imported here: see take_archive.
         from a3tune.data.columns import naming_for
         from a3tune.data.formats.layouts import LAYOUTS
@@ -367,7 +366,7 @@ class DataService:
                 data.path,
                 images=data.images,
                 unpack_to=data.folder / UNPACKED,
-                on_progress=lambda share: report("Looking through the images", share),
+                on_progress=report,
             )
         except A3TuneError:
             # Nothing that could be used or repaired: keep no patient's images for it.

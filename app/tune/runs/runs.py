@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from a3tune.progress import Progress
 from a3tune.storage import read_json_or_empty
 from app.engine.subprocess_tasks import LESS_MEMORY
 from app.tune.runs.jobs import Job
