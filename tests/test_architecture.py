@@ -17,7 +17,8 @@ GROUND = {"errors", "types", "wording", "openmp", "progress", "storage", "positi
 _SHARED = GROUND | {"hub", "checkpoints", "bundle", "geometry", "images", "figures"}
 _MODEL_SIDE = _SHARED | {"models", "attention", "adapters"}
 LIBRARY_RULES: dict[str, set[str]] = {
-    "a3tune": {"openmp"},
+    "a3tune": {"openmp", "peft_registration"},
+    "peft_registration": set(),
     **{room: {"errors", "types"} for room in GROUND},
     "hub": GROUND,
     "checkpoints": GROUND | {"hub"},

@@ -15,6 +15,7 @@ from a3tune.errors import RequestError
 from a3tune.geometry.patch_grid import probe_patch_grid
 from a3tune.models import token_spans as spans
 from a3tune.models.prompt import EncodedBatch, EncodedPrompt, PromptEncoder
+from a3tune.models.question_template import QuestionTemplate, question_template
 from a3tune.types import MedicalImage, PatchGrid
 
 
@@ -106,6 +107,10 @@ class VisionLanguageModel:
     def end_token_id(self) -> int:
         """The token with which the model ends an answer."""
         return self._encoder.end_token_id
+
+    def question_template(self) -> QuestionTemplate | None:
+        """The token ids around a question in the model's chat template; None when there are none for certain."""
+        return question_template(self._encoder, spans.image_token_id(self.config, self.processor))
 
     def encode(
         self,

@@ -174,7 +174,7 @@ class PromptEncoder:
             lambda index: self._count_image_tokens(pictures[index]),
         )
         positions = spans.question_positions(
-            ids, prefix, question, suffix, self.tokenizer, self._adds_special_tokens(text),
+            ids, prefix, question, suffix, self.tokenizer, self.adds_special_tokens(text),
             lambda other: self._process(other, pictures)["input_ids"][0].tolist(),
         )  # fmt: skip
         return EncodedPrompt(self._to_device(inputs), tuple(ids), groups, positions, (), text, self.tokenizer)
@@ -255,7 +255,7 @@ class PromptEncoder:
     @cached_property
     def end_token_id(self) -> int:
         """The token with which the chat template ends an assistant turn, else the tokenizer's end of sequence."""
-        rendered = self._render(1, _STAND_IN, answer=_STAND_IN[::-1])
+        rendered = self.render(1, _STAND_IN, _STAND_IN[::-1])
         _, found, tail = rendered.partition(_STAND_IN[::-1])
         special = set(self.tokenizer.all_special_ids)
         special |= {index for index, token in self.tokenizer.added_tokens_decoder.items() if token.special}
@@ -275,10 +275,10 @@ class PromptEncoder:
         if not answer:
             raise RequestError(expected="an answer", got="an empty one", remedy="Leave it out or write one")
         # What the template puts between "the assistant speaks" and its words, often one space.
-        waiting = self._render(1, _STAND_IN)
-        spoken = self._render(1, _STAND_IN, answer=_STAND_IN[::-1])
+        waiting = self.render(1, _STAND_IN)
+        spoken = self.render(1, _STAND_IN, _STAND_IN[::-1])
         between = spoken[len(waiting) :].partition(_STAND_IN[::-1])[0] if spoken.startswith(waiting) else ""
-        options = {"add_special_tokens": self._adds_special_tokens(prompt.text), "truncation": False}
+        options = {"add_special_tokens": self.adds_special_tokens(prompt.text), "truncation": False}
         before = self._without_end(self.tokenizer(prompt.text, **options)["input_ids"])
         whole = self._without_end(self.tokenizer(prompt.text + between + answer, **options)["input_ids"])
         if whole[: len(before)] == before:
@@ -289,13 +289,22 @@ class PromptEncoder:
     def _without_end(self, ids: list[int]) -> list[int]:
         return ids[:-1] if ids and ids[-1] == self.tokenizer.eos_token_id else ids
 
-    def _render(self, images: int, question: str, answer: str | None = None) -> str:
-        content = [{"type": "image"}] * images + [{"type": "text", "text": question}]
-        rendered = self._apply(content, None if answer is None else [{"type": "text", "text": answer}])
+    def render(self, images: int, *turns: str) -> str:
+        """The chat template's text of a conversation, image placeholders not expanded.
+
+        Args:
+            images: how many images stand before the first question.
+            turns: a question, or questions and answers in turn; after a question the template opens the answer.
+
+        Raises:
+            ModelError: the template does not write that many placeholders.
+        """
+        contents = [[{"type": "text", "text": turn}] for turn in turns]
+        rendered = self._apply([[{"type": "image"}] * images + contents[0], *contents[1:]])
         marker = getattr(self.processor, "image_token", None)
-        if marker and rendered.count(marker) != images:
+        if marker and (rendered.count(marker) != images or not self._takes_parts):
             # Templates of text models take a message's content as one string.
-            rendered = self._apply(marker * images + "\n" + question, answer)
+            rendered = self._apply([marker * images + "\n" * bool(images) + turns[0], *turns[1:]])
             if rendered.count(marker) != images:
                 raise ModelError(
                     expected=f"a chat template that writes {images} image placeholder(s) {marker!r}",
@@ -304,14 +313,21 @@ class PromptEncoder:
                 )
         return rendered
 
-    def _apply(self, content, answer) -> str:
-        messages = [{"role": "user", "content": content}]
-        if answer is not None:
-            messages.append({"role": "assistant", "content": answer})
-        return self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer is None)
+    @cached_property
+    def _takes_parts(self) -> bool:
+        marker = getattr(self.processor, "image_token", None)
+        content = [{"type": "image"}, {"type": "text", "text": _STAND_IN}]
+        return not marker or self._apply([content]).count(marker) == 1
+
+    def _apply(self, contents: Sequence[Any]) -> str:
+        roles = ("user", "assistant")
+        messages = [{"role": roles[place % 2], "content": content} for place, content in enumerate(contents)]
+        return self.processor.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=len(messages) % 2 == 1
+        )
 
     def _render_around(self, images: int) -> tuple[str, str]:
-        parts = self._render(images, _STAND_IN).split(_STAND_IN)
+        parts = self.render(images, _STAND_IN).split(_STAND_IN)
         if len(parts) != 2:
             raise ModelError(
                 expected="a chat template that writes the question once",
@@ -320,7 +336,8 @@ class PromptEncoder:
             )
         return parts[0], parts[1]
 
-    def _adds_special_tokens(self, text: str) -> bool:
+    def adds_special_tokens(self, text: str) -> bool:
+        """Whether the tokenizer is to put its special tokens around a rendered template."""
         # As transformers' own apply_chat_template does: a template that writes the start token needs no second one.
         start = self.tokenizer.bos_token
         return start is None or not text.startswith(start)
@@ -328,7 +345,7 @@ class PromptEncoder:
     def _process(
         self, text: str, pictures: Sequence[Image.Image], processor: ProcessorMixin | None = None
     ) -> dict[str, torch.Tensor]:
-        options = {"add_special_tokens": self._adds_special_tokens(text), "return_tensors": "pt"}
+        options = {"add_special_tokens": self.adds_special_tokens(text), "return_tensors": "pt"}
         try:
             inputs = dict((processor or self.processor)(text=[text], images=[list(pictures)], **options))
             inputs.pop("labels", None)  # PaliGemma's processor makes some, of the prompt

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from torch import nn
 
-from a3tune.adapters.a3moe import DEFAULT_TARGETS, A3MoeConfig
+from a3tune.adapters.a3moe import DEFAULT_TARGETS, A3MoeConfig, question_spans
 from a3tune.attention.loss import Combine, Form
 from a3tune.errors import ModelError
 from a3tune.models.model import VisionLanguageModel
@@ -69,10 +69,37 @@ def objective_of(config: TuneConfig, model: VisionLanguageModel) -> Objective:
     )
 
 
-def adapter_config(config: TuneConfig) -> PeftConfig:
+def a3moe_config(model: VisionLanguageModel, **settings: Any) -> A3MoeConfig:
+    """Settings of a fresh A3MoE adapter that finds the questions in this model's prompts by itself.
+
+    Args:
+        model: the base model, as `load_model` gives it.
+        settings: of `A3MoeConfig`, those that differ from its own.
+
+    Returns:
+        The settings, for `peft.get_peft_model`. Where the model's chat template does not tell for certain where a
+        question stands, its ids are left out, and calls need ``a3_question_mask``.
+
+    Raises:
+        AdapterError: a setting is outside its range.
+    """
+    template = model.question_template()
+    if template is not None and all(
+        [(span.start, span.stop) for span in question_spans(prompt.ids, template.before, template.after, image)]
+        == [(prompt.question[0], prompt.question[-1] + 1)]
+        for prompt in template.examples
+        for image in [prompt.ids[prompt.images[0][0]]]
+    ):
+        ids = {"question_before": template.before, "question_after": template.after}
+        settings = {**{name: [list(run) for run in runs] for name, runs in ids.items()}, **settings}
+    return A3MoeConfig(**settings)
+
+
+def adapter_config(config: TuneConfig, model: VisionLanguageModel) -> PeftConfig:
     """PEFT's settings of a run's adapter: A3MoE, or LoRA on every linear layer of the language model."""
     if config.has_experts:
-        return A3MoeConfig(
+        return a3moe_config(
+            model,
             r=config.lora_rank,
             alpha=config.lora_alpha,
             expert_r=config.expert_rank,
@@ -100,7 +127,7 @@ def add_adapter(model: VisionLanguageModel, config: TuneConfig, source: str) -> 
     Raises:
         ModelError: the language model has no linear layers of the usual names.
     """
-    settings = adapter_config(config)
+    settings = adapter_config(config, model)
     model.model.requires_grad_(False)
     try:
         tuned = get_peft_model(model.model, settings)

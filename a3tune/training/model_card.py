@@ -188,14 +188,10 @@ def _limits(record: Mapping[str, Any], best: Mapping[str, Any] | None) -> str:
 
 def _use(base: str, config: Mapping[str, Any]) -> str:
     experts = config["method"] in ("a3", "a3moe")
-    load = (
-        "from a3tune.adapters.a3moe import register\n\nregister()  # tells PEFT this kind of adapter\n"
-        if experts
-        else ""
-    )
+    load = "import a3tune  # tells PEFT this kind of adapter\n" if experts else ""
     return (
         "In A3Tune Studio: load the folder or its ZIP in the Tune tab. On the command line:\n\n"
         f'```sh\npython -m a3tune inspect --model {base} --adapters base,PATH --image F --question "..." --out result\n'
-        f"```\n\nWith PEFT:\n\n```python\nfrom peft import PeftModel\n{load}"
+        f"```\n\nWith PEFT:\n\n```python\n{load}from peft import PeftModel\n\n"
         'model = PeftModel.from_pretrained(base_model, "PATH")\n```'
     )

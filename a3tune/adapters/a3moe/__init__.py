@@ -6,6 +6,7 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPIN
 from a3tune.adapters.a3moe.config import DEFAULT_TARGETS, A3MoeConfig, A3PeftType, A3TaskType
 from a3tune.adapters.a3moe.layer import ExpertLayer, ExpertLinear
 from a3tune.adapters.a3moe.model import A3MoeModel, A3MoePeftModel
+from a3tune.adapters.a3moe.questions import question_spans
 from a3tune.adapters.a3moe.record import ExpertUse, record_experts
 from a3tune.adapters.a3moe.spans import TokenSpans
 
@@ -18,6 +19,7 @@ __all__ = [
     "ExpertLinear",
     "ExpertUse",
     "TokenSpans",
+    "question_spans",
     "record_experts",
     "register",
 ]

@@ -52,6 +52,11 @@ class A3MoeConfig(PeftConfig):
         exclude_modules: regular expression or list of suffixes of targets to leave out.
         modules_to_save: other modules to train in full and to save with the adapter.
         init_weights: True starts B at zero, so that a fresh adapter changes nothing.
+        question_before, question_after: the token ids that stand right before and right after a question in the base
+            model's chat template, several runs where it can be cut into tokens in several ways; before a question,
+            at most the last image token and what follows it. With them the adapter finds each row's question by
+            itself; without, every call needs ``a3_question_mask``. `a3tune.a3moe_config` fills them in for a model.
+        needs_import: what to import before PEFT can load the adapter; stands in its file for those who read it.
         reference: the arithmetic of the published code, for parity: the key router's choice is applied without
             a gate (so that the router gets no gradient) and a single key expert acts on image tokens only.
 
@@ -76,6 +81,11 @@ class A3MoeConfig(PeftConfig):
     exclude_modules: list[str] | str | None = field(default=None, metadata={"help": "Targets to leave out."})
     modules_to_save: list[str] | None = field(default=None, metadata={"help": "Modules to train in full."})
     init_weights: bool = field(default=True, metadata={"help": "Start with B at zero."})
+    question_before: list[list[int]] | None = field(
+        default=None, metadata={"help": "Token ids right before a question; None: a3_question_mask is needed."}
+    )
+    question_after: list[list[int]] | None = field(default=None, metadata={"help": "Token ids right after a question."})
+    needs_import: str = field(default="a3tune", metadata={"help": "Import this before loading the adapter with PEFT."})
     reference: bool = field(default=False, metadata={"help": "Arithmetic of the published code."})
 
     def __post_init__(self) -> None:
@@ -108,6 +118,11 @@ class A3MoeConfig(PeftConfig):
             value = getattr(self, name)
             if isinstance(value, str) or not all(isinstance(item, str) and item for item in value):
                 raise _fault(name, value, "a list of module names")
+        if (self.question_before is None) != (self.question_after is None):
+            raise _fault("question_after", self.question_after, "given if, and only if, question_before is")
+        for name in ("question_before", "question_after"):
+            if not _are_patterns(getattr(self, name)):
+                raise _fault(name, getattr(self, name), "None or a list of lists of token ids, none of them empty")
         both = sorted(set(self.query_modules) & set(self.key_modules))
         if both:
             raise _fault("key_modules", self.key_modules, f"names that query_modules does not hold ({both[0]})")
@@ -133,6 +148,15 @@ class A3MoeConfig(PeftConfig):
         if last in self.key_modules:
             return self.key_experts, self.expert_r, self.expert_alpha / self.expert_r
         return 1, self.r, self.alpha / self.r
+
+
+def _are_patterns(value: object) -> bool:
+    return value is None or (
+        isinstance(value, (list, tuple))
+        and bool(value)
+        and all(isinstance(run, (list, tuple)) and run for run in value)
+        and all(isinstance(item, int) and not isinstance(item, bool) and item >= 0 for run in value for item in run)
+    )
 
 
 def _fault(name: str, value: object, expected: str) -> AdapterError:

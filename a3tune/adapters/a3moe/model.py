@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,10 +15,30 @@ from torch import nn
 
 from a3tune.adapters.a3moe.config import A3MoeConfig
 from a3tune.adapters.a3moe.layer import ExpertLayer, ExpertLinear, _unmergeable
-from a3tune.adapters.a3moe.spans import SpanWindow, TokenSpans, current_spans, set_window
+from a3tune.adapters.a3moe.questions import PromptTokens
+from a3tune.adapters.a3moe.spans import (
+    SpanWindow,
+    TokenSpans,
+    current_prompt,
+    current_spans,
+    set_prompt,
+    set_window,
+)
 from a3tune.errors import AdapterError
 
 MASKS = ("a3_question_mask", "a3_image_mask")
+_USE = """## Loading
+
+The method of this adapter, A3MoE, comes with the package `a3tune`: import it before PEFT loads the adapter, or PEFT
+fails with `KeyError: 'A3MOE'`.
+
+```python
+import a3tune
+from peft import PeftModel
+
+model = PeftModel.from_pretrained(base_model, "PATH")
+```
+"""
 _GROWING = "a3_growing"
 _WINDOW = "a3_window"
 _CACHE = "a3_gates"
@@ -78,8 +99,9 @@ class A3MoeModel(BaseTuner):
     def unload(self) -> nn.Module:
         model = super().unload()
         for module in model.modules():
-            for handle in module.__dict__.pop("_a3_hooks", ()):
-                handle.remove()
+            for name in ("_a3_hooks", "_a3_prompt_hooks"):
+                for handle in module.__dict__.pop(name, ()):
+                    handle.remove()
         return model
 
     def _check_merge_allowed(self) -> None:
@@ -99,10 +121,8 @@ class A3MoeModel(BaseTuner):
         if question is None and image is None and current_spans() is not None:
             return None
         if image is None:
-            token = getattr(getattr(self.model, "config", None), "image_token_id", None)
-            ids = kwargs.get("input_ids", args[0] if args else kwargs.get("inputs"))
-            if token is not None and isinstance(ids, torch.Tensor):
-                image = ids == token
+            prompt = _prompt_of(self.model, args, kwargs)
+            image = None if prompt is None else prompt.image
         if question is None and image is None:
             return None
         return TokenSpans(question, image, growing=bool(kwargs.get(_GROWING)))
@@ -111,10 +131,11 @@ class A3MoeModel(BaseTuner):
 class A3MoePeftModel(PeftModel):
     """A PEFT model whose ``forward`` and ``generate`` also take the token masks.
 
-    ``a3_question_mask``: bool [batch, length], each row's own question. ``a3_image_mask``: bool [batch, length],
-    its image tokens; found by itself from ``input_ids`` when the base model names its image token. ``length``
-    counts padding and image tokens. Generation keeps the gate of the prompt for every new token; generated
-    tokens are no image tokens, so key experts leave them alone.
+    ``a3_question_mask``: bool [batch, length], each row's own question; found from ``input_ids`` when the adapter
+    knows the ids around it (`A3MoeConfig.question_before`). ``a3_image_mask``: bool [batch, length], its image tokens;
+    found from ``input_ids`` when the base model names its image token. ``length`` counts padding and image tokens.
+    Generation keeps the gate of the prompt for every new token; generated tokens are no image tokens, so key experts
+    leave them alone.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -124,14 +145,28 @@ class A3MoePeftModel(PeftModel):
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         return super().generate(*args, **{**kwargs, _GROWING: True})
 
+    def create_or_update_model_card(self, output_dir: str) -> None:
+        """PEFT's card, with the import that PEFT needs before it can load the adapter."""
+        super().create_or_update_model_card(output_dir)
+        card = Path(output_dir) / "README.md"
+        text = card.read_text(encoding="utf-8")
+        if _USE not in text:
+            card.write_text(f"{text.rstrip()}\n\n{_USE}", encoding="utf-8")
+
 
 def carry_windows(model: nn.Module) -> None:
     """Have the decoder hand each pass's window down to its attention layers (once per module, however often called).
 
     The window is made where the decoder's layers are called, outside any gradient checkpoint, and rides in their
-    keyword arguments; the module that holds the adapted projections takes it out again.
+    keyword arguments; the module that holds the adapted projections takes it out again. The tokens that the model
+    itself is called with are kept for the length of the call: the decoder sees embeddings only.
     """
     modules = dict(model.named_modules())
+    if "_a3_prompt_hooks" not in model.__dict__:
+        model._a3_prompt_hooks = [
+            model.register_forward_pre_hook(_keep_prompt, with_kwargs=True),
+            model.register_forward_hook(_forget_prompt, always_call=True),
+        ]
     for name, module in list(modules.items()):
         if not (isinstance(module, ExpertLayer) and set(module.role.values()) - {"plain"}):
             continue
@@ -158,6 +193,23 @@ def _takes_keywords(module: nn.Module) -> bool:
     return any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
 
 
+def _prompt_of(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> PromptTokens | None:
+    ids = kwargs.get("input_ids", args[0] if args else kwargs.get("inputs"))
+    if not isinstance(ids, torch.Tensor) or ids.ndim != 2 or ids.dtype not in (torch.int64, torch.int32):
+        return None
+    config = getattr(model, "config", None)
+    token = getattr(config, "image_token_id", getattr(config, "image_token_index", None))
+    return PromptTokens(ids, kwargs.get("attention_mask"), token)
+
+
+def _keep_prompt(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    set_prompt(_prompt_of(module, args, kwargs))
+
+
+def _forget_prompt(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+    set_prompt(None)
+
+
 def _open(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
     """Make the window of this pass of the decoder."""
     sequence = kwargs.get("inputs_embeds")
@@ -166,11 +218,15 @@ def _open(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
     cache = kwargs.get("past_key_values")
     past = int(cache.get_seq_length()) if cache is not None else 0
     gates = getattr(cache, _CACHE, {}) if past else {}
-    spans = current_spans()
-    if sequence is None or (spans is None and not gates):
+    if sequence is None:
+        return None
+    spans, prompt = current_spans(), current_prompt(sequence.shape[0], sequence.shape[1])
+    if spans is None and not gates and prompt is None:
         return None
     if spans is None:
-        window = SpanWindow(None, None, gates)
+        # With gates and no ids, this pass goes on from a prompt, and what is generated is no image.
+        told = bool(gates) and (prompt is None or prompt.image_token is None)
+        window = SpanWindow(None, None, gates, told, prompt)
     else:
         window = spans.window(sequence.shape[0], sequence.shape[1], past, gates)
     return args, {**kwargs, _WINDOW: window}

@@ -14,6 +14,8 @@ from types import TracebackType
 
 import torch
 
+from a3tune.adapters.a3moe.config import A3MoeConfig
+from a3tune.adapters.a3moe.questions import PromptTokens
 from a3tune.errors import AdapterError
 from a3tune.positions import Positions
 
@@ -31,9 +33,10 @@ class SpanWindow:
         image: bool [batch, tokens], or None when no image token is in this pass.
         image_told: False when nobody has said whether there are image tokens.
         gates: (layer name, adapter name) -> [batch, E], the query gates of this stream, without gradient.
+        prompt: the tokens of this pass, in which an adapter may look for the question; None when they are not known.
     """
 
-    __slots__ = ("_positions", "gates", "image", "image_told", "question")
+    __slots__ = ("_found", "_positions", "gates", "image", "image_told", "prompt", "question")
 
     def __init__(
         self,
@@ -41,9 +44,35 @@ class SpanWindow:
         image: torch.Tensor | None,
         gates: dict[tuple[str, str], torch.Tensor],
         image_told: bool = True,
+        prompt: PromptTokens | None = None,
     ) -> None:
+        if not image_told and prompt is not None and prompt.image is not None:
+            image, image_told = prompt.image, True
         self.question, self.image, self.gates, self.image_told = question, image, gates, image_told
+        self.prompt = prompt
+        self._found: dict[int, torch.Tensor | None] = {}
         self._positions: Positions | None = None
+
+    def question_for(self, config: A3MoeConfig, *, continuing: bool) -> torch.Tensor | None:
+        """bool [batch, tokens]: the question that was pointed out, else the one that the adapter finds itself.
+
+        Args:
+            config: the adapter's.
+            continuing: whether the question's gates are known from an earlier pass.
+
+        Returns:
+            None when this pass holds no question, or nothing to look for one in.
+
+        Raises:
+            AdapterError: see `PromptTokens.find_questions`.
+        """
+        before, after = config.question_before, config.question_after
+        if self.question is not None or self.prompt is None or before is None or after is None:
+            return self.question
+        # Once for all layers of an adapter, which share its configuration.
+        if id(config) not in self._found:
+            self._found[id(config)] = self.prompt.find_questions(before, after, continuing=continuing)
+        return self._found[id(config)]
 
     def image_positions(self, device: torch.device) -> Positions:
         """The places of the image tokens in the flattened [batch * tokens].
@@ -115,9 +144,9 @@ class TokenSpans:
             AdapterError: the masks do not fit the batch, or the pass holds only a part of the question.
         """
         gates = {} if gates is None else gates
-        shape = self._shape
+        shape, prompt = self._shape, current_prompt(batch, tokens)
         if shape is None:
-            return SpanWindow(None, None, gates, False)
+            return SpanWindow(None, None, gates, False, prompt)
         rows, length = shape
         start = 0 if (past and length == tokens and not self.growing) else past
         repeat = batch // rows
@@ -127,7 +156,7 @@ class TokenSpans:
             raise _misfit(f"{start + tokens} tokens", f"{length} tokens")
         question = self._cut(self.question, self._question_range, start, tokens, repeat, "question")
         image = self._cut(self.image, self._image_range, start, tokens, repeat, None)
-        return SpanWindow(question, image, gates, self.image is not None)
+        return SpanWindow(question, image, gates, self.image is not None, None if self.question is not None else prompt)
 
     @property
     def _shape(self) -> torch.Size | None:
@@ -161,6 +190,18 @@ class TokenSpans:
 
 _SPANS: ContextVar[TokenSpans | None] = ContextVar("a3_token_spans", default=None)
 _WINDOW: ContextVar[SpanWindow | None] = ContextVar("a3_span_window", default=None)
+_PROMPT: ContextVar[PromptTokens | None] = ContextVar("a3_prompt_tokens", default=None)
+
+
+def set_prompt(prompt: PromptTokens | None) -> None:
+    """Keep what the model is called with on this thread, or forget it."""
+    _PROMPT.set(prompt)
+
+
+def current_prompt(batch: int, tokens: int) -> PromptTokens | None:
+    """The tokens of this thread's pass over [batch, tokens]; None when they are not known."""
+    prompt = _PROMPT.get()
+    return prompt if prompt is not None and prompt.fits(batch, tokens) else None
 
 
 def current_spans() -> TokenSpans | None:
@@ -182,7 +223,9 @@ def current_window(batch: int, tokens: int) -> SpanWindow:
     window = _WINDOW.get()
     if window is not None:
         return window
-    spans = _SPANS.get()
+    spans, prompt = _SPANS.get(), current_prompt(batch, tokens)
+    if spans is None and prompt is not None:
+        return SpanWindow(None, None, {}, False, prompt)
     if spans is None:
         raise AdapterError(
             expected="the A3MoE adapter to be told which tokens are the question and which the image",
