@@ -129,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     adapters = actions.add_parser("adapters", help="tune the demo adapters lora and a3 again (about 5 minutes)")
     adapters.add_argument("--out", type=Path, metavar="DIR", help="folder (default assets/demo/adapters)")
     adapters.add_argument("--data", type=Path, metavar="PATH", help="data (default: the bundled sample)")
+    adapters.add_argument("--describe", action="store_true", help="write cards and settings anew, without training")
     adapters.set_defaults(run=_demo_adapters)
 
     parity = commands.add_parser("parity", help="compare this program's arithmetic with independent results")
@@ -283,8 +284,11 @@ def _demo_sample(options: argparse.Namespace) -> int:
 
 
 def _demo_adapters(options: argparse.Namespace) -> int:
-    from a3tune.demo.adapters import build_adapters  # torch: see _inspect
+    from a3tune.demo.adapters import build_adapters, describe_adapters  # torch: see _inspect
 
+    if options.describe:
+        print(describe_adapters(options.out))
+        return 0
     print(build_adapters(options.out, data=options.data, on_progress=show_progress))
     return 0
 

@@ -10,7 +10,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from peft import PeftConfig
+from peft.utils import CONFIG_NAME
 
+from a3tune.adapters.a3moe import A3MoeConfig
 from a3tune.adapters.switch import BASE, AdapterSet
 from a3tune.bundle import DEMO, DEMO_ADAPTERS, DEMO_SAMPLE, model_source
 from a3tune.demo.sample import replace_folder
@@ -23,6 +26,7 @@ from a3tune.phantom.scene import make_phantom
 from a3tune.phantom.structures import HELD_OUT_SEEDS, KINDS, PhantomStyle
 from a3tune.progress import Progress, no_progress, part_of
 from a3tune.training.config import load_config
+from a3tune.training.methods import a3moe_config
 from a3tune.training.run import RunFolder
 from a3tune.training.tuning import RunSummary, tune
 
@@ -62,6 +66,14 @@ On {measured} held-out phantoms, measured when it was made:
 | critical heads' attention inside what is asked about | {base[mass]:.1%} | {own[mass]:.1%} |
 | the same, every patch that it touches counted whole | {base[touched]:.1%} | {own[touched]:.1%} |
 | their highest point lies in it | {base[pointing]:.1%} | {own[pointing]:.1%} |
+
+With PEFT, on the model in `assets/demo/model`, PATH being this folder:
+
+```python
+{use}from peft import PeftModel
+
+model = PeftModel.from_pretrained(base_model, "PATH")
+```
 
 It knows synthetic phantoms only: not for diagnosis, not for any use on patients.
 """
@@ -188,8 +200,26 @@ def publish_adapters(
     return "\n".join([f"Adapters in {out}, measured on {measured} held-out phantoms:", *lines])
 
 
+def describe_adapters(out: Path | None = None) -> str:
+    """Write what is said about the adapters in ``out`` anew, without training: their cards, and in the settings of
+    those with experts the ids around a question in the demo model's template. Returns a summary in words."""
+    out = DEMO_ADAPTERS if out is None else out
+    model = load_model(model_source(DEMO), device="cpu")
+    names = sorted(folder.parent.name for folder in out.glob(f"*/{CONFIG_NAME}"))
+    for name in names:
+        config = PeftConfig.from_pretrained(str(out / name))
+        if isinstance(config, A3MoeConfig):
+            fresh = a3moe_config(model)
+            config.question_before, config.question_after = fresh.question_before, fresh.question_after
+            config.save_pretrained(str(out / name))
+        record = json.loads((out / name / FIGURES_NAME).read_text(encoding="utf-8"))
+        (out / name / CARD_NAME).write_text(_card(name, record), encoding="utf-8")
+    return f"{len(names)} adapters in {out} described: {', '.join(names)}"
+
+
 def _card(name: str, record: dict) -> str:
     facts = {key: record[key] for key in ("questions", "steps", "seed", "measured", "base")}
+    facts["use"] = "import a3tune  # tells PEFT this kind of adapter\n" if name == "a3" else ""
     return _CARD.format(name=name, what=_WHAT.get(name, f"The method {name}"), own=record[name], **facts)
 
 

@@ -69,11 +69,11 @@ def objective_of(config: TuneConfig, model: VisionLanguageModel) -> Objective:
     )
 
 
-def a3moe_config(model: VisionLanguageModel, **settings: Any) -> A3MoeConfig:
+def a3moe_config(model: VisionLanguageModel | None = None, **settings: Any) -> A3MoeConfig:
     """Settings of a fresh A3MoE adapter that finds the questions in this model's prompts by itself.
 
     Args:
-        model: the base model, as `load_model` gives it.
+        model: the base model, as `load_model` gives it; None for an adapter that is told where the question stands.
         settings: of `A3MoeConfig`, those that differ from its own.
 
     Returns:
@@ -83,7 +83,7 @@ def a3moe_config(model: VisionLanguageModel, **settings: Any) -> A3MoeConfig:
     Raises:
         AdapterError: a setting is outside its range.
     """
-    template = model.question_template()
+    template = None if model is None else model.question_template()
     if template is not None and all(
         [(span.start, span.stop) for span in question_spans(prompt.ids, template.before, template.after, image)]
         == [(prompt.question[0], prompt.question[-1] + 1)]
@@ -95,8 +95,13 @@ def a3moe_config(model: VisionLanguageModel, **settings: Any) -> A3MoeConfig:
     return A3MoeConfig(**settings)
 
 
-def adapter_config(config: TuneConfig, model: VisionLanguageModel) -> PeftConfig:
-    """PEFT's settings of a run's adapter: A3MoE, or LoRA on every linear layer of the language model."""
+def adapter_config(config: TuneConfig, model: VisionLanguageModel | None = None) -> PeftConfig:
+    """PEFT's settings of a run's adapter: A3MoE, or LoRA on every linear layer of the language model.
+
+    Args:
+        config: the run's.
+        model: whose questions the experts are to find by themselves.
+    """
     if config.has_experts:
         return a3moe_config(
             model,

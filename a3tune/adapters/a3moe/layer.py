@@ -142,7 +142,8 @@ class ExpertLinear(nn.Module, ExpertLayer):
                     got="The query experts have no gate for this pass"
                     if kept is None
                     else f"The cache holds gates for {len(kept)} rows, the pass has {len(x)}",
-                    remedy="Pass a3_question_mask with the prompt, and keep its past_key_values for later steps",
+                    remedy="Pass a3_question_mask with the prompt, and keep its past_key_values for later steps; only "
+                    "an adapter with question_before in its settings finds the question by itself, from input_ids",
                 )
             return kept.to(x.device)
         router = self.expert_router[adapter]

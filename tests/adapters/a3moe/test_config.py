@@ -69,3 +69,14 @@ def test_one_expert_is_plain_lora():
     config = A3MoeConfig(query_experts=1, key_experts=1)
     assert config.role("a.q_proj") == config.role("a.k_proj") == "plain"
     assert A3MoeConfig(key_experts=1, reference=True).role("a.k_proj") == "key"
+
+
+@pytest.mark.parametrize("value", [[], [[]], [[1, -1]], [["a"]], [1, 2], "12", [[True]]])
+def test_ids_around_a_question_are_runs_of_token_ids(value):
+    with pytest.raises(AdapterError, match="question_before"):
+        A3MoeConfig(question_before=value, question_after=[[1]])
+
+
+def test_ids_around_a_question_come_as_a_pair():
+    with pytest.raises(AdapterError, match="question_after"):
+        A3MoeConfig(question_before=[[1]])

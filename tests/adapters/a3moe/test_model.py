@@ -160,8 +160,10 @@ def test_a_step_without_a_filled_cache_is_refused(a3_model, prompts):
     inputs = prompts(ROWS[:1])
     with pytest.raises(AdapterError, match="no gate for this pass"):
         model(input_ids=inputs["input_ids"], pixel_values=inputs["pixel_values"])
-    with pytest.raises(AdapterError, match="without token masks"):
+    with pytest.raises(AdapterError, match="no gate for this pass"):
         model.get_base_model()(**without_masks(inputs))
+    with pytest.raises(AdapterError, match="without token masks"):
+        model.get_base_model().model(**without_masks(inputs))
 
 
 def test_a_base_model_runs_inside_token_spans(a3_model, prompts):
