@@ -13,7 +13,8 @@ from app.common.initial_page import InitialPage
 from app.common.status import DEMO_NOTICE, NOTICE, model_value
 from app.common.theme import STYLES, TUNE_STYLES, build_theme
 from app.common.widgets import build_header
-from app.engine.model_slot import ModelSlot, RegionSlot
+from app.engine.model_slot import ModelSlot
+from app.engine.region_slot import RegionSlot
 from app.inspect.examples import read_examples
 from app.inspect.service import InspectService
 from app.inspect.tab import InspectTab, OwnAdapters

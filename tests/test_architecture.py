@@ -59,84 +59,11 @@ MOST_FILES = 10
 # Lines that hold code: comments, docstrings and blank lines are free.
 LONGEST_MODULE = 400
 
-# Imports inside functions: (file, imported module) -> why it may not stand at the top.
-LATE_IMPORTS = {
-    ("a3tune/cli/main.py", "transformers.utils.logging"): "a bad image is told before transformers is loaded",
-    ("a3tune/cli/main.py", "a3tune.adapters.switch"): "a bad image is told before torch is loaded",
-    ("a3tune/cli/main.py", "a3tune.inspection.record"): "a bad image is told before torch is loaded",
-    ("a3tune/cli/main.py", "a3tune.inspection.inspect"): "a bad image is told before torch is loaded",
-    ("a3tune/cli/main.py", "a3tune.models.load"): "a bad image is told before torch is loaded",
-    ("a3tune/cli/main.py", "a3tune.labels.maker"): "a bad image is told before torch is loaded",
-    ("a3tune/cli/main.py", "a3tune.labels.fuse"): "a bad image is told before torch is loaded",
-    ("a3tune/cli/main.py", "a3tune.demo.build"): "only demo build needs the training code",
-    ("a3tune/cli/main.py", "a3tune.demo.scorer.build"): "only demo scorer needs the training code",
-    ("a3tune/cli/main.py", "a3tune.demo.examples"): "only demo examples needs it",
-    ("a3tune/cli/main.py", "a3tune.demo.sample"): "only demo sample needs the label pipeline",
-    ("a3tune/cli/main.py", "a3tune.demo.adapters"): "only demo adapters needs the tuning code",
-    ("a3tune/cli/main.py", "a3tune.parity.eager"): "only parity needs it, and it loads torch",
-    ("a3tune/cli/main.py", "a3tune.cli.doctor"): "only doctor needs it, and it loads torch",
-    ("a3tune/cli/main.py", "a3tune.parity.golden"): "only parity needs it, and it loads torch",
-    ("a3tune/cli/main.py", "a3tune.parity.llava_med"): "only parity needs it, and it loads torch",
-    ("a3tune/cli/labels.py", "a3tune.labels.tasks"): "only folders and data sets need it, and pyarrow",
-    ("a3tune/cli/labels.py", "a3tune.labels.maker"): "a bad image is told before torch is loaded",
-    ("a3tune/cli/labels.py", "a3tune.labels.record"): "a bad image is told before torch is loaded",
-    ("a3tune/cli/labels.py", "a3tune.labels.batch"): "a bad image is told before torch is loaded",
-    ("a3tune/training/options.py", "a3tune.training.config"): "a slip in the options is told before torch is loaded",
-    (
-        "a3tune/cli/tune.py",
-        "a3tune.training.tuning",
-    ): "a slip in the data is told before transformers is loaded",
-    ("app/inspect/export.py", "a3tune.inspection.record"): "torch came with the inspection",
-    ("app/inspect/export.py", "a3tune.figures.plots"): "matplotlib's figures are wanted rarely",
-    ("app/inspect/export.py", "a3tune.inspection.report"): "torch came with the inspection",
-    ("app/inspect/faithfulness.py", "a3tune.inspection.faithfulness"): "torch came with the inspection",
-    ("app/inspect/service.py", "a3tune.attention.metrics"): "torch came with the inspection",
-    ("app/inspect/service.py", "a3tune.inspection.inspect"): "torch came with the inspection",
-    (
-        "app/engine/model_slot.py",
-        "a3tune.adapters.switch",
-    ): "loaded in a thread: the page answers before torch has come",
-    ("app/engine/model_slot.py", "a3tune.models.load"): "loaded in a thread: the page answers before torch has come",
-    ("app/engine/model_slot.py", "a3tune.models.memory"): "torch came with the model that is let go",
-    ("app/models/service.py", "a3tune.catalogue"): "loads torch, which the page can do without until models are chosen",
-    (
-        "app/engine/model_slot.py",
-        "a3tune.inspection.inspect",
-    ): "loaded in a thread: the page answers before torch has come",
-    ("app/engine/model_slot.py", "a3tune.labels.maker"): "loaded in a thread: the page answers before torch has come",
-    ("app/inspect/regions.py", "a3tune.labels"): "torch comes with the parts, loaded in a thread",
-    ("app/inspect/regions.py", "a3tune.labels.record"): "torch comes with the parts, loaded in a thread",
-    ("app/inspect/regions.py", "a3tune.attention.metrics"): "torch came with the inspection",
-    ("app/inspect/regions.py", "a3tune.inspection.inspect"): "torch came with the inspection",
-    (
-        "app/tune/data/service.py",
-        "a3tune.data.archive",
-    ): "loads pyarrow, which the page can do without until data comes",
-    ("app/tune/data/service.py", "a3tune.data.intake"): "data comes later than the page",
-    ("app/tune/data/service.py", "a3tune.data.hub"): "data comes later than the page",
-    ("app/tune/data/service.py", "a3tune.data.read"): "loads pyarrow, which the page can do without until data comes",
-    ("app/tune/data/service.py", "a3tune.data.repair"): "data comes later than the page",
-    ("app/tune/data/service.py", "a3tune.data.formats.layouts"): "data comes later than the page",
-    ("app/tune/data/service.py", "a3tune.data.columns"): "data comes later than the page",
-    ("app/tune/data/regions.py", "a3tune.labels"): "torch comes with the parts, loaded in a thread",
-    ("app/tune/data/regions.py", "a3tune.training.label_sources"): "torch comes with the parts, loaded in a thread",
-    ("app/tune/data/regions.py", "a3tune.labels.store"): "torch comes with the parts, loaded in a thread",
-    ("app/tune/service.py", "a3tune.training.config"): "loads torch, and plans are made after the page was served",
-    ("app/tune/service.py", "a3tune.data.intake"): "loads pyarrow, which the page can do without until data comes",
-    (
-        "app/tune/service.py",
-        "a3tune.training.foreign_run",
-    ): "loads peft, which the page can do without until a run comes",
-    ("app/engine/private_adapters.py", "a3tune.adapters.switch"): "torch comes with the model, loaded in a thread",
-    ("app/tune/adapters/service.py", "a3tune.training.model_card"): "loads peft, which comes with the first adapter",
-    ("app/tune/adapters/service.py", "a3tune.training.run"): "comes with the first adapter",
-    ("app/tune/adapters/service.py", "a3tune.training.publish"): "loads peft, which comes with the first adapter",
-    (
-        "app/tune/adapters/service.py",
-        "a3tune.training.adapter_intake",
-    ): "loads peft, which comes with the first adapter",
-    ("app/tune/service.py", "a3tune.training.adapter_intake"): "loads peft, which comes with the first adapter",
-}
+# Libraries that take long to load. Only a module that loads one of them, directly or through others, is imported
+# inside a function, and only by a module that loads none of its own accord.
+SLOW = {"torch", "torchvision", "transformers", "peft", "open_clip", "segment_anything", "pyarrow", "matplotlib.figure"}
+# Gradio brings these with it.
+BROUGHT = {"gradio": {"pyarrow"}}
 
 
 class Import(NamedTuple):
@@ -268,9 +195,77 @@ def test_no_folder_of_the_page_is_crowded():
     assert {folder: count for folder, count in counts.items() if count > MOST_FILES} == {}
 
 
-def test_late_imports_are_only_the_ones_with_a_reason():
-    found = {(path.as_posix(), item.module) for path in source_files() for item in imports_of(path) if item.late}
-    assert found - set(LATE_IMPORTS) == set(), "import at the top of the module, or give the reason in LATE_IMPORTS"
+@cache
+def modules() -> dict[str, Path]:
+    """Every module of the project by its dotted name; packages by the name of their folder."""
+    return {".".join(path.with_suffix("").parts).removesuffix(".__init__"): path for path in source_files()}
+
+
+@cache
+def lines_for_types(path: Path) -> set[int]:
+    """The lines that only type checkers read."""
+    blocks = [
+        node
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+    ]
+    return {
+        inner.lineno
+        for block in blocks
+        for statement in block.body
+        for inner in ast.walk(statement)
+        if isinstance(inner, ast.stmt)
+    }
+
+
+def own_modules(item: Import) -> set[str]:
+    """The project's modules that an import runs: the module, its packages, and a submodule imported by name."""
+    names = [item.name, item.module]
+    return {
+        ".".join(name.split(".")[: length + 1]) for name in names for length in range(len(name.split(".")))
+    } & modules().keys()
+
+
+@cache
+def slow_libraries(module: str) -> frozenset[str]:
+    """The slow libraries that importing a module of the project loads."""
+    seen, waiting, found = {module}, [module], set()
+    while waiting:
+        path = modules()[waiting.pop()]
+        for item in imports_of(path):
+            if item.late or item.line in lines_for_types(path):
+                continue
+            found |= {name for name in SLOW if f"{item.name}.".startswith(f"{name}.")} | BROUGHT.get(item.module, set())
+            new = own_modules(item) - seen
+            seen |= new
+            waiting += new
+    return frozenset(found)
+
+
+def slow_libraries_in(item: Import) -> set[str]:
+    """The slow libraries that an import loads."""
+    direct = {name for name in SLOW if f"{item.name}.".startswith(f"{name}.")}
+    return direct.union(*(slow_libraries(name) for name in own_modules(item)))
+
+
+def test_only_slow_modules_are_imported_inside_functions():
+    """An import inside a function saves start-up time: what it brings loads a slow library that its own module does
+    not load."""
+    needless = [
+        f"{path}:{item.line} imports {item.name}"
+        for module, path in modules().items()
+        for item in imports_of(path)
+        if item.late and path.parts[:2] != ("app", "tune") and slow_libraries_in(item) <= slow_libraries(module)
+    ]
+    assert needless == []
+
+
+def test_only_slow_modules_are_loaded_by_name():
+    path = modules()["app.engine.library"]
+    named = [item for item in imports_of(path) if item.line in lines_for_types(path)]
+    assert named
+    assert [item.name for item in named if not slow_libraries_in(item)] == []
+    assert slow_libraries("app.engine.library") == set()
 
 
 def code_lines(tree: ast.Module) -> int:

@@ -17,6 +17,7 @@ from a3tune.bundle import DEMO, DEMO_NAME, EXAMPLES, demo_adapters, is_demo, mod
 from a3tune.cli.image_options import add_image_options, parse_window
 from a3tune.cli.labels import add_labels_arguments, run_labels
 from a3tune.cli.tune import run_tune
+from a3tune.demo.examples import write_examples
 from a3tune.errors import A3TuneError, RequestError
 from a3tune.images import load_image
 from a3tune.images.frames import mask_to_source
@@ -270,8 +271,6 @@ def _demo_scorer(options: argparse.Namespace) -> int:
 
 
 def _demo_examples(options: argparse.Namespace) -> int:
-    from a3tune.demo.examples import write_examples
-
     print(f"{len(write_examples(options.out))} files in {options.out}")
     return 0
 

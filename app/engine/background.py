@@ -141,9 +141,10 @@ class Task(Generic[Value]):
         Raises:
             Cancelled: the work has to stop.
         """
-        while (held := slot.wait(0)) is None:
+        patience = 0.0
+        while (held := slot.wait(patience)) is None:
             self.progress(loading, 0.0)
-            self.cancel.wait(_INTERVAL)
+            patience = _INTERVAL
         while not slot.in_use.acquire(timeout=_INTERVAL):
             self.progress(waiting, 0.0)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -66,3 +67,12 @@ class ModelGeneration:
         """It has to go."""
         self.successor = successor
         self.left.set()
+
+
+def without_locals(error: BaseException) -> BaseException:
+    """The error with its places but without what its frames hold: half a model would stay in memory with them."""
+    link: BaseException | None = error
+    while link is not None:
+        traceback.clear_frames(link.__traceback__)
+        link = link.__cause__ or link.__context__
+    return error

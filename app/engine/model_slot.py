@@ -1,25 +1,20 @@
-"""What all visitors share: the one model, and the parts that find and rank regions; loaded in threads of their own."""
+"""The one model that all visitors share: loaded in a thread of its own, used by one at a time."""
 
 from __future__ import annotations
 
 import threading
-import traceback
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from a3tune.bundle import DEMO, DEMO_NAME, demo_adapters, model_source
 from a3tune.progress import Progress, no_progress
-from a3tune.types import MedicalImage
-from app.engine.generation import ModelGeneration
+from app.engine import library
+from app.engine.generation import ModelGeneration, without_locals
 
 if TYPE_CHECKING:
     from a3tune.adapters.switch import AdapterSet
-    from a3tune.inspection.inspect import Inspection
-    from a3tune.labels import Segmentation, Segmenter
-    from a3tune.labels.maker import LabelMaker
     from a3tune.models.load import VisionLanguageModel
 
 
@@ -81,7 +76,6 @@ class ModelSlot:
         self._adapter_set: AdapterSet | None = None
         self._loaded = threading.Event()
         self._model: VisionLanguageModel | None = None
-        self._inspect_image: Callable[..., Inspection] | None = None
         self._error: BaseException | None = None
         self._note = ""
         self._switching = threading.Lock()
@@ -155,14 +149,6 @@ class ModelSlot:
             raise self._error
         return self._model
 
-    def inspect(
-        self, image: MedicalImage, question: str, *, adapter_set: AdapterSet | None = None, **options: Any
-    ) -> Inspection:
-        """:func:`a3tune.inspection.inspect.inspect_image` with the loaded model and the adapters beside it, or other
-        ones; one call at a time, see ``in_use``."""
-        adapter_set = self._adapter_set if adapter_set is None else adapter_set
-        return self._inspect_image(self._model, image, question, adapter_set=adapter_set, **options)
-
     @property
     def adapters(self) -> tuple[str, ...]:
         """ "base" and the adapters beside it, in their order: those named at the start until all are loaded."""
@@ -198,12 +184,9 @@ class ModelSlot:
         return {**(demo_adapters() if source == DEMO else {}), **(named if source == first else {})}
 
     def _replace(self, choice: ModelChoice, on_progress: Progress) -> None:
-        # Imported here: torch came with the model that goes.
-        from a3tune.models.memory import release_memory
-
         self._loaded.clear()
         self._model = self._adapter_set = self._error = None
-        release_memory()
+        library.release_memory()
         self.choice = choice
         self._folders = self._folders_for(choice.source)
         self._own = set(self._folders) - set(demo_adapters() if self.demo else ())
@@ -217,151 +200,23 @@ class ModelSlot:
 
         self._note = ""
         try:
-            # Imported here, in the loader's thread: torch and transformers take seconds, and the page must answer
-            # before that.
-            from a3tune.adapters.switch import AdapterSet
-            from a3tune.inspection.inspect import inspect_image
-            from a3tune.models.load import load_model
-
-            self._inspect_image = inspect_image
-            model = load_model(
+            model = library.load_model(
                 model_source(self.profile),
                 device=self.device,
                 name=_name_of(self.profile),
                 on_progress=report,
                 **self.choice.options,
             )
-            self._adapter_set = AdapterSet(model.model, self._folders)
+            self._adapter_set = library.AdapterSet(model.model, self._folders)
             self.generation.special_tokens = frozenset(model.tokenizer.all_special_tokens)
             self._model = model
         except Exception as error:
             # Kept and raised again for each question: a thread has nobody to raise it to.
-            self._error = _without_locals(error)
+            self._error = without_locals(error)
         finally:
             self._loaded.set()
-
-
-def _without_locals(error: BaseException) -> BaseException:
-    """The error with its places but without what its frames hold: half a model would stay in memory with them."""
-    link: BaseException | None = error
-    while link is not None:
-        traceback.clear_frames(link.__traceback__)
-        link = link.__cause__ or link.__context__
-    return error
 
 
 def _name_of(source: str) -> str:
     """How a model is called on the page."""
     return DEMO_NAME if source == DEMO else Path(source).name if Path(source).is_absolute() else source
-
-
-class RegionSlot:
-    """The segmenter and the scorer that all visitors share; loaded when first needed, used by one at a time.
-
-    Loading that failed is tried again with the next request, so that a file that was missing can be put in place.
-
-    Args:
-        scorer: "demo", "biomedclip", the folder of an open_clip model, or its name on the hub.
-        segmenter: "litemedsam", or the path of a Segment Anything checkpoint.
-        device: "auto", "cpu" or "cuda".
-    """
-
-    def __init__(self, scorer: str = DEMO, segmenter: str = "litemedsam", *, device: str = "auto") -> None:
-        self.in_use = threading.Lock()
-        self.names = (segmenter, scorer)
-        self.device = device
-        self.generation = ModelGeneration("What finds and ranks regions")
-        self._guard = threading.Lock()
-        self._loading: threading.Thread | None = None
-        self._maker: LabelMaker | None = None
-        self._error: BaseException | None = None
-
-    def switch(self, segmenter: str, scorer: str) -> None:
-        """Let the parts in memory go and load others in their place; returns when they are ready.
-
-        Work with the former parts ends, see :attr:`ModelGeneration.left`. When the new ones cannot be loaded, the
-        former ones are loaded again with the next request.
-
-        Raises:
-            A3TuneError, Exception: whatever ended the loading.
-        """
-        former = self.names
-        self.generation.end("another choice on the Models page")
-        with self.in_use:
-            self._empty((segmenter, scorer))
-            try:
-                self.wait(None)
-            except BaseException:
-                self._empty(former)
-                raise
-
-    @property
-    def loaded(self) -> bool:
-        """Whether the parts are in memory."""
-        return self._maker is not None
-
-    def _empty(self, names: tuple[str, str]) -> None:
-        # Imported here: see _load.
-        from a3tune.models.memory import release_memory
-
-        with self._guard:
-            self._maker, self.names = None, names
-            self.generation = ModelGeneration(self.generation.what, self.generation.number + 1)
-        release_memory()
-
-    def wait(self, timeout: float | None) -> LabelMaker | None:
-        """The parts, or None when they are not loaded within ``timeout`` seconds; begins loading where needed.
-
-        Raises:
-            A3TuneError, Exception: whatever ended the loading.
-        """
-        with self._guard:
-            if self._maker is None and self._loading is None:
-                self._error = None
-                self._loading = threading.Thread(target=self._load, name="region-loader", daemon=True)
-                self._loading.start()
-            loading = self._loading
-        if loading is not None:
-            loading.join(timeout)
-            if loading.is_alive():
-                return None
-            with self._guard:
-                error, self._loading = self._error, None
-            if error is not None:
-                raise error
-        return self._maker
-
-    def _load(self) -> None:
-        try:
-            # Imported here, in the loader's thread: torch and open_clip take seconds, and the page must answer
-            # before that.
-            from a3tune.labels.maker import build_maker
-
-            maker = build_maker(*self.names, top_k="all", device=self.device)
-            # Visitors are told that nothing of their image stays on the server: not even masks go to the disk.
-            maker.cache = SegmentationMemory()
-            self._maker = maker
-        except Exception as error:
-            # Kept and raised again for each request: a thread has nobody to raise it to.
-            self._error = _without_locals(error)
-
-
-class SegmentationMemory:
-    """The regions of the images seen last, in memory only; used under :attr:`RegionSlot.in_use`.
-
-    Args:
-        capacity: how many images' regions are kept.
-    """
-
-    def __init__(self, capacity: int = 12) -> None:
-        self._capacity = capacity
-        self._known: OrderedDict[str, Segmentation] = OrderedDict()
-
-    def get_or_make(self, image: MedicalImage, segmenter: Segmenter) -> Segmentation:
-        """The image's regions, found now when they are not known."""
-        if image.sha256 not in self._known:
-            self._known[image.sha256] = segmenter.segment(image)
-            if len(self._known) > self._capacity:
-                self._known.popitem(last=False)
-        self._known.move_to_end(image.sha256)
-        return self._known[image.sha256]

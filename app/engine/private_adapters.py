@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from a3tune.errors import AdapterError
+from app.engine import library
 
 if TYPE_CHECKING:
     from a3tune.adapters.switch import AdapterSet
@@ -49,9 +50,6 @@ class PrivateAdapters:
         """
         if name not in own:
             return self._slot.adapter_set
-        # Imported here: it loads torch, which comes with the model.
-        from a3tune.adapters.switch import AdapterSet
-
         model = self._slot.wait(None)
         mounted = self._mounted.setdefault(model, OrderedDict())
         state = _state(name, own[name])
@@ -59,7 +57,7 @@ class PrivateAdapters:
             # A run that goes on writes its adapter anew: what was read before is of no use any more.
             for older in [entry for entry in mounted if entry[:2] == state[:2]]:
                 del mounted[older]
-            mounted[state] = AdapterSet(model.model, {name: own[name]})
+            mounted[state] = library.AdapterSet(model.model, {name: own[name]})
             while len(mounted) > MOST_MOUNTED:
                 mounted.popitem(last=False)
         mounted.move_to_end(state)

@@ -19,6 +19,7 @@ from a3tune.errors import RequestError
 from a3tune.images.frames import masks_to_stored
 from a3tune.types import WeakLabels
 from a3tune.wording import counted
+from app.engine import library
 from app.inspect.faithfulness import chosen_heads
 from app.inspect.results import Kept
 from app.inspect.service import InspectService
@@ -94,9 +95,6 @@ def _number(value: float) -> str:
 
 
 def _side(studio: InspectService, asked: dict[str, Any], request: dict[str, Any]) -> Side:
-    # Imported here: it loads torch, which the result has loaded before.
-    from a3tune.inspection.report import Side
-
     result, adapter = str(asked["result"]), str(asked["adapter"])
     view = studio.results.view(result, adapter)
     rows = tuple(int(row) for row in asked["rows"])
@@ -116,13 +114,11 @@ def _side(studio: InspectService, asked: dict[str, Any], request: dict[str, Any]
     own = " + ".join(f"“{texts[row].strip()}”" for row in rows)
     words = {"answer": "mean of the answer", "question": "mean of the question"}.get(request["words"], own)
     inspection = studio.results.get(result).finished.inspection
-    return Side(inspection, view, heads, rows, head_words.get(str(request["heads"]), one_head), words)
+    return library.Side(inspection, view, heads, rows, head_words.get(str(request["heads"]), one_head), words)
 
 
 def _look(look: dict[str, Any]) -> Look:
-    from a3tune.inspection.report import Look
-
-    return Look(min(1.0, max(0.0, float(look["opacity"]))), str(look["colours"]), bool(look["smooth"]))
+    return library.Look(min(1.0, max(0.0, float(look["opacity"]))), str(look["colours"]), bool(look["smooth"]))
 
 
 def _archive(
@@ -136,21 +132,16 @@ def _archive(
     """All that ``python -m a3tune inspect`` writes for the views on show, the pictures of the page at full resolution
     under ``view/``, ``settings.json``, ``command.txt``, and the masks of the regions, in stored pixels, as
     ``regions.npz``."""
-    # Imported here: they load torch, which the result has loaded before.
-    from a3tune.figures.plots import save_figure
-    from a3tune.inspection.record import write_inspection
-    from a3tune.inspection.report import full_size_pictures, shown_figure
-
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as bundle, tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         for number, inspection in enumerate(_inspections(sides, labels)):
             target = None if labels is None else np.logical_or.reduce(_masks(labels))
-            write_inspection(inspection, place if number == 0 else place / "other_question", target)
+            library.write_inspection(inspection, place if number == 0 else place / "other_question", target)
         (place / "view").mkdir()
-        for name, picture in full_size_pictures(sides, look).items():
+        for name, picture in library.full_size_pictures(sides, look).items():
             Image.fromarray(picture).save(place / "view" / f"{name}.png")
-        save_figure(shown_figure(sides, _masks(labels), look), place / "view" / "figure")
+        library.save_figure(library.shown_figure(sides, _masks(labels), look), place / "view" / "figure")
         told = _settings(studio, request, sides, labels, command)
         (place / "settings.json").write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         (place / "command.txt").write_text(command + "\n", encoding="utf-8")
@@ -171,14 +162,12 @@ def _page(
     look: Look,
     command: str,
 ) -> bytes:
-    from a3tune.inspection.report import page_figure
-
     measured = _measured(studio, request, sides)
     rows = [{key: (name, value) for key, name, value, _ in side} for side in measured]
     names = {key: name for side in rows for key, (name, _) in side.items()}
     table = [(name, [side.get(key, ("", "–"))[1] for side in rows]) for key, name in names.items()]
     buffer = io.BytesIO()
-    figure = page_figure(sides, _masks(labels), table, look, command)
+    figure = library.page_figure(sides, _masks(labels), table, look, command)
     # No creation date and no producer's user name: the file tells of the image and the model only.
     figure.savefig(buffer, format="pdf", metadata={"Title": "A3Tune Studio", "CreationDate": None})
     return buffer.getvalue()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from a3tune.errors import RequestError
 from a3tune.types import Head
+from app.engine import library
 from app.engine.background import Step, Task
 from app.engine.model_slot import ModelSlot
 from app.engine.private_adapters import PrivateAdapters
@@ -77,11 +78,8 @@ class FaithfulnessService:
         chosen = chosen_heads(view, heads)
 
         def work(check: _Check) -> FaithfulnessCurves | RandomisedWeights:
-            # Imported here: it loads torch, which the result to be checked has loaded before.
-            from a3tune.inspection.faithfulness import measure_curves, measure_randomised
-
             with check.turn(self._slot, "Waiting for the model", "Waiting for the model") as model:
-                return (measure_curves if kind == "curves" else measure_randomised)(
+                return (library.measure_curves if kind == "curves" else library.measure_randomised)(
                     model,
                     inspection,
                     adapter,

@@ -22,8 +22,9 @@ from a3tune.errors import LabelError, RequestError
 from a3tune.figures.regions import REGION_COLOURS, outlines, widest_place
 from a3tune.geometry.patch_grid import to_patches
 from a3tune.types import MedicalImage, Region, ScoredRegion, WeakLabels
+from app.engine import library
 from app.engine.background import Task, run
-from app.engine.model_slot import RegionSlot
+from app.engine.region_slot import RegionSlot
 
 if TYPE_CHECKING:
     from a3tune.inspection.inspect import AdapterView, Inspection
@@ -298,12 +299,9 @@ class RegionService:
     def _rank(
         self, board: _RegionSession, maker: LabelMaker, prompt: str, drawn: dict[str, Region], ticket: threading.Event
     ) -> RankedRegions:
-        # Imported here: it loads torch, and comes with the parts, which are loaded by now.
-        from a3tune.labels import make_labels
-
         (text,) = maker.prompts([prompt])
         try:
-            labels = make_labels(
+            labels = library.make_labels(
                 board.image,
                 text,
                 maker.segmenter,
@@ -327,13 +325,10 @@ class RegionService:
         return ranked
 
     def _archive(self, image: MedicalImage, labels: WeakLabels) -> bytes:
-        # Imported here: it loads torch, and regions to keep exist only after that was loaded.
-        from a3tune.labels.record import write_labels
-
         settings = {**self.slot.wait(0).settings, "top_k": None, "chosen": "by hand"}
         packed = io.BytesIO()
         with tempfile.TemporaryDirectory(prefix="a3tune-") as folder:
-            files = write_labels(labels, image, Path(folder) / "labels", [labels.prompt], settings)
+            files = library.write_labels(labels, image, Path(folder) / "labels", [labels.prompt], settings)
             with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
                 for path in files:
                     archive.write(path, path.name)
@@ -374,13 +369,10 @@ def _measure(
 
 
 def _measure_view(result: str, view: AdapterView, coverage: np.ndarray) -> ViewMeasure:
-    # Imported here: they load torch, which an inspection has loaded before.
-    from a3tune.attention.metrics import attention_mass, measure_head_set
-    from a3tune.inspection.inspect import answer_rows
-
-    rows = answer_rows(view.tokens, view.maps)
-    numbers = measure_head_set(view.maps, view.critical_heads, coverage, rows)
-    return ViewMeasure(result, view.adapter, numbers, attention_mass(view.maps.weights[:, :, rows].mean(2), coverage))
+    rows = library.answer_rows(view.tokens, view.maps)
+    numbers = library.measure_head_set(view.maps, view.critical_heads, coverage, rows)
+    mass = library.attention_mass(view.maps.weights[:, :, rows].mean(2), coverage)
+    return ViewMeasure(result, view.adapter, numbers, mass)
 
 
 def _union(regions: Sequence[ScoredRegion]) -> np.ndarray:

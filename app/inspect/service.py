@@ -8,7 +8,6 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -18,10 +17,13 @@ import numpy as np
 from a3tune.attention.sinks import find_sinks
 from a3tune.bundle import DEMO_NAME
 from a3tune.errors import Cancelled, RequestError
+from app.common.status import explain
+from app.engine import library
 from app.engine.background import Step, Task, run
 from app.engine.generation import ModelGeneration
-from app.engine.model_slot import ModelSlot, RegionSlot
+from app.engine.model_slot import ModelSlot
 from app.engine.private_adapters import PrivateAdapters
+from app.engine.region_slot import RegionSlot
 from app.inspect.faithfulness import FaithfulnessService
 from app.inspect.regions import KeptTarget, RegionService, TargetNumbers
 from app.inspect.results import Finished, Kept, ResultStore, ViewNumbers
@@ -139,20 +141,19 @@ class InspectService:
         """Steps, and after each adapter what there is so far and whether that is all."""
 
         def work(task: Task[None]) -> None:
-            with generation.answering(), task.turn(self.slot, "Loading the model", _WAITING):
+            with generation.answering(), task.turn(self.slot, "Loading the model", _WAITING) as model:
                 names = tuple(adapters) or self.slot.adapters
-                whole = None
-                for place, name in enumerate(names):
-                    part = self.slot.inspect(
-                        opened.image,
-                        question,
-                        adapters=(name,),
-                        adapter_set=self.private_adapters.set_of(name, own),
-                        on_progress=lambda what, share, place=place: task.progress(what, (place + share) / len(names)),
-                        should_stop=task.should_stop,
-                    )
-                    whole = part if whole is None else _joined(whole, part)
-                    task.part((whole, place + 1 == len(names)))
+                inspections = library.inspect_each(
+                    model,
+                    opened.image,
+                    question,
+                    adapters=names,
+                    adapter_set=lambda name: self.private_adapters.set_of(name, own),
+                    on_progress=task.progress,
+                    should_stop=task.should_stop,
+                )
+                for inspection in inspections:
+                    task.part((inspection, len(inspection.views) == len(names)))
 
         generation = self.slot.generation
         for report in run(work, cancel, generation):
@@ -168,22 +169,21 @@ class InspectService:
             examples: file, question and key of each; every page opens with the first.
         """
 
-        def work() -> None:
-            generation = self.slot.generation
+        def work(task: Task[None]) -> None:
             self.slot.wait(None)
             self._prepared.clear()
             size = 0
             for path, question, key in examples:
                 image = read_image(path)
-                with self.slot.in_use:
-                    if generation.left.is_set():
-                        return
-                    inspection = self.slot.inspect(image, question, adapters=self.slot.adapters)
+                with task.turn(self.slot, "Loading the model", _WAITING) as model:
+                    names, adapter_set = self.slot.adapters, self.slot.adapter_set
+                    inspection = library.inspect_image(
+                        model, image, question, adapters=names, adapter_set=adapter_set, should_stop=task.should_stop
+                    )
                 size += sum(view.maps.weights.nbytes for view in inspection.views)
                 if size > MOST_PREPARED:
                     return
-                asked = tuple(view.adapter for view in inspection.views)
-                self._prepared[generation.number, image.sha256, question, asked] = inspection
+                self._prepared[generation.number, image.sha256, question, names] = inspection
                 if len(self._prepared) == 1:
                     numbers = tuple(_numbers(view) for view in inspection.views)
                     finished = _finished(secrets.token_urlsafe(18), inspection, numbers, generation, True)
@@ -191,10 +191,17 @@ class InspectService:
                     # It is no visitor's: all may look into it, and it is never forgotten.
                     self.results.keep("", self._opening)
                 # A lock is not fair: whoever waits for the model gets it now.
-                if generation.left.wait(_BREATH):
-                    return
+                task.cancel.wait(_BREATH)
 
-        threading.Thread(target=work, name="examples", daemon=True).start()
+        def told(task: Task[None]) -> None:
+            try:
+                work(task)
+            except Exception as error:
+                explain(error)  # to the log: nobody asked
+                raise
+
+        generation = self.slot.generation
+        Task(told, generation=generation).start()
 
     @property
     def opening(self) -> Kept | None:
@@ -294,10 +301,6 @@ class InspectService:
         return self.visits.get(visit).target
 
 
-def _joined(whole: Inspection, part: Inspection) -> Inspection:
-    return replace(whole, views=(*whole.views, *part.views), seconds={**whole.seconds, **part.seconds})
-
-
 def _finished(
     name: str, inspection: Inspection, numbers: tuple[ViewNumbers, ...], generation: ModelGeneration, complete: bool
 ) -> Finished:
@@ -306,9 +309,6 @@ def _finished(
 
 
 def _numbers(view: AdapterView) -> ViewNumbers:
-    # Imported here: they load torch, and a view exists only after that has come.
-    from a3tune.attention.metrics import measure_heads
-    from a3tune.inspection.inspect import answer_rows
-
-    entropy = measure_heads(view.maps, rows=answer_rows(view.tokens, view.maps))["entropy"]
+    rows = library.answer_rows(view.tokens, view.maps)
+    entropy = library.measure_heads(view.maps, rows=rows)["entropy"]
     return ViewNumbers(tuple(int(patch) for patch in np.flatnonzero(find_sinks(view.maps))), entropy)

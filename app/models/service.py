@@ -12,8 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from a3tune.errors import RequestError
+from app.engine import library
 from app.engine.background import Task
-from app.engine.model_slot import ModelChoice, ModelSlot, ModelStatus, RegionSlot
+from app.engine.model_slot import ModelChoice, ModelSlot, ModelStatus
+from app.engine.region_slot import RegionSlot
 
 if TYPE_CHECKING:
     from a3tune.catalogue import Entry, Kind, Machine
@@ -139,10 +141,8 @@ class ModelService:
 
     def show(self) -> Catalogue:
         """Everything that the page shows; waits for torch when that is still being loaded."""
-        from a3tune.catalogue import machine
-
         return Catalogue(
-            machine(self._slot.device),
+            library.machine(self._slot.device),
             self._entries(),
             self._slot.status,
             self._slot.choice,
@@ -158,11 +158,9 @@ class ModelService:
         Raises:
             RequestError: it is not permitted.
         """
-        from a3tune.catalogue import entry, machine
-
         source = self._permitted(kind, name)
-        found = entry(kind, source)
-        return Offer(machine(self._slot.device), found, (kind, source) in self._in_memory())
+        found = library.entry(kind, source)
+        return Offer(library.machine(self._slot.device), found, (kind, source) in self._in_memory())
 
     def _in_memory(self) -> set[tuple[Kind, str]]:
         """Kind and source of what answers, finds regions and ranks them now."""
@@ -172,16 +170,14 @@ class ModelService:
 
     def _entries(self) -> tuple[Entry, ...]:
         """What is on offer, and what is in memory where that is something else."""
-        from a3tune.catalogue import entries, entry
-
-        found = list(entries(self._offered))
+        found = list(library.entries(self._offered))
         for kind, source in (
             *(("model", source) for source in (self._first[0], self._slot.profile)),
             *(("segmenter", source) for source in (self._first[1], self._regions.names[0])),
             *(("scorer", source) for source in (self._first[2], self._regions.names[1])),
         ):
             if not any(known.kind == kind and source in (known.key, known.source) for known in found):
-                found.append(entry(kind, source))
+                found.append(library.entry(kind, source))
         return tuple(found)
 
     # ---- doing -------------------------------------------------------------------------------
@@ -209,10 +205,8 @@ class ModelService:
             RequestError: it is not permitted, this machine does not do that precision, or something else is being
                 fetched or loaded.
         """
-        from a3tune.catalogue import check_precision
-
         if kind == "model":
-            check_precision(precision, offload, device=self._slot.device)
+            library.check_precision(precision, offload, device=self._slot.device)
         return self._begin(kind, name, (precision, offload))
 
     def cancel(self) -> None:
@@ -235,24 +229,19 @@ class ModelService:
         return work
 
     def _permitted(self, kind: Kind, name: str) -> str:
-        from a3tune.catalogue import permitted
-
         if kind not in ("model", "segmenter", "scorer") or not isinstance(name, str) or len(name) > _LONGEST_NAME:
             raise RequestError(expected="a name from the list", got="something else", remedy="Choose one of the list")
         offered = [entry.key for entry in self._entries() if entry.kind == kind]
-        return permitted(kind, name, any_model=self._any_model, offered=offered)
+        return library.permitted(kind, name, any_model=self._any_model, offered=offered)
 
     def _run(self, work: Work, how: tuple[str, bool] | None) -> None:
-        # Imported here: it loads torch, which the page may still be waiting for.
-        from a3tune.catalogue import check_choice, fetch
-
         work.progress("looking for the files", 0.0)
-        fetch(work.kind, work.source, work.progress)
+        library.fetch(work.kind, work.source, work.progress)
         if how is None:
             return
         if work.kind == "model":
             self._slot.wait_over()
-            check_choice(work.source, *how, device=self._slot.device, freed=self._slot.size)
+            library.check_choice(work.source, *how, device=self._slot.device, freed=self._slot.size)
         work.progress("loading", 0.0)
         work.stage = "loading"
         self._put_in_place(work, how)

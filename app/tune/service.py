@@ -24,7 +24,8 @@ from a3tune.errors import AdapterError, RequestError
 from a3tune.storage import read_json_or_empty, write_json
 from a3tune.wording import counted
 from app.engine.background import Step
-from app.engine.model_slot import ModelSlot, RegionSlot
+from app.engine.model_slot import ModelSlot
+from app.engine.region_slot import RegionSlot
 from app.engine.subprocess_tasks import SubprocessTasks
 from app.tune.adapters.service import CONFIG_NAME, TITLE_LENGTH, AdapterService
 from app.tune.data.regions import RegionPreviewService

@@ -22,7 +22,7 @@ from a3tune.images import load_image
 from a3tune.progress import Progress
 from a3tune.types import MedicalImage, ScoredRegion
 from app.engine.background import Step, in_steps
-from app.engine.model_slot import RegionSlot
+from app.engine.region_slot import RegionSlot
 from app.tune.data.service import DataService
 
 if TYPE_CHECKING:

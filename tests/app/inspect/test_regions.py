@@ -15,7 +15,7 @@ from a3tune.errors import Cancelled, LabelError, RequestError
 from a3tune.geometry.patch_grid import to_patches
 from a3tune.inspection.inspect import answer_rows
 from a3tune.phantom import make_phantom
-from app.engine.model_slot import RegionSlot
+from app.engine.region_slot import RegionSlot
 from app.inspect.regions import CHOSEN, SHOWN
 from app.inspect.results import Finished
 from app.inspect.service import InspectService

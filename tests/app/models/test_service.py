@@ -18,7 +18,8 @@ from a3tune.bundle import DEMO_NAME
 from a3tune.errors import A3TuneError, Cancelled, LabelError, ModelError, RequestError
 from a3tune.models import memory
 from app.engine.background import Step
-from app.engine.model_slot import ModelChoice, ModelSlot, RegionSlot
+from app.engine.model_slot import ModelChoice, ModelSlot
+from app.engine.region_slot import RegionSlot
 from app.inspect.service import InspectService
 from app.models.service import ModelService, Work
 from app.models.values import catalogue_value, offer_value, work_value
@@ -229,7 +230,8 @@ import json, sys, psutil, numpy as np
 from pathlib import Path
 from a3tune.models.memory import release_memory
 from app.inspect.service import InspectService
-from app.engine.model_slot import ModelChoice, ModelSlot, RegionSlot
+from app.engine.model_slot import ModelChoice, ModelSlot
+from app.engine.region_slot import RegionSlot
 
 def resident():
     release_memory()

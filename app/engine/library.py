@@ -1,0 +1,41 @@
+# ruff: noqa: F401
+"""What the page uses of the library that takes seconds to load: each name's module is imported when it is first used.
+
+The page is there before torch is: its own modules import this one, and ask it for ``library.load_model``, say.
+"""
+
+from __future__ import annotations
+
+import ast
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # read by type checkers, and by `__getattr__`
+    from a3tune.adapters.switch import AdapterSet
+    from a3tune.attention.metrics import attention_mass, measure_head_set, measure_heads
+    from a3tune.catalogue import check_choice, check_precision, entries, entry, fetch, machine, permitted
+    from a3tune.figures.plots import save_figure
+    from a3tune.inspection.faithfulness import measure_curves, measure_randomised
+    from a3tune.inspection.inspect import answer_rows, inspect_each, inspect_image
+    from a3tune.inspection.record import write_inspection
+    from a3tune.inspection.report import Look, Side, full_size_pictures, page_figure, shown_figure
+    from a3tune.labels import make_labels
+    from a3tune.labels.maker import build_maker
+    from a3tune.labels.record import write_labels
+    from a3tune.models.load import load_model
+    from a3tune.models.memory import release_memory
+
+_MODULES = {
+    name.name: statement.module
+    for block in ast.parse(Path(__file__).read_text(encoding="utf-8")).body
+    if isinstance(block, ast.If)
+    for statement in block.body
+    for name in statement.names
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"{__name__} has no {name}")
+    return getattr(import_module(_MODULES[name]), name)

@@ -1,0 +1,121 @@
+"""The segmenter and the scorer that all visitors share: loaded when first needed, used by one at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from a3tune.bundle import DEMO
+from a3tune.types import MedicalImage
+from app.engine import library
+from app.engine.generation import ModelGeneration, without_locals
+
+if TYPE_CHECKING:
+    from a3tune.labels import Segmentation, Segmenter
+    from a3tune.labels.maker import LabelMaker
+
+
+class RegionSlot:
+    """The segmenter and the scorer that all visitors share; loaded when first needed, used by one at a time.
+
+    Loading that failed is tried again with the next request, so that a file that was missing can be put in place.
+
+    Args:
+        scorer: "demo", "biomedclip", the folder of an open_clip model, or its name on the hub.
+        segmenter: "litemedsam", or the path of a Segment Anything checkpoint.
+        device: "auto", "cpu" or "cuda".
+    """
+
+    def __init__(self, scorer: str = DEMO, segmenter: str = "litemedsam", *, device: str = "auto") -> None:
+        self.in_use = threading.Lock()
+        self.names = (segmenter, scorer)
+        self.device = device
+        self.generation = ModelGeneration("What finds and ranks regions")
+        self._guard = threading.Lock()
+        self._loading: threading.Thread | None = None
+        self._maker: LabelMaker | None = None
+        self._error: BaseException | None = None
+
+    def switch(self, segmenter: str, scorer: str) -> None:
+        """Let the parts in memory go and load others in their place; returns when they are ready.
+
+        Work with the former parts ends, see :attr:`ModelGeneration.left`. When the new ones cannot be loaded, the
+        former ones are loaded again with the next request.
+
+        Raises:
+            A3TuneError, Exception: whatever ended the loading.
+        """
+        former = self.names
+        self.generation.end("another choice on the Models page")
+        with self.in_use:
+            self._empty((segmenter, scorer))
+            try:
+                self.wait(None)
+            except BaseException:
+                self._empty(former)
+                raise
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the parts are in memory."""
+        return self._maker is not None
+
+    def _empty(self, names: tuple[str, str]) -> None:
+        with self._guard:
+            self._maker, self.names = None, names
+            self.generation = ModelGeneration(self.generation.what, self.generation.number + 1)
+        library.release_memory()
+
+    def wait(self, timeout: float | None) -> LabelMaker | None:
+        """The parts, or None when they are not loaded within ``timeout`` seconds; begins loading where needed.
+
+        Raises:
+            A3TuneError, Exception: whatever ended the loading.
+        """
+        with self._guard:
+            if self._maker is None and self._loading is None:
+                self._error = None
+                self._loading = threading.Thread(target=self._load, name="region-loader", daemon=True)
+                self._loading.start()
+            loading = self._loading
+        if loading is not None:
+            loading.join(timeout)
+            if loading.is_alive():
+                return None
+            with self._guard:
+                error, self._loading = self._error, None
+            if error is not None:
+                raise error
+        return self._maker
+
+    def _load(self) -> None:
+        try:
+            maker = library.build_maker(*self.names, top_k="all", device=self.device)
+            # Visitors are told that nothing of their image stays on the server: not even masks go to the disk.
+            maker.cache = SegmentationMemory()
+            self._maker = maker
+        except Exception as error:
+            # Kept and raised again for each request: a thread has nobody to raise it to.
+            self._error = without_locals(error)
+
+
+class SegmentationMemory:
+    """The regions of the images seen last, in memory only; used under :attr:`RegionSlot.in_use`.
+
+    Args:
+        capacity: how many images' regions are kept.
+    """
+
+    def __init__(self, capacity: int = 12) -> None:
+        self._capacity = capacity
+        self._known: OrderedDict[str, Segmentation] = OrderedDict()
+
+    def get_or_make(self, image: MedicalImage, segmenter: Segmenter) -> Segmentation:
+        """The image's regions, found now when they are not known."""
+        if image.sha256 not in self._known:
+            self._known[image.sha256] = segmenter.segment(image)
+            if len(self._known) > self._capacity:
+                self._known.popitem(last=False)
+        self._known.move_to_end(image.sha256)
+        return self._known[image.sha256]
