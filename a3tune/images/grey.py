@@ -39,8 +39,8 @@ _AIR_BELOW = -100.0
 # Nothing has less; scanners fill the corners around their round field of view with less.
 _LOWEST_HOUNSFIELD = -1024.0
 _EXACT = (
-    "The window is read as the span from its centre less half its width to its centre plus half its width: by the "
-    "letter of its function (LINEAR, made for whole numbers) these values would be black and white only"
+    "The window is read as the span of its width around its centre: by the letter of its function (LINEAR, for whole "
+    "numbers) these values would be black and white only"
 )
 
 

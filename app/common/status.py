@@ -28,6 +28,8 @@ def describe(image: MedicalImage) -> str:
         lines.append(f"C {image.window.centre:g}  W {image.window.width:g}")
     if image.frame_count > 1:
         lines.append(f"{image.frame + 1} of {image.frame_count}")
+    # The last note of a resampled image says at length what the line above does.
+    lines += image.notes[:-1] if image.is_resampled else image.notes
     return "\n".join(lines)
 
 

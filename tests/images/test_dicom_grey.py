@@ -202,7 +202,7 @@ def test_a_window_of_width_one_over_fractions(write, function):
     assert np.abs(image.pixels[..., 0] - share * 255).max() <= 0.5 + 1e-9
     assert image.window == (0.5, 1)
     # Only where the letter of the function is left: LINEAR, which is the default.
-    said = any("window is read as the span" in note for note in image.notes)
+    said = any("window is read as the span of" in note for note in image.notes)
     assert said == (function in (None, "LINEAR"))
     assert describe_image(write(UNIT, **fields)).notes == image.notes
 
