@@ -31,6 +31,7 @@ _CODESTREAMS = frozenset(
 )
 # Start of frame markers of JPEG (0xC4, 0xC8 and 0xCC mean other things) and of JPEG-LS.
 _FRAME_MARKERS = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
+_COSINE_MARKERS = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
 _JPEG_LS_MARKER = 0xF7
 _RGB_NAMES = (b"RGB", b"rgb")
 
@@ -95,15 +96,37 @@ def unpack_frame(source: bytes, syntax: uid.UID, header: PixelHeader) -> bytes |
         return None
     wanted = -(-header.frame_bits // 8)
     if syntax == uid.RLELossless:
-        # Values of one bit are packed before they are run-length encoded, as everywhere (PS3.5 8.1.1).
-        plain = bytes(imagecodecs.dicomrle_decode(source, dtype=f"<u{max(1, header.allocated // 8)}"))
-    elif syntax == _DEFLATED_FRAME:
+        return _decode_run_lengths(source, header)
+    plain = source
+    if syntax == _DEFLATED_FRAME:
         plain = zlib.decompressobj(-zlib.MAX_WBITS).decompress(source, wanted + 1)
-    else:
-        plain = source
     if len(plain) < wanted:
         raise cut_off("DICOM")
     return plain
+
+
+def _decode_run_lengths(source: bytes, header: PixelHeader) -> bytes:
+    """Undo PS3.5 G: a segment for each byte of each sample, the highest byte first, each over all pixels. Values of
+    fewer than 8 bits are packed before, as everywhere (PS3.5 8.1.1)."""
+    width = max(1, header.allocated // 8)
+    count, *starts = (int.from_bytes(source[place : place + 4], "little") for place in range(0, 64, 4))
+    if count != header.samples * width:
+        contradiction(f"its header asks for {header.samples * width} segments, its run-length data have {count}")
+    size = -(-header.frame_bits // (8 * count))
+    ends = [*starts[1:count], len(source)]
+    segments = [_decode_segment(source[start:end])[:size] for start, end in zip(starts[:count], ends, strict=True)]
+    if any(len(segment) < size for segment in segments):
+        raise cut_off("DICOM")
+    parts = np.frombuffer(b"".join(segments), np.uint8).reshape(header.samples, width, size)
+    return parts[:, ::-1].transpose(0, 2, 1).tobytes()
+
+
+def _decode_segment(data: bytes) -> bytes:
+    try:
+        return imagecodecs.packbits_decode(data)
+    except RuntimeError:
+        # The byte that makes a segment's length even may hold anything.
+        return imagecodecs.packbits_decode(data[:-1])
 
 
 def decode_codestream(source: bytes, header: PixelHeader) -> tuple[np.ndarray, Codestream]:
@@ -202,10 +225,17 @@ def _inspect_jpeg(source: bytes) -> Codestream | None:
         body = source[place + 4 : place + 2 + int.from_bytes(source[place + 2 : place + 4], "big")]
         if marker in _FRAME_MARKERS:
             height, width = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
+            if marker not in _COSINE_MARKERS:
+                named = ""
+            elif not named and len(set(body[7::3][:3])) > 1:
+                # Only colour differences are ever stored more coarsely.
+                named = "YBR_FULL"
             named = "RGB" if body[6::3][:3] in _RGB_NAMES else named
             kind = "JPEG-LS" if marker == _JPEG_LS_MARKER else "JPEG"
             return Codestream(kind, height, width, body[5], body[0], False, named)
-        if marker == 0xE0 and body[:4] == b"JFIF":
-            named = "YBR_FULL"
+        if marker == 0xEE and body[:5] == b"Adobe" and len(body) > 11:
+            named = {0: "RGB", 1: "YBR_FULL"}.get(body[11], named)
+        elif marker == 0xE0 and body[:4] == b"JFIF":
+            named = named or "YBR_FULL"
         place += 4 + len(body)
     return None

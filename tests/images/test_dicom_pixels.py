@@ -116,6 +116,15 @@ def test_deflated_frames_of_more_bits_and_of_colours(write):
         load_image(write(RAMP, syntax=DEFLATED_FRAME, frames=[zlib.compress(RAMP.tobytes()[:-2], wbits=-15)]))
 
 
+@pytest.mark.parametrize("pad", [0, 0x20, 0xFF])
+def test_the_pad_byte_of_run_lengths_may_hold_anything(write, pad):
+    values = np.random.default_rng(6).integers(0, 256, (5, 6), np.uint8)
+    segment = bytes(imagecodecs.packbits_encode(values.tobytes()))
+    assert len(segment) % 2
+    frame = np.array([1, 64, *[0] * 14], "<u4").tobytes() + segment + bytes([pad])
+    assert stored(write(values, syntax=uid.RLELossless, frames=[frame])).tolist() == values.tolist()
+
+
 def test_run_lengths_of_signed_values_with_unused_bits(write):
     for values in (SIGNED, pattern(SIGNED, 12)):
         data = dcmread(write(values, BitsStored=12, PixelRepresentation=1))
@@ -198,6 +207,25 @@ def test_colours_of_jpeg_follow_its_own_markers(write, subsampling, said):
     expected = np.asarray(Image.open(io.BytesIO(buffer.getvalue()))).astype(int)
     path = write(smooth, syntax=uid.JPEGBaseline8Bit, frames=[buffer.getvalue()], PhotometricInterpretation=said)
     assert np.abs(load_image(path).pixels - expected).max() <= 2
+
+
+@pytest.mark.parametrize("markers", ["none", "Adobe RGB", "Adobe YCbCr"])
+@pytest.mark.parametrize("said", ["YBR_FULL_422", "RGB"])
+def test_colours_of_jpeg_without_the_usual_marker(write, markers, said):
+    """Adobe's marker is believed; without any, coarser colours are colour differences; else the header counts."""
+    smooth = np.stack([np.tile(np.arange(0, 240, 6, np.uint8), (30, 1)) // divisor for divisor in (1, 2, 3)], axis=-1)
+    space = "RGB" if markers == "Adobe RGB" else "YCBCR"
+    code = bytes(imagecodecs.jpeg8_encode(smooth, 95, colorspace="RGB", outcolorspace=space, subsampling="444"))
+    coarse = bytes(imagecodecs.jpeg8_encode(smooth, 95, colorspace="RGB", outcolorspace=space, subsampling="420"))
+    for number, whole in enumerate((code, coarse)):
+        bare = whole[:2] + whole[whole.index(b"\xff\xdb") :]
+        if markers != "none":
+            name = b"Adobe" + bytes(6) + bytes([space == "YCBCR"])
+            bare = bare[:2] + b"\xff\xee" + (len(name) + 2).to_bytes(2, "big") + name + bare[2:]
+        path = write(smooth, syntax=uid.JPEGBaseline8Bit, frames=[bare], PhotometricInterpretation=said)
+        wrong = markers == "none" and said == "RGB" and number == 0
+        error = np.abs(load_image(path).pixels.astype(int) - smooth).max()
+        assert error > 50 if wrong else error <= 6
 
 
 def test_colours_of_jpeg_2000_and_jpeg_xl_undo_their_own_transform(write):

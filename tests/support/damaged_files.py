@@ -192,7 +192,7 @@ def write_damaged(folder: Path) -> dict[Path, str]:
         "inner_bomb.dcm": (compressed(uid.JPEGBaseline8Bit, wide), "contradicts itself"),
         "half_jpeg2000.dcm": (compressed(uid.JPEG2000Lossless, lossless[:60]), "DICOM file is damaged"),
         "no_codestream.dcm": (compressed(uid.JPEG2000Lossless, bytes(64)), "in no known way"),
-        "half_rle.dcm": (compressed(uid.RLELossless, bytes(70)), "DICOM file is damaged"),
+        "half_rle.dcm": (compressed(uid.RLELossless, bytes(70)), "its run-length data have 0"),
         "half_deflated.dcm": (dicom_file(uid.DeflatedExplicitVRLittleEndian)[:-60], "DICOM file is cut off"),
         "half.nii": (nifti()[:400], "NIfTI file is cut off"),
         "header_only.nii": (nifti()[:352], "NIfTI file is cut off"),
