@@ -374,7 +374,7 @@ def test_experts_are_laid_over_the_patches_that_went_to_them(asked, expected):
 
 def test_checks_run_with_progress_and_can_be_stopped(asked):
     page = asked.page
-    page.get_by_role("tab", name="Trust").click()
+    page.get_by_role("tab", name="Faithfulness").click()
     # In one go: the check may be over before a click that waits for the button to hold still.
     page.evaluate(
         """() => new Promise((done) => {
