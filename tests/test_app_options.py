@@ -45,10 +45,18 @@ def test_a_space_offers_what_it_starts_with_unless_its_operator_names_more(read_
     assert "--models instead of --any-model" in capsys.readouterr().err
 
 
-def test_the_command_hands_the_options_on(monkeypatch):
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["--port", "8001", "--models", "demo,medsam", "--segmenter", "sam.pth", "--any-model"],
+        ["--host", "0.0.0.0", "--profile", "P", "--scorer", "S", "--adapter", "a3=one", "--adapter", "lora=two"],
+        [],
+    ],
+)
+def test_the_command_hands_the_options_on(monkeypatch, read_options, given):
     started = []
     monkeypatch.setattr(os, "execv", lambda python, arguments: started.append(arguments))
-    cli.main(["app", "--port", "8001", "--models", "demo,medsam", "--segmenter", "sam.pth", "--any-model"])
+    cli.main(["app", *given])
     (arguments,) = started
     assert Path(arguments[1]) == SCRIPT
-    assert arguments[2:] == ["--port", "8001", "--segmenter", "sam.pth", "--models", "demo,medsam", "--any-model"]
+    assert read_options(arguments[2:]) == read_options(given)

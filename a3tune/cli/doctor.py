@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import shutil
@@ -9,10 +10,9 @@ import sys
 from dataclasses import dataclass
 from importlib import metadata
 
-import torch
-
 from a3tune.bundle import DEMO_MODEL
 
+HELP = "say what this machine has and what is missing"
 PACKAGES = (
     "torch",
     "torchvision",
@@ -36,6 +36,17 @@ class Finding:
     name: str
     value: str
     ok: bool = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command has no options."""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command; returns 1 when something needs attention."""
+    findings = examine()
+    print(format_findings(findings))
+    return 0 if all(finding.ok for finding in findings) else 1
 
 
 def examine() -> list[Finding]:
@@ -65,6 +76,8 @@ def format_findings(findings: list[Finding]) -> str:
 
 
 def _device() -> str:
+    import torch
+
     if torch.cuda.is_available():
         memory = torch.cuda.get_device_properties(0).total_memory / 2**30
         return f"{torch.cuda.get_device_name(0)}, {memory:.0f} GiB"

@@ -27,7 +27,10 @@ TEMPLATES = ("plain", "slake", "vqa-rad", "vqa-rad-boxes", "pathvqa", "chest-rep
 _LISTED = 20
 
 
-def add_labels_arguments(parser: argparse.ArgumentParser) -> None:
+HELP = "find regions, rank them for a prompt and save them with their masks"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
@@ -71,7 +74,7 @@ def add_labels_arguments(parser: argparse.ArgumentParser) -> None:
     add_image_options(parser)
 
 
-def run_labels(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Run the command.
 
     Returns:
@@ -127,7 +130,7 @@ def _questions(options: argparse.Namespace) -> tuple[str, ...]:
 
 
 def _build_maker(options: argparse.Namespace) -> LabelMaker:
-    from a3tune.labels.maker import build_maker  # torch: see run_labels
+    from a3tune.labels.maker import build_maker  # torch: see run
 
     show_progress("loading segmenter and scorer", 0.0)
     return build_maker(
@@ -160,7 +163,7 @@ def _label_many(
     options: argparse.Namespace,
     load: Callable[[Path], MedicalImage],
 ) -> int:
-    from a3tune.labels.batch import INDEX_NAME, label_all  # torch: see run_labels
+    from a3tune.labels.batch import INDEX_NAME, label_all  # torch: see run
 
     maker = _build_maker(options)
     if options.data is None:

@@ -8,16 +8,19 @@ import sys
 from typing import TYPE_CHECKING
 
 from a3tune.errors import A3TuneError, Cancelled
-from a3tune.progress import Progress, no_progress
-from a3tune.training.options import config_of
+from a3tune.progress import show_progress
+from a3tune.training.options import add_tune_arguments, config_of
 
 if TYPE_CHECKING:
     from a3tune.training.tuning import RunSummary
 
+HELP = "tune adapters so that attention falls where it matters"
 STOPPED = 3
 
+add_arguments = add_tune_arguments
 
-def run_tune(options: argparse.Namespace, on_progress: Progress = no_progress) -> int:
+
+def run(options: argparse.Namespace) -> int:
     """Run the command.
 
     Returns:
@@ -40,7 +43,7 @@ def run_tune(options: argparse.Namespace, on_progress: Progress = no_progress) -
             layout=options.layout,
             images=options.images,
             resume=options.resume,
-            on_progress=on_progress,
+            on_progress=show_progress,
         )
     except Cancelled:
         if is_first_process():

@@ -14,9 +14,11 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 
 from a3tune.adapters.a3moe import A3MoeConfig
-from a3tune.cli.main import main
+from a3tune.cli.main import COMMANDS, main
 from a3tune.models.load import load_model
 from tests.support.damaged_files import SECRET, write_damaged
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -205,11 +207,33 @@ def test_the_module_runs_as_a_program_without_the_network():
         assert command in done.stdout
 
 
-def test_every_option_of_the_app_reaches_it(monkeypatch):
-    given = []
-    monkeypatch.setattr(os, "execv", lambda program, arguments: given.extend(arguments))
-    options = ["--host", "0.0.0.0", "--port", "7000", "--profile", "P", "--scorer", "S"]
-    options += ["--adapter", "a3=one", "--adapter", "lora=two"]
-    main(["app", *options])
-    assert Path(given[1]).name == "app.py"
-    assert given[2:] == options
+def test_slips_are_told_before_torch_is_loaded(tmp_path):
+    (tmp_path / "scan.png").write_bytes(b"no picture")
+    (tmp_path / "empty").mkdir()
+    image, out = ["--image", str(tmp_path / "scan.png")], ["--out", str(tmp_path / "out")]
+    lines = [
+        ["--help"],
+        ["--version"],
+        *([command, "--help"] for command in COMMANDS),
+        ["inspect", *image, *out, "--question", "q"],
+        ["inspect", *image, *out, "--question", "q", "--adapters", "mine"],
+        ["inspect", *image, *out, "--question", "q", "--window", "1,2,3"],
+        ["labels", *image, *out, "--prompt", "p"],
+        ["labels", *image, *out, "--prompt", " "],
+        ["tune", "--data", str(tmp_path)],
+        ["demo", "paint"],
+        ["parity"],
+    ]
+    code = f"""
+import sys
+from a3tune.cli.main import COMMANDS, main
+for line in {lines!r}:
+    try:
+        code = main(line)
+    except SystemExit as ended:
+        code = ended.code
+    assert code == (0 if line[-1] in ("--help", "--version") else 2), (line, code)
+    assert not {{"torch", "transformers", "peft", "pyarrow"}} & set(sys.modules), line
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr

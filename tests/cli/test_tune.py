@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from a3tune.cli.tune import describe, run_tune
+from a3tune.cli.tune import describe, run
 from a3tune.errors import Cancelled, DataError
 from a3tune.training import options, tuning
 from a3tune.training.config import preset_names
@@ -61,7 +61,7 @@ def test_the_summary_says_what_matters():
 @pytest.mark.parametrize(("status", "code"), [("finished", 0), ("stopped", 3)])
 def test_exit_codes(monkeypatch, capsys, status, code):
     monkeypatch.setattr(tuning, "tune", lambda *args, **options: summary(status))
-    assert run_tune(parse()) == code
+    assert run(parse()) == code
     assert "Adapter:" in capsys.readouterr().out
 
 
@@ -70,7 +70,7 @@ def test_a_stop_before_the_first_step(monkeypatch, capsys):
         raise Cancelled
 
     monkeypatch.setattr(tuning, "tune", stopped)
-    assert run_tune(parse()) == 3
+    assert run(parse()) == 3
     assert "Stopped before the first step" in capsys.readouterr().out
 
 
@@ -80,11 +80,11 @@ def test_of_several_processes_one_speaks(monkeypatch, capsys):
 
     monkeypatch.setattr(tuning, "tune", failing)
     with pytest.raises(DataError):
-        run_tune(parse())
+        run(parse())
     monkeypatch.setenv("RANK", "1")
-    assert run_tune(parse()) == 2
+    assert run(parse()) == 2
     monkeypatch.setattr(tuning, "tune", lambda *args, **options: summary())
-    assert run_tune(parse()) == 0
+    assert run(parse()) == 0
     assert capsys.readouterr().out == ""
 
 
@@ -94,5 +94,5 @@ def test_bad_data_ends_before_a_model_is_looked_for(tmp_path):
     options = parse("--model", "/nowhere")
     options.data, options.out = rows, tmp_path / "run"
     with pytest.raises(DataError, match=r"image1.png"):
-        run_tune(options)
+        run(options)
     assert not (tmp_path / "run").exists()

@@ -3,10 +3,10 @@
 import argparse
 import sys
 
-from a3tune.cli.tune import run_tune
+from a3tune.cli.tune import run
 from a3tune.training.options import add_tune_arguments
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     add_tune_arguments(parser)
-    sys.exit(run_tune(parser.parse_args()))
+    sys.exit(run(parser.parse_args()))

@@ -1,0 +1,103 @@
+"""``python -m a3tune app``: the options of the page's server, and starting it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from a3tune.errors import RequestError
+
+HELP = "serve the app in the browser"
+_VALUES = ("host", "port", "profile", "scorer", "segmenter", "models")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the server's options; where one is missing, the environment says it, so that a Space can set them."""
+    parser.add_argument(
+        "--host",
+        default=os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0" if _on_space() else "127.0.0.1"),
+        help="address to listen on (default 127.0.0.1: this machine only)",
+    )
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=os.environ.get("GRADIO_SERVER_PORT", "7860"),
+        help="port to listen on (default 7860)",
+    )
+    parser.add_argument(
+        "--profile",
+        default=os.environ.get("A3TUNE_PROFILE", "demo"),
+        help="the model: demo, a checkpoint folder or a Hugging Face id (default demo)",
+    )
+    parser.add_argument(
+        "--scorer",
+        default=os.environ.get("A3TUNE_SCORER", "demo"),
+        help="what ranks regions: demo, biomedclip, an open_clip folder or a Hugging Face id (default demo)",
+    )
+    parser.add_argument(
+        "--segmenter",
+        default=os.environ.get("A3TUNE_SEGMENTER", "litemedsam"),
+        help="what finds regions: litemedsam, a checkpoint file or hub:OWNER/NAME/FILE (default litemedsam)",
+    )
+    parser.add_argument(
+        "--models",
+        default=os.environ.get("A3TUNE_MODELS"),
+        metavar="LIST",
+        help="what visitors may load under Models, separated by commas: keys such as llava-med-7b, medsam or "
+        "biomedclip, hub ids, folders (default: all that is known by name; on a Space only what it starts with)",
+    )
+    parser.add_argument(
+        "--any-model",
+        action="store_true",
+        default=os.environ.get("A3TUNE_ANY_MODEL") == "1",
+        help="let visitors load any hub id, and any folder of this machine; not on a Space",
+    )
+    parser.add_argument(
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="NAME=FOLDER",
+        help="an adapter in PEFT's format to compare the model with; may be given several times",
+    )
+
+
+def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The server's options; ``adapter`` as folders by name, ``models`` as a list, None for all that is known."""
+    parser = argparse.ArgumentParser(description="Serve A3Tune Studio in the browser.")
+    add_arguments(parser)
+    options = parser.parse_args(arguments)
+    pairs = [tuple(part.strip() for part in text.partition("=")[::2]) for text in options.adapter]
+    if not all(name and folder for name, folder in pairs) or len(dict(pairs)) < len(pairs):
+        parser.error("Expected --adapter NAME=FOLDER, each name once, as in --adapter tuned=runs/first/adapter")
+    options.adapter = {name: Path(folder) for name, folder in pairs}
+    if options.any_model and _on_space():
+        parser.error("A Space is open to strangers: name what they may load with --models instead of --any-model")
+    if options.models is None:
+        options.models = [options.profile] if _on_space() else None
+    else:
+        options.models = [name.strip() for name in options.models.split(",") if name.strip()]
+    return options
+
+
+def run(options: argparse.Namespace) -> int:
+    """Start the server in the place of this process."""
+    script = Path(__file__).resolve().parents[2] / "app.py"
+    if not script.is_file():
+        raise RequestError(
+            expected=f"the app beside the library, at {script}",
+            got="app.py is not there",
+            remedy="Run this from a full checkout of the project",
+        )
+    chosen = [(f"--{name}", getattr(options, name)) for name in _VALUES]
+    chosen += [("--adapter", pair) for pair in options.adapter]
+    given = [str(part) for name, value in chosen if value is not None for part in (name, value)]
+    given += ["--any-model"] if options.any_model else []
+    # The library never imports the page's packages, so the app takes this process's place.
+    os.execv(sys.executable, [sys.executable, str(script), *given])
+
+
+def _on_space() -> bool:
+    return "SPACE_ID" in os.environ

@@ -1,0 +1,142 @@
+"""``python -m a3tune inspect``: one question about one image, asked of each adapter."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from a3tune.bundle import DEMO, DEMO_NAME, demo_adapters, is_demo, model_source
+from a3tune.cli.image_options import add_image_options, parse_window
+from a3tune.errors import RequestError
+from a3tune.images import load_image
+from a3tune.images.frames import mask_to_source
+from a3tune.progress import show_progress
+from a3tune.types import MedicalImage
+
+HELP = "ask a question about an image and save where every head looks"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument("--image", type=Path, required=True, metavar="FILE", help="PNG, JPEG, TIFF, DICOM, NIfTI ...")
+    parser.add_argument("--question", required=True, metavar="TEXT")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument("--model", default=DEMO, help="demo, a checkpoint folder or a hub id (default demo)")
+    parser.add_argument(
+        "--adapters",
+        default="base",
+        metavar="LIST",
+        help='"base" and adapters as NAME=FOLDER, separated by commas: each gets its answer and maps (default base); '
+        "with the demo model also lora and a3",
+    )
+    parser.add_argument("--critical-heads", type=int, metavar="K", help="how many (default: heads of one layer)")
+    parser.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="longest answer (default 64)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default auto)")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--mask",
+        type=Path,
+        metavar="FILE",
+        help="picture of the image's size: where it is not black the model should look (adds attention mass, pointing "
+        "game and overlap)",
+    )
+    where.add_argument("--labels", type=int, metavar="K", help="the same with the K regions that fit the question best")
+    add_image_options(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command; returns 0."""
+    folders = _adapter_folders(options.adapters, options.model)
+    image = load_image(
+        options.image,
+        window=parse_window(options.window),
+        frame=options.frame,
+        axis=options.axis,
+        volume=options.volume,
+    )
+    target = None if options.mask is None else _read_mask(options.mask, image)
+    # Bad images are the common fault and are told within a second: torch and transformers, which take several
+    # seconds to import, come only after the image was read.
+    from transformers.utils.logging import disable_progress_bar
+
+    from a3tune.adapters.switch import AdapterSet
+    from a3tune.inspection.inspect import inspect_image
+    from a3tune.inspection.record import metrics_table, write_inspection
+    from a3tune.labels.fuse import union
+    from a3tune.labels.maker import build_maker
+    from a3tune.models.load import load_model
+
+    if not sys.stderr.isatty():
+        disable_progress_bar()
+    name = DEMO_NAME if is_demo(options.model) else None
+    model = load_model(model_source(options.model), device=options.device, name=name, on_progress=show_progress)
+    labels = None
+    if options.labels is not None:
+        maker = build_maker(scorer=DEMO if is_demo(options.model) else "biomedclip", top_k=options.labels)
+        labels = maker.make(image, maker.prompts((options.question,)))
+        target = union(labels.regions)
+    inspection = inspect_image(
+        model,
+        image,
+        options.question,
+        adapters=tuple(folders),
+        adapter_set=AdapterSet(model.model, {name: folder for name, folder in folders.items() if folder is not None}),
+        critical_count=options.critical_heads,
+        max_new_tokens=options.max_new_tokens,
+        target=target,
+        on_progress=show_progress,
+    )
+    inspection = replace(inspection, labels=labels)
+    written = write_inspection(inspection, options.out, target)
+    for view in inspection.views:
+        print(f"{view.adapter}: {view.answer}")
+    if len(inspection.views) > 1 or target is not None:
+        print(metrics_table(inspection))
+    print(*image.notes, *model.notes, f"{len(written)} files in {options.out}", sep="\n")
+    return 0
+
+
+def _adapter_folders(text: str, model: str) -> dict[str, Path | None]:
+    """``base,NAME=FOLDER,...`` as folders by name, in order; None for the base.
+
+    Args:
+        text: as given; the names of bundled adapters need no folder where ``model`` is the demo model.
+        model: the model as the user named it.
+
+    Raises:
+        RequestError: a part is neither "base" nor a bundled adapter nor NAME=FOLDER, or a name comes twice.
+    """
+    bundled: dict[str, Path | None] = {"base": None, **(demo_adapters() if is_demo(model) else {})}
+    folders: dict[str, Path | None] = {}
+    for part in (part.strip() for part in text.split(",")):
+        name, equals, folder = (piece.strip() for piece in part.partition("="))
+        known = name in bundled and not equals
+        if name in folders or not (known or (name and folder)):
+            raise RequestError(
+                expected=f"adapters out of {', '.join(bundled)}, or NAME=FOLDER, each name once, separated by commas",
+                got=f"There is no adapter {part!r}" if name not in folders else f"The adapter {name!r} is named twice",
+                remedy="Write for instance --adapters base,tuned=runs/first/adapter",
+            )
+        folders[name] = bundled[name] if known else Path(folder)
+    return folders
+
+
+def _read_mask(path: Path, image: MedicalImage) -> np.ndarray:
+    """bool [height, width], source pixels: where the picture, drawn in stored pixels, is not black.
+
+    Raises:
+        ImageError: it cannot be read.
+        RequestError: it has another size than the image, or is black all over.
+    """
+    mask = load_image(path, square=False).pixels.any(axis=2)
+    if not mask.any():
+        raise RequestError(
+            expected="a mask with something in it",
+            got=f"{path.name} is black all over",
+            remedy="Draw the mask on the image itself and save it in its size",
+        )
+    return mask_to_source(mask, image, path.name)
