@@ -10,7 +10,7 @@ from pydicom.pixels import apply_color_lut
 
 from a3tune.errors import ImageError
 from a3tune.images.content import damaged
-from a3tune.images.dicom_header import holder, number, text
+from a3tune.images.dicom_header import holder, missing_field, number, text
 from a3tune.images.dicom_kinds import ObjectKind
 from a3tune.images.dicom_pixels import StoredFrame
 from a3tune.images.grey import GreyFrame, VoiTable, WindowFunction
@@ -78,18 +78,25 @@ def grey_frame(
 
 def palette(pixels: np.ndarray, dataset: Dataset, syntax: uid.UID) -> np.ndarray:
     """Palette indices to uint8 [height, width, 3] by PS3.3 C.7.6.3.1.5 and C.7.9."""
-    count, first, bits = (int(value) for value in dataset.RedPaletteColorLookupTableDescriptor)
-    count = count or 2**16
-    if "RedPaletteColorLookupTableData" not in dataset:
-        # Segmented tables: pydicom expands them; the indices are brought to the table's range first.
-        index = np.clip(pixels.astype(np.int64), first, first + count - 1)
-        return to_bytes(apply_color_lut(index, dataset)[..., :3], bits)
+    names = [f"{colour}PaletteColorLookupTable" for colour in ("Red", "Green", "Blue")]
+    for name in names:
+        if number(dataset, f"{name}Descriptor", index=2) is None:
+            missing_field(f"{name}Descriptor")
+        if f"{name}Data" not in dataset and f"Segmented{name}Data" not in dataset:
+            missing_field(f"{name}Data")
+    count, first, bits = (int(number(dataset, f"{names[0]}Descriptor", index=index)) for index in range(3))
+    count, first = count or 2**16, _first_value(first, pixels.dtype.kind == "i")
     index = np.clip(pixels.astype(np.int64) - first, 0, count - 1)
-    channels = [
-        to_bytes(_entries(dataset[f"{colour}PaletteColorLookupTableData"].value, count, syntax), bits)[index]
-        for colour in ("Red", "Green", "Blue")
-    ]
-    return np.stack(channels, axis=-1)
+    if f"{names[0]}Data" in dataset:
+        tables = [_entries(dataset[f"{name}Data"].value, count, syntax) for name in names]
+        channels = np.stack([table[index] for table in tables], axis=-1)
+        highest = max(int(table.max()) for table in tables)
+    else:
+        # Segmented tables: pydicom expands them.
+        channels = apply_color_lut(index + first, dataset)[..., :3]
+        highest = int(channels.max())
+    # Writers of 8-bit tables say 16 for the words that their entries stand in; such colours would all be black.
+    return to_bytes(channels, 8 if bits == 16 and highest < 2**8 else bits)
 
 
 def to_bytes(values: np.ndarray, bits: int) -> np.ndarray:
@@ -195,9 +202,11 @@ def _first_value(first: int, negative: bool) -> int:
 def _entries(data: object, count: int, syntax: uid.UID) -> np.ndarray:
     """The entries of a lookup table, which pydicom hands over as bytes (OW) or as numbers (US)."""
     if isinstance(data, bytes):
-        wide = len(data) >= 2 * count
-        order = "<" if syntax.is_little_endian else ">"
-        data = np.frombuffer(data, f"{order}u2" if wide else "u1")
+        wide, big = len(data) >= 2 * count, syntax == uid.ExplicitVRBigEndian
+        if big and not wide and len(data) % 2 == 0:
+            # Bytes stand in 16-bit words, whose order is reversed.
+            data = np.frombuffer(data, "u2").byteswap().tobytes()
+        data = np.frombuffer(data, (">u2" if big else "<u2") if wide else "u1")
     entries = np.atleast_1d(np.asarray(data)).astype(np.int64)[:count]
     if len(entries) < count:
         raise damaged("DICOM")

@@ -112,13 +112,14 @@ def _unpack(data: bytes, first_bit: int, header: PixelHeader) -> np.ndarray:
         order = "<" if header.little_endian else ">"
         return np.frombuffer(data, f"{order}u{bits // 8}", count=count)
     # One after the other without a gap, the lowest bit first (PS3.5 8.1.1).
-    single = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")[first_bit : first_bit + count * bits]
     if bits == 1:
-        return single
-    numbers = np.zeros(count, np.uint16)
-    for place in range(bits):
-        numbers |= single[place::bits].astype(np.uint16) << place
-    return numbers
+        return np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")[first_bit : first_bit + count]
+    # 12 bits: two values in three bytes; a frame may begin at the second of them.
+    odd = first_bit // 4
+    data = bytes(odd) + data
+    triples = np.frombuffer(data + bytes(-len(data) % 3), np.uint8).reshape(-1, 3).astype(np.uint16)
+    pairs = np.stack([triples[:, 0] | (triples[:, 1] & 15) << 8, triples[:, 1] >> 4 | triples[:, 2] << 4], axis=1)
+    return pairs.reshape(-1)[odd : odd + count]
 
 
 def _use_bits(raw: np.ndarray, header: PixelHeader) -> np.ndarray:

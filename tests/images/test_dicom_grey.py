@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from pydicom import Dataset, dcmread, uid
 
+from a3tune.errors import ImageError
 from a3tune.images import describe_image, load_image
 from a3tune.types import MedicalImage, Window
 
@@ -253,3 +254,45 @@ def test_a_lookup_table_whose_first_value_is_written_without_its_sign(write):
         data.VOILUTSequence = [item]
         data.save_as(path)
         assert load_image(path).pixels[0, :, 0].tolist() == [0, 0, 50, 100, 200]
+
+
+COLOURS = np.array([[10, 20, 30], [40, 50, 60], [250, 240, 230], [5, 0, 255]])
+INDICES = np.array([[0, 1, 2, 3, 9]], np.uint8)
+
+
+def palette(bits: int, entries: np.ndarray, width: int, big: bool = False, first: int = 0) -> dict[str, object]:
+    fields: dict[str, object] = {"PhotometricInterpretation": "PALETTE COLOR"}
+    for colour, values in zip(("Red", "Green", "Blue"), entries.T, strict=True):
+        data = values.astype(f"{'>' if big else '<'}u{width}").tobytes()
+        if big and width == 1:
+            data = np.frombuffer(data, "u2").byteswap().tobytes()
+        fields[f"{colour}PaletteColorLookupTableDescriptor"] = [len(values), first, bits]
+        fields[f"{colour}PaletteColorLookupTableData"] = data
+    return fields
+
+
+@pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian])
+@pytest.mark.parametrize(("bits", "scale", "width"), [(8, 1, 1), (8, 1, 2), (16, 257, 2), (16, 1, 2)])
+def test_palettes_of_either_width_and_order(write, syntax, bits, scale, width):
+    fields = palette(bits, COLOURS * scale, width, big=syntax == uid.ExplicitVRBigEndian)
+    shown = load_image(write(INDICES, syntax=syntax, **fields)).pixels
+    assert shown[0].tolist() == [*COLOURS.tolist(), COLOURS[3].tolist()]
+
+
+def test_a_palette_for_signed_indices(write):
+    indices = np.array([[-2, -1, 0, 1]], np.int16)
+    path = write(indices, **palette(8, COLOURS, 2, first=-2))
+    assert load_image(path).pixels[0].tolist() == COLOURS.tolist()
+    data = dcmread(path)
+    for colour in ("Red", "Green", "Blue"):
+        data.add_new(f"{colour}PaletteColorLookupTableDescriptor", "US", [4, 65534, 8])
+    data.save_as(path)
+    assert load_image(path).pixels[0].tolist() == COLOURS.tolist()
+
+
+@pytest.mark.parametrize("part", ["Descriptor", "Data"])
+def test_a_missing_palette_is_named(write, part):
+    fields = palette(8, COLOURS, 2)
+    fields[f"GreenPaletteColorLookupTable{part}"] = None
+    with pytest.raises(ImageError, match=f"lacks GreenPaletteColorLookupTable{part}"):
+        load_image(write(INDICES, **fields))
