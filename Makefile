@@ -11,7 +11,7 @@ PIP := $(IN_VENV) -m pip --disable-pip-version-check
 OFFLINE := HF_HUB_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 GRADIO_ANALYTICS_ENABLED=False
 
 .DEFAULT_GOAL := help
-.PHONY: help app test lint bundle clean
+.PHONY: help app test lint api bundle clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -26,6 +26,9 @@ test: $(VENV)/.test $(VENV)/.bits lint ## install what is missing and run every 
 
 lint: $(VENV)/.test ## check style and formatting
 	@$(IN_VENV) -m ruff check . && $(IN_VENV) -m ruff format --check .
+
+api: $(VENV)/.test ## write docs/api.md from the docstrings
+	@$(IN_VENV) docs/make_api.py
 
 bundle: $(VENV)/.app ## train the demo model again (about 25 minutes on 2 cores)
 	@$(OFFLINE) $(IN_VENV) -m a3tune demo build $(ARGS)

@@ -50,7 +50,7 @@ from transformers import (
 )
 
 from a3tune.adapters.a3moe import record_experts
-from a3tune.attention.capture import capture, prepare
+from a3tune.attention.capture import capture, prepare_capture
 from a3tune.attention.heads import critical_heads, visual_ratio
 from a3tune.attention.loss import alignment_loss
 from a3tune.attention.record import AttentionRecord
@@ -260,7 +260,7 @@ def twin(model: nn.Module, attention: str | None = None) -> LlavaForConditionalG
     copied = copy.deepcopy(model, {id(weight): weight for weight in model.parameters()})
     if attention is None:
         copied.set_attn_implementation("sdpa")
-        prepare(copied)
+        prepare_capture(copied)
     else:
         copied.set_attn_implementation(attention)
     return copied

@@ -5,7 +5,7 @@ each layer also computes ``softmax(Q K^T * scale + mask)`` in float32 for the te
 keeps only the image columns. Nothing of size [length, length] is kept, and without an active capture a layer
 costs what it always costs.
 
-Call :func:`prepare` once per model, then::
+Call :func:`prepare_capture` once per model, then::
 
     with capture(rows, columns) as record:
         model(**inputs)
@@ -35,7 +35,7 @@ IMPLEMENTATION = "a3tune_capture"
 _active: ContextVar[AttentionRecord | None] = ContextVar("a3tune_attention_capture", default=None)
 
 
-def prepare(model: nn.Module) -> None:
+def prepare_capture(model: nn.Module) -> None:
     """Route the attention of ``model``'s language model through this module; the vision tower is left alone.
 
     Safe to call again, also once PEFT has wrapped the model. Its outputs do not change.

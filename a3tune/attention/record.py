@@ -261,7 +261,7 @@ class AttentionRecord:
             raise ModelError(
                 expected="a forward pass of a prepared model inside the capture, in the same thread",
                 got="a capture through which no layer ran",
-                remedy="Call prepare(model) first and run the model inside the with block",
+                remedy="Call prepare_capture(model) first and run the model inside the with block",
             )
 
 

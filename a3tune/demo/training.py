@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
-from a3tune.attention.capture import capture, prepare
+from a3tune.attention.capture import capture, prepare_capture
 from a3tune.demo.training_data import IGNORED, PackedBatch, PhantomSample, QuestionPacker, coverage_batch, pixel_batch
 from a3tune.progress import Progress, no_progress
 from a3tune.types import Head
@@ -175,7 +175,7 @@ def train_language(
         features: of the samples, from :func:`cache_features`.
     """
     packer = QuestionPacker(processor, seed=seed, per_image=per_image, vary=True, early=0.5, drilled=DRILL)
-    prepare(model)
+    prepare_capture(model)
     first_layer = [Head(0, head) for head in range(model.config.text_config.num_attention_heads)]
     step = 0
 

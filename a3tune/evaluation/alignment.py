@@ -10,7 +10,7 @@ import torch
 
 from a3tune.adapters.a3moe.spans import TokenSpans
 from a3tune.adapters.switch import BASE, AdapterSet
-from a3tune.attention.capture import capture, prepare
+from a3tune.attention.capture import capture, prepare_capture
 from a3tune.attention.heads import critical_heads, visual_ratio
 from a3tune.attention.metrics import attention_mass, pointing_game, relative_mass
 from a3tune.errors import Cancelled, RequestError
@@ -147,7 +147,7 @@ def read_questions(
         Cancelled: ``should_stop`` said so.
         AdapterError: the set does not hold the adapter.
     """
-    prepare(model.model)
+    prepare_capture(model.model)
     adapter_set = AdapterSet(model.model) if adapter_set is None else adapter_set
     # Questions of like length together leave little padding.
     order = sorted(range(len(questions)), key=lambda index: questions[index].prompt.length)

@@ -14,7 +14,7 @@ from a3tune.adapters.a3moe import A3MoeConfig
 from a3tune.adapters.a3moe.record import ExpertUse, record_experts
 from a3tune.adapters.a3moe.spans import TokenSpans
 from a3tune.adapters.switch import BASE, AdapterSet
-from a3tune.attention.capture import capture, prepare
+from a3tune.attention.capture import capture, prepare_capture
 from a3tune.attention.heads import critical_heads, rows_at, visual_ratio
 from a3tune.attention.metrics import measure_head_set
 from a3tune.errors import AdapterError, Cancelled, RequestError
@@ -221,7 +221,7 @@ def read_attention(model: VisionLanguageModel, prompt: EncodedPrompt) -> Attenti
     Args:
         prompt: a prompt, usually with its answer appended, so that the maps belong to the very tokens shown.
     """
-    prepare(model.model)
+    prepare_capture(model.model)
     with model.lock, torch.inference_mode(), capture(prompt.rows, prompt.columns) as record:
         model.model(**prompt.inputs, use_cache=False)
     return record.maps(0)

@@ -24,6 +24,7 @@ from transformers import (
     ProcessorMixin,
 )
 
+from a3tune.bundle import DEMO, DEMO_NAME, model_source
 from a3tune.errors import ModelError, RequestError
 from a3tune.models.checkpoint_folder import PROVEN, check_weights
 from a3tune.models.conversion import model_folder, prepares_with_pil
@@ -82,7 +83,7 @@ def load_model(
 
     Args:
         source: a folder that ``save_pretrained`` wrote, an original checkpoint of LLaVA-Med v1.5 or LLaVA 1.5 / 1.6,
-            or a hub id.
+            a hub id, or "demo", the bundled model.
         device: "auto" (CUDA, else Apple's MPS, else CPU), or a torch device.
         dtype: "float32", "bfloat16", "float16" or "auto": float32 on a CPU (half-precision files are widened), or
             bfloat16, with a note, for a model that would never fit there in float32; on CUDA bfloat16 where it is
@@ -103,6 +104,8 @@ def load_model(
             places in the image.
         RequestError: an unknown device, data type or quantization, or one that the device cannot do.
     """
+    if source == DEMO:
+        source, name = model_source(DEMO), name or DEMO_NAME
     target = choose_device(device)
     precision = _dtype(dtype, target)
     placement = _placement(target, precision, quantization, offload)

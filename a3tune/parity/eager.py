@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from a3tune.attention.capture import capture, prepare
+from a3tune.attention.capture import capture, prepare_capture
 from a3tune.errors import ModelError
 from a3tune.models.load import load_model
 from a3tune.models.model import VisionLanguageModel
@@ -64,7 +64,7 @@ def check_checkpoint(folder: str | Path, *, device: str = "auto") -> list[Parity
     model.model.set_attn_implementation("eager")
     expected = {name: eager_attention(model, batch) for name, batch in batches.items()}
     model.model.set_attn_implementation("sdpa")
-    prepare(model.model)
+    prepare_capture(model.model)
     rows = [_attention_row(name, model, batch, expected[name]) for name, batch in batches.items()]
     again = [model.generate(question, max_new_tokens=12) for question in questions]
     differing = sum(first != second for first, second in zip(answers, again, strict=True))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from a3tune.attention.capture import capture, prepare
+from a3tune.attention.capture import capture, prepare_capture
 from a3tune.errors import DataError
 from a3tune.models.load import load_model
 from a3tune.models.model import VisionLanguageModel
@@ -76,7 +76,7 @@ def check_llava_med(
         worst("attention, eager", ATTENTION_TOLERANCE, lambda n, p: _gap(_eager(model, p), golden[f"attn_{n}"]))
     )
     model.model.set_attn_implementation("sdpa")
-    prepare(model.model)
+    prepare_capture(model.model)
     rows.append(
         worst("attention, captured", ATTENTION_TOLERANCE, lambda n, p: _captured_gap(model, p, golden[f"attn_{n}"]))
     )

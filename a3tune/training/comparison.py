@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from a3tune.adapters.switch import BASE, AdapterSet
-from a3tune.attention.capture import prepare
+from a3tune.attention.capture import prepare_capture
 from a3tune.data.dataset import Dataset, TrainingItem
 from a3tune.data.read import read_dataset, split_dataset
 from a3tune.errors import A3TuneError, DataError
@@ -101,7 +101,7 @@ def compare_with_base(
     on_progress("Loading the model", 0.0)
     loaded = load_base(config, model, device)
     adapters = AdapterSet(loaded.model, {TUNED: adapter})
-    prepare(loaded.model)
+    prepare_capture(loaded.model)
     encoder = PromptEncoder(loaded.processor, loaded.config, torch.device("cpu"))
     maker = TargetMaker(
         target_plan(config),

@@ -24,7 +24,7 @@ import psutil
 import torch
 from transformers import TrainerCallback
 
-from a3tune.attention.capture import prepare
+from a3tune.attention.capture import prepare_capture
 from a3tune.bundle import model_source
 from a3tune.data.dataset import Dataset, TrainingItem
 from a3tune.data.read import read_dataset, split_dataset
@@ -205,7 +205,7 @@ def _measure(config: TuneConfig, model: Any, source: str, items: Sequence[Traini
         # Choosing heads beforehand costs a step nothing.
         objective = replace(objective, selection="dynamic")
     tuned = add_adapter(model, config, source)
-    prepare(tuned)
+    prepare_capture(tuned)
     clock = _Clock(model.device.type == "cuda")
     with tempfile.TemporaryDirectory(prefix="a3tune-") as folder:
         run = RunFolder(folder)

@@ -23,7 +23,7 @@ from transformers import set_seed
 from transformers.trainer import TRAINER_STATE_NAME
 
 from a3tune import __version__
-from a3tune.attention.capture import prepare
+from a3tune.attention.capture import prepare_capture
 from a3tune.bundle import model_source
 from a3tune.data.dataset import Dataset, TrainingItem
 from a3tune.data.read import read_dataset, split_dataset
@@ -234,7 +234,7 @@ class _Tuning:
         self._tell_targets(counts, objective.aligns)
         set_seed(config.seed)
         tuned = add_adapter(model, config, self.source)
-        prepare(tuned)
+        prepare_capture(tuned)
         model.model = tuned
         processes = self.state.num_processes
         arguments = training_arguments(

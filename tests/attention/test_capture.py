@@ -8,7 +8,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM
 
 import a3tune.attention.capture as capture_module
 import a3tune.attention.record as record_module
-from a3tune.attention.capture import IMPLEMENTATION, attention_modules, capture, prepare
+from a3tune.attention.capture import IMPLEMENTATION, attention_modules, capture, prepare_capture
 from a3tune.errors import ModelError, RequestError
 from a3tune.models.load import load_model
 from a3tune.types import Head
@@ -56,7 +56,7 @@ def test_equals_eager_in_padded_batches(tiny_name, side, fresh, batches):
     with torch.no_grad():
         eager = eager_attentions(model, batch.inputs)
         plain = model(**batch.inputs, use_cache=False).logits
-        prepare(model)
+        prepare_capture(model)
         with capture(batch.rows, batch.columns) as record:
             logits = model(**batch.inputs, use_cache=False).logits
     assert torch.equal(logits, plain)
@@ -71,7 +71,7 @@ def test_equals_eager_in_padded_batches(tiny_name, side, fresh, batches):
 def test_maps_are_numpy_and_name_their_rows(tiny_model, random_image):
     model = tiny_model("llava")
     prompt = model.encode(random_image(), "Where is the heart?", "In the middle")
-    prepare(model.model)
+    prepare_capture(model.model)
     with torch.no_grad(), capture(prompt.rows, prompt.columns) as record:
         model.model(**prompt.inputs)
     maps = record.maps(0)
@@ -97,7 +97,7 @@ def test_gradients_equal_eagers(tiny_name, fresh, batches):
     sum(((maps - target) ** 2).sum() for maps, target in zip(expected, targets, strict=True)).backward()
     wanted = gradients(model.get_decoder())
     model.zero_grad()
-    prepare(model)
+    prepare_capture(model)
     with capture(batch.rows, batch.columns) as record:
         model(**batch.inputs, use_cache=False)
     sum(((record.weights(b) - target) ** 2).sum() for b, target in enumerate(targets)).backward()
@@ -112,7 +112,7 @@ def test_gradients_equal_eagers(tiny_name, fresh, batches):
 def test_gradient_checkpointing_gives_the_same_gradients(fresh, batches, inside):
     def run(checkpointing):
         model, batch = fresh("llava_mistral").model, batches("llava_mistral", "left")
-        prepare(model)
+        prepare_capture(model)
         model.train()
         if checkpointing:
             recompute_activations(model, reentrant=False)
@@ -134,7 +134,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(fresh, batches, inside)
 
 def test_reentrant_checkpointing_is_refused(fresh, batches):
     model, batch = fresh("llava").model, batches("llava", "right")
-    prepare(model)
+    prepare_capture(model)
     model.train()
     recompute_activations(model, reentrant=True)
     model.enable_input_require_grads()
@@ -146,7 +146,7 @@ def test_reentrant_checkpointing_is_refused(fresh, batches):
 @pytest.mark.parametrize("name", ["llava_mistral", "gemma3"])
 def test_chosen_heads_equal_those_of_a_full_capture(tiny_model, batches, name, with_gradient):
     model, batch = tiny_model(name).model, batches(name, "left")
-    prepare(model)
+    prepare_capture(model)
     heads = [Head(2, 3), Head(0, 1), Head(2, 0)]
     with torch.set_grad_enabled(with_gradient):
         with capture(batch.rows, batch.columns) as every:
@@ -168,7 +168,7 @@ def test_chosen_heads_equal_those_of_a_full_capture(tiny_model, batches, name, w
 
 def test_heads_may_be_chosen_after_a_pass_with_gradients(tiny_model, batches):
     model, batch = tiny_model("llava_mistral").model, batches("llava_mistral", "right")
-    prepare(model)
+    prepare_capture(model)
     with capture(batch.rows, batch.columns, [Head(0, 0)], share_of_all_heads=True) as record:
         model(**batch.inputs, use_cache=False)
     best = int(record.image_share(0).mean(-1).argmax())
@@ -180,7 +180,7 @@ def test_heads_may_be_chosen_after_a_pass_with_gradients(tiny_model, batches):
 
 def test_heads_that_were_not_captured_are_refused(tiny_model, batches):
     model, batch = tiny_model("llava").model, batches("llava", "right")
-    prepare(model)
+    prepare_capture(model)
     with torch.no_grad(), capture(batch.rows, batch.columns, [Head(0, 0)]) as record:
         model(**batch.inputs, use_cache=False)
     with pytest.raises(RequestError, match="layer 1"):
@@ -193,7 +193,7 @@ def test_heads_that_were_not_captured_are_refused(tiny_model, batches):
 
 def test_reading_maps_first_leaves_the_gradient_alone(tiny_model, batches):
     model, batch = tiny_model("llava").model, batches("llava", "right")
-    prepare(model)
+    prepare_capture(model)
     with capture(batch.rows, batch.columns) as record:
         model(**batch.inputs, use_cache=False)
     assert record.maps(0).weights.shape[0] == 3
@@ -202,7 +202,7 @@ def test_reading_maps_first_leaves_the_gradient_alone(tiny_model, batches):
 
 def test_threads_on_one_model_do_not_mix(tiny_model, random_image):
     model = tiny_model("llava")
-    prepare(model.model)
+    prepare_capture(model.model)
     prompts = [model.encode(random_image(seed), f"Is number {'x' * (1 + 3 * seed)} there?") for seed in range(4)]
 
     def run(prompt):
@@ -230,7 +230,7 @@ def test_threads_on_one_model_do_not_mix(tiny_model, random_image):
 
 def test_a_thread_without_a_capture_records_nothing(tiny_model, random_image):
     model = tiny_model("gemma3")
-    prepare(model.model)
+    prepare_capture(model.model)
     prompt = model.encode(random_image(), "What is it?")
     with torch.no_grad(), capture(prompt.rows, prompt.columns) as record:
         thread = threading.Thread(target=lambda: model.model(**prompt.inputs, use_cache=False))
@@ -245,13 +245,13 @@ def test_an_unprepared_model_is_named(fresh, random_image):
     prompt = model.encode(random_image(), "What is it?")
     with torch.no_grad(), capture(prompt.rows, prompt.columns) as record:
         model.model(**prompt.inputs)
-    with pytest.raises(ModelError, match=r"prepare\(model\)"):
+    with pytest.raises(ModelError, match=r"prepare_capture\(model\)"):
         record.maps(0)
 
 
 def test_one_pass_per_capture_over_whole_sequences(tiny_model, random_image):
     model = tiny_model("llava")
-    prepare(model.model)
+    prepare_capture(model.model)
     prompt = model.encode(random_image(), "What is it?")
     with torch.no_grad(), capture(prompt.rows, prompt.columns):
         model.model(**prompt.inputs)
@@ -278,8 +278,8 @@ def test_masks_must_fit():
 
 def test_prepare_leaves_the_vision_tower_alone_and_may_be_repeated(tiny_name, fresh):
     model = fresh(tiny_name).model
-    prepare(model)
-    prepare(model)
+    prepare_capture(model)
+    prepare_capture(model)
     assert {module.config._attn_implementation for module in attention_modules(model)} == {IMPLEMENTATION}
     assert model.config.vision_config._attn_implementation == "sdpa"
     assert IMPLEMENTATION not in model.config.to_json_string()
@@ -289,12 +289,12 @@ def test_prepare_leaves_the_vision_tower_alone_and_may_be_repeated(tiny_name, fr
 def test_works_under_peft(fresh, batches, prepare_first):
     model, batch = fresh("llava").model, batches("llava", "right")
     if prepare_first:
-        prepare(model)
+        prepare_capture(model)
     wrapped = get_peft_model(model, LoraConfig(r=2, target_modules=r".*language_model.*\.(q_proj|k_proj)"))
     for name, parameter in wrapped.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.5)
-    prepare(wrapped)
+    prepare_capture(wrapped)
     with torch.no_grad():
         with capture(batch.rows, batch.columns) as adapted:
             wrapped(**batch.inputs)
@@ -309,12 +309,12 @@ def test_layers_without_softmax_attention_are_refused(fresh):
     model = fresh("llava").model
     model.get_decoder().layers[1].self_attn = torch.nn.Identity()
     with pytest.raises(ModelError, match="in 2 layers"):
-        prepare(model)
+        prepare_capture(model)
 
 
 def test_chunks_give_the_same_weights(tiny_model, batches, monkeypatch):
     model, batch = tiny_model("llava_mistral").model, batches("llava_mistral", "left")
-    prepare(model)
+    prepare_capture(model)
     results = []
     for budget in (1 << 24, 700, 1):
         monkeypatch.setattr(record_module, "_SCORE_BUDGET", budget)
@@ -327,7 +327,7 @@ def test_chunks_give_the_same_weights(tiny_model, batches, monkeypatch):
 
 def test_weights_stay_in_float32_under_autocast(tiny_model, batches):
     model, batch = tiny_model("llava").model, batches("llava", "right")
-    prepare(model)
+    prepare_capture(model)
     with torch.no_grad():
         with capture(batch.rows, batch.columns, [Head(0, 0)]) as full:
             model(**batch.inputs, use_cache=False)
@@ -341,7 +341,7 @@ def test_weights_stay_in_float32_under_autocast(tiny_model, batches):
 
 def test_additive_masks_count(tiny_model, batches):
     model, batch = tiny_model("llava").model, batches("llava", "right")
-    prepare(model)
+    prepare_capture(model)
     length = batch.length
     seen = (
         torch.ones(length, length, dtype=torch.bool).tril()[None, None]
@@ -375,7 +375,7 @@ def test_capped_scores_equal_eager():
     with torch.no_grad():
         model.set_attn_implementation("eager")
         eager = model(ids, output_attentions=True)
-        prepare(model)
+        prepare_capture(model)
         with capture(rows, columns) as record:
             logits = model(ids).logits
     expected = torch.stack([layer[1][:, 6:, 2:6] for layer in eager.attentions])

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from a3tune.attention.capture import prepare
+from a3tune.attention.capture import prepare_capture
 from a3tune.errors import RequestError
 from a3tune.models.load import load_model
 
@@ -23,7 +23,7 @@ def test_the_answer_is_the_same_prepared_unprepared_and_eager(tiny_name, tiny_ch
     model.model.set_attn_implementation("eager")
     eager = [model.generate(prompt, max_new_tokens=10) for prompt in prompts]
     model.model.set_attn_implementation("sdpa")
-    prepare(model.model)
+    prepare_capture(model.model)
     prepared = [model.generate(prompt, max_new_tokens=10) for prompt in prompts]
     assert plain == eager == prepared
     assert plain == [model.generate(prompt, max_new_tokens=10) for prompt in prompts]

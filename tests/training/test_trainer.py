@@ -8,7 +8,7 @@ import torch
 from peft import PeftModel
 
 from a3tune.adapters.a3moe import record_experts
-from a3tune.attention.capture import capture, prepare
+from a3tune.attention.capture import capture, prepare_capture
 from a3tune.attention.heads import critical_heads, visual_ratio
 from a3tune.attention.loss import alignment_loss
 from a3tune.data.read import read_dataset, split_dataset
@@ -58,7 +58,7 @@ def test_a_step_weighs_tokens_and_questions_however_it_is_cut(tuned, batch_size,
     event, model, questions, order = tuned(
         method="lora+align", batch_size=batch_size, gradient_accumulation=accumulation, top_heads=2, align_rows=rows
     )
-    prepare(model.model)
+    prepare_capture(model.model)
     entropy = tokens = alignment = 0.0
     for index in order:
         question = questions[index]
@@ -163,7 +163,7 @@ def test_exact_answers_are_those_that_greedy_decoding_writes(tiny_checkpoint, da
     targets = TargetMaker(TargetPlan("truth"), encoder, model.patch_grid).make(items)
     questions = Questions(items, encoder, targets)
     model.model = PeftModel.from_pretrained(model.model, summary.adapter).eval()
-    prepare(model.model)
+    prepare_capture(model.model)
     right = []
     for index, item in enumerate(items):
         tally = validate(

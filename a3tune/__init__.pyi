@@ -1,0 +1,82 @@
+"""The public names, each where it lives; ``import a3tune`` loads one when it is first asked for."""
+
+from .adapters.a3moe.config import A3MoeConfig
+from .adapters.a3moe.spans import TokenSpans
+from .adapters.switch import AdapterSet
+from .attention.capture import capture, prepare_capture
+from .attention.heads import critical_heads, head_set_map, visual_ratio
+from .attention.loss import alignment_loss, batch_alignment_loss
+from .attention.metrics import (
+    attention_mass,
+    intersection_over_union,
+    measure_head_set,
+    normalised_entropy,
+    pointing_game,
+    relative_mass,
+)
+from .attention.record import AttentionRecord
+from .errors import A3TuneError
+from .figures.overlay import overlay
+from .geometry.patch_grid import to_patches, to_source
+from .images.load import image_from_array, load_image
+from .inspection.inspect import AdapterView, Inspection, inspect_each, inspect_image, read_attention
+from .inspection.record import write_inspection
+from .models.load import load_model
+from .models.model import GeneratedAnswer, VisionLanguageModel
+from .models.prompt import EncodedBatch, EncodedPrompt
+from .training.config import TuneConfig, load_config
+from .training.methods import a3moe_config
+from .training.tuning import RunSummary, tune
+from .types import AttentionMaps, Head, MedicalImage, PatchGrid, Region, ScoredRegion, Token, WeakLabels
+
+__version__: str
+
+__all__ = [
+    "A3MoeConfig",
+    "A3TuneError",
+    "AdapterSet",
+    "AdapterView",
+    "AttentionMaps",
+    "AttentionRecord",
+    "EncodedBatch",
+    "EncodedPrompt",
+    "GeneratedAnswer",
+    "Head",
+    "Inspection",
+    "MedicalImage",
+    "PatchGrid",
+    "Region",
+    "RunSummary",
+    "ScoredRegion",
+    "Token",
+    "TokenSpans",
+    "TuneConfig",
+    "VisionLanguageModel",
+    "WeakLabels",
+    "a3moe_config",
+    "alignment_loss",
+    "attention_mass",
+    "batch_alignment_loss",
+    "capture",
+    "critical_heads",
+    "head_set_map",
+    "image_from_array",
+    "inspect_each",
+    "inspect_image",
+    "intersection_over_union",
+    "load_config",
+    "load_image",
+    "load_model",
+    "measure_head_set",
+    "normalised_entropy",
+    "overlay",
+    "pointing_game",
+    "prepare_capture",
+    "read_attention",
+    "relative_mass",
+    "to_patches",
+    "to_source",
+    "tune",
+    "visual_ratio",
+    "write_inspection",
+]
