@@ -378,13 +378,13 @@ def test_checks_run_with_progress_and_can_be_stopped(asked):
     # In one go: the check may be over before a click that waits for the button to hold still.
     page.evaluate(
         """() => new Promise((done) => {
-            const stop = document.querySelector("[data-action=stopTrust]");
+            const stop = document.querySelector("[data-action=stopFaithfulness]");
             const press = () => stop.checkVisibility() ? (stop.click(), done()) : requestAnimationFrame(press);
             document.querySelector("[data-faithfulness=curves]").click();
             press();
         })"""
     )
-    expect(page.locator("[data-part=trustSaid]")).to_have_text("Stopped.")
+    expect(page.locator("[data-part=faithfulnessSaid]")).to_have_text("Stopped.")
     page.locator("[data-faithfulness=curves]").click()
     page.wait_for_selector("[data-part=curves] svg")
     expect(page.locator("[data-part=curves]")).to_contain_text("Insertion: area")
