@@ -14,12 +14,13 @@ import torch
 from a3tune import hub
 from a3tune.bundle import DEMO, model_source
 from a3tune.checkpoints import HUB_PREFIX
+from a3tune.device import choose_device
 from a3tune.errors import ModelError, RequestError
 from a3tune.labels import parts
 from a3tune.models.checkpoint_folder import check_weights
 from a3tune.models.conversion import model_folder
 from a3tune.models.download import is_complete
-from a3tune.models.load import choose_device, count_weights
+from a3tune.models.load import count_weights
 from a3tune.models.memory import BYTES_PER_WEIGHT, available_memory, memory_needed, total_memory
 from a3tune.models.precision import Precision, list_precisions, offload_obstacle, usual_precision
 from a3tune.models.profiles import PROFILES, find_profile, permitted_source

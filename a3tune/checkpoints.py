@@ -147,25 +147,6 @@ def weights_digest(state: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()[:16]
 
 
-def choose_device(device: str) -> str:
-    """ "auto" becomes "cuda" where CUDA works, else "cpu"; anything else is checked.
-
-    Raises:
-        LabelError: the device does not exist here.
-    """
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        kind = torch.device(device).type
-    except RuntimeError as error:
-        raise LabelError(
-            expected='a device such as "cpu" or "cuda"', got=f"The device is {device!r}", remedy='Use "auto"'
-        ) from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise LabelError(expected="a CUDA device", got="This machine has none", remedy='Use "auto" or "cpu"')
-    return device
-
-
 def _unpickle_tensors(path: Path) -> object:
     # Only the zip form of torch.save can be mapped; older files are read whole.
     with warnings.catch_warnings():

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -182,6 +182,10 @@ class PatchGrid:
         if len(widths) == 1 and rows * min(widths) == self.count:
             return rows, min(widths)
         return 1, self.count
+
+    def tiles_record(self) -> list[dict[str, Any]]:
+        """The tiles as plain JSON values, by the names of `PatchTile`'s fields."""
+        return [{**vars(tile), "box": [float(edge) for edge in tile.box]} for tile in self.tiles]
 
 
 @dataclass(frozen=True, eq=False)

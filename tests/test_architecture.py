@@ -13,8 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 # What each folder (or module that stands alone) may import besides its own: one rule for each, from the ground up.
-GROUND = {"errors", "types", "wording", "openmp", "progress", "storage", "positions"}
-_SHARED = GROUND | {"hub", "checkpoints", "bundle", "geometry", "images", "figures"}
+GROUND = {"errors", "types", "wording", "openmp", "progress", "storage", "positions", "encoding"}
+_SHARED = GROUND | {"hub", "checkpoints", "device", "bundle", "geometry", "images", "figures"}
 _MODEL_SIDE = _SHARED | {"models", "attention", "adapters"}
 LIBRARY_RULES: dict[str, set[str]] = {
     "a3tune": {"openmp", "peft_registration"},
@@ -22,6 +22,7 @@ LIBRARY_RULES: dict[str, set[str]] = {
     **{room: {"errors", "types"} for room in GROUND},
     "hub": GROUND,
     "checkpoints": GROUND | {"hub"},
+    "device": GROUND,
     "bundle": GROUND,
     "geometry": GROUND,
     "images": GROUND,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from a3tune.checkpoints import choose_device, load_strictly, locate_checkpoint, read_checkpoint, weights_digest
+from a3tune.checkpoints import load_strictly, locate_checkpoint, read_checkpoint, weights_digest
 from a3tune.errors import LabelError
 
 
@@ -83,12 +83,6 @@ def test_digest_changes_with_any_weight():
     changed = {"a": torch.zeros(3), "b": torch.tensor([0.0, 1e-9])}
     assert weights_digest(state) == weights_digest(dict(reversed(state.items())))
     assert weights_digest(state) != weights_digest(changed)
-
-
-def test_device_is_checked():
-    assert choose_device("cpu") == "cpu"
-    with pytest.raises(LabelError, match="nonsense"):
-        choose_device("nonsense")
 
 
 WORDS = {"purpose": "a SAM checkpoint", "gives": "which finds the regions"}

@@ -15,7 +15,7 @@ import numpy as np
 from a3tune.errors import RequestError
 from a3tune.figures.regions import REGION_COLOURS
 
-COLOUR_MAPS = ("inferno", "magma", "viridis", "cividis")
+COLOUR_MAPS = ("inferno", "viridis", "magma", "cividis")
 """Names for maps that start at zero."""
 
 DIFFERENCE_MAP = "RdBu_r"
@@ -46,6 +46,15 @@ def colour_map(
             remedy="Choose one of these",
         )
     return matplotlib.colormaps[name](_scaled(values, lower, upper), bytes=True)[..., :3]
+
+
+def colour_table(name: str) -> np.ndarray:
+    """uint8 [256, 3], RGB: a colour map from its lowest to its highest value.
+
+    Args:
+        name: as in `colour_map`.
+    """
+    return colour_map(np.arange(256), name)
 
 
 def difference_colours(values: np.ndarray, limit: float | None = None) -> np.ndarray:

@@ -25,6 +25,7 @@ from transformers import (
 )
 
 from a3tune.bundle import DEMO, DEMO_NAME, model_source
+from a3tune.device import choose_device
 from a3tune.errors import ModelError, RequestError
 from a3tune.models.checkpoint_folder import PROVEN, check_weights
 from a3tune.models.conversion import model_folder, prepares_with_pil
@@ -143,32 +144,6 @@ def count_weights(folder: Path) -> int:
         ModelError: weights are missing or damaged.
     """
     return sum(math.prod(tensor.shape) for tensor in list_tensors(folder).values())
-
-
-def choose_device(device: str) -> torch.device:
-    """The device that a name stands for; see `load_model`.
-
-    Raises:
-        RequestError: this machine has no such device.
-    """
-    if device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda", torch.cuda.current_device())
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        target = torch.device(device)
-    except RuntimeError as error:
-        raise RequestError(
-            expected='a device such as "auto", "cpu", "cuda", "cuda:1" or "mps"', got=f"{device!r}", remedy="Choose one"
-        ) from error
-    present = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if (target.index or 0) >= present.get(target.type, 0):
-        raise RequestError(
-            expected=f"a device of this machine ({', '.join(kind for kind, count in present.items() if count)})",
-            got=f"{device!r}",
-            remedy='Choose one of them, or "auto"',
-        )
-    return target
 
 
 def _dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:

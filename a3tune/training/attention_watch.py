@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import nn
@@ -14,12 +12,12 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from a3tune.attention.capture import capture
 from a3tune.attention.heads import critical_heads, visual_ratio
+from a3tune.encoding import base64_halves
 from a3tune.images import load_image
 from a3tune.models.model import VisionLanguageModel
 from a3tune.training.collate import Collator, Question, Questions
 from a3tune.training.trainer import AlignmentTrainer
 from a3tune.training.validation import answer_logits
-from a3tune.types import PatchGrid
 
 WATCH_NAME = "watch"
 """Folder of the run folder with a small picture of each watched image."""
@@ -86,7 +84,7 @@ class AttentionWatch(TrainerCallback):
             writing = batch["writing"][0][batch["rows"][0]]
             attention = record.select(0, heads)[:, writing].mean(dim=(0, 1)).double()
             attention = attention / attention.sum().clamp(min=1e-12)
-            maps.append(_halves(attention.cpu().numpy()))
+            maps.append(base64_halves(attention.cpu().numpy()))
             target = question.target.amax(dim=0).to(attention) if question.target.any() else None
             mass.append(None if target is None else round(float(attention @ target), 5))
             right.append(bool(((logits.argmax(dim=-1) == following) | (following == -100)).all()))
@@ -114,8 +112,8 @@ class AttentionWatch(TrainerCallback):
             "picture": f"{WATCH_NAME}/{name}",
             "width": image.width,
             "height": image.height,
-            "tiles": tiles_record(grid),
-            "target": None if target is None else _halves(target),
+            "tiles": grid.tiles_record(),
+            "target": None if target is None else base64_halves(target),
         }
 
 
@@ -128,21 +126,3 @@ def choose_watched(questions: Questions, count: int = WATCHED) -> list[int]:
     known = [index for index in first.values() if questions.targets.masks(index).any()]
     chosen = known or list(first.values())
     return [chosen[place * len(chosen) // count] for place in range(count)] if len(chosen) > count else chosen
-
-
-def tiles_record(grid: PatchGrid) -> list[dict[str, Any]]:
-    """The tiles of a grid as plain JSON values."""
-    return [
-        {
-            "start": tile.start,
-            "rows": tile.rows,
-            "columns": tile.columns,
-            "box": [float(edge) for edge in tile.box],
-            "overview": tile.overview,
-        }
-        for tile in grid.tiles
-    ]
-
-
-def _halves(values: np.ndarray) -> str:
-    return base64.b64encode(np.ascontiguousarray(values, dtype="<f2").tobytes()).decode("ascii")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import math
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from a3tune.types import MedicalImage, PatchTile, Token
+from a3tune.encoding import base64_halves, base64_text, data_url
+from a3tune.types import MedicalImage, Token
 from app.common.status import DEMO_NOTICE, describe, status
 from app.engine.background import Step
 from app.inspect.regions import KeptTarget, RankedRegions, ShownRegion, TargetNumbers
@@ -75,7 +75,7 @@ def result_value(finished: Finished) -> dict[str, Any]:
         "notice": DEMO_NOTICE if finished.demo else "",
         "complete": finished.complete,
         "patches": inspection.grid.count,
-        "tiles": [_tile(tile) for tile in inspection.grid.tiles],
+        "tiles": inspection.grid.tiles_record(),
         "views": [_view(view, numbers, finished.special_tokens) for view, numbers in pairs],
     }
 
@@ -92,7 +92,7 @@ def finished_status(finished: Finished) -> str:
 
 def head_map_value(weights: np.ndarray) -> dict[str, str]:
     """One head's map [text tokens, patches] as the viewer fetches it."""
-    return {"map": _halves(weights)}
+    return {"map": base64_halves(weights)}
 
 
 def regions_value(ranked: RankedRegions) -> dict[str, Any]:
@@ -143,13 +143,13 @@ def target_value(target: KeptTarget, files: bytes) -> dict[str, str]:
     return {
         "words": f"Kept: {count} {'region' if count == 1 else 'regions'}, {100 * target.mask.mean():.1f} % of the "
         "image. The target stays with this visit.",
-        "archive": base64.b64encode(files).decode("ascii"),
+        "archive": base64_text(files),
     }
 
 
 def file_value(name: str, kind: str, content: bytes) -> dict[str, str]:
     """A file as the viewer saves it: its name, its media type, its bytes as base64."""
-    return {"name": name, "type": kind, "file": base64.b64encode(content).decode("ascii")}
+    return {"name": name, "type": kind, "file": base64_text(content)}
 
 
 def faithfulness_value(step: Step, outcome: FaithfulnessCurves | RandomisedWeights | None) -> dict[str, Any]:
@@ -231,7 +231,7 @@ def _middle(image: MedicalImage, size: int) -> Image.Image:
 def _data_url(picture: Image.Image, form: str = "PNG", **options: Any) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, form, **({"compress_level": 1} if form == "PNG" else options))
-    return f"data:image/{form.lower()};base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return data_url(buffer.getvalue(), form.lower())
 
 
 def _past(kept: Kept) -> dict[str, Any]:
@@ -259,8 +259,8 @@ def _view(view: AdapterView, numbers: ViewNumbers, special: frozenset[str]) -> d
         "entropy": _plain(numbers.entropy),
         "tokens": tokens,
         "maps": {
-            "critical": _halves(weights[layers, heads].mean(axis=0)),
-            "mean": _halves(weights.mean(axis=(0, 1))),
+            "critical": base64_halves(weights[layers, heads].mean(axis=0)),
+            "mean": base64_halves(weights.mean(axis=(0, 1))),
         },
         "head_means": {role: _head_means(weights, tokens, role) for role in ("answer", "question")},
         "sinks": list(numbers.sinks),
@@ -273,7 +273,7 @@ def _head_means(weights: np.ndarray, tokens: list[dict[str, Any]], role: str) ->
     rows = [
         token["row"] for token in tokens if token["role"] == role and token["row"] is not None and not token["special"]
     ]
-    return _halves(weights[:, :, rows].mean(axis=2).reshape(-1, weights.shape[3])) if rows else None
+    return base64_halves(weights[:, :, rows].mean(axis=2).reshape(-1, weights.shape[3])) if rows else None
 
 
 def _experts(experts: ExpertChoice) -> dict[str, Any]:
@@ -281,7 +281,7 @@ def _experts(experts: ExpertChoice) -> dict[str, Any]:
     first = None if experts.key_choice is None else experts.key_choice[:, :, 0].astype(np.uint8)
     return {
         "gates": None if experts.query_gates is None else np.round(experts.query_gates, 4).tolist(),
-        "first": None if first is None else base64.b64encode(first.tobytes()).decode("ascii"),
+        "first": None if first is None else base64_text(first),
         "count": 0 if experts.key_probabilities is None else experts.key_probabilities.shape[2],
         "each": 0 if experts.key_choice is None else experts.key_choice.shape[2],
     }
@@ -314,23 +314,9 @@ def _region(item: ShownRegion) -> dict[str, Any]:
     }
 
 
-def _tile(tile: PatchTile) -> dict[str, Any]:
-    return {
-        "start": tile.start,
-        "rows": tile.rows,
-        "columns": tile.columns,
-        "box": [float(edge) for edge in tile.box],
-        "overview": tile.overview,
-    }
-
-
 def _plain(values: np.ndarray) -> list[float | None]:
     """Flat list of five-digit numbers; None where one is not defined."""
     return [None if math.isnan(value) else round(float(value), 5) for value in values.ravel()]
-
-
-def _halves(values: np.ndarray) -> str:
-    return base64.b64encode(np.ascontiguousarray(values, dtype="<f2").tobytes()).decode("ascii")
 
 
 def _duration(seconds: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 
+from a3tune.encoding import base64_text
 from a3tune.errors import RequestError
 from app.common.identity import is_secret, owner_of
 from app.common.status import error_status, explain, status, step_status
@@ -75,7 +75,7 @@ class AdapterPanel:
             except Exception as error:
                 return {"error": explain(error)}
             name = re.sub(r"[^A-Za-z0-9.-]+", "-", title).strip("-") or "adapter"
-            return {"archive": base64.b64encode(content).decode("ascii"), "name": f"{name}.zip"}
+            return {"archive": base64_text(content), "name": f"{name}.zip"}
 
         self._download = build_download(download_adapter)
         with gr.Accordion("Load an adapter", open=False, elem_id="tune-load"):

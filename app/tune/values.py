@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from a3tune.encoding import data_url
 from a3tune.wording import counted
 from app.tune.data.regions import LabelPreview, row_value
 from app.tune.data.service import CheckedData
@@ -276,11 +276,6 @@ def labels_value(preview: LabelPreview, visitor: str, data: str) -> str:
     """What the part that corrects regions gets: a JSON text."""
     rows = [row_value(number, row) for number, row in enumerate(preview.rows)]
     return _json({"visitor": visitor, "data": data, "most": preview.most, "note": preview.note, "rows": rows})
-
-
-def data_url(content: bytes, kind: str) -> str:
-    """A picture's bytes as a URL that holds them."""
-    return f"data:image/{kind};base64," + base64.b64encode(content).decode("ascii")
 
 
 def _preset(name: str) -> str:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import matplotlib
-import numpy as np
 
+from a3tune.encoding import base64_text
+from a3tune.figures.overlay import COLOUR_MAPS, colour_table
 from app.common.widgets import widget_parts
 from app.tune.values import charts_text
 
 _FOLDER = Path(__file__).parent / "static"
-# The inspector's first colour map, so that the same colour means the same on both tabs.
-_COLOURS = "inferno"
 
 Answer = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -32,8 +29,8 @@ def build_run_view(read_run: Answer) -> gr.HTML:
     Args:
         read_run: answers with what is new; see :func:`app.tune.values.run_news`.
     """
-    colours = matplotlib.colormaps[_COLOURS](np.arange(256), bytes=True)[:, :3]
-    table = base64.b64encode(np.ascontiguousarray(colours).tobytes()).decode("ascii")
+    # The inspector's first colour map, so that the same colour means the same on both tabs.
+    table = base64_text(colour_table(COLOUR_MAPS[0]))
     run, attention = widget_parts(_FOLDER, "run"), widget_parts(_FOLDER, "attention")
     parts = {name: f"{run[name]}\n{attention[name]}" for name in ("html_template", "css_template")}
     # Constants stand in the script: other properties are not there yet when a value comes before the tab was opened.

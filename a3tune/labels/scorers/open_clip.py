@@ -19,7 +19,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from a3tune.checkpoints import choose_device, weights_digest
+from a3tune.checkpoints import weights_digest
+from a3tune.device import choose_device
 from a3tune.errors import LabelError
 from a3tune.labels.scorers.crops import CROPS, CropStyle
 from a3tune.labels.scorers.open_clip_folder import fetch_folder, load_folder
@@ -71,7 +72,7 @@ class RegionScorer:
         self.name = name
         self.crop_style: CropStyle = crop_style
         self.context_length = int(tokenizer.context_length)
-        self._device = torch.device(choose_device(device))
+        self._device = choose_device(device, mps=False)
         self._model = model.eval().requires_grad_(False).to(self._device)
         self._preprocess = preprocess
         self._tokenizer = tokenizer

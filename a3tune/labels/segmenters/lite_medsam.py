@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from a3tune.checkpoints import choose_device, load_strictly, read_checkpoint, weights_digest
+from a3tune.checkpoints import load_strictly, read_checkpoint, weights_digest
+from a3tune.device import choose_device
 from a3tune.errors import LabelError
 from a3tune.labels.proposals.proposals import Proposals, propose_regions
 from a3tune.labels.segmenters.mask_decoder import decode_boxes, stability
@@ -101,7 +102,7 @@ class LiteMedSamSegmenter:
         self.minimum_quality = minimum_quality
         self.minimum_stability = minimum_stability
         self.duplicate_iou = duplicate_iou
-        self.device = torch.device(choose_device(device))
+        self.device = choose_device(device, mps=False)
         state = _read_weights(checkpoint)
         self.digest = weights_digest(state)
         self._model = build_lite_medsam().requires_grad_(False)

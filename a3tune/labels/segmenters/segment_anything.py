@@ -18,7 +18,8 @@ from segment_anything import SamAutomaticMaskGenerator, SamPredictor, sam_model_
 from segment_anything.modeling import Sam
 from segment_anything.utils.amg import MaskData
 
-from a3tune.checkpoints import choose_device, load_strictly, locate_checkpoint, read_checkpoint, weights_digest
+from a3tune.checkpoints import load_strictly, locate_checkpoint, read_checkpoint, weights_digest
+from a3tune.device import choose_device
 from a3tune.errors import LabelError, RequestError
 from a3tune.labels.segmenters.segment_anything_names import original_names
 from a3tune.labels.segmenters.segmentation import (
@@ -151,7 +152,7 @@ class SegmentAnythingSegmenter:
     ) -> None:
         self.name, self.digest = name, digest
         self.grid = parameters or GridParameters()
-        self._model = model.eval().requires_grad_(False).to(choose_device(device))
+        self._model = model.eval().requires_grad_(False).to(choose_device(device, mps=False))
         self._predictor = _RememberingPredictor(self._model, RecentlyUsed(embeddings))
         # The predictor holds the current image: one thread at a time.
         self._turn = threading.Lock()

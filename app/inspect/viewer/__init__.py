@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import gradio as gr
-import matplotlib
-import numpy as np
+
+from a3tune.encoding import base64_text
+from a3tune.figures.overlay import COLOUR_MAPS, DIFFERENCE_MAP, colour_table
 
 _FOLDER = Path(__file__).parent
 
@@ -29,11 +29,6 @@ _SCRIPTS = (
     "faithfulness.js",
     "receive.js",
 )
-
-# Perceptually even maps only: equal steps of attention look like equal steps.
-COLOUR_MAPS = ("inferno", "viridis", "magma", "cividis")
-# For differences: blue is less, white is equal, red is more.
-DIFFERENCE_MAP = "RdBu_r"
 
 
 def build_viewer(answers: Sequence[Callable[[dict], dict]], *, elem_id: str) -> gr.HTML:
@@ -56,15 +51,9 @@ def build_viewer(answers: Sequence[Callable[[dict], dict]], *, elem_id: str) -> 
         apply_default_css=False,
         server_functions=list(answers),
         elem_id=elem_id,
-        colour_maps=json.dumps({name: _colour_table(name) for name in (*COLOUR_MAPS, DIFFERENCE_MAP)}),
+        colour_maps=json.dumps({name: base64_text(colour_table(name)) for name in (*COLOUR_MAPS, DIFFERENCE_MAP)}),
     )
 
 
 def _read(name: str) -> str:
     return (_FOLDER / name).read_text(encoding="utf-8")
-
-
-def _colour_table(name: str) -> str:
-    """Base64 of uint8 [256, 3], red, green and blue of a colour map from its lowest to its highest value."""
-    colours = matplotlib.colormaps[name](np.arange(256), bytes=True)[:, :3]
-    return base64.b64encode(np.ascontiguousarray(colours).tobytes()).decode("ascii")

@@ -5,7 +5,6 @@ One of the modules of the application that call a3tune; nothing here knows of Gr
 
 from __future__ import annotations
 
-import base64
 import io
 import threading
 from collections import OrderedDict
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from a3tune.encoding import data_url
 from a3tune.errors import RequestError
 from a3tune.figures.regions import outlines
 from a3tune.images import load_image
@@ -268,4 +268,4 @@ def _picture(image: MedicalImage) -> str:
     picture.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
     picture.save(stream, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
+    return data_url(stream.getvalue(), "jpeg")
