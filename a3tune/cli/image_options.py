@@ -10,7 +10,7 @@ from a3tune.types import Window
 
 
 def add_image_options(parser: argparse.ArgumentParser) -> None:
-    """Declare how an image is shown: ``--window``, ``--frame``, ``--axis`` and ``--volume``."""
+    """Declare how an image is shown: ``--window``, ``--frame``, ``--axis``, ``--volume`` and ``--series``."""
     parser.add_argument(
         "--window",
         metavar="W",
@@ -18,6 +18,7 @@ def add_image_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--frame", type=int, metavar="N", help="frame or slice, from 0 (default: first, middle)")
     parser.add_argument("--axis", type=int, choices=(0, 1, 2), default=2, help="of a volume (default 2, axial)")
+    parser.add_argument("--series", type=int, metavar="N", help="of a folder or ZIP with several DICOM series, from 1")
     parser.add_argument("--volume", type=int, default=0, metavar="N", help="of a file with several, from 0 (default 0)")
 
 

@@ -22,7 +22,13 @@ HELP = "ask a question about an image and save where every head looks"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument("--image", type=Path, required=True, metavar="FILE", help="PNG, JPEG, TIFF, DICOM, NIfTI ...")
+    parser.add_argument(
+        "--image",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="PNG, JPEG, TIFF, DICOM, NIfTI ..., or a folder, ZIP or DICOMDIR with the slices of a DICOM series",
+    )
     parser.add_argument("--question", required=True, metavar="TEXT")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument("--model", default=DEMO, help="demo, a checkpoint folder or a hub id (default demo)")
@@ -57,6 +63,7 @@ def run(options: argparse.Namespace) -> int:
         frame=options.frame,
         axis=options.axis,
         volume=options.volume,
+        series=options.series,
     )
     target = None if options.mask is None else _read_mask(options.mask, image)
     # Bad images are the common fault and are told within a second: torch and transformers, which take several

@@ -88,9 +88,16 @@ def run(options: argparse.Namespace) -> int:
     window = parse_window(options.window)
 
     def load(path: Path) -> MedicalImage:
-        return load_image(path, window=window, frame=options.frame, axis=options.axis, volume=options.volume)
+        return load_image(
+            path,
+            window=window,
+            frame=options.frame,
+            axis=options.axis,
+            volume=options.volume,
+            series=options.series,
+        )
 
-    if options.image is not None and not options.image.is_dir():
+    if options.image is not None and (not options.image.is_dir() or options.series is not None):
         image = load(options.image)
         return _label_one(image, questions, options)
     # A folder without pictures or a data set with a slip is told before the models are loaded.

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from a3tune.errors import A3TuneError, ImageError, RequestError
 from a3tune.images.grey import GreyFrame
+
+if TYPE_CHECKING:
+    from a3tune.images.slices import Series
 
 MAX_PIXELS = 64_000_000
 """Largest picture (height x width) that is decoded: 64 megapixels."""
@@ -39,6 +42,7 @@ class Content:
         axes: number of slices along the sagittal, coronal and axial axis, or None for anything but a volume.
         volumes: how many volumes (time points, channels) a NIfTI file holds.
         notes: what a reader should know about how the picture was made, in sentences.
+        series: the series that the slice was taken from, or None for a single file.
     """
 
     format: str
@@ -53,6 +57,7 @@ class Content:
     axes: tuple[int, int, int] | None = None
     volumes: int = 1
     notes: tuple[str, ...] = ()
+    series: Series | None = None
 
     @property
     def stored_size(self) -> tuple[int, int]:

@@ -26,6 +26,7 @@ from a3tune.images.dicom_header import (
 )
 from a3tune.images.dicom_kinds import check_has_pixels, describe_object
 from a3tune.images.dicom_pixels import read_frame
+from a3tune.images.slices import frame_order
 
 # The defined terms of PS3.3 C.7.3.1.1.1 that belong to pictures. Anything else in the field is free text, which may
 # name a person, and is dropped.
@@ -44,7 +45,7 @@ _LONG_FORM = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"U
 
 
 def read_dicom(stream: BinaryIO, frame: int | None) -> Content:
-    """Decode one frame of a DICOM file.
+    """Decode one frame of a DICOM file; those of a multi-frame volume are in the order of their places.
 
     Grey frames carry the rescale (or modality table), the header's first window, its VOI table and function, and are
     inverted for MONOCHROME1; colour (RGB, YBR, palette) becomes 8-bit RGB.
@@ -65,9 +66,12 @@ def read_dicom(stream: BinaryIO, frame: int | None) -> Content:
     header = read_pixel_header(dataset, syntax)
     count = _frame_count(dataset, syntax, header)
     chosen = choose_frame(frame, count)
-    stored = read_frame(dataset, syntax, header, chosen, count)
+    kind = describe_object(dataset)
+    # Frames of a volume are counted by their place; those of other objects as they are stored.
+    place = frame_order(dataset, count)[chosen] if kind is None else chosen
+    stored = read_frame(dataset, syntax, header, place, count)
     grey = rgb = None
-    kind = describe_object(dataset, chosen)
+    kind = describe_object(dataset, place)
     modality = text(dataset, "Modality")
     modality = modality if modality in MODALITIES else None
     if header.photometric == "PALETTE COLOR":
@@ -75,7 +79,7 @@ def read_dicom(stream: BinaryIO, frame: int | None) -> Content:
     elif header.samples == 3:
         rgb = to_bytes(stored.values, stored.bits)
     else:
-        grey = grey_frame(stored, dataset, chosen, syntax, modality, header.photometric == "MONOCHROME1", kind)
+        grey = grey_frame(stored, dataset, place, syntax, modality, header.photometric == "MONOCHROME1", kind)
     return Content(
         format="DICOM",
         frame=chosen,
@@ -83,7 +87,7 @@ def read_dicom(stream: BinaryIO, frame: int | None) -> Content:
         grey=grey,
         rgb=rgb,
         modality=modality,
-        spacing=_spacing(dataset, chosen),
+        spacing=_spacing(dataset, place),
         aspect=_aspect(dataset),
         notes=() if kind is None else (kind.note,),
     )

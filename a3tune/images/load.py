@@ -17,7 +17,9 @@ from a3tune.images.grey import resolve_window, show
 from a3tune.images.kinds import detect_kind
 from a3tune.images.nifti import read_nifti
 from a3tune.images.pictures import ends_early, read_picture
+from a3tune.images.series import holds_series, read_series
 from a3tune.images.silence_decoders import quiet, quiet_terminal
+from a3tune.images.slices import Series
 from a3tune.images.tiff import read_tiff
 from a3tune.types import MedicalImage, Window
 
@@ -37,6 +39,7 @@ class ImageDescription:
         windowable: whether a window can be chosen.
         header_window: the window the file suggests, or None.
         hounsfield: whether the window presets apply; None when only the values of a slice can tell (NIfTI).
+        series: the series of a folder or archive, to be given to ``load_image``; None for a single file.
         notes: what a reader should know about how the default frame is made, in sentences.
     """
 
@@ -51,6 +54,7 @@ class ImageDescription:
     windowable: bool
     header_window: Window | None
     hounsfield: bool | None
+    series: Series | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -61,9 +65,11 @@ def load_image(
     frame: int | None = None,
     axis: int = 2,
     volume: int = 0,
+    series: int | Series | None = None,
     square: bool = True,
 ) -> MedicalImage:
-    """Read one picture from a PNG, JPEG, TIFF, WebP, BMP, GIF, DICOM or NIfTI file.
+    """Read one picture from a PNG, JPEG, TIFF, WebP, BMP, GIF, DICOM or NIfTI file, or one slice of a DICOM series from
+    a folder, a ZIP archive or the medium of a DICOMDIR (slices are in the order of their places).
 
     The kind is told from the contents, never from the name. Of a header only modality, spacing and window are kept.
     Nothing stays open; several threads may read at the same time (they take turns).
@@ -78,12 +84,14 @@ def load_image(
     the larger pixels gets more of them, by linear interpolation. ``stored_size`` names the grid of the file.
 
     Args:
-        path: the file.
+        path: the file, folder or archive.
         window: a name in ``WINDOW_PRESETS``, a Window in the file's units, or None.
         frame: frame, page or slice from 0. None: the first; of a volume the middle slice.
         axis: of a volume: 0 sagittal, 1 coronal, 2 axial slices, patient's right on the left of the picture;
             other files have no axis and ignore it.
         volume: of a NIfTI file with a time or channel axis: which volume from 0; other files ignore it.
+        series: of several series in a folder or archive: which, from 1, as the error lists them, or the one that
+            ``describe_image`` found there, which spares looking for it again.
         square: False leaves the pixels as stored.
 
     Raises:
@@ -93,7 +101,7 @@ def load_image(
             preset for values that are not Hounsfield units.
     """
     window = resolve_window(window)
-    content = _read(path, frame, axis, volume)
+    content = _read(path, frame, axis, volume, series)
     if content.grey is None:
         if window is not None:
             raise RequestError(
@@ -132,13 +140,15 @@ def _resampled(stored: tuple[int, int], shown: tuple[int, int]) -> str:
     )
 
 
-def describe_image(path: str | os.PathLike[str], *, axis: int = 2) -> ImageDescription:
+def describe_image(
+    path: str | os.PathLike[str], *, axis: int = 2, series: int | Series | None = None
+) -> ImageDescription:
     """Tell what can be chosen in a file; decodes its default frame, so a file that can be described can be shown.
 
     Raises:
         ImageError, RequestError: as ``load_image``.
     """
-    content = _read(path, None, axis, 0)
+    content = _read(path, None, axis, 0, series)
     grey = content.grey
     notes = content.notes if grey is None else (*content.notes, *show(grey, None)[2])
     height, width = content.stored_size
@@ -154,6 +164,7 @@ def describe_image(path: str | os.PathLike[str], *, axis: int = 2) -> ImageDescr
         windowable=grey is not None,
         header_window=None if grey is None else grey.header_window,
         hounsfield=False if grey is None else grey.hounsfield,
+        series=content.series,
         notes=notes,
     )
 
@@ -188,7 +199,12 @@ def image_from_array(
     return MedicalImage(pixels, modality=modality, spacing=spacing)
 
 
-def _read(path: str | os.PathLike[str], frame: int | None, axis: int, volume: int) -> Content:
+def _read(
+    path: str | os.PathLike[str], frame: int | None, axis: int, volume: int, series: int | Series | None
+) -> Content:
+    if holds_series(path):
+        with quiet():
+            return read_series(path, frame, series)
     with _open(path) as stream, quiet():
         kind = detect_kind(stream)
         if kind == "DICOM":

@@ -9,7 +9,8 @@ import contextlib
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -141,11 +142,24 @@ class Sessions:
             content = path.read_bytes()
         finally:
             if remove:
-                path.unlink(missing_ok=True)
-                with contextlib.suppress(OSError):  # not empty: something else lies there
-                    path.parent.rmdir()
+                _remove(path)
         opened = _read(content)._replace(key=key, source=_example_path(path) if key else "")
         return self._show(name, look, opened, content if _has_choices(opened) else None)
+
+    def open_files(self, name: str, paths: Sequence[Path], *, remove: bool) -> OpenedImage:
+        """Open several files, the slices of a DICOM series, as the visit's image; they are kept as one archive.
+
+        Args, Raises: as ``open_file``.
+        """
+        with tempfile.TemporaryDirectory(prefix="a3tune-") as folder:
+            archive = Path(folder) / "series"
+            with zipfile.ZipFile(archive, "w") as packed:
+                for number, path in enumerate(paths):
+                    # A file's own name may be a patient's.
+                    packed.write(path, str(number))
+                    if remove:
+                        _remove(path)
+            return self.open_file(name, archive, remove=False)
 
     def change_view(
         self,
@@ -177,8 +191,9 @@ class Sessions:
                 got="The image on show has one window and one frame only",
                 remedy="Open a DICOM or NIfTI file first",
             )
-        opened = _read(content, window=window, frame=frame, axis=axis, volume=volume)
         before = self.opened(name)
+        choices = None if before is None else before.choices
+        opened = _read(content, choices, window=window, frame=frame, axis=axis, volume=volume)
         if before is not None:
             opened = opened._replace(key=before.key, source=before.source)
         return self._show(name, look, opened, content)
@@ -229,6 +244,12 @@ def open_example(path: Path, key: str) -> OpenedImage:
     return _read(path.read_bytes())._replace(key=key, source=_example_path(path))
 
 
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not empty: something else lies there
+        path.parent.rmdir()
+
+
 def _example_path(path: Path) -> str:
     return (EXAMPLES.relative_to(ASSETS.parent) / path.name).as_posix()
 
@@ -237,11 +258,12 @@ def _has_choices(opened: OpenedImage) -> bool:
     return opened.choices.windowable or opened.image.frame_count > 1 or opened.choices.volumes > 1
 
 
-def _read(content: bytes, **choice: Any) -> OpenedImage:
+def _read(content: bytes, choices: ImageDescription | None = None, **choice: Any) -> OpenedImage:
     # The readers need a path; the folder is readable by this user only and gone before the image is shown. The
     # file's own name, which may be a patient's, is not used.
     with tempfile.TemporaryDirectory(prefix="a3tune-") as folder:
         path = Path(folder) / "image"
         path.write_bytes(content)
         picked = {name: choice[name] for name in ("axis", "volume") if name in choice}
-        return OpenedImage(load_image(path, **choice), describe_image(path), **picked)
+        choices = choices or describe_image(path)
+        return OpenedImage(load_image(path, series=choices.series, **choice), choices, **picked)

@@ -71,8 +71,8 @@ class InspectTab:
                 first = next(iter(self._examples.values()))
                 self._strip = build_examples([_item(example) for example in self._examples.values()], first.key)
                 self._file = gr.File(
-                    label="Own file: PNG, JPEG, TIFF, DICOM, NIfTI …",
-                    file_count="single",
+                    label="Own file: PNG, JPEG, TIFF, DICOM, NIfTI …, or the slices of a series",
+                    file_count="multiple",
                     height=84,
                     elem_id="upload",
                 )
@@ -247,13 +247,17 @@ class InspectTab:
             for values in self._answers(question, adapters, visit, own):
                 yield [*values[:2], *[gr.skip()] * 9, values[2]]
 
-    def _open_upload(self, path: str | None, request: gr.Request) -> Iterator[list[Any]]:
-        if path is None:
+    def _open_upload(self, paths: list[str] | None, request: gr.Request) -> Iterator[list[Any]]:
+        if not paths:
             yield [gr.skip()] * 12
             return
         yield [gr.skip(), gr.skip(), step_status(_READING), *[gr.skip()] * 9]
         try:
-            opened = self._studio.visits.open_file(_visit(request), Path(path), remove=True)
+            visits, (first, *more) = self._studio.visits, map(Path, paths)
+            if more:
+                opened = visits.open_files(_visit(request), (first, *more), remove=True)
+            else:
+                opened = visits.open_file(_visit(request), first, remove=True)
         except Exception as error:
             yield [None, *self._failed(error)]
             return

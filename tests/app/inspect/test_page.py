@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
+from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
 
@@ -108,6 +109,19 @@ def test_an_example_and_a_suggestion_need_no_typing(visit):
     visitor.page.locator(".suggestion").nth(1).click()
     visitor.finished(before)
     visitor.screenshot("example_dark")
+    assert not visitor.complaints
+
+
+def test_several_files_are_the_slices_of_a_series(visit, tmp_path):
+    visitor = visit()
+    paths = []
+    for place in (5, 10, 0):
+        data = dcmread(get_testdata_file("CT_small.dcm"))
+        data.ImagePositionPatient = [0, 0, place]
+        paths.append(tmp_path / f"{place}.dcm")
+        data.save_as(paths[-1])
+    visitor.page.set_input_files("#upload input[type=file]", [str(path) for path in paths])
+    expect(visitor.page.locator("[data-part=imageLabel]")).to_contain_text("2 of 3")
     assert not visitor.complaints
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
 from a3tune.errors import A3TuneError, Cancelled, ImageError, ModelError, RequestError
+from a3tune.images import load_image
 from a3tune.types import Window
 from app.engine.background import Step
 from app.engine.model_slot import ModelSlot
@@ -44,12 +47,43 @@ def png(tmp_path) -> Path:
     return path
 
 
+@pytest.fixture
+def slices(tmp_path) -> list[Path]:
+    """Three slices of a series, each in an upload folder of its own, out of order."""
+    paths = []
+    for place in (5, 10, 0):
+        data = dcmread(get_testdata_file("CT_small.dcm"))
+        data.ImagePositionPatient = [0, 0, place]
+        data.PixelData = (data.pixel_array + 200 * place).astype("<i2").tobytes()
+        paths.append(tmp_path / "slices" / str(place) / "slice.dcm")
+        paths[-1].parent.mkdir(parents=True)
+        data.save_as(paths[-1])
+    return paths
+
+
 def finish(studio: InspectService, visit: str, question: str = "Is there a mass?") -> Finished:
     studio.reserve(visit)
     *steps, last = studio.ask(visit, question)
     assert steps
     assert all(isinstance(step, Step) and 0 <= step.share <= 1 for step in steps)
     return last
+
+
+def test_the_slices_of_a_series_are_one_volume(studio, slices, tmp_path):
+    order = [load_image(slices[place], window=(1200, 4000)) for place in (2, 0, 1)]
+    archive = tmp_path / "upload" / "series.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        for path in slices:
+            packed.write(path, str(path)[1:])
+    for visit, opened in (
+        ("several", studio.visits.open_files("several", slices, remove=True)),
+        ("archive", studio.visits.open_file("archive", archive, remove=True)),
+    ):
+        assert (opened.image.frame, opened.image.frame_count) == (1, 3)
+        for frame, expected in enumerate(order):
+            shown = studio.visits.change_view(visit, frame=frame, window=Window(1200, 4000)).image
+            assert np.array_equal(shown.pixels, expected.pixels)
+    assert not any(path.parent.exists() for path in slices)
 
 
 def test_an_upload_is_read_and_deleted_with_its_folder(studio, png):

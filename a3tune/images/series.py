@@ -1,0 +1,254 @@
+"""A DICOM series as a volume of slices: from a folder, a ZIP archive or the medium of a DICOMDIR.
+
+Headers are read first and without their pixels; only the slice that is asked for is decoded.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+from pydicom import dcmread, uid
+
+from a3tune.errors import ImageError, RequestError
+from a3tune.images.content import MAX_BYTES, Content, choose_frame, damaged, decode, unsupported
+from a3tune.images.dicom import MODALITIES, read_dicom
+from a3tune.images.dicom_header import text, whole_number
+from a3tune.images.dicom_kinds import describe_object
+from a3tune.images.kinds import detect_kind
+from a3tune.images.slices import Series, Slice, describe_gaps, frame_order, read_plane
+from a3tune.wording import counted
+
+MAX_FILES = 20_000
+"""Most files that a folder or archive may hold."""
+
+_ZIP_SIGNATURE = b"PK\x03\x04"
+_DICOMDIR_CLASS = b"1.2.840.10008.1.3.10"
+_TAGS = [
+    *("SOPClassUID", "Modality", "SeriesInstanceUID", "SeriesNumber", "InstanceNumber", "Rows", "Columns"),
+    *("NumberOfFrames", "ImagePositionPatient", "ImageOrientationPatient", "SegmentationType", "DoseGridScaling"),
+    *("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"),
+]
+_LISTED = 20
+_CHOOSE = "Choose a folder or archive with the slices of a series, or a single picture"
+
+
+class _Folder:
+    """The files below a folder, or those of it that a DICOMDIR lists."""
+
+    def __init__(self, root: Path, listed: frozenset[str] | None = None) -> None:
+        self._root, self._listed = root, listed
+        self.word = "folder" if listed is None else "medium of the DICOMDIR"
+
+    def names(self) -> Iterator[str]:
+        for place, folders, files in os.walk(self._root):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for name in sorted(files):
+                relative = os.path.relpath(os.path.join(place, name), self._root)
+                if not name.startswith(".") and (self._listed is None or relative.upper() in self._listed):
+                    yield relative
+
+    @contextmanager
+    def open(self, name: str) -> Iterator[BinaryIO]:
+        path = self._root / name
+        if not path.is_file() or path.stat().st_size > MAX_BYTES:
+            raise unsupported("A file of the folder is no plain file, or larger than 2 GiB", _CHOOSE)
+        with path.open("rb") as stream:
+            yield stream
+
+
+class _Archive:
+    """The members of a ZIP archive."""
+
+    word = "ZIP archive"
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._zip = zipfile.ZipFile(stream)
+
+    def names(self) -> Iterator[str]:
+        for member in self._zip.infolist():
+            if (
+                not member.is_dir()
+                and not Path(member.filename).name.startswith(".")
+                and "__MACOSX" not in member.filename
+            ):
+                if member.flag_bits & 1:
+                    raise unsupported("The ZIP archive is encrypted", "Unpack it with its password and open the folder")
+                yield member.filename
+
+    @contextmanager
+    def open(self, name: str) -> Iterator[BinaryIO]:
+        if self._zip.getinfo(name).file_size > MAX_BYTES:
+            raise unsupported("A file in the ZIP archive is larger than 2 GiB", _CHOOSE)
+        with self._zip.open(name) as stream:
+            yield stream
+
+
+def holds_series(path: str | os.PathLike[str]) -> bool:
+    """Whether ``path`` is a folder, a ZIP archive or a DICOMDIR."""
+    if os.path.isdir(path):
+        return True
+    if not os.path.isfile(path):
+        return False
+    with open(path, "rb") as stream:
+        start = stream.read(512)
+    return start.startswith(_ZIP_SIGNATURE) or (start[128:132] == b"DICM" and _DICOMDIR_CLASS in start)
+
+
+def read_series(path: str | os.PathLike[str], frame: int | None, series: int | Series | None) -> Content:
+    """Decode one slice of a series.
+
+    Args:
+        path: a folder, a ZIP archive or a DICOMDIR.
+        frame: slice from 0 in the order of their places, or None for the middle one.
+        series: which series, from 1, as the error lists them; one that was found in ``path`` before, which spares
+            looking for it again; None for the only one.
+
+    Raises:
+        ImageError: no slices, several series and none chosen, a file that cannot be read, an archive that is damaged,
+            encrypted or too large.
+        RequestError: no such series or slice.
+    """
+    with _open_source(Path(path)) as source:
+        found = isinstance(series, Series)
+        chosen = series if found else _choose_series(_find_series(source), series, source.word)
+        count = len(chosen.slices)
+        number = choose_frame(frame, count, default=count // 2, what="slice")
+        member = chosen.slices[number]
+        with source.open(member.name) as stream:
+            # The decoders go to and fro in the file, which the member of an archive answers by unpacking it again.
+            whole = io.BytesIO(stream.read()) if isinstance(source, _Archive) else stream
+            content = decode("DICOM", lambda: read_dicom(whole, member.frame))
+    return replace(content, frame=number, frame_count=count, notes=(*content.notes, *chosen.notes), series=chosen)
+
+
+@contextmanager
+def _open_source(path: Path) -> Iterator[_Folder | _Archive]:
+    if path.is_dir():
+        yield _Folder(path)
+        return
+    with path.open("rb") as stream:
+        if stream.read(4) != _ZIP_SIGNATURE:
+            yield _Folder(path.parent, _listed_files(stream))
+            return
+        yield decode("ZIP", lambda: _Archive(stream))
+
+
+def _listed_files(stream: BinaryIO) -> frozenset[str]:
+    """The paths that a DICOMDIR lists (PS3.3 F.5), in upper case, since media and copies differ in it."""
+    stream.seek(0)
+    records = decode("DICOMDIR", lambda: dcmread(stream).DirectoryRecordSequence)
+    names = set()
+    for record in records:
+        parts = record.get("ReferencedFileID")
+        if parts:
+            parts = [parts] if isinstance(parts, str) else list(parts)
+            names.add(os.path.join(*map(str, parts)).upper())
+    return frozenset(names)
+
+
+def _find_series(source: _Folder | _Archive) -> list[Series]:
+    groups: dict[tuple, list[tuple[Slice, tuple]]] = defaultdict(list)
+    unreadable = 0
+    for count, name in enumerate(source.names()):
+        if count >= MAX_FILES:
+            raise unsupported(f"The {source.word} holds more than {MAX_FILES} files", _CHOOSE)
+        try:
+            with source.open(name) as stream:
+                found = _read_slices(stream, name)
+        except ImageError:
+            unreadable += 1
+            continue
+        for key, facts, one in found:
+            groups[key].append((one, facts))
+    if not groups:
+        raise unsupported(
+            f"The {source.word} holds no slice of a DICOM series"
+            + (f" that can be read ({counted(unreadable, 'damaged file')})" if unreadable else ""),
+            _CHOOSE,
+        )
+    note = (f"{counted(unreadable, 'DICOM file')} could not be read and may be missing from the series",)
+    series = [_sorted_series(members, note if unreadable else ()) for _, members in sorted(groups.items(), key=_by_key)]
+    return sorted(series, key=lambda one: (one.number is None, one.number or 0))
+
+
+def _by_key(item: tuple) -> str:
+    return repr(item[0])
+
+
+def _read_slices(stream: BinaryIO, name: str) -> list[tuple[tuple, tuple, Slice]]:
+    """The slices of a file with what tells their series; none for a file of another kind.
+
+    Raises:
+        ImageError: a DICOM file that cannot be read.
+    """
+    try:
+        if detect_kind(stream) != "DICOM":
+            return []
+    except ImageError:
+        return []
+    return decode("DICOM", lambda: _read_header(stream, name))
+
+
+def _read_header(stream: BinaryIO, name: str) -> list[tuple[tuple, tuple, Slice]]:
+    dataset = dcmread(stream, stop_before_pixels=True, specific_tags=_TAGS, force=True)
+    rows, columns = whole_number(dataset, "Rows"), whole_number(dataset, "Columns")
+    storage = dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID")
+    if not rows or not columns or describe_object(dataset) is not None:
+        if "Image Storage" in uid.UID(str(storage or "")).name:
+            raise damaged("DICOM")
+        return []
+    modality = text(dataset, "Modality")
+    facts = modality if modality in MODALITIES else None, whole_number(dataset, "SeriesNumber"), (rows, columns)
+    count = max(1, whole_number(dataset, "NumberOfFrames") or 1)
+    order = frame_order(dataset, count)
+    found = []
+    for shown, stored in enumerate(order):
+        plane = read_plane(dataset, stored)
+        number = whole_number(dataset, "InstanceNumber") or 0
+        key = (
+            str(dataset.get("SeriesInstanceUID") or ""),
+            facts,
+            None if plane is None else plane.orientation,
+            # The frames of a file belong together whatever else is in its series.
+            name if count > 1 else "",
+        )
+        found.append((key, facts, Slice(name, shown, number, plane)))
+    return found
+
+
+def _sorted_series(members: Iterable[tuple[Slice, tuple]], notes: tuple[str, ...]) -> Series:
+    slices = [one for one, _ in members]
+    modality, number, size = members[0][1]
+    if any(one.plane is None for one in slices):
+        slices.sort(key=lambda one: (one.number, one.name, one.frame))
+        if len(slices) > 1 and len({one.name for one in slices}) > 1:
+            notes = (*notes, "The slices do not tell where they lie: they are in the order of their instance numbers")
+    else:
+        slices.sort(key=lambda one: (round(one.plane.distance, 3), one.number, one.frame))
+        notes = (*notes, *describe_gaps([one.plane.distance for one in slices]))
+    return Series(modality, number, size, tuple(slices), notes)
+
+
+def _choose_series(found: list[Series], series: int | None, word: str) -> Series:
+    if series is None and len(found) == 1:
+        return found[0]
+    listed = "; ".join(f"{place}: {one}" for place, one in enumerate(found[:_LISTED], start=1))
+    listed += f"; and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
+    if series is not None and 1 <= series <= len(found):
+        return found[series - 1]
+    kind, expected = ImageError, "slices of one series"
+    if series is not None:
+        kind, expected = RequestError, f"a series from 1 to {len(found)}"
+    raise kind(
+        expected=expected,
+        got=f"The {word} holds {len(found)} series ({listed})",
+        remedy="Choose one by its number (--series N), or keep the files of one series only",
+    )
