@@ -11,10 +11,10 @@ PIP := $(IN_VENV) -m pip --disable-pip-version-check
 OFFLINE := HF_HUB_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 GRADIO_ANALYTICS_ENABLED=False
 
 .DEFAULT_GOAL := help
-.PHONY: help app test lint api bundle clean
+.PHONY: help app test test-wheel lint api bundle clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 app: $(VENV)/.app ## install what is missing and serve the page (HOST, PORT; ARGS goes to app.py)
 	@$(IN_VENV) app.py --host $(HOST) --port $(PORT) $(ARGS)
@@ -23,6 +23,11 @@ app: $(VENV)/.app ## install what is missing and serve the page (HOST, PORT; ARG
 test: $(VENV)/.test $(VENV)/.bits lint ## install what is missing and run every check (ARGS goes to pytest)
 	@browser="$$(.ci/chromium $(IN_VENV))" && $(OFFLINE) CHROMIUM="$$browser" OMP_NUM_THREADS=1 A3TUNE_BITS=$(VENV)/bits \
 		$(IN_VENV) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-wheel: $(VENV)/.test ## install the wheel with all that it needs into an environment of its own, and use it
+	@rm -rf $(VENV)-wheel && $(IN_VENV) -m venv $(VENV)-wheel
+	@$(VENV)-wheel/bin/python -m pip --disable-pip-version-check install --quiet . -c constraints.txt
+	@$(OFFLINE) A3TUNE_WHEEL_ENVIRONMENT=$(VENV)-wheel $(IN_VENV) -m pytest tests/test_wheel.py
 
 lint: $(VENV)/.test ## check style and formatting
 	@$(IN_VENV) -m ruff check . && $(IN_VENV) -m ruff format --check .
@@ -34,7 +39,7 @@ bundle: $(VENV)/.app ## train the demo model again (about 25 minutes on 2 cores)
 	@$(OFFLINE) $(IN_VENV) -m a3tune demo build $(ARGS)
 
 clean: ## remove the environment and the caches
-	rm -rf $(VENV) .pytest_cache .ruff_cache .gradio .cache
+	rm -rf $(VENV) $(VENV)-wheel .pytest_cache .ruff_cache .gradio .cache
 
 # A half-made environment would look finished to the next run, so a failure takes it away again.
 $(VENV)/bin/python:

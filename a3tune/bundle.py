@@ -1,4 +1,4 @@
-"""Where the bundled demo lies, and what a model's name on a command line or page means."""
+"""Where the page and the bundled demo lie, and what a model's name on a command line or page means."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from a3tune.errors import ModelError
 from a3tune.storage import is_folder, named_path
 
 DEMO = "demo"
-ASSETS = Path(__file__).resolve().parent.parent / "assets"
+_PACKAGE = Path(__file__).resolve().parent
+STUDIO = _PACKAGE / "_studio" if (_PACKAGE / "_studio").is_dir() else _PACKAGE.parent
+"""Where ``app.py``, ``app/`` and ``assets/`` lie: inside the package where it was installed from a wheel, beside it in
+a checkout."""
+ASSETS = STUDIO / "assets"
 EXAMPLES = ASSETS / "examples"
 DEMO_FOLDER = ASSETS / "demo"
 DEMO_MODEL = DEMO_FOLDER / "model"

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from a3tune.bundle import STUDIO
 from a3tune.errors import RequestError
 
 HELP = "serve the app in the browser"
@@ -84,12 +85,12 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def run(options: argparse.Namespace) -> int:
     """Start the server in the place of this process."""
-    script = Path(__file__).resolve().parents[2] / "app.py"
+    script = STUDIO / "app.py"
     if not script.is_file():
         raise RequestError(
-            expected=f"the app beside the library, at {script}",
+            expected=f"the page at {script}",
             got="app.py is not there",
-            remedy="Run this from a full checkout of the project",
+            remedy="Install the package again, or run this from a full checkout of the project",
         )
     chosen = [(f"--{name}", getattr(options, name)) for name in _VALUES]
     chosen += [("--adapter", pair) for pair in options.adapter]
