@@ -38,17 +38,38 @@ _FOREIGN = (
     (b"\x28\xb5\x2f\xfd", "This is a Zstandard archive", _UNPACK),
     (b"Salted__", "The file is encrypted (OpenSSL)", _ENCRYPTED),
     (b"-----BEGIN PGP", "The file is encrypted (PGP)", _ENCRYPTED),
-    (b"NRRD", "This is an NRRD volume, which is not supported", _CONVERT),
-    (b"ObjectType", "This is a MetaImage volume, which is not supported", _CONVERT),
-    (b"\x89HDF", "This is an HDF5 file (MINC, ...), which is not supported", _CONVERT),
-    (b"CDF\x01", "This is a NetCDF file (MINC), which is not supported", _CONVERT),
-    (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "This is a JPEG 2000 picture, which is not supported", _CONVERT),
-    (b"\xff\x4f\xff\x51", "This is a JPEG 2000 codestream, which is not supported", _CONVERT),
-    (b"\xff\x0a", "This is a JPEG XL picture, which is not supported", _CONVERT),
-    (b"\x00\x00\x00\x0cJXL ", "This is a JPEG XL picture, which is not supported", _CONVERT),
-    (b"8BPS", "This is a Photoshop document, which is not supported", _CONVERT),
-    (b"\x93NUMPY", "This is a NumPy array, which is not supported", _CONVERT),
-    (b"\x00\x00\x01\x00", "This is an icon file, which is not supported", _CONVERT),
+)
+
+# Other files that people have at hand, by what they begin with.
+_UNSUPPORTED = (
+    ("an NRRD volume", b"NRRD"),
+    ("a MetaImage volume", b"ObjectType"),
+    ("an HDF5 file (MINC, ...)", b"\x89HDF"),
+    ("a NetCDF file (MINC)", b"CDF\x01", b"CDF\x02"),
+    ("an MGH volume", b"\x00\x00\x00\x01\x00\x00"),
+    ("an ECAT volume", b"MATRIX7"),
+    ("an MRtrix file", b"mrtrix "),
+    ("a TrackVis file of fibre tracks", b"TRACK\x00"),
+    ("a FITS file", b"SIMPLE  ="),
+    ("a JPEG 2000 picture", b"\x00\x00\x00\x0cjP  \r\n\x87\n"),
+    ("a JPEG 2000 codestream", b"\xff\x4f\xff\x51"),
+    ("a JPEG XL picture", b"\xff\x0a", b"\x00\x00\x00\x0cJXL "),
+    ("a JPEG XR picture", b"II\xbc"),
+    ("a Photoshop document", b"8BPS"),
+    ("a NumPy array", b"\x93NUMPY"),
+    ("an icon or cursor file", b"\x00\x00\x01\x00", b"\x00\x00\x02\x00", b"icns"),
+    ("a Netpbm picture", *(b"P%c%c" % (kind, gap) for kind in b"1234567fF" for gap in b" \n\r\t")),
+    ("an SGI picture", b"\x01\xda"),
+    ("a Sun raster picture", b"\x59\xa6\x6a\x95"),
+    ("a PCX picture", b"\x0a\x05\x01", b"\xb1\x68\xde\x3a"),
+    ("an OpenEXR picture", b"\x76\x2f\x31\x01"),
+    ("a QOI picture", b"qoif"),
+    ("a texture (DDS, BLP, FTEX)", b"DDS ", b"BLP1", b"BLP2", b"FTEX"),
+    ("a PostScript file", b"%!PS", b"\xc5\xd0\xd3\xc6"),
+    ("a Windows metafile", b"\xd7\xcd\xc6\x9a"),
+    ("an Office or FlashPix document", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"),
+    ("a weather data file", b"GRIB", b"BUFR"),
+    ("a video", b"\x1a\x45\xdf\xa3", b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3"),
 )
 
 # The value representations that may open a data set without a preamble (PS3.5 6.2).
@@ -92,7 +113,7 @@ def detect_kind(stream: BinaryIO) -> str:
         return "DICOM"
     _refuse_unknown(head)
     raise unsupported(
-        "The file is of no known kind of picture (it may be damaged at its start, or encrypted)",
+        "The file is of no known kind of picture",
         "Open it in the program that made it and export it as PNG",
     )
 
@@ -138,6 +159,13 @@ def _refuse_foreign(head: bytes) -> None:
     for signature, what, remedy in _FOREIGN:
         if head.startswith(signature):
             raise unsupported(what, remedy)
+    for what, *beginnings in _UNSUPPORTED:
+        if head.startswith(tuple(beginnings)):
+            raise unsupported(f"This is {what}, which is not supported", _CONVERT)
+    if head[257:262] == b"ustar":
+        raise unsupported("This is a tar archive", _UNPACK)
+    if head[4:6] in (b"\x11\xaf", b"\x12\xaf") or (head[:4] == b"RIFF" and head[8:12] == b"AVI "):
+        raise unsupported("This is a video or animation, which is not supported", _CONVERT)
     if head[:1] == b"\x30" and _CMS_ENVELOPE in head[:40]:
         raise unsupported("The file is encrypted (a CMS envelope, as on secured DICOM media)", _ENCRYPTED)
     if head[4:8] == b"ftyp":
