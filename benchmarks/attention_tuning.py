@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 from a3tune.adapters.switch import BASE, AdapterSet
+from a3tune.attention.loss import FORMS
 from a3tune.attention.metrics import attention_mass
 from a3tune.bundle import DEMO, DEMO_SAMPLE, model_source
 from a3tune.data.read import read_dataset
@@ -309,6 +310,12 @@ touches counted whole: the model cannot look at less than a patch, which is 8 of
 spread over the structure as evenly as the patches allow reaches {even_mass:.0f} and 100. *pointing game*: how often the
 map's highest patch lies in it.
 
+## Alignment losses
+
+What the setting `alignment` may name; the preset `demo` names `{form}`.
+
+{forms}
+
 ## Standard test set
 
 {standard_table}
@@ -368,6 +375,8 @@ def page(records: Sequence[dict]) -> str:
         standard=len(records[0]["standard"]),
         shifted=len(records[0]["shifted"]),
         runs=len(tuned),
+        form=config.alignment,
+        forms="\n".join(f"* `{name}`: {form.about}" for name, form in FORMS.items()),
         standard_table="\n".join(table(records, "standard")),
         shifted_table="\n".join(table(records, "shifted")),
         standard_difference=difference(records, "standard", "a3", "lora"),

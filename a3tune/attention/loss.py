@@ -10,7 +10,8 @@ one sample never meet those of another. Half precision is raised to float32; flo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -18,7 +19,9 @@ import torch
 from a3tune.errors import RequestError
 from a3tune.types import Head
 
-Form = Literal["mass", "log_mass", "kl"]
+Form = str
+"""A name in `FORMS`."""
+
 Combine = Literal["union", "each"]
 
 GROUND_TRUTH_WEIGHT = 5.0
@@ -131,6 +134,28 @@ def kl_loss(
     return -entropy - (p @ log_q.T).mean(dim=-1).sum()
 
 
+@dataclass(frozen=True)
+class LossForm:
+    """One way to say how far attention is from its target.
+
+    Attributes:
+        compute: (attention [R, P], targets [M, P], combine) -> scalar, see `mass_loss`; differentiable, finite whatever
+            underflows, 0 without a target.
+        about: what it is, in words.
+    """
+
+    compute: Callable[[torch.Tensor, torch.Tensor, Combine], torch.Tensor]
+    about: str
+
+
+FORMS: dict[str, LossForm] = {
+    "mass": LossForm(mass_loss, "squared share of the attention outside the masks, as in the paper"),
+    "log_mass": LossForm(log_mass_loss, "logarithm of the share inside: pulls harder where attention is far off"),
+    "kl": LossForm(kl_loss, "divergence of the attention from the masks, as in the paper"),
+}
+"""Every alignment loss by its name; what a configuration may name follows from it."""
+
+
 def closest_mask_kl(weights: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """The published per-head variant, for parity: each head is drawn to the mask nearest to it.
 
@@ -168,7 +193,7 @@ def alignment_loss(
         weights: [L, H, R, P] (with ``heads``, or all heads without), or [K, R, P] of chosen heads.
         targets: [M, P], the weak masks, 0 to 1; M may be 0.
         heads: the heads to align, all of them.
-        form: "mass", "log_mass" or "kl".
+        form: a name in `FORMS`.
         combine: "union" of the masks or "each" on its own.
         ground_truth: [G, P], masks that are known to be right; their loss is added with ``ground_truth_weight``.
 
@@ -178,15 +203,12 @@ def alignment_loss(
     Raises:
         RequestError: shapes that do not fit, or an unknown form.
     """
-    losses = {"mass": mass_loss, "log_mass": log_mass_loss, "kl": kl_loss}
-    if form not in losses:
-        raise RequestError(
-            expected=f"one of {', '.join(losses)}", got=f"form is {form!r}", remedy="Choose one of these"
-        )
-    attention = pool_heads(weights, heads)
-    loss = losses[form](attention, targets, combine)
+    if form not in FORMS:
+        raise RequestError(expected=f"one of {', '.join(FORMS)}", got=f"form is {form!r}", remedy="Choose one of these")
+    compute, attention = FORMS[form].compute, pool_heads(weights, heads)
+    loss = compute(attention, targets, combine)
     if ground_truth is not None:
-        loss = loss + ground_truth_weight * losses[form](attention, ground_truth, combine)
+        loss = loss + ground_truth_weight * compute(attention, ground_truth, combine)
     return loss
 
 

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase, ProcessorMixin
 from a3tune.errors import ModelError, RequestError
 from a3tune.models import token_spans as spans
 from a3tune.models.processor_options import image_options
+from a3tune.models.quirks import quirk_of
 from a3tune.types import MedicalImage, Token, TokenRole
 
 _STAND_IN = "zqxjkvzqxjkv"
@@ -153,7 +154,7 @@ class PromptEncoder:
 
     def __init__(self, processor: ProcessorMixin, config, device: torch.device) -> None:
         self.processor, self.tokenizer, self.device = processor, processor.tokenizer, device
-        self._config = config
+        self._config, self._quirk = config, quirk_of(config)
         self._image_token = spans.image_token_id(config, processor)
         self.limit: int = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None) or 1 << 62
 
@@ -198,8 +199,7 @@ class PromptEncoder:
         new = [*new, self.end_token_id] if close else new
         self._check_length(prompt.length + len(new))
         fill = {"input_ids": torch.tensor([new], dtype=torch.long), "attention_mask": torch.ones(1, len(new))}
-        if self._config.model_type == "paligemma":  # 0 is its prompt, which sees itself both ways, 1 the answer
-            fill["token_type_ids"] = torch.ones(1, len(new))
+        fill |= {name: torch.full((1, len(new)), value) for name, value in self._quirk.answer_inputs.items()}
         inputs = dict(prompt.inputs)
         for name, tensor in prompt.inputs.items():
             if tensor.dim() == 2 and tensor.shape == (1, prompt.length):

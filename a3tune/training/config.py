@@ -12,13 +12,12 @@ from typing import Literal, get_args
 
 import yaml
 
+from a3tune.attention.loss import FORMS, Combine, Form
 from a3tune.errors import DataError
 from a3tune.labels.scorers.templates import TEMPLATE_SETS
 from a3tune.wording import brief, listed
 
 Method = Literal["a3", "lora", "lora+align", "a3moe"]
-AlignmentForm = Literal["mass", "log_mass", "kl"]
-MaskUse = Literal["union", "each"]
 HeadChoice = Literal["dynamic", "fixed"]
 AlignedRows = Literal["text", "answer"]
 Schedule = Literal["cosine", "linear", "constant"]
@@ -48,8 +47,7 @@ class TuneConfig:
         method: "a3" (A3MoE experts and alignment), "lora" (plain LoRA), "lora+align", "a3moe" (experts without
             alignment).
         no_alignment, no_query_experts, no_key_experts, no_head_selection: the paper's ablations, one flag each.
-        alignment: "mass" (attention mass inside the masks, as in the paper), "log_mass" (its logarithm: pulls harder
-            where attention is far off) or "kl" (divergence from the masks).
+        alignment: the alignment loss: "mass", as in the paper, or another name in `a3tune.attention.loss.FORMS`.
         masks: "union" of an image's masks, or "each" on its own, summed, as in the paper's code.
         ratio: weight of the alignment loss beside cross-entropy, from 0.
         balance: weight of the balance loss of the key experts, from 0.
@@ -98,8 +96,8 @@ class TuneConfig:
     no_query_experts: bool = False
     no_key_experts: bool = False
     no_head_selection: bool = False
-    alignment: AlignmentForm = "mass"
-    masks: MaskUse = "each"
+    alignment: Form = "mass"
+    masks: Combine = "each"
     ratio: float = _setting(0.06, least=0, most=1000)
     balance: float = _setting(0.0, least=0, most=1000)
     align_rows: AlignedRows = "text"
@@ -374,8 +372,8 @@ def _number_from_text(item: object, value: object) -> object:
 
 _CHOICES = {
     "Method": get_args(Method),
-    "AlignmentForm": get_args(AlignmentForm),
-    "MaskUse": get_args(MaskUse),
+    "Form": FORMS,
+    "Combine": get_args(Combine),
     "HeadChoice": get_args(HeadChoice),
     "AlignedRows": get_args(AlignedRows),
     "Schedule": get_args(Schedule),

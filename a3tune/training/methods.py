@@ -25,7 +25,7 @@ class Objective:
     Attributes:
         ratio: weight of the alignment loss; 0 leaves it out.
         balance: weight of the balance loss of the key experts; 0 leaves it out.
-        form: of the alignment loss, "mass", "log_mass" or "kl".
+        form: of the alignment loss, a name in `a3tune.attention.loss.FORMS`.
         combine: "union" or "each" of a sample's masks.
         selection: which heads are aligned.
         head_count: K, how many critical heads.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -68,6 +69,7 @@ class Layout:
         split_from_path: whether file names tell the split ("train.json").
         shares_images: the published split shows training images in the test too, so that is only a warning.
         known: columns that are understood; others are named once. None where rows carry anything.
+        image_name: what the first row's image is called in this layout, where other layouts have the same keys.
     """
 
     name: str
@@ -78,9 +80,10 @@ class Layout:
     split_from_path: bool = True
     shares_images: bool = False
     known: tuple[str, ...] | None = None
+    image_name: re.Pattern[str] | None = None
 
     def fits(self, keys: Mapping[str, object] | tuple[str, ...]) -> bool:
-        """Whether a row or a header with these keys is of this layout."""
+        """Whether a row or a header with these keys can be of this layout."""
         return all(key in keys for key in self.required)
 
 
@@ -190,7 +193,7 @@ LAYOUTS: dict[str, Layout] = {
         Layout(
             "pathvqa", "PathVQA", ("image", "question", "answer"), _table,
             folders=("images", *(f"images/{split}" for split in ("train", "val", "test"))),
-            known=("image", "question", "answer", *_TABLE_EXTRAS),
+            known=("image", "question", "answer", *_TABLE_EXTRAS), image_name=re.compile(r"(train|val|test)_\d+"),
         ),
         Layout(
             "table", "table of image, question and answer", ("image", "question", "answer"), _table,
@@ -213,16 +216,6 @@ def recognise(keys: Mapping[str, object] | tuple[str, ...], sample: Mapping[str,
         keys: the columns of a table, or the keys of the first row.
         sample: the first row.
     """
-    for layout in LAYOUTS.values():
-        if layout.name != "pathvqa" and layout.fits(keys):
-            image = sample.get("image")
-            if layout.name == "table" and isinstance(image, str) and _is_pathvqa_name(image):
-                return LAYOUTS["pathvqa"]
-            return layout
-    return None
-
-
-def _is_pathvqa_name(image: str) -> bool:
-    """PathVQA names its images "train_0422", without an ending."""
-    split, _, number = image.partition("_")
-    return split in ("train", "val", "test") and number.isdigit()
+    image = str(sample.get("image"))
+    fitting = (layout for layout in LAYOUTS.values() if layout.fits(keys))
+    return next((layout for layout in fitting if not layout.image_name or layout.image_name.fullmatch(image)), None)

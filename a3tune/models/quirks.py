@@ -1,0 +1,34 @@
+"""What single model classes need beside what their configuration and processor say: a row for each, by model type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from transformers import PretrainedConfig
+
+
+@dataclass(frozen=True)
+class Quirk:
+    """What one model class needs.
+
+    Attributes:
+        why: what would go wrong without, in words.
+        answer_inputs: model input [1, length] -> its value at the answer's tokens, where that is not 0.
+    """
+
+    why: str
+    answer_inputs: Mapping[str, int] = field(default_factory=dict)
+
+
+QUIRKS: dict[str, Quirk] = {
+    "paligemma": Quirk("its prompt, type 0, sees itself both ways: it would see the answer too", {"token_type_ids": 1}),
+}
+"""By ``model_type`` of the configuration. A class that is not here needs nothing."""
+
+_NONE = Quirk("")
+
+
+def quirk_of(config: PretrainedConfig) -> Quirk:
+    """What a model of this configuration needs."""
+    return QUIRKS.get(config.model_type, _NONE)
