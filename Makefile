@@ -31,6 +31,7 @@ test-wheel: $(VENV)/.test ## install the wheel with all that it needs into an en
 
 lint: $(VENV)/.test ## check style and formatting
 	@$(IN_VENV) -m ruff check . && $(IN_VENV) -m ruff format --check .
+	@$(VENV)/bin/oxlint --deny-warnings app && $(VENV)/bin/oxfmt --check 'app/**/*.js'
 
 api: $(VENV)/.test ## write docs/api.md from the docstrings
 	@$(IN_VENV) docs/make_api.py

@@ -10,6 +10,7 @@ from starlette.middleware import Middleware
 
 from app.common.identity import build_visitor, is_secret, owner_of
 from app.common.initial_page import InitialPage
+from app.common.modules import ModuleFiles
 from app.common.status import DEMO_NOTICE, NOTICE, model_value
 from app.common.theme import STYLES, TUNE_STYLES, build_theme
 from app.common.widgets import build_header
@@ -123,7 +124,10 @@ def launch(
         theme=build_theme(),
         css_paths=[STYLES, TUNE_STYLES],
         app_kwargs={
-            "middleware": [Middleware(InitialPage, inspect.opening_value, lambda: page.theme_css, _TABS, question)]
+            "middleware": [
+                Middleware(ModuleFiles),
+                Middleware(InitialPage, inspect.opening_value, lambda: page.theme_css, _TABS, question),
+            ]
         },
     )
     # Only now: importing torch would hold up the first answer to a browser.

@@ -65,46 +65,38 @@ def find_sinks(maps: AttentionMaps, deviations: float = 6.0, constancy: float = 
     return outlier & constant
 
 
-def suppress(values: np.ndarray, sinks: np.ndarray, grid: PatchGrid) -> np.ndarray:
-    """A map for display with its sinks filled in from their neighbours.
+def surroundings(sinks: np.ndarray, grid: PatchGrid) -> dict[int, tuple[int, ...]]:
+    """The patches that a sink is filled in from where sinks are suppressed: it takes their median.
 
-    Each sink takes the median of the up to eight patches around it in its tile that are no sinks, from the nearest
-    ring that has any; in a tile of sinks only, and for row separators, it becomes 0. The weight removed is not given
-    to other patches: the map sums to less than the raw one, by as much as the sinks held above their surroundings.
+    These are the up to eight patches around it in its tile that are no sinks, from the nearest ring that has any; none
+    in a tile of sinks only, and for row separators, where a sink becomes 0. The weight removed is not given to other
+    patches: the map sums to less than the raw one, by as much as the sinks held above their surroundings.
 
     Args:
-        values: float [..., patches].
         sinks: bool [patches] from :func:`find_sinks`.
         grid: where the patches lie, for who is whose neighbour.
 
     Returns:
-        A new array like ``values``.
+        For each sink the patches around it, both ascending.
 
     Raises:
-        RequestError: the patches of the three do not match in number.
+        RequestError: the grid has another number of patches.
     """
-    values, sinks = np.asarray(values), np.asarray(sinks, dtype=bool)
-    if sinks.shape != (grid.count,) or values.shape[-1:] != (grid.count,):
+    sinks = np.asarray(sinks, dtype=bool)
+    if sinks.shape != (grid.count,):
         raise RequestError(
-            expected=f"maps and sinks of the grid's {grid.count} patches",
-            got=f"The maps have shape {values.shape} and the sinks {sinks.shape}",
-            remedy="Use the patch grid that belongs to these maps",
+            expected=f"sinks among the grid's {grid.count} patches",
+            got=f"The sinks have shape {sinks.shape}",
+            remedy="Use the patch grid that belongs to the maps",
         )
-    result = values.copy()
-    result[..., sinks] = 0
+    found: dict[int, tuple[int, ...]] = {int(patch): () for patch in np.flatnonzero(sinks)}
     for tile in grid.tiles:
         index = tile.start + np.arange(tile.rows * tile.columns).reshape(tile.rows, tile.columns)
-        filled = sinks[index]
-        if filled.all():
-            continue
-        for row, column in np.argwhere(filled):
+        for row, column in np.argwhere(sinks[index]):
             for reach in range(1, max(tile.rows, tile.columns)):
-                ring = (
-                    slice(max(0, row - reach), row + reach + 1),
-                    slice(max(0, column - reach), column + reach + 1),
-                )
-                around = index[ring][~filled[ring]]
+                ring = index[max(0, row - reach) : row + reach + 1, max(0, column - reach) : column + reach + 1]
+                around = ring[~sinks[ring]]
                 if around.size:
-                    result[..., index[row, column]] = np.median(values[..., around], axis=-1)
+                    found[int(index[row, column])] = tuple(around.tolist())
                     break
-    return result
+    return found

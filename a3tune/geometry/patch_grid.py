@@ -182,20 +182,6 @@ def seen(grid: PatchGrid) -> np.ndarray:
     return result
 
 
-def patch_at(grid: PatchGrid, x: float, y: float) -> np.ndarray:
-    """The patches whose box holds a point: none where the image was cropped, several where tiles overlap.
-
-    Args:
-        grid: where the patches lie.
-        x, y: a point in source pixels; add 0.5 for the centre of a pixel.
-
-    Returns:
-        int64 [n], ascending patch indices.
-    """
-    x0, y0, x1, y1 = grid.boxes.T
-    return np.flatnonzero((x0 <= x) & (x < x1) & (y0 <= y) & (y < y1))
-
-
 @dataclass(frozen=True)
 class _Cells:
     """Neighbouring cells along one axis, ascending, in source pixels; gaps are pixels that no patch covers."""

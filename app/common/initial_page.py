@@ -1,24 +1,32 @@
-"""The first look: the page's opening picture, drawn from what the page itself brings, before Gradio's widgets stand."""
+"""The initial page: the opening picture, drawn from what the page itself brings, before Gradio's widgets stand."""
 
 from __future__ import annotations
 
 import gzip
 import html
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.common.modules import preload_links
+
 _FOLDER = Path(__file__).parent / "static"
 # Where Gradio's page begins to be built: what stands before it is there first.
 _MARK = b"<gradio-app"
+# The widgets that the picture consists of.
+_MODULES = (
+    "common/static/header.js",
+    "inspect/static/examples.js",
+    "inspect/static/suggestions.js",
+    "inspect/viewer/viewer.js",
+)
 
 
 class InitialPage:
     """Puts the opening picture into Gradio's page, in front of the element that Gradio builds its widgets in.
 
-    The page then shows the first example with its answers as soon as it arrives: the viewer's own script draws it, and
+    The page then shows the first example with its answers as soon as the viewer's modules are there: they draw it, and
     the script in ``initial_page.js`` takes it away when Gradio's viewer has drawn the same. The widgets themselves need
     some seventy requests until they stand.
 
@@ -63,6 +71,7 @@ class InitialPage:
     async def _send(self, start: Message, body: bytes, packed: bool, send: Send) -> None:
         before, mark, after = body.partition(_MARK)
         if mark and start["status"] == 200:
+            before = before.replace(b"<head>", b"<head>" + preload_links(_MODULES).encode(), 1)
             body = before + self.markup().encode() + mark + after
         headers = [(name, value) for name, value in start["headers"] if name != b"content-length"]
         if packed:
@@ -78,12 +87,13 @@ class InitialPage:
         names = "".join(f"<span>{html.escape(name)}</span>" for name in self._tabs)
         style = (_FOLDER / "initial_page.css").read_text(encoding="utf-8")
         script = (_FOLDER / "initial_page.js").read_text(encoding="utf-8")
-        # The viewer's value is JSON in which no "<" stands: it can end no script.
-        value = json.dumps(self._value()).replace("<", "\\u003c")
+        # JSON in which no "<" stands: it can end no script.
+        value = self._value().replace("<", "\\u003c")
         return "".join(
             (
                 f"<style>{self._styles()}\n{style}</style>",
                 frame.replace("{tabs}", names).replace("{question}", html.escape(self._question)),
-                f"<script>window.openingValue = {value};\n{script}</script>",
+                f'<script type="application/json" id="opening-value">{value}</script>',
+                f"<script>{script}</script>",
             )
         )

@@ -11,7 +11,6 @@ import gradio as gr
 
 from app.common.widgets import widget_parts
 
-_WIDGETS = Path(__file__).parent / "static"
 FOLDER = Path(__file__).resolve().parents[2] / "assets" / "examples"
 
 
@@ -49,9 +48,11 @@ def build_examples(items: Sequence[dict[str, str]], first: str) -> gr.HTML:
         items: ``key``, ``title``, ``about`` and ``thumbnail`` (a data URL) of each.
         first: the key of the one on show at first.
     """
-    return gr.HTML(value=first, **widget_parts(_WIDGETS, "examples"), items=json.dumps(list(items)), elem_id="examples")
+    return gr.HTML(value=first, **widget_parts("inspect/static/examples", items=list(items)), elem_id="examples")
 
 
 def build_suggestions(questions: Sequence[str]) -> gr.HTML:
     """Questions as buttons; the event ``pick`` carries ``question``, the value is a JSON list of texts."""
-    return gr.HTML(value=json.dumps(list(questions)), **widget_parts(_WIDGETS, "suggestions"), elem_id="suggestions")
+    return gr.HTML(
+        value=json.dumps(list(questions)), **widget_parts("inspect/static/suggestions"), elem_id="suggestions"
+    )

@@ -27,12 +27,13 @@ class ViewNumbers(NamedTuple):
     """What the page needs of one view besides its maps.
 
     Attributes:
-        sinks: the patches that draw attention whatever the word (see a3tune.attention.sinks).
+        sinks: the patches that draw attention whatever the word, each with those around it (see
+            a3tune.attention.sinks.surroundings).
         entropy: float64 [layers, heads], normalised entropy of each head's mean map of the answer, 0 to 1; NaN for a
             head that gives nothing to the image.
     """
 
-    sinks: tuple[int, ...]
+    sinks: dict[int, tuple[int, ...]]
     entropy: np.ndarray
 
 

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from a3tune.attention.sinks import find_sinks
+from a3tune.attention.sinks import find_sinks, surroundings
 from a3tune.bundle import DEMO_NAME
 from a3tune.errors import Cancelled, RequestError
+from a3tune.types import PatchGrid
 from app.common.status import explain
 from app.engine import library
 from app.engine.background import Step, Task, run
@@ -121,7 +122,7 @@ class InspectService:
                 yield report
                 continue
             inspection, complete = report
-            numbers += tuple(_numbers(view) for view in inspection.views[len(numbers) :])
+            numbers += tuple(_numbers(view, inspection.grid) for view in inspection.views[len(numbers) :])
             finished = _finished(name, inspection, numbers, generation, complete)
             with self._guard:
                 if ticket.is_set() or not self.visits.holds(visit, record):
@@ -185,7 +186,7 @@ class InspectService:
                     return
                 self._prepared[generation.number, image.sha256, question, names] = inspection
                 if len(self._prepared) == 1:
-                    numbers = tuple(_numbers(view) for view in inspection.views)
+                    numbers = tuple(_numbers(view, inspection.grid) for view in inspection.views)
                     finished = _finished(secrets.token_urlsafe(18), inspection, numbers, generation, True)
                     self._opening = Kept(finished, open_example(path, key), None)
                     # It is no visitor's: all may look into it, and it is never forgotten.
@@ -308,7 +309,7 @@ def _finished(
     return Finished(name, inspection, numbers, generation.special_tokens, demo, complete, generation.number)
 
 
-def _numbers(view: AdapterView) -> ViewNumbers:
+def _numbers(view: AdapterView, grid: PatchGrid) -> ViewNumbers:
     rows = library.answer_rows(view.tokens, view.maps)
     entropy = library.measure_heads(view.maps, rows=rows)["entropy"]
-    return ViewNumbers(tuple(int(patch) for patch in np.flatnonzero(find_sinks(view.maps))), entropy)
+    return ViewNumbers(surroundings(find_sinks(view.maps), grid), entropy)

@@ -263,7 +263,7 @@ def _view(view: AdapterView, numbers: ViewNumbers, special: frozenset[str]) -> d
             "mean": base64_halves(weights.mean(axis=(0, 1))),
         },
         "head_means": {role: _head_means(weights, tokens, role) for role in ("answer", "question")},
-        "sinks": list(numbers.sinks),
+        "sinks": list(numbers.sinks.items()),
         "rows": _rows(_VIEW_ROWS, view.metrics),
         "experts": None if view.experts is None else _experts(view.experts),
     }

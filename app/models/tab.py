@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -21,7 +20,7 @@ def build_models(desk: ModelService) -> gr.HTML:
     Args:
         desk: the tab's services.
     """
-    parts = widget_parts(Path(__file__).parent / "static", "models")
+    parts = widget_parts("models/static/models")
     return gr.HTML(**parts, server_functions=list(model_answers(desk)), elem_id="models")
 
 

@@ -161,19 +161,17 @@ def run_choices(views: Sequence[RunView]) -> list[tuple[str, str]]:
     return [(f"{view.title} · {STATES[view.status][0].lower()}", view.name) for view in views]
 
 
-def charts_text() -> str:
-    """The curves' charts as JSON: "key", "title", "percent", and "series" with the "name" and "curve" of each."""
-    return _json(
-        [
-            {
-                "key": key,
-                "title": title,
-                "percent": percent,
-                "series": [{"name": words, "curve": curve} for curve, words in series],
-            }
-            for key, title, percent, series in _CHARTS
-        ]
-    )
+def charts() -> list[dict[str, Any]]:
+    """The curves' charts: "key", "title", "percent", and "series" with the "name" and "curve" of each."""
+    return [
+        {
+            "key": key,
+            "title": title,
+            "percent": percent,
+            "series": [{"name": words, "curve": curve} for curve, words in series],
+        }
+        for key, title, percent, series in _CHARTS
+    ]
 
 
 def follow_value(view: RunView | None, visitor: str, stamp: Sequence[Any], turn: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -11,9 +10,7 @@ import gradio as gr
 from a3tune.encoding import base64_text
 from a3tune.figures.overlay import COLOUR_MAPS, colour_table
 from app.common.widgets import widget_parts
-from app.tune.values import charts_text
-
-_FOLDER = Path(__file__).parent / "static"
+from app.tune.values import charts
 
 Answer = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -30,22 +27,9 @@ def build_run_view(read_run: Answer) -> gr.HTML:
         read_run: answers with what is new; see :func:`app.tune.values.run_news`.
     """
     # The inspector's first colour map, so that the same colour means the same on both tabs.
-    table = base64_text(colour_table(COLOUR_MAPS[0]))
-    run, attention = widget_parts(_FOLDER, "run"), widget_parts(_FOLDER, "attention")
-    parts = {name: f"{run[name]}\n{attention[name]}" for name in ("html_template", "css_template")}
-    # Constants stand in the script: other properties are not there yet when a value comes before the tab was opened.
-    # The maps listen before the run tells.
-    script = f"""const CHARTS = {charts_text()}, MAP_COLOURS = "{table}", news = new EventTarget();
-{{ {attention["js_on_load"]} }}
-{{ {run["js_on_load"]} }}"""
-    return gr.HTML(
-        value="",
-        **parts,
-        js_on_load=script,
-        server_functions=[read_run],
-        apply_default_css=False,
-        elem_id="tune-progress",
-    )
+    colours = base64_text(colour_table(COLOUR_MAPS[0]))
+    parts = widget_parts("tune/static/run", charts=charts(), colours=colours)
+    return gr.HTML(value="", **parts, server_functions=[read_run], elem_id="tune-progress")
 
 
 def build_label_view(correct_labels: Answer) -> gr.HTML:
@@ -55,7 +39,7 @@ def build_label_view(correct_labels: Answer) -> gr.HTML:
         correct_labels: answers a change of a row's regions.
     """
     return gr.HTML(
-        value="", **widget_parts(_FOLDER, "labels"), server_functions=[correct_labels], elem_id="tune-labels"
+        value="", **widget_parts("tune/static/labels"), server_functions=[correct_labels], elem_id="tune-labels"
     )
 
 
@@ -66,5 +50,5 @@ def build_download(download_adapter: Answer) -> gr.HTML:
         download_adapter: answers with the archive in base64 and its name.
     """
     return gr.HTML(
-        value="", **widget_parts(_FOLDER, "download"), server_functions=[download_adapter], elem_id="tune-download"
+        value="", **widget_parts("tune/static/download"), server_functions=[download_adapter], elem_id="tune-download"
     )

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import open_clip
 import pytest
@@ -156,6 +156,39 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=path, args=list(_QUIET_CHROMIUM))
         yield browser
         browser.close()
+
+
+# What a module's function gives, in the forms that JSON has.
+_CALL = """async ([module, name, given]) => {
+    const plain = (value) => {
+        if (ArrayBuffer.isView(value) || value instanceof Map || value instanceof Set) return [...value];
+        return value && typeof value[Symbol.iterator] === "function" && typeof value !== "string" ? [...value] : value;
+    };
+    return plain((await import("/" + module))[name](...given));
+}"""
+
+
+@pytest.fixture(scope="session")
+def module_page(browser: Browser) -> Iterator[Page]:
+    """An empty page that can import the browser's modules by their paths in ``app/``; no server runs."""
+    page = browser.new_page()
+    page.route("**/*", lambda route: route.fulfill(**_module(route.request.url)))
+    page.goto("http://modules.test/")
+    yield page
+    page.close()
+
+
+def _module(url: str) -> dict[str, str]:
+    name = url.partition("modules.test/")[2]
+    if not name.endswith(".js"):
+        return {"body": "<!doctype html>", "content_type": "text/html"}
+    return {"body": (ROOT / "app" / name).read_text(encoding="utf-8"), "content_type": "text/javascript"}
+
+
+@pytest.fixture(scope="session")
+def call_module(module_page: Page) -> Callable[..., Any]:
+    """(module, function, *arguments) -> what the function of a browser module gives."""
+    return lambda module, name, *given: module_page.evaluate(_CALL, [module, name, list(given)])
 
 
 class Visitor:

@@ -1,9 +1,9 @@
-"""Attention sinks: constant outliers are found, content is not, and suppression only fills the holes."""
+"""Attention sinks: constant outliers are found, content is not, and each is filled in from the patches around it."""
 
 import numpy as np
 import pytest
 
-from a3tune.attention.sinks import find_sinks, suppress
+from a3tune.attention.sinks import find_sinks, surroundings
 from a3tune.errors import RequestError
 from a3tune.types import AttentionMaps, PatchGrid, PatchTile
 
@@ -71,46 +71,29 @@ def test_impossible_thresholds_are_refused(arguments):
         find_sinks(make_maps(), **arguments)
 
 
-def test_suppression_fills_sinks_from_their_neighbours_and_leaves_the_rest():
-    grid = make_grid(3, 3)
-    values = np.arange(9, dtype=np.float32)
-    values[4] = 100
-    sinks = np.zeros(9, bool)
-    sinks[4] = True
-    result = suppress(values, sinks, grid)
-    assert result[4] == np.median([0, 1, 2, 3, 5, 6, 7, 8])
-    np.testing.assert_array_equal(np.delete(result, 4), np.delete(values, 4))
-    assert values[4] == 100, "the raw map is left as it was"
-    assert result.dtype == np.float32
+def flags(count, *sinks):
+    marked = np.zeros(count, bool)
+    marked[list(sinks)] = True
+    return marked
 
 
-def test_suppression_works_on_many_maps_and_at_corners():
-    grid = make_grid(2, 3)
-    values = np.array([[9, 1, 5, 2, 3, 5], [9, 2, 0, 4, 6, 0]], np.float32)
-    sinks = np.array([True, False, False, False, False, False])
-    np.testing.assert_array_equal(suppress(values, sinks, grid)[:, 0], [2, 4])
+def test_a_sink_is_surrounded_by_its_neighbours():
+    assert surroundings(flags(9, 4), make_grid(3, 3)) == {4: (0, 1, 2, 3, 5, 6, 7, 8)}
+    assert surroundings(flags(6, 0), make_grid(2, 3)) == {0: (1, 3, 4)}
+    assert surroundings(flags(64), make_grid()) == {}
 
 
 def test_neighbouring_sinks_do_not_fill_each_other():
-    grid = make_grid(1, 5)
-    sinks = np.array([True, True, True, False, False])
-    np.testing.assert_array_equal(suppress(np.array([7, 8, 9, 1, 2.0]), sinks, grid), [1, 1, 1, 1, 2])
-    np.testing.assert_array_equal(suppress(np.ones(5), np.ones(5, bool), grid), 0)
-
-
-def test_no_sinks_no_change():
-    values = np.random.default_rng(0).random((2, 64))
-    np.testing.assert_array_equal(suppress(values, np.zeros(64, bool), make_grid()), values)
+    assert surroundings(flags(5, 0, 1, 2), make_grid(1, 5)) == {0: (3,), 1: (3,), 2: (3,)}
+    assert surroundings(np.ones(5, bool), make_grid(1, 5)) == dict.fromkeys(range(5), ())
 
 
 def test_separators_and_tiles_keep_to_themselves():
     boxes = np.array([(0, 0, 1, 1), (1, 0, 2, 1), (2, 0, 2, 0), (0, 1, 1, 2), (1, 1, 2, 2), (2, 1, 2, 1)], float)
     tiles = (PatchTile(0, 1, 2, (0.0, 0.0, 2.0, 1.0)), PatchTile(3, 1, 2, (0.0, 1.0, 2.0, 2.0)))
-    grid = PatchGrid(boxes, tiles, 2, 2)
-    sinks = np.array([True, False, True, False, False, False])
-    np.testing.assert_array_equal(suppress(np.array([9, 1, 9, 5, 6, 7.0]), sinks, grid), [1, 1, 0, 5, 6, 7])
+    assert surroundings(flags(6, 0, 2), PatchGrid(boxes, tiles, 2, 2)) == {0: (1,), 2: ()}
 
 
 def test_sizes_must_match():
     with pytest.raises(RequestError, match="64 patches"):
-        suppress(np.ones(9), np.zeros(9, bool), make_grid())
+        surroundings(np.zeros(9, bool), make_grid())

@@ -20,7 +20,7 @@ from transformers import (
 
 from a3tune.errors import ModelError, RequestError
 from a3tune.geometry import patch_grid
-from a3tune.geometry.patch_grid import patch_at, probe_patch_grid, seen, to_patches, to_source
+from a3tune.geometry.patch_grid import probe_patch_grid, seen, to_patches, to_source
 from a3tune.types import PatchGrid, PatchTile
 
 PAN_AND_SCAN = {
@@ -114,8 +114,6 @@ def test_a_painted_patch_is_found_again(name, height, width):
         full = change.max() / coverage.max()
         assert np.abs(change / full - coverage).max() < 0.45
         assert (change[coverage == 0] < 0.25 * full).all()
-        np.testing.assert_array_equal(patch_at(grid, x0 + 0.5, y0 + 0.5).dtype, np.int64)
-        assert patch in patch_at(grid, *(grid.boxes[patch].reshape(2, 2).mean(0)))
 
 
 def border_error(grid, expected):
@@ -458,11 +456,3 @@ def test_nearest_mode_needs_one_tile():
     grid = CASES["tiles and overview last"].grid(200, 300)
     with pytest.raises(RequestError, match="7 tiles"):
         to_patches(np.ones((200, 300)), grid, mode="nearest")
-
-
-def test_patch_at_knows_tiles_and_cropped_parts():
-    grid = CASES["tiles and overview last"].grid(200, 300)
-    starts = [tile.start for tile in grid.tiles]
-    tiles = [int(np.searchsorted(starts, patch, side="right")) - 1 for patch in patch_at(grid, 150.2, 20.7)]
-    assert tiles == [1, 6]
-    assert patch_at(CASES["crop"].grid(90, 260), 3.0, 40.0).size == 0

@@ -1,9 +1,11 @@
 // Draws the page's head, the examples and the viewer from the components that Gradio is about to build, with their own
-// scripts, and goes away when the viewer that can be used has drawn the same.
+// modules, and goes away when the viewer that can be used has drawn the same. No module itself: it stands in the page,
+// so that the theme is right before anything is painted.
 {
   const first = document.getElementById("initial-page");
   const asked = new URL(location).searchParams.get("__theme");
-  if (asked === "dark" || (asked !== "light" && matchMedia("(prefers-color-scheme: dark)").matches)) first.classList.add("dark");
+  if (asked === "dark" || (asked !== "light" && matchMedia("(prefers-color-scheme: dark)").matches))
+    first.classList.add("dark");
   const style = document.createElement("style");
   style.textContent = window.gradio_config.css || "";
   first.before(style);
@@ -19,7 +21,13 @@
     own.textContent = "#initial-page [data-of=" + name + "] {" + part.css_template + "}";
     place.before(own);
     const props = { ...part.props, value: part.value };
-    new Function("element", "props", "server", "trigger", "watch", part.js_on_load)(place, props, server, () => {}, () => {});
+    new Function("element", "props", "server", "trigger", "watch", part.js_on_load)(
+      place,
+      props,
+      server,
+      () => {},
+      () => {},
+    );
   }
   first.querySelector(".model .text").textContent = "Opening the page …";
   const attend = () => {
@@ -33,5 +41,10 @@
     if (begun) watcher.disconnect();
   };
   const watcher = new MutationObserver(attend);
-  watcher.observe(document.querySelector("gradio-app") || document.body, { subtree: true, childList: true, attributes: true, attributeFilter: ["data-shown", "data-begun"] });
+  watcher.observe(document.querySelector("gradio-app") || document.body, {
+    subtree: true,
+    childList: true,
+    attributes: true,
+    attributeFilter: ["data-shown", "data-begun"],
+  });
 }

@@ -1,29 +1,23 @@
 // A strip of example images; choosing one triggers "pick" with its key.
-const strip = element.querySelector(".examples");
-for (const example of JSON.parse(props.items)) {
-  const button = document.createElement("button");
-  button.type = "button";
-  button.className = "example";
-  button.dataset.key = example.key;
-  button.title = example.about;
-  button.setAttribute("aria-pressed", "false");
-  const image = document.createElement("img");
-  image.src = example.thumbnail;
-  image.alt = "";
-  const name = document.createElement("span");
-  name.textContent = example.title;
-  button.append(image, name);
-  strip.append(button);
-}
 
-strip.addEventListener("click", (event) => {
-  const button = event.target.closest(".example");
-  if (button) trigger("pick", { key: button.dataset.key });
-});
+import { make, press } from "../../common/static/dom.js";
 
-// The server says which example is on show ("" for a file of the visitor's own).
-function mark() {
-  strip.querySelectorAll(".example").forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.key === props.value)));
+export default function mount({ element, props, trigger, watch }, { items }) {
+  const strip = element.querySelector(".examples");
+  for (const { key, about, thumbnail, title } of items) {
+    const button = make("button", { type: "button", className: "example", title: about, dataset: { key } });
+    button.append(make("img", { src: thumbnail, alt: "" }), make("span", { textContent: title }));
+    strip.append(button);
+  }
+
+  strip.addEventListener("click", (event) => {
+    const button = event.target.closest(".example");
+    if (button) trigger("pick", { key: button.dataset.key });
+  });
+
+  // The server says which example is on show ("" for a file of the visitor's own).
+  const mark = () =>
+    strip.querySelectorAll(".example").forEach((button) => press(button, button.dataset.key === props.value));
+  watch("value", mark);
+  mark();
 }
-watch("value", mark);
-mark();

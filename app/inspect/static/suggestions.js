@@ -1,20 +1,21 @@
 // Suggested questions; choosing one triggers "pick" with its text.
-const list = element.querySelector(".suggestions");
 
-function show() {
-  list.replaceChildren();
-  for (const question of JSON.parse(props.value || "[]")) {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.className = "suggestion";
-    button.textContent = question;
-    list.append(button);
+import { make } from "../../common/static/dom.js";
+
+export default function mount({ element, props, trigger, watch }) {
+  const list = element.querySelector(".suggestions");
+
+  function show() {
+    const questions = JSON.parse(props.value || "[]");
+    list.replaceChildren(
+      ...questions.map((textContent) => make("button", { type: "button", className: "suggestion", textContent })),
+    );
   }
-}
 
-list.addEventListener("click", (event) => {
-  const button = event.target.closest(".suggestion");
-  if (button) trigger("pick", { question: button.textContent });
-});
-watch("value", show);
-show();
+  list.addEventListener("click", (event) => {
+    const button = event.target.closest(".suggestion");
+    if (button) trigger("pick", { question: button.textContent });
+  });
+  watch("value", show);
+  show();
+}

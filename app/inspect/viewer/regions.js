@@ -1,203 +1,116 @@
-// Regions: the list, the target made of those switched on, and its numbers. Drawing on the stage is in outlines.js.
+// Regions: found, ranked and drawn by the server; the target made of those switched on, and its numbers.
 
-const promptField = element.querySelector("[data-control=prompt]");
-const NO_REGIONS = { board: "", rows: [], on: new Set(), paths: new Map(), numbers: null, state: "none", said: "", kept: "" };
-let regions = { ...NO_REGIONS };
-let hovered = ""; // key of the region under the pointer or the focus
-// Numbers of the last requests: older answers are of no use.
-let asked = 0;
-let measured = 0;
+import { bytesOf } from "../../common/static/base64.js";
+import { answerOf } from "../../common/static/server.js";
+import { noRegions } from "./state.js";
 
-// The words to rank for: the question that is being written, until there are others.
-const wanted = () => promptField.value.trim() || document.querySelector("#question textarea, #question input")?.value || "";
+export function createRegions(viewer) {
+  const { element, part, state, server } = viewer;
+  const promptField = element.querySelector("[data-control=prompt]");
+  // Numbers of the last requests: older answers are of no use.
+  let asked = 0;
+  let measured = 0;
 
-// ---- asking the server ---------------------------------------------------------------------------
+  // The words to rank for: the question that is being written, until there are others.
+  const prompt = () =>
+    promptField.value.trim() || document.querySelector("#question textarea, #question input")?.value || "";
 
-async function askRegions(state, call) {
-  const mine = ++asked;
-  measured++;
-  const board = regions.board;
-  regions = { ...regions, state, said: "", kept: "" };
-  buildRegions();
-  const reply = (await call(board).catch(() => null)) || NO_ANSWER;
-  if (mine !== asked || board !== regions.board) return;
-  if (reply.error) {
-    regions = { ...regions, state: "said", said: reply.error };
-    buildRegions();
-    return;
-  }
-  const kept = state === "drawing" ? regions.on : null;
-  const on = reply.rows.filter((row) => (kept ? kept.has(row.key) || row.key === reply.key : row.chosen)).map((row) => row.key);
-  regions = { ...regions, ...reply, on: new Set(on), state: "ready", paths: pathsOf(reply.rows) };
-  promptField.value = reply.prompt;
-  buildRegions();
-  if (kept || takenAlong().length) measureRegions();
-}
+  const update = (changes) => (state.regions = { ...state.regions, ...changes });
 
-const findRegions = (prompt) => askRegions(regions.rows.length ? "ranking" : "finding", (board) => server.find_regions({ board, prompt }));
-
-// Results that were taken along for comparison are measured too.
-const takenAlong = () => [...new Set(views.map((one) => one.result))].filter((result) => result !== data.result?.id);
-
-async function measureRegions() {
-  const board = regions.board;
-  if (!regions.rows.length) return;
-  const mine = ++measured;
-  const chosen = [...regions.on];
-  const reply = (await server.choose_regions({ board, chosen, others: takenAlong() }).catch(() => null)) || NO_ANSWER;
-  if (mine !== measured || board !== regions.board) return;
-  regions = { ...regions, numbers: reply.numbers || null, said: reply.error || "", kept: "" };
-  buildNumbers();
-}
-
-async function keepTarget() {
-  const chosen = [...regions.on];
-  const reply = (await server.keep_target({ board: regions.board, chosen }).catch(() => null)) || NO_ANSWER;
-  regions = { ...regions, said: reply.error || "", kept: reply.words || "" };
-  part("download").hidden = !reply.archive;
-  if (reply.archive) {
-    URL.revokeObjectURL(part("download").href);
-    part("download").href = URL.createObjectURL(new Blob([bytesOf(reply.archive)], { type: "application/zip" }));
-  }
-  buildNumbers();
-}
-
-// An image came, or an answer about it: the regions are looked for once the answer is on the page.
-function receiveRegions(grows) {
-  const board = data.board || "";
-  if (board !== regions.board) {
-    asked++;
+  async function ask(busy, call) {
+    const mine = ++asked;
     measured++;
-    regions = { ...NO_REGIONS, board, on: new Set() };
-    promptField.value = "";
-    hovered = "";
-    stopDrawing();
-  }
-  element.querySelectorAll(".region-part").forEach((node) => (node.hidden = !board));
-  if (grows) measureRegions();
-  else if (board && data.result) findRegions(data.result.question);
-  else buildRegions();
-}
-
-// ---- the panel -------------------------------------------------------------------------------------
-
-const BUSY = { finding: "Finding regions …", ranking: "Ranking regions …", drawing: "Looking into the box …" };
-
-function buildRegions() {
-  const holder = part("regionRows");
-  const focused = holder.contains(document.activeElement) ? document.activeElement.dataset.key : "";
-  holder.replaceChildren();
-  const most = Math.max(...regions.rows.map((row) => row.weight), 1e-9);
-  for (const row of regions.rows) {
-    const line = document.createElement("tr");
-    line.dataset.key = row.key;
-    const box = document.createElement("input");
-    box.type = "checkbox";
-    box.checked = regions.on.has(row.key);
-    box.dataset.key = row.key;
-    box.setAttribute("aria-label", "Region of rank " + row.rank + (row.drawn ? ", drawn by hand" : ""));
-    const swatch = document.createElement("span");
-    swatch.className = "swatch";
-    swatch.style.background = row.colour;
-    const weight = document.createElement("span");
-    weight.className = "weight";
-    weight.style.setProperty("--share", (row.weight / most).toFixed(3));
-    weight.textContent = percent(row.weight);
-    const cells = [[box], [swatch, String(row.rank)], [scoreWords(row)], [weight], [percent(row.share)], [row.drawn ? "drawn box" : "found"]];
-    for (const parts of cells) {
-      const cell = document.createElement("td");
-      cell.append(...parts);
-      line.append(cell);
+    const { board } = state.regions;
+    update({ state: busy, said: "", kept: "" });
+    viewer.regionPanel.build();
+    const reply = await answerOf(call(board));
+    if (mine !== asked || board !== state.regions.board) return;
+    if (reply.error) {
+      update({ state: "said", said: reply.error });
+      viewer.regionPanel.build();
+      return;
     }
-    line.title = regionWords(row) + "\n" + row.area + " pixels, ranked for “" + row.phrase + "”";
-    holder.append(line);
-    if (row.key === focused) box.focus();
+    const kept = busy === "drawing" ? state.regions.on : null;
+    const on = reply.rows
+      .filter((row) => (kept ? kept.has(row.key) || row.key === reply.key : row.chosen))
+      .map((row) => row.key);
+    update({ ...reply, on: new Set(on), state: "ready", paths: pathsOf(reply.rows) });
+    promptField.value = reply.prompt;
+    viewer.regionPanel.build();
+    if (kept || takenAlong().length) measure();
   }
-  const busy = BUSY[regions.state] || "";
-  const has = regions.rows.length > 0;
-  part("regionTable").hidden = !has;
-  part("regionBusy").hidden = !busy;
-  part("regionBusyWords").textContent = busy;
-  // The panel may lie below the window: say it beside the image as well.
-  part("outlineWords").textContent = busy ? busy.split(" ")[0] + " …" : "Regions";
-  element.querySelector("[data-action=stop]").hidden = !busy;
-  const search = element.querySelector("[data-action=rank]");
-  search.textContent = has ? "Rank" : "Find regions";
-  search.disabled = Boolean(busy);
-  part("regionNotes").textContent = has && !busy ? [regions.made_by, ...regions.notes.map((note) => note.replace(/[.]*$/, "."))].join(" ") : "";
-  part("regionHint").hidden = has || Boolean(busy) || Boolean(regions.said);
-  element.querySelector("[data-control=outlines]").disabled = !has;
-  stage.dataset.regions = regions.state + " " + regions.rows.length;
-  buildNumbers();
-}
 
-function buildNumbers() {
-  const has = regions.rows.length > 0;
-  const list = part("regionNumbers");
-  list.replaceChildren();
-  const one = views.length ? front() : null;
-  const inside = one && regions.numbers?.views.find((item) => item.result === one.result && item.adapter === one.adapter);
-  for (const [, name, value, meaning] of [...(inside?.rows || []), ...(regions.numbers?.area || [])]) {
-    const term = document.createElement("dt");
-    const number = document.createElement("dd");
-    term.textContent = name;
-    number.textContent = value;
-    term.title = number.title = meaning;
-    list.append(term, number);
+  const find = (words) =>
+    ask(state.regions.rows.length ? "ranking" : "finding", (board) => server.find_regions({ board, prompt: words }));
+  const findWanted = () => find(prompt());
+  const addBox = (box) => ask("drawing", (board) => server.draw_region({ board, box, prompt: prompt() }));
+  const stop = () => server.stop_regions({ board: state.regions.board }).catch(() => null);
+
+  // Results that were taken along for comparison are measured too.
+  const takenAlong = () =>
+    [...new Set(state.views.map((view) => view.result))].filter((result) => result !== state.data.result?.id);
+
+  async function measure() {
+    const { board, rows, on } = state.regions;
+    if (!rows.length) return;
+    const mine = ++measured;
+    const reply = await answerOf(server.choose_regions({ board, chosen: [...on], others: takenAlong() }));
+    if (mine !== measured || board !== state.regions.board) return;
+    update({ numbers: reply.numbers || null, said: reply.error || "", kept: "" });
+    viewer.regionPanel.buildNumbers();
   }
-  element.querySelector(".target").hidden = !has;
-  part("targetNote").textContent = !regions.on.size
-    ? "No region is switched on."
-    : data.result
-      ? (views.length > 1 ? one.label + ": critical" : "Critical") + " heads, mean of the answer, in " + regions.on.size + (regions.on.size === 1 ? " region." : " regions together.")
-      : "Ask a question to see how much attention falls inside.";
-  element.querySelector("[data-action=keep]").disabled = !regions.on.size;
-  part("regionSaid").textContent = regions.said;
-  part("regionSaid").hidden = !regions.said;
-  part("regionSaid").classList.toggle("calm", regions.said === "Stopped.");
-  part("kept").textContent = regions.kept;
-  if (!regions.kept) part("download").hidden = true;
-  element.querySelectorAll(".regions tr[data-key]").forEach((line) => line.classList.toggle("off", !regions.on.has(line.dataset.key)));
-  if (views.length) {
-    buildComparison();
-    buildHeads();
+
+  async function keepTarget() {
+    const { board, on } = state.regions;
+    const reply = await answerOf(server.keep_target({ board, chosen: [...on] }));
+    update({ said: reply.error || "", kept: reply.words || "" });
+    const link = part("download");
+    link.hidden = !reply.archive;
+    if (reply.archive) {
+      URL.revokeObjectURL(link.href);
+      link.href = URL.createObjectURL(new Blob([bytesOf(reply.archive)], { type: "application/zip" }));
+    }
+    viewer.regionPanel.buildNumbers();
   }
-  draw();
+
+  // An image came, or an answer about it (`grows`: more of the answer on show): the regions are looked for once the
+  // answer is on the page.
+  function receive(grows) {
+    const board = state.data.board || "";
+    if (board !== state.regions.board) {
+      asked++;
+      measured++;
+      state.regions = noRegions(board);
+      promptField.value = "";
+      viewer.outlines.hover("");
+      viewer.box.stop();
+    }
+    element.querySelectorAll(".region-part").forEach((node) => (node.hidden = !board));
+    if (grows) measure();
+    else if (board && state.data.result) find(state.data.result.question);
+    else viewer.regionPanel.build();
+  }
+
+  function choose(key, on) {
+    if (on) state.regions.on.add(key);
+    else state.regions.on.delete(key);
+    viewer.regionPanel.buildNumbers();
+    measure();
+  }
+
+  return { receive, findWanted, addBox, stop, measure, keepTarget, choose };
 }
 
-const scoreWords = (row) => row.score.toFixed(2).replace("-", "−");
-const regionWords = (row) => "Rank " + row.rank + " · score " + scoreWords(row) + " · weight " + percent(row.weight) + (row.drawn ? " · drawn" : "");
-
-function hoverRegion(key) {
-  if (key === hovered) return;
-  hovered = key;
-  element.querySelectorAll(".regions tr[data-key]").forEach((line) => line.classList.toggle("hovered", line.dataset.key === key));
-  draw();
+// Contours (flat lists x, y, x, y, ...) by the regions' keys, as paths in source pixels.
+function pathsOf(rows) {
+  const path = (contours) => {
+    const made = new Path2D();
+    for (const line of contours) {
+      // Contours run through the middle of the border's pixels.
+      for (let i = 0; i < line.length; i += 2) made[i ? "lineTo" : "moveTo"](line[i] + 0.5, line[i + 1] + 0.5);
+      made.closePath();
+    }
+    return made;
+  };
+  return new Map(rows.map((row) => [row.key, path(row.contours)]));
 }
-
-function switchRegion(key, on) {
-  if (on) regions.on.add(key);
-  else regions.on.delete(key);
-  buildNumbers();
-  measureRegions();
-}
-
-// By its place in the list, from 0.
-function toggleRegion(place) {
-  const row = regions.rows[place];
-  if (!row) return;
-  switchRegion(row.key, !regions.on.has(row.key));
-  part("regionRows").querySelectorAll("input")[place].checked = regions.on.has(row.key);
-}
-
-part("regionRows").addEventListener("change", (event) => switchRegion(event.target.dataset.key, event.target.checked));
-part("regionRows").addEventListener("pointerover", (event) => hoverRegion(event.target.closest("tr")?.dataset.key || ""));
-part("regionRows").addEventListener("pointerleave", () => hoverRegion(""));
-part("regionRows").addEventListener("focusin", (event) => hoverRegion(event.target.dataset.key || ""));
-part("regionRows").addEventListener("focusout", () => hoverRegion(""));
-element.querySelector(".rank-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  if (!BUSY[regions.state]) findRegions(wanted());
-});
-element.querySelector("[data-action=stop]").addEventListener("click", () => server.stop_regions({ board: regions.board }).catch(() => null));
-element.querySelector("[data-action=keep]").addEventListener("click", keepTarget);

@@ -1,163 +1,184 @@
-// Attention maps of the watched questions, step by step, from the news that the run tells (see
-// app.tune.values.run_news). Maps are float16 shares of the patches.
-const watched = element.querySelector(".watch");
-const slider = watched.querySelector("input[type=range]");
-const output = watched.querySelector("output");
-const cards = watched.querySelector(".cards");
-const outline = watched.querySelector(".outline");
-const colours = Uint8Array.from(atob(MAP_COLOURS), (letter) => letter.charCodeAt(0));
-const data = { questions: [], looks: [], steps: 0 };
-let pictures = [], timer = null, following = true, drawn = true;
+// Attention maps of the watched questions, step by step, from the run's news (see app.tune.values.run_news). Maps are
+// float16 shares of the patches.
 
-function halves(text) {
-  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-  const words = new Uint16Array(bytes.buffer);
-  return Float32Array.from(words, (word) => {
-    const sign = word & 0x8000 ? -1 : 1, exponent = (word >> 10) & 31, fraction = word & 1023;
-    if (exponent === 0) return sign * fraction * 2 ** -24;
-    return exponent === 31 ? (fraction ? NaN : sign * Infinity) : sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+import { bytesOf, float16Of } from "../../common/static/base64.js";
+import { make } from "../../common/static/dom.js";
+import { borderOf, detailedTiles } from "../../common/static/patches.js";
+
+const percent = (value) => (100 * value).toFixed(1) + " %";
+
+export function createAttention(element, colours) {
+  const watched = element.querySelector(".watch");
+  const slider = watched.querySelector("input[type=range]");
+  const cards = watched.querySelector(".cards");
+  const outline = watched.querySelector(".outline");
+  const table = bytesOf(colours);
+  let questions = [];
+  let snapshots = []; // {step, maps, mass, right}, each of the last three with one entry for each question
+  let steps = 0;
+  let pictures = [];
+  let timer = null;
+  let following = true; // the last snapshot is on show, and whatever comes after it will be
+  let drawn = true;
+
+  function show(index) {
+    const [first, now] = [snapshots[0], snapshots[index]];
+    watched.querySelector("output").textContent = "step " + now.step + " of " + steps;
+    watched.dataset.shown = now.step;
+    questions.forEach((question, place) => {
+      const card = cards.children[place];
+      if (!pictures[place] || !card) return;
+      const maps = { before: float16Of(first.maps[place]), now: float16Of(now.maps[place]) };
+      // One scale for both pictures, so that brighter means more.
+      const highest = Math.max(...maps.before, ...maps.now) || 1;
+      const target = question.target && outline.checked ? float16Of(question.target) : null;
+      for (const [name, snapshot] of [
+        ["before", first],
+        ["now", now],
+      ]) {
+        paint(
+          card.querySelector("[data-map=" + name + "]"),
+          question,
+          pictures[place],
+          maps[name],
+          highest,
+          table,
+          target,
+        );
+        card.querySelector("[data-caption=" + name + "]").textContent = "step " + snapshot.step;
+      }
+      const mass = now.mass[place];
+      card.querySelector(".inside").textContent =
+        mass === null
+          ? ""
+          : percent(mass) + " of the attention inside (" + percent(first.mass[place]) + " at step " + first.step + ")";
+      const verdict = card.querySelector(".verdict");
+      verdict.textContent = now.right[place] ? "answers exactly so" : "does not answer so";
+      verdict.className = "verdict " + (now.right[place] ? "right" : "wrong");
+    });
+  }
+
+  function build() {
+    const cardOf = ({ question, answer }) => {
+      const figure = (name) =>
+        make(
+          "figure",
+          {},
+          make("canvas", { dataset: { map: name } }),
+          make("figcaption", { dataset: { caption: name } }),
+        );
+      const facts = make("div", { className: "facts" }, make("div", { className: "question" }, question));
+      facts.append(
+        make("div", {}, make("b", { className: "answer" }, answer), " · ", make("span", { className: "verdict" })),
+        make("div", { className: "inside" }),
+      );
+      return make(
+        "div",
+        { className: "card" },
+        make("div", { className: "pair" }, figure("before"), figure("now")),
+        facts,
+      );
+    };
+    cards.replaceChildren(...questions.map(cardOf));
+  }
+
+  // News of another run, or of one that went back to a checkpoint, come whole.
+  async function receive(news) {
+    if (news.whole) {
+      snapshots = [];
+      if (!news.watched) [questions, pictures] = [[], []];
+    }
+    steps = news.steps;
+    snapshots.push(...(news.looks || []));
+    if (news.watched) {
+      questions = news.watched.questions;
+      pictures = [];
+      following = true;
+      build();
+      const loaded = await Promise.all(news.watched.pictures.map(decoded));
+      if (questions !== news.watched.questions) return; // newer ones came meanwhile
+      pictures = loaded;
+    }
+    if (news.looks || news.watched || news.whole) refresh();
+  }
+
+  function refresh() {
+    watched.hidden = !snapshots.length || !pictures.length;
+    watched.dataset.snapshots = watched.hidden ? 0 : snapshots.length;
+    if (watched.hidden) return;
+    slider.max = snapshots.length - 1;
+    if (following) slider.value = snapshots.length - 1;
+    // What nobody sees is drawn when somebody comes.
+    drawn = watched.offsetParent !== null;
+    if (drawn) show(Number(slider.value));
+  }
+
+  slider.addEventListener("input", () => {
+    following = Number(slider.value) === snapshots.length - 1;
+    show(Number(slider.value));
   });
+  outline.addEventListener("change", () => show(Number(slider.value)));
+  watched.querySelector(".play").addEventListener("click", () => {
+    clearInterval(timer);
+    let index = 0;
+    timer = setInterval(() => {
+      if (index >= snapshots.length) {
+        clearInterval(timer);
+        return;
+      }
+      slider.value = index;
+      show(index++);
+    }, 350);
+  });
+  new IntersectionObserver(() => {
+    if (!drawn) refresh();
+  }).observe(watched);
+
+  return { receive };
 }
 
-// The tiles that show an area in most detail; an overview is drawn only where it is all there is.
-function tilesOf(question) {
-  const detailed = question.tiles.filter((tile) => !tile.overview);
-  return detailed.length ? detailed : question.tiles;
+async function decoded(src) {
+  const picture = make("img", { src });
+  await picture.decode();
+  return picture;
 }
 
-function paint(canvas, question, picture, shares, highest) {
+// The picture under its map; `target`, where there is one, is outlined: the share of each patch that belongs to it.
+function paint(canvas, question, picture, shares, highest, table, target) {
   const scale = picture.naturalWidth / question.width;
   canvas.width = picture.naturalWidth;
   canvas.height = picture.naturalHeight;
   const context = canvas.getContext("2d");
   context.drawImage(picture, 0, 0);
-  const target = question.target ? halves(question.target) : null;
-  for (const tile of tilesOf(question)) {
-    const small = document.createElement("canvas");
-    small.width = tile.columns;
-    small.height = tile.rows;
+  for (const tile of detailedTiles(question.tiles)) {
+    const small = make("canvas", { width: tile.columns, height: tile.rows });
     const pixels = new ImageData(tile.columns, tile.rows);
     for (let place = 0; place < tile.rows * tile.columns; place++) {
       const share = Math.min(1, shares[tile.start + place] / highest);
       const colour = Math.round(255 * share) * 3;
-      pixels.data.set([colours[colour], colours[colour + 1], colours[colour + 2], 40 + 180 * share], 4 * place);
+      pixels.data.set([table[colour], table[colour + 1], table[colour + 2], 40 + 180 * share], 4 * place);
     }
     small.getContext("2d").putImageData(pixels, 0, 0);
     const [x0, y0, x1, y1] = tile.box.map((edge) => edge * scale);
     context.imageSmoothingQuality = "high";
     context.drawImage(small, x0, y0, x1 - x0, y1 - y0);
-    if (target && outline.checked) {
-      // The border of the patches of which more than a third belongs to the region.
-      const inside = (row, column) =>
-        row >= 0 && column >= 0 && row < tile.rows && column < tile.columns && target[tile.start + row * tile.columns + column] > 1 / 3;
-      const width = (x1 - x0) / tile.columns, height = (y1 - y0) / tile.rows;
-      context.beginPath();
-      for (let row = 0; row < tile.rows; row++) {
-        for (let column = 0; column < tile.columns; column++) {
-          if (!inside(row, column)) continue;
-          const x = x0 + column * width, y = y0 + row * height;
-          if (!inside(row - 1, column)) { context.moveTo(x, y); context.lineTo(x + width, y); }
-          if (!inside(row + 1, column)) { context.moveTo(x, y + height); context.lineTo(x + width, y + height); }
-          if (!inside(row, column - 1)) { context.moveTo(x, y); context.lineTo(x, y + height); }
-          if (!inside(row, column + 1)) { context.moveTo(x + width, y); context.lineTo(x + width, y + height); }
-        }
-      }
-      for (const [colour, wide] of [["rgb(0 0 0 / .7)", 3], ["#ffffff", 1.4]]) {
-        context.strokeStyle = colour;
-        context.lineWidth = wide;
-        context.stroke();
-      }
-    }
+    if (target) drawBorder(context, tile, target, scale);
   }
 }
 
-const percent = (value) => (100 * value).toFixed(1) + " %";
-
-function show(index) {
-  const look = data.looks[index], first = data.looks[0];
-  output.textContent = "step " + look.step + " of " + data.steps;
-  watched.dataset.shown = look.step;
-  data.questions.forEach((question, place) => {
-    const card = cards.children[place];
-    if (!pictures[place] || !card) return;
-    const before = halves(first.maps[place]), now = halves(look.maps[place]);
-    // One scale for both pictures, so that brighter means more.
-    const highest = Math.max(...before, ...now) || 1;
-    paint(card.querySelector("[data-map=before]"), question, pictures[place], before, highest);
-    paint(card.querySelector("[data-map=now]"), question, pictures[place], now, highest);
-    card.querySelector("[data-caption=before]").textContent = "step " + first.step;
-    card.querySelector("[data-caption=now]").textContent = "step " + look.step;
-    const inside = card.querySelector(".inside");
-    inside.textContent = look.mass[place] === null ? "" : percent(look.mass[place]) + " of the attention inside (" + percent(first.mass[place]) + " at step " + first.step + ")";
-    const verdict = card.querySelector(".verdict");
-    verdict.textContent = look.right[place] ? "answers exactly so" : "does not answer so";
-    verdict.className = "verdict " + (look.right[place] ? "right" : "wrong");
-  });
-}
-
-function build() {
-  cards.replaceChildren(...data.questions.map((question) => {
-    const card = document.createElement("div");
-    card.className = "card";
-    card.innerHTML =
-      '<div class="pair"><figure><canvas data-map="before"></canvas><figcaption data-caption="before"></figcaption></figure>' +
-      '<figure><canvas data-map="now"></canvas><figcaption data-caption="now"></figcaption></figure></div>' +
-      '<div class="facts"><div class="question"></div><div><b class="answer"></b> · <span class="verdict"></span></div><div class="inside"></div></div>';
-    card.querySelector(".question").textContent = question.question;
-    card.querySelector(".answer").textContent = question.answer;
-    return card;
-  }));
-}
-
-// News of another run, or of one that went back to a checkpoint, come whole.
-async function receive(told) {
-  if (told.whole) {
-    data.looks = [];
-    if (!told.watched) { data.questions = []; pictures = []; }
+// The border of the patches of which more than a third belongs to the target.
+function drawBorder(context, tile, target, scale) {
+  context.beginPath();
+  for (const [x0, y0, x1, y1] of borderOf(tile, (patch) => target[patch] > 1 / 3)) {
+    context.moveTo(x0 * scale, y0 * scale);
+    context.lineTo(x1 * scale, y1 * scale);
   }
-  data.steps = told.steps;
-  data.looks.push(...(told.looks || []));
-  if (told.watched) {
-    data.questions = told.watched.questions;
-    pictures = [];
-    following = true;
-    build();
-    const loaded = await Promise.all(told.watched.pictures.map(async (source) => {
-      const picture = new Image();
-      picture.src = source;
-      await picture.decode();
-      return picture;
-    }));
-    if (data.questions !== told.watched.questions) return; // newer ones came meanwhile
-    pictures = loaded;
+  for (const [colour, width] of [
+    ["rgb(0 0 0 / .7)", 3],
+    ["#ffffff", 1.4],
+  ]) {
+    context.strokeStyle = colour;
+    context.lineWidth = width;
+    context.stroke();
   }
-  if (told.looks || told.watched || told.whole) refresh();
 }
-
-function refresh() {
-  watched.hidden = !data.looks.length || !pictures.length;
-  watched.dataset.looks = watched.hidden ? 0 : data.looks.length;
-  if (watched.hidden) return;
-  slider.max = data.looks.length - 1;
-  if (following) slider.value = data.looks.length - 1;
-  // What nobody sees is drawn when somebody comes.
-  drawn = watched.offsetParent !== null;
-  if (drawn) show(Number(slider.value));
-}
-
-slider.addEventListener("input", () => {
-  following = Number(slider.value) === data.looks.length - 1;
-  show(Number(slider.value));
-});
-outline.addEventListener("change", () => show(Number(slider.value)));
-watched.querySelector(".play").addEventListener("click", () => {
-  clearInterval(timer);
-  let index = 0;
-  timer = setInterval(() => {
-    if (index >= data.looks.length) return clearInterval(timer);
-    slider.value = index;
-    show(index++);
-  }, 350);
-});
-news.addEventListener("told", (event) => receive(event.detail));
-new IntersectionObserver(() => { if (!drawn) refresh(); }).observe(watched);

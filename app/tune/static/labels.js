@@ -1,123 +1,150 @@
 // Regions of a few rows: press one to keep or drop it, drag to draw one. The value is a JSON text with the rows; see
 // app.tune.data.regions.row_value. Every change is written at once, so that the next run uses it.
-const rows = element.querySelector(".rows");
-const cards = rows.querySelector(".cards");
-let data = null;
 
-function node(name, attributes) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  return made;
+import { make, svg } from "../../common/static/dom.js";
+import { answerOf } from "../../common/static/server.js";
+
+export default function mount({ element, props, server, watch }) {
+  const rows = element.querySelector(".rows");
+  const cards = rows.querySelector(".cards");
+  let data = null;
+
+  async function send(number, action, more) {
+    const card = cards.children[number];
+    card.querySelector(".trouble").textContent = "";
+    card.setAttribute("aria-busy", "true");
+    const reply = await answerOf(
+      server.correct_labels({ visitor: data.visitor, data: data.data, number, action, ...more }),
+    );
+    card.removeAttribute("aria-busy");
+    if (reply.error) {
+      card.querySelector(".trouble").textContent = reply.error;
+    } else {
+      data.rows[number] = reply.row;
+      fill(number);
+    }
+  }
+
+  function toggle(number, key) {
+    const row = data.rows[number];
+    const chosen = row.regions.filter((region) => (region.key === key) !== region.chosen).map((region) => region.key);
+    send(number, "choose", { keys: chosen });
+  }
+
+  function fill(number) {
+    const row = data.rows[number];
+    const card = cards.children[number];
+    card.dataset.corrected = row.corrected;
+    card.dataset.chosen = row.regions.filter((region) => region.chosen).length;
+    const picture = svg("svg", {
+      viewBox: `0 0 ${row.width} ${row.height}`,
+      role: "group",
+      "aria-label": row.question,
+    });
+    picture.append(svg("image", { href: row.picture, width: row.width, height: row.height }));
+    // Large regions first, so that small ones inside them can be pressed; what is chosen lies on top.
+    const length = (region) => region.outlines.reduce((sum, line) => sum + line.length, 0);
+    for (const region of [...row.regions].sort(
+      (one, other) => one.chosen - other.chosen || length(other) - length(one),
+    )) {
+      const path = svg("path", {
+        d: outlines(region),
+        "fill-rule": "evenodd",
+        tabindex: 0,
+        role: "button",
+        "aria-pressed": region.chosen,
+        "aria-label": "Region with score " + region.score,
+      });
+      path.dataset.key = region.key;
+      path.addEventListener("keydown", (event) => {
+        if (event.key === "Enter" || event.key === " ") {
+          event.preventDefault();
+          toggle(number, region.key);
+        }
+      });
+      picture.append(path);
+    }
+    let start = null;
+    let box = null;
+    const place = (event) => {
+      const frame = picture.getBoundingClientRect();
+      return [
+        ((event.clientX - frame.left) / frame.width) * row.width,
+        ((event.clientY - frame.top) / frame.height) * row.height,
+      ];
+    };
+    picture.addEventListener("pointerdown", (event) => {
+      start = place(event);
+      picture.setPointerCapture(event.pointerId);
+    });
+    picture.addEventListener("pointermove", (event) => {
+      if (!start) return;
+      const end = place(event);
+      if (!box && Math.hypot(end[0] - start[0], end[1] - start[1]) < row.width / 40) return;
+      if (!box) {
+        box = svg("rect", { class: "drawing" });
+        picture.append(box);
+      }
+      const corner = [Math.min(start[0], end[0]), Math.min(start[1], end[1])];
+      box.setAttribute("x", corner[0]);
+      box.setAttribute("y", corner[1]);
+      box.setAttribute("width", Math.abs(end[0] - start[0]));
+      box.setAttribute("height", Math.abs(end[1] - start[1]));
+    });
+    picture.addEventListener("pointerup", (event) => {
+      if (!start) return;
+      const pressed = document
+        .elementsFromPoint(event.clientX, event.clientY)
+        .find((found) => found.dataset && found.dataset.key);
+      if (box) {
+        send(number, "draw", { box: ["x", "y", "width", "height"].map((name) => Number(box.getAttribute(name))) });
+        box.remove();
+      } else if (pressed) {
+        toggle(number, pressed.dataset.key);
+      }
+      start = box = null;
+    });
+    card.querySelector(".picture").replaceChildren(picture);
+  }
+
+  function receive() {
+    data = props.value ? JSON.parse(props.value) : null;
+    rows.dataset.state = data ? "ready" : "empty";
+    rows.querySelector(".note").textContent =
+      data && data.note
+        ? data.note
+        : data
+          ? `At most ${data.most} ${data.most === 1 ? "region counts" : "regions count"} for each question. Press a region to keep or drop it, drag to draw one. Changes are kept with the data and used by the next run.`
+          : "Show where the attention of a handful of questions would be drawn to, and correct it.";
+    cards.replaceChildren();
+    if (!data) return;
+    data.rows.forEach((row, number) => {
+      const box = (className, ...words) => make("div", { className }, ...words);
+      const facts = box(
+        "facts",
+        box("question", row.question),
+        make("b", { className: "answer" }, row.answer),
+        box("place", row.place),
+      );
+      facts.append(make("div", { className: "trouble", role: "alert" }));
+      const card = box("card", box("picture"), facts);
+      cards.append(card);
+      fill(number);
+    });
+  }
+
+  watch("value", receive);
+  receive();
 }
 
+// A region's contours (flat lists x, y, x, y, ...) as an SVG path.
 function outlines(region) {
   return region.outlines
     .map((line) => {
       let path = "";
-      for (let place = 0; place < line.length; place += 2) path += (place ? "L" : "M") + (line[place] + 0.5) + " " + (line[place + 1] + 0.5);
+      for (let place = 0; place < line.length; place += 2)
+        path += (place ? "L" : "M") + (line[place] + 0.5) + " " + (line[place + 1] + 0.5);
       return path + "Z";
     })
     .join("");
 }
-
-async function send(number, action, more) {
-  const card = cards.children[number];
-  card.querySelector(".trouble").textContent = "";
-  card.setAttribute("aria-busy", "true");
-  // A call ends with an error, or with nothing at all where the server was started anew since.
-  const asked = server.correct_labels({ visitor: data.visitor, data: data.data, number, action, ...more });
-  const reply = (await asked.catch(() => null)) || { error: "The server does not answer." };
-  card.removeAttribute("aria-busy");
-  if (reply.error) {
-    card.querySelector(".trouble").textContent = reply.error;
-  } else {
-    data.rows[number] = reply.row;
-    fill(number);
-  }
-}
-
-function toggle(number, key) {
-  const row = data.rows[number];
-  const chosen = row.regions.filter((region) => (region.key === key) !== region.chosen).map((region) => region.key);
-  send(number, "choose", { keys: chosen });
-}
-
-function fill(number) {
-  const row = data.rows[number];
-  const card = cards.children[number];
-  card.dataset.corrected = row.corrected;
-  card.dataset.chosen = row.regions.filter((region) => region.chosen).length;
-  const picture = node("svg", { viewBox: `0 0 ${row.width} ${row.height}`, role: "group", "aria-label": row.question });
-  picture.append(node("image", { href: row.picture, width: row.width, height: row.height }));
-  // Large regions first, so that small ones inside them can be pressed; what is chosen lies on top.
-  const length = (region) => region.outlines.reduce((sum, line) => sum + line.length, 0);
-  for (const region of [...row.regions].sort((one, other) => one.chosen - other.chosen || length(other) - length(one))) {
-    const path = node("path", { d: outlines(region), "fill-rule": "evenodd", tabindex: 0, role: "button", "aria-pressed": region.chosen, "aria-label": "Region with score " + region.score });
-    path.dataset.key = region.key;
-    path.addEventListener("keydown", (event) => {
-      if (event.key === "Enter" || event.key === " ") {
-        event.preventDefault();
-        toggle(number, region.key);
-      }
-    });
-    picture.append(path);
-  }
-  let start = null, box = null;
-  const place = (event) => {
-    const frame = picture.getBoundingClientRect();
-    return [((event.clientX - frame.left) / frame.width) * row.width, ((event.clientY - frame.top) / frame.height) * row.height];
-  };
-  picture.addEventListener("pointerdown", (event) => {
-    start = place(event);
-    picture.setPointerCapture(event.pointerId);
-  });
-  picture.addEventListener("pointermove", (event) => {
-    if (!start) return;
-    const end = place(event);
-    if (!box && Math.hypot(end[0] - start[0], end[1] - start[1]) < row.width / 40) return;
-    if (!box) {
-      box = node("rect", { class: "drawing" });
-      picture.append(box);
-    }
-    const corner = [Math.min(start[0], end[0]), Math.min(start[1], end[1])];
-    box.setAttribute("x", corner[0]);
-    box.setAttribute("y", corner[1]);
-    box.setAttribute("width", Math.abs(end[0] - start[0]));
-    box.setAttribute("height", Math.abs(end[1] - start[1]));
-  });
-  picture.addEventListener("pointerup", (event) => {
-    if (!start) return;
-    const pressed = document.elementsFromPoint(event.clientX, event.clientY).find((found) => found.dataset && found.dataset.key);
-    if (box) {
-      send(number, "draw", { box: ["x", "y", "width", "height"].map((name) => Number(box.getAttribute(name))) });
-      box.remove();
-    } else if (pressed) {
-      toggle(number, pressed.dataset.key);
-    }
-    start = box = null;
-  });
-  card.querySelector(".picture").replaceChildren(picture);
-}
-
-function receive() {
-  data = props.value ? JSON.parse(props.value) : null;
-  rows.dataset.state = data ? "ready" : "empty";
-  rows.querySelector(".note").textContent = data && data.note ? data.note : data
-    ? `At most ${data.most} ${data.most === 1 ? "region counts" : "regions count"} for each question. Press a region to keep or drop it, drag to draw one. Changes are kept with the data and used by the next run.`
-    : "Show where the attention of a handful of questions would be drawn to, and correct it.";
-  cards.replaceChildren();
-  if (!data) return;
-  data.rows.forEach((row, number) => {
-    const card = document.createElement("div");
-    card.className = "card";
-    card.innerHTML = '<div class="picture"></div><div class="facts"><div class="question"></div><b class="answer"></b><div class="place"></div><div class="trouble" role="alert"></div></div>';
-    card.querySelector(".question").textContent = row.question;
-    card.querySelector(".answer").textContent = row.answer;
-    card.querySelector(".place").textContent = row.place;
-    cards.append(card);
-    fill(number);
-  });
-}
-
-watch("value", receive);
-receive();

@@ -48,7 +48,7 @@ def finished() -> Finished:
     inspection = Inspection("tiny", image, "is is", grid, (view,), seconds={"base.answer": 0.24, "base.maps": 0.5})
     entropy = np.full((2, 3), 0.25)
     entropy[0, 0] = np.nan
-    return Finished("name", inspection, (ViewNumbers((3,), entropy),), frozenset({"<s>", "</s>"}), False)
+    return Finished("name", inspection, (ViewNumbers({3: (0, 1, 2)}, entropy),), frozenset({"<s>", "</s>"}), False)
 
 
 def result(finished: Finished) -> dict:
@@ -73,7 +73,7 @@ def test_maps_are_means_over_the_head_sets(finished):
         err_msg="the end token is no word, and a word is written where the one before it is read",
     )
     np.testing.assert_allclose(halves(head_map_value(weights[0, 0])["map"]).reshape(4, 4), weights[0, 0], rtol=1e-3)
-    assert value["sinks"] == [3]
+    assert value["sinks"] == [[3, [0, 1, 2]]]
     assert value["critical"] == [[1, 2], [0, 1]]
     assert value["entropy"] == [None, 0.25, 0.25, 0.25, 0.25, 0.25]
     assert result(finished)["tiles"] == [{"start": 0, "rows": 2, "columns": 2, "box": [0, 0, 10, 8], "overview": False}]

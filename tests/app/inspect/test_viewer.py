@@ -222,10 +222,10 @@ def test_heads_by_mass_entropy_difference_and_order(asked, expected):
     for quantity in ("mass", "entropy"):
         page.locator("[data-control=quantity]").select_option(quantity)
         titles.add(cell.get_attribute("title"))
-    page.locator("[data-action=gridDifference]").click()
+    page.locator("[data-action=headsDifference]").click()
     titles.add(cell.get_attribute("title"))
     assert len(titles) == 4
-    page.locator("[data-action=gridDifference]").click()
+    page.locator("[data-action=headsDifference]").click()
     page.locator("[data-control=quantity]").select_option("ratio")
     page.locator("[data-control=order]").select_option("high")
     ratio = expected.view("base").visual_ratio
@@ -246,15 +246,15 @@ def test_a_region_and_a_brush_tell_which_words_and_heads_look_there(asked):
     page.mouse.down()
     page.mouse.move(stage["x"] + 0.62 * stage["width"], stage["y"] + 0.5 * stage["height"], steps=6)
     page.mouse.up()
-    expect(page.locator("[data-part=focusNote]")).to_contain_text("painted patches")
-    shares = page.locator("[data-part=focusHeads] tr td:nth-child(2)").all_inner_texts()
+    expect(page.locator("[data-part=placeNote]")).to_contain_text("painted patches")
+    shares = page.locator("[data-part=placeHeads] tr td:nth-child(2)").all_inner_texts()
     numbers = [float(text.replace("<", "").split()[0]) for text in shares]
     assert numbers == sorted(numbers, reverse=True)
-    expect(page.locator("[data-control=quantity]")).to_have_value("focus")
-    page.locator("[data-part=focusWords] button").first.click()
+    expect(page.locator("[data-control=quantity]")).to_have_value("place")
+    page.locator("[data-part=placeWords] button").first.click()
     expect(page.locator("[data-part=caption]")).to_contain_text("“")
-    page.locator("[data-action=clearFocus]").click()
-    expect(page.locator("[data-part=focusHint]")).to_be_visible()
+    page.locator("[data-action=clearPlace]").click()
+    expect(page.locator("[data-part=placeHint]")).to_be_visible()
     page.locator("[data-action=brush]").click()
 
     # A click on a region does the same; one of them lies on the disc.
@@ -271,7 +271,7 @@ def test_a_region_and_a_brush_tell_which_words_and_heads_look_there(asked):
             break
     else:
         pytest.fail("no region lies on that line of the image")
-    expect(page.locator("[data-part=focusNote]")).to_contain_text("region ")
+    expect(page.locator("[data-part=placeNote]")).to_contain_text("region ")
 
 
 def pinch(page):
@@ -412,9 +412,9 @@ def test_files_hold_figures_numbers_and_the_command_and_name_nobody(asked, expec
     page = asked.page
     page.wait_for_selector(".stage[data-regions^=ready]")
     page.locator("[data-compare=side]").click()
-    page.get_by_role("tab", name="Take away").click()
+    page.get_by_role("tab", name="Export").click()
     with page.expect_download() as download:
-        page.locator("[data-action=takeZip]").click()
+        page.locator("[data-export=zip]").click()
     download.value.save_as(tmp_path / "it.zip")
     with zipfile.ZipFile(tmp_path / "it.zip") as archive:
         names = set(archive.namelist())
@@ -440,7 +440,7 @@ def test_files_hold_figures_numbers_and_the_command_and_name_nobody(asked, expec
     assert command.startswith("python -m a3tune inspect --image IMAGE_FILE ")
     assert f"'{QUESTION}'" in command
     with page.expect_download() as download:
-        page.locator("[data-action=takePdf]").click()
+        page.locator("[data-export=pdf]").click()
     content = download.value.path().read_bytes()
     assert content.startswith(b"%PDF")
     assert len(re.findall(rb"/Type /Page\b", content)) == 1

@@ -219,7 +219,7 @@ def test_from_the_upload_to_the_adapter_over_reloads_stops_kills_and_a_new_serve
     visitor.makes_step(3)
     visitor.reaches("training")
     assert points(page, "loss") > 0
-    page.wait_for_function("Number(document.querySelector('.watch')?.dataset.looks) >= 2")
+    page.wait_for_function("Number(document.querySelector('.watch')?.dataset.snapshots) >= 2")
     (run,) = server.runs()
 
     # The page goes and comes: the run is found again and has gone on.

@@ -3,7 +3,7 @@
 import json
 
 from app.tune.runs.runs import MOST_POINTS, Events, RunView
-from app.tune.values import charts_text, follow_value, run_news
+from app.tune.values import charts, follow_value, run_news
 
 STAMP = ["abc", "training", True, False]
 
@@ -88,8 +88,7 @@ def test_whatever_a_browser_sends_as_known_does_no_harm():
 
 
 def test_every_curve_has_a_chart_and_a_run_is_named_for_the_browser():
-    charts = json.loads(charts_text())
-    curves = {one["curve"] for chart in charts for one in chart["series"]}
+    curves = {one["curve"] for chart in charts() for one in chart["series"]}
     events = Events()
     assert curves == {f"training.{name}" for name in events.curves} | {
         f"validation.{name}" for name in events.validation

@@ -1,0 +1,42 @@
+// The answers of both sides, and who gave them.
+
+import { make } from "../../common/static/dom.js";
+import { differingRows, isWord } from "./word_alignment.js";
+
+export function createAnswers({ part, state, caption }) {
+  function build() {
+    part("answers").replaceChildren();
+    const { result } = state.data;
+    part("speaker").textContent = "";
+    if (!state.views.length) return;
+    const onlyHere = differingRows(state.both);
+    part("answers").append(...state.both.map((view, side) => block(view, side, onlyHere[side])));
+    const adapters = state.both.map((view) => view.adapter).join(" and ");
+    part("speaker").textContent = caption.model() + ", adapter: " + adapters + ". " + result.notice;
+  }
+
+  function block(view, side, onlyHere) {
+    const made = make("div", { className: "answer-of" + (view === state.front ? " front" : "") });
+    if (state.sideB)
+      made.append(make("p", { className: "fine", textContent: (side ? "B" : "A") + " · " + view.label }));
+    const text = make("p", { className: "answer", dataset: { part: side ? "answerB" : "answer" } });
+    const words = view.tokens.filter((token) => token.role === "answer" && isWord(token));
+    // The words as the tokens have them, with those marked that the other side has not; where the tokens do not spell
+    // the answer (bytes of a letter), the answer as it is.
+    if (
+      state.sideB &&
+      words
+        .map((token) => token.text)
+        .join("")
+        .trim() === view.answer
+    )
+      text.append(
+        ...words.map((token) => make(onlyHere.has(token.row) ? "mark" : "span", { textContent: token.text })),
+      );
+    else text.textContent = view.answer || "(empty answer)";
+    made.append(text);
+    return made;
+  }
+
+  return { build };
+}

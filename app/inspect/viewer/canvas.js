@@ -1,0 +1,145 @@
+// Draws the stage: the image, maps, what is pointed out and outlined, the legend and the names of the panes.
+
+import { signedPercent, percent } from "../../common/static/format.js";
+import { largest } from "../../common/static/patches.js";
+import { colourAt, placeOnScale } from "./colour_scale.js";
+import { createToner, levelWords } from "./grey_levels.js";
+import { drawHeatMap } from "./heat_map.js";
+import { panesOf, placementIn } from "./layout.js";
+
+export function createCanvas(viewer) {
+  const { element, part, state, stage, canvas, colourMaps, differenceMap } = viewer;
+  const toned = createToner();
+  let queued = false;
+
+  function draw() {
+    if (queued) return;
+    queued = true;
+    requestAnimationFrame(() => {
+      queued = false;
+      drawNow();
+    });
+  }
+
+  // The panes with the view and the placement of each, in canvas pixels.
+  function layOut() {
+    const ratio = window.devicePixelRatio || 1;
+    const box = stage.getBoundingClientRect();
+    const width = Math.max(1, Math.round(box.width * ratio));
+    const height = Math.max(1, Math.round(box.height * ratio));
+    if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+    return panesOf(state.mode, width, height, state.pair.wipe, ratio).map((pane) => ({
+      ...pane,
+      view: state.side(pane.side),
+      place: { ...placementIn(pane.frame, state.data.image, state.zoom), ratio },
+    }));
+  }
+
+  function drawNow() {
+    const { data, picture, views, zoom } = state;
+    if (!data.image || !picture) return;
+    const began = performance.now();
+    const panes = layOut();
+    const context = canvas.getContext("2d");
+    context.clearRect(0, 0, canvas.width, canvas.height);
+    context.imageSmoothingQuality = "high";
+    // Both sides' maps are fetched, since both are measured for the scale.
+    if (views.length) for (const view of state.both) if (state.mapOf(view).waits) viewer.headMaps.fetch(view);
+    const top = views.length ? state.topOfScale() : 0;
+    let waits = false;
+    let missing = "";
+    for (const pane of panes) {
+      context.save();
+      context.beginPath();
+      context.rect(pane.clip.x, pane.clip.y, pane.clip.width, pane.clip.height);
+      context.clip();
+      context.imageSmoothingEnabled = true;
+      const { x, y, scale } = pane.place;
+      context.drawImage(toned(picture, state.levels), x, y, data.image.width * scale, data.image.height * scale);
+      if (pane.view && state.display.map) {
+        const shown = drawMap(context, pane, top);
+        waits = waits || Boolean(shown.waits);
+        if (shown.missing && !shown.waits)
+          missing = (state.comparing ? state.nameOf(pane.view) + " " : "") + shown.missing;
+      }
+      if (pane.view) viewer.place.draw(context, pane.view, pane.place);
+      viewer.outlines.draw(context, pane.place);
+      viewer.box.draw(context, pane.place);
+      context.restore();
+    }
+    namePanes();
+    part("zoom").textContent = [
+      zoom.factor === 1 ? "" : Math.round(100 * zoom.factor) + " %",
+      levelWords(state.levels, data.image.window),
+    ]
+      .filter(Boolean)
+      .join(" · ");
+    viewer.caption.show(missing);
+    tellState(waits);
+    stage.dataset.tookMs = (performance.now() - began).toFixed(1);
+  }
+
+  // A pane's map, or its patches' experts; with the legend, since the scale is known here.
+  function drawMap(context, pane, top) {
+    const shown = pane.difference ? state.difference() : state.mapOf(pane.view);
+    const colours = pane.difference
+      ? { lut: differenceMap, signed: true, top: largest(shown.values?.map(Math.abs) || []) }
+      : { lut: colourMaps[state.display.colours], signed: false, top };
+    const scale = { ...state.display, ...colours };
+    if (state.experts.on && pane.view.experts?.first) viewer.experts.draw(context, pane.view, pane.place);
+    else if (shown.values) drawHeatMap(context, shown.values, pane.view.tiles, state.data.image, pane.place, scale);
+    if (shown.values && !state.experts.on) drawLegend(scale);
+    return shown;
+  }
+
+  function drawLegend(scale) {
+    const { top, signed } = scale;
+    part("legendLow").textContent = signed ? signedPercent(-top) : "0";
+    part("legendMiddle").textContent = signed ? "0" : percent(top / 2);
+    part("legendHigh").textContent = (signed ? "+" : "") + percent(top);
+    part("legendUnit").textContent =
+      (signed ? "B − A, " : "") +
+      "of the word's attention, per patch" +
+      (state.sideB && !signed ? "; one scale for A and B" : "");
+    const strip = new ImageData(256, 1);
+    for (let i = 0; i < 256; i++) {
+      const { colour, strength } = placeOnScale((signed ? i / 127.5 - 1 : i / 255) * top, scale);
+      strip.data.set([...colourAt(scale.lut, colour), strength || i === 0 || signed ? 255 : 0], 4 * i);
+    }
+    element.querySelector("canvas.ramp").getContext("2d").putImageData(strip, 0, 0);
+  }
+
+  function namePanes() {
+    const { comparing, pair } = state;
+    const named = comparing ? state.both : state.views.length > 1 ? [state.front] : [];
+    for (const [place, name] of ["paneA", "paneB"].entries()) {
+      const label = part(name);
+      const view = named[place];
+      label.hidden = !view;
+      if (!view) continue;
+      const words = state.nameOf(view) + " · " + view.label;
+      label.textContent = state.mode === "difference" ? (place ? "red: more in " : "blue: more in ") + words : words;
+      label.dataset.side = comparing ? (place ? "right" : "left") : "middle";
+    }
+    const handle = part("wipe");
+    handle.hidden = state.mode !== "wipe";
+    handle.style.left = 100 * pair.wipe + "%";
+    handle.setAttribute("aria-valuenow", Math.round(100 * pair.wipe));
+  }
+
+  // The stage says what it shows, for its style and for whoever waits until it is drawn.
+  function tellState(waits) {
+    const { result, image } = state.data;
+    const rows = state.views.length ? state.rowsOf(state.front) : [];
+    stage.dataset.shown = result ? [state.mapKey, rows.join("+"), waits ? "waiting" : "ready"].join(" ") : "image";
+    stage.dataset.compare = state.mode;
+    stage.style.setProperty("--tallness", image.height / image.width);
+    // One finger scrolls the page where there is nothing to pan: on a tablet the image fills most of it.
+    stage.toggleAttribute("data-zoomed", state.zoom.factor > 1);
+    stage.dataset.front = state.views.length ? state.front.adapter : "";
+    stage.dataset.result = result ? result.id + (result.complete ? " complete" : "") : "";
+  }
+
+  new ResizeObserver(draw).observe(stage);
+  return { draw };
+}

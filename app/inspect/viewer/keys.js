@@ -1,0 +1,48 @@
+// Keys, while the stage has the focus.
+
+import { STEPS } from "./heads.js";
+
+const ZOOMS = { "+": 1.25, "=": 1.25, "-": 0.8 };
+
+export function listenToKeys(viewer) {
+  const { element, stage, state, comparison, wipe } = viewer;
+
+  // Puts the tool away that is in use, else forgets the place.
+  function escape() {
+    const tool = [viewer.box, viewer.brush, viewer.levels].find((one) => one.active);
+    if (tool) tool.stop();
+    else viewer.place.clear();
+  }
+
+  const KEYS = {
+    " ": comparison.flip,
+    s: () => comparison.setMode("side"),
+    w: () => comparison.setMode("wipe"),
+    d: () => comparison.setMode("difference"),
+    a: () => comparison.setMode("one", "a"),
+    b: () => comparison.setMode("one", "b"),
+    c: () => viewer.heads.choose("critical"),
+    m: () => {
+      state.display.map = !state.display.map;
+      viewer.draw();
+    },
+    "[": () => wipe.move(-0.05),
+    "]": () => wipe.move(0.05),
+    0: viewer.pointer.reset,
+    Escape: escape,
+  };
+
+  stage.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || !state.data.image) return;
+    const { key } = event;
+    if (STEPS[key]) viewer.heads.step(STEPS[key]);
+    else if (/^[1-9]$/.test(key)) viewer.regionPanel.toggle(Number(key) - 1);
+    else if (ZOOMS[key]) viewer.pointer.zoomInPlace(ZOOMS[key]);
+    else if (KEYS[key]) KEYS[key]();
+    else return;
+    event.preventDefault();
+  });
+  element.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && event.target !== stage) escape();
+  });
+}

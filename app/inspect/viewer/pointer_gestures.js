@@ -1,0 +1,147 @@
+// What pointers do on the stage: zoom, pan, grey levels, a click on a region, and the numbers under the pointer.
+
+import { press } from "../../common/static/dom.js";
+import { signedPercent } from "../../common/static/format.js";
+import { patchAt } from "../../common/static/patches.js";
+import { AS_OPENED, draggedLevels } from "./grey_levels.js";
+import { WHOLE, frameAt, sideAt, sourcePoint, zoomedAt } from "./layout.js";
+
+// Pixels that a pointer may move and still have clicked.
+const STILL = 3;
+
+export function createPointerGestures(viewer) {
+  const { part, state, stage, draw } = viewer;
+  const fingers = new Map();
+  let drag = null;
+
+  const frameUnder = (clientX) => frameAt(state.mode, stage.getBoundingClientRect(), clientX);
+  const toSource = ({ clientX, clientY }) =>
+    sourcePoint(frameUnder(clientX), state.data.image, state.zoom, clientX, clientY);
+
+  function zoomBy(factor, clientX, clientY) {
+    state.zoom = zoomedAt(state.zoom, factor, frameUnder(clientX), clientX, clientY);
+    draw();
+  }
+
+  // About the middle of the first pane.
+  function zoomInPlace(factor) {
+    const box = stage.getBoundingClientRect();
+    zoomBy(factor, box.left + frameUnder(box.left).width / 2, box.top + box.height / 2);
+  }
+
+  function reset() {
+    state.zoom = WHOLE;
+    state.levels = AS_OPENED;
+    draw();
+  }
+
+  // Two fingers zoom by as much as they move apart.
+  function pinch(event) {
+    const other = [...fingers.values()].find((finger) => finger.pointerId !== event.pointerId);
+    const reach = (finger) => Math.hypot(finger.clientX - other.clientX, finger.clientY - other.clientY);
+    const before = reach(fingers.get(event.pointerId));
+    fingers.set(event.pointerId, event);
+    drag = null;
+    if (before > 0)
+      zoomBy(reach(event) / before, (event.clientX + other.clientX) / 2, (event.clientY + other.clientY) / 2);
+  }
+
+  function dragTo(event) {
+    const [dx, dy] = [event.clientX - drag.x, event.clientY - drag.y];
+    drag.moved = drag.moved || Math.hypot(dx, dy) > STILL;
+    if (!drag.moved) return;
+    if (drag.grey) {
+      const box = stage.getBoundingClientRect();
+      state.levels = draggedLevels(drag.levels, dx / box.width, dy / box.height);
+    } else if (state.zoom.factor > 1) {
+      const frame = frameUnder(drag.x);
+      state.zoom = { ...state.zoom, x: drag.zoom.x + dx / frame.width, y: drag.zoom.y + dy / frame.height };
+    }
+    draw();
+  }
+
+  function showReadout(x, y, clientX) {
+    const { image } = state.data;
+    if (x < 0 || y < 0 || x >= image.width || y >= image.height) {
+      part("readout").textContent = "";
+      return;
+    }
+    const box = stage.getBoundingClientRect();
+    const has = state.views.length > 0;
+    const side = has && sideAt(state.mode, (clientX - box.left) / box.width, state.pair.wipe);
+    const view = side ? state.side(side) : null;
+    const shown = view ? state.mapOf(view) : has ? state.difference() : {};
+    const patch = shown.values ? patchAt(state.front.tiles, x, y) : -1;
+    const where = "x " + Math.floor(x) + ", y " + Math.floor(y);
+    const words = patch < 0 ? "" : " · patch " + patch + ": " + signedPercent(shown.values[patch]);
+    part("readout").textContent = where + words + (view && patch >= 0 ? viewer.experts.patchWords(view, patch) : "");
+  }
+
+  const wheel = (event) => {
+    if (!state.data.image) return;
+    event.preventDefault();
+    zoomBy(Math.exp(-event.deltaY * 0.0015), event.clientX, event.clientY);
+  };
+  stage.addEventListener("wheel", wheel, { passive: false });
+  stage.addEventListener("dblclick", reset);
+  stage.addEventListener("contextmenu", (event) => event.preventDefault());
+  stage.addEventListener("pointerdown", (event) => {
+    if (!state.picture) return;
+    fingers.set(event.pointerId, event);
+    if (viewer.box.active || viewer.brush.active) return;
+    const grey = event.button === 2 || (viewer.levels.active && event.button === 0);
+    drag = { x: event.clientX, y: event.clientY, zoom: state.zoom, levels: state.levels, grey, moved: false };
+    stage.setPointerCapture(event.pointerId);
+  });
+  for (const name of ["pointerup", "pointercancel"])
+    stage.addEventListener(name, (event) => {
+      fingers.delete(event.pointerId);
+      const over = drag;
+      drag = null;
+      if (!over || over.moved || over.grey || name === "pointercancel" || !state.data.result) return;
+      const region = viewer.outlines.at(...toSource(event));
+      if (region) viewer.place.toggleRegion(region);
+      else viewer.place.clear();
+    });
+  stage.addEventListener("pointermove", (event) => {
+    if (!state.picture) return;
+    if (fingers.size === 2 && fingers.has(event.pointerId)) return pinch(event);
+    if (drag) return dragTo(event);
+    const [x, y] = toSource(event);
+    showReadout(x, y, event.clientX);
+    if (viewer.box.active || viewer.brush.active) return;
+    const box = stage.getBoundingClientRect();
+    viewer.outlines.showTip(viewer.outlines.at(x, y), event.clientX - box.left, event.clientY - box.top, box);
+  });
+  stage.addEventListener("pointerleave", () => {
+    part("readout").textContent = "";
+    viewer.outlines.showTip(null);
+  });
+
+  return { toSource, zoomInPlace, reset };
+}
+
+// The tool that makes the first mouse button change grey levels, as the second does at any time.
+export function createLevelsTool(viewer) {
+  const { element, stage } = viewer;
+  const button = element.querySelector("[data-action=levels]");
+  let active = false;
+
+  function set(on) {
+    active = on;
+    if (on) {
+      viewer.box.stop();
+      viewer.brush.stop();
+      stage.dataset.tool = "levels";
+    } else if (stage.dataset.tool === "levels") stage.dataset.tool = "";
+    press(button, on);
+  }
+
+  button.addEventListener("click", () => set(!active));
+  return {
+    get active() {
+      return active;
+    },
+    stop: () => set(false),
+  };
+}

@@ -1,0 +1,149 @@
+// What is on show: everything but single heads' maps is already here, so changing word, head set, adapter or colours
+// asks the server for nothing.
+
+import { fillSinks, largest, meanOfRows, total } from "../../common/static/patches.js";
+import { AS_OPENED } from "./grey_levels.js";
+import { WHOLE } from "./layout.js";
+import { counterparts, isWord } from "./word_alignment.js";
+
+export const NOTHING = { image: null, result: null, board: "", history: [] };
+const NO_PLACE = { weights: null, label: "", key: "" };
+const NO_REGIONS = {
+  board: "",
+  rows: [],
+  on: new Set(),
+  paths: new Map(),
+  numbers: null,
+  state: "none",
+  said: "",
+  kept: "",
+};
+
+export const noRegions = (board) => ({ ...NO_REGIONS, on: new Set(), board });
+
+export class ViewState {
+  data = NOTHING;
+  picture = null; // decoded image
+  views = []; // all that can be compared: the views of the result on show, then those of results taken along
+  pair = { a: 0, b: -1, mode: "one", front: "a", wipe: 0.5 }; // b is -1 where there is nothing to compare with
+  chosen = { heads: "critical", layer: 0, head: 0, words: "answer", rows: [], of: null };
+  zoom = WHOLE;
+  levels = AS_OPENED;
+  trouble = ""; // why a map could not be fetched
+  display = {
+    opacity: 0.85,
+    threshold: 0,
+    gamma: 1,
+    colours: "",
+    scale: "own",
+    smooth: true,
+    sinks: false,
+    grid: false,
+    map: true,
+  };
+  regions = noRegions("");
+  place = NO_PLACE; // pointed out by a region or a brush; weights: share of each patch that belongs to it
+  experts = { on: false, layer: 0 };
+
+  get sideA() {
+    return this.views[this.pair.a];
+  }
+
+  get sideB() {
+    return this.pair.b < 0 ? null : this.views[this.pair.b];
+  }
+
+  get both() {
+    return this.sideB ? [this.sideA, this.sideB] : [this.sideA];
+  }
+
+  get front() {
+    return this.pair.front === "b" && this.sideB ? this.sideB : this.sideA;
+  }
+
+  // How the two sides are shown: "one" where only one of them is.
+  get mode() {
+    return this.sideB ? this.pair.mode : "one";
+  }
+
+  get comparing() {
+    return this.mode !== "one";
+  }
+
+  get mapKey() {
+    const { heads, layer, head } = this.chosen;
+    return heads === "head" ? layer + "." + head : heads;
+  }
+
+  side(name) {
+    return { a: this.sideA, b: this.sideB, front: this.front }[name];
+  }
+
+  nameOf(view) {
+    return view === this.sideB && view !== this.sideA ? "B" : "A";
+  }
+
+  forgetPlace() {
+    this.place = NO_PLACE;
+  }
+
+  rowsOf(view) {
+    const { words, rows, of } = this.chosen;
+    if (words !== "own") return roleRows(view, words);
+    if (view === of || !of) return rows;
+    const same = counterparts(of, view);
+    return rows.map((row) => same.get(row)).filter((row) => row !== undefined);
+  }
+
+  // A view's map as {values, map, share, rows}, or {missing: why} where there is none; it `waits` where it can be asked for.
+  mapOf(view) {
+    const { words, heads, layer, head } = this.chosen;
+    const rows = this.rowsOf(view);
+    if (!rows.length) return { missing: words === "own" ? "has no such word" : "has no " + words };
+    const map = view.maps[this.mapKey];
+    let values;
+    if (map) values = meanOfRows(map, rows, view.patches);
+    else if (heads === "head" && view.headMeans[words]) values = headMap(view, layer, head, words);
+    else return { missing: this.trouble || "loading", waits: !this.trouble };
+    const share = total(values);
+    if (this.display.sinks) values = fillSinks(values, view.sinks);
+    return { values, map, share, rows };
+  }
+
+  difference() {
+    const [before, after] = [this.mapOf(this.sideA), this.mapOf(this.sideB)];
+    if (!before.values || !after.values) return { missing: before.missing || after.missing };
+    if (before.values.length !== after.values.length) return { missing: "the two have other patches" };
+    return { values: after.values.map((value, patch) => value - before.values[patch]) };
+  }
+
+  // One scale for all that is compared, so that equal weights have equal colours on both sides.
+  topOfScale() {
+    let most = 0;
+    for (const view of this.both) {
+      const shown = this.mapOf(view);
+      if (!shown.values) continue;
+      if (this.display.scale === "own" || !shown.map) most = Math.max(most, largest(shown.values));
+      else {
+        const skip = new Set(this.display.sinks ? view.sinks.map(([sink]) => sink) : []);
+        for (const token of view.tokens.filter(isWord))
+          for (let j = 0; j < view.patches; j++)
+            if (!skip.has(j)) most = Math.max(most, shown.map[token.row * view.patches + j]);
+      }
+    }
+    return most;
+  }
+
+  numbersInRegions(view) {
+    return this.regions.numbers?.views.find((item) => item.result === view.result && item.adapter === view.adapter);
+  }
+}
+
+export const roleRows = (view, role) =>
+  view.tokens.filter((token) => token.role === role && isWord(token)).map((token) => token.row);
+
+// One head's mean over the words of the question or the answer.
+export function headMap(view, layer, head, words) {
+  const start = (layer * view.heads + head) * view.patches;
+  return view.headMeans[words].subarray(start, start + view.patches);
+}

@@ -1,0 +1,112 @@
+// What the server sends of itself: an image, or an image with a result (app.inspect.values.viewer_value), or what the
+// visit adds to what the page brought (adopted_value).
+
+import { make } from "../../common/static/dom.js";
+import { AS_OPENED } from "./grey_levels.js";
+import { WHOLE } from "./layout.js";
+import { viewsOf } from "./result_views.js";
+import { NOTHING, roleRows } from "./state.js";
+
+export function createUpdates(viewer) {
+  const { element, part, state, root, stage, canvas, trigger } = viewer;
+
+  async function receive(text) {
+    const next = text ? JSON.parse(text) : NOTHING;
+    if (next.adopt) {
+      adopt(next);
+      return;
+    }
+    const { image, result, board } = state.data;
+    const sameImage = Boolean(image && next.image && image.src === next.image.src);
+    const grows = Boolean(result && next.result && result.id === next.result.id && board === next.board);
+    const before = { adapters: state.both.map((view) => view?.adapter), comparable: state.views.length > 1 };
+    state.data = next;
+    tellBegun();
+    state.trouble = "";
+    showPanels();
+    if (!sameImage) {
+      state.zoom = WHOLE;
+      state.levels = AS_OPENED;
+    }
+    if (!grows) {
+      viewer.faithfulness.clear();
+      state.forgetPlace();
+    }
+    state.views = next.result ? viewsOf(next.result, next.result) : [];
+    if (next.result) showResult(grows, before);
+    else state.pair = { ...state.pair, a: 0, b: -1, mode: "one", front: "a" };
+    viewer.regions.receive(grows);
+    viewer.history.build();
+    await showPicture(next, sameImage);
+  }
+
+  function showPanels() {
+    const { result, image } = state.data;
+    element.querySelectorAll(".legend, .map-tools, .side .panel").forEach((node) => (node.hidden = !result));
+    element.querySelector(".guide").hidden = Boolean(result);
+    root.dataset.state = result ? "result" : image ? "image" : "empty";
+    part("imageLabel").textContent = image ? image.label : "";
+  }
+
+  async function showPicture(next, sameImage) {
+    if (!next.image) {
+      state.picture = null;
+      canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
+      stage.dataset.shown = "";
+      return;
+    }
+    if (!sameImage || !state.picture) {
+      const picture = make("img", { src: next.image.src });
+      await picture.decode();
+      if (state.data !== next) return; // a newer image came meanwhile
+      state.picture = picture;
+    }
+    viewer.draw();
+  }
+
+  // Only what the server sends for this visit has a board: until then it knows of no image to ask about.
+  const tellBegun = () => root.toggleAttribute("data-begun", Boolean(state.data.board));
+
+  // The visit begins with what the page brought: what was chosen meanwhile stays.
+  function adopt({ adopt: result, board, history }) {
+    if (state.data.result?.id !== result) {
+      trigger("reopen", { result });
+      return;
+    }
+    state.data = { ...state.data, board, history };
+    tellBegun();
+    viewer.regions.receive(false);
+    viewer.history.build();
+  }
+
+  // The sides stay as they were chosen as long as those adapters answer; at first the base is A, and B comes after it.
+  function showResult(grows, before) {
+    const { views, pair, chosen } = state;
+    const place = (adapter) => views.findIndex((view) => view.adapter === adapter);
+    const [a, b] = before.adapters.map(place);
+    const kept = before.comparable && a >= 0 && (b === undefined || b >= 0);
+    state.pair = {
+      ...pair,
+      a: kept ? a : 0,
+      b: kept ? (b ?? -1) : views.length > 1 ? 1 : -1,
+      front: grows && kept ? pair.front : "a",
+    };
+    if (state.pair.b < 0) state.pair = { ...state.pair, mode: "one", front: "a" };
+    if (!grows) {
+      const [layer, head] = state.sideA.critical[0];
+      const words = roleRows(state.sideA, "answer").length ? "answer" : "question";
+      state.chosen = { heads: "critical", layer, head, words, rows: [], of: null };
+    } else if (chosen.of) state.chosen = { ...chosen, of: views[place(chosen.of.adapter)] };
+    nameSinks();
+    viewer.comparison.show();
+  }
+
+  function nameSinks() {
+    const most = Math.max(...state.views.map((view) => view.sinks.length));
+    const here = state.sideA.sinks.length;
+    element.querySelector("[data-control=sinks]").disabled = most === 0;
+    part("sinks").textContent = most ? "Suppress " + here + (here === 1 ? " sink" : " sinks") : "No sinks found";
+  }
+
+  return { receive };
+}

@@ -1,0 +1,61 @@
+"""The colour scale: a weight's place in the colour map, how strongly it is drawn, and the table of pixels."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+
+from a3tune.figures.overlay import COLOUR_MAPS, DIFFERENCE_MAP, colour_map
+
+LUTS = {name: colour_map(np.arange(256), name) for name in (*COLOUR_MAPS, DIFFERENCE_MAP)}
+
+
+def scale(name="inferno", **changes):
+    plain = {"top": 0.5, "signed": False, "gamma": 1, "threshold": 0, "opacity": 0.8}
+    return {**plain, "lut": LUTS[name].ravel().tolist(), **changes}
+
+
+@pytest.fixture(scope="module")
+def call(call_module):
+    return functools.partial(call_module, "inspect/viewer/colour_scale.js")
+
+
+@pytest.mark.parametrize(
+    ("value", "colour", "strength"), [(0, 0, 0), (0.125, 64, 0.5), (0.5, 255, 1), (0.9, 255, 1), (-0.1, 0, 0)]
+)
+def test_a_weight_has_its_share_of_the_highest(call, value, colour, strength):
+    assert call("placeOnScale", value, scale()) == {"colour": colour, "strength": pytest.approx(strength)}
+
+
+@pytest.mark.parametrize(("value", "colour", "strength"), [(-0.5, 0, 1), (0, 128, 0), (0.5, 255, 1), (0.125, 159, 0.5)])
+def test_a_difference_is_laid_out_from_the_middle(call, value, colour, strength):
+    place = call("placeOnScale", value, scale(DIFFERENCE_MAP, signed=True))
+    assert place == {"colour": colour, "strength": pytest.approx(strength)}
+
+
+def test_gamma_bends_the_colour_and_the_threshold_cuts_by_the_weight(call):
+    bent = call("placeOnScale", 0.125, scale(gamma=0.5, threshold=0.2))
+    assert bent["colour"] == round(255 * 0.25**0.5)
+    assert call("placeOnScale", 0.09, scale(gamma=0.5, threshold=0.2))["strength"] == 0
+
+
+def test_a_map_of_nothing_is_not_drawn(call):
+    assert call("placeOnScale", 0, scale(top=0)) == {"colour": 0, "strength": 0}
+    assert call("pixelIndex", 0, scale(top=0)) == 0
+
+
+@pytest.mark.parametrize("name", [*COLOUR_MAPS, DIFFERENCE_MAP])
+def test_the_table_holds_the_pixel_of_every_weight(call, name):
+    signed = name == DIFFERENCE_MAP
+    settings = scale(name, signed=signed, gamma=0.7, threshold=0.1)
+    table = np.array(call("pixelTable", settings), dtype=np.uint32).view(np.uint8).reshape(-1, 4)
+    for value in np.linspace(-0.5 if signed else 0, 0.5, 23):
+        index = call("pixelIndex", float(value), settings)
+        level = index / (len(table) - 1) * (2 if signed else 1) - signed
+        assert level * 0.5 == pytest.approx(value, abs=0.5 / 1000)
+        bent = np.sign(level) * abs(level) ** 0.7
+        colour = int(np.floor((127.5 + 127.5 * bent if signed else 255 * bent) + 0.5))
+        alpha = 0 if abs(level) < 0.1 else round(255 * 0.8 * abs(bent) ** 0.5)
+        np.testing.assert_array_equal(table[index], [*LUTS[name][colour], alpha], err_msg=f"{value}")
