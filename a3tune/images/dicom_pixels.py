@@ -39,11 +39,15 @@ def read_frame(dataset: Dataset, syntax: uid.UID, header: PixelHeader, frame: in
         ImageError: the data end early, or the compressed picture contradicts the header.
     """
     if is_native(syntax):
+        whole = replace(header, photometric="YBR_FULL")
+        if header.photometric == "YBR_FULL_422" and len(dataset.PixelData) * 8 >= whole.frame_bits * frames:
+            # Some writers say so of a picture that they have stored with all its colours.
+            header = whole
         return _lay_out(_frame_bytes(dataset, header, frame, frames), frame * header.frame_bits % 8, header)
     offsets = None
     if "ExtendedOffsetTable" in dataset and "ExtendedOffsetTableLengths" in dataset:
         offsets = dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths
-    source = get_frame(dataset.PixelData, frame, number_of_frames=frames, extended_offsets=offsets)
+    source = get_frame(dataset[header.keyword].value, frame, number_of_frames=frames, extended_offsets=offsets)
     plain = unpack_frame(source, syntax, header)
     if plain is not None:
         planar = True if syntax == uid.RLELossless else header.planar
@@ -91,6 +95,8 @@ def _lay_out(data: bytes, first_bit: int, header: PixelHeader) -> StoredFrame:
             _use_bits(raw, header), header.stored, raw if header.high + 1 == header.stored < header.allocated else None
         )
     if header.photometric.endswith("_422"):
+        if header.columns % 2:
+            contradiction(f"{header.photometric} pairs neighbours, and its rows have {header.columns} pixels")
         # The standard's order is Y Y B R for two neighbours (PS3.3 C.7.6.3.1.2).
         pairs = raw.reshape(-1, 4)
         raw = pairs[:, [0, 2, 3, 1, 2, 3]].reshape(*shape, 3)

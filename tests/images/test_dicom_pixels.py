@@ -267,3 +267,30 @@ def test_components_must_agree_with_the_header(write):
     frame = imagecodecs.jpegls_encode(COLOURS[..., 0].copy())
     with pytest.raises(ImageError, match="3 values for each pixel, the compressed picture inside 1"):
         load_image(write(COLOURS, syntax=uid.JPEGLSLossless, frames=[frame]))
+
+
+def test_uncompressed_colours_that_share_or_only_say_so(write):
+    ybr = np.random.default_rng(8).integers(90, 160, (4, 6, 3), np.uint8)
+    expected = load_image(write(ybr, PhotometricInterpretation="YBR_FULL")).pixels
+    # Said to be shared by neighbours, yet stored whole: the length tells.
+    assert np.array_equal(load_image(write(ybr, PhotometricInterpretation="YBR_FULL_422")).pixels, expected)
+    ybr[:, 1::2, 1:] = ybr[:, ::2, 1:]
+    expected = load_image(write(ybr, PhotometricInterpretation="YBR_FULL")).pixels
+    shared = np.stack([ybr[:, ::2, 0], ybr[:, 1::2, 0], ybr[:, ::2, 1], ybr[:, ::2, 2]], axis=-1)
+    for fields in ({}, {"PlanarConfiguration": None}):
+        path = write(ybr, PhotometricInterpretation="YBR_FULL_422", PixelData=shared.tobytes(), **fields)
+        assert np.array_equal(load_image(path).pixels, expected)
+    odd = {"PhotometricInterpretation": "YBR_FULL_422", "PixelData": bytes(30)}
+    with pytest.raises(ImageError, match="pairs neighbours, and its rows have 5 pixels"):
+        load_image(write(np.zeros((3, 5, 3), np.uint8), **odd))
+
+
+def test_jpeg_recompressed_as_jpeg_xl(write):
+    smooth = np.stack([np.tile(np.arange(0, 240, 6, np.uint8), (30, 1)) // divisor for divisor in (1, 2, 3)], axis=-1)
+    for values, said in ((smooth, "YBR_FULL_422"), (smooth[..., 0].copy(), "MONOCHROME2")):
+        buffer = io.BytesIO()
+        Image.fromarray(values).save(buffer, "JPEG", quality=95)
+        frame = imagecodecs.jpegxl_encode_jpeg(buffer.getvalue())
+        path = write(values, syntax="1.2.840.10008.1.2.4.111", frames=[frame], PhotometricInterpretation=said)
+        expected = np.asarray(Image.open(buffer).convert("RGB")).astype(int)
+        assert np.abs(load_image(path).pixels - expected).max() <= 3
