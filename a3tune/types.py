@@ -285,6 +285,8 @@ class WeakLabels:
         prompt: the text the ranking was made for.
         segmenter, scorer: names of what made them, for the record.
         notes: what was dropped and why, in words ("12 of 31 regions kept: 9 touch the border, ...").
+        settings: digest of everything but image and prompt that they were made with; "" where that is not known.
+        checked: whether a person chose these regions.
     """
 
     regions: tuple[ScoredRegion, ...]
@@ -292,3 +294,5 @@ class WeakLabels:
     segmenter: str
     scorer: str
     notes: tuple[str, ...] = field(default=())
+    settings: str = ""
+    checked: bool = False

@@ -32,14 +32,14 @@ from a3tune.data.read import read_dataset
 from a3tune.demo.adapters import SAME_STEPS, phantom_questions
 from a3tune.evaluation.alignment import PreparedQuestion, prepare_questions, read_questions
 from a3tune.images import load_image
-from a3tune.labels.store import LabelStore, label_prompt
+from a3tune.labels.sources import LABELS_NAME, item_prompt
+from a3tune.labels.store import LabelStore
 from a3tune.models.load import load_model
 from a3tune.phantom.questions import ask
 from a3tune.phantom.scene import make_phantom
 from a3tune.phantom.structures import HELD_OUT_SEEDS, STYLES, VALIDATION_SEEDS
 from a3tune.training.config import load_config, parse_overrides
-from a3tune.training.label_sources import LABELS_NAME, target_plan
-from a3tune.training.targets import TargetPlan
+from a3tune.training.targets import TargetPlan, target_plan
 from a3tune.training.tuning import tune
 
 METHODS: dict[str, dict[str, object]] = {
@@ -349,9 +349,9 @@ def _label_remark() -> str:
         phantom = make_phantom(int(seed), kind)
         targets = {question.question: question.targets for question in ask(phantom)}
         for item in items:
-            regions = labels.get(label_prompt(item, plan.template_set), ())
+            found = labels.get(item_prompt(item, plan.template_set))
             for name, chosen in (("all", everything), ("used", plan)):
-                for scored in chosen.counting(regions, item.answer):
+                for scored in chosen.counting(found, item.answer):
                     asked = targets[item.question]
                     mask = scored.region.mask
                     inside = (mask & phantom.mask_of(asked)).sum() / mask.sum() if asked else 0.0

@@ -8,7 +8,7 @@ import pytest
 
 from a3tune.bundle import DEMO_MODEL, is_demo
 from a3tune.errors import LabelError, ModelError
-from a3tune.labels.maker import load_segmenter
+from a3tune.labels.parts import load_segmenter
 from a3tune.models.download import locate
 from a3tune.storage import (
     is_folder,

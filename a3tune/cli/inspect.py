@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     from a3tune.inspection.inspect import inspect_image
     from a3tune.inspection.record import metrics_table, write_inspection
     from a3tune.labels.fuse import union
-    from a3tune.labels.maker import build_maker
+    from a3tune.labels.parts import build_maker
     from a3tune.models.load import load_model
 
     if not sys.stderr.isatty():

@@ -19,11 +19,12 @@ from a3tune.types import MedicalImage, WeakLabels
 
 if TYPE_CHECKING:
     from a3tune.labels.batch import Outcome
-    from a3tune.labels.maker import LabelMaker
+    from a3tune.labels.pipeline import LabelMaker
     from a3tune.labels.tasks import TaskList
 
 # Named here as well as in the table of templates, whose room loads torch.
 TEMPLATES = ("plain", "slake", "vqa-rad", "vqa-rad-boxes", "pathvqa", "chest-report", "question-only")
+EXPORTS = ("coco", "masks")
 _LISTED = 20
 
 
@@ -70,6 +71,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--layout", default="auto", help="layout of the data set (default: told from its keys)")
     parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the data set's images, if elsewhere")
+    parser.add_argument(
+        "--export",
+        action="append",
+        default=[],
+        choices=EXPORTS,
+        help="coco: coco.json with all regions; masks: a PNG for each record with all its regions, and with --data "
+        "the table data.csv that names them in its column mask (may be given twice)",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default auto)")
     add_image_options(parser)
 
@@ -137,7 +146,7 @@ def _questions(options: argparse.Namespace) -> tuple[str, ...]:
 
 
 def _build_maker(options: argparse.Namespace) -> LabelMaker:
-    from a3tune.labels.maker import build_maker  # torch: see run
+    from a3tune.labels.parts import build_maker  # torch: see run
 
     show_progress("loading segmenter and scorer", 0.0)
     return build_maker(
@@ -151,13 +160,17 @@ def _build_maker(options: argparse.Namespace) -> LabelMaker:
 
 def _label_one(image: MedicalImage, questions: tuple[str, ...], options: argparse.Namespace) -> int:
     # A bad image is told before torch is loaded, which takes some seconds.
-    from a3tune.labels.record import write_labels
+    from a3tune.labels.export import write_coco, write_labels, write_masks
 
     maker = _build_maker(options)
     prompts = maker.prompts(questions, options.organ)
     show_progress("finding and ranking regions", 0.5)
     labels = maker.make(image, prompts)
     written = write_labels(labels, image, options.out, prompts, maker.settings)
+    if "coco" in options.export:
+        written = (*written, write_coco(options.out, {options.out: options.image.name}))
+    if "masks" in options.export:
+        written = (*written, *write_masks(options.out, [""]))
     show_progress("done", 1.0)
     print(describe(labels_to_stored(labels, image)), *image.notes, sep="\n")
     print(f"{len(written)} files in {options.out}")
@@ -170,23 +183,33 @@ def _label_many(
     options: argparse.Namespace,
     load: Callable[[Path], MedicalImage],
 ) -> int:
-    from a3tune.labels.batch import INDEX_NAME, label_all  # torch: see run
+    from a3tune.labels.batch import label_all  # torch: see run
+    from a3tune.labels.export import INDEX_NAME, write_index, write_labels
+    from a3tune.labels.sources import LABELS_NAME, LabelSource, kept_store
+    from a3tune.labels.store import LabelStore
 
     maker = _build_maker(options)
     if options.data is None:
         # The same for all images: a fault of the prompt is one fault, and no image needs to be tried.
-        maker.check(maker.prompts(questions, options.organ))
+        maker.scorer.embed_texts(maker.prompts(questions, options.organ))
+    # What tuning kept, or a person chose beside the data, need not be made again.
+    stores = [LabelStore(options.out), LabelStore(work.root / LABELS_NAME), kept_store(maker)]
     progress = ItemProgress(len(work.tasks))
     try:
         outcomes = label_all(
             work,
-            maker,
-            options.out,
+            LabelSource(load=lambda: (maker, stores)),
+            options.template,
             load,
+            export=lambda task, image, labels, prompts: write_labels(
+                labels, image, options.out / task.folder, prompts, maker.settings
+            ),
             on_done=lambda outcome: progress.advance(outcome.name, skipped=outcome.status == "kept"),
         )
     finally:
         progress.interrupt()
+    write_index(options.out, outcomes, maker.settings)
+    _export(work, outcomes, options)
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     print(_totals(outcomes, work.passed_over, "images" if options.data is None else "questions"))
     print(f"Results and {INDEX_NAME} in {options.out}")
@@ -195,6 +218,20 @@ def _label_many(
     if len(failed) > _LISTED:
         print(f"and {len(failed) - _LISTED} more, see {options.out / INDEX_NAME}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _export(work: TaskList, outcomes: Sequence[Outcome], options: argparse.Namespace) -> None:
+    from a3tune.labels.export import image_names, write_coco, write_masks, write_table  # torch: see run
+
+    tasks = [outcome.task for outcome in outcomes if outcome.status != "failed"]
+    root = work.root if options.images is None else options.images
+    if "coco" in options.export:
+        names = image_names(tasks, root)
+        write_coco(options.out, {options.out / task.folder: names[task.image] for task in tasks})
+    if "masks" in options.export:
+        write_masks(options.out, [task.folder for task in tasks])
+        if options.data is not None:
+            write_table(options.out, tasks, root)
 
 
 def describe(labels: WeakLabels) -> str:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from a3tune.bundle import DEMO_SAMPLE, DEMO_SCORER
+from a3tune.bundle import DEMO_SAMPLE
 from a3tune.data.read import read_dataset
 from a3tune.demo.sample_data import write_sample
-from a3tune.labels.store import Labeller, LabelStore, label_items
+from a3tune.errors import LabelError
+from a3tune.images import load_image
+from a3tune.labels.batch import label_all
+from a3tune.labels.parts import build_maker
+from a3tune.labels.pipeline import Labeller
+from a3tune.labels.sources import LABELS_NAME, LabelSource
+from a3tune.labels.store import LabelStore
+from a3tune.labels.tasks import TaskList, item_tasks
 from a3tune.progress import Progress, no_progress, part_of
-from a3tune.training.label_sources import AUTO, LABELS_NAME, make_labeller
 
 PHANTOMS = 200
 TEMPLATE_SET = "plain"
@@ -75,19 +82,28 @@ def build_sample(
         folder = Path(work) / "sample"
         written = write_sample(folder, count, seed=seed, on_progress=part_of(on_progress, 0.0, 0.1))
         items = [item for item in read_dataset(written.table).items if item.split != "test"]
-        labeller = labeller or make_labeller(AUTO, str(DEMO_SCORER), "cpu")
-        empty = label_items(
-            items,
-            labeller,
-            LabelStore(folder / LABELS_NAME),
+        labeller = labeller or build_maker(template=TEMPLATE_SET, device="cpu")
+        source = LabelSource(load=lambda: (labeller, [LabelStore(folder / LABELS_NAME)]))
+        done = itertools.count(1)
+        outcomes = label_all(
+            TaskList(item_tasks(items)),
+            source,
             TEMPLATE_SET,
-            on_progress=lambda done, total: on_progress("finding and ranking regions", 0.1 + 0.9 * done / total),
+            load_image,
+            on_done=lambda _: on_progress("finding and ranking regions", 0.1 + 0.9 * next(done) / len(items)),
         )
+        if source.faults:
+            raise LabelError(
+                expected="labels for every question",
+                got=f"{len(source.faults)} could not be labelled, the first with: {source.faults[0]}",
+                remedy="Start the command again once that is mended; the sample of before is as it was",
+            )
+        empty = sum(outcome.status == "failed" for outcome in outcomes)
         settings = labeller.settings
         card = _CARD.format(
             images=written.images,
             questions=written.questions,
-            kept=settings.get("kept", "few"),
+            kept=settings.get("top_k", "few"),
             segmenter=settings.get("segmenter", "the segmenter"),
         )
         (folder / CARD_NAME).write_text(card, encoding="utf-8")

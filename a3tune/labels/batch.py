@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from a3tune import __version__
-from a3tune.errors import A3TuneError
-from a3tune.labels.maker import LabelMaker
-from a3tune.labels.record import finished_regions, write_json, write_labels
+from a3tune.labels.scorers.templates import TEMPLATE_SETS, build_prompt
+from a3tune.labels.sources import LabelSource, describe_fault, item_prompt
 from a3tune.labels.tasks import LabelTask, TaskList
-from a3tune.types import MedicalImage
+from a3tune.types import MedicalImage, WeakLabels
 
-INDEX_NAME = "index.json"
 Status = Literal["labelled", "kept", "failed"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Outcome:
     """What became of one task.
 
@@ -39,85 +37,83 @@ class Outcome:
 
 def label_all(
     work: TaskList,
-    maker: LabelMaker,
-    out: Path,
+    source: LabelSource,
+    template: str,
     load: Callable[[Path], MedicalImage],
     *,
+    export: Callable[[LabelTask, MedicalImage, WeakLabels, Sequence[str]], None] | None = None,
     on_done: Callable[[Outcome], None] | None = None,
 ) -> tuple[Outcome, ...]:
-    """Label every task into its folder below ``out``, and write ``index.json`` with what became of each.
+    """Label every task, image by image.
 
     The work may be stopped at any time and started again: labels that were made of the same image for the same
-    prompts with the same settings are kept.
+    prompts with the same settings are kept, as is what a person chose.
 
     Args:
         work: what to label.
-        maker: labels an image.
-        out: the output folder.
+        source: finds, makes and keeps the labels.
+        template: the wording of the prompts; see `a3tune.labels.scorers.templates.build_prompt`.
         load: reads an image.
+        export: called with each task that has labels, and the texts that they were ranked for.
         on_done: called after each task.
 
+    Returns:
+        what became of the rows that are no tasks, then of the tasks in their order.
+
     Raises:
-        OSError: the output folder cannot be written.
+        OSError: a store or an export cannot be written.
     """
-    settings = maker.settings
-    outcomes = [Outcome(None, name, "failed", error=error) for name, error in work.faults]
-    images = _LastImage(load)
-    for task in work.tasks:
-        outcome = _label(task, maker, out, images, settings)
-        outcomes.append(outcome)
-        if on_done is not None:
-            on_done(outcome)
-    write_json(out / INDEX_NAME, _index(outcomes, settings))
-    return tuple(outcomes)
+    by_image: dict[Path, list[int]] = defaultdict(list)
+    for index, task in enumerate(work.tasks):
+        by_image[task.image].append(index)
+    outcomes: dict[int, Outcome] = {}
+    for path, indices in by_image.items():
+        labelled = _label_image(path, [work.tasks[index] for index in indices], source, template, load, export)
+        for index, outcome in zip(indices, labelled, strict=True):
+            outcomes[index] = outcome
+            if on_done is not None:
+                on_done(outcome)
+    faults = [Outcome(None, name, "failed", error=error) for name, error in work.faults]
+    return (*faults, *(outcomes[index] for index in range(len(work.tasks))))
 
 
-class _LastImage:
-    """Reads an image once for all questions about it that follow each other."""
-
-    def __init__(self, load: Callable[[Path], MedicalImage]) -> None:
-        self._load = load
-        self._path: Path | None = None
-        self._image: MedicalImage | None = None
-
-    def __call__(self, path: Path) -> MedicalImage:
-        if self._image is None or path != self._path:
-            # Forgotten first: a file that cannot be read must not leave the image before it in its place.
-            self._image = None
-            self._path, self._image = path, self._load(path)
-        return self._image
-
-
-def _label(task: LabelTask, maker: LabelMaker, out: Path, load: _LastImage, settings: dict) -> Outcome:
-    folder = out / task.folder
+def _label_image(
+    path: Path,
+    tasks: Sequence[LabelTask],
+    source: LabelSource,
+    template: str,
+    load: Callable[[Path], MedicalImage],
+    export: Callable[[LabelTask, MedicalImage, WeakLabels, Sequence[str]], None] | None,
+) -> Iterator[Outcome]:
     try:
-        image = load(task.image)
-        prompts = maker.prompts(task.questions, task.organ)
-        count = finished_regions(folder, image, prompts, settings)
-        if count is not None:
-            return Outcome(task, task.name, "kept", count)
-        labels = maker.make(image, prompts)
-    except A3TuneError as error:
-        return Outcome(task, task.name, "failed", error=str(error))
-    write_labels(labels, image, folder, prompts, settings)
-    return Outcome(task, task.name, "labelled", len(labels.regions))
+        image = load(path)
+    except Exception as error:  # see LabelSource.make
+        yield from (Outcome(task, task.name, "failed", error=describe_fault(error)) for task in tasks)
+        return
+    texts = {task: _texts(task, template) for task in tasks}
+    wanted = {_prompt(task, template): texts[task] for task in tasks}
+    found = source.find(image, wanted)
+    made = source.make(image, {prompt: words for prompt, words in wanted.items() if prompt not in found})
+    for task in tasks:
+        prompt = _prompt(task, template)
+        labels = found.get(prompt) or made[prompt]
+        if not labels.regions and not labels.checked:
+            yield Outcome(task, task.name, "failed", error=labels.notes[0])
+            continue
+        if export is not None:
+            export(task, image, labels, texts[task])
+        yield Outcome(task, task.name, "kept" if prompt in found else "labelled", len(labels.regions))
 
 
-def _index(outcomes: list[Outcome], settings: dict) -> dict:
-    items = []
-    for outcome in outcomes:
-        item: dict[str, object] = {"name": outcome.name, "status": outcome.status}
-        if outcome.status == "failed":
-            item["error"] = outcome.error
-        else:
-            item |= {"folder": outcome.task.folder, "regions": outcome.regions}
-        if outcome.task is not None:
-            item["questions"] = list(outcome.task.questions)
-        items.append(item)
-    return {
-        "a3tune": __version__,
-        "settings": settings,
-        "labelled": sum(outcome.status != "failed" for outcome in outcomes),
-        "failed": sum(outcome.status == "failed" for outcome in outcomes),
-        "items": items,
-    }
+def _texts(task: LabelTask, template: str) -> tuple[str, ...]:
+    """What a task's regions are ranked for."""
+    return tuple(
+        build_prompt(question, template, task.organ, needs_organ=task.item is None) for question in task.questions
+    )
+
+
+def _prompt(task: LabelTask, template: str) -> str:
+    """What a task's labels lie under in a store: for a question of a data set the prompt by which tuning looks."""
+    if task.item is None:
+        return "; ".join(_texts(task, template))
+    return item_prompt(task.item, template if template in TEMPLATE_SETS else "plain")

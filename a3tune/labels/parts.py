@@ -1,22 +1,29 @@
-"""The parts that find and rank regions, as they are offered by name."""
+"""The parts that find and rank regions by name: which are offered, who may load which, and how they are loaded."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from a3tune import hub
-from a3tune.bundle import DEMO
-from a3tune.checkpoints import hub_place, locate_checkpoint
-from a3tune.errors import RequestError
-from a3tune.labels import BIOMEDCLIP
-from a3tune.labels.maker import LITE_MEDSAM
+from a3tune.bundle import DEMO, DEMO_SCORER
+from a3tune.checkpoints import HUB_PREFIX, hub_place, locate_checkpoint
+from a3tune.errors import LabelError, RequestError
+from a3tune.labels.cache import RegionCache
+from a3tune.labels.pipeline import LabelMaker
+from a3tune.labels.scorers.open_clip import BIOMEDCLIP, load_scorer
 from a3tune.labels.scorers.open_clip_folder import CONFIG, WEIGHTS, fetch_folder
+from a3tune.labels.scorers.templates import check_template, kept_count
+from a3tune.labels.segmenters.lite_medsam import LiteMedSamSegmenter
+from a3tune.labels.segmenters.segment_anything import SegmentAnythingSegmenter
+from a3tune.labels.segmenters.segmentation import Segmenter
 from a3tune.progress import Progress, no_progress
-from a3tune.storage import is_folder, is_hub_id
+from a3tune.storage import is_folder, is_hub_id, named_path
 
 Kind = Literal["segmenter", "scorer"]
+AUTO, LITE_MEDSAM = "auto", "litemedsam"
 
 
 @dataclass(frozen=True)
@@ -27,7 +34,7 @@ class Part:
         key: short name, unique.
         kind: "segmenter" finds regions, "scorer" ranks them for a text.
         title: name on the page.
-        source: what `a3tune.labels.maker.build_maker` calls it.
+        source: what `build_maker` calls it.
         weights: number of parameters.
         download: bytes to fetch from the hub; 0 for what comes with the program.
         licence: the licence, in words.
@@ -147,3 +154,72 @@ def fetch_part(source: str, kind: Kind, on_progress: Progress = no_progress) -> 
         locate_checkpoint(source, purpose=purpose, gives="which finds the regions", on_progress=on_progress)
     else:
         fetch_folder(repository, on_progress)
+
+
+def build_maker(
+    segmenter: str = AUTO,
+    scorer: str = DEMO,
+    *,
+    template: str = "plain",
+    top_k: str | int | None = None,
+    device: str = "auto",
+) -> LabelMaker:
+    """Load the parts by name.
+
+    Args:
+        segmenter: "litemedsam" or "auto", or a Segment Anything checkpoint (ViT-B, ViT-L, ViT-H or MedSAM) as a path
+            or as ``hub:OWNER/REPOSITORY/FILE``.
+        scorer: "demo", "biomedclip", the folder of an open_clip model, or its name on the Hugging Face hub.
+        template, top_k: as in `LabelMaker`.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        LabelError: a part is unknown, missing, damaged, hostile or out of reach.
+        RequestError: ``top_k`` is not a number above 0.
+    """
+    # What costs nothing to check comes before weights are read.
+    check_template(template)
+    kept_count(top_k, template)
+    source, remarks = _scorer_source(scorer)
+    return LabelMaker(
+        load_segmenter(segmenter, device),
+        load_scorer(source, device=device),
+        cache=RegionCache(),
+        template=template,
+        top_k=top_k,
+        remarks=remarks,
+    )
+
+
+def load_segmenter(name: str, device: str = "auto") -> Segmenter:
+    """The segmenter that a name or path stands for; see `build_maker`.
+
+    Raises:
+        LabelError: there is no such file, or it is not such a checkpoint.
+    """
+    if name.lower() in (AUTO, LITE_MEDSAM, "lite-medsam"):
+        return LiteMedSamSegmenter(device=device)
+    if not name.startswith(HUB_PREFIX) and not os.path.exists(named_path(name)):
+        raise LabelError(
+            expected=f"{LITE_MEDSAM}, or a Segment Anything checkpoint (ViT-B, ViT-L, ViT-H or MedSAM), which finds "
+            "the regions",
+            got=f"There is no file {name}",
+            remedy="Fetch sam_vit_b_01ec64.pth from https://dl.fbaipublicfiles.com/segment_anything/ and name its "
+            f"path, name one on the hub as {HUB_PREFIX}OWNER/REPOSITORY/FILE, or leave the segmenter out: "
+            f"{LITE_MEDSAM} comes with the program",
+        )
+    return SegmentAnythingSegmenter(name, device=device)
+
+
+def _scorer_source(name: str) -> tuple[str, tuple[str, ...]]:
+    """Folder or hub id of a scorer, and what must be said about it."""
+    if name == DEMO:
+        if not (DEMO_SCORER / CONFIG).is_file():
+            raise LabelError(
+                expected=f"the demo scorer in {DEMO_SCORER}, which ranks the regions for a prompt",
+                got="The demo scorer is missing",
+                remedy="Fetch the project's files again, train it with: python -m a3tune demo build, or choose "
+                "the scorer biomedclip or a folder with another open_clip model",
+            )
+        return str(DEMO_SCORER), ("Ranked by the demo scorer, which knows synthetic images only",)
+    return BIOMEDCLIP if name.lower() == "biomedclip" else name, ()

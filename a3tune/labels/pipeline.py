@@ -2,14 +2,126 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any, Protocol
 
 from a3tune.errors import LabelError, RequestError
-from a3tune.labels.cache import RegionCache
+from a3tune.labels.cache import RANKING, RegionCache, code_version
 from a3tune.labels.filters import PAPER_RULES, FilterRules, filter_regions
 from a3tune.labels.scorers.open_clip import RegionScorer
+from a3tune.labels.scorers.templates import build_prompt, check_template, kept_count
 from a3tune.labels.segmenters.segmentation import Segmenter
 from a3tune.types import MedicalImage, Region, WeakLabels
+
+
+class Labeller(Protocol):
+    """Ranks the regions of an image for a prompt.
+
+    Attributes:
+        settings: everything but image and prompt that the labels depend on, as plain JSON values.
+    """
+
+    @property
+    def settings(self) -> Mapping[str, Any]: ...
+
+    def rank(self, image: MedicalImage, prompts: Sequence[str]) -> WeakLabels:
+        """The best regions for a text, or for several descriptions of one thing; none, and notes that begin with the
+        reason, when the image has no usable region."""
+        ...
+
+
+class LabelMaker:
+    """Finds the regions of images and ranks them for questions, always with the same parts and settings.
+
+    Args:
+        segmenter: finds the regions.
+        scorer: ranks them.
+        cache: keeps what the segmenter found; None to find it anew each time.
+        template: name of a template set, or a wording of one's own with ``{question}`` (and ``{organ}``) in it.
+        top_k: how many of the best regions are kept; see `a3tune.labels.scorers.templates.kept_count`.
+        remarks: added to the notes of all labels.
+
+    Raises:
+        LabelError: the template is unknown.
+        RequestError: ``top_k`` is not a number above 0.
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        scorer: RegionScorer,
+        *,
+        cache: RegionCache | None = None,
+        template: str = "plain",
+        top_k: str | int | None = None,
+        remarks: Sequence[str] = (),
+    ) -> None:
+        check_template(template)
+        self.segmenter, self.scorer, self.cache, self.template = segmenter, scorer, cache, template
+        self.top_k = kept_count(top_k, template)
+        self.remarks = tuple(remarks)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything but image and prompt that the labels depend on, as plain JSON values."""
+        settings = {
+            "segmenter": self.segmenter.name,
+            "segmenter_weights": self.segmenter.digest,
+            "segmenter_parameters": self.segmenter.parameters,
+            "scorer": self.scorer.name,
+            "scorer_weights": self.scorer.digest,
+            "filter": asdict(PAPER_RULES),
+            "top_k": self.top_k,
+            "code": code_version(RANKING),
+        }
+        return json.loads(json.dumps(settings, default=str))
+
+    def prompts(self, questions: Sequence[str], organ: str = "") -> tuple[str, ...]:
+        """The texts that regions are ranked for: each question in the template's wording.
+
+        Raises:
+            LabelError: an empty question, or a wording that needs an organ where none is known.
+        """
+        return tuple(build_prompt(question, self.template, organ) for question in questions)
+
+    def make(self, image: MedicalImage, prompts: Sequence[str], extra_regions: Sequence[Region] = ()) -> WeakLabels:
+        """Label one image.
+
+        Args:
+            image: the image.
+            prompts: a text, or several descriptions of one thing.
+            extra_regions: as in :func:`make_labels`.
+
+        Raises:
+            LabelError: see :func:`make_labels`.
+        """
+        labels = make_labels(
+            image,
+            prompts[0] if len(prompts) == 1 else prompts,
+            self.segmenter,
+            self.scorer,
+            cache=self.cache,
+            top_k=self.top_k,
+            extra_regions=extra_regions,
+        )
+        return replace(labels, notes=(*labels.notes, *self.remarks), settings=settings_digest(self.settings))
+
+    def rank(self, image: MedicalImage, prompts: Sequence[str]) -> WeakLabels:
+        """As :meth:`make`, but for an image without a usable region, which gets labels without any.
+
+        Raises:
+            LabelError: a prompt is empty or longer than the text encoder takes.
+        """
+        self.scorer.embed_texts(prompts)
+        try:
+            return self.make(image, prompts)
+        except LabelError as error:
+            made_with = settings_digest(self.settings)
+            text, notes = "; ".join(prompts), (str(error), *self.remarks)
+            return WeakLabels((), text, self.segmenter.name, self.scorer.name, notes, made_with)
 
 
 def make_labels(
@@ -30,10 +142,11 @@ def make_labels(
         prompt: the text, or several descriptions of one thing; see ``templates`` for the method's wordings.
         segmenter: finds the regions.
         scorer: ranks them.
-        cache: keeps what the segmenter found, on disk.
+        cache: keeps what the segmenter found.
         rules: which regions are worth scoring.
         top_k: how many of the best are returned; all when None. Weights are over all scored regions.
-        extra_regions: regions drawn by hand; they skip the filter and are ranked with the others.
+        extra_regions: regions drawn by hand; they skip the filter and are ranked with the others, alone where the
+            image has no other.
 
     Raises:
         LabelError: the image is blank, no region passes the filter, or the prompt cannot be used.
@@ -45,18 +158,35 @@ def make_labels(
         )
     # A prompt that cannot be used should not cost a segmentation first.
     scorer.embed_texts([prompt] if isinstance(prompt, str) else list(prompt))
-    segmentation = cache.get_or_make(image, segmenter) if cache is not None else segmenter.segment(image)
-    kept, result = filter_regions(segmentation.regions, rules)
-    notes = (*segmentation.notes, result.summary)
-    if not kept and not extra_regions:
-        raise LabelError(
-            expected="at least one region of a usable size inside the frame",
-            got=result.summary,
-            remedy="Draw a box over the structure, or loosen the filter",
-        )
+    try:
+        kept, notes = _usable_regions(image, segmenter, cache, rules)
+    except LabelError as error:
+        if not extra_regions:
+            raise
+        kept, notes = (), (str(error),)
     ranked = scorer.score(image, (*kept, *extra_regions), prompt)
     if top_k is not None and len(ranked) > top_k:
         notes = (*notes, f"{top_k} best of {len(ranked)} shown")
         ranked = ranked[:top_k]
     text = prompt if isinstance(prompt, str) else "; ".join(prompt)
-    return WeakLabels(ranked, text, segmentation.segmenter, scorer.name, notes)
+    return WeakLabels(ranked, text, segmenter.name, scorer.name, notes)
+
+
+def settings_digest(settings: Mapping[str, Any]) -> str:
+    """16 hex digits that change with every setting."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _usable_regions(
+    image: MedicalImage, segmenter: Segmenter, cache: RegionCache | None, rules: FilterRules
+) -> tuple[tuple[Region, ...], tuple[str, ...]]:
+    """The regions that pass the filter, and what happened on the way."""
+    segmentation = cache.get_or_make(image, segmenter) if cache is not None else segmenter.segment(image)
+    kept, result = filter_regions(segmentation.regions, rules)
+    if not kept:
+        raise LabelError(
+            expected="at least one region of a usable size inside the frame",
+            got=result.summary,
+            remedy="Draw a box over the structure, or loosen the filter",
+        )
+    return kept, (*segmentation.notes, result.summary)

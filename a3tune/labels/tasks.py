@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from a3tune.data.dataset import TrainingItem
 from a3tune.data.read import read_dataset
 from a3tune.errors import ImageError, RequestError
 from a3tune.images.kinds import detect_kind
@@ -25,6 +26,7 @@ class LabelTask:
         image: the image's file.
         questions: the text, or several descriptions of one thing, as asked: before any template.
         organ: organ or location that a template may ask for; "" where it is not known.
+        item: the question of a data set that it belongs to; None for a picture of a folder.
     """
 
     folder: str
@@ -32,6 +34,7 @@ class LabelTask:
     image: Path
     questions: tuple[str, ...]
     organ: str = ""
+    item: TrainingItem | None = None
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,13 @@ class TaskList:
         tasks: what can be tried, in a fixed order.
         faults: (name, what is wrong) of what cannot even be tried.
         passed_over: how many files are no pictures.
+        root: the folder that the images lie in.
     """
 
     tasks: tuple[LabelTask, ...]
     faults: tuple[tuple[str, str], ...] = ()
     passed_over: int = 0
+    root: Path = Path()
 
 
 def tasks_in_folder(folder: Path, questions: Sequence[str], organ: str = "", *, out: Path) -> TaskList:
@@ -87,7 +92,7 @@ def tasks_in_folder(folder: Path, questions: Sequence[str], organ: str = "", *, 
         )
     names = [path.relative_to(folder).as_posix() for path in found]
     tasks = (LabelTask(name, name, path, tuple(questions), organ) for name, path in zip(names, found, strict=True))
-    return TaskList(tuple(tasks), passed_over=passed_over)
+    return TaskList(tuple(tasks), passed_over=passed_over, root=folder)
 
 
 def tasks_in_data(
@@ -114,16 +119,7 @@ def tasks_in_data(
     )
     if not dataset.items:
         dataset.raise_for_faults()
-    tasks = tuple(
-        LabelTask(
-            f"{number:06d}",
-            f"{item.file}, line {item.line}",
-            item.image,
-            tuple(questions) or (item.question,),
-            item.organ or organ,
-        )
-        for number, item in enumerate(dataset.items, start=1)
-    )
+    tasks = item_tasks(dataset.items, questions, organ)
     errors = [fault for fault in dataset.faults if fault.severity == "error"]
     faults = [
         (f"{fault.file}, line {fault.line}" if fault.line else fault.file, f"{fault.what}. {fault.remedy}.")
@@ -132,7 +128,22 @@ def tasks_in_data(
     unlisted = dataset.counts.errors - len(errors)
     if unlisted:
         faults.append((path.name, f"{unlisted} more faults of this kind."))
-    return TaskList(tasks, tuple(faults))
+    return TaskList(tasks, tuple(faults), root=dataset.root)
+
+
+def item_tasks(items: Sequence[TrainingItem], questions: Sequence[str] = (), organ: str = "") -> tuple[LabelTask, ...]:
+    """A task for each question of a data set; arguments as in `tasks_in_data`."""
+    return tuple(
+        LabelTask(
+            f"{number:06d}",
+            f"{item.file}, line {item.line}",
+            item.image,
+            tuple(questions) or (item.question,),
+            item.organ or organ,
+            item,
+        )
+        for number, item in enumerate(items, start=1)
+    )
 
 
 def _is_picture(path: Path) -> bool:

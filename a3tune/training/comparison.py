@@ -27,11 +27,10 @@ from a3tune.progress import Progress, no_progress
 from a3tune.training.base_model import load_base
 from a3tune.training.collate import Questions, on_device
 from a3tune.training.config import TuneConfig
-from a3tune.training.label_sources import bundled_stores, labeller_factory, target_plan
 from a3tune.training.methods import objective_of
 from a3tune.training.options import add_tune_arguments, config_of
 from a3tune.training.run import RunFolder
-from a3tune.training.targets import TargetMaker
+from a3tune.training.targets import TargetMaker, label_source, target_plan
 from a3tune.training.validation import Tally, validate
 from a3tune.types import Head
 
@@ -107,8 +106,7 @@ def compare_with_base(
         target_plan(config),
         encoder,
         loaded.patch_grid,
-        bundled_stores(config, dataset.root),
-        labeller_factory(config, model, "cpu" if loaded.device.type == "cpu" else "auto"),
+        label_source(config, dataset.root, model, "cpu" if loaded.device.type == "cpu" else "auto"),
     )
     targets = maker.make(chosen, on_progress)
     questions = Questions(chosen, encoder, targets)

@@ -31,7 +31,7 @@ from a3tune.data.read import read_dataset, split_dataset
 from a3tune.errors import A3TuneError, LabelError
 from a3tune.geometry.patch_grid import to_patches
 from a3tune.images import load_image
-from a3tune.labels.store import label_prompt
+from a3tune.labels.sources import item_prompt
 from a3tune.models.conversion import model_folder
 from a3tune.models.load import count_weights
 from a3tune.models.memory import BYTES_PER_WEIGHT
@@ -40,11 +40,10 @@ from a3tune.training.arguments import training_arguments
 from a3tune.training.base_model import load_base
 from a3tune.training.collate import Questions, QuestionStream
 from a3tune.training.config import TuneConfig
-from a3tune.training.label_sources import bundled_stores, labeller_factory
 from a3tune.training.methods import add_adapter, objective_of, parameter_count, trainable_count
 from a3tune.training.options import add_tune_arguments, config_of
 from a3tune.training.run import RunFolder
-from a3tune.training.targets import PatchTargets
+from a3tune.training.targets import PatchTargets, label_source
 from a3tune.training.trainer import AlignmentTrainer
 
 _STEPS = 3
@@ -230,23 +229,19 @@ def _left_half(model: Any, encoder: PromptEncoder, item: TrainingItem) -> np.nda
 
 def _label_seconds(config: TuneConfig, dataset: Dataset, model: str, device: str) -> float:
     """Seconds of making the labels of all images, from one of them."""
-    stores = bundled_stores(config, dataset.root)
+    source = label_source(config, dataset.root, model, device)
     items = [item for split in ("train", "validation") for item in dataset.of(split)]
-    images = len({item.image for item in items})
-    if stores or not items:
+    if source is None or source.has_store or not items:
         return 0.0
-    factory = labeller_factory(config, model, device)
-    if factory is None:
-        return 0.0
-    labeller, store = factory()
-    first = next((item for item in items if not store.get(load_image(item.image))), None)
-    if first is None:
-        return 0.0
-    image = load_image(first.image)
-    began = time.perf_counter()
-    with suppress(LabelError):
-        labeller.rank(image, label_prompt(first, config.label_template))
-    return images * (time.perf_counter() - began)
+    labeller = source.labeller
+    for item in items:
+        image, prompt = load_image(item.image), item_prompt(item, config.label_template)
+        if not source.find(image, {prompt: (prompt,)}):
+            began = time.perf_counter()
+            with suppress(LabelError):
+                labeller.rank(image, (prompt,))
+            return len({item.image for item in items}) * (time.perf_counter() - began)
+    return 0.0
 
 
 def _free(cpu: bool) -> int:

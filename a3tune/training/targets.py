@@ -15,20 +15,24 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from a3tune.data.dataset import TrainingItem
-from a3tune.errors import Cancelled, DataError
+from a3tune.errors import Cancelled, DataError, LabelError
 from a3tune.geometry.patch_grid import to_patches
 from a3tune.images import load_image
 from a3tune.images.frames import mask_to_source
 from a3tune.labels.fuse import soft_target, union
-from a3tune.labels.store import Labeller, LabelStore, label_prompt
+from a3tune.labels.scorers.templates import TEMPLATE_SETS
+from a3tune.labels.sources import LabelSource, data_source, item_prompt
 from a3tune.models.prompt import PromptEncoder
 from a3tune.progress import Progress, no_progress
 from a3tune.storage import DAMAGED_ZIP, whole_file
-from a3tune.types import MedicalImage, PatchGrid, ScoredRegion
+from a3tune.training.config import TuneConfig
+from a3tune.types import MedicalImage, PatchGrid, ScoredRegion, WeakLabels
 
 Combination = Literal["union", "soft", "each"]
 Source = Literal["weak", "truth", "auto"]
 
+DATA = "data"
+"""What ``label_segmenter`` is for targets from the data's own masks."""
 _NONE, _WEAK, _TRUTH = 0, 1, 2
 _NEGATIVE = re.compile(r"\W*(no|none|zero|0)(?![\w'’-]|\.\d)", re.IGNORECASE)
 
@@ -57,32 +61,50 @@ class TargetPlan:
     negative_answers: bool = True
     min_score: float | None = None
 
-    def counting(self, regions: Sequence[ScoredRegion], answer: str, checked: bool = False) -> Sequence[ScoredRegion]:
+    def counting(self, labels: WeakLabels | None, answer: str) -> Sequence[ScoredRegion]:
         """Those of a question's ranked regions that make its target.
 
         Args:
-            regions: best first.
+            labels: the question's labels; None where nothing is known.
             answer: the question's right answer.
-            checked: whether a person chose these regions.
         """
-        if checked:
-            return regions[: self.top_k]
-        if not self.looks_for(answer):
+        if labels is None or not (labels.checked or self.looks_for(answer)):
             return ()
-        least = -math.inf if self.min_score is None else self.min_score
-        return [scored for scored in regions[: self.top_k] if scored.score >= least]
+        least = -math.inf if labels.checked or self.min_score is None else self.min_score
+        return [scored for scored in labels.regions[: self.top_k] if scored.score >= least]
 
     def looks_for(self, answer: str) -> bool:
         """Whether ranked regions count for a question with this answer."""
         return self.negative_answers or not says_nothing_is_there(answer)
 
 
-@dataclass(frozen=True)
-class _WeakLabels:
-    """The ranked regions of one image by prompt, and the prompts whose regions a person chose."""
+def target_plan(config: TuneConfig) -> TargetPlan:
+    """How a configuration makes targets: from the data's own masks when ``label_segmenter`` is "data"."""
+    return TargetPlan(
+        source="truth" if config.label_segmenter == DATA else "weak",
+        # The loss joins masks by itself; as one target they take less room.
+        combine="union" if config.masks == "union" else "each",
+        top_k=config.label_top_k or TEMPLATE_SETS[config.label_template].top_k,
+        template_set=config.label_template,
+        negative_answers=config.align_negative_answers,
+        min_score=config.label_min_score,
+    )
 
-    regions: Mapping[str, Sequence[ScoredRegion]]
-    checked: frozenset[str]
+
+def label_source(config: TuneConfig, root: Path, model: str, device: str, *, make: bool = True) -> LabelSource | None:
+    """Where a configuration's weak labels come from; None when it takes the data's own masks.
+
+    Args:
+        root: the data folder.
+        model: the base model as the user named it.
+        device: "auto", "cpu" or "cuda".
+        make: whether labels that are missing are made.
+    """
+    if config.label_segmenter == DATA:
+        return None
+    top_k = target_plan(config).top_k
+    parts = config.label_segmenter, config.label_scorer
+    return data_source(root, *parts, model=model, top_k=top_k, device=device, make=make)
 
 
 class PatchTargets:
@@ -159,9 +181,7 @@ class TargetMaker:
         plan: how.
         encoder: the model's prompt encoder: tells how many patches an image takes.
         patch_grid: (height, width, patches) -> where they lie (`VisionLanguageModel.patch_grid`).
-        stores: where ready labels are looked up, in this order.
-        labeller: called once, when the first label is missing everywhere, to make the rest; None when nothing can
-            make labels here.
+        source: finds or makes weak labels; None where only the data's own masks are wanted.
     """
 
     def __init__(
@@ -169,14 +189,10 @@ class TargetMaker:
         plan: TargetPlan,
         encoder: PromptEncoder,
         patch_grid: Callable[[int, int, int], PatchGrid],
-        stores: Sequence[LabelStore] = (),
-        labeller: Callable[[], tuple[Labeller, LabelStore]] | None = None,
+        source: LabelSource | None = None,
     ) -> None:
         self.plan, self._encoder, self._patch_grid = plan, encoder, patch_grid
-        self._stores = list(stores)
-        self._make_labeller = labeller
-        self._labeller: Labeller | None = None
-        self._written: LabelStore | None = None
+        self._source = source or LabelSource()
         self._patch_counts: dict[tuple[int, int], int] = {}
 
     def make(
@@ -193,7 +209,7 @@ class TargetMaker:
 
         Raises:
             DataError: an image can no longer be read, or a mask has another size than its image.
-            LabelError: labels are missing and cannot be made here.
+            LabelError: what makes missing labels cannot be loaded, or failed at every image.
             Cancelled: ``should_stop`` said so.
         """
         by_image: dict[Path, list[int]] = defaultdict(list)
@@ -209,56 +225,33 @@ class TargetMaker:
             for index in indices:
                 made[index] = self._target(items[index], image, grid, weak)
             on_progress("Labelling", len(made) / len(items))
+        faults = self._source.faults
+        if faults and all(target is None for target, _ in made.values()):
+            raise LabelError(
+                expected="labels for at least one question",
+                got=f"All {len(faults)} that were tried failed, the first with: {faults[0]}",
+                remedy="Check label_segmenter, label_scorer and the device",
+            )
         return PatchTargets.pack([made[index] for index in range(len(items))])
 
     def _target(
-        self, item: TrainingItem, image: MedicalImage, grid: PatchGrid, weak: _WeakLabels
+        self, item: TrainingItem, image: MedicalImage, grid: PatchGrid, weak: Mapping[str, WeakLabels]
     ) -> tuple[np.ndarray | None, bool]:
         if _uses_truth(item, self.plan):
             mask = true_mask(item, image)
             masks, known = ([mask] if mask is not None else []), True
         else:
-            prompt = label_prompt(item, self.plan.template_set)
-            regions = self.plan.counting(weak.regions.get(prompt, ()), item.answer, prompt in weak.checked)
+            regions = self.plan.counting(weak.get(item_prompt(item, self.plan.template_set)), item.answer)
             masks, known = _combined(regions, image, self.plan.combine), False
         patches = [to_patches(mask, grid) for mask in masks]
         patches = [values for values in patches if values.max() > 0]
         return (np.stack(patches), known) if patches else (None, known)
 
-    def _weak_labels(self, image: MedicalImage, items: Sequence[TrainingItem]) -> _WeakLabels:
-        checked = frozenset().union(*(store.checked(image) for store in self._stores))
-        return _WeakLabels(self._weak_regions(image, items, checked), checked)
-
-    def _weak_regions(
-        self, image: MedicalImage, items: Sequence[TrainingItem], checked: frozenset[str]
-    ) -> Mapping[str, Sequence[ScoredRegion]]:
+    def _weak_labels(self, image: MedicalImage, items: Sequence[TrainingItem]) -> dict[str, WeakLabels]:
         weak = [item for item in items if not _uses_truth(item, self.plan)]
-        prompts = [(label_prompt(item, self.plan.template_set), item.answer) for item in weak]
-        needed = list(
-            dict.fromkeys(prompt for prompt, answer in prompts if prompt in checked or self.plan.looks_for(answer))
-        )
-        found: dict[str, tuple[ScoredRegion, ...]] = {}
-        for store in self._stores:
-            missing = [prompt for prompt in needed if prompt not in found]
-            if not missing:
-                return found
-            stored = store.get(image)
-            found.update((prompt, stored[prompt]) for prompt in missing if prompt in stored)
-        missing = [prompt for prompt in needed if prompt not in found]
-        if not missing or not self._can_label():
-            return found
-        stored = self._written.get(image)
-        for prompt in missing:
-            if prompt not in stored:
-                stored[prompt] = self._labeller.rank(image, prompt)
-            found[prompt] = stored[prompt]
-        self._written.put(image, stored)
-        return found
-
-    def _can_label(self) -> bool:
-        if self._labeller is None and self._make_labeller is not None:
-            self._labeller, self._written = self._make_labeller()
-        return self._labeller is not None
+        found = self._source.get(image) if weak else {}
+        needed = [item_prompt(item, self.plan.template_set) for item in weak if self.plan.looks_for(item.answer)]
+        return found | self._source.complete(image, [prompt for prompt in needed if prompt not in found])
 
     def _grid(self, image: MedicalImage, question: str) -> PatchGrid:
         size = (image.height, image.width)

@@ -39,12 +39,11 @@ from a3tune.training.collate import Questions, QuestionStream, on_device
 from a3tune.training.config import TuneConfig
 from a3tune.training.fingerprints import data_fingerprint, model_fingerprint
 from a3tune.training.heartbeat import Heartbeat
-from a3tune.training.label_sources import bundled_stores, labeller_factory, target_plan
 from a3tune.training.lengths import TokenCounter
 from a3tune.training.methods import add_adapter, objective_of, trainable_count
 from a3tune.training.run import IDENTITY_NAME, RunFolder, RunIdentity
 from a3tune.training.stopping import StopSwitch
-from a3tune.training.targets import PatchTargets, TargetMaker, plan_digest
+from a3tune.training.targets import PatchTargets, TargetMaker, label_source, plan_digest, target_plan
 from a3tune.training.trainer import AlignmentTrainer, StopRequested
 from a3tune.training.validation import calibrate_heads
 from a3tune.types import Head
@@ -318,21 +317,21 @@ class _Tuning:
         identity: RunIdentity,
     ) -> PatchTargets:
         plan = target_plan(self.config)
-        stores = bundled_stores(self.config, root)
         digest = plan_digest(plan, identity.record())
         if self.main:
             found = PatchTargets.load(self.run.targets, digest)
             if found is None:
-                for store in stores:
-                    self.run.update(label_settings=store.settings)
                 # Without alignment labels only measure, which is not worth hours of making them.
-                factory = None
-                if self.config.aligns:
-                    factory = labeller_factory(self.config, self.source, "cpu" if self.cpu else "auto")
-                if factory is not None:
-                    factory = self._noting(factory)
-                maker = TargetMaker(plan, encoder, model.patch_grid, stores, factory)
-                maker.make(items, self._labelled(len(items)), self.stop).save(self.run.targets, digest)
+                device = "cpu" if self.cpu else "auto"
+                source = label_source(self.config, root, self.source, device, make=self.config.aligns)
+                maker = TargetMaker(plan, encoder, model.patch_grid, source)
+                made = maker.make(items, self._labelled(len(items)), self.stop)
+                if source is not None:
+                    self.run.update(label_settings=source.settings)
+                    if source.faults:
+                        number = len(source.faults)
+                        self._note(f"{number} could not be labelled, the first with: {source.faults[0]}")
+                made.save(self.run.targets, digest)
         self.state.wait_for_everyone()
         targets = PatchTargets.load(self.run.targets, digest)
         if targets is None:
@@ -342,16 +341,6 @@ class _Tuning:
                 remedy="Put the run folder where all processes can read it",
             )
         return targets
-
-    def _noting(self, factory):
-        """The factory, which also writes down what the labels are made with."""
-
-        def make():
-            labeller, store = factory()
-            self.run.update(label_settings=labeller.settings)
-            return labeller, store
-
-        return make
 
     def _labelled(self, count: int) -> Progress:
         """Progress through ``count`` questions, also told as events, one a second at most."""
@@ -383,6 +372,9 @@ class _Tuning:
             )
         if self.config.label_min_score is not None:
             note += f" Regions below label_min_score ({self.config.label_min_score:g}) are left out."
+        self._note(note)
+
+    def _note(self, note: str) -> None:
         self.notes.append(note)
         if self.main:
             self.run.add_event("note", text=note)

@@ -13,7 +13,7 @@ from app.engine.generation import ModelGeneration, without_locals
 
 if TYPE_CHECKING:
     from a3tune.labels import Segmentation, Segmenter
-    from a3tune.labels.maker import LabelMaker
+    from a3tune.labels.pipeline import LabelMaker
 
 
 class RegionSlot:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from a3tune.errors import LabelError, RequestError
+from a3tune.errors import RequestError
 from a3tune.figures.regions import REGION_COLOURS, outlines, widest_place
 from a3tune.geometry.patch_grid import to_patches
 from a3tune.types import MedicalImage, Region, ScoredRegion, WeakLabels
@@ -28,7 +28,7 @@ from app.engine.region_slot import RegionSlot
 
 if TYPE_CHECKING:
     from a3tune.inspection.inspect import AdapterView, Inspection
-    from a3tune.labels.maker import LabelMaker
+    from a3tune.labels.pipeline import LabelMaker
 
 Value = TypeVar("Value")
 
@@ -266,7 +266,7 @@ class RegionService:
             )
         mask = _union(chosen)
         mask.flags.writeable = False
-        labels = replace(board.ranked.labels, regions=tuple(chosen))
+        labels = replace(board.ranked.labels, regions=tuple(chosen), checked=True)
         return KeptTarget(board.image, labels, mask), self._archive(board.image, labels)
 
     # ---- the work ----------------------------------------------------------------------------
@@ -299,23 +299,7 @@ class RegionService:
     def _rank(
         self, board: _RegionSession, maker: LabelMaker, prompt: str, drawn: dict[str, Region], ticket: threading.Event
     ) -> RankedRegions:
-        (text,) = maker.prompts([prompt])
-        try:
-            labels = library.make_labels(
-                board.image,
-                text,
-                maker.segmenter,
-                maker.scorer,
-                cache=maker.cache,
-                top_k=None,
-                extra_regions=tuple(drawn.values()),
-            )
-        except LabelError as error:
-            if not drawn:
-                raise
-            scored = maker.scorer.score(board.image, tuple(drawn.values()), text)
-            labels = WeakLabels(scored, text, maker.segmenter.name, maker.scorer.name, (str(error),))
-        labels = replace(labels, notes=(*labels.notes, *maker.remarks))
+        labels = maker.make(board.image, maker.prompts([prompt]), tuple(drawn.values()))
         shown = _shown(labels, drawn)
         numbers = _measure(board, [item.scored for item in shown if item.chosen], {})
         ranked = RankedRegions(labels, shown, numbers)
@@ -325,7 +309,7 @@ class RegionService:
         return ranked
 
     def _archive(self, image: MedicalImage, labels: WeakLabels) -> bytes:
-        settings = {**self.slot.wait(0).settings, "top_k": None, "chosen": "by hand"}
+        settings = {**self.slot.wait(0).settings, "top_k": None}
         packed = io.BytesIO()
         with tempfile.TemporaryDirectory(prefix="a3tune-") as folder:
             files = library.write_labels(labels, image, Path(folder) / "labels", [labels.prompt], settings)

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -23,12 +24,17 @@ from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncode
 
 from a3tune.cli.labels import TEMPLATES
 from a3tune.cli.main import main
+from a3tune.data.read import read_dataset
 from a3tune.demo.scorer.training import build_tokenizer, model_config, save_scorer
+from a3tune.images import load_image
 from a3tune.labels import TEMPLATE_SETS, LiteMedSamSegmenter, Proposals
-from a3tune.labels.maker import kept_count, word_prompt
 from a3tune.labels.picture import numbered_outlines
+from a3tune.labels.scorers.templates import build_prompt, kept_count
+from a3tune.labels.segmenters.segmentation import region_from_mask
+from a3tune.labels.store import LabelStore
 from a3tune.progress import ItemProgress, duration
 from a3tune.types import Region, ScoredRegion
+from tests.support.tuning_data import TINY
 
 
 class Hostile:
@@ -65,8 +71,8 @@ def shared_cache(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def parts(monkeypatch, shared_cache, scorer_folder, quick_segmenter):
     """The demo scorer is the random one, LiteMedSAM draws a few masks only, and nothing is kept after the tests."""
-    monkeypatch.setattr("a3tune.labels.maker.DEMO_SCORER", scorer_folder)
-    monkeypatch.setattr("a3tune.labels.maker.LiteMedSamSegmenter", lambda device: quick_segmenter)
+    monkeypatch.setattr("a3tune.labels.parts.DEMO_SCORER", scorer_folder)
+    monkeypatch.setattr("a3tune.labels.parts.LiteMedSamSegmenter", lambda device: quick_segmenter)
     monkeypatch.setenv("A3TUNE_CACHE", str(shared_cache))
 
 
@@ -318,9 +324,9 @@ def test_a_hostile_scorer_is_not_run(picture, tmp_path, scorer_folder, capsys):
 
 
 def test_a_missing_demo_scorer_is_told_with_the_ways_out(picture, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("a3tune.labels.maker.DEMO_SCORER", tmp_path / "none")
+    monkeypatch.setattr("a3tune.labels.parts.DEMO_SCORER", tmp_path / "none")
     assert labels(picture, tmp_path / "out") == 2
-    one_line(capsys, "demo build", "--scorer biomedclip")
+    one_line(capsys, "demo build", "scorer biomedclip")
 
 
 def test_biomedclip_out_of_reach_says_what_to_fetch(picture, tmp_path, monkeypatch, capsys):
@@ -372,11 +378,15 @@ def test_a_folder_run_goes_on_where_it_stopped(folder, tmp_path, monkeypatch, ca
     assert labels(folder, out) == 1
     assert "2 of 4 images labelled, 1 of them before; 2 failed" in capsys.readouterr().out
     assert (out / "a.png" / "labels.json").stat().st_mtime_ns == first
-    # Nothing is kept that was made of other pixels, for another prompt, with other settings or is not whole.
+    # Nothing is kept that was made of other pixels, for another prompt or with other settings; files are made whole.
     save(folder / "a.png", body(7))
-    (out / "deeper" / "b.png" / "masks.npz").unlink()
+    masks = out / "deeper" / "b.png" / "masks.npz"
+    whole = masks.read_bytes()
+    masks.unlink()
     assert labels(folder, out) == 1
-    assert "2 of 4 images labelled; 2 failed" in capsys.readouterr().out
+    assert "2 of 4 images labelled, 1 of them before; 2 failed" in capsys.readouterr().out
+    with np.load(masks) as again, np.load(io.BytesIO(whole)) as before:
+        assert (again["masks"] == before["masks"]).all()
     assert labels(folder, out) == 1
     assert "2 of them before" in capsys.readouterr().out
     assert labels(folder, out, "--top-k", "2") == 1
@@ -429,8 +439,8 @@ def test_a_full_disk_leaves_nothing_behind(picture, tmp_path, monkeypatch, capsy
         Path(path).write_bytes(b"half")
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr("a3tune.labels.record.np.savez_compressed", full)
-    monkeypatch.setattr("a3tune.labels.maker.RegionCache", lambda: None)
+    monkeypatch.setattr("a3tune.labels.export.np.savez_compressed", full)
+    monkeypatch.setattr("a3tune.labels.parts.RegionCache", lambda: None)
     assert labels(picture, tmp_path / "deep" / "out") == 2
     one_line(capsys, "No space left")
     assert not (tmp_path / "deep").exists()
@@ -476,7 +486,160 @@ def test_pictures_packed_in_a_data_file_are_unpacked_for_the_work_only(tmp_path,
     assert "1 of 1 questions labelled." in capsys.readouterr().out
     assert read(tmp_path / "out" / "000001")[1].shape[1:] == (120, 150)
     assert list(aside.iterdir()) == []
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["000001", "index.json"]
+    assert not (tmp_path / "out" / "images").exists()
+
+
+def tuning_data(root, count=4):
+    """Two questions about each of a few pictures, the last held out."""
+    rows = ["image,question,answer,split,mask"]
+    for number in range(count):
+        save(root / f"{number}.png", body(number))
+        split = "validation" if number == count - 1 else "train"
+        for question, answer in (("Where is the liver?", "left"), ("Is there a cyst?", "no")):
+            rows.append(f"{number}.png,{question},{answer},{split},")
+    (root / "rows.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+def tune(data, out, model, *more, **settings):
+    chosen = {**TINY, "max_steps": 2, "evaluate_every": None, "label_segmenter": "auto", "label_scorer": "demo"}
+    sets = [f"--set={name}={'null' if value is None else value}" for name, value in {**chosen, **settings}.items()]
+    command = ["tune", "--data", str(data), "--out", str(out), "--model", str(model), "--device", "cpu"]
+    assert main([*command, *sets, *map(str, more)]) == 0
+    targets = np.load(out / "targets.npz")
+    return json.loads((out / "run.json").read_text()), targets["kinds"].tolist(), targets["values"]
+
+
+def test_labels_of_a_data_set_are_tuned_on_without_another_segmentation(
+    tmp_path, tiny_checkpoint, monkeypatch, quick_segmenter, capsys
+):
+    data, model = tuning_data(tmp_path / "data"), tiny_checkpoint("llava")
+    assert main(["labels", "--data", str(data), "--out", str(data / "labels")]) == 0
+    assert "8 of 8 questions labelled." in capsys.readouterr().out
+    with monkeypatch.context() as patch:
+        patch.setenv("A3TUNE_CACHE", str(tmp_path / "cache"))
+        patch.setattr(LiteMedSamSegmenter, "segment", lambda *_: pytest.fail("found again"))
+        _, _, named = tune(data, tmp_path / "named", model, label_segmenter="litemedsam", label_scorer="demo")
+        patch.setattr("a3tune.labels.sources.build_maker", lambda *_, **__: pytest.fail("loaded"))
+        record, kinds, values = tune(data, tmp_path / "run", model, label_scorer="auto")
+    assert kinds == [1] * 8, "all from weak labels"
+    assert np.array_equal(values, named)
+    assert record["label_settings"]["segmenter"] == "LiteMedSAM"
+    # What a person chooses beside the data goes before, and another labelling leaves it as it is.
+    image, store = load_image(data / "0.png"), LabelStore(data / "labels")
+    mask = np.zeros((120, 150), bool)
+    mask[:60, :75] = True
+    drawn = ScoredRegion(region_from_mask(mask), 1.0, 1, 1.0, "drawn")
+    labels_of = store.get(image)["Is there a cyst?"]
+    store.put(image, {"Is there a cyst?": replace(labels_of, regions=(drawn,), checked=True)})
+    assert main(["labels", "--data", str(data), "--out", str(data / "labels"), "--top-k", "2"]) == 0
+    assert "8 of 8 questions labelled, 1 of them before." in capsys.readouterr().out
+    found, masks = read(data / "labels" / "000002")
+    assert found["settings"]["chosen"] == "by hand"
+    assert (masks == mask[None]).all()
+    monkeypatch.setattr("a3tune.labels.sources.build_maker", lambda *_, **__: pytest.fail("loaded"))
+    _, _, changed = tune(data, tmp_path / "other", model, label_scorer="auto", label_top_k=1)
+    assert not np.array_equal(values, changed)
+
+
+def test_labels_fill_the_mask_column_of_a_table_to_tune_on(tmp_path, tiny_checkpoint, monkeypatch, capsys):
+    data, out = tuning_data(tmp_path / "data"), tmp_path / "out"
+    assert main(["labels", "--data", str(data), "--out", str(out), "--top-k", "1", "--export", "masks"]) == 0
+    capsys.readouterr()
+    rows = read_dataset(out / "data.csv", images=data)
+    assert rows.faults == ()
+    assert [(item.question, item.answer, item.split) for item in rows.items] == [
+        (item.question, item.answer, item.split) for item in read_dataset(data).items
+    ]
+    _, masks = read(out / "000003")
+    assert (load_image(rows.items[2].mask).pixels[..., 0] == masks.any(axis=0) * 255).all()
+    monkeypatch.setattr("a3tune.labels.sources.build_maker", lambda *_, **__: pytest.fail("loaded"))
+    run = tmp_path / "run"
+    _, kinds, _ = tune(out / "data.csv", run, tiny_checkpoint("llava"), "--images", data, label_segmenter="data")
+    assert kinds == [2] * 8, "all from masks of the data"
+
+
+def test_labels_that_tuning_kept_are_found(tmp_path, tiny_checkpoint, monkeypatch, quick_segmenter, capsys):
+    monkeypatch.setenv("A3TUNE_CACHE", str(tmp_path / "cache"))
+    data = tuning_data(tmp_path / "data")
+    tune(data, tmp_path / "run", tiny_checkpoint("llava"))
+    monkeypatch.setattr(LiteMedSamSegmenter, "segment", lambda *_: pytest.fail("found again"))
+    capsys.readouterr()
+    for out in (tmp_path / "out", tmp_path / "out"):
+        assert main(["labels", "--data", str(data), "--out", str(out)]) == 0
+        assert "8 of 8 questions labelled, 8 of them before." in capsys.readouterr().out
+        shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+    assert len(LabelStore(tmp_path / "out").get(load_image(data / "1.png"))) == 2
+
+
+def test_regions_are_exported_as_coco(folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert labels(folder, out, "--export", "coco", "--export", "masks") == 1
+    coco = json.loads((out / "coco.json").read_text(encoding="utf-8"))
+    assert [image["file_name"] for image in coco["images"]] == ["a.png", "deeper/b.png"]
+    assert [category["name"] for category in coco["categories"]] == ["Where is the liver?"]
+    for image in coco["images"]:
+        record, masks = read(out / image["file_name"])
+        own = [entry for entry in coco["annotations"] if entry["image_id"] == image["id"]]
+        assert len(own) == len(masks)
+        for entry, region, mask in zip(own, record["regions"], masks, strict=True):
+            assert (entry["bbox"], entry["area"], entry["score"]) == (region["box"], region["area"], region["score"])
+            counts, size = entry["segmentation"]["counts"], entry["segmentation"]["size"]
+            pixels = np.repeat(np.arange(len(counts)) % 2, counts)
+            assert (pixels.reshape(size, order="F") == mask).all()
+        drawn = load_image(out / "masks" / f"{image['file_name']}.png").pixels[..., 0]
+        assert (drawn == masks.any(axis=0) * 255).all()
+    assert len({entry["id"] for entry in coco["annotations"]}) == len(coco["annotations"])
+
+
+def test_one_image_is_exported_too(picture, tmp_path, capsys):
+    assert labels(picture, tmp_path / "out", "--export", "coco", "--export", "masks") == 0
+    assert "5 files in" in capsys.readouterr().out
+    coco = json.loads((tmp_path / "out" / "coco.json").read_text(encoding="utf-8"))
+    assert [image["file_name"] for image in coco["images"]] == ["picture.png"]
+    assert load_image(tmp_path / "out" / "mask.png").pixels.shape == (120, 150, 3)
+
+
+def test_packed_pictures_are_copied_for_the_table(tmp_path, capsys):
+    content = io.BytesIO()
+    Image.fromarray(body(1)).save(content, "PNG")
+    row = {"image": {"bytes": content.getvalue(), "path": None}, "question": "Is there a cyst?", "answer": "no"}
+    rows = [row, {**row, "question": "Is it large?"}]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "train.parquet")
+    command = ["labels", "--data", str(tmp_path / "train.parquet"), "--out", str(tmp_path / "out")]
+    assert main([*command, "--export", "masks"]) == 0
+    dataset = read_dataset(tmp_path / "out" / "data.csv")
+    assert (dataset.faults, len(dataset.items), dataset.counts.images) == ((), 2, 1)
+
+
+def test_a_library_that_fails_at_one_image_ends_no_run(folder, tmp_path, monkeypatch, quick_segmenter, capsys):
+    original = type(quick_segmenter).segment
+
+    def fragile(self, image):
+        if image.sha256 == load_image(folder / "a.png").sha256:
+            raise ZeroDivisionError("division by zero\nin two lines")
+        return original(self, image)
+
+    monkeypatch.setattr(LiteMedSamSegmenter, "segment", fragile)
+    monkeypatch.setenv("A3TUNE_CACHE", str(tmp_path / "cache"))
+    assert labels(folder, tmp_path / "out") == 1
+    captured = capsys.readouterr()
+    assert "1 of 4 images labelled; 3 failed" in captured.out
+    assert "a.png: ZeroDivisionError: division by zero in two lines\n" in captured.err
+    monkeypatch.setattr(LiteMedSamSegmenter, "segment", original)
+    assert labels(folder, tmp_path / "out") == 1
+    assert "2 of 4 images labelled, 1 of them before; 2 failed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("shape", [(1, 300), (300, 1), (2, 500), (1, 1)])
+def test_images_of_a_row_or_a_column_end_no_folder(shape, tmp_path, capsys):
+    root = tmp_path / "pictures"
+    save(root / "a.png", np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8))
+    save(root / "b.png", body(1))
+    assert labels(root, tmp_path / "out") == 1
+    captured = capsys.readouterr()
+    assert "1 of 2 images labelled; 1 failed" in captured.out
+    assert captured.err.splitlines()[-1].startswith("a.png: ")
 
 
 def test_a_data_set_without_a_usable_row_is_told(tmp_path, capsys):
@@ -499,7 +662,7 @@ def test_kept_counts_follow_the_template_unless_named():
 
 
 def test_a_wording_of_ones_own_is_filled():
-    assert word_prompt("a cyst", "{organ}: {question}", "liver") == "liver: a cyst"
+    assert build_prompt("a cyst", "{organ}: {question}", "liver") == "liver: a cyst"
 
 
 def square(rank, shape, rows, columns):

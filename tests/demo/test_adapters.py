@@ -11,25 +11,30 @@ from a3tune.cli.main import main
 from a3tune.data.read import read_dataset
 from a3tune.demo.adapters import Figures, build_adapters, measure_adapters, phantom_questions
 from a3tune.demo.sample import build_sample
+from a3tune.errors import LabelError
 from a3tune.evaluation.alignment import Reading
 from a3tune.images import load_image
+from a3tune.labels.pipeline import settings_digest
+from a3tune.labels.scorers.templates import KEPT_REGIONS
 from a3tune.labels.segmenters.segmentation import region_from_mask
-from a3tune.labels.store import KEPT_REGIONS, LabelStore, label_prompt
+from a3tune.labels.sources import item_prompt
+from a3tune.labels.store import LabelStore
 from a3tune.models.load import load_model
 from a3tune.phantom.structures import HELD_OUT_SEEDS
-from a3tune.types import ScoredRegion
+from a3tune.types import ScoredRegion, WeakLabels
 
 
 class Quadrant:
     """A labeller whose one region is the upper left quarter of every image."""
 
     def __init__(self):
-        self.settings = {"segmenter": "quadrant", "scorer": "none", "kept": 1}
+        self.settings = {"segmenter": "quadrant", "scorer": "none", "top_k": 1}
 
-    def rank(self, image, prompt):
+    def rank(self, image, prompts):
         mask = np.zeros((image.height, image.width), bool)
         mask[: image.height // 2, : image.width // 2] = True
-        return (ScoredRegion(region_from_mask(mask), 90.0, 1, 1.0, prompt),)
+        regions = (ScoredRegion(region_from_mask(mask), 90.0, 1, 1.0, prompts[0]),)
+        return WeakLabels(regions, prompts[0], "quadrant", "none", (), settings_digest(self.settings))
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +61,11 @@ def test_the_sample_holds_labels_for_what_is_trained_and_validated_on(sample):
 
 def test_a_sample_that_is_there_stays_until_the_new_one_is_complete(sample):
     class Broken(Quadrant):
-        def rank(self, image, prompt):
+        def rank(self, image, prompts):
             raise RuntimeError("power cut")
 
     before = (sample / "data.csv").read_bytes()
-    with pytest.raises(RuntimeError, match="power cut"):
+    with pytest.raises(LabelError, match="RuntimeError: power cut"):
         build_sample(sample, count=5, labeller=Broken())
     assert (sample / "data.csv").read_bytes() == before
     assert [path.name for path in sample.parent.iterdir()] == ["sample"]
@@ -117,7 +122,7 @@ def test_the_bundled_sample_needs_no_segmenter():
     store = LabelStore(DEMO_SAMPLE / "labels")
     for item in dataset.items:
         if item.split != "test" and item.line % 40 == 0:
-            regions = store.get(load_image(item.image))[label_prompt(item, "plain")]
+            regions = store.get(load_image(item.image))[item_prompt(item, "plain")].regions
             assert 1 <= len(regions) <= KEPT_REGIONS
     size = sum(path.stat().st_size for path in DEMO_SAMPLE.rglob("*") if path.is_file())
     assert size < 10_000_000

@@ -1,12 +1,15 @@
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import a3tune.labels
 from a3tune.errors import LabelError
-from a3tune.labels.cache import RegionCache
+from a3tune.labels.cache import RegionCache, code_version
 from a3tune.labels.segmenters.segmentation import Segmentation
 from a3tune.storage import cache_folder
 from a3tune.types import MedicalImage
@@ -56,6 +59,47 @@ def test_image_segmenter_and_settings_are_part_of_the_key(tmp_path, image, make_
     assert len({*keys, cache.key(image, newer)}) == 4
 
 
+def test_another_version_of_the_code_finds_anew(tmp_path, image, make_region, monkeypatch):
+    cache, segmenter = RegionCache(tmp_path), Halves(make_region)
+    package = shutil.copytree(Path(a3tune.labels.__file__).parent, tmp_path / "package")
+    monkeypatch.setattr("a3tune.labels.cache._PACKAGE", package)
+    keys = []
+    for change in ("proposals/spots.py", "segmenters/mask_decoder.py", None, "export.py"):
+        code_version.cache_clear()
+        keys.append(cache.key(image, segmenter))
+        if change is not None:
+            (package / change).write_text("# another way to find regions")
+    assert len(set(keys)) == 3
+    assert keys[2] == keys[3], "what finds no regions does not count"
+    monkeypatch.setattr("cv2.__version__", "99.0")
+    code_version.cache_clear()
+    assert cache.key(image, segmenter) not in keys
+    code_version.cache_clear()
+
+
+@pytest.mark.parametrize("wrong", ["empty mask", "other size", "other count", "no masks"])
+def test_an_entry_that_does_not_fit_its_image_is_made_anew(tmp_path, image, make_region, wrong):
+    cache, segmenter = RegionCache(tmp_path), Halves(make_region)
+    cache.get_or_make(image, segmenter)
+    [path] = entries(cache)
+    with np.load(path) as entry:
+        arrays = dict(entry)
+    if wrong == "empty mask":
+        arrays["masks"][1] = 0
+    elif wrong == "other size":
+        arrays["shape"] = arrays["shape"][::-1]
+    elif wrong == "other count":
+        arrays["quality"] = arrays["quality"][:1]
+    else:
+        del arrays["masks"]
+    with path.open("wb") as stream:
+        np.savez(stream, **arrays)
+    again = RegionCache(tmp_path).get_or_make(image, segmenter)
+    assert segmenter.calls == 2
+    assert all(region.mask.any() for region in again.regions)
+    assert len(again.regions) == 2
+
+
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 not a zip", "half"])
 def test_damaged_entry_is_made_anew(tmp_path, image, make_region, damage):
     cache, segmenter = RegionCache(tmp_path), Halves(make_region)
@@ -88,12 +132,10 @@ def test_oldest_entries_leave_a_full_cache(tmp_path, image, make_region):
     cache = RegionCache(tmp_path, maximum_bytes=int(3.5 * size))
     assert cache.get(images[0], segmenter) is not None
     cache.get_or_make(image, segmenter)
-    assert cache.size() <= cache.maximum_bytes
+    assert sum(entry.stat().st_size for entry in entries(cache)) <= cache.maximum_bytes
     again = RegionCache(tmp_path)
     assert again.get(images[0], segmenter) is not None
     assert again.get(images[1], segmenter) is None
-    cache.clear()
-    assert cache.size() == 0
 
 
 def test_entries_used_last_need_no_file(tmp_path, image, make_region):
@@ -102,8 +144,7 @@ def test_entries_used_last_need_no_file(tmp_path, image, make_region):
     [path] = entries(cache)
     path.unlink()
     assert cache.get(image, segmenter) is made
-    cache.clear()
-    assert cache.get(image, segmenter) is None
+    assert RegionCache(tmp_path).get(image, segmenter) is None
 
 
 def test_only_masks_are_stored(tmp_path, image, make_region):
@@ -111,7 +152,7 @@ def test_only_masks_are_stored(tmp_path, image, make_region):
     cache.get_or_make(image, Halves(make_region))
     [path] = entries(cache)
     with np.load(path) as entry:
-        assert set(entry.files) == {"shape", "masks", "boxes", "predicted_iou", "stability_score", "notes"}
+        assert set(entry.files) == {"shape", "masks", "quality", "notes"}
         assert entry["masks"].nbytes == 2 * -(-37 * 53 // 8)
 
 

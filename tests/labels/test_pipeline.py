@@ -1,8 +1,11 @@
+import json
+
 import numpy as np
 import pytest
 
 from a3tune.errors import LabelError, RequestError
-from a3tune.labels import FilterRules, RegionCache, load_scorer, make_labels
+from a3tune.labels import FilterRules, LabelMaker, RegionCache, load_scorer, make_labels
+from a3tune.labels.pipeline import settings_digest
 from a3tune.labels.segmenters.segmentation import RecentlyUsed, Segmentation
 
 
@@ -81,3 +84,33 @@ def test_recently_used_entries_stay():
     assert store.get_or_make("b", lambda: 5) == 5
     with pytest.raises(ValueError, match="capacity"):
         RecentlyUsed(0)
+
+
+def test_a_maker_tells_bad_prompts_from_images_without_regions(organs, scorer):
+    class Blind(Given):
+        def segment(self, image):
+            raise LabelError(expected="structures", got="Nothing to be told apart", remedy="Check the image")
+
+    maker = LabelMaker(Blind(()), scorer, remarks=("a remark",))
+    labels = maker.rank(organs[0], ("liver",))
+    assert labels.regions == ()
+    assert labels.notes[0].startswith("Nothing to be told apart")
+    assert labels.notes[-1] == "a remark"
+    with pytest.raises(LabelError, match="prompt is empty"):
+        maker.rank(organs[0], (" ",))
+
+
+def test_labels_say_what_they_were_made_with(organs, segmenter, scorer):
+    maker = LabelMaker(segmenter, scorer, top_k=2)
+    labels = maker.make(organs[0], ("liver", "kidney"))
+    assert labels.prompt == "liver; kidney"
+    assert labels.settings == settings_digest(maker.settings)
+    assert labels.settings != settings_digest(LabelMaker(segmenter, scorer, top_k=3).settings)
+    assert json.loads(json.dumps(maker.settings)) == maker.settings
+
+
+def test_a_drawn_region_is_ranked_alone_where_nothing_was_found(organs, scorer, make_region):
+    region = make_region(organs[1]["spot"])
+    labels = make_labels(organs[0], "liver", Given(()), scorer, extra_regions=[region])
+    assert [entry.region for entry in labels.regions] == [region]
+    assert "0 of 0 regions kept" in labels.notes[0]

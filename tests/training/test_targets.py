@@ -1,5 +1,6 @@
 """Targets: from regions or true masks to shares of patches, labels made once and found again."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -7,16 +8,26 @@ import pytest
 import torch
 from PIL import Image
 
+from a3tune.bundle import DEMO_SAMPLE
 from a3tune.data.dataset import TrainingItem
 from a3tune.errors import Cancelled, DataError, LabelError
 from a3tune.geometry.patch_grid import to_patches
 from a3tune.images import load_image
+from a3tune.labels.pipeline import settings_digest
 from a3tune.labels.segmenters.segmentation import region_from_mask
-from a3tune.labels.store import LabelStore, PipelineLabeller, label_items, label_prompt
+from a3tune.labels.sources import LabelSource, item_prompt
+from a3tune.labels.store import LabelStore
 from a3tune.models.prompt import PromptEncoder
-from a3tune.training.label_sources import bundled_stores, labeller_factory, make_labeller, scorer_source, target_plan
-from a3tune.training.targets import PatchTargets, TargetMaker, TargetPlan, says_nothing_is_there, true_mask
-from a3tune.types import ScoredRegion
+from a3tune.training.targets import (
+    PatchTargets,
+    TargetMaker,
+    TargetPlan,
+    label_source,
+    says_nothing_is_there,
+    target_plan,
+    true_mask,
+)
+from a3tune.types import ScoredRegion, WeakLabels
 from tests.support.tuning_data import tiny_config
 
 HEIGHT, WIDTH = 30, 36
@@ -46,9 +57,16 @@ class CountingLabeller:
     def __init__(self):
         self.asked = []
 
-    def rank(self, image, prompt):
+    def rank(self, image, prompts):
+        (prompt,) = prompts
         self.asked.append((image.sha256, prompt))
-        return () if "nothing" in prompt else ranked(MASKS)
+        regions = () if "nothing" in prompt else ranked(MASKS)
+        return WeakLabels(regions, prompt, "fake", "fake", ("a note",), settings_digest(self.settings))
+
+
+def from_labeller(labeller, folder):
+    """A source that keeps what the labeller makes in a store."""
+    return LabelSource(load=lambda: (labeller, [LabelStore(folder)]))
 
 
 @pytest.fixture
@@ -69,8 +87,8 @@ def maker(tiny_model):
     model = tiny_model("llava")
     encoder = PromptEncoder(model.processor, model.config, torch.device("cpu"))
 
-    def build(plan=None, stores=(), labeller=None):
-        return TargetMaker(plan or TargetPlan("weak"), encoder, model.patch_grid, stores, labeller)
+    def build(plan=None, source=None):
+        return TargetMaker(plan or TargetPlan("weak"), encoder, model.patch_grid, source)
 
     return build
 
@@ -90,9 +108,8 @@ def grid(tiny_model):
     ],
 )
 def test_regions_become_shares_of_patches(maker, items, grid, tmp_path, combine, top_k, expected):
-    labeller = CountingLabeller()
-    store = LabelStore(tmp_path / "store")
-    targets = maker(TargetPlan("weak", combine, top_k), labeller=lambda: (labeller, store)).make(items)
+    source = from_labeller(CountingLabeller(), tmp_path / "store")
+    targets = maker(TargetPlan("weak", combine, top_k), source).make(items)
     assert targets.counts == {"weak": 2, "truth": 0, "none": 2}
     wanted = np.stack([to_patches(np.asarray(mask, np.float32), grid) for mask in expected])
     np.testing.assert_allclose(targets.masks(0), wanted, atol=2e-3)
@@ -102,60 +119,50 @@ def test_regions_become_shares_of_patches(maker, items, grid, tmp_path, combine,
 
 def test_labels_are_made_once_and_found_again(maker, items, tmp_path):
     labeller, progress = CountingLabeller(), []
-    store = LabelStore(tmp_path / "store")
-    first = maker(labeller=lambda: (labeller, store)).make(items, lambda _, share: progress.append(share))
+    first = maker(source=from_labeller(labeller, tmp_path)).make(items, lambda _, share: progress.append(share))
     assert len(labeller.asked) == 4
     assert progress == [0.5, 1.0]
-    again = maker(labeller=lambda: (labeller, store)).make(items)
+    again = maker(source=from_labeller(labeller, tmp_path)).make(items)
     assert len(labeller.asked) == 4
     assert all(np.array_equal(first.masks(index), again.masks(index)) for index in range(4))
     # A store that lies with the data answers without any labeller being loaded.
-    bundled = maker(stores=[store], labeller=lambda: pytest.fail("loaded")).make(items)
-    assert bundled.counts == first.counts
-
-
-def test_a_whole_data_set_can_be_labelled_beforehand(maker, items, tmp_path):
-    labeller, store, progress = CountingLabeller(), LabelStore(tmp_path / "labels"), []
-    assert label_items(items, labeller, store, "plain", on_progress=lambda *counts: progress.append(counts)) == 2
-    assert progress == [(2, 4), (4, 4)]
-    assert label_items(items, labeller, store, "plain") == 2
-    assert len(labeller.asked) == 4
-    (bundled,) = bundled_stores(tiny_config(label_segmenter="auto"), tmp_path)
-    assert maker(stores=[bundled]).make(items).counts == {"weak": 2, "truth": 0, "none": 2}
-    with pytest.raises(Cancelled):
-        label_items(items, labeller, store, "plain", should_stop=lambda: True)
+    source = LabelSource([LabelStore(tmp_path)], load=lambda: pytest.fail("loaded"))
+    assert maker(source=source).make(items).counts == first.counts
 
 
 def test_a_stop_between_images_keeps_what_was_labelled(maker, items, tmp_path):
-    labeller, store = CountingLabeller(), LabelStore(tmp_path / "store")
+    labeller = CountingLabeller()
     asked = iter([False, True])
     with pytest.raises(Cancelled):
-        maker(labeller=lambda: (labeller, store)).make(items, should_stop=lambda: next(asked))
-    assert len(store.get(load_image(items[0].image))) == 2
-    maker(labeller=lambda: (labeller, store)).make(items)
+        maker(source=from_labeller(labeller, tmp_path)).make(items, should_stop=lambda: next(asked))
+    assert len(LabelStore(tmp_path).get(load_image(items[0].image))) == 2
+    maker(source=from_labeller(labeller, tmp_path)).make(items)
     assert len(labeller.asked) == 4
 
 
 def test_a_damaged_store_file_is_made_anew(maker, items, tmp_path):
-    labeller, store = CountingLabeller(), LabelStore(tmp_path / "store")
-    maker(labeller=lambda: (labeller, store)).make(items)
-    for path in (tmp_path / "store").rglob("*.npz"):
+    labeller = CountingLabeller()
+    maker(source=from_labeller(labeller, tmp_path)).make(items)
+    for path in tmp_path.rglob("??/*.npz"):
         path.write_bytes(path.read_bytes()[:50])
-    assert maker(labeller=lambda: (labeller, store)).make(items).counts["weak"] == 2
+    assert maker(source=from_labeller(labeller, tmp_path)).make(items).counts["weak"] == 2
     assert len(labeller.asked) == 8
 
 
-def test_stored_regions_come_back_whole(tmp_path, items):
-    image, regions = load_image(items[0].image), ranked(MASKS)
-    store = LabelStore(tmp_path)
-    store.put(image, {"a": regions, "b": regions[1:], "none": ()})
-    back = store.get(image)
-    assert list(back) == ["a", "b", "none"]
-    assert back["none"] == ()
-    for one, other in zip(back["a"], regions, strict=True):
-        assert (one.score, one.weight, one.rank) == (other.score, other.weight, other.rank)
-        assert np.array_equal(one.region.mask, other.region.mask)
-    assert store.get(load_image(items[2].image)) == {}
+def test_an_image_at_which_a_library_fails_ends_no_run(maker, items, tmp_path):
+    class Fragile(CountingLabeller):
+        def rank(self, image, prompts):
+            if image.sha256 == load_image(items[0].image).sha256:
+                raise ZeroDivisionError("a one-row image")
+            return super().rank(image, prompts)
+
+    source = from_labeller(Fragile(), tmp_path)
+    assert maker(source=source).make(items).counts == {"weak": 1, "truth": 0, "none": 3}
+    assert source.faults == ["ZeroDivisionError: a one-row image"] * 2
+    # What failed is not kept as if the image had no region.
+    assert maker(source=from_labeller(CountingLabeller(), tmp_path)).make(items).counts["weak"] == 2
+    with pytest.raises(LabelError, match=r"All 2 that were tried failed, the first with: ZeroDivisionError"):
+        maker(source=from_labeller(Fragile(), tmp_path / "new")).make(items[:2])
 
 
 @pytest.mark.parametrize(
@@ -175,31 +182,33 @@ def test_questions_answered_no_can_be_left_out(maker, items, tmp_path):
     no = replace(items[0], answer="No")
     marked = replace(no, mask=tmp_path / "mask.png")
     labeller = CountingLabeller()
-    source = {"labeller": lambda: (labeller, LabelStore(tmp_path / "s"))}
+    source = from_labeller(labeller, tmp_path / "s")
     # The paper's way: whatever region the scorer ranks first counts.
-    assert maker(TargetPlan("auto"), **source).make([no, marked]).counts == {"weak": 1, "truth": 1, "none": 0}
+    assert maker(TargetPlan("auto"), source).make([no, marked]).counts == {"weak": 1, "truth": 1, "none": 0}
     strict = TargetPlan("auto", negative_answers=False, min_score=29.5)
     chosen = LabelStore(tmp_path / "chosen")
-    image, prompt = load_image(no.image), label_prompt(no, "plain")
-    chosen.put(image, {prompt: ranked(MASKS)[1:]}, {prompt})
-    # What a person chose counts, whatever the answer and the score, also after other labels were written beside it.
-    chosen.put(image, {**chosen.get(image), "other": ()})
-    assert chosen.checked(image) == {prompt}
-    assert maker(strict, [chosen], **source).make([no]).counts == {"weak": 1, "truth": 0, "none": 0}
+    image, prompt = load_image(no.image), item_prompt(no, "plain")
+    labels = WeakLabels(ranked(MASKS)[1:], prompt, "fake", "fake")
+    chosen.put(image, {prompt: replace(labels, checked=True)})
+    # What a person chose counts, whatever the answer, the score and the parts asked for, also after other labels were
+    # written beside it.
+    chosen.put(image, {prompt: replace(labels, regions=()), "other": replace(labels, regions=())})
+    for ready in (LabelSource([chosen]), LabelSource(chosen=[chosen])):
+        assert maker(strict, ready).make([no]).counts == {"weak": 1, "truth": 0, "none": 0}
     asked = len(labeller.asked)
-    left_out = maker(TargetPlan("auto", negative_answers=False), **source).make([no, marked, items[2]])
+    left_out = maker(TargetPlan("auto", negative_answers=False), source).make([no, marked, items[2]])
     assert left_out.counts == {"weak": 1, "truth": 1, "none": 1}
     assert left_out.masks(0).shape[0] == 0
     assert labeller.asked[asked:] == [(load_image(items[2].image).sha256, items[2].question)]
 
 
 def test_regions_below_the_least_score_are_left_out(maker, items, grid, tmp_path):
-    source = {"labeller": lambda: (CountingLabeller(), LabelStore(tmp_path / "s"))}
+    source = from_labeller(CountingLabeller(), tmp_path / "s")
     # Their scores are 29, 28 and 27.
-    targets = maker(TargetPlan("weak", "each", 3, min_score=27.5), **source).make(items[:1])
+    targets = maker(TargetPlan("weak", "each", 3, min_score=27.5), source).make(items[:1])
     wanted = np.stack([to_patches(np.asarray(mask, np.float32), grid) for mask in MASKS[:2]])
     np.testing.assert_allclose(targets.masks(0), wanted, atol=2e-3)
-    assert maker(TargetPlan("weak", min_score=29.5), **source).make(items[:1]).counts["none"] == 1
+    assert maker(TargetPlan("weak", min_score=29.5), source).make(items[:1]).counts["none"] == 1
 
 
 def test_true_masks_and_boxes_are_targets(maker, items, grid, tmp_path):
@@ -213,7 +222,7 @@ def test_true_masks_and_boxes_are_targets(maker, items, grid, tmp_path):
     assert targets.counts == {"weak": 0, "truth": 1, "none": 1}
     np.testing.assert_allclose(targets.masks(0)[0], to_patches(MASKS[0] | MASKS[1], grid), atol=2e-3)
     labeller = CountingLabeller()
-    mixed = maker(TargetPlan("auto"), labeller=lambda: (labeller, LabelStore(tmp_path / "s"))).make([item, items[0]])
+    mixed = maker(TargetPlan("auto"), from_labeller(labeller, tmp_path / "s")).make([item, items[0]])
     assert mixed.counts == {"weak": 1, "truth": 1, "none": 0}
     assert [prompt for _, prompt in labeller.asked] == ["Is there a mass?"]
 
@@ -259,51 +268,23 @@ def test_the_prompt_follows_the_data_set_and_falls_back_to_the_question(items):
     def item(organ):
         return TrainingItem(items[0].image, "Is it big?", "yes", "closed", "train", "r", 1, organ=organ)
 
-    assert label_prompt(item("CHEST"), "vqa-rad") == "Medical image of CHEST and lungs. Is it big?"
-    assert label_prompt(item(""), "vqa-rad") == "Is it big?"
-    assert label_prompt(item(""), "pathvqa") == "Medical image of pathology.Is it big?"
+    assert item_prompt(item("CHEST"), "vqa-rad") == "Medical image of CHEST and lungs. Is it big?"
+    assert item_prompt(item(""), "vqa-rad") == "Is it big?"
+    assert item_prompt(item(""), "pathvqa") == "Medical image of pathology.Is it big?"
 
 
-def test_the_pipeline_labeller_tells_bad_prompts_from_empty_images(items):
-    class Scorer:
-        name, digest = "scorer", "s"
-
-        def embed_texts(self, prompts):
-            if prompts == ["bad"]:
-                raise LabelError(expected="e", got="g", remedy="r")
-
-        def score(self, image, regions, prompt):
-            return ranked([region.mask for region in regions])
-
-    class Segmenter:
-        name, digest, parameters = "segmenter", "d", {}
-
-        def segment(self, image):
-            raise LabelError(expected="structures", got="blank", remedy="r")
-
-    labeller = PipelineLabeller(Segmenter(), Scorer())
-    image = load_image(items[0].image)
-    assert labeller.rank(image, "good") == ()
-    with pytest.raises(LabelError):
-        labeller.rank(image, "bad")
-    assert labeller.settings["segmenter_weights"] == "d"
-
-
-def test_sources_follow_the_configuration(tmp_path):
-    store = LabelStore(tmp_path / "labels")
-    assert bundled_stores(tiny_config(label_segmenter="auto"), tmp_path) == []
-    store.describe({"segmenter": "LiteMedSAM", "scorer": "demo"})
-    assert len(bundled_stores(tiny_config(label_segmenter="auto"), tmp_path)) == 1
-    assert bundled_stores(tiny_config(label_segmenter="data"), tmp_path) == []
-    assert bundled_stores(tiny_config(label_segmenter="auto", label_scorer="other"), tmp_path) == []
+def test_plans_and_sources_follow_the_configuration(tmp_path):
     assert target_plan(tiny_config()).source == "truth"
     assert target_plan(tiny_config()).negative_answers
     changed = target_plan(tiny_config(align_negative_answers=False, label_min_score=30))
     assert (changed.negative_answers, changed.min_score) == (False, 30.0)
     assert target_plan(tiny_config(label_segmenter="auto", label_template="chest-report")).top_k == 4
     assert target_plan(tiny_config(label_segmenter="auto", masks="each", label_top_k=3)).top_k == 3
-    assert labeller_factory(tiny_config(), "demo", "cpu") is None
-    assert scorer_source("auto", "owner/model").startswith("microsoft/BiomedCLIP")
-    assert scorer_source("/some/folder", "demo") == "/some/folder"
-    with pytest.raises(LabelError, match="label_segmenter"):
-        make_labeller("magic", str(tmp_path), "cpu")
+    assert label_source(tiny_config(), tmp_path, "demo", "cpu") is None
+    LabelStore(tmp_path / "labels").describe({"segmenter": "LiteMedSAM", "scorer": "demo", "top_k": 8})
+    for settings, ready in (({}, True), ({"label_scorer": "other"}, False), ({"label_top_k": 9}, False)):
+        config = tiny_config(label_segmenter="auto", **settings)
+        assert label_source(config, tmp_path, "demo", "cpu").has_store == ready
+    magic = label_source(tiny_config(label_segmenter="magic"), tmp_path, "demo", "cpu")
+    with pytest.raises(LabelError, match="There is no file magic"):
+        magic.complete(load_image(DEMO_SAMPLE / "images" / sorted(os.listdir(DEMO_SAMPLE / "images"))[0]), ["a"])

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from a3tune.errors import LabelError
+from a3tune.errors import LabelError, RequestError
 
 PLAIN = "{question}"
+ALL = "all"
+KEPT_REGIONS = 8
+"""How many of the best regions are kept for each question: the most that the method's data sets use."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class TemplateSet:
 
     Attributes:
         name: the data set.
-        rows: the wordings; the last one has no condition.
+        rows: the wordings; the last one has no condition ("").
         top_k: how many regions the method keeps for this data set.
     """
 
@@ -88,35 +91,77 @@ def fill_template(template: str, question: str, organ: str = "") -> str:
     return template.replace("{question}", question.replace("<image>\n", "")).replace("{organ}", organ)
 
 
-def build_prompt(question: str, *, template_set: str = "plain", organ: str = "") -> str:
+def check_template(template: str) -> None:
+    """Refuse a template that is neither a set nor a wording.
+
+    Raises:
+        LabelError: it is unknown.
+    """
+    if template not in TEMPLATE_SETS and "{question}" not in template and "{organ}" not in template:
+        raise LabelError(
+            expected=f"one of {', '.join(TEMPLATE_SETS)}, or a wording with {{question}} in it",
+            got=f"The template is {template!r}",
+            remedy="Choose one of these",
+        )
+
+
+def build_prompt(question: str, template: str = "plain", organ: str = "", *, needs_organ: bool = True) -> str:
     """The text whose regions are looked for.
 
     Args:
         question: the question as asked; the marker ``<image>`` with its line break is taken out.
-        template_set: a name in :data:`TEMPLATE_SETS`.
+        template: a name in :data:`TEMPLATE_SETS`, or a wording with ``{question}`` or ``{organ}`` in it.
         organ: organ or location of the image as the data set names it ("CHEST", "Lung"); may be empty for
-            sets that do not use it.
+            wordings that do not use it.
+        needs_organ: False for the plain question where the wording needs an organ and none is known.
 
     Raises:
-        LabelError: the set does not exist, or its wording needs an organ and none was given.
+        LabelError: the question is empty, the template is unknown, or its wording needs an organ and none was given.
     """
-    if template_set not in TEMPLATE_SETS:
+    if not question.strip():
         raise LabelError(
-            expected=f"a template set: {', '.join(TEMPLATE_SETS)}",
-            got=f"The template set is {template_set!r}",
-            remedy="Choose one of these names",
+            expected="a prompt such as the question or the name of a structure",
+            got="The prompt is empty",
+            remedy="Say what to look for",
         )
-    for row in TEMPLATE_SETS[template_set].rows:
-        if row.match in organ.lower():
-            if "{organ}" in row.template and not organ.strip():
-                raise LabelError(
-                    expected=f"the organ or location that the templates of {template_set} are filled with",
-                    got="No organ was given",
-                    remedy="Name the organ, or use the plain template",
-                )
-            return fill_template(row.template, question, organ)
-    raise LabelError(
-        expected="a template set whose last row has no condition",
-        got=f"No row of {template_set} applies to {organ!r}",
-        remedy="Add a row with an empty condition",
-    )
+    check_template(template)
+    wording = template
+    if template in TEMPLATE_SETS:
+        wording = next(row.template for row in TEMPLATE_SETS[template].rows if row.match in organ.lower())
+    if "{organ}" in wording and not organ.strip():
+        if needs_organ:
+            raise LabelError(
+                expected=f"the organ or location that the template {template} is filled with",
+                got="No organ was given",
+                remedy="Name it, or use another template",
+            )
+        wording = PLAIN
+    return fill_template(wording, question, organ)
+
+
+def kept_count(top_k: str | int | None, template: str) -> int | None:
+    """How many of the best regions are kept: a number, or None for all.
+
+    Args:
+        top_k: a number as such or in digits, "all", or None for the number of the template set (8 for a wording of
+            one's own).
+        template: as in :func:`build_prompt`.
+
+    Raises:
+        RequestError: neither "all" nor a number above 0.
+    """
+    if top_k is None:
+        return TEMPLATE_SETS[template].top_k if template in TEMPLATE_SETS else KEPT_REGIONS
+    if top_k == ALL:
+        return None
+    try:
+        count = int(top_k)
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise RequestError(
+            expected=f"at least 1 region to keep, or {ALL}",
+            got=f"The number of regions to keep is {str(top_k)!r}",
+            remedy="Choose 1 or more, or leave it out",
+        )
+    return count

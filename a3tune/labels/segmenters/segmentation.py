@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
@@ -94,11 +94,6 @@ class RecentlyUsed(Generic[Value]):
             self.put(key, value)
         return value
 
-    def clear(self) -> None:
-        """Forget every entry."""
-        with self._lock:
-            self._entries.clear()
-
     def __len__(self) -> int:
         with self._lock:
             return len(self._entries)
@@ -115,6 +110,42 @@ def region_from_mask(
     x, y = int(columns[0]), int(rows[0])
     box = (x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1)
     return Region(np.asarray(mask, dtype=bool), box, predicted_iou, stability_score)
+
+
+def pack_regions(regions: Sequence[Region], height: int, width: int) -> dict[str, np.ndarray]:
+    """Regions of one image as arrays for an .npz file, each mask's pixels as bits."""
+    bits = np.zeros((len(regions), -(-height * width // 8)), dtype=np.uint8)
+    for row, region in zip(bits, regions, strict=True):
+        row[:] = np.packbits(region.mask.ravel())
+    quality = [(region.predicted_iou, region.stability_score) for region in regions]
+    return {
+        "shape": np.array([height, width], dtype=np.int64),
+        "masks": bits,
+        "quality": np.array(quality, dtype=np.float64).reshape(-1, 2),
+    }
+
+
+def unpack_regions(entry: Mapping[str, np.ndarray], image: MedicalImage) -> tuple[Region, ...]:
+    """What `pack_regions` packed, each box drawn tightly around its mask; files without "quality" are read too.
+
+    Raises:
+        ValueError: it belongs to an image of another size, or a mask is empty.
+        KeyError: an array is missing.
+    """
+    shape = (image.height, image.width)
+    if tuple(entry["shape"]) != shape:
+        raise ValueError("the entry belongs to an image of another size")
+    packed = entry["masks"]
+    masks = np.unpackbits(packed, axis=1, count=image.height * image.width).astype(bool).reshape(-1, *shape)
+    quality = entry["quality"] if "quality" in entry else np.full((len(packed), 2), np.nan)
+    regions = []
+    for mask, numbers in zip(masks, quality, strict=True):
+        predicted, stability = (None if np.isnan(number) else float(number) for number in numbers)
+        region = region_from_mask(mask, predicted_iou=predicted, stability_score=stability)
+        if region is None:
+            raise ValueError("a mask is empty")
+        regions.append(region)
+    return tuple(regions)
 
 
 def mask_iou(first: np.ndarray, second: np.ndarray) -> float:

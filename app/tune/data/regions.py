@@ -9,7 +9,7 @@ import io
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from a3tune.errors import RequestError
 from a3tune.figures.regions import outlines
 from a3tune.images import load_image
 from a3tune.progress import Progress
-from a3tune.types import MedicalImage, ScoredRegion
+from a3tune.types import MedicalImage, ScoredRegion, WeakLabels
 from app.engine.background import Step, in_steps
 from app.engine.region_slot import RegionSlot
 from app.tune.data.service import DataService
@@ -46,6 +46,7 @@ class LabelledRow:
         item: the question.
         image: its image.
         prompt: what the regions were ranked for.
+        labels: the labels that the regions come from.
         regions: key -> region, best first.
         chosen: keys of those that make the target.
         drawn: keys of those drawn by hand.
@@ -55,6 +56,7 @@ class LabelledRow:
     item: TrainingItem
     image: MedicalImage
     prompt: str
+    labels: WeakLabels
     regions: dict[str, ScoredRegion]
     chosen: tuple[str, ...]
     drawn: frozenset[str] = frozenset()
@@ -112,9 +114,9 @@ class RegionPreviewService:
 
         def work(report: Progress) -> LabelPreview:
             # Imported here: these load torch, which comes with the parts.
-            from a3tune.labels import RegionCache
-            from a3tune.labels.store import LabelStore, PipelineLabeller
-            from a3tune.training.label_sources import LABELS_NAME, target_plan
+            from a3tune.labels import LabelMaker, LabelStore, RegionCache
+            from a3tune.labels.sources import LABELS_NAME
+            from a3tune.training.targets import target_plan
 
             plan = target_plan(config)
             most = plan.top_k
@@ -127,13 +129,14 @@ class RegionPreviewService:
                 pass
             store = LabelStore(checked.dataset.root / LABELS_NAME)
             with self._slot.in_use:
-                labeller = PipelineLabeller(maker.segmenter, maker.scorer, RegionCache(data.cache / "regions"))
+                labeller = LabelMaker(maker.segmenter, maker.scorer, cache=RegionCache(data.cache / "regions"))
                 rows = []
                 for number, item in enumerate(items):
                     generation.check()
                     report("Finding regions", number / len(items))
                     rows.append(_row(item, plan, store, labeller))
-            preview = LabelPreview(tuple(rows), most)
+            faults = [row.labels.notes[0] for row in rows if not (row.regions or row.corrected)]
+            preview = LabelPreview(tuple(rows), most, faults[0] if faults else "")
             self._keep(owner, name, _Shown(preview, store, labeller.settings))
             return preview
 
@@ -173,11 +176,10 @@ class RegionPreviewService:
                 remedy="Drop some, or raise label_top_k",
             )
         made = self._replace(shown, number, row.regions, tuple(keys), row.drawn, row)
-        labels = shown.store.get(row.image)
-        labels[row.prompt] = [row.regions[key] for key in keys]
         if shown.store.settings is None:
             shown.store.describe(shown.settings)
-        shown.store.put(row.image, labels, shown.store.checked(row.image) | {row.prompt})
+        labels = replace(row.labels, regions=tuple(row.regions[key] for key in keys), checked=True)
+        shown.store.put(row.image, {row.prompt: labels})
         return made
 
     def most(self, owner: str, name: str) -> int:
@@ -207,7 +209,7 @@ class RegionPreviewService:
         drawn: frozenset[str],
         row: LabelledRow,
     ) -> LabelledRow:
-        made = LabelledRow(row.item, row.image, row.prompt, regions, chosen, drawn, True)
+        made = replace(row, regions=regions, chosen=chosen, drawn=drawn, corrected=True)
         with shown.guard:
             rows = list(shown.preview.rows)
             rows[number] = made
@@ -250,17 +252,15 @@ def row_value(number: int, row: LabelledRow) -> dict[str, Any]:
 
 
 def _row(item: TrainingItem, plan: TargetPlan, store: Any, labeller: Any) -> LabelledRow:
-    from a3tune.labels.store import label_prompt  # see RegionPreviewService.preview
+    from a3tune.labels.sources import item_prompt, safe_rank  # see RegionPreviewService.preview
 
     image = load_image(item.image)
-    prompt = label_prompt(item, plan.template_set)
-    stored = store.get(image).get(prompt)
-    checked = prompt in store.checked(image)
-    found = labeller.rank(image, prompt)
-    ready = found if stored is None else stored
-    regions = {scored.region.key: scored for scored in (*ready, *found)}
-    chosen = tuple(scored.region.key for scored in plan.counting(ready, item.answer, checked))
-    return LabelledRow(item, image, prompt, regions, chosen, corrected=checked)
+    prompt = item_prompt(item, plan.template_set)
+    found, _ = safe_rank(labeller, image, (prompt,))
+    labels = store.get(image).get(prompt, found)
+    regions = {scored.region.key: scored for scored in (*labels.regions, *found.regions)}
+    chosen = tuple(scored.region.key for scored in plan.counting(labels, item.answer))
+    return LabelledRow(item, image, prompt, labels, regions, chosen, corrected=labels.checked)
 
 
 def _picture(image: MedicalImage) -> str:

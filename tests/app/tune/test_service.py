@@ -19,11 +19,11 @@ from PIL import Image
 
 from a3tune.errors import DataError, RequestError
 from a3tune.labels.segmenters.segmentation import Segmentation, region_from_mask
+from a3tune.labels.sources import LabelSource
 from a3tune.labels.store import LabelStore
 from a3tune.training.config import load_config
-from a3tune.training.label_sources import target_plan
 from a3tune.training.options import add_tune_arguments
-from a3tune.training.targets import TargetMaker
+from a3tune.training.targets import TargetMaker, target_plan
 from a3tune.types import PatchGrid, PatchTile, ScoredRegion
 from app.common.identity import new_secret, owner_of
 from app.engine.background import in_steps
@@ -237,7 +237,7 @@ def test_regions_are_shown_corrected_and_used_by_the_training(desk, owner, uploa
     edges = [(8.0 * c, 8.0 * r, 8.0 * c + 8, 8.0 * r + 8) for r in range(4) for c in range(4)]
     grid = PatchGrid(np.array(edges), tiles, SIZE, SIZE)
     encoder = SimpleNamespace(encode=lambda images, question: SimpleNamespace(images=[range(16)]))
-    targets = TargetMaker(target_plan(config), encoder, lambda *size: grid, [store]).make([row.item])
+    targets = TargetMaker(target_plan(config), encoder, lambda *size: grid, LabelSource([store])).make([row.item])
     assert targets.masks(0)[0].nonzero()[0].tolist() == [0]
     assert desk.labels.choose(owner, name, 0, []).chosen == ()
     # Shown again, the corrected choice is there.

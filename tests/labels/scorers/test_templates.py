@@ -24,7 +24,7 @@ QUESTION = "Is the heart enlarged?"
     ],
 )
 def test_wordings(name, organ, expected):
-    assert build_prompt(f"<image>\n{QUESTION}", template_set=name, organ=organ) == expected
+    assert build_prompt(f"<image>\n{QUESTION}", name, organ) == expected
 
 
 def test_number_of_regions_kept():
@@ -41,9 +41,11 @@ def test_number_of_regions_kept():
 
 def test_missing_organ_and_unknown_set():
     with pytest.raises(LabelError, match="organ"):
-        build_prompt(QUESTION, template_set="slake")
+        build_prompt(QUESTION, "slake")
     with pytest.raises(LabelError, match="nonsense"):
-        build_prompt(QUESTION, template_set="nonsense")
+        build_prompt(QUESTION, "nonsense")
+    assert build_prompt(QUESTION, "slake", needs_organ=False) == QUESTION
+    assert all(entry.rows[-1].match == "" for entry in TEMPLATE_SETS.values()), "one wording must apply"
 
 
 def test_own_template_keeps_other_braces():
