@@ -21,8 +21,6 @@ from .geometry.patch_grid import to_patches, to_source
 from .images.load import image_from_array, load_image
 from .inspection.inspect import AdapterView, Inspection, inspect_each, inspect_image, read_attention
 from .inspection.record import write_inspection
-from .labels.parts import load_label_maker
-from .labels.pipeline import LabelMaker
 from .models.load import load_model
 from .models.model import GeneratedAnswer, VisionLanguageModel
 from .models.prompt import EncodedBatch, EncodedPrompt
@@ -45,7 +43,6 @@ __all__ = [
     "GeneratedAnswer",
     "Head",
     "Inspection",
-    "LabelMaker",
     "MedicalImage",
     "PatchGrid",
     "Region",
@@ -69,7 +66,6 @@ __all__ = [
     "intersection_over_union",
     "load_config",
     "load_image",
-    "load_label_maker",
     "load_model",
     "measure_head_set",
     "normalised_entropy",

@@ -232,7 +232,7 @@ def _model_entry(name: str) -> Entry:
         state = hub.held(name)
         page = f"https://huggingface.co/{name}"
         here = state.folder is not None and is_complete(state.folder)
-        weights = _counted(state.folder) if here else 0
+        weights = _counted(state.folder) if here and state.folder is not None else 0
         return Entry("model", name, name, name, "From the hub.", page=page, weights=weights, here=here, came=state.size)
     state = hub.held(profile.source) if profile.download else hub.Held(None, 0, False)
     here = not profile.download or (state.folder is not None and is_complete(state.folder))

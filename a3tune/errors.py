@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class A3TuneError(Exception):
     """Base of every error that a user's input or machine can cause.
@@ -19,7 +21,7 @@ class A3TuneError(Exception):
         self.expected, self.got, self.remedy = (_one_line(text) for text in (expected, got, remedy))
         super().__init__(f"{_sentence(self.got)} Expected {_sentence(self.expected)} {_sentence(self.remedy)}")
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.expected, self.got, self.remedy)
 
 
@@ -55,7 +57,7 @@ class Cancelled(A3TuneError):
             expected="the work to go on to its end", got="The work was cancelled", remedy="Start it again when you like"
         )
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return Cancelled, ()
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -97,7 +98,7 @@ def fetch_files(name: str, wanted: Sequence[str], on_progress: Progress = no_pro
         RequestError: the disk is full.
         Exception: huggingface_hub's own; see `faults`.
     """
-    patterns = {"allow_patterns": list(wanted), "tqdm_class": _Silent}
+    patterns: dict[str, Any] = {"allow_patterns": list(wanted), "tqdm_class": _Silent}
     if not reachable():
         return Path(snapshot_download(name, local_files_only=True, **patterns))
     states = snapshot_download(name, dry_run=True, **patterns)
@@ -197,7 +198,7 @@ def reachable() -> bool:
 class _Silent(tqdm):
     """The client's own bars, which are not shown: progress goes to whoever asked."""
 
-    def __init__(self, *arguments, **options) -> None:
+    def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **{**options, "disable": True})
 
 
@@ -242,7 +243,7 @@ def _fetch(name: str, missing: list, on_progress: Progress) -> Callable[[], None
     return lambda: arrived(total - come) if missing else None
 
 
-def _fetch_large(name: str, file, there: Path, arrived: Callable[[int], None]) -> None:
+def _fetch_large(name: str, file: Any, there: Path, arrived: Callable[[int], None]) -> None:
     url = hf_hub_url(name, file.filename, revision=file.commit_hash)
     metadata = get_hf_file_metadata(url)
     there.mkdir(parents=True, exist_ok=True)

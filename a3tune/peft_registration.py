@@ -30,7 +30,7 @@ class _PeftFinder(MetaPathFinder):
                 import_module(_METHOD)
 
         # Of this loader only: each module that is found has one of its own.
-        spec.loader.exec_module = execute_and_register
+        vars(spec.loader)["exec_module"] = execute_and_register
         return spec
 
 

@@ -17,10 +17,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any, cast
 
 import torch
 from torch import nn
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
@@ -35,7 +36,7 @@ IMPLEMENTATION = "a3tune_capture"
 _active: ContextVar[AttentionRecord | None] = ContextVar("a3tune_attention_capture", default=None)
 
 
-def prepare_capture(model: nn.Module) -> None:
+def prepare_capture(model: PreTrainedModel) -> None:
     """Route the attention of ``model``'s language model through this module; the vision tower is left alone.
 
     Safe to call again, also once PEFT has wrapped the model. Its outputs do not change.
@@ -71,7 +72,7 @@ def prepare_capture(model: nn.Module) -> None:
         config._attn_implementation = IMPLEMENTATION
 
 
-def attention_modules(model: nn.Module) -> list[nn.Module]:
+def attention_modules(model: PreTrainedModel) -> list[nn.Module]:
     """The self-attention modules of the model's language model, in layer order."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     found = [
@@ -125,7 +126,7 @@ def _attention(
     scaling: float | None = None,
     is_causal: bool | None = None,
     softcap: float | None = None,
-    **kwargs,
+    **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention function as transformers' AttentionInterface calls it; the output is SDPA's."""
     for name in ("s_aux", "position_bias"):
@@ -146,7 +147,7 @@ def _attention(
     call = AttentionCall(query, key, attention_mask, scale, softcap, causal)
     # A layer that runs again inside the backward pass is being recomputed by gradient checkpointing.
     if record is not None and torch._C._current_graph_task_id() == -1:
-        record.add(module.layer_idx, call, module.training)
+        record.add(cast(int, module.layer_idx), call, module.training)
     if softcap is not None:
         return _softcapped_output(module, call, value, dropout), None
     return sdpa_attention_forward(

@@ -60,7 +60,9 @@ class AttentionCall:
                 parts.append(columns.take(self._weights(query, key, mask, part, groups), 2))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
-    def _weights(self, query, key, mask, rows: Positions, groups: int) -> torch.Tensor:
+    def _weights(
+        self, query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, rows: Positions, groups: int
+    ) -> torch.Tensor:
         heads, length = query.shape[0], key.shape[2]
         # Query heads that share a key head are stacked as more rows of it, so keys are never repeated.
         stacked = (query.float() * self.scaling).reshape(heads // groups, groups * len(rows), -1)

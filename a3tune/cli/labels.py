@@ -145,11 +145,11 @@ def _questions(options: argparse.Namespace) -> tuple[str, ...]:
     return questions
 
 
-def _load_maker(options: argparse.Namespace) -> LabelMaker:
-    from a3tune.labels.parts import load_label_maker  # torch: see run
+def _build_maker(options: argparse.Namespace) -> LabelMaker:
+    from a3tune.labels.parts import build_maker  # torch: see run
 
     show_progress("loading segmenter and scorer", 0.0)
-    return load_label_maker(
+    return build_maker(
         options.segmenter,
         options.scorer,
         template=options.template,
@@ -162,7 +162,7 @@ def _label_one(image: MedicalImage, questions: tuple[str, ...], options: argpars
     # A bad image is told before torch is loaded, which takes some seconds.
     from a3tune.labels.export import write_coco, write_labels, write_masks
 
-    maker = _load_maker(options)
+    maker = _build_maker(options)
     prompts = maker.prompts(questions, options.organ)
     show_progress("finding and ranking regions", 0.5)
     labels = maker.make(image, prompts)
@@ -188,7 +188,7 @@ def _label_many(
     from a3tune.labels.sources import LABELS_NAME, LabelSource, kept_store
     from a3tune.labels.store import LabelStore
 
-    maker = _load_maker(options)
+    maker = _build_maker(options)
     if options.data is None:
         # The same for all images: a fault of the prompt is one fault, and no image needs to be tried.
         maker.scorer.embed_texts(maker.prompts(questions, options.organ))

@@ -156,9 +156,9 @@ def read_questions(
         if should_stop is not None and should_stop():
             raise Cancelled
         on_progress("Asking", start / len(order))
-        indices = order[start : start + batch_size]
-        chosen = [questions[index] for index in indices]
-        readings.update(zip(indices, _read(model, chosen, adapter_set, adapter, critical_count), strict=True))
+        places = order[start : start + batch_size]
+        chosen = [questions[index] for index in places]
+        readings.update(zip(places, _read(model, chosen, adapter_set, adapter, critical_count), strict=True))
     on_progress("Asking", 1.0)
     return [readings[index] for index in range(len(questions))]
 
@@ -194,6 +194,13 @@ def _read(
 def _reading(right: bool, item: PreparedQuestion, weights: np.ndarray) -> Reading:
     if item.coverage is None:
         return Reading(right, item.answer_type, np.nan, np.nan, np.nan, float(weights.sum()), np.nan)
-    numbers = (metric(weights, item.coverage) for metric in (attention_mass, relative_mass, pointing_game))
-    touched = float(attention_mass(weights, item.coverage > 0))
-    return Reading(right, item.answer_type, *(float(number) for number in numbers), float(weights.sum()), touched)
+    mass, relative, pointing, touched = (
+        float(metric(weights, target))
+        for metric, target in (
+            (attention_mass, item.coverage),
+            (relative_mass, item.coverage),
+            (pointing_game, item.coverage),
+            (attention_mass, item.coverage > 0),
+        )
+    )
+    return Reading(right, item.answer_type, mass, relative, pointing, float(weights.sum()), touched)

@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -256,13 +258,13 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _image_row(image: np.ndarray, count: int):
+def _image_row(image: np.ndarray, count: int) -> tuple[Figure, Any]:
     aspect = float(np.clip(image.shape[1] / image.shape[0], 0.4, 2.5))
     figure = _figure(count * (3.3 * aspect**0.5 + 0.5), 3.3 / aspect**0.5 + 1.1)
     return figure, figure.subplots(1, count)
 
 
-def _show(axis, picture: np.ndarray, heading: str) -> None:
+def _show(axis: Axes, picture: np.ndarray, heading: str) -> None:
     # Pictures far from square would be a line: no longer edge than 2.5 times the shorter, as the frame is shaped.
     ratio = picture.shape[1] / picture.shape[0]
     axis.imshow(picture, interpolation="nearest", aspect="equal" if 0.4 <= ratio <= 2.5 else "auto")
@@ -270,11 +272,11 @@ def _show(axis, picture: np.ndarray, heading: str) -> None:
     axis.set_axis_off()
 
 
-def _colour_bar(figure: Figure, axis, name: str, lower: float, upper: float, label: str) -> None:
+def _colour_bar(figure: Figure, axis: Axes, name: str, lower: float, upper: float, label: str) -> None:
     scale = Normalize(lower, upper if upper > lower else lower + 1)
     bar = figure.colorbar(ScalarMappable(scale, matplotlib.colormaps[name]), ax=axis, fraction=0.05, pad=0.02)
     bar.set_label(label)
-    bar.formatter.set_powerlimits((-2, 3))
+    bar.ax.ticklabel_format(scilimits=(-2, 3))
 
 
 def _ring_area(figure: Figure, layers: int, heads: int) -> float:

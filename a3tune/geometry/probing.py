@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -138,16 +139,20 @@ def probe(image_processor: Any, height: int, width: int, options: Mapping[str, A
             steps[axis] = _step_responses(image_processor, height, width, axis, unit, options)
         return steps[axis]
 
+    def steps_in(axis: int, tile: int) -> np.ndarray:
+        responses = steps_along(axis)[:, tile]
+        return responses if axis else responses.swapaxes(1, 2)
+
     tiles = []
-    for index in np.flatnonzero(form.shown):
+    for index in np.flatnonzero(form.shown).tolist():
         coverage = coverages[index]
         ramp_x, ramp_y = ramps[0, index], ramps[1, index]
         tile_height, tile_width = coverage.shape
         if coverage.max() < 0.02:
             tiles.append(ProcessorTile(tile_height, tile_width, None, None))
             continue
-        x = _fit_axis(coverage, ramp_x, width, x_span, lambda at=index: steps_along(1)[:, at])
-        y = _fit_axis(coverage.T, ramp_y.T, height, y_span, lambda at=index: steps_along(0)[:, at].swapaxes(1, 2))
+        x = _fit_axis(coverage, ramp_x, width, x_span, partial(steps_in, 1, index))
+        y = _fit_axis(coverage.T, ramp_y.T, height, y_span, partial(steps_in, 0, index))
         if x is None or y is None:
             raise ModelError(
                 expected="an image whose place in every tile can be measured",
@@ -361,9 +366,9 @@ def _run(image_processor: Any, image: np.ndarray, options: Mapping[str, Any]) ->
     if pixels.ndim != 4 or pixels.shape[1] != 3:
         raise _refusal(image_processor, f"gives pixel_values of shape {list(pixels.shape)}")
     mask = features.get("pixel_attention_mask")
-    shown = np.ones(len(pixels), bool)
+    shown: np.ndarray = np.ones(len(pixels), bool)
     if mask is not None:
-        shown = np.asarray(mask.detach().to("cpu")).reshape(len(pixels), -1).any(axis=1)
+        shown = np.asarray(mask.detach().to("cpu")).reshape(len(pixels), -1).max(axis=1).astype(bool)
     return _Output(pixels, shown, None, tiled and "image_sizes" in features)
 
 

@@ -28,7 +28,7 @@ def tile_patches(measured: Probe, height: int, width: int, patches: int, patch_s
         ModelError: the number of tokens does not follow from the tiles.
     """
     if measured.merged is not None:
-        boxes, tiles = _merged_tokens(measured, patches)
+        boxes, tiles = _merged_tokens(measured.tiles[0], measured.merged, patches)
     elif measured.any_resolution and len(measured.tiles) > 1:
         boxes, tiles = _any_resolution_tokens(measured.tiles, height, width, patches, patch_size)
     else:
@@ -36,12 +36,14 @@ def tile_patches(measured: Probe, height: int, width: int, patches: int, patch_s
     return PatchGrid(boxes, _with_overviews(tiles, height, width), height, width)
 
 
-def _merged_tokens(measured: Probe, patches: int) -> tuple[np.ndarray, list[PatchTile]]:
-    rows, columns, merge = measured.merged
+def _merged_tokens(
+    tile: ProcessorTile, merged: tuple[int, int, int | None], patches: int
+) -> tuple[np.ndarray, list[PatchTile]]:
+    rows, columns, merge = merged
     merge = merge or math.isqrt(rows * columns // patches)
     if merge < 1 or rows % merge or columns % merge or rows * columns != patches * merge * merge:
         raise _unexplained(patches, f"{rows} x {columns} patches merged by {merge}")
-    boxes, box = _tile_boxes(measured.tiles[0], rows // merge, columns // merge, None)
+    boxes, box = _tile_boxes(tile, rows // merge, columns // merge, None)
     return boxes, [PatchTile(0, rows // merge, columns // merge, box)]
 
 
@@ -50,11 +52,12 @@ def _tile_tokens(
 ) -> tuple[np.ndarray, list[PatchTile]]:
     per_tile, rest = divmod(patches, len(tiles))
     found = [_raster_shape(tile, per_tile, patch_size) for tile in tiles]
-    if rest or None in found:
+    shapes = [shape for shape in found if shape is not None]
+    if rest or len(shapes) < len(tiles):
         sizes = sorted({(tile.width, tile.height) for tile in tiles})
         raise _unexplained(patches, f"{len(tiles)} tiles of {' or '.join(f'{w} x {h}' for w, h in sizes)} pixels")
     boxes, result = [], []
-    for index, (tile, (rows, columns)) in enumerate(zip(tiles, found, strict=True)):
+    for index, (tile, (rows, columns)) in enumerate(zip(tiles, shapes, strict=True)):
         part, box = _tile_boxes(tile, rows, columns, patch_size)
         boxes.append(part)
         result.append(PatchTile(index * per_tile, rows, columns, box))
@@ -71,10 +74,11 @@ def _any_resolution_tokens(
     allows is shrunk evenly (Li et al., "LLaVA-OneVision", 2024). The count of tokens must single out one way.
     """
     base, details = tiles[0], tiles[1:]
-    if any(tile.x is None or (tile.height, tile.width) != (base.height, base.width) for tile in tiles):
+    places = [(tile.x, tile.y) for tile in details if tile.x is not None and tile.y is not None]
+    if base.x is None or len(places) < len(details) or len({(tile.height, tile.width) for tile in tiles}) > 1:
         raise _unexplained(patches, f"{len(tiles)} tiles, of which some show no image or differ in size")
-    half = 0.5 * base.width * details[0].x.scale
-    tile_rows = 1 + sum(b.x.offset < a.x.offset + half for a, b in itertools.pairwise(details))
+    half = 0.5 * base.width * places[0][0].scale
+    tile_rows = 1 + sum(b.offset < a.offset + half for (a, _), (b, _) in itertools.pairwise(places))
     tile_columns, rest = divmod(len(details), tile_rows)
     edges = range(1, math.isqrt(patches) + 1) if patch_size is None else [base.height // patch_size]
     found = {}
@@ -94,8 +98,8 @@ def _any_resolution_tokens(
         )
     (edge, shape), (top, left, rows, columns) = found.popitem()
     base_boxes, base_box = _tile_boxes(base, edge, edge, patch_size)
-    x0, x1 = _mosaic_cells([tile.x for tile in details[:tile_columns]], base.width, edge, patch_size)
-    y0, y1 = _mosaic_cells([tile.y for tile in details[::tile_columns]], base.height, edge, patch_size)
+    x0, x1 = _mosaic_cells([x for x, _ in places[:tile_columns]], base.width, edge, patch_size)
+    y0, y1 = _mosaic_cells([y for _, y in places[::tile_columns]], base.height, edge, patch_size)
     x0, x1 = _shrunk(x0[left : left + columns], x1[left : left + columns], shape[1])
     y0, y1 = _shrunk(y0[top : top + rows], y1[top : top + rows], shape[0])
     boxes, result, start = [base_boxes], [PatchTile(0, edge, edge, base_box)], edge**2
@@ -114,7 +118,9 @@ def _padding_cells(height: int, width: int, rows: int, columns: int) -> tuple[in
     return 0, (columns - int(round(width * (rows / height), 7))) // 2
 
 
-def _mosaic_cells(maps: list[AxisMap], pixels: int, count: int, patch_size: int | None):
+def _mosaic_cells(
+    maps: list[AxisMap], pixels: int, count: int, patch_size: int | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Starts and ends, in source pixels, of the cells of adjoining tiles along one axis."""
     cell = _cell(pixels, count, patch_size)
     if cell is None:
@@ -138,8 +144,8 @@ def _raster_shape(tile: ProcessorTile, tokens: int, patch_size: int | None) -> t
     if rows < 1 or tokens % rows:
         return None
     columns = tokens // rows
-    cells = _cell(tile.height, rows, patch_size), _cell(tile.width, columns, patch_size)
-    return (rows, columns) if None not in cells and math.isclose(*cells) else None
+    height, width = _cell(tile.height, rows, patch_size), _cell(tile.width, columns, patch_size)
+    return (rows, columns) if height is not None and width is not None and math.isclose(height, width) else None
 
 
 def _cell(pixels: int, count: int, patch_size: int | None) -> float | None:
@@ -186,7 +192,8 @@ def _with_overviews(tiles: list[PatchTile], height: int, width: int) -> tuple[Pa
             inside[index, 2:] >= inside[others, 2:] - slack[2:]
         ).all()
         overview = bool(len(others) and holds and areas[others].min() < 0.9 * areas[index])
-        box = tuple(float(edge) for edge in tile.box)
+        left, top, right, bottom = map(float, tile.box)
+        box = (left, top, right, bottom)
         result.append(PatchTile(tile.start, tile.rows, tile.columns, box, overview))
     return tuple(result)
 

@@ -201,7 +201,10 @@ def _placement(device: torch.device, dtype: torch.dtype, quantization: Quantizat
             got="it is not installed",
             remedy="Run `pip install bitsandbytes` in this environment, or load in bfloat16",
         )
-    bits = {"8bit": {"load_in_8bit": True}, "4bit": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}}
+    bits: dict[str, dict[str, Any]] = {
+        "8bit": {"load_in_8bit": True},
+        "4bit": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
+    }
     settings = {**bits[quantization], "bnb_4bit_compute_dtype": dtype, "llm_int8_skip_modules": [_NOT_QUANTIZED]}
     return {**placement, "quantization_config": BitsAndBytesConfig(**settings)}
 

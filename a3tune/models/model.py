@@ -5,11 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
-from transformers import GenerationConfig, PreTrainedModel, ProcessorMixin, StoppingCriteria, StoppingCriteriaList
+from transformers import (
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
 from a3tune.errors import RequestError
 from a3tune.geometry.patch_grid import probe_patch_grid
@@ -52,7 +60,7 @@ class VisionLanguageModel:
         self._encoder = PromptEncoder(processor, self.config, self.device)
 
     @property
-    def tokenizer(self):
+    def tokenizer(self) -> PreTrainedTokenizerBase:
         return self.processor.tokenizer
 
     @property
@@ -66,7 +74,7 @@ class VisionLanguageModel:
         return self.model.get_input_embeddings().weight.dtype
 
     @property
-    def text_config(self):
+    def text_config(self) -> PreTrainedConfig:
         """The language model's configuration."""
         return self.config.get_text_config(decoder=True)
 
@@ -223,6 +231,6 @@ class _Stop(StoppingCriteria):
     def __init__(self, should_stop: Callable[[], bool] | None) -> None:
         self._should_stop, self.stopped = should_stop, False
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs) -> torch.Tensor:
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         self.stopped = self.stopped or (self._should_stop is not None and self._should_stop())
         return torch.full((len(input_ids),), self.stopped, dtype=torch.bool, device=input_ids.device)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 from PIL import Image
-from transformers import PreTrainedTokenizerBase, ProcessorMixin
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase, ProcessorMixin
 
 from a3tune.errors import ModelError, RequestError
 from a3tune.models import token_spans as spans
@@ -51,6 +51,7 @@ class EncodedPrompt:
     def roles(self) -> tuple[TokenRole, ...]:
         """The role of each token."""
         roles: list[TokenRole] = ["template"] * len(self.ids)
+        named: list[tuple[TokenRole, tuple[int, ...]]]
         named = [("question", self.question), ("answer", self.answer), *(("image", group) for group in self.images)]
         for role, positions in named:
             for position in positions:
@@ -152,7 +153,7 @@ class PromptEncoder:
         device: where the tensors go.
     """
 
-    def __init__(self, processor: ProcessorMixin, config, device: torch.device) -> None:
+    def __init__(self, processor: ProcessorMixin, config: PreTrainedConfig, device: torch.device) -> None:
         self.processor, self.tokenizer, self.device = processor, processor.tokenizer, device
         self._config, self._quirk = config, quirk_of(config)
         self._image_token = spans.image_token_id(config, processor)

@@ -82,7 +82,7 @@ def read_tensors(tensors: Iterable[StoredTensor]) -> Iterator[tuple[StoredTensor
         ModelError: a file cannot be read.
     """
     opened: Path | None = None
-    values = None
+    values: Any = None
     for tensor in tensors:
         if tensor.file != opened:
             values, opened = _open(tensor.file), tensor.file
@@ -122,7 +122,7 @@ def lazy_weights(folder: Path) -> dict[str, Any]:
     Raises:
         ModelError: as :func:`list_tensors`.
     """
-    slices = {}
+    slices: dict[str, Any] = {}
     for file in {tensor.file: None for tensor in list_tensors(folder).values()}:
         opened = _open(file)
         slices |= {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 - no mapping
@@ -147,7 +147,7 @@ def _headers(file: Path) -> list[StoredTensor]:
     return headers
 
 
-def _open(file: Path):
+def _open(file: Path) -> Any:
     """An open safetensors file, or a dictionary of tensors that lie in the file until they are used."""
     if not file.is_file():
         raise ModelError(

@@ -15,7 +15,7 @@ from a3tune.models.model import VisionLanguageModel
 from a3tune.models.prompt import EncodedPrompt
 from a3tune.types import MedicalImage, PatchGrid
 
-ALIGNMENT_TOLERANCE = 0.25
+PLACE_TOLERANCE = 0.25
 """How much a token elsewhere may change, against the token that was painted: resampling smears a patch's edges."""
 
 _QUESTION = "What is shown in this image?"
@@ -40,7 +40,7 @@ def check_token_alignment(model: VisionLanguageModel) -> None:
             got=f"{model.name} ({model.config.model_type}) failed with {type(error).__name__}: {error}",
             remedy="Choose a model of a class in docs/models.md",
         ) from error
-    if stray > ALIGNMENT_TOLERANCE:
+    if stray > PLACE_TOLERANCE:
         raise ModelError(
             expected="image tokens that each stand for the place in the image where the processor puts it",
             got=f"{model.name} ({model.config.model_type}) mixes the places of its image before its words see it",
@@ -110,7 +110,7 @@ def _seen(model: VisionLanguageModel, prompt: EncodedPrompt) -> torch.Tensor:
     found: list[torch.Tensor] = []
 
     def keep(module: nn.Module, args: tuple[Any, ...], options: dict[str, Any]) -> None:
-        found.append(options.get("inputs_embeds"))
+        found.append(options["inputs_embeds"])
         raise _Seen
 
     handle = model.language_model.register_forward_pre_hook(keep, with_kwargs=True)

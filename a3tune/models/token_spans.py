@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from transformers import PreTrainedTokenizerBase, ProcessorMixin
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase, ProcessorMixin
 
 from a3tune.errors import ModelError, RequestError
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
-def image_token_id(config, processor: ProcessorMixin) -> int:
+def image_token_id(config: PreTrainedConfig, processor: ProcessorMixin) -> int:
     """The id that stands for one patch of an image in the expanded prompt.
 
     The model's configuration is asked first: processors may name the placeholder of a whole image instead.
@@ -33,7 +33,7 @@ def image_token_id(config, processor: ProcessorMixin) -> int:
     )
 
 
-def image_markers(config, processor: ProcessorMixin) -> frozenset[str]:
+def image_markers(config: PreTrainedConfig, processor: ProcessorMixin) -> frozenset[str]:
     """Texts that a processor or model takes for an image or a video: a question must not hold them."""
     tokenizer = processor.tokenizer
     markers = {getattr(processor, name, None) for name in ("image_token", "video_token", "boi_token", "eoi_token")}
@@ -42,7 +42,7 @@ def image_markers(config, processor: ProcessorMixin) -> frozenset[str]:
     return frozenset(str(marker) for marker in markers if marker)
 
 
-def check_question(question: str, config, processor: ProcessorMixin) -> str:
+def check_question(question: str, config: PreTrainedConfig, processor: ProcessorMixin) -> str:
     """The question without surrounding white space, once it is sure to be plain text to the model.
 
     Raises:
@@ -101,7 +101,14 @@ def question_positions(
     return found
 
 
-def _by_offsets(ids, prefix, question, suffix, tokenizer, add_special_tokens) -> tuple[int, ...] | None:
+def _by_offsets(
+    ids: Sequence[int],
+    prefix: str,
+    question: str,
+    suffix: str,
+    tokenizer: PreTrainedTokenizerBase,
+    add_special_tokens: bool,
+) -> tuple[int, ...] | None:
     """Locate the question in the unexpanded text, then carry it over: expansion changes only what stands before
     (or only what stands after) the question, so counting from the other end holds."""
     encoded = tokenizer(
@@ -122,7 +129,9 @@ def _by_offsets(ids, prefix, question, suffix, tokenizer, add_special_tokens) ->
     return tuple(range(first + shift, last + 1 + shift))
 
 
-def _by_difference(ids, prefix, question, suffix, expand) -> tuple[int, ...] | None:
+def _by_difference(
+    ids: Sequence[int], prefix: str, question: str, suffix: str, expand: Callable[[str], Sequence[int]]
+) -> tuple[int, ...] | None:
     """What changes when other questions stand in its place; two others, as one may share a token by chance."""
     first, last = len(ids), -1
     for other in ("zqx jkv", "0 Wyb 9"):

@@ -11,7 +11,7 @@ import json
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -193,7 +193,7 @@ def _moe_errors(archive: Mapping[str, np.ndarray], case: Mapping[str, Any]) -> I
         yield "gradient of A", _difference(layer.expert_A["golden"].grad, part["A_grad"])
         yield "gradient of B", _difference(layer.expert_B["golden"].grad, part["B_grad"])
     if "router_w_grad" in part:
-        router = layer.expert_router["golden"]
+        router = cast(nn.Linear, layer.expert_router["golden"])
         yield "gradient of the router", _difference(router.weight.grad, part["router_w_grad"])
         yield "gradient of the router", _difference(router.bias.grad, part["router_b_grad"])
 
@@ -211,8 +211,9 @@ def _published_layer(part: Mapping[str, torch.Tensor], kind: str, scaling: float
         layer.expert_A["golden"].copy_(part["A"])
         layer.expert_B["golden"].copy_(part["B"])
         if "golden" in layer.expert_router:
-            layer.expert_router["golden"].weight.copy_(part["router_w"])
-            layer.expert_router["golden"].bias.copy_(part["router_b"])
+            router = cast(nn.Linear, layer.expert_router["golden"])
+            router.weight.copy_(part["router_w"])
+            router.bias.copy_(part["router_b"])
     return layer.eval()
 
 
@@ -283,13 +284,15 @@ def _unreadable(path: str | Path, error: Exception) -> DataError:
     )
 
 
-def _difference(found: torch.Tensor | np.ndarray, wanted: torch.Tensor | np.ndarray) -> float:
-    """Largest absolute difference; infinite when the shapes differ, NaN when a value is."""
+def _difference(found: torch.Tensor | np.ndarray | None, wanted: torch.Tensor | np.ndarray) -> float:
+    """Largest absolute difference; infinite when the shapes differ or there is nothing, NaN when a value is."""
+    if found is None:
+        return float("inf")
     # Arrays are copied: torch warns of those that cannot be written to.
-    found, wanted = (
+    one, other = (
         (value.detach() if isinstance(value, torch.Tensor) else torch.tensor(value)).to(torch.float64)
         for value in (found, wanted)
     )
-    if found.shape != wanted.shape:
+    if one.shape != other.shape:
         return float("inf")
-    return float((found - wanted).abs().max()) if found.numel() else 0.0
+    return float((one - other).abs().max()) if one.numel() else 0.0

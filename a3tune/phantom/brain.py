@@ -142,8 +142,8 @@ class _Head:
                     self._furrow(fluid, band, np.array([(0, y), tip]), wide * 0.8, ribbon)
         across, down = 2.6 * canvas.field(rng, 15), 2.6 * canvas.field(rng, 15)
         fluid, band = canvas.warped(fluid, across, down), canvas.warped(band, across, down)
-        depth = cv2.distanceTransform(self.brain.astype(np.uint8), cv2.DIST_L2, 3)
-        cortex = ((band > 127) | (depth < 0.05 * unit)) & self.brain
+        inside = cv2.distanceTransform(self.brain.astype(np.uint8), cv2.DIST_L2, 3)
+        cortex = ((band > 127) | (inside < 0.05 * unit)) & self.brain
         around_ventricles = cv2.dilate(self.ventricles.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool)
         fluid[around_ventricles & (np.abs(self.x) > 0.02)] = 0
         return fluid, cortex & ~around_ventricles

@@ -67,9 +67,9 @@ def draw_devices(
             canvas.stroke(layer, open_curve(np.array(points)), 2)
         elif name == "chest tube":
             side = "right" if rng.random() < 0.5 else "left"
-            points = np.array([(-1.0, 0.36), (-0.8, 0.2), (-0.6, 0.02), (-0.47, -0.22), (-0.38, -0.5)])
-            points[2:] += rng.normal(0, 0.03, (3, 2))
-            line = open_curve(points if side == "right" else mirrored(points))
+            tube = np.array([(-1.0, 0.36), (-0.8, 0.2), (-0.6, 0.02), (-0.47, -0.22), (-0.38, -0.5)])
+            tube[2:] += rng.normal(0, 0.03, (3, 2))
+            line = open_curve(tube if side == "right" else mirrored(tube))
             canvas.stroke(layer, line, 5)
             canvas.stroke(core, line, 2)
         elif name == "pacemaker":

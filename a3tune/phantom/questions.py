@@ -9,8 +9,9 @@ lower-case phrase: location ("right upper zone"), side ("left"), count ("two"), 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -60,6 +61,9 @@ _MODALITY = ("What kind of image is this?", "Which modality is this?", "What typ
 _REPORT = ("Describe the image.", "Write a short report.", "What does the image show?")
 
 
+_Choice = TypeVar("_Choice", bound=str)
+
+
 @dataclass(frozen=True)
 class PhantomQuestion:
     """One question about one phantom.
@@ -104,7 +108,7 @@ class _Questioner:
         for lesion in phantom.lesions:
             self.by_finding.setdefault(str(lesion.finding), []).append(lesion)
 
-    def one_of(self, choices: tuple[str, ...] | list[str]) -> str:
+    def one_of(self, choices: Sequence[_Choice]) -> _Choice:
         return choices[int(self.rng.integers(len(choices)))]
 
     def ask(

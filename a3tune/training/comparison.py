@@ -117,7 +117,6 @@ def compare_with_base(
     for start in range(0, len(chosen), config.batch_size):
         on_progress("Asking both", start / len(chosen))
         for name, tally in tallies.items():
-            masks = adapters.takes_masks(name)
             with adapters.using(name) as asked:
                 found = validate(
                     asked,
@@ -127,7 +126,7 @@ def compare_with_base(
                     head_count=count,
                     fixed_heads=heads,
                     to_device=lambda batch: on_device(batch, loaded.device),
-                    extra=lambda batch, masks=masks: _masks(batch) if masks else {},
+                    extra=_masks if adapters.takes_masks(name) else _no_masks,
                     keeps=keeps,
                 )
             tallies[name] = Tally.of(tally.tensor(torch.device("cpu")) + found.tensor(torch.device("cpu")))
@@ -157,6 +156,10 @@ def _fixed_heads(run: str | Path | None) -> tuple[Head, ...] | None:
     record = RunFolder(run).read() if run is not None else None
     chosen = (record or {}).get("fixed_heads")
     return tuple(Head(*head) for head in chosen) if chosen else None
+
+
+def _no_masks(batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+    return {}
 
 
 def _masks(batch: dict[str, Any]) -> dict[str, torch.Tensor]:

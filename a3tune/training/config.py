@@ -6,9 +6,9 @@ import difflib
 import importlib.resources
 import math
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import Field, asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import yaml
 
@@ -29,7 +29,7 @@ MAX_BYTES = 1 << 20
 
 
 def _setting(default: object, *, least: float | None = None, most: float | None = None, above: float | None = None,
-             below: float | None = None) -> object:  # fmt: skip
+             below: float | None = None) -> Any:  # fmt: skip
     """A field with its range: ``least`` and ``most`` belong to it, ``above`` and ``below`` do not."""
     bounds = {"least": least, "most": most, "above": above, "below": below}
     return field(default=default, metadata={name: bound for name, bound in bounds.items() if bound is not None})
@@ -144,7 +144,7 @@ class TuneConfig:
         if faults:
             raise _error(faults)
         for item in fields(self):
-            if item.type.startswith("float") and getattr(self, item.name) is not None:
+            if str(item.type).startswith("float") and getattr(self, item.name) is not None:
                 object.__setattr__(self, item.name, float(getattr(self, item.name)))
 
     def _conflicts(self) -> list[str]:
@@ -221,7 +221,7 @@ def load_config(source: str | Path | None = None, overrides: Mapping[str, object
         faults += _unknown({key: value})
         values[key] = _from_text(key, value) if isinstance(value, str) else value
     known = {item.name: item for item in fields(TuneConfig)}
-    good: dict[str, object] = {}
+    good: dict[str, Any] = {}
     for key, value in values.items():
         if key in known:
             value = _number_from_text(known[key], value)
@@ -257,7 +257,7 @@ def to_yaml(config: TuneConfig) -> str:
     return yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
 
 
-def with_settings(config: TuneConfig, **settings: object) -> TuneConfig:
+def with_settings(config: TuneConfig, **settings: Any) -> TuneConfig:
     """The same settings with some replaced.
 
     Raises:
@@ -286,7 +286,7 @@ def _text_of(source: str | Path) -> tuple[str, str]:
     """(text, name for messages) of a preset or a file."""
     name = str(source)
     if name in preset_names():
-        entry = importlib.resources.files(__package__).joinpath("presets", f"{name}.yaml")
+        entry = importlib.resources.files(__package__).joinpath("presets").joinpath(f"{name}.yaml")
         return entry.read_text(encoding="utf-8"), f"The preset {name}"
     path = Path(source)
     problem = ""
@@ -298,7 +298,11 @@ def _text_of(source: str | Path) -> tuple[str, str]:
     except UnicodeDecodeError:
         problem = "is not UTF-8 text"
     except (OSError, ValueError) as error:
-        problem = "is neither a preset nor a file" if not path.exists() else f"cannot be read ({error.strerror})"
+        problem = (
+            "is neither a preset nor a file"
+            if not path.exists()
+            else f"cannot be read ({getattr(error, 'strerror', error)})"
+        )
     raise DataError(
         got=f"{brief(name)} {problem}{_nearest(name, preset_names())}",
         expected=f"a YAML file or a preset: {', '.join(preset_names())}",
@@ -341,7 +345,7 @@ def _load_yaml(text: str, name: str) -> dict[str, object]:
     raise DataError(got=f"{name} {problem}", expected="lines of the form name: value", remedy="Correct the file")
 
 
-def _unknown(values: Mapping[object, object]) -> list[str]:
+def _unknown(values: Iterable[object]) -> list[str]:
     known = [item.name for item in fields(TuneConfig)]
     return [f"{brief(key)} is no setting{_nearest(str(key), known)}" for key in values if key not in known]
 
@@ -360,9 +364,9 @@ def _from_text(key: str, value: str) -> object:
     return read if isinstance(read, (str, bool, int, float, type(None))) else value
 
 
-def _number_from_text(item: object, value: object) -> object:
+def _number_from_text(item: Field[Any], value: object) -> object:
     """YAML 1.1 reads 2e-4 (without a point) as text: what stands for a number is taken as one."""
-    if isinstance(value, str) and item.type.startswith("float"):
+    if isinstance(value, str) and str(item.type).startswith("float"):
         try:
             return float(value)
         except ValueError:
@@ -382,7 +386,7 @@ _CHOICES = {
 }
 
 
-def _field_fault(item: object, value: object) -> str | None:
+def _field_fault(item: Field[Any], value: Any) -> str | None:
     """What is wrong with a value: field, value and what is expected; None when nothing is."""
     kind = str(item.type)
     expected = _expected(kind, item.metadata)

@@ -181,7 +181,7 @@ class _Clock(TrainerCallback):
         self.ends: list[float] = []
         self._cuda = cuda
 
-    def on_step_end(self, args, state, control, **kwargs) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._cuda:
             torch.cuda.synchronize()
         self.ends.append(time.perf_counter())

@@ -42,7 +42,7 @@ def push_adapter(run: RunFolder, repository: str, token: str, *, private: bool =
             commit_message="Add the adapter and its card",
         )
     except (HfHubHTTPError, HFValidationError) as error:
-        status = getattr(getattr(error, "response", None), "status_code", None)
+        status: int = getattr(getattr(error, "response", None), "status_code", 0)
         refused = {401: "It does not know this token", 403: "The token may not write there"}
         # The message itself could quote the request.
         raise RequestError(

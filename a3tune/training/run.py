@@ -132,8 +132,15 @@ class RunFolder:
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         old = self.read() or {}
         started = old.get("started", _now())
-        kept = {key: old[key] for key in ("fixed_heads", "label_settings") if key in old}
-        record = {"format": _FORMAT, "status": "preparing", "started": started, **identity.record(), **kept, **facts}
+        kept: dict[str, Any] = {key: old[key] for key in ("fixed_heads", "label_settings") if key in old}
+        record: dict[str, Any] = {
+            "format": _FORMAT,
+            "status": "preparing",
+            "started": started,
+            **identity.record(),
+            **kept,
+            **facts,
+        }
         self._write(record)
 
     def update(self, **facts: Any) -> None:

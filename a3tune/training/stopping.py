@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
+from typing import Any
 
 from a3tune.training.run import RunFolder
 
@@ -26,7 +27,7 @@ class StopSwitch:
     def __init__(self, run: RunFolder, asked: Callable[[], bool] | None = None) -> None:
         self._run, self._asked = run, asked
         self._signalled = False
-        self._former: dict[int, object] = {}
+        self._former: dict[int, Any] = {}
 
     def __call__(self) -> bool:
         return self._signalled or self._run.stop_requested or (self._asked is not None and self._asked())

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import PeftModel, set_peft_model_state_dict
@@ -31,6 +31,7 @@ from a3tune.adapters.a3moe import A3MoeConfig, record_experts
 from a3tune.attention.capture import capture
 from a3tune.attention.heads import critical_heads, visual_ratio
 from a3tune.attention.loss import alignment_loss
+from a3tune.attention.record import AttentionRecord
 from a3tune.errors import A3TuneError, DataError, ModelError
 from a3tune.training.collate import Collator, Questions, QuestionStream
 from a3tune.training.heartbeat import Heartbeat
@@ -126,11 +127,13 @@ class AlignmentTrainer(Trainer):
 
     # Data
 
-    def _get_train_sampler(self, train_dataset=None):
+    control: TrainerControl
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[Any]:
         # The stream is already in order, so the position in the data is the step alone.
         return torch.utils.data.SequentialSampler(self.train_dataset)
 
-    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | None:
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor:
         """float64 [3]: answer tokens, questions with a target, questions, of one step over all processes."""
         counts = torch.zeros(3, dtype=torch.float64)
         for batch in batch_samples:
@@ -155,14 +158,19 @@ class AlignmentTrainer(Trainer):
     ) -> torch.Tensor:
         """This batch's share of the step's loss, times the processes (whose gradients are averaged)."""
         self._tell_pass()
-        tokens, aligned, questions = num_items_in_batch.clamp(min=1)
+        counts = (
+            self._get_num_items_in_batch([inputs], self.args.device)
+            if num_items_in_batch is None
+            else num_items_in_batch
+        )
+        tokens, aligned, questions = counts.clamp(min=1)
         objective = self.objective
         with ExitStack() as stack:
             record = experts = None
             if objective.aligns:
                 # Only the totals of all heads; the chosen ones are computed with gradient afterwards.
-                options = {"heads": [Head(0, 0)], "share_of_all_heads": True}
-                record = stack.enter_context(capture(inputs["rows"], inputs["columns"], **options))
+                some = capture(inputs["rows"], inputs["columns"], [Head(0, 0)], share_of_all_heads=True)
+                record = stack.enter_context(some)
             if objective.balance:
                 experts = stack.enter_context(record_experts())
             logits, following = answer_logits(model, inputs, self.adapter_inputs(inputs), self.keeps_logits)
@@ -186,7 +194,7 @@ class AlignmentTrainer(Trainer):
             return {}
         return {"a3_question_mask": batch["question"], "a3_image_mask": batch["columns"]}
 
-    def _alignment(self, record, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _alignment(self, record: AttentionRecord, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """Summed alignment loss, and summed attention mass in the target, of the questions that have one."""
         losses, masses = [], []
         for b, target in enumerate(inputs["targets"]):
@@ -202,9 +210,9 @@ class AlignmentTrainer(Trainer):
         zero = inputs["labels"].new_zeros((), dtype=torch.float32)
         return (torch.stack(losses).sum(), torch.stack(masses).sum()) if losses else (zero, zero)
 
-    def _heads(self, record, b: int) -> Sequence[Head]:
+    def _heads(self, record: AttentionRecord, b: int) -> Sequence[Head]:
         if self.objective.selection == "fixed":
-            return self.fixed_heads
+            return self.fixed_heads or ()
         share = record.image_share(b).detach()
         if self.objective.selection == "all":
             layers, heads = share.shape[:2]
@@ -213,9 +221,12 @@ class AlignmentTrainer(Trainer):
 
     # Validation
 
-    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
         """Loss, exact accuracy and attention mass on the validation questions; each process takes its share."""
-        questions = self.validation
+        # The Trainer comes here only where there are some.
+        questions = cast(Questions, self.validation)
         training = self.model.training
         self.model.eval()
         # Outside of DDP's wrapper: processes may have different numbers of batches here.
@@ -245,7 +256,7 @@ class AlignmentTrainer(Trainer):
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         best = super()._determine_best_metric(metrics, trial)
         names = {name.removeprefix("eval_"): value for name, value in metrics.items()}
-        self._tell("validation", **names, best=best, questions=len(self.validation))
+        self._tell("validation", **names, best=best, questions=len(self.eval_dataset))
         since = [entry for entry in self.state.log_history if entry["step"] > (self.state.best_global_step or 0)]
         if best:
             self.control.should_save = True
@@ -271,10 +282,10 @@ class AlignmentTrainer(Trainer):
         self._parts.zero_()
         step, last = self.state.global_step, self.state.max_steps
         if not all(math.isfinite(value) for value in [*means.values(), logs["loss"]]):
-            parts = ", ".join(f"{name} {value:.4g}" for name, value in means.items())
+            told = ", ".join(f"{name} {value:.4g}" for name, value in means.items())
             raise ModelError(
                 expected="a finite loss",
-                got=f"The loss of step {step} is {logs['loss']} ({parts})",
+                got=f"The loss of step {step} is {logs['loss']} ({told})",
                 remedy="Lower learning_rate, or compute in fp32 or bf16; the last checkpoint is kept",
             )
         if not self.objective.aligns:
@@ -317,10 +328,11 @@ class AlignmentTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         if self.args.should_save:
-            self.model.save_pretrained(output_dir, state_dict=state_dict, save_embedding_layers=False)
+            folder = output_dir or self.args.output_dir
+            self.model.save_pretrained(folder, state_dict=state_dict, save_embedding_layers=False)
             # PEFT adds a model card to fill in; nobody fills it in here.
             with suppress(FileNotFoundError):
-                (Path(output_dir) / "README.md").unlink()
+                (Path(folder) / "README.md").unlink()
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """Everything that the next step depends on, written beside its place and renamed into it when complete.

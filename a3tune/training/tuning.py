@@ -40,7 +40,7 @@ from a3tune.training.config import TuneConfig
 from a3tune.training.fingerprints import data_fingerprint, model_fingerprint
 from a3tune.training.heartbeat import Heartbeat
 from a3tune.training.lengths import TokenCounter
-from a3tune.training.methods import add_adapter, objective_of, trainable_count
+from a3tune.training.methods import Objective, add_adapter, objective_of, trainable_count
 from a3tune.training.run import IDENTITY_NAME, RunFolder, RunIdentity
 from a3tune.training.stopping import StopSwitch
 from a3tune.training.targets import PatchTargets, TargetMaker, label_source, plan_digest, target_plan
@@ -379,15 +379,17 @@ class _Tuning:
         if self.main:
             self.run.add_event("note", text=note)
 
-    def _fixed_heads(self, model: VisionLanguageModel, stream: QuestionStream, objective) -> tuple[Head, ...]:
+    def _fixed_heads(
+        self, model: VisionLanguageModel, stream: QuestionStream, objective: Objective
+    ) -> tuple[Head, ...]:
         record = self.run.read() or {}
-        chosen = [[Head(*head) for head in record["fixed_heads"]] if record.get("fixed_heads") else None]
-        if self.main and chosen[0] is None:
+        chosen = [[Head(*head) for head in record.get("fixed_heads") or ()]]
+        if self.main and not chosen[0]:
             self._proceed("Choosing heads")
             questions = stream.questions
             model.model.eval()
             masks = self.config.has_experts
-            chosen[0] = calibrate_heads(
+            heads = calibrate_heads(
                 model.model,
                 questions,
                 [stream.index(place) for place in range(min(_CALIBRATION, len(questions)))],
@@ -398,6 +400,7 @@ class _Tuning:
                     {"a3_question_mask": batch["question"], "a3_image_mask": batch["columns"]} if masks else {}
                 ),
             )
+            chosen = [list(heads)]
         if self.state.num_processes > 1:
             broadcast_object_list(chosen)
         return tuple(chosen[0])
@@ -448,7 +451,7 @@ class _Reporter(transformers.TrainerCallback):
     def __init__(self, report: Progress) -> None:
         self._report = report
 
-    def on_step_end(self, args, state, control, **kwargs) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._report(f"Training, step {state.global_step} of {state.max_steps}", state.global_step / state.max_steps)
 
 

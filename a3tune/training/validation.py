@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from a3tune.attention.capture import capture
 from a3tune.attention.heads import critical_heads, visual_ratio
+from a3tune.attention.record import AttentionRecord
 from a3tune.progress import Progress, no_progress
 from a3tune.training.collate import Collator, Question, Questions
 from a3tune.types import Head
@@ -71,12 +72,12 @@ def answer_logits(
     Returns:
         logits [batch, kept, vocabulary] and the ids that come next, int64 [batch, kept], -100 off the answers.
     """
-    # The token at position i is predicted at position i - 1.
+    # The token at place i is predicted at place i - 1.
     following = functional.pad(batch["labels"][:, 1:], (0, 1), value=-100)
-    positions = (following != -100).any(dim=0).nonzero().squeeze(1)
-    options = {"logits_to_keep": positions} if keeps else {}
+    places = (following != -100).any(dim=0).nonzero().squeeze(1)
+    options = {"logits_to_keep": places} if keeps else {}
     logits = model(**batch["inputs"], **extra, **options, use_cache=False).logits
-    return (logits if keeps else logits[:, positions]), following[:, positions]
+    return (logits if keeps else logits[:, places]), following[:, places]
 
 
 @torch.no_grad()
@@ -88,8 +89,8 @@ def validate(
     batch_size: int,
     head_count: int,
     fixed_heads: Sequence[Head] | None,
-    to_device,
-    extra,
+    to_device: Callable[[dict[str, Any]], dict[str, Any]],
+    extra: Callable[[dict[str, Any]], dict[str, torch.Tensor]],
     keeps: bool,
     on_progress: Progress = no_progress,
 ) -> Tally:
@@ -130,7 +131,14 @@ def validate(
     return tally
 
 
-def _mass(record, batch: dict[str, Any], b: int, question: Question, count: int, fixed: Sequence[Head] | None) -> float:
+def _mass(
+    record: AttentionRecord,
+    batch: dict[str, Any],
+    b: int,
+    question: Question,
+    count: int,
+    fixed: Sequence[Head] | None,
+) -> float:
     """Share of the critical heads' attention to the image that lies in the target, while the answer is written."""
     heads = critical_heads(visual_ratio(record.image_share(b)), count) if fixed is None else fixed
     writing = batch["writing"][b][batch["rows"][b]]
@@ -141,19 +149,25 @@ def _mass(record, batch: dict[str, Any], b: int, question: Question, count: int,
 
 @torch.no_grad()
 def calibrate_heads(
-    model: nn.Module, questions: Questions, indices: Sequence[int], *, batch_size: int, count: int, to_device, extra
+    model: nn.Module,
+    questions: Questions,
+    indices: Sequence[int],
+    *,
+    batch_size: int,
+    count: int,
+    to_device: Callable[[dict[str, Any]], dict[str, Any]],
+    extra: Callable[[dict[str, Any]], dict[str, torch.Tensor]],
 ) -> tuple[Head, ...]:
     """The ``count`` heads that look most at the image on average over some questions.
 
     Args: as `validate`.
     """
     collate = Collator(questions.encoder)
-    total = None
+    ratios: list[torch.Tensor] = []
     for start in range(0, len(indices), batch_size):
         batch = to_device(collate([questions[index] for index in indices[start : start + batch_size]]))
         with capture(batch["rows"], batch["columns"]) as record:
             model(**batch["inputs"], **extra(batch), use_cache=False)
         for b in range(len(batch["labels"])):
-            ratio = visual_ratio(record.image_share(b)).double()
-            total = ratio if total is None else total + ratio
-    return critical_heads(total / len(indices), count)
+            ratios.append(visual_ratio(record.image_share(b)).double())
+    return critical_heads(sum(ratios[1:], ratios[0]) / len(indices), count)

@@ -27,7 +27,7 @@ from app.inspect.values import view_rows
 
 if TYPE_CHECKING:
     from a3tune.inspection.inspect import Inspection
-    from a3tune.inspection.report import DisplaySettings, Side
+    from a3tune.inspection.report import Look, Side
 
 _TYPES = {"zip": "application/zip", "pdf": "application/pdf"}
 
@@ -57,7 +57,7 @@ def take_away(studio: InspectService, request: dict[str, Any]) -> tuple[str, str
     kept = studio.results.get(str(request["sides"][0]["result"]))
     adapters = list(dict.fromkeys(side.view.adapter for side in sides))
     command = command_line(kept, adapters, studio.slot.profile, studio.slot.folders)
-    look = _display_of(request["look"])
+    look = _look(request["look"])
     content = (_archive if form == "zip" else _page)(studio, request, sides, labels, look, command)
     stem = f"a3tune-{kept.opened.image.sha256[:8]}-{'-'.join(adapters)}"
     return f"{stem}.{form}", _TYPES[form], content
@@ -117,10 +117,8 @@ def _side(studio: InspectService, asked: dict[str, Any], request: dict[str, Any]
     return library.Side(inspection, view, heads, rows, head_words.get(str(request["heads"]), one_head), words)
 
 
-def _display_of(look: dict[str, Any]) -> DisplaySettings:
-    return library.DisplaySettings(
-        min(1.0, max(0.0, float(look["opacity"]))), str(look["colours"]), bool(look["smooth"])
-    )
+def _look(look: dict[str, Any]) -> Look:
+    return library.Look(min(1.0, max(0.0, float(look["opacity"]))), str(look["colours"]), bool(look["smooth"]))
 
 
 def _archive(
@@ -128,7 +126,7 @@ def _archive(
     request: dict[str, Any],
     sides: list[Side],
     labels: WeakLabels | None,
-    display: DisplaySettings,
+    look: Look,
     command: str,
 ) -> bytes:
     """All that ``python -m a3tune inspect`` writes for the views on show, the pictures of the page at full resolution
@@ -141,9 +139,9 @@ def _archive(
             target = None if labels is None else np.logical_or.reduce(_masks(labels))
             library.write_inspection(inspection, place if number == 0 else place / "other_question", target)
         (place / "view").mkdir()
-        for name, picture in library.full_size_pictures(sides, display).items():
+        for name, picture in library.full_size_pictures(sides, look).items():
             Image.fromarray(picture).save(place / "view" / f"{name}.png")
-        library.save_figure(library.shown_figure(sides, _masks(labels), display), place / "view" / "figure")
+        library.save_figure(library.shown_figure(sides, _masks(labels), look), place / "view" / "figure")
         told = _settings(studio, request, sides, labels, command)
         (place / "settings.json").write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         (place / "command.txt").write_text(command + "\n", encoding="utf-8")
@@ -161,7 +159,7 @@ def _page(
     request: dict[str, Any],
     sides: list[Side],
     labels: WeakLabels | None,
-    display: DisplaySettings,
+    look: Look,
     command: str,
 ) -> bytes:
     measured = _measured(studio, request, sides)
@@ -169,7 +167,7 @@ def _page(
     names = {key: name for side in rows for key, (name, _) in side.items()}
     table = [(name, [side.get(key, ("", "–"))[1] for side in rows]) for key, name in names.items()]
     buffer = io.BytesIO()
-    figure = library.page_figure(sides, _masks(labels), table, display, command)
+    figure = library.page_figure(sides, _masks(labels), table, look, command)
     # No creation date and no producer's user name: the file tells of the image and the model only.
     figure.savefig(buffer, format="pdf", metadata={"Title": "A3Tune Studio", "CreationDate": None})
     return buffer.getvalue()

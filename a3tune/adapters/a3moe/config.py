@@ -73,12 +73,12 @@ class A3MoeConfig(PeftConfig):
     key_top_k: int = field(default=1, metadata={"help": "Experts that one image token uses."})
     key_gate: str = field(default="straight_through", metadata={"help": f"One of {KEY_GATES}."})
     dropout: float = field(default=0.05, metadata={"help": "Dropout on the experts' input while training."})
-    target_modules: list[str] | str | None = field(
+    target_modules: list[str] | set[str] | str | None = field(
         default=DEFAULT_TARGETS, metadata={"help": "Linear layers to adapt: a regular expression or suffixes."}
     )
     query_modules: list[str] = field(default_factory=lambda: ["q_proj"], metadata={"help": "Query projections."})
     key_modules: list[str] = field(default_factory=lambda: ["k_proj"], metadata={"help": "Key projections."})
-    exclude_modules: list[str] | str | None = field(default=None, metadata={"help": "Targets to leave out."})
+    exclude_modules: list[str] | set[str] | str | None = field(default=None, metadata={"help": "Targets to leave out."})
     modules_to_save: list[str] | None = field(default=None, metadata={"help": "Modules to train in full."})
     init_weights: bool = field(default=True, metadata={"help": "Start with B at zero."})
     question_before: list[list[int]] | None = field(
@@ -89,8 +89,9 @@ class A3MoeConfig(PeftConfig):
     reference: bool = field(default=False, metadata={"help": "Arithmetic of the published code."})
 
     def __post_init__(self) -> None:
-        if self.task_type not in (None, A3TaskType.A3_IMAGE_TEXT_TO_TEXT):
-            raise _fault("task_type", self.task_type, "None: the method sets its own")
+        given: str | None = vars(self)["task_type"]
+        if given not in (None, A3TaskType.A3_IMAGE_TEXT_TO_TEXT):
+            raise _fault("task_type", given, "None: the method sets its own")
         # PEFT only lets its own task names through, so its check runs before ours is put in.
         self.task_type = None
         super().__post_init__()

@@ -6,7 +6,8 @@ Letters in shapes: B batch, T tokens, N image tokens of the batch, E experts, K 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -29,6 +30,9 @@ class ExpertLayer(BaseTunerLayer):
 
     adapter_layer_names: tuple[str, ...] = ("expert_A", "expert_B", "expert_router")
     other_param_names: tuple[str, ...] = ("scaling", "role", "settings", "expert_dropout")
+    # PEFT's own.
+    active_adapters: list[str]
+    _cast_input_dtype: Callable[[torch.Tensor, torch.dtype], torch.Tensor]
 
     def __init__(self, base_layer: nn.Linear, layer_name: str) -> None:
         self.base_layer = base_layer
@@ -146,7 +150,7 @@ class ExpertLinear(nn.Module, ExpertLayer):
                     "an adapter with question_before in its settings finds the question by itself, from input_ids",
                 )
             return kept.to(x.device)
-        router = self.expert_router[adapter]
+        router = cast(nn.Linear, self.expert_router[adapter])
         gates = query_gates(x, question.to(x.device), router.weight.to(x.dtype), router.bias.to(x.dtype))
         # Detached: a cache must not hold on to the graph of the prompt.
         window.gates[self.layer_name, adapter] = gates.detach()
@@ -164,7 +168,7 @@ class ExpertLinear(nn.Module, ExpertLayer):
         down: torch.Tensor,
         up: torch.Tensor,
     ) -> torch.Tensor:
-        config, router = self.settings[adapter], self.expert_router[adapter]
+        config, router = self.settings[adapter], cast(nn.Linear, self.expert_router[adapter])
         positions = window.image_positions(x.device)
         images = positions.take(x.flatten(0, 1), 0)
         probabilities = key_probabilities(images, router.weight.to(x.dtype), router.bias.to(x.dtype))

@@ -138,6 +138,8 @@ class A3MoePeftModel(PeftModel):
     leave them alone.
     """
 
+    special_peft_forward_args: set[str]
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.special_peft_forward_args = {*self.special_peft_forward_args, *MASKS, _GROWING}
@@ -163,7 +165,7 @@ def carry_windows(model: nn.Module) -> None:
     """
     modules = dict(model.named_modules())
     if "_a3_prompt_hooks" not in model.__dict__:
-        model._a3_prompt_hooks = [
+        model.__dict__["_a3_prompt_hooks"] = [
             model.register_forward_pre_hook(_keep_prompt, with_kwargs=True),
             model.register_forward_hook(_forget_prompt, always_call=True),
         ]

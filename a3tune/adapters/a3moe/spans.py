@@ -80,6 +80,8 @@ class SpanWindow:
         Found once for all layers, since an accelerator has to be waited for.
         """
         if self._positions is None:
+            if self.image is None:
+                raise ValueError("this pass has no image tokens")
             self._positions = Positions.of(self.image.flatten())
         self._positions = self._positions.to(device)
         return self._positions

@@ -13,10 +13,13 @@ The weights are those of the module given; results agree with its own ``forward`
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+SamModule = Any
+"""A module of segment-anything, which declares no types for its parts."""
 
 
 class DecodedMasks(NamedTuple):
@@ -33,7 +36,7 @@ class DecodedMasks(NamedTuple):
 
 @torch.inference_mode()
 def decode_boxes(
-    mask_decoder: nn.Module, prompt_encoder: nn.Module, embedding: Tensor, boxes: Tensor, *, group: int = 2
+    mask_decoder: SamModule, prompt_encoder: SamModule, embedding: Tensor, boxes: Tensor, *, group: int = 2
 ) -> DecodedMasks:
     """The single best mask for each box (SAM's ``multimask_output=False``).
 
@@ -58,7 +61,7 @@ def decode_boxes(
     return DecodedMasks(torch.cat(logits), torch.cat(quality))
 
 
-def _two_way(transformer: nn.Module, image: Tensor, position: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+def _two_way(transformer: SamModule, image: Tensor, position: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
     queries, keys = tokens, image
     for block in transformer.layers:
         if block.skip_first_layer_pe:
@@ -76,7 +79,7 @@ def _two_way(transformer: nn.Module, image: Tensor, position: Tensor, tokens: Te
     return transformer.norm_final_attn(queries + attended), keys
 
 
-def _few_to_many(attention: nn.Module, few: Tensor, many_keys: Tensor, many_values: Tensor) -> Tensor:
+def _few_to_many(attention: SamModule, few: Tensor, many_keys: Tensor, many_values: Tensor) -> Tensor:
     """Attention from few tokens [b, t, c] to many [b or 1, n, c]; the key bias cancels in the softmax."""
     heads = attention.num_heads
     query = _split(attention.q_proj(few), heads)
@@ -89,7 +92,7 @@ def _few_to_many(attention: nn.Module, few: Tensor, many_keys: Tensor, many_valu
     return attention.out_proj(value + attention.v_proj.bias)
 
 
-def _many_to_few(attention: nn.Module, many: Tensor, few_keys: Tensor, few_values: Tensor) -> Tensor:
+def _many_to_few(attention: SamModule, many: Tensor, few_keys: Tensor, few_values: Tensor) -> Tensor:
     """Attention from many tokens [b or 1, n, c] to few [b, t, c], returned as [b, n, c]."""
     heads = attention.num_heads
     key = _split(attention.k_proj(few_keys), heads)
@@ -105,7 +108,7 @@ def _many_to_few(attention: nn.Module, many: Tensor, few_keys: Tensor, few_value
     return (weights @ drawn).add_(attention.out_proj.bias)
 
 
-def _draw(decoder: nn.Module, mask_token: Tensor, keys: Tensor, height: int, width: int) -> Tensor:
+def _draw(decoder: SamModule, mask_token: Tensor, keys: Tensor, height: int, width: int) -> Tensor:
     first, norm, first_activation, second, second_activation = decoder.output_upscaling
     pixels = keys.transpose(1, 2).reshape(len(keys), -1, height, width)
     pixels = second_activation(second(first_activation(norm(first(pixels)))))

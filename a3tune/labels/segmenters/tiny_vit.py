@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,7 +13,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 class _FusedWindowAttention(nn.Module):
     """TinyViT's window attention through PyTorch's fused kernel, with the bias table laid out once."""
 
-    def __init__(self, attention: nn.Module) -> None:
+    bias: Tensor
+
+    def __init__(self, attention: Any) -> None:
         super().__init__()
         self.norm, self.qkv, self.proj = attention.norm, attention.qkv, attention.proj
         self.heads = attention.num_heads
@@ -39,6 +43,8 @@ def speed_up(encoder: nn.Module) -> nn.Module:
         for name, child in list(parent.named_children()):
             if all(hasattr(child, part) for part in ("attention_biases", "qkv", "proj", "norm")):
                 setattr(parent, name, _FusedWindowAttention(child))
-            elif isinstance(child, nn.Sequential) and hasattr(child, "c") and hasattr(child, "bn"):
-                setattr(parent, name, fuse_conv_bn_eval(child.c, child.bn))
+                continue
+            convolution, norm = getattr(child, "c", None), getattr(child, "bn", None)
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(parent, name, fuse_conv_bn_eval(convolution, norm))
     return encoder.to(memory_format=torch.channels_last)

@@ -15,7 +15,7 @@ from PIL import Image
 from a3tune.bundle import EXAMPLES
 from a3tune.cli.main import main
 from a3tune.inspection.inspect import answer_rows
-from a3tune.inspection.report import DisplaySettings, Side, shown_figure
+from a3tune.inspection.report import Look, Side, shown_figure
 from a3tune.types import Window
 from app.inspect.export import take_away
 from app.inspect.results import Finished
@@ -94,7 +94,7 @@ def test_a_figure_of_two_maps_names_each_adapter_once(slot, picture):
         Side(inspection, inspection.views[0], inspection.views[0].critical_heads, (0,), "critical heads", "one word")
         for inspection in asked
     ]
-    figure = shown_figure(sides, [], DisplaySettings())
+    figure = shown_figure(sides, [], Look())
     words = [text.get_text() for text in figure.findobj(Text)]
     assert any(" · adapter: base · critical heads · one word" in text for text in words)
     assert {"A: base", "B: base"} <= set(words)
