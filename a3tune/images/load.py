@@ -77,7 +77,9 @@ def load_image(
     Values of more than 8 bits, DICOM and NIfTI are shown with, in this order: the window asked for, the window
     that the file names (several: the first), its VOI table, all values of a DICOM picture of 8 bits or fewer, or
     the percentiles 0.5 to 99.5 of the frame (of large frames an even selection; DICOM padding left out). A constant
-    frame without a window is black.
+    frame without a window is black, and so is padding under any window. ``notes`` say what is no picture of a body (a
+    dose, a segmentation, a parametric map), and where a window of width 1 or less is not read by the letter of its
+    function: LINEAR is made for whole numbers, and would show fractions in black and white only.
 
     Where the file tells that its pixels are not square (pixel spacing, pixel aspect ratio, voxel sizes of the plane,
     unequal resolutions of a TIFF, PNG or BMP file), the shown picture is resampled to square ones: the direction with
