@@ -40,6 +40,8 @@ TOLERANCE = 2
 SLOW = 3.0
 _SOURCE = (".py", ".pyc")
 _JPEG_LS = (uid.JPEGLSLossless, uid.JPEGLSNearLossless)
+# Longer reasons list what is in a folder.
+_LONG = 200
 _SIZES = re.compile(r"\d+ x \d+|\d+(?= megapixels)")
 _NEW_NAMES = {"1.2.840.10008.1.2.8.1": "Deflated Image Frame Compression"}
 # What was found on looking at each file that differs.
@@ -93,7 +95,8 @@ def judge(path: Path) -> Outcome:
     try:
         image = load_image(path, square=False)
     except A3TuneError as error:
-        return Outcome(path.name, _SIZES.sub("N", error.got), time.perf_counter() - start)
+        words = error.got if len(error.got) <= _LONG else error.got.partition(" (")[0]
+        return Outcome(path.name, _SIZES.sub("N", words), time.perf_counter() - start)
     except Exception as error:
         return Outcome(path.name, f"TRACEBACK: {type(error).__name__}", time.perf_counter() - start)
     seconds = time.perf_counter() - start
