@@ -38,7 +38,7 @@ _SWEEP = (600, 1800)
 _TABS = ("Inspect", "Tune", "Models")
 
 
-def build(studio: InspectService, desk: TuneService, models: ModelService) -> tuple[gr.Blocks, InspectTab]:
+def build(studio: InspectService, tuning: TuneService, models: ModelService) -> tuple[gr.Blocks, InspectTab]:
     """The whole page, wired to the studio, to what tunes and to what loads; and its first tab."""
 
     examples = read_examples()
@@ -48,7 +48,7 @@ def build(studio: InspectService, desk: TuneService, models: ModelService) -> tu
 
     def own_adapters(secret: object) -> dict[str, Path]:
         # A browser that came for the first time has its secret a moment later, and no adapters.
-        return desk.adapters.of(owner_of(secret)) if is_secret(secret) else {}
+        return tuning.adapters.of(owner_of(secret)) if is_secret(secret) else {}
 
     def leave(request: gr.Request) -> None:
         studio.visits.end(str(request.session_hash))
@@ -61,7 +61,7 @@ def build(studio: InspectService, desk: TuneService, models: ModelService) -> tu
                 inspect = InspectTab(studio, examples, page, first, OwnAdapters(visitor, own_adapters))
                 inspect.follow(header)
             with gr.Tab(_TABS[1], id="tune") as tune:
-                TuneTab(desk, visitor, tune, pages, inspect)
+                TuneTab(tuning, visitor, tune, pages, inspect)
             with gr.Tab(_TABS[2], id="models"):
                 build_models(models)
         page.unload(leave)
@@ -95,7 +95,7 @@ def launch(
     """
     slot = ModelSlot(profile, adapters)
     studio = InspectService(slot, RegionSlot(scorer, segmenter))
-    desk = TuneService(slot, studio.regions.slot)
+    tuning = TuneService(slot, studio.regions.slot)
     examples = [(example.path, example.questions[0], example.key) for example in read_examples()]
 
     def prepare_demo() -> None:
@@ -104,7 +104,7 @@ def launch(
             studio.prepare(examples)
 
     models = ModelService(slot, studio.regions.slot, offered=offered, any_model=any_model, on_loaded=prepare_demo)
-    page, inspect = build(studio, desk, models)
+    page, inspect = build(studio, tuning, models)
     question = examples[0][1]
     page.launch(
         prevent_thread_lock=True,
@@ -133,6 +133,6 @@ def launch(
     # Only now: importing torch would hold up the first answer to a browser.
     slot.start()
     studio.visits.keep_tidy()
-    desk.jobs.keep_going()
+    tuning.jobs.keep_going()
     studio.prepare(examples)
     page.block_thread()

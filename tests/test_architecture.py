@@ -256,7 +256,7 @@ def test_only_slow_modules_are_imported_inside_functions():
         f"{path}:{item.line} imports {item.name}"
         for module, path in modules().items()
         for item in imports_of(path)
-        if item.late and path.parts[:2] != ("app", "tune") and slow_libraries_in(item) <= slow_libraries(module)
+        if item.late and slow_libraries_in(item) <= slow_libraries(module)
     ]
     assert needless == []
 

@@ -1,14 +1,29 @@
-"""Parts of the page that Gradio has no widget for: how they are read from their folder, and the page's head."""
+"""Parts of the page that Gradio has no widget for: how they are read from their folder, what answers them, and the
+page's head."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import inspect
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from a3tune.errors import Cancelled
 from app.common.modules import mount_script
+from app.common.status import error_status, explain, step_status
+from app.engine.background import Step
+
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+"""Options of every event: the page shows progress itself, and there is no interface for programs."""
+
+Update = dict[gr.blocks.Block, Any]
+"""What an event's handler gives: the components that change, with their new values."""
+
+Answer = Callable[[dict[str, Any]], dict[str, Any]]
 
 _APP = Path(__file__).resolve().parents[1]
 
@@ -34,3 +49,78 @@ def widget_parts(path: str, **settings: Any) -> dict[str, str | bool]:
     html, css = ((_APP / f"{path}.{kind}").read_text(encoding="utf-8") for kind in ("html", "css"))
     script = mount_script(f"{path}.js", **settings)
     return {"html_template": html, "css_template": css, "js_on_load": script, "apply_default_css": False}
+
+
+def errors_in(status: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorates an event's handler, a method or one that yields: what it raises is told in the component that its
+    object keeps as ``status``, and nothing else changes."""
+
+    def decorate(handle: Callable[..., Any]) -> Callable[..., Any]:
+        def told(panel: Any, error: Exception) -> Update:
+            return {getattr(panel, status): error_status(error)}
+
+        @functools.wraps(handle)
+        def answer(panel: Any, *values: Any) -> Any:
+            try:
+                return handle(panel, *values)
+            except Exception as error:
+                return told(panel, error)
+
+        @functools.wraps(handle)
+        def answers(panel: Any, *values: Any) -> Iterator[Any]:
+            try:
+                yield from handle(panel, *values)
+            except Exception as error:
+                yield told(panel, error)
+
+        return answers if inspect.isgeneratorfunction(handle) else answer
+
+    return decorate
+
+
+def follow_work(
+    begin: Callable[[], Iterator[Any]], status: gr.HTML, stop: gr.Button, shown: Callable[[Any], Update]
+) -> Iterator[Update]:
+    """Updates of the page while work goes on in the background.
+
+    Args:
+        begin: begins the work; gives its steps, and what comes of it last.
+        status: tells the steps, and why it cannot be done.
+        stop: the button that ends it, on show meanwhile.
+        shown: updates that show what came of it.
+    """
+    try:
+        for report in begin():
+            if isinstance(report, Step):
+                yield {status: step_status(report), stop: gr.update(visible=True)}
+            else:
+                yield {status: "", **shown(report), stop: gr.update(visible=False)}
+    except Exception as error:
+        yield {status: error_status(error), stop: gr.update(visible=False)}
+
+
+def build_stop(elem_id: str) -> gr.Button:
+    """The button of `follow_work`."""
+    return gr.Button("Stop", visible=False, size="sm", min_width=80, elem_id=elem_id)
+
+
+def server_function(answer: Answer) -> Answer:
+    """What a widget's script calls by the name of ``answer``, a function or a method: it takes and gives a dict, and
+    says in words under "error" why it cannot give more."""
+
+    # A plain function: Gradio marks server functions with an attribute, which a bound method cannot take.
+    @functools.wraps(answer)
+    def safe(request: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return answer(request)
+        except Cancelled:
+            return {"error": "Stopped."}
+        except Exception as error:
+            return {"error": explain(error)}
+
+    return safe
+
+
+def json_text(value: Any) -> str:
+    """A widget's value as JSON in which nothing can read as markup."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")

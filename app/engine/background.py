@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from a3tune.errors import Cancelled
-from a3tune.progress import Progress
 from app.engine.generation import ModelGeneration
 
 Value = TypeVar("Value")
@@ -46,6 +45,7 @@ class Task(Generic[Value]):
         work: what is done; it gets this task to report to, and asks it whether to stop.
         cancel: ends the work when it is set; an event of its own when None.
         generation: what has to stay in memory meanwhile; whoever follows is told when it is replaced.
+        detached: whether it goes on when the iterator is closed, since what comes of it is found again.
 
     Attributes:
         cancel: the event that ends the work.
@@ -60,13 +60,15 @@ class Task(Generic[Value]):
         work: Callable[[Any], Value],
         cancel: threading.Event | None = None,
         generation: ModelGeneration | None = None,
+        *,
+        detached: bool = False,
     ) -> None:
         self.cancel = threading.Event() if cancel is None else cancel
         self.step = Step("", 0.0)
         self.over = False
         self.result: Value | None = None
         self.error: BaseException | None = None
-        self._work, self._generation = work, generation
+        self._work, self._generation, self._detached = work, generation, detached
         self._reports: deque[Any] = deque()
         self._changed = threading.Condition()
 
@@ -95,7 +97,8 @@ class Task(Generic[Value]):
                     yield self.result
                     return
         except GeneratorExit:
-            self.cancel.set()
+            if not self._detached:
+                self.cancel.set()
             raise
 
     # ---- for the work ------------------------------------------------------------------------
@@ -176,14 +179,11 @@ def run(
     work: Callable[[Task[Value]], Value],
     cancel: threading.Event | None = None,
     generation: ModelGeneration | None = None,
+    *,
+    detached: bool = False,
 ) -> Iterator[Any]:
     """Do some work in a thread of its own: its steps and parts, and its result last; see :class:`Task`.
 
     The work begins with the first step that is asked for.
     """
-    yield from Task(work, cancel, generation).start()
-
-
-def in_steps(work: Callable[[Progress], Value]) -> Iterator[Any]:
-    """:func:`run` for work that only reports."""
-    return run(lambda task: work(task.progress))
+    yield from Task(work, cancel, generation, detached=detached).start()

@@ -20,10 +20,18 @@ if TYPE_CHECKING:  # read by type checkers, and by `__getattr__`
     from a3tune.inspection.inspect import answer_rows, inspect_each, inspect_image
     from a3tune.inspection.record import write_inspection
     from a3tune.inspection.report import Look, Side, full_size_pictures, page_figure, shown_figure
+    from a3tune.labels import LabelMaker, LabelStore, RegionCache
     from a3tune.labels.export import write_labels
     from a3tune.labels.parts import build_maker
+    from a3tune.labels.sources import LABELS_NAME, item_prompt, safe_rank
     from a3tune.models.load import load_model
     from a3tune.models.memory import release_memory
+    from a3tune.training.adapter_intake import check_fit, fetch_adapter, unpack_adapter
+    from a3tune.training.config import load_config, to_yaml
+    from a3tune.training.foreign_run import unpack_run
+    from a3tune.training.model_card import zip_adapter, zip_folder
+    from a3tune.training.publish import push_adapter
+    from a3tune.training.targets import target_plan
 
 _MODULES = {
     name.name: statement.module

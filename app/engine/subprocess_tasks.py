@@ -11,12 +11,13 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from a3tune.errors import Cancelled, RequestError
-from a3tune.progress import Progress, no_progress
+from a3tune.errors import RequestError
+from app.engine.background import Task
 
 LESS_MEMORY = (
     "Set a smaller batch_size with more gradient_accumulation, switch gradient_checkpointing on, or set quantization "
@@ -26,71 +27,60 @@ LESS_MEMORY = (
 
 PROJECT = Path(__file__).resolve().parents[2]
 _COMPLAINTS = 4000
+# How often it is seen whether a program has to end, in seconds.
+_INTERVAL = 0.1
 
 
-class SubprocessTasks:
-    """At most one running program for each visitor: a newer one takes the place of an older one.
+def run_module(
+    module: str, arguments: Sequence[str], environment: Mapping[str, str], task: Task, seconds: float = 900.0
+) -> dict[str, Any]:
+    """Start ``python -m module arguments`` and wait for what it finds; it is ended when the task has to stop.
 
     Args:
-        seconds: how long one may take.
+        environment: variables of the program, added to those of this one.
+        task: what progress is reported to.
+        seconds: how long it may take.
+
+    Raises:
+        RequestError: the program said why it cannot be done, took too long, or ended without a word.
+        Cancelled: the task had to stop.
     """
-
-    def __init__(self, seconds: float = 900.0) -> None:
-        self._seconds = seconds
-        self._running: dict[str, subprocess.Popen] = {}
-        self._guard = threading.Lock()
-
-    def run(
-        self,
-        owner: str,
-        module: str,
-        arguments: Sequence[str],
-        environment: Mapping[str, str],
-        on_progress: Progress = no_progress,
-    ) -> dict[str, Any]:
-        """Start ``python -m module arguments`` and wait for what it finds.
-
-        Raises:
-            RequestError: the program said why it cannot be done, took too long, or ended without a word.
-            Cancelled: a newer one of this visitor began.
-        """
-        with (
-            tempfile.TemporaryFile("w+") as complaints,
-            subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
-                cwd=PROJECT,
-                env={**os.environ, **environment},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=complaints,
-                text=True,
-            ) as process,
-        ):
-            self._replace(owner, process)
-            late = threading.Timer(self._seconds, process.kill)
-            late.start()
-            found = _last(process, on_progress)
-            process.wait()
-            late.cancel()
-            complaints.seek(0)
-            words = complaints.read()[-_COMPLAINTS:]
-        if self._running.get(owner) is not process:
-            raise Cancelled
-        if found is None:
-            raise _nothing_found(process.returncode, words)
-        if "error" in found:
-            raise RequestError(expected="a plan that can be run", got=found["error"], remedy="Change the plan or data")
-        return found
-
-    def _replace(self, owner: str, process: subprocess.Popen) -> None:
-        with self._guard:
-            former = self._running.get(owner)
-            self._running[owner] = process
-        if former is not None and former.poll() is None:
-            former.kill()
+    with (
+        tempfile.TemporaryFile("w+") as complaints,
+        subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            cwd=PROJECT,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            text=True,
+        ) as process,
+    ):
+        threading.Thread(target=_end_in_time, args=(process, task, seconds), name="subprocess", daemon=True).start()
+        found = _last(process, task)
+        process.wait()
+        complaints.seek(0)
+        words = complaints.read()[-_COMPLAINTS:]
+    task.check()
+    if found is None:
+        raise _nothing_found(process.returncode, words)
+    if "error" in found:
+        raise RequestError(expected="a plan that can be run", got=found["error"], remedy="Change the plan or data")
+    return found
 
 
-def _last(process: subprocess.Popen, on_progress: Progress) -> dict[str, Any] | None:
+def _end_in_time(process: subprocess.Popen, task: Task, seconds: float) -> None:
+    """End a program when its task has to stop or its time is over."""
+    end = time.monotonic() + seconds
+    while process.poll() is None:
+        if task.should_stop() or time.monotonic() >= end:
+            process.kill()
+            return
+        task.cancel.wait(_INTERVAL)
+
+
+def _last(process: subprocess.Popen, task: Task) -> dict[str, Any] | None:
     """What a program found, its progress passed on; None when it ended without a word."""
     found = None
     for line in process.stdout:
@@ -101,7 +91,7 @@ def _last(process: subprocess.Popen, on_progress: Progress) -> dict[str, Any] | 
         if not isinstance(told, dict):
             continue
         if "what" in told:
-            on_progress(str(told["what"]), float(told.get("share") or 0.0))
+            task.progress(str(told["what"]), float(told.get("share") or 0.0))
         else:
             found = told
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,13 +12,15 @@ import gradio as gr
 from a3tune.encoding import base64_text
 from a3tune.errors import RequestError
 from app.common.identity import is_secret, owner_of
-from app.common.status import error_status, explain, status, step_status
-from app.engine.background import Step
+from app.common.status import error_status, status
+from app.common.widgets import QUIET, Update, build_stop, errors_in, follow_work, json_text, server_function
+from app.engine.ids import AdapterName, DataSetId
+from app.tune.adapters.comparison import comparison_table
+from app.tune.plan_panel import PlanPanel
+from app.tune.plans import launch_command
 from app.tune.service import TuneService
-from app.tune.values import comparison_table
 from app.tune.widgets import build_download
 
-_QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 # Larger ones are sent to the hub, or fetched from the server's disk.
 _MOST_DOWNLOADED = 256 << 20
 
@@ -28,14 +29,14 @@ class AdapterPanel:
     """Widgets and wiring of adapters and other machines.
 
     Args:
-        desk: the tab's services.
+        service: the tab's services.
         visitor: the visitor's secret.
     """
 
-    def __init__(self, desk: TuneService, visitor: gr.BrowserState) -> None:
-        self._desk, self._visitor = desk, visitor
+    def __init__(self, service: TuneService, visitor: gr.BrowserState) -> None:
+        self._service, self._visitor = service, visitor
 
-    def place_use(self) -> None:
+    def build_use(self) -> None:
         """Adapters to use and give away."""
         with gr.Row(equal_height=True, elem_id="tune-own-controls"):
             self.choice = gr.Dropdown(
@@ -52,6 +53,7 @@ class AdapterPanel:
             self._compare = gr.Button(
                 "Evaluate against base", interactive=False, min_width=150, size="sm", elem_id="tune-compare"
             )
+            self._stop = build_stop("tune-compare-stop")
             self._remove = gr.Button("Remove", interactive=False, min_width=80, size="sm", elem_id="tune-remove")
         self.status = gr.HTML(
             status("Adapters are here from a run's first checkpoint on, and in Inspect under “Answer with”."),
@@ -59,25 +61,7 @@ class AdapterPanel:
             apply_default_css=False,
         )
         self._table = gr.HTML("", elem_id="tune-comparison", apply_default_css=False)
-        desk = self._desk
-
-        # A plain function: Gradio marks server functions with an attribute, which a bound method cannot take.
-        def download_adapter(request: dict[str, Any]) -> dict[str, Any]:
-            try:
-                title = str(request.get("adapter"))
-                content = desk.adapters.zip(owner_of(request.get("visitor")), title)
-                if len(content) > _MOST_DOWNLOADED:
-                    raise RequestError(
-                        expected=f"an adapter of at most {_MOST_DOWNLOADED >> 20} MiB",
-                        got=f"It has {len(content) >> 20} MiB",
-                        remedy="Push it to the hub, or copy it from the server's disk",
-                    )
-            except Exception as error:
-                return {"error": explain(error)}
-            name = re.sub(r"[^A-Za-z0-9.-]+", "-", title).strip("-") or "adapter"
-            return {"archive": base64_text(content), "name": f"{name}.zip"}
-
-        self._download = build_download(download_adapter)
+        self._download = build_download(server_function(self.download_adapter))
         with gr.Accordion("Load an adapter", open=False, elem_id="tune-load"):
             self._adapter = gr.File(
                 label="ZIP of a PEFT folder (safetensors only)", file_count="single", height=84, elem_id="tune-adapter"
@@ -98,7 +82,7 @@ class AdapterPanel:
             self._push = gr.Button("Push", size="sm", elem_id="tune-push")
             self._push_status = gr.HTML("", elem_id="tune-push-status", apply_default_css=False)
 
-    def place_scale(self) -> None:
+    def build_scale(self) -> None:
         """The same run on other machines."""
         self._write = gr.Button("Write command and config for the plan on the left", size="sm", elem_id="tune-scale")
         self._scale_status = gr.HTML("", elem_id="tune-scale-status", apply_default_css=False)
@@ -114,112 +98,110 @@ class AdapterPanel:
         )
 
     @property
-    def outputs(self) -> list[gr.components.Component]:
-        """What `values` fills."""
+    def outputs(self) -> list[gr.blocks.Block]:
+        """What `show` changes."""
         return [self.choice, self.inspect, self._compare, self._remove, self._download]
 
-    def values(self, visitor: str, name: str = "") -> list[Any]:
-        """Values of `outputs` with one of the visitor's adapters chosen; the first one when it is not named or gone."""
-        names = list(self._desk.adapters.of(owner_of(visitor))) if is_secret(visitor) else []
+    def show(self, visitor: str, name: AdapterName | None = None) -> Update:
+        """Show one of the visitor's adapters; the first one when it is not named or gone."""
+        names = list(self._service.adapters.of(owner_of(visitor))) if is_secret(visitor) else []
         chosen = name if name in names else next(iter(names), None)
         button = gr.update(interactive=chosen is not None)
-        return [gr.update(choices=names, value=chosen), button, button, button, _download_value(visitor, chosen)]
+        return {
+            self.choice: gr.update(choices=names, value=chosen),
+            **dict.fromkeys((self.inspect, self._compare, self._remove), button),
+            self._download: json_text({"visitor": visitor, "adapter": chosen, "ready": chosen is not None}),
+        }
 
-    def wire(self, data: gr.Dropdown, plan_inputs: list[gr.components.Component], read_plan) -> None:
+    def wire(self, data: gr.Dropdown, plan: PlanPanel) -> None:
         """Connect the widgets.
 
         Args:
             data: the chosen data set.
-            plan_inputs, read_plan: the plan's widgets, and what makes a plan of their values.
+            plan: the plan on show.
         """
-        self._read_plan = read_plan
+        self._plan = plan
         own = [self._visitor, self.choice]
-        self.choice.input(self._choose, own, [*self.outputs, self.status, self._table], queue=False, **_QUIET)
-        self._remove.click(self._take_away, own, [*self.outputs, self.status], **_QUIET)
+        self.choice.input(self._choose, own, [*self.outputs, self.status, self._table], queue=False, **QUIET)
+        self._remove.click(self._take_away, own, [*self.outputs, self.status], **QUIET)
         self._compare.click(
             self._evaluate,
-            [*own, data, *plan_inputs],
-            [self._table, self.status],
+            [*own, data, *plan.inputs],
+            [self._table, self.status, self._stop],
             concurrency_id="tune-compare",
             concurrency_limit=1,
-            **_QUIET,
+            **QUIET,
         )
-        self._push.click(
-            self._send,
-            [*own, self._repository, self._token],
-            [self._token, self._push_status],
-            **_QUIET,
-        )
+        self._stop.click(self._end, [self._visitor], None, queue=False, **QUIET)
+        pushed = [self._token, self._push_status]
+        self._push.click(self._send, [*own, self._repository, self._token], pushed, **QUIET)
         loaded = [self._load_status, *self.outputs]
-        self._adapter.upload(self._take, [self._visitor, self._adapter], [self._adapter, *loaded], **_QUIET)
-        self._load.click(self._fetch, [self._visitor, self._hub], loaded, **_QUIET)
-        self._write.click(self._scale, plan_inputs, [self._text, self._config, self._scale_status], **_QUIET)
+        self._adapter.upload(self._load_archive, [self._visitor, self._adapter], [self._adapter, *loaded], **QUIET)
+        self._load.click(self._load_public, [self._visitor, self._hub], loaded, **QUIET)
+        self._write.click(self._scale, plan.inputs, [self._text, self._config, self._scale_status], **QUIET)
 
     # ---- events ------------------------------------------------------------------------------
 
-    def _choose(self, visitor: str, name: str | None) -> list[Any]:
-        try:
-            return [*self.values(visitor, str(name)), "", ""]
-        except Exception as error:
-            return [*[gr.skip()] * len(self.outputs), error_status(error), gr.skip()]
+    @errors_in("status")
+    def _choose(self, visitor: str, name: AdapterName | None) -> Update:
+        return {**self.show(visitor, name), self.status: "", self._table: ""}
 
-    def _take_away(self, visitor: str, name: str | None) -> list[Any]:
-        try:
-            self._desk.adapters.remove(owner_of(visitor), str(name))
-            return [*self.values(visitor), status(f"“{name}” was removed from the server.")]
-        except Exception as error:
-            return [*[gr.skip()] * len(self.outputs), error_status(error)]
+    @errors_in("status")
+    def _take_away(self, visitor: str, name: AdapterName) -> Update:
+        self._service.adapters.remove(owner_of(visitor), name)
+        return {**self.show(visitor), self.status: status(f"“{name}” was removed from the server.")}
 
-    def _evaluate(self, visitor: str, name: str | None, data: str | None, *plan: Any) -> Iterator[list[Any]]:
-        try:
-            for report in self._desk.compare(owner_of(visitor), str(name), data, self._read_plan(*plan)):
-                if isinstance(report, Step):
-                    yield [gr.skip(), step_status(report)]
-                else:
-                    yield [comparison_table(str(name), report), ""]
-        except Exception as error:
-            yield [gr.skip(), error_status(error)]
+    def _evaluate(self, visitor: str, name: AdapterName, data: DataSetId | None, *plan: Any) -> Iterator[Update]:
+        yield from follow_work(
+            lambda: self._service.compare(owner_of(visitor), name, data, self._plan.read(*plan)),
+            self.status,
+            self._stop,
+            lambda found: {self._table: comparison_table(name, found)},
+        )
 
-    def _send(self, visitor: str, name: str | None, repository: str, token: str) -> Iterator[list[Any]]:
+    def _end(self, visitor: str) -> None:
+        self._service.adapters.stop(owner_of(visitor))
+
+    @errors_in("_push_status")
+    def _send(self, visitor: str, name: AdapterName, repository: str, token: str) -> Iterator[Update]:
         # The token leaves the page at once.
-        yield ["", status("Pushing …")]
-        try:
-            address = self._desk.adapters.push(owner_of(visitor), str(name), repository.strip(), token)
-        except Exception as error:
-            yield ["", error_status(error)]
-            return
-        yield ["", status(f"Pushed to {address}")]
+        yield {self._token: "", self._push_status: status("Pushing …")}
+        address = self._service.adapters.push(owner_of(visitor), name, repository.strip(), token)
+        yield {self._push_status: status(f"Pushed to {address}")}
 
-    def _take(self, visitor: str, path: str | None) -> list[Any]:
+    def _load_archive(self, visitor: str, path: str | None) -> Update:
         if path is None:
-            return [gr.skip()] * (2 + len(self.outputs))
+            return gr.skip()
         try:
-            name = self._desk.adapters.load(owner_of(visitor), Path(path).stem, archive=Path(path))
+            name = self._service.adapters.load(owner_of(visitor), Path(path).stem, archive=Path(path))
         except Exception as error:
-            return [None, error_status(error), *[gr.skip()] * len(self.outputs)]
-        return [None, _loaded(name), *self.values(visitor, name)]
+            return {self._adapter: None, self._load_status: error_status(error)}
+        return {self._adapter: None, **self._loaded(visitor, name)}
 
-    def _fetch(self, visitor: str, hub_id: str) -> Iterator[list[Any]]:
-        same = [gr.skip()] * len(self.outputs)
-        yield [status("Fetching …"), *same]
-        try:
-            name = self._desk.adapters.load(owner_of(visitor), hub_id, hub_id=hub_id)
-        except Exception as error:
-            yield [error_status(error), *same]
-            return
-        yield [_loaded(name), *self.values(visitor, name)]
+    @errors_in("_load_status")
+    def _load_public(self, visitor: str, hub_id: str) -> Iterator[Update]:
+        yield {self._load_status: status("Fetching …")}
+        yield self._loaded(visitor, self._service.adapters.load(owner_of(visitor), hub_id, hub_id=hub_id))
 
-    def _scale(self, *plan: Any) -> list[Any]:
-        try:
-            config, command = self._desk.launch_text(self._read_plan(*plan))
-        except Exception as error:
-            return [gr.skip(), gr.skip(), error_status(error)]
-        return [command, config, ""]
+    def _loaded(self, visitor: str, name: AdapterName) -> Update:
+        words = f"Loaded as “{name}”: it fits the base model, and you find it in Inspect under “Answer with”."
+        return {self._load_status: status(words), **self.show(visitor, name)}
 
+    @errors_in("_scale_status")
+    def _scale(self, *values: Any) -> Update:
+        plan = self._plan.read(*values)
+        command = launch_command(plan, self._service.slot.profile)
+        return {self._text: command, self._config: plan.yaml(), self._scale_status: ""}
 
-def _loaded(name: str) -> str:
-    return status(f"Loaded as “{name}”: it fits the base model, and you find it in Inspect under “Answer with”.")
-
-
-def _download_value(visitor: str, name: str | None) -> str:
-    return json.dumps({"visitor": visitor, "adapter": name, "ready": name is not None})
+    def download_adapter(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The archive of an adapter, in base64, and its file name."""
+        name = AdapterName(str(request.get("adapter")))
+        content = self._service.adapters.zip(owner_of(request.get("visitor")), name)
+        if len(content) > _MOST_DOWNLOADED:
+            raise RequestError(
+                expected=f"an adapter of at most {_MOST_DOWNLOADED >> 20} MiB",
+                got=f"It has {len(content) >> 20} MiB",
+                remedy="Push it to the hub, or copy it from the server's disk",
+            )
+        file_name = re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-") or "adapter"
+        return {"archive": base64_text(content), "name": f"{file_name}.zip"}

@@ -10,12 +10,13 @@ import gradio as gr
 
 from a3tune.errors import RequestError
 from app.common.identity import owner_of
-from app.common.status import error_status, status
-from app.tune.data_panel import chosen_data
-from app.tune.service import Plan, TuneService, place_notice
-from app.tune.values import ABLATIONS, estimate_text, method_choices, preset_choices
+from app.common.status import status
+from app.common.widgets import QUIET, Update, build_stop, follow_work
+from app.engine.ids import DataSetId
+from app.tune.machine import machine_notice
+from app.tune.plans import ABLATIONS, QUICK, Plan, estimate_html, method_choices, preset_choices
+from app.tune.service import TuneService
 
-_QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 # The settings with a field of their own: name -> words. All others can be written below them.
 _FIELDS = {
     "max_steps": "Steps",
@@ -33,18 +34,17 @@ class PlanPanel:
     """Widgets and wiring of the plan.
 
     Args:
-        desk: the tab's services.
+        service: the tab's services.
         visitor: the visitor's secret.
     """
 
-    def __init__(self, desk: TuneService, visitor: gr.BrowserState) -> None:
-        self._desk, self._visitor = desk, visitor
+    def __init__(self, service: TuneService, visitor: gr.BrowserState) -> None:
+        self._service, self._visitor = service, visitor
 
-    def place(self) -> None:
+    def build(self) -> None:
         """The widgets."""
         gr.HTML("<h2>2 · Plan</h2>", apply_default_css=False)
-        presets = self._desk.presets()
-        self._preset = gr.Dropdown(preset_choices(presets), value=presets[0], label="Preset", elem_id="tune-preset")
+        self._preset = gr.Dropdown(preset_choices(), value=QUICK, label="Preset", elem_id="tune-preset")
         self._method = gr.Radio(method_choices(), value="a3", label="Method", elem_id="tune-method")
         with gr.Accordion("Advanced", open=False, elem_id="tune-advanced"):
             self._ablations = gr.CheckboxGroup(
@@ -70,8 +70,9 @@ class PlanPanel:
             self._title = gr.Textbox(label="Name of the run", max_length=60, elem_id="tune-title")
         with gr.Row():
             self._measure = gr.Button("Measure one step", elem_id="tune-measure")
+            self._stop = build_stop("tune-measure-stop")
             self.start = gr.Button("Start", variant="primary", elem_id="tune-start")
-        self.status = gr.HTML(_standing_notice(), elem_id="tune-plan-status", apply_default_css=False)
+        self.status = gr.HTML(_initial_status(), elem_id="tune-plan-status", apply_default_css=False)
 
     @property
     def inputs(self) -> list[gr.components.Component]:
@@ -112,22 +113,25 @@ class PlanPanel:
         self._measure.click(
             self._estimate,
             [self._visitor, data, *self.inputs],
-            [self.status],
+            [self.status, self._stop],
             concurrency_id="tune-measure",
             concurrency_limit=1,
-            **_QUIET,
+            **QUIET,
+        )
+        self._stop.click(self._end, [self._visitor], None, queue=False, **QUIET)
+
+    def _estimate(self, visitor: str, data: DataSetId | None, *plan: Any) -> Iterator[Update]:
+        yield from follow_work(
+            lambda: self._service.measure(owner_of(visitor), data, self.read(*plan)),
+            self.status,
+            self._stop,
+            lambda found: {self.status: estimate_html(found)},
         )
 
-    def _estimate(self, visitor: str, data: str | None, *plan: Any) -> Iterator[str]:
-        yield status("Making one step with your data, in a process of its own …")
-        try:
-            found = self._desk.measure(owner_of(visitor), chosen_data(data), self.read(*plan))
-        except Exception as error:
-            yield error_status(error)
-            return
-        yield estimate_text(found)
+    def _end(self, visitor: str) -> None:
+        self._service.stop_measuring(owner_of(visitor))
 
 
-def _standing_notice() -> str:
-    notice = place_notice()
+def _initial_status() -> str:
+    notice = machine_notice()
     return f'<p class="status notice">{html.escape(notice)}</p>' if notice else status("Start when the data is ready.")

@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 
 from app.common.identity import owner_of
-from app.common.status import error_status, explain, status
+from app.common.widgets import QUIET, Update, errors_in, server_function
+from app.engine.ids import JobId, OwnerId
 from app.tune.adapters_panel import AdapterPanel
-from app.tune.runs.runs import RunView
+from app.tune.runs.news import follow_value, run_choices
 from app.tune.service import TuneService
-from app.tune.values import follow_value, run_choices, run_news
 from app.tune.widgets import build_run_view
-
-_QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
 
 
 class RunPanel:
     """Widgets and wiring of the runs.
 
     Args:
-        desk: the tab's services.
+        service: the tab's services.
         visitor: the visitor's secret.
     """
 
-    def __init__(self, desk: TuneService, visitor: gr.BrowserState) -> None:
-        self._desk, self._visitor = desk, visitor
+    def __init__(self, service: TuneService, visitor: gr.BrowserState) -> None:
+        self._service, self._visitor = service, visitor
 
-    def place(self) -> None:
+    def build(self) -> None:
         """The widgets."""
         with gr.Row(equal_height=True, elem_id="tune-run-controls"):
             self.choice = gr.Dropdown(
@@ -49,24 +47,7 @@ class RunPanel:
                 elem_id="tune-run-inspect",
             )
         self.status = gr.HTML("", elem_id="tune-run-status", apply_default_css=False)
-        desk = self._desk
-
-        # A plain function: Gradio marks server functions with an attribute, which a bound method cannot take.
-        def read_run(request: dict[str, Any]) -> dict[str, Any]:
-            try:
-                owner, name, seen = owner_of(request.get("visitor")), str(request.get("run")), request.get("seen")
-
-                def read(view: RunView) -> dict[str, Any]:
-                    def pictures() -> list[bytes]:
-                        return [desk.picture(owner, name, number) for number in range(len(view.events.watched))]
-
-                    return run_news(view, _stamp(view), seen if isinstance(seen, dict) else {}, pictures)
-
-                return desk.look(owner, name, read)
-            except Exception as error:
-                return {"error": explain(error)}
-
-        self._progress = build_run_view(read_run)
+        self._progress = build_run_view(server_function(self.read_run))
 
     def wire(self, use: AdapterPanel) -> None:
         """Connect the widgets.
@@ -75,74 +56,65 @@ class RunPanel:
             use: where the adapter of the run on show is chosen.
         """
         self._use = use
-        self._progress.moved(self._choose, [self._visitor, self.choice], self.outputs, **_QUIET)
-        self.choice.input(self._choose, [self._visitor, self.choice], self.outputs, **_QUIET)
+        chosen, options = [self._visitor, self.choice], {"queue": False, **QUIET}
+        self._progress.moved(self._choose, chosen, self.outputs, **options)
+        self.choice.input(self._choose, chosen, self.outputs, **options)
+        jobs = self._service.jobs
         for button, act in (
-            (self._stop, self._desk.jobs.stop),
-            (self._resume, self._desk.jobs.resume),
-            (self._cancel, self._desk.jobs.cancel),
-            (self._delete, self._desk.jobs.delete),
+            (self._stop, jobs.stop),
+            (self._resume, jobs.resume),
+            (self._cancel, jobs.cancel),
+            (self._delete, jobs.delete),
         ):
-            button.click(self._act(act), [self._visitor, self.choice], [*self.outputs, self.status], **_QUIET)
+            button.click(self._act(act), chosen, [*self.outputs, self.status], **options)
 
     @property
-    def outputs(self) -> list[gr.components.Component]:
-        """What `show` fills."""
+    def outputs(self) -> list[gr.blocks.Block]:
+        """What `show` changes."""
         buttons = [self._stop, self._resume, self._cancel, self._delete, self.inspect]
         return [self.choice, self._progress, *buttons, *self._use.outputs]
 
-    def show(self, visitor: str, name: str | None) -> list[Any]:
-        """Values of `outputs` for one of the visitor's runs; for the newest when it is not named or gone."""
+    def show(self, visitor: str, name: JobId | None) -> Update:
+        """Show one of the visitor's runs; the newest when it is not named or gone."""
         owner = owner_of(visitor)
-        views = self._desk.views(owner)
-        view = next((view for view in views if view.name == name), views[0] if views else None)
-        return self._values(visitor, owner, view, views)
+        views = self._service.views(owner)
+        view = next((view for view in views if view.job.id == name), views[0] if views else None)
+        if view is None:
+            buttons = (self._stop, self._resume, self._cancel, self._delete, self.inspect)
+            nothing = {self.choice: gr.update(choices=[], value=None), self._progress: "", **self._use.show(visitor)}
+            return {**nothing, **dict.fromkeys(buttons, gr.update(interactive=False))}
+        adapter = self._service.adapters.name_of(owner, view.job.id)
+        return {
+            self.choice: gr.update(choices=run_choices(views), value=view.job.id),
+            self._progress: follow_value(view, visitor, time.time_ns() // 1_000_000),
+            self._stop: gr.update(interactive=view.live and view.status not in ("stopping", "stopped")),
+            self._resume: gr.update(interactive=view.can_resume),
+            self._cancel: gr.update(interactive=view.live and view.status != "stopped"),
+            self._delete: gr.update(interactive=True),
+            self.inspect: gr.update(interactive=bool(adapter)),
+            **self._use.show(visitor, adapter),
+        }
 
     # ---- events ------------------------------------------------------------------------------
 
-    def _choose(self, visitor: str, name: str | None) -> list[Any]:
+    def _choose(self, visitor: str, name: JobId | None) -> Update:
         try:
             return self.show(visitor, name)
         except Exception:
-            return [gr.skip()] * len(self.outputs)
+            return gr.skip()
 
-    def _act(self, act):
+    def _act(self, act: Callable[[OwnerId, JobId], Any]) -> Callable[[str, JobId | None], Update]:
         """The event of a button that does something to the run on show."""
 
-        def press(visitor: str, name: str | None) -> list[Any]:
-            try:
-                act(owner_of(visitor), str(name))
-                return [*self.show(visitor, name), ""]
-            except Exception as error:
-                return [*[gr.skip()] * len(self.outputs), error_status(error)]
+        @errors_in("status")
+        def press(panel: RunPanel, visitor: str, name: JobId | None) -> Update:
+            act(owner_of(visitor), JobId(str(name)))
+            return {**panel.show(visitor, name), panel.status: ""}
 
-        return press
+        return lambda visitor, name: press(self, visitor, name)
 
-    def _values(self, visitor: str, owner: str, view: RunView | None, views: tuple[RunView, ...]) -> list[Any]:
-        if view is None:
-            buttons = [gr.update(interactive=False)] * 5
-            used = self._use.values(visitor)
-            return [gr.update(choices=[], value=None), "", *buttons, *used]
-        name = self._desk.adapters.name_of(owner, view.name)
-        return [
-            gr.update(choices=run_choices(views), value=view.name),
-            follow_value(view, visitor, _stamp(view), time.time_ns() // 1_000_000),
-            gr.update(interactive=view.live and view.status not in ("stopping", "stopped")),
-            gr.update(interactive=view.can_resume),
-            gr.update(interactive=view.live and view.status != "stopped"),
-            gr.update(interactive=True),
-            gr.update(interactive=bool(name)),
-            *self._use.values(visitor, name),
-        ]
-
-
-def _stamp(view: RunView) -> list[Any]:
-    """What tells whether the page's buttons and lists are out of date."""
-    # The status says how a run ended a moment before its process is gone and it can go on.
-    return [view.name, view.status, view.live, view.has_adapter]
-
-
-def take_run(desk: TuneService, visitor: str, path: str) -> tuple[str, str]:
-    """(name, status) of a run folder that was made on another machine and uploaded."""
-    job = desk.take_run(owner_of(visitor), Path(path), Path(path).stem)
-    return job.name, status("Opened.")
+    def read_run(self, request: dict[str, Any]) -> dict[str, Any]:
+        """What the part in the browser does not know yet of the run that it follows."""
+        seen = request.get("seen")
+        owner, name = owner_of(request.get("visitor")), JobId(str(request.get("run")))
+        return self._service.news(owner, name, seen if isinstance(seen, dict) else {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -10,20 +11,20 @@ import gradio as gr
 from app.common.comparison import AdapterComparison
 from app.common.identity import owner_of
 from app.common.status import error_status, status
+from app.common.widgets import QUIET, Update
+from app.engine.ids import AdapterName, DataSetId, JobId, OwnerId
 from app.tune.adapters_panel import AdapterPanel
-from app.tune.data_panel import DataPanel, chosen_data
+from app.tune.data_panel import DataPanel
 from app.tune.plan_panel import PlanPanel
-from app.tune.runs_panel import RunPanel, take_run
+from app.tune.runs_panel import RunPanel
 from app.tune.service import TuneService
-
-_QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
 class TuneTab:
     """Builds the tab inside the running ``gr.Blocks`` context and wires it.
 
     Args:
-        desk: the tab's services.
+        service: the tab's services.
         visitor: the visitor's secret (see :mod:`app.common.identity`).
         tab: the tab, whose opening shows what is the visitor's.
         pages: all tabs.
@@ -31,123 +32,113 @@ class TuneTab:
     """
 
     def __init__(
-        self, desk: TuneService, visitor: gr.BrowserState, tab: gr.Tab, pages: gr.Tabs, inspect: AdapterComparison
+        self, service: TuneService, visitor: gr.BrowserState, tab: gr.Tab, pages: gr.Tabs, inspect: AdapterComparison
     ) -> None:
-        self._desk, self.visitor = desk, visitor
-        self._data = DataPanel(desk, visitor)
-        self._plan = PlanPanel(desk, visitor)
-        self._run = RunPanel(desk, visitor)
-        self._use = AdapterPanel(desk, visitor)
-        self._place()
+        self._service, self._visitor = service, visitor
+        self._data = DataPanel(service, visitor)
+        self._plan = PlanPanel(service, visitor)
+        self._run = RunPanel(service, visitor)
+        self._use = AdapterPanel(service, visitor)
+        self._build()
         self._wire(tab)
         self._wire_inspect(pages, inspect)
 
-    def _place(self) -> None:
+    def _build(self) -> None:
         with gr.Row(elem_id="tune", equal_height=False):
             with gr.Column(scale=0, min_width=340, elem_id="tune-inputs"):
-                self._data.place_inputs()
-                self._plan.place()
+                self._data.build_inputs()
+                self._plan.build()
             with gr.Column(scale=1, min_width=560), gr.Tabs(selected="data", elem_id="tune-views") as self._views:
                 with gr.Tab("Data", id="data"):
-                    self._data.place_report()
+                    self._data.build_report()
                 with gr.Tab("Regions", id="labels"):
-                    self._data.place_labels()
+                    self._data.build_labels()
                 with gr.Tab("Runs", id="run", render_children=True):
-                    self._run.place()
+                    self._run.build()
                 with gr.Tab("Use", id="use", render_children=True):
-                    self._use.place_use()
+                    self._use.build_use()
                 with gr.Tab("Scale", id="scale"):
-                    self._use.place_scale()
+                    self._use.build_scale()
 
     def _wire(self, tab: gr.Tab) -> None:
-        plan = self._plan
-        self._data.wire(plan.inputs, plan.read)
-        self._plan.wire(self._data.choice)
+        me, data, plan = self._visitor, self._data, self._plan
+        data.wire(plan)
+        plan.wire(data.choice)
         self._run.wire(self._use)
-        self._use.wire(self._data.choice, plan.inputs, plan.read)
+        self._use.wire(data.choice, plan)
         entered = tab.select(
-            self._enter,
-            [self.visitor, self._run.choice],
-            [*self._data.outputs, *self._run.outputs],
-            queue=False,
-            **_QUIET,
+            self._enter, [me, self._run.choice], [*data.outputs, *self._run.outputs], queue=False, **QUIET
         )
-        entered.then(self._data.look, [self.visitor, self._data.choice], self._data.outputs, **_QUIET)
+        entered.then(data.check, [me, data.choice], data.outputs, **QUIET)
+        started = [plan.status, self._views, *self._run.outputs]
         plan.start.click(
             self._start,
-            [self.visitor, self._data.choice, plan.title, *plan.inputs],
-            [plan.status, self._views, *self._run.outputs],
+            [me, data.choice, plan.title, *plan.inputs],
+            started,
             concurrency_id="tune-start",
             concurrency_limit=1,
-            **_QUIET,
+            **QUIET,
         )
-        self._use.folder.upload(
-            self._open_run,
-            [self.visitor, self._use.folder],
-            [self._use.folder, plan.status, self._views, *self._run.outputs],
-            **_QUIET,
-        )
+        folder = self._use.folder
+        folder.upload(self._open_run, [me, folder], [folder, *started], **QUIET)
 
     def _wire_inspect(self, pages: gr.Tabs, inspect: AdapterComparison) -> None:
         """The buttons that show an adapter beside the base in Inspect."""
 
-        def compare(adapter_of: Callable[[str, str], str]) -> Callable[..., Iterator[list[Any]]]:
-            def press(visitor: str, chosen: str | None, question: str, request: gr.Request) -> Iterator[list[Any]]:
-                same = [gr.skip()] * len(inspect.own_outputs)
+        def compare(words: gr.HTML, adapter_of: Callable[[OwnerId, Any], AdapterName]) -> Callable[..., Any]:
+            def press(visitor: str, chosen: str, question: str, request: gr.Request) -> Iterator[Update]:
                 try:
                     owner = owner_of(visitor)
-                    found = self._desk.adapters.before_after(owner, adapter_of(owner, str(chosen)))
+                    found = self._service.adapters.before_after(owner, adapter_of(owner, chosen))
                 except Exception as error:
-                    yield [gr.skip(), error_status(error), *same]
+                    yield {words: error_status(error)}
                     return
-                yield [gr.Tabs(selected="inspect"), "", *same]
+                yield {pages: gr.Tabs(selected="inspect"), words: ""}
                 wanted = found.question if found.picture else question
                 for values in inspect.compare_own(visitor, found.name, found.picture, wanted, request):
-                    yield [gr.skip(), gr.skip(), *values]
+                    yield dict(zip(inspect.own_outputs, values, strict=True))
 
             return press
 
         for button, chosen, words, adapter_of in (
-            (self._run.inspect, self._run.choice, self._run.status, self._desk.adapters.name_of),
+            (self._run.inspect, self._run.choice, self._run.status, self._service.adapters.name_of),
             (self._use.inspect, self._use.choice, self._use.status, lambda owner, name: name),
         ):
             button.click(
-                compare(adapter_of),
-                [self.visitor, chosen, inspect.question],
+                compare(words, adapter_of),
+                [self._visitor, chosen, inspect.question],
                 [pages, words, *inspect.own_outputs],
                 concurrency_id="model",
                 concurrency_limit=1,
-                **_QUIET,
+                **QUIET,
             )
 
     # ---- events ------------------------------------------------------------------------------
 
-    def _enter(self, visitor: Any, run: str | None) -> list[Any]:
+    def _enter(self, visitor: str, run: JobId | None) -> Update:
         """Show what is the visitor's."""
         try:
-            return [*self._data.enter(owner_of(visitor)), *self._run.show(visitor, run)]
+            return {**self._data.enter(owner_of(visitor)), **self._run.show(visitor, run)}
         except Exception as error:
-            failed = self._data.failed(error)
-            return [*failed, *[gr.skip()] * len(self._run.outputs)]
+            return {self._data.status: error_status(error)}
 
-    def _start(self, visitor: str, data: str | None, title: str, *plan: Any) -> Iterator[list[Any]]:
-        nothing = [gr.skip()] * (1 + len(self._run.outputs))
-        yield [status("Starting …"), *nothing]
+    def _start(self, visitor: str, data: DataSetId | None, title: str, *plan: Any) -> Iterator[Update]:
+        yield {self._plan.status: status("Starting …")}
         try:
-            job = self._desk.start(owner_of(visitor), chosen_data(data), self._plan.read(*plan), title or "")
-            shown = self._run.show(visitor, job.name)
+            job = self._service.start(owner_of(visitor), data, self._plan.read(*plan), title or "")
+            shown = self._run.show(visitor, job.id)
         except Exception as error:
-            yield [error_status(error), *nothing]
+            yield {self._plan.status: error_status(error)}
             return
         handed = status("Handed over: it is under Runs, and goes on when you leave this page.")
-        yield [handed, gr.Tabs(selected="run"), *shown]
+        yield {self._plan.status: handed, self._views: gr.Tabs(selected="run"), **shown}
 
-    def _open_run(self, visitor: str, path: str | None) -> list[Any]:
+    def _open_run(self, visitor: str, path: str | None) -> Update:
         if path is None:
-            return [gr.skip()] * (3 + len(self._run.outputs))
+            return gr.skip()
         try:
-            name, words = take_run(self._desk, visitor, path)
-            shown = self._run.show(visitor, name)
+            job = self._service.add_run(owner_of(visitor), Path(path), Path(path).stem)
+            shown = {self._views: gr.Tabs(selected="run"), **self._run.show(visitor, job.id)}
         except Exception as error:
-            return [None, error_status(error), *[gr.skip()] * (1 + len(self._run.outputs))]
-        return [None, words, gr.Tabs(selected="run"), *shown]
+            return {self._use.folder: None, self._plan.status: error_status(error)}
+        return {self._use.folder: None, self._plan.status: status("Opened."), **shown}

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import gradio as gr
 
 from a3tune.encoding import base64_text
 from a3tune.figures.overlay import COLOUR_MAPS, colour_table
-from app.common.widgets import widget_parts
-from app.tune.values import charts
-
-Answer = Callable[[dict[str, Any]], dict[str, Any]]
+from app.common.widgets import Answer, widget_parts
+from app.tune.runs.news import charts
 
 
 def build_run_view(read_run: Answer) -> gr.HTML:
     """State, progress, curves, log and attention maps of a run; the value, a text of
-    :func:`app.tune.values.follow_value`, says of which.
+    :func:`app.tune.runs.news.follow_value`, says of which.
 
     It asks for news by itself, once a second while a run goes on, and draws in the browser: to bring a page up to date
     through events of the whole page costs the machine that trains a fifth of a core for each page that looks on. The
     event ``moved`` says that buttons and lists are out of date.
 
     Args:
-        read_run: answers with what is new; see :func:`app.tune.values.run_news`.
+        read_run: answers with what is new; see :func:`app.tune.runs.news.run_news`.
     """
     # The inspector's first colour map, so that the same colour means the same on both tabs.
     colours = base64_text(colour_table(COLOUR_MAPS[0]))
@@ -33,7 +28,7 @@ def build_run_view(read_run: Answer) -> gr.HTML:
 
 
 def build_label_view(correct_labels: Answer) -> gr.HTML:
-    """Regions of a few rows; the value is a text of :func:`app.tune.values.labels_value`.
+    """Regions of a few rows; the value is a text of :func:`app.tune.data.regions.labels_value`.
 
     Args:
         correct_labels: answers a change of a row's regions.

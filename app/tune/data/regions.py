@@ -5,7 +5,6 @@ One of the modules of the application that call a3tune; nothing here knows of Gr
 
 from __future__ import annotations
 
-import io
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -13,15 +12,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
 from a3tune.encoding import data_url
 from a3tune.errors import RequestError
 from a3tune.figures.regions import outlines
 from a3tune.images import load_image
-from a3tune.progress import Progress
 from a3tune.types import MedicalImage, ScoredRegion, WeakLabels
-from app.engine.background import Step, in_steps
+from app.common.pictures import thumbnail
+from app.common.widgets import json_text
+from app.engine import library
+from app.engine.background import Step, Task, run
+from app.engine.cancel import CancelEvents
+from app.engine.ids import DataSetId, OwnerId
 from app.engine.region_slot import RegionSlot
 from app.tune.data.service import DataService
 
@@ -35,7 +36,7 @@ ROWS = 6
 
 _SIDE = 512
 _REMEMBERED = 8
-_WAIT = 0.25
+_LOADING, _WAITING = "Loading what finds regions", "Waiting for what finds regions"
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,69 +97,69 @@ class RegionPreviewService:
 
     def __init__(self, data: DataService, slot: RegionSlot) -> None:
         self._data, self._slot = data, slot
-        self._shown: OrderedDict[tuple[str, str], _Shown] = OrderedDict()
+        self._shown: OrderedDict[tuple[OwnerId, DataSetId], _Shown] = OrderedDict()
+        self._cancel = CancelEvents()
 
-    def preview(self, owner: str, name: str, config: TuneConfig) -> Iterator[Step | LabelPreview]:
+    def preview(self, owner: OwnerId, name: DataSetId, config: TuneConfig) -> Iterator[Step | LabelPreview]:
         """Find and rank the regions of a handful of rows: steps while it works, the rows last.
 
         Raises:
             LabelError: a part is missing.
-            RequestError: the data was not looked through.
+            RequestError: the data was not checked.
+            Cancelled: another preview of this visitor began, or the page left.
         """
-        data = self._data.get(owner, name)
+        data = self._data.sets.get(owner, name)
         checked = self._data.known(data)
         if checked is None:
             raise RequestError(
-                expected="data that was looked through", got="It was not yet", remedy="Choose the data set again"
+                expected="data that was checked", got="It was not yet", remedy="Choose the data set again"
             )
 
-        def work(report: Progress) -> LabelPreview:
-            # Imported here: these load torch, which comes with the parts.
-            from a3tune.labels import LabelMaker, LabelStore, RegionCache
-            from a3tune.labels.sources import LABELS_NAME
-            from a3tune.training.targets import target_plan
-
-            plan = target_plan(config)
+        def work(task: Task) -> LabelPreview:
+            plan = library.target_plan(config)
             most = plan.top_k
             if not config.aligns:
                 return LabelPreview((), most, "This method does not align attention: it needs no regions.")
             items = choose_rows(checked.dataset)
-            generation = self._slot.generation
-            report("Loading what finds regions", 0.0)
-            while (maker := self._slot.wait(_WAIT)) is None:
-                pass
-            store = LabelStore(checked.dataset.root / LABELS_NAME)
-            with self._slot.in_use:
-                labeller = LabelMaker(maker.segmenter, maker.scorer, cache=RegionCache(data.cache / "regions"))
+            store = library.LabelStore(checked.dataset.root / library.LABELS_NAME)
+            with task.turn(self._slot, _LOADING, _WAITING) as maker:
+                cache = library.RegionCache(data.cache / "regions")
+                labeller = library.LabelMaker(maker.segmenter, maker.scorer, cache=cache)
                 rows = []
                 for number, item in enumerate(items):
-                    generation.check()
-                    report("Finding regions", number / len(items))
+                    task.progress("Finding regions", number / len(items))
                     rows.append(_row(item, plan, store, labeller))
             faults = [row.labels.notes[0] for row in rows if not (row.regions or row.corrected)]
             preview = LabelPreview(tuple(rows), most, faults[0] if faults else "")
             self._keep(owner, name, _Shown(preview, store, labeller.settings))
             return preview
 
-        return in_steps(work)
+        return run(work, self._cancel.renew(owner), self._slot.generation)
 
-    def draw(self, owner: str, name: str, number: int, box: Sequence[float]) -> LabelledRow:
-        """Make a region from a drawn box and choose it.
+    def stop(self, owner: OwnerId) -> None:
+        """End a visitor's preview that is being made."""
+        self._cancel.stop(owner)
+
+    def draw(self, owner: OwnerId, name: DataSetId, number: int, box: Sequence[float]) -> LabelledRow:
+        """Make a region from a drawn box and choose it, before those that were chosen.
 
         Raises:
             LabelError: the box is empty, outside, or holds nothing that stands out.
             RequestError: there is no such row.
         """
         shown, row = self._find(owner, name, number)
-        while (maker := self._slot.wait(_WAIT)) is None:
-            pass
-        with self._slot.in_use:
-            region = maker.segmenter.segment_box(row.image, box)
-            (scored,) = maker.scorer.score(row.image, (region,), row.prompt)
-        key = region.key
-        return self._replace(shown, number, {**row.regions, key: scored}, (key, *row.chosen), row.drawn | {key}, row)
 
-    def choose(self, owner: str, name: str, number: int, keys: Sequence[str]) -> LabelledRow:
+        def work(task: Task) -> ScoredRegion:
+            with task.turn(self._slot, _LOADING, _WAITING) as maker:
+                region = maker.segmenter.segment_box(row.image, box)
+                return maker.scorer.score(row.image, (region,), row.prompt)[0]
+
+        *_, scored = run(work, None, self._slot.generation)
+        key = scored.region.key
+        self._replace(shown, number, replace(row, regions={**row.regions, key: scored}, drawn=row.drawn | {key}))
+        return self.choose(owner, name, number, (key, *row.chosen)[: shown.preview.most])
+
+    def choose(self, owner: OwnerId, name: DataSetId, number: int, keys: Sequence[str]) -> LabelledRow:
         """Make these regions a row's target and write it where the next run finds it; none at all is a choice too.
 
         Raises:
@@ -175,46 +176,33 @@ class RegionPreviewService:
                 got=f"{len(keys)} are chosen",
                 remedy="Drop some, or raise label_top_k",
             )
-        made = self._replace(shown, number, row.regions, tuple(keys), row.drawn, row)
+        made = replace(row, chosen=tuple(keys), corrected=True)
+        self._replace(shown, number, made)
         if shown.store.settings is None:
             shown.store.describe(shown.settings)
         labels = replace(row.labels, regions=tuple(row.regions[key] for key in keys), checked=True)
         shown.store.put(row.image, {row.prompt: labels})
         return made
 
-    def most(self, owner: str, name: str) -> int:
-        """How many regions count for a row on show."""
-        shown = self._shown.get((owner, name))
-        return shown.preview.most if shown else 0
-
-    def _find(self, owner: str, name: str, number: int) -> tuple[_Shown, LabelledRow]:
-        self._data.get(owner, name)
+    def _find(self, owner: OwnerId, name: DataSetId, number: int) -> tuple[_Shown, LabelledRow]:
+        self._data.sets.get(owner, name)
         shown = self._shown.get((owner, name))
         if shown is None or not isinstance(number, int) or not 0 <= number < len(shown.preview.rows):
             raise RequestError(expected="a row on show", got="There is no such row", remedy="Show the rows again")
         return shown, shown.preview.rows[number]
 
-    def _keep(self, owner: str, name: str, shown: _Shown) -> None:
+    def _keep(self, owner: OwnerId, name: DataSetId, shown: _Shown) -> None:
         self._shown[owner, name] = shown
         self._shown.move_to_end((owner, name))
         if len(self._shown) > _REMEMBERED:
             self._shown.popitem(last=False)
 
     @staticmethod
-    def _replace(
-        shown: _Shown,
-        number: int,
-        regions: dict[str, ScoredRegion],
-        chosen: tuple[str, ...],
-        drawn: frozenset[str],
-        row: LabelledRow,
-    ) -> LabelledRow:
-        made = replace(row, regions=regions, chosen=chosen, drawn=drawn, corrected=True)
+    def _replace(shown: _Shown, number: int, row: LabelledRow) -> None:
         with shown.guard:
             rows = list(shown.preview.rows)
-            rows[number] = made
-            shown.preview = LabelPreview(tuple(rows), shown.preview.most, shown.preview.note)
-        return made
+            rows[number] = row
+            shown.preview = replace(shown.preview, rows=tuple(rows))
 
 
 def choose_rows(dataset: Dataset, count: int = ROWS) -> list[TrainingItem]:
@@ -224,7 +212,13 @@ def choose_rows(dataset: Dataset, count: int = ROWS) -> list[TrainingItem]:
     for item in sorted(items, key=lambda item: (not item.question.lower().startswith("where"), item.answer_type)):
         first.setdefault(item.image, item)
     chosen = list(first.values())
-    return [chosen[place * len(chosen) // count] for place in range(count)] if len(chosen) > count else chosen
+    return [chosen[number * len(chosen) // count] for number in range(count)] if len(chosen) > count else chosen
+
+
+def labels_value(preview: LabelPreview, visitor: str, data: DataSetId) -> str:
+    """What the part that corrects regions gets: a JSON text."""
+    rows = [row_value(number, row) for number, row in enumerate(preview.rows)]
+    return json_text({"visitor": visitor, "data": data, "most": preview.most, "note": preview.note, "rows": rows})
 
 
 def row_value(number: int, row: LabelledRow) -> dict[str, Any]:
@@ -236,7 +230,7 @@ def row_value(number: int, row: LabelledRow) -> dict[str, Any]:
         "place": f"{row.item.file}, line {row.item.line}",
         "width": row.image.width,
         "height": row.image.height,
-        "picture": _picture(row.image),
+        "picture": data_url(thumbnail(row.image, _SIDE), "jpeg"),
         "corrected": row.corrected,
         "regions": [
             {
@@ -252,20 +246,10 @@ def row_value(number: int, row: LabelledRow) -> dict[str, Any]:
 
 
 def _row(item: TrainingItem, plan: TargetPlan, store: Any, labeller: Any) -> LabelledRow:
-    from a3tune.labels.sources import item_prompt, safe_rank  # see RegionPreviewService.preview
-
     image = load_image(item.image)
-    prompt = item_prompt(item, plan.template_set)
-    found, _ = safe_rank(labeller, image, (prompt,))
+    prompt = library.item_prompt(item, plan.template_set)
+    found, _ = library.safe_rank(labeller, image, (prompt,))
     labels = store.get(image).get(prompt, found)
     regions = {scored.region.key: scored for scored in (*labels.regions, *found.regions)}
     chosen = tuple(scored.region.key for scored in plan.counting(labels, item.answer))
     return LabelledRow(item, image, prompt, labels, regions, chosen, corrected=labels.checked)
-
-
-def _picture(image: MedicalImage) -> str:
-    picture = Image.fromarray(image.pixels)
-    picture.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
-    stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=85)
-    return data_url(stream.getvalue(), "jpeg")

@@ -8,10 +8,8 @@ stands its hash, as the name of the folder with everything that is theirs.
 from __future__ import annotations
 
 import fcntl
-import os
 import re
 import secrets
-import shutil
 import subprocess
 import sys
 import threading
@@ -24,8 +22,11 @@ from typing import Any, Literal
 
 import psutil
 
-from a3tune.storage import read_json_or_empty, write_json
 from a3tune.errors import RequestError
+from a3tune.storage import read_json_or_empty, write_json, write_text
+from app.common.studio_folder import StudioFolder, remove_folder
+from app.engine.ids import JobId, OwnerId
+from app.engine.subprocess_tasks import PROJECT
 from app.tune.runs.worker import (
     EXIT_NAME,
     JOB_NAME,
@@ -42,12 +43,12 @@ from app.tune.runs.worker import (
 
 State = Literal["queued", "running", "ended"]
 
-PROJECT = Path(__file__).resolve().parents[3]
-RUNS, DATA, ADAPTERS = "runs", "data", "adapters"
+WEIGHTS_NAME = "adapter_model.safetensors"
+CONFIG_NAME = "config.yaml"
 MOST_WAITING = 5
 """How many runs one visitor may have in the queue."""
 
-_NAME = re.compile(r"[0-9a-f]{12}")
+_ID = re.compile(r"[0-9a-f]{12}")
 # How long the system may take to end a process, in seconds.
 _GRACE = 5.0
 
@@ -57,30 +58,42 @@ class Job:
     """One run of one visitor.
 
     Attributes:
-        owner: the hash that names the visitor.
-        name: unique among the visitor's runs.
-        folder: the job's folder, which holds the run folder ``run/``, the log and the settings.
+        folder: the job's folder, which holds the run folder ``run/``, the log and the settings; its name is unique
+            among the visitor's runs.
         record: what was asked for (``job.json``).
         state: "queued", "running" or "ended".
         device: the device that it runs on ("cpu", "cuda:0"), or the kind that it waits for.
-        place: place in the queue from 1; 0 when it does not wait.
+        position: place in the queue from 1; 0 when it does not wait.
         exit: how the last start ended: "code" or "signal", "out_of_memory", "peak_bytes"; empty when that is not
             known (the worker was killed too, or the machine went down).
     """
 
-    owner: str
-    name: str
     folder: Path
     record: Mapping[str, Any]
     state: State
     device: str
-    place: int = 0
+    position: int = 0
     exit: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> JobId:
+        """What it is asked for by."""
+        return JobId(self.folder.name)
+
+    @property
+    def title(self) -> str:
+        """What the visitor knows it by."""
+        return str(self.record.get("title", self.id))
 
     @property
     def run(self) -> Path:
         """The run folder."""
         return self.folder / RUN_NAME
+
+    @property
+    def adapter(self) -> Path:
+        """The adapter that comes of it, in PEFT's format."""
+        return self.run / "adapter"
 
     @property
     def log(self) -> Path:
@@ -98,53 +111,42 @@ class Job:
         return bool(self.record.get("cancelled"))
 
 
-def studio_folder() -> Path:
-    """Where runs and uploads are kept: ``$A3TUNE_STUDIO``, else the persistent disk of a Space, else
-    ``$XDG_DATA_HOME/a3tune``, else ``~/.local/share/a3tune``."""
-    if os.environ.get("A3TUNE_STUDIO"):
-        return Path(os.environ["A3TUNE_STUDIO"]).expanduser()
-    if os.environ.get("SPACE_ID") and os.access("/data", os.W_OK):
-        return Path("/data/a3tune")
-    return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser() / "a3tune"
-
-
 class JobQueue:
     """All runs on this machine.
 
     Args:
-        root: the folder that holds them, a folder for each visitor; made when something is put into it.
+        studio: the folder that holds them.
         devices: the devices of this machine, ("cpu",) or ("cuda:0", "cuda:1", ...); one run for each at a time.
         python: the interpreter that runs are started with.
     """
 
     def __init__(
-        self, root: str | Path, devices: Callable[[], Sequence[str]] = lambda: ("cpu",), python: str = sys.executable
+        self,
+        studio: StudioFolder,
+        devices: Callable[[], Sequence[str]] = lambda: ("cpu",),
+        python: str = sys.executable,
     ) -> None:
-        self.root = Path(root)
+        self.studio = studio
         self._devices = devices
         self._python = python
         self._guard = threading.RLock()
 
     # ---- asking ------------------------------------------------------------------------------
 
-    def home(self, owner: str, kind: str) -> Path:
-        """The folder with a visitor's runs, data or adapters."""
-        return self.root / owner / kind
-
-    def job(self, owner: str, name: str) -> Job:
+    def job(self, owner: OwnerId, name: JobId) -> Job:
         """One run.
 
         Raises:
             RequestError: the visitor has no such run.
         """
-        folder = self.home(owner, RUNS) / name if _NAME.fullmatch(str(name)) else None
+        folder = self.studio.runs(owner) / name if _ID.fullmatch(str(name)) else None
         if folder is None or not (folder / JOB_NAME).is_file():
             raise RequestError(
                 expected="one of your runs", got="There is no such run", remedy="Choose one from the list"
             )
         return self._read(folder)
 
-    def jobs(self, owner: str) -> tuple[Job, ...]:
+    def jobs(self, owner: OwnerId) -> tuple[Job, ...]:
         """A visitor's runs, the newest first."""
         found = [self._read(folder) for folder in self._folders(owner)]
         return tuple(sorted(found, key=lambda job: job.record.get("created", 0), reverse=True))
@@ -162,8 +164,9 @@ class JobQueue:
 
     def submit(
         self,
-        owner: str,
-        build: Callable[[Path], Sequence[str]],
+        owner: OwnerId,
+        config: str,
+        data: Sequence[str],
         *,
         device: str = "cpu",
         facts: Mapping[str, Any] | None = None,
@@ -173,8 +176,8 @@ class JobQueue:
 
         Args:
             owner: whose run it is.
-            build: writes what the run needs into the job's folder, which it is given, and returns the arguments of
-                ``python -m a3tune tune``.
+            config: the settings, as YAML.
+            data: the arguments of ``python -m a3tune tune`` that name data and model.
             device: "cpu" or "cuda".
             facts: what the page wants to know about it later, as plain JSON values.
             environment: variables of the process, added to those of this one.
@@ -189,14 +192,9 @@ class JobQueue:
                 got=f"{len(waiting)} of yours are waiting",
                 remedy="Wait for one to end, or cancel one",
             )
-        name = secrets.token_hex(6)
-        folder = self.home(owner, RUNS) / name
+        folder = self.studio.runs(owner) / secrets.token_hex(6)
         folder.mkdir(parents=True, mode=0o700)
-        try:
-            arguments = list(build(folder))
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+        own = ["--out", str(folder / RUN_NAME), "--config", str(folder / CONFIG_NAME)]
         now = time.time()
         record = {
             **(facts or {}),
@@ -204,15 +202,20 @@ class JobQueue:
             "queued": now,
             "kind": device,
             "device": device,
-            "command": [self._python, "-m", "a3tune", "tune", *arguments],
+            "command": [self._python, "-m", "a3tune", "tune", *own, *data],
             "folder": str(PROJECT),
             "environment": dict(environment or {}),
         }
-        write_json(folder / JOB_NAME, record)
+        try:
+            write_text(folder / CONFIG_NAME, config)
+            write_json(folder / JOB_NAME, record)
+        except BaseException:
+            remove_folder(folder)
+            raise
         self.advance()
-        return self.job(owner, name)
+        return self._read(folder)
 
-    def resume(self, owner: str, name: str) -> Job:
+    def resume(self, owner: OwnerId, name: JobId) -> Job:
         """Put a run that ended early into the queue again; it goes on at its last checkpoint.
 
         Raises:
@@ -230,7 +233,7 @@ class JobQueue:
         self.advance()
         return self.job(owner, name)
 
-    def stop(self, owner: str, name: str) -> None:
+    def stop(self, owner: OwnerId, name: JobId) -> None:
         """Ask a run to save a checkpoint and end; one that waits leaves the queue."""
         job = self.job(owner, name)
         if job.state == "queued":
@@ -239,7 +242,7 @@ class JobQueue:
             (job.folder / STOP_NAME).touch()
             pass_stop_on(job.folder)
 
-    def cancel(self, owner: str, name: str) -> None:
+    def cancel(self, owner: OwnerId, name: JobId) -> None:
         """End a run now: its last checkpoint stays, the steps since then are lost."""
         job = self.job(owner, name)
         if job.state == "ended":
@@ -249,17 +252,15 @@ class JobQueue:
         _end(job.folder)
         self.advance()
 
-    def delete(self, owner: str, name: str) -> None:
+    def delete(self, owner: OwnerId, name: JobId) -> None:
         """End a run and remove everything of it."""
         job = self.job(owner, name)
         self.cancel(owner, name)
-        gone = job.folder.with_name(f".{job.name}.gone")
-        job.folder.rename(gone)
-        shutil.rmtree(gone, ignore_errors=True)
+        remove_folder(job.folder)
 
     def advance(self) -> None:
         """Start whatever can start: for each free device the run that waits longest."""
-        if not self.root.is_dir():
+        if not self.studio.root.is_dir():
             return
         with self._lock():
             waiting = self._waiting()
@@ -288,12 +289,12 @@ class JobQueue:
 
     # ---- the disk ----------------------------------------------------------------------------
 
-    def _folders(self, owner: str | None = None) -> Iterator[Path]:
-        places = [self.home(owner, RUNS)] if owner else self.root.glob(f"*/{RUNS}")
+    def _folders(self, owner: OwnerId | None = None) -> Iterator[Path]:
+        places = [self.studio.runs(owner)] if owner else self.studio.root.glob("*/runs")
         for place in places:
             if place.is_dir():
                 for folder in place.iterdir():
-                    if _NAME.fullmatch(folder.name) and (folder / JOB_NAME).is_file():
+                    if _ID.fullmatch(folder.name) and (folder / JOB_NAME).is_file():
                         yield folder
 
     def _waiting(self) -> list[Path]:
@@ -304,19 +305,17 @@ class JobQueue:
     def _read(self, folder: Path) -> Job:
         record = read_json_or_empty(folder / JOB_NAME)
         state: State = "queued" if record.get("queued") else "running" if _alive(folder) else "ended"
-        place = 0
+        position = 0
         if state == "queued":
             kind = record.get("kind")
             same = [other for other in self._waiting() if read_json_or_empty(other / JOB_NAME).get("kind") == kind]
-            place = same.index(folder) + 1 if folder in same else 1
+            position = same.index(folder) + 1 if folder in same else 1
         return Job(
-            owner=folder.parent.parent.name,
-            name=folder.name,
             folder=folder,
             record=record,
             state=state,
             device=str(record.get("device", "cpu")),
-            place=place,
+            position=position,
             exit=read_json_or_empty(folder / EXIT_NAME) if state == "ended" else {},
         )
 
@@ -346,8 +345,8 @@ class JobQueue:
     def _lock(self) -> Iterator[None]:
         """One process and one thread at a time changes the queue."""
         with self._guard:
-            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with (self.root / "queue.lock").open("w") as stream:
+            self.studio.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with (self.studio.root / "queue.lock").open("w") as stream:
                 fcntl.flock(stream, fcntl.LOCK_EX)
                 yield
 

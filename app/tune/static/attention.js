@@ -1,4 +1,4 @@
-// Attention maps of the watched questions, step by step, from the run's news (see app.tune.values.run_news). Maps are
+// Attention maps of the watched questions, step by step, from the run's news (see app.tune.runs.news.run_news). Maps are
 // float16 shares of the patches.
 
 import { bytesOf, float16Of } from "../../common/static/base64.js";
@@ -89,7 +89,7 @@ export function createAttention(element, colours) {
       if (!news.watched) [questions, pictures] = [[], []];
     }
     steps = news.steps;
-    snapshots.push(...(news.looks || []));
+    snapshots.push(...(news.snapshots || []));
     if (news.watched) {
       questions = news.watched.questions;
       pictures = [];
@@ -99,7 +99,7 @@ export function createAttention(element, colours) {
       if (questions !== news.watched.questions) return; // newer ones came meanwhile
       pictures = loaded;
     }
-    if (news.looks || news.watched || news.whole) refresh();
+    if (news.snapshots || news.watched || news.whole) refresh();
   }
 
   function refresh() {

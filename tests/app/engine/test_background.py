@@ -138,3 +138,11 @@ def test_whoever_follows_is_told_that_the_model_was_replaced(notices):
     with pytest.raises(RequestError, match="The model was replaced by another one"):
         list(task)
     going.set()
+
+
+def test_detached_work_goes_on_when_the_iterator_is_closed():
+    task = Task(lambda task: task.progress("working", 0.0), detached=True).start()
+    reports = iter(task)
+    next(reports)
+    reports.close()
+    assert not task.cancel.is_set()

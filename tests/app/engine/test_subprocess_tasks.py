@@ -1,34 +1,34 @@
-"""Programs that a visitor waits for: what they find, why they cannot, and a newer one in the place of an older one."""
+"""Programs that a visitor waits for: what they find, why they cannot, and how they are ended."""
 
 from __future__ import annotations
 
 import threading
 
+import psutil
 import pytest
 
 from a3tune.errors import Cancelled, RequestError
-from app.engine.subprocess_tasks import SubprocessTasks
+from app.engine.background import Step, run
+from app.engine.subprocess_tasks import run_module
 
 
 @pytest.fixture
 def program(tmp_path):
-    """(source) -> the environment in which ``python -m errand`` runs it."""
+    """(source) -> what ``python -m program`` reports and finds when it runs that."""
 
-    def write(source):
-        (tmp_path / "errand.py").write_text("import json, os, signal, sys, time\n" + source)
-        return {"PYTHONPATH": str(tmp_path)}
+    def write(source, *arguments, cancel=None, **options):
+        (tmp_path / "program.py").write_text("import json, os, signal, sys, time\n" + source)
+        environment = {"PYTHONPATH": str(tmp_path)}
+        return run(lambda task: run_module("program", arguments, environment, task, **options), cancel)
 
     return write
 
 
 def test_progress_is_passed_on_and_the_last_line_is_the_result(program):
-    environment = program(
+    source = (
         'print("hello")\nprint(json.dumps({"what": "half", "share": 0.5}))\nprint(json.dumps({"found": sys.argv[1]}))\n'
     )
-    told = []
-    found = SubprocessTasks().run("me", "errand", ["7"], environment, lambda what, share: told.append((what, share)))
-    assert found == {"found": "7"}
-    assert told == [("half", 0.5)]
+    assert list(program(source, "7")) == [Step("half", 0.5), {"found": "7"}]
 
 
 @pytest.mark.parametrize(
@@ -42,32 +42,24 @@ def test_progress_is_passed_on_and_the_last_line_is_the_result(program):
 )
 def test_why_it_cannot_be_done_is_told_in_words(program, source, words):
     with pytest.raises(RequestError, match=words):
-        SubprocessTasks().run("me", "errand", [], program(source))
+        list(program(source))
 
 
 def test_one_that_takes_too_long_is_ended(program):
     with pytest.raises(RequestError, match="a quarter of an hour"):
-        SubprocessTasks(seconds=0.1).run("me", "errand", [], program("time.sleep(600)\n"))
+        list(program("time.sleep(600)\n", seconds=0.1))
 
 
-def test_a_newer_one_ends_an_older_one_of_the_same_visitor(program):
-    environment = program(
-        'print(json.dumps({"what": "began", "share": 0}), flush=True)\n'
-        'time.sleep(600 if sys.argv[1] == "old" else 0)\nprint(json.dumps({"found": sys.argv[1]}))\n'
-    )
-    subprocess_tasks, began, ended = SubprocessTasks(), threading.Event(), []
-
-    def old():
-        try:
-            subprocess_tasks.run("me", "errand", ["old"], environment, lambda what, share: began.set())
-        except Cancelled as error:
-            ended.append(error)
-
-    thread = threading.Thread(target=old)
-    thread.start()
-    assert began.wait(60)
-    assert subprocess_tasks.run("other", "errand", ["new"], environment) == {"found": "new"}
-    assert not ended
-    assert subprocess_tasks.run("me", "errand", ["new"], environment) == {"found": "new"}
-    thread.join(60)
-    assert len(ended) == 1
+@pytest.mark.parametrize("ending", ["event", "closed"])
+def test_one_that_is_not_wanted_any_more_is_ended(program, ending):
+    cancel = threading.Event()
+    source = 'print(json.dumps({"what": str(os.getpid()), "share": 0}), flush=True)\ntime.sleep(600)\n'
+    reports = program(source, cancel=cancel)
+    process = psutil.Process(int(next(reports).what))
+    if ending == "event":
+        cancel.set()
+        with pytest.raises(Cancelled):
+            next(reports)
+    else:
+        reports.close()
+    process.wait(30)

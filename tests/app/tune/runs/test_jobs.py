@@ -8,22 +8,22 @@ import signal
 import stat
 import sys
 import threading
-from pathlib import Path
 
 import psutil
 import pytest
 
-from a3tune.storage import read_json_or_empty, write_json
 from a3tune.errors import RequestError
+from a3tune.storage import read_json_or_empty, write_json
 from app.common.identity import new_secret, owner_of
-from app.tune.runs.jobs import MOST_WAITING, JobQueue
+from app.common.studio_folder import StudioFolder
+from app.tune.runs.jobs import CONFIG_NAME, MOST_WAITING, JobQueue
 from app.tune.runs.worker import PROCESS_NAME, WORKER_NAME, process_of
 
 # Stands for ``python -m a3tune tune`` and does what its first argument says, within the protocol of a run folder.
 RUN = """
 import os, signal, sys, time
 from pathlib import Path
-what, run = sys.argv[4], Path(sys.argv[5])
+run, what = Path(sys.argv[5]), sys.argv[8]
 run.mkdir(parents=True, exist_ok=True)
 (run / "stop").unlink(missing_ok=True)
 (run / "run.json").write_text("{}")
@@ -43,8 +43,8 @@ def python(tmp_path):
     (tmp_path / "run.py").write_text(RUN)
     path.write_text(
         f"#!{sys.executable}\nimport os, sys\nreal = {sys.executable!r}\n"
-        f"rest = sys.argv[1:] if sys.argv[2] == 'app.tune.runs.worker' else [{str(tmp_path / 'run.py')!r}, *sys.argv[1:]]\n"
-        "os.execv(real, [real, *rest])\n"
+        f"run = [] if sys.argv[2] == 'app.tune.runs.worker' else [{str(tmp_path / 'run.py')!r}]\n"
+        "os.execv(real, [real, *run, *sys.argv[1:]])\n"
     )
     path.chmod(0o755)
     return str(path)
@@ -52,7 +52,7 @@ def python(tmp_path):
 
 @pytest.fixture
 def queue(tmp_path, python):
-    queue = JobQueue(tmp_path / "studio", python=python)
+    queue = JobQueue(StudioFolder(tmp_path / "studio"), python=python)
     yield queue
     for folder in list(queue._folders()):
         queue.cancel(folder.parent.parent.name, folder.name)
@@ -64,7 +64,7 @@ def owner():
 
 
 def start(queue, owner, what="wait", **options):
-    return queue.submit(owner, lambda folder: [what, str(folder / "run")], **options)
+    return queue.submit(owner, "method: a3\n", [what], **options)
 
 
 def until(condition, seconds=30):
@@ -77,9 +77,13 @@ def until(condition, seconds=30):
     pytest.fail("it did not come about")
 
 
+def owner_of_job(job):
+    return job.folder.parent.parent.name
+
+
 def state(queue, job):
     queue.advance()
-    return queue.job(job.owner, job.name).state
+    return queue.job(owner_of_job(job), job.id).state
 
 
 def began(job):
@@ -89,26 +93,26 @@ def began(job):
 def test_runs_take_turns_in_the_order_in_which_they_came(queue, owner):
     first, second, third = (start(queue, owner) for _ in range(3))
     assert [state(queue, job) for job in (first, second, third)] == ["running", "queued", "queued"]
-    assert [queue.job(owner, job.name).place for job in (first, second, third)] == [0, 1, 2]
+    assert [queue.job(owner, job.id).position for job in (first, second, third)] == [0, 1, 2]
     until(lambda: began(first))
     (first.run / "go").touch()
     until(lambda: state(queue, second) == "running")
-    ended = queue.job(owner, first.name)
+    ended = queue.job(owner, first.id)
     assert (ended.state, ended.exit["code"], ended.exit["signal"]) == ("ended", 0, None)
     assert ended.exit["peak_bytes"] > 1 << 20
-    assert queue.job(owner, third.name).place == 1
-    assert [job.name for job in queue.jobs(owner)] == [third.name, second.name, first.name]
+    assert queue.job(owner, third.id).position == 1
+    assert [job.id for job in queue.jobs(owner)] == [third.id, second.id, first.id]
 
 
 def test_each_device_runs_one_at_a_time(tmp_path, python, owner):
-    queue = JobQueue(tmp_path / "studio", lambda: ("cuda:0", "cuda:1"), python)
+    queue = JobQueue(StudioFolder(tmp_path / "studio"), lambda: ("cuda:0", "cuda:1"), python)
     jobs = [start(queue, owner, device="cuda") for _ in range(3)]
-    devices = [queue.job(owner, job.name).device for job in jobs]
+    devices = [queue.job(owner, job.id).device for job in jobs]
     assert devices == ["cuda:0", "cuda:1", "cuda"]
     until(lambda: began(jobs[1]))
     until(lambda: "began 1" in jobs[1].log.read_text())
     for job in reversed(jobs):
-        queue.cancel(owner, job.name)
+        queue.cancel(owner, job.id)
     assert [state(queue, job) for job in jobs] == ["ended"] * 3
 
 
@@ -117,8 +121,8 @@ def test_a_cancel_while_it_starts_leaves_no_process(queue, owner):
         job = start(queue, owner)
         if moment is not None:
             until(lambda job=job, moment=moment: (job.folder / moment).exists())
-        queue.cancel(owner, job.name)
-        assert queue.job(owner, job.name).state == "ended"
+        queue.cancel(owner, job.id)
+        assert queue.job(owner, job.id).state == "ended"
         left = [process for process in psutil.process_iter(["cmdline"]) if str(job.folder) in str(process.info)]
         assert [process for process in left if process.status() != psutil.STATUS_ZOMBIE] == []
 
@@ -135,41 +139,41 @@ def test_what_is_started_while_a_run_is_ended_is_ended_too(queue, owner, monkeyp
         "children",
         lambda self, recursive=False: [] if next(late, False) else children(self, recursive=recursive),
     )
-    queue.cancel(owner, job.name)
+    queue.cancel(owner, job.id)
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
 
 def test_stop_lets_the_run_end_by_itself_and_resume_starts_it_again(queue, owner):
     job = start(queue, owner)
-    queue.stop(owner, job.name)  # perhaps before the run can hear it
-    assert queue.job(owner, job.name).stopping
+    queue.stop(owner, job.id)  # perhaps before the run can hear it
+    assert queue.job(owner, job.id).stopping
     until(lambda: state(queue, job) == "ended")
-    assert queue.job(owner, job.name).exit["code"] == 3
-    again = queue.resume(owner, job.name)
+    assert queue.job(owner, job.id).exit["code"] == 3
+    again = queue.resume(owner, job.id)
     assert (again.state, again.stopping, again.exit) == ("running", False, {})
     with pytest.raises(RequestError, match="This one has not"):
-        queue.resume(owner, job.name)
-    queue.cancel(owner, job.name)
-    ended = queue.job(owner, job.name)
+        queue.resume(owner, job.id)
+    queue.cancel(owner, job.id)
+    ended = queue.job(owner, job.id)
     assert (ended.state, ended.cancelled) == ("ended", True)
 
 
 def test_a_waiting_run_leaves_the_queue(queue, owner):
     first, second = start(queue, owner), start(queue, owner)
-    queue.stop(owner, second.name)
-    assert queue.job(owner, second.name).state == "ended"
+    queue.stop(owner, second.id)
+    assert queue.job(owner, second.id).state == "ended"
     assert not second.run.exists()
-    queue.delete(owner, first.name)
+    queue.delete(owner, first.id)
     assert not first.folder.exists()
     with pytest.raises(RequestError, match="no such run"):
-        queue.job(owner, first.name)
+        queue.job(owner, first.id)
 
 
 @pytest.mark.parametrize(("what", "code", "number"), [("fail", 7, None), ("kill", None, signal.SIGKILL)])
 def test_how_a_run_ended_is_kept(queue, owner, what, code, number):
     job = start(queue, owner, what)
     until(lambda: state(queue, job) == "ended")
-    ended = queue.job(owner, job.name).exit
+    ended = queue.job(owner, job.id).exit
     assert (ended["code"], ended["signal"], ended["out_of_memory"]) == (code, number, False)
 
 
@@ -179,12 +183,12 @@ def test_a_run_goes_on_without_the_server_and_is_found_again(queue, owner, tmp_p
     process = read_json_or_empty(job.folder / PROCESS_NAME)["pid"]
     assert os.getsid(process) != os.getsid(0)
     # Another server on the same folder: nothing is known but what is on the disk.
-    other = JobQueue(tmp_path / "studio", python=python)
+    other = JobQueue(StudioFolder(tmp_path / "studio"), python=python)
     assert [found.state for found in other.jobs(owner)] == ["queued", "running"]
     (job.run / "go").touch()
     until(lambda: state(other, job) == "ended")
     until(lambda: state(other, waiting) == "ended")
-    assert other.job(owner, waiting.name).exit["code"] == 0
+    assert other.job(owner, waiting.id).exit["code"] == 0
 
 
 def test_a_killed_worker_does_not_lose_its_run(queue, owner):
@@ -194,7 +198,7 @@ def test_a_killed_worker_does_not_lose_its_run(queue, owner):
     assert state(queue, job) == "running"
     os.kill(read_json_or_empty(job.folder / PROCESS_NAME)["pid"], signal.SIGKILL)
     until(lambda: state(queue, job) == "ended")
-    assert queue.job(owner, job.name).exit == {}
+    assert queue.job(owner, job.id).exit == {}
 
 
 def test_a_number_that_another_process_has_now_is_not_mistaken(queue, owner):
@@ -202,7 +206,7 @@ def test_a_number_that_another_process_has_now_is_not_mistaken(queue, owner):
     until(lambda: state(queue, job) == "ended")
     write_json(job.folder / PROCESS_NAME, {"pid": os.getpid(), "created": 1.0})
     assert state(queue, job) == "ended"
-    queue.delete(owner, job.name)  # and this process still lives
+    queue.delete(owner, job.id)  # and this process still lives
 
 
 def test_nobody_reaches_the_runs_of_others(queue, owner):
@@ -211,8 +215,8 @@ def test_nobody_reaches_the_runs_of_others(queue, owner):
     assert queue.jobs(other) == ()
     for act in (queue.job, queue.stop, queue.cancel, queue.resume, queue.delete):
         with pytest.raises(RequestError, match="no such run"):
-            act(other, job.name)
-    for name in ("..", f"../../{owner}/runs/{job.name}", "", "a" * 12, None):
+            act(other, job.id)
+    for name in ("..", f"../../{owner}/runs/{job.id}", "", "a" * 12, None):
         with pytest.raises(RequestError, match="no such run"):
             queue.job(other, name)
     assert state(queue, job) == "running"
@@ -231,7 +235,7 @@ def test_a_secret_is_kept_as_its_hash_only(queue, tmp_path):
 
 
 def test_many_at_once_start_one_and_keep_all(queue, tmp_path, python):
-    queues = [queue, JobQueue(tmp_path / "studio", python=python)]
+    queues = [queue, JobQueue(StudioFolder(tmp_path / "studio"), python=python)]
     owners = [owner_of(new_secret()) for _ in range(6)]
     threads = [threading.Thread(target=start, args=(queues[number % 2], name)) for number, name in enumerate(owners)]
     for thread in threads:
@@ -240,8 +244,8 @@ def test_many_at_once_start_one_and_keep_all(queue, tmp_path, python):
         thread.join()
     states = sorted(job.state for name in owners for job in queue.jobs(name))
     assert states == ["queued"] * 5 + ["running"]
-    places = sorted(job.place for name in owners for job in queue.jobs(name))
-    assert places == [0, 1, 2, 3, 4, 5]
+    positions = sorted(job.position for name in owners for job in queue.jobs(name))
+    assert positions == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_visitor_may_not_fill_the_queue(queue, owner):
@@ -252,22 +256,24 @@ def test_a_visitor_may_not_fill_the_queue(queue, owner):
     assert start(queue, owner_of(new_secret())).state == "queued"
 
 
-def test_what_cannot_be_prepared_leaves_nothing(queue, owner):
-    def build(folder: Path):
-        (folder / "half.yaml").write_text("half")
-        raise OSError("no")
-
-    with pytest.raises(OSError, match="no"):
-        queue.submit(owner, build)
+def test_what_cannot_be_written_leaves_nothing(queue, owner):
+    with pytest.raises(ValueError, match="JSON compliant"):
+        start(queue, owner, facts={"seconds": float("nan")})
     assert queue.jobs(owner) == ()
-    assert list(queue.home(owner, "runs").iterdir()) == []
+    assert list(queue.studio.runs(owner).iterdir()) == []
+
+
+def test_a_run_gets_its_settings_and_its_folder(queue, owner):
+    job = start(queue, owner, "done")
+    assert (job.folder / CONFIG_NAME).read_text() == "method: a3\n"
+    assert job.record["command"][4:] == ["--out", str(job.run), "--config", str(job.folder / CONFIG_NAME), "done"]
 
 
 def test_a_damaged_record_stops_nobody(queue, owner):
     job = start(queue, owner, "done")
     until(lambda: state(queue, job) == "ended")
     (job.folder / "job.json").write_text("{")
-    assert queue.job(owner, job.name).state == "ended"
+    assert queue.job(owner, job.id).state == "ended"
     other = start(queue, owner, "done")
     until(lambda: state(queue, other) == "ended")
     assert json.loads((other.folder / "job.json").read_text())["queued"] is None

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
+from app.tune.runs.events import EventReader, thinned
 from app.tune.runs.jobs import Job
-from app.tune.runs.runs import EventReader, thinned, view_run
+from app.tune.runs.view import view_run
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def job(tmp_path):
     (tmp_path / "run").mkdir()
 
     def make(state="ended", exit=None, **record):
-        return Job("owner", "0" * 12, tmp_path, {"title": "mine", **record}, state, "cpu", 1, exit or {})
+        return Job(tmp_path, {"title": "mine", **record}, state, "cpu", 1, exit or {})
 
     return make
 

@@ -1,0 +1,177 @@
+"""Where a run stands and how it ended, read from what it wrote; the run knows nothing of the page."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from a3tune.storage import read_json_or_empty
+from app.engine.subprocess_tasks import LESS_MEMORY
+from app.tune.runs.events import EventReader, Events
+from app.tune.runs.jobs import WEIGHTS_NAME, Job
+
+Status = Literal[
+    "queued", "preparing", "training", "stopping", "finished", "stopped", "cancelled", "failed", "elsewhere"
+]
+
+_LOG_TAIL = 6000
+
+
+@dataclass(frozen=True, eq=False)
+class RunView:
+    """One run as the page shows it.
+
+    Attributes:
+        job: the run.
+        status: where it stands.
+        words: the same in a sentence or two, with the cause and the way on when it ended early.
+        events: what it told.
+        log: the end of what it printed.
+        seconds: how long its last start has been at work, or was; None when it waits, or that is not known.
+    """
+
+    job: Job
+    status: Status
+    words: str
+    events: Events
+    log: str
+    seconds: float | None = None
+
+    @property
+    def live(self) -> bool:
+        """Whether more is to come by itself."""
+        return self.job.state != "ended" and self.status not in ("finished", "elsewhere")
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether it can be put into the queue again."""
+        return self.job.state == "ended" and self.status not in ("finished", "elsewhere")
+
+    @property
+    def stamp(self) -> list[Any]:
+        """What tells whether a page's buttons and lists are out of date."""
+        # The status says how a run ended a moment before its process is gone and it can go on.
+        return [self.job.id, self.status, self.live, (self.job.adapter / WEIGHTS_NAME).is_file()]
+
+    @property
+    def share(self) -> float:
+        """Share of the work that is done, 0 to 1."""
+        events = self.events
+        if events.steps:
+            return min(1.0, events.step / events.steps)
+        return events.labelled[0] / events.labelled[1] if events.labelled and events.labelled[1] else 0.0
+
+
+def view_run(job: Job, reader: EventReader) -> RunView:
+    """Where a run stands."""
+    record = read_json_or_empty(job.run / "run.json")
+    events = reader.read(job.run / "events.jsonl")
+    log = _tail(job.log)
+    status, words = _status(job, record, events, log)
+    return RunView(job, status, words, events, log, _seconds(job))
+
+
+def _status(job: Job, record: Mapping[str, Any], events: Events, log: str) -> tuple[Status, str]:
+    if job.record.get("elsewhere"):
+        return "elsewhere", f"Made on another machine; it stood at {record.get('status', 'unknown')} there."
+    if job.state == "queued":
+        return "queued", f"Place {job.position} in the queue: it starts when the runs before it have ended."
+    # What an earlier start wrote says nothing about this one; what this one wrote last is true before it is gone.
+    told = record.get("updated", 0) > job.record.get("begun", 0)
+    if job.state != "ended" and not (told and record.get("status") in ("finished", "stopped")):
+        return _running(job, record if told else {}, events)
+    kept = _kept(job)
+    if record.get("status") == "finished":
+        stopped = events.step < events.steps
+        early = f" after {events.step} of {events.steps} steps, since it got no better" if stopped else ""
+        return "finished", f"Finished{early}. The adapter is ready."
+    if job.cancelled:
+        return "cancelled", f"Cancelled. {kept}"
+    if record.get("status") == "stopped":
+        if job.adapter.is_dir():
+            return "stopped", f"Stopped at step {record.get('step', events.step)}. The adapter is ready. {kept}"
+        return "stopped", f"Stopped before the first step. {kept}"
+    return "failed", f"{_cause(job, record, log)} {kept}"
+
+
+def _seconds(job: Job) -> float | None:
+    begun = job.record.get("begun")
+    ended = time.time() if job.state == "running" else job.exit.get("ended")
+    return None if job.state == "queued" or not begun or not ended else max(0.0, ended - begun)
+
+
+def _running(job: Job, record: Mapping[str, Any], events: Events) -> tuple[Status, str]:
+    if job.stopping:
+        return "stopping", "Stopping: the step is finished and a checkpoint saved."
+    work = _working(events)
+    if record.get("status") == "training" and events.steps:
+        return "training", f"Step {events.step} of {events.steps}.{work and ' '}{work}"
+    if work:
+        return "preparing", work
+    if events.labelled:
+        done, count = events.labelled
+        return "preparing", f"Finding regions: {done} of {count} questions."
+    return "preparing", f"{events.stage or 'Starting'} …"
+
+
+def _working(events: Events) -> str:
+    """What the run does between two steps, as a sentence; "" when it told something else since."""
+    what, done, count = events.work or ("", 0, 0)
+    return f"{what}: {done:,} of {count:,}." if count else what and f"{what} …"
+
+
+def _kept(job: Job) -> str:
+    """What remains, and how to go on."""
+    folder = job.run / "checkpoints"
+    saved = [entry.name.rpartition("-")[2] for entry in folder.glob("checkpoint-*")] if folder.is_dir() else []
+    steps = sorted(int(step) for step in saved if step.isdigit())
+    return f"Resume goes on at step {steps[-1]}." if steps else "Resume starts it again."
+
+
+def _cause(job: Job, record: Mapping[str, Any], log: str) -> str:
+    """Why a run ended that nobody ended, in words."""
+    if record.get("status") == "failed" and record.get("error"):
+        return str(record["error"])
+    lowered = log.lower()
+    if "outofmemoryerror" in lowered or "out of memory" in lowered or "memoryerror" in lowered:
+        return f"The device ran out of memory. {LESS_MEMORY}, in a new run."
+    if "no space left on device" in lowered or "disk quota exceeded" in lowered:
+        return "The disk is full. Delete runs or data that are no longer needed."
+    number = job.exit.get("signal")
+    if job.exit.get("out_of_memory"):
+        return f"The system ended the process, since the machine ran out of memory. {LESS_MEMORY}, in a new run."
+    if number:
+        with suppress(ValueError):
+            name = signal.Signals(number).name
+            who = " Somebody, or the system, ended it" if name in ("SIGKILL", "SIGTERM") else " It crashed"
+            return f"The process was ended by the signal {name}.{who}; nothing is wrong with the run's files."
+    last = _last_words(log)
+    if last:
+        return f"The process ended with an error: {last}"
+    if not job.exit:
+        return "The process is gone without a trace: the machine was switched off, or everything on it was ended."
+    return f"The process ended with status {job.exit.get('code')} and said nothing."
+
+
+def _last_words(log: str) -> str:
+    """The last line that says something, which is where Python names an exception."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    return lines[-1][:500] if lines else ""
+
+
+def _tail(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            size = stream.seek(0, 2)
+            stream.seek(max(0, size - _LOG_TAIL))
+            text = stream.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+    # Progress bars write over their own line.
+    lines: Sequence[str] = [line.rsplit("\r", 1)[-1].rstrip() for line in text.splitlines()]
+    return "\n".join(line for line in lines if line)

@@ -1,0 +1,45 @@
+"""Adapters of runs and uploads: whose they are and what they are called."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from a3tune.errors import RequestError
+from app.common.identity import new_secret, owner_of
+
+
+def test_adapters_of_runs_and_uploads_are_offered_to_their_owner_only(service, owner):
+    assert service.adapters.of(owner) == {}
+    for name, facts in (
+        ("a" * 12, {"title": "first", "model": "demo"}),
+        ("b" * 12, {"title": "first", "model": "demo"}),
+        ("c" * 12, {"title": "of another base", "model": "house/model"}),
+        ("e" * 12, {"title": "a3", "model": "demo"}),
+        ("f" * 12, {"title": "SLAKE, v1.5", "model": "demo"}),
+    ):
+        folder = service.jobs.studio.runs(owner) / name
+        (folder / "run/adapter").mkdir(parents=True)
+        (folder / "run/adapter/adapter_model.safetensors").write_bytes(b"x")
+        (folder / "job.json").write_text(json.dumps(facts))
+    loaded = service.jobs.studio.adapters(owner) / "d"
+    loaded.mkdir(parents=True)
+    (loaded / "adapter_model.safetensors").write_bytes(b"x")
+    (loaded / "loaded.json").write_text('{"title": "loaded"}')
+    found = service.adapters.of(owner)
+    # No name of those that all visitors share, and none that PEFT or a command line cannot take.
+    assert set(found) == {"first", "first (2)", "loaded", "a3 (2)", "SLAKE- v1-5"}
+    assert found["loaded"] == loaded
+    assert service.adapters.name_of(owner, "e" * 12) == "a3 (2)"
+    assert service.adapters.name_of(owner, "c" * 12) == ""
+    other = owner_of(new_secret())
+    assert service.adapters.of(other) == {}
+    for act in (service.adapters.remove, service.adapters.zip, service.adapters.before_after):
+        with pytest.raises(RequestError, match="no such adapter"):
+            act(other, "loaded")
+    with pytest.raises(RequestError, match="belongs to a run"):
+        service.adapters.remove(owner, "first")
+    service.adapters.remove(owner, "loaded")
+    assert "loaded" not in service.adapters.of(owner)
+    assert not loaded.exists()

@@ -1,0 +1,24 @@
+"""Where the application runs: what can be trained there, and what is told where it cannot."""
+
+from __future__ import annotations
+
+import pytest
+
+from a3tune.errors import RequestError
+from app.tune.machine import check_machine, machine_notice
+
+
+def test_where_training_cannot_be_done_it_is_told(monkeypatch, tmp_path):
+    assert machine_notice() == ""
+    monkeypatch.setenv("SPACES_ZERO_GPU", "1")
+    assert "duplicate the Space" in machine_notice()
+    with pytest.raises(RequestError, match="ZeroGPU lends a GPU for seconds"):
+        check_machine()
+    monkeypatch.delenv("SPACES_ZERO_GPU")
+    check_machine()
+    monkeypatch.setenv("SPACE_ID", "house/space")
+    monkeypatch.setattr("app.tune.machine.devices", lambda: ("cpu",))
+    monkeypatch.setattr("app.tune.machine.DEVICE_FILES", tmp_path)
+    assert "no GPU" in machine_notice()
+    (tmp_path / "nvidia0").touch()
+    assert machine_notice() == "", "torch is not loaded yet, but there is a GPU"
