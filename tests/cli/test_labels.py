@@ -28,12 +28,9 @@ from a3tune.data.read import read_dataset
 from a3tune.demo.scorer.training import build_tokenizer, model_config, save_scorer
 from a3tune.images import load_image
 from a3tune.labels import TEMPLATE_SETS, LiteMedSamSegmenter, Proposals
-from a3tune.labels.picture import numbered_outlines
-from a3tune.labels.scorers.templates import build_prompt, kept_count
 from a3tune.labels.segmenters.segmentation import region_from_mask
 from a3tune.labels.store import LabelStore
-from a3tune.progress import ItemProgress, duration
-from a3tune.types import Region, ScoredRegion
+from a3tune.types import ScoredRegion
 from tests.support.tuning_data import TINY
 
 
@@ -651,91 +648,3 @@ def test_a_data_set_without_a_usable_row_is_told(tmp_path, capsys):
 
 def test_the_help_names_every_template():
     assert set(TEMPLATES) == set(TEMPLATE_SETS)
-
-
-def test_kept_counts_follow_the_template_unless_named():
-    assert kept_count(None, "slake") == 8
-    assert kept_count(None, "chest-report") == 4
-    assert kept_count(None, "Look: {question}") == 8
-    assert kept_count("3", "slake") == 3
-    assert kept_count("all", "slake") is None
-
-
-def test_a_wording_of_ones_own_is_filled():
-    assert build_prompt("a cyst", "{organ}: {question}", "liver") == "liver: a cyst"
-
-
-def square(rank, shape, rows, columns):
-    mask = np.zeros(shape, bool)
-    mask[rows, columns] = True
-    box = (columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)
-    return ScoredRegion(Region(mask, box), 1.0, rank, 0.5, "x")
-
-
-def test_numbers_stand_inside_their_regions_and_apart():
-    shape = (100, 200)
-    regions = [
-        square(1, shape, slice(10, 90), slice(10, 90)),
-        square(2, shape, slice(30, 70), slice(30, 70)),
-        square(3, shape, slice(10, 90), slice(110, 190)),
-    ]
-    drawn = numbered_outlines(np.full((*shape, 3), 128, np.uint8), regions)
-    assert drawn.shape == (600, 1200, 3)
-    changed = (drawn != 128).any(axis=2)
-    assert not changed[:, 560:640].any()
-    # Away from the outlines, each region holds a number of its own: the nested one, the ring around it, the other.
-    nested = changed[200:400, 200:400]
-    ring = changed[80:520, 80:520].copy()
-    ring[150:450, 150:450] = False
-    assert nested.any()
-    assert ring.any()
-    assert changed[80:520, 680:1120].any()
-
-
-@pytest.mark.parametrize(
-    ("shape", "expected"), [((1, 1), (512, 512)), ((9, 3000), (6, 2048)), ((600, 700), (600, 700))]
-)
-def test_pictures_of_any_size_can_be_drawn(shape, expected):
-    region = square(1, shape, slice(0, shape[0]), slice(0, shape[1]))
-    assert numbered_outlines(np.zeros((*shape, 3), np.uint8), [region]).shape[:2] == expected
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-def test_progress_tells_the_time_left_from_items_that_took_work():
-    ticks = iter([0, 1, 11, 21, 31])
-    stream = Terminal()
-    progress = ItemProgress(4, stream=stream, clock=lambda: next(ticks))
-    progress.advance("a", skipped=True)
-    assert "left" not in stream.getvalue()
-    progress.advance("b")
-    assert stream.getvalue().endswith("50% 2/4 b · about 20 s left")
-    progress.advance("c")
-    progress.advance("d")
-    assert stream.getvalue().endswith("100% 4/4 d\n")
-
-
-def test_a_line_that_is_left_is_ended():
-    stream = Terminal()
-    progress = ItemProgress(2, stream=stream, clock=lambda: 0.0)
-    progress.advance("a")
-    progress.interrupt()
-    assert stream.getvalue().endswith("left\n")
-
-
-def test_a_log_gets_a_line_for_each_tenth():
-    stream = io.StringIO()
-    progress = ItemProgress(100, stream=stream, clock=lambda: 0.0)
-    for number in range(100):
-        progress.advance(str(number))
-    assert len(stream.getvalue().splitlines()) == 10
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.4, "0 s"), (59.7, "1 min 0 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")]
-)
-def test_durations_read_well(seconds, text):
-    assert duration(seconds) == text

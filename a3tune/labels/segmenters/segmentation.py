@@ -94,10 +94,6 @@ class RecentlyUsed(Generic[Value]):
             self.put(key, value)
         return value
 
-    def __len__(self) -> int:
-        with self._lock:
-            return len(self._entries)
-
 
 def region_from_mask(
     mask: np.ndarray, *, predicted_iou: float | None = None, stability_score: float | None = None

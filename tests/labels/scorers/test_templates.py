@@ -1,7 +1,7 @@
 import pytest
 
 from a3tune.errors import LabelError
-from a3tune.labels.scorers.templates import TEMPLATE_SETS, build_prompt, fill_template
+from a3tune.labels.scorers.templates import TEMPLATE_SETS, build_prompt, fill_template, kept_count
 
 QUESTION = "Is the heart enlarged?"
 
@@ -50,3 +50,15 @@ def test_missing_organ_and_unknown_set():
 
 def test_own_template_keeps_other_braces():
     assert fill_template("{organ} {x}: {question}", "why {y}?", "liver") == "liver {x}: why {y}?"
+
+
+def test_kept_counts_follow_the_template_unless_named():
+    assert kept_count(None, "slake") == 8
+    assert kept_count(None, "chest-report") == 4
+    assert kept_count(None, "Look: {question}") == 8
+    assert kept_count("3", "slake") == 3
+    assert kept_count("all", "slake") is None
+
+
+def test_a_wording_of_ones_own_is_filled():
+    assert build_prompt("a cyst", "{organ}: {question}", "liver") == "liver: a cyst"

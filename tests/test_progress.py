@@ -1,0 +1,48 @@
+"""Progress on a terminal and in a log."""
+
+import io
+
+import pytest
+
+from a3tune.progress import ItemProgress, duration
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_progress_tells_the_time_left_from_items_that_took_work():
+    ticks = iter([0, 1, 11, 21, 31])
+    stream = Terminal()
+    progress = ItemProgress(4, stream=stream, clock=lambda: next(ticks))
+    progress.advance("a", skipped=True)
+    assert "left" not in stream.getvalue()
+    progress.advance("b")
+    assert stream.getvalue().endswith("50% 2/4 b · about 20 s left")
+    progress.advance("c")
+    progress.advance("d")
+    assert stream.getvalue().endswith("100% 4/4 d\n")
+
+
+def test_a_line_that_is_left_is_ended():
+    stream = Terminal()
+    progress = ItemProgress(2, stream=stream, clock=lambda: 0.0)
+    progress.advance("a")
+    progress.interrupt()
+    assert stream.getvalue().endswith("left\n")
+
+
+def test_a_log_gets_a_line_for_each_tenth():
+    stream = io.StringIO()
+    progress = ItemProgress(100, stream=stream, clock=lambda: 0.0)
+    for number in range(100):
+        progress.advance(str(number))
+    assert len(stream.getvalue().splitlines()) == 10
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (59.7, "1 min 0 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")]
+)
+def test_durations_read_well(seconds, text):
+    assert duration(seconds) == text
