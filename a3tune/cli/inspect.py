@@ -7,15 +7,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from a3tune.bundle import DEMO, DEMO_NAME, demo_adapters, is_demo, model_source
 from a3tune.cli.image_options import add_image_options, parse_window
 from a3tune.errors import RequestError
 from a3tune.images import load_image
-from a3tune.images.frames import mask_to_source
+from a3tune.images.target import load_target
 from a3tune.progress import show_progress
-from a3tune.types import MedicalImage
 
 HELP = "ask a question about an image and save where every head looks"
 
@@ -44,28 +41,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default auto)")
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
+        "--target",
         "--mask",
         type=Path,
         metavar="FILE",
-        help="picture of the image's size: where it is not black the model should look (adds attention mass, pointing "
-        "game and overlap)",
+        help="where the model should look (adds attention mass, pointing game and overlap): a picture of the image's "
+        "size that is not black there, or a NIfTI volume, DICOM segmentation or DICOM structure set in the image's "
+        "coordinates",
     )
     where.add_argument("--labels", type=int, metavar="K", help="the same with the K regions that fit the question best")
+    parser.add_argument(
+        "--segment",
+        metavar="S",
+        help="of a target with several: the segment's or structure's number or name, or grey value",
+    )
     add_image_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; returns 0."""
     folders = _adapter_folders(options.adapters, options.model)
-    image = load_image(
-        options.image,
-        window=parse_window(options.window),
-        frame=options.frame,
-        axis=options.axis,
-        volume=options.volume,
-        series=options.series,
-    )
-    target = None if options.mask is None else _read_mask(options.mask, image)
+    choice = {name: getattr(options, name) for name in ("frame", "axis", "volume", "series")}
+    image = load_image(options.image, window=parse_window(options.window), **choice)
+    target = None
+    if options.target is not None:
+        target = load_target(options.target, image, options.image, segment=options.segment, **choice)
     # Bad images are the common fault and are told within a second: torch and transformers, which take several
     # seconds to import, come only after the image was read.
     from transformers.utils.logging import disable_progress_bar
@@ -130,20 +130,3 @@ def _adapter_folders(text: str, model: str) -> dict[str, Path | None]:
             )
         folders[name] = bundled[name] if known else Path(folder)
     return folders
-
-
-def _read_mask(path: Path, image: MedicalImage) -> np.ndarray:
-    """bool [height, width], source pixels: where the picture, drawn in stored pixels, is not black.
-
-    Raises:
-        ImageError: it cannot be read.
-        RequestError: it has another size than the image, or is black all over.
-    """
-    mask = load_image(path, square=False).pixels.any(axis=2)
-    if not mask.any():
-        raise RequestError(
-            expected="a mask with something in it",
-            got=f"{path.name} is black all over",
-            remedy="Draw the mask on the image itself and save it in its size",
-        )
-    return mask_to_source(mask, image, path.name)

@@ -11,6 +11,7 @@ import numpy as np
 
 from a3tune.errors import A3TuneError, ImageError, RequestError
 from a3tune.images.grey import GreyFrame
+from a3tune.images.placement import Placement
 
 if TYPE_CHECKING:
     from a3tune.images.slices import Series
@@ -43,6 +44,7 @@ class Content:
         volumes: how many volumes (time points, channels) a NIfTI file holds.
         notes: what a reader should know about how the picture was made, in sentences.
         series: the series that the slice was taken from, or None for a single file.
+        placement: where the stored pixels lie in the patient, or None.
     """
 
     format: str
@@ -58,6 +60,7 @@ class Content:
     volumes: int = 1
     notes: tuple[str, ...] = ()
     series: Series | None = None
+    placement: Placement | None = None
 
     @property
     def stored_size(self) -> tuple[int, int]:

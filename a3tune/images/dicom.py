@@ -26,7 +26,7 @@ from a3tune.images.dicom_header import (
 )
 from a3tune.images.dicom_kinds import check_has_pixels, describe_object
 from a3tune.images.dicom_pixels import read_frame
-from a3tune.images.slices import frame_order
+from a3tune.images.slices import frame_order, read_placement
 
 # The defined terms of PS3.3 C.7.3.1.1.1 that belong to pictures. Anything else in the field is free text, which may
 # name a person, and is dropped.
@@ -90,6 +90,7 @@ def read_dicom(stream: BinaryIO, frame: int | None) -> Content:
         spacing=_spacing(dataset, place),
         aspect=_aspect(dataset),
         notes=() if kind is None else (kind.note,),
+        placement=read_placement(dataset, place),
     )
 
 

@@ -103,7 +103,7 @@ def load_image(
             preset for values that are not Hounsfield units.
     """
     window = resolve_window(window)
-    content = _read(path, frame, axis, volume, series)
+    content = read_content(path, frame, axis, volume, series)
     if content.grey is None:
         if window is not None:
             raise RequestError(
@@ -150,7 +150,7 @@ def describe_image(
     Raises:
         ImageError, RequestError: as ``load_image``.
     """
-    content = _read(path, None, axis, 0, series)
+    content = read_content(path, None, axis, 0, series)
     grey = content.grey
     notes = content.notes if grey is None else (*content.notes, *show(grey, None)[2])
     height, width = content.stored_size
@@ -201,13 +201,14 @@ def image_from_array(
     return MedicalImage(pixels, modality=modality, spacing=spacing)
 
 
-def _read(
+def read_content(
     path: str | os.PathLike[str], frame: int | None, axis: int, volume: int, series: int | Series | None
 ) -> Content:
+    """Decode one frame of a file, or one slice of a series, as ``load_image`` does before it shows it."""
     if holds_series(path):
         with quiet():
             return read_series(path, frame, series)
-    with _open(path) as stream, quiet():
+    with open_file(path) as stream, quiet():
         kind = detect_kind(stream)
         if kind == "DICOM":
             return decode(kind, lambda: read_dicom(stream, frame))
@@ -223,7 +224,7 @@ def _read(
         return decode(kind, lambda: read_picture(stream, kind, frame), lambda: ends_early(stream, kind))
 
 
-def _open(path: str | os.PathLike[str]) -> BinaryIO:
+def open_file(path: str | os.PathLike[str]) -> BinaryIO:
     """Open a regular file for reading; what the system has against it becomes an ImageError."""
     problem, remedy = "", "Check the name and the folder"
     try:

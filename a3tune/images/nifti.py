@@ -14,6 +14,7 @@ from nibabel.spatialimages import HeaderDataError
 from a3tune.errors import ImageError, RequestError
 from a3tune.images.content import MAX_BYTES, Content, check_size, choose_frame, cut_off, unsupported
 from a3tune.images.grey import GreyFrame
+from a3tune.images.placement import UNSTATED, Placement
 from a3tune.types import Window
 
 AXES = ("sagittal", "coronal", "axial")
@@ -92,6 +93,7 @@ def read_nifti(stream: BinaryIO, kind: str, frame: int | None, axis: int, volume
         spacing=_spacing(header, affine, order, rows, columns),
         axes=sizes,
         volumes=volumes,
+        placement=_placement(header, affine, shape, order, signs, axis, chosen),
     )
 
 
@@ -193,6 +195,30 @@ def _to_grey_or_colour(values: np.ndarray, header) -> tuple[GreyFrame | None, np
     usable = math.isfinite(low) and math.isfinite(high) and high > low
     window = Window((low + high) / 2, high - low) if usable else None
     return GreyFrame(values, header_window=window, hounsfield=None), None
+
+
+def _placement(
+    header, affine: np.ndarray, shape: tuple[int, ...], order: list[int], signs: list[float], axis: int, chosen: int
+) -> Placement | None:
+    """Where the pixels of the displayed slice lie, see ``_display``: NIfTI counts to the right and the front, DICOM to
+    the left and the back."""
+    scale = _MILLIMETRES.get(header.get_xyzt_units()[0])
+    if scale is None:
+        return None
+    rows, columns = (other for other in (2, 1, 0) if other != axis)
+
+    def point(row: int, column: int, slice_: int) -> np.ndarray:
+        place = {axis: slice_, rows: shape[order[rows]] - 1 - row, columns: shape[order[columns]] - 1 - column}
+        voxel = np.zeros(3)
+        for canonical, stored in enumerate(order):
+            voxel[stored] = place[canonical] if signs[canonical] > 0 else shape[stored] - 1 - place[canonical]
+        return (affine @ [*voxel, 1])[:3] * [-scale, -scale, scale]
+
+    origin = point(0, 0, chosen)
+    across, down, through = (point(*step) - origin for step in ((0, 1, chosen), (1, 0, chosen), (0, 0, chosen + 1)))
+    stated = header["sform_code"] > 0 or header["qform_code"] > 0
+    thickness = float(np.linalg.norm(through))
+    return Placement(tuple(origin), tuple(across), tuple(down), thickness, None if stated else UNSTATED)
 
 
 def _spacing(header, affine: np.ndarray, order: list[int], rows: int, columns: int) -> tuple[float, float] | None:

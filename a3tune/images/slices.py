@@ -10,6 +10,7 @@ import numpy as np
 from pydicom import Dataset
 
 from a3tune.images.dicom_header import holder, number
+from a3tune.images.placement import Placement
 from a3tune.wording import counted
 
 _UNEVEN = 0.1
@@ -79,6 +80,26 @@ def read_plane(dataset: Dataset, frame: int = 0) -> Plane | None:
     if not np.linalg.norm(np.cross(orientation[:3], orientation[3:])) > 0.5:
         return None
     return Plane(position, tuple(round(value, 4) + 0.0 for value in orientation))
+
+
+def read_placement(dataset: Dataset, frame: int = 0) -> Placement | None:
+    """Where the pixels of a frame lie; None where position, orientation or pixel spacing are not told."""
+    plane = read_plane(dataset, frame)
+    measures = holder(dataset, frame, "PixelMeasuresSequence", "PixelSpacing")
+    row, column = (number(measures, "PixelSpacing", index=place) for place in (0, 1))
+    if plane is None or row is None or column is None or row <= 0 or column <= 0:
+        return None
+    thickness = next(
+        (
+            abs(value)
+            for keyword in ("SpacingBetweenSlices", "SliceThickness")
+            if (value := number(holder(dataset, frame, "PixelMeasuresSequence", keyword), keyword))
+        ),
+        1.0,
+    )
+    across, down = np.array(plane.orientation).reshape(2, 3) * [[column], [row]]
+    frame_of_reference = str(dataset.get("FrameOfReferenceUID") or "") or None
+    return Placement(plane.position, tuple(across), tuple(down), thickness, frame_of_reference)
 
 
 def frame_order(dataset: Dataset, count: int) -> list[int]:
