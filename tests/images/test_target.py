@@ -207,9 +207,8 @@ def test_a_volume_elsewhere_is_refused(scan, tmp_path):
     unstated.write_bytes(content[:252] + bytes(4) + content[256:])
     with pytest.raises(RequestError, match="another frame of reference"):
         target(unstated, scan, 1)
-    coarse = nifti(tmp_path / "c.nii", VOLUME)
-    image = nibabel.load(coarse)
-    nibabel.Nifti1Image(np.asarray(image.dataobj)[::2], image.affine @ np.diag([2, 1, 1, 1])).to_filename(coarse)
+    fine, coarse = nibabel.load(nifti(tmp_path / "fine.nii", VOLUME)), tmp_path / "coarse.nii"
+    nibabel.Nifti1Image(np.asarray(fine.dataobj)[::2], fine.affine @ np.diag([2, 1, 1, 1])).to_filename(coarse)
     with pytest.raises(RequestError, match="other pixels"):
         target(coarse, scan, 1)
     Image.fromarray(np.zeros((ROWS, COLUMNS), np.uint8)).save(tmp_path / "flat.png")
