@@ -14,6 +14,7 @@ from app.common.modules import ModuleFiles
 from app.common.status import DEMO_NOTICE, NOTICE, model_value
 from app.common.theme import STYLES, TUNE_STYLES, build_theme
 from app.common.widgets import build_header
+from app.engine.ids import SessionId
 from app.engine.model_slot import ModelSlot
 from app.engine.region_slot import RegionSlot
 from app.inspect.examples import read_examples
@@ -38,27 +39,27 @@ _SWEEP = (600, 1800)
 _TABS = ("Inspect", "Tune", "Models")
 
 
-def build(studio: InspectService, tuning: TuneService, models: ModelService) -> tuple[gr.Blocks, InspectTab]:
-    """The whole page, wired to the studio, to what tunes and to what loads; and its first tab."""
+def build(asking: InspectService, tuning: TuneService, models: ModelService) -> tuple[gr.Blocks, InspectTab]:
+    """The whole page, wired to what answers, what tunes and what loads; and its first tab."""
 
     examples = read_examples()
 
     def model_status(_request: object = None) -> dict[str, str | int]:
-        return model_value(studio.slot.status)
+        return model_value(asking.slot.status)
 
     def own_adapters(secret: object) -> dict[str, Path]:
         # A browser that came for the first time has its secret a moment later, and no adapters.
         return tuning.adapters.of(owner_of(secret)) if is_secret(secret) else {}
 
     def leave(request: gr.Request) -> None:
-        studio.visits.end(str(request.session_hash))
+        asking.sessions.end(SessionId(str(request.session_hash)))
 
     with gr.Blocks(title="A3Tune Studio", analytics_enabled=False, delete_cache=_SWEEP) as page:
-        header = build_header(model_status, f"{NOTICE} {DEMO_NOTICE}" if studio.slot.demo else NOTICE)
+        header = build_header(model_status, f"{NOTICE} {DEMO_NOTICE}" if asking.slot.demo else NOTICE)
         visitor = build_visitor(page)
         with gr.Tabs() as pages:
             with gr.Tab(_TABS[0], id="inspect") as first:
-                inspect = InspectTab(studio, examples, page, first, OwnAdapters(visitor, own_adapters))
+                inspect = InspectTab(asking, examples, page, first, OwnAdapters(visitor, own_adapters))
                 inspect.follow(header)
             with gr.Tab(_TABS[1], id="tune") as tune:
                 TuneTab(tuning, visitor, tune, pages, inspect)
@@ -94,17 +95,17 @@ def launch(
         any_model: whether they may name any folder or hub id.
     """
     slot = ModelSlot(profile, adapters)
-    studio = InspectService(slot, RegionSlot(scorer, segmenter))
-    tuning = TuneService(slot, studio.regions.slot)
+    asking = InspectService(slot, RegionSlot(scorer, segmenter))
+    tuning = TuneService(slot, asking.regions.slot)
     examples = [(example.path, example.questions[0], example.key) for example in read_examples()]
 
     def prepare_demo() -> None:
         # A large model would keep its visitors waiting for answers that nobody asked for.
         if slot.demo:
-            studio.prepare(examples)
+            asking.prepare(examples)
 
-    models = ModelService(slot, studio.regions.slot, offered=offered, any_model=any_model, on_loaded=prepare_demo)
-    page, inspect = build(studio, tuning, models)
+    models = ModelService(slot, asking.regions.slot, offered=offered, any_model=any_model, on_loaded=prepare_demo)
+    page, inspect = build(asking, tuning, models)
     question = examples[0][1]
     page.launch(
         prevent_thread_lock=True,
@@ -132,7 +133,7 @@ def launch(
     )
     # Only now: importing torch would hold up the first answer to a browser.
     slot.start()
-    studio.visits.keep_tidy()
+    asking.sessions.keep_tidy()
     tuning.jobs.keep_going()
-    studio.prepare(examples)
+    asking.prepare(examples)
     page.block_thread()

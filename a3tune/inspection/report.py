@@ -65,7 +65,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Look:
+class MapStyle:
     """How maps are coloured: ``opacity`` 0 to 1, a colour map's name, ``smooth`` or patch by patch."""
 
     opacity: float = 0.85
@@ -73,63 +73,63 @@ class Look:
     smooth: bool = True
 
 
-def full_size_pictures(sides: Sequence[Side], look: Look) -> dict[str, np.ndarray]:
+def full_size_pictures(sides: Sequence[Side], style: MapStyle) -> dict[str, np.ndarray]:
     """The image, and each map over it, on one scale; the difference as well where there are two.
 
     Args:
         sides: one or two maps of the same image.
-        look: colours.
+        style: colours.
 
     Returns:
         uint8 [height, width, 3] by name: at the image's own size, or enlarged to ``LEAST_EDGE``.
     """
     pictures = {"image": _enlarged(sides[0].inspection.image.pixels)}
-    maps = [_in_source(side, look.smooth) for side in sides]
+    maps = [_in_source(side, style.smooth) for side in sides]
     upper = max(float(values.max()) for values in maps)
     for letter, side, values in zip("AB", sides, maps, strict=False):
         pixels = pictures["image"]
         name = f"{letter}_{side.view.adapter}" if len(sides) > 1 else side.view.adapter
-        grown = _grown(values, pixels.shape[:2], look.smooth)
-        pictures[name] = overlay(pixels, grown, look.opacity, look.colours, 0.0, upper, fade=True)
+        grown = _grown(values, pixels.shape[:2], style.smooth)
+        pictures[name] = overlay(pixels, grown, style.opacity, style.colours, 0.0, upper, fade=True)
     if len(sides) == 2:
-        change = _grown(maps[1] - maps[0], pictures["image"].shape[:2], look.smooth)
+        change = _grown(maps[1] - maps[0], pictures["image"].shape[:2], style.smooth)
         limit = float(np.abs(change).max()) or 1.0
         pictures["difference"] = overlay(
-            pictures["image"], change, look.opacity, DIFFERENCE_MAP, -limit, limit, fade=True
+            pictures["image"], change, style.opacity, DIFFERENCE_MAP, -limit, limit, fade=True
         )
     return pictures
 
 
-def shown_figure(sides: Sequence[Side], masks: Sequence[np.ndarray], look: Look) -> Figure:
+def shown_figure(sides: Sequence[Side], masks: Sequence[np.ndarray], style: MapStyle) -> Figure:
     """The maps on show as a figure with colour bars in the maps' own numbers and a caption.
 
     Args:
         sides: one or two maps of the same image.
         masks: bool [height, width] each, outlined.
-        look: colours.
+        style: colours.
     """
     pixels = sides[0].inspection.image.pixels
-    maps = [_in_source(side, look.smooth) for side in sides]
+    maps = [_in_source(side, style.smooth) for side in sides]
     first = sides[0]
     if len(sides) == 1:
         caption = Caption(
             first.inspection.model, first.view.adapter, first.head_words, first.row_words, first.inspection.question
         )
         return attention_figure(
-            pixels, maps[0], caption, masks=masks, title=f"Answer: {first.view.answer}", name=look.colours
+            pixels, maps[0], caption, masks=masks, title=f"Answer: {first.view.answer}", name=style.colours
         )
     names = (f"A: {sides[0].view.adapter}", f"B: {sides[1].view.adapter}")
     questions = " / ".join(dict.fromkeys(side.inspection.question for side in sides))
     adapters = [side.view.adapter for side in sides]
     caption = Caption(first.inspection.model, adapters, first.head_words, first.row_words, questions)
-    return difference_figure(pixels, maps[0], maps[1], caption, names=names, masks=masks, name=look.colours)
+    return difference_figure(pixels, maps[0], maps[1], caption, names=names, masks=masks, name=style.colours)
 
 
 def page_figure(
     sides: Sequence[Side],
     masks: Sequence[np.ndarray],
     numbers: Sequence[tuple[str, Sequence[str]]],
-    look: Look,
+    style: MapStyle,
     command: str,
 ) -> Figure:
     """One A4 page: question, answers, pictures on one scale, numbers, the heads, and how it was made.
@@ -138,7 +138,7 @@ def page_figure(
         sides: one or two maps of the same image.
         masks: bool [height, width] each, outlined on the pictures.
         numbers: rows of the table: a name and one text for each side.
-        look: colours.
+        style: colours.
         command: the command line that makes the inspection again.
     """
     figure = Figure(figsize=_A4)
@@ -159,16 +159,16 @@ def page_figure(
                 top -= 0.016
         top -= 0.005
         asked = side.inspection.question
-    maps = [_in_source(side, look.smooth) for side in sides]
+    maps = [_in_source(side, style.smooth) for side in sides]
     upper = max(float(values.max()) for values in maps) or 1.0
     panels: list[tuple[np.ndarray, str, tuple[str, float, float] | None]] = [(image.pixels, "image", None)]
     for letter, side, values in zip("AB", sides, maps, strict=False):
-        drawn = overlay(image.pixels, values, look.opacity, look.colours, 0.0, upper, fade=True)
+        drawn = overlay(image.pixels, values, style.opacity, style.colours, 0.0, upper, fade=True)
         panels.append(
             (
                 drawn,
                 f"{letter}: {side.view.adapter}" if len(sides) > 1 else side.view.adapter,
-                (look.colours, 0.0, upper),
+                (style.colours, 0.0, upper),
             )
         )
     if len(sides) == 2:
@@ -176,7 +176,7 @@ def page_figure(
         limit = float(np.abs(change).max()) or 1.0
         panels.append(
             (
-                overlay(image.pixels, change, look.opacity, DIFFERENCE_MAP, -limit, limit, fade=True),
+                overlay(image.pixels, change, style.opacity, DIFFERENCE_MAP, -limit, limit, fade=True),
                 "B − A",
                 (DIFFERENCE_MAP, -limit, limit),
             )

@@ -22,7 +22,7 @@ class AdapterComparison(Protocol):
 
     def compare_own(
         self, visitor: Any, name: str, picture: Path | None, question: str, request: gr.Request
-    ) -> Iterator[list[Any]]:
+    ) -> Iterator[dict[Any, Any]]:
         """Ask the base and one of the visitor's own adapters: about a picture, or where there is none about what is on
-        show. Values of `own_outputs`."""
+        show. New values by components, which are among `own_outputs`."""
         ...

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from a3tune.errors import RequestError
 
@@ -17,18 +18,22 @@ class ModelGeneration:
 
     Attributes:
         what: what is in memory, in words.
+        source: of a model "demo", a checkpoint folder or a hub id.
         number: counts them from the start.
         left: set when it has to go: whoever works with it ends and is told.
         successor: what comes after it, once it has to go.
         special_tokens: a model's own tokens, which are no words; known once it is loaded.
+        folders: the folders of a model's adapters that do not come with the demo, by name.
         busy: how many visitors' questions it has to answer right now.
     """
 
     what: str
+    source: str = ""
     number: int = 0
     left: threading.Event = field(default_factory=threading.Event)
     successor: str = ""
     special_tokens: frozenset[str] = frozenset()
+    folders: Mapping[str, Path] = field(default_factory=dict)
     busy: int = 0
     guard: threading.Lock = field(default_factory=threading.Lock)
 

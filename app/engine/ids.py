@@ -13,3 +13,15 @@ JobId = NewType("JobId", str)
 
 AdapterName = NewType("AdapterName", str)
 """An adapter as a visitor finds it in lists: "base", one that all share, or one of their own."""
+
+SessionId = NewType("SessionId", str)
+"""One page in one browser, from its loading until it is closed: the name that Gradio draws for it."""
+
+RegionSessionId = NewType("RegionSessionId", str)
+"""One image on show, whose regions can be found and ranked."""
+
+ResultId = NewType("ResultId", str)
+"""One inspection that was made."""
+
+CheckId = NewType("CheckId", str)
+"""One check of a map that is running."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # read by type checkers, and by `__getattr__`
     from a3tune.inspection.faithfulness import measure_curves, measure_randomised
     from a3tune.inspection.inspect import answer_rows, inspect_each, inspect_image
     from a3tune.inspection.record import write_inspection
-    from a3tune.inspection.report import Look, Side, full_size_pictures, page_figure, shown_figure
+    from a3tune.inspection.report import MapStyle, Side, full_size_pictures, page_figure, shown_figure
     from a3tune.labels import LabelMaker, LabelStore, RegionCache
     from a3tune.labels.export import write_labels
     from a3tune.labels.parts import build_maker

@@ -69,10 +69,8 @@ class ModelSlot:
         self.in_use = threading.Lock()
         self.device = device
         self.choice = ModelChoice(profile)
-        self.generation = ModelGeneration(_name_of(profile))
         self._named = (profile, dict(adapters or {}))
-        self._folders = self._folders_for(profile)
-        self._own = set(adapters or {})
+        self.generation = self._next_generation(0)
         self._adapter_set: AdapterSet | None = None
         self._loaded = threading.Event()
         self._model: VisionLanguageModel | None = None
@@ -160,37 +158,22 @@ class ModelSlot:
         return self._adapter_set
 
     @property
-    def folders(self) -> dict[str, Path]:
-        """The folders of the adapters that do not come with the demo model, by name."""
-        return {name: folder for name, folder in self._folders.items() if name in self._own}
+    def _folders(self) -> dict[str, Path]:
+        """The folders of all adapters beside the model."""
+        return {**(demo_adapters() if self.demo else {}), **self.generation.folders}
 
-    def add_adapter(self, name: str, folder: Path) -> None:
-        """Load one more adapter beside the model, for all visitors; the base weights stay as they are. Those of single
-        visitors are a matter of :mod:`app.engine.private_adapters`.
-
-        Waits for the model and for the question that runs.
-
-        Raises:
-            AdapterError: see :meth:`a3tune.adapters.switch.AdapterSet.add`.
-        """
-        self.wait(None)
-        with self.in_use:
-            self._adapter_set.add(name, folder)
-            self._folders[name] = folder
-            self._own.add(name)
-
-    def _folders_for(self, source: str) -> dict[str, Path]:
-        first, named = self._named
-        return {**(demo_adapters() if source == DEMO else {}), **(named if source == first else {})}
+    def _next_generation(self, number: int) -> ModelGeneration:
+        first, folders = self._named
+        return ModelGeneration(
+            _name_of(self.profile), self.profile, number, folders=folders if self.profile == first else {}
+        )
 
     def _replace(self, choice: ModelChoice, on_progress: Progress) -> None:
         self._loaded.clear()
         self._model = self._adapter_set = self._error = None
         library.release_memory()
         self.choice = choice
-        self._folders = self._folders_for(choice.source)
-        self._own = set(self._folders) - set(demo_adapters() if self.demo else ())
-        self.generation = ModelGeneration(_name_of(choice.source), self.generation.number + 1)
+        self.generation = self._next_generation(self.generation.number + 1)
         self._load(on_progress)
 
     def _load(self, on_progress: Progress = no_progress) -> None:

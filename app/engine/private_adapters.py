@@ -1,7 +1,4 @@
-"""Adapters of single visitors beside the shared model: each is mounted when its owner asks for it, for nobody else.
-
-With :mod:`app.engine.model_slot`, on which it builds, one of the modules of the application that call a3tune.
-"""
+"""Adapters of single visitors beside the shared model: each is mounted when its owner asks for it, for nobody else."""
 
 from __future__ import annotations
 

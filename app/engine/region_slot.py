@@ -64,7 +64,7 @@ class RegionSlot:
     def _empty(self, names: tuple[str, str]) -> None:
         with self._guard:
             self._maker, self.names = None, names
-            self.generation = ModelGeneration(self.generation.what, self.generation.number + 1)
+            self.generation = ModelGeneration(self.generation.what, number=self.generation.number + 1)
         library.release_memory()
 
     def wait(self, timeout: float | None) -> LabelMaker | None:

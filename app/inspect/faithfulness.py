@@ -11,6 +11,7 @@ from a3tune.errors import RequestError
 from a3tune.types import Head
 from app.engine import library
 from app.engine.background import Step, Task
+from app.engine.ids import CheckId, ResultId
 from app.engine.model_slot import ModelSlot
 from app.engine.private_adapters import PrivateAdapters
 from app.inspect.results import ResultStore
@@ -46,9 +47,9 @@ class FaithfulnessService:
         self._slot = slot
         self._private_adapters = private_adapters
         self._results = results
-        self._checks: dict[str, _Check] = {}
+        self._checks: dict[CheckId, _Check] = {}
 
-    def start(self, result: str, adapter: str, kind: str, heads: Any, rows: Sequence[int]) -> str:
+    def start(self, result: ResultId, adapter: str, kind: str, heads: Any, rows: Sequence[int]) -> CheckId:
         """Begin a check of one map.
 
         Args:
@@ -63,16 +64,15 @@ class FaithfulnessService:
         Raises:
             RequestError: there is no such result, adapter, kind or head.
         """
-        view = self._results.view(result, adapter)
-        kept = self._results.get(result)
-        inspection = kept.finished.inspection
+        asked = self._results.get(result)
+        view = asked.view(adapter)
         if kind not in KINDS:
             raise RequestError(expected=f"one of {', '.join(KINDS)}", got=f"{kind!r}", remedy="Choose one of these")
         generation = self._slot.generation
-        if self._results.get(result).finished.generation != generation.number:
+        if asked.generation is not generation:
             raise RequestError(
                 expected=f"a result of the model in memory, {generation.what}",
-                got=f"This one is of {inspection.model}, which was replaced since",
+                got=f"This one is of {asked.inspection.model}, which was replaced since",
                 remedy="Ask the question again, or choose that model on the Models page",
             )
         chosen = chosen_heads(view, heads)
@@ -81,11 +81,11 @@ class FaithfulnessService:
             with check.turn(self._slot, "Waiting for the model", "Waiting for the model") as model:
                 return (library.measure_curves if kind == "curves" else library.measure_randomised)(
                     model,
-                    inspection,
+                    asked.inspection,
                     adapter,
                     chosen,
                     list(rows),
-                    adapter_set=self._private_adapters.set_of(adapter, kept.own),
+                    adapter_set=self._private_adapters.set_of(adapter, asked.own),
                     on_progress=check.progress,
                     should_stop=check.should_stop,
                 )
@@ -94,12 +94,12 @@ class FaithfulnessService:
         self._checks = {known: check for known, check in self._checks.items() if not check.should_stop()}
         check = _Check(work, generation=generation)
         check.step, check.followed = Step("Waiting for the model", 0.0), time.monotonic()
-        name = secrets.token_urlsafe(18)
+        name = CheckId(secrets.token_urlsafe(18))
         self._checks[name] = check
         check.start()
         return name
 
-    def follow(self, name: str) -> tuple[Step, FaithfulnessCurves | RandomisedWeights | None]:
+    def follow(self, name: CheckId) -> tuple[Step, FaithfulnessCurves | RandomisedWeights | None]:
         """What is being done, and what came of it, once it is done; a finished check is then forgotten.
 
         Raises:
@@ -119,7 +119,7 @@ class FaithfulnessService:
             raise check.error
         return check.step, check.result
 
-    def stop(self, name: str) -> None:
+    def stop(self, name: CheckId) -> None:
         """Stop a check and forget it; unknown names do nothing."""
         check = self._checks.pop(name, None)
         if check is not None:

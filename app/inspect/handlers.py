@@ -8,7 +8,8 @@ from typing import Any
 
 from a3tune.errors import Cancelled
 from app.common.status import explain
-from app.inspect.export import take_away
+from app.engine.ids import CheckId, RegionSessionId, ResultId
+from app.inspect.export import export
 from app.inspect.service import InspectService
 from app.inspect.values import (
     faithfulness_value,
@@ -23,62 +24,67 @@ from app.inspect.values import (
 Answer = Callable[[dict[str, Any]], dict[str, Any]]
 
 
-def viewer_answers(studio: InspectService) -> tuple[Answer, ...]:
+def viewer_answers(service: InspectService) -> tuple[Answer, ...]:
     """The functions that the viewer calls by their names; each takes and gives a dict, and says in words under
     "error" why it cannot give more."""
 
     # Plain functions: Gradio marks server functions with an attribute, which a bound method cannot take.
     @_in_words
     def head_map(request: dict[str, Any]) -> dict[str, Any]:
-        place = str(request["result"]), str(request["adapter"]), request["layer"], request["head"]
-        return head_map_value(studio.head_map(*place))
+        place = ResultId(str(request["result"])), str(request["adapter"]), request["layer"], request["head"]
+        return head_map_value(service.results.head_map(*place))
 
     @_in_words
     def past_result(request: dict[str, Any]) -> dict[str, Any]:
-        return result_value(studio.results.get(str(request["result"])).finished)
+        return result_value(service.results.get(ResultId(str(request["result"]))))
 
     @_in_words
     def find_regions(request: dict[str, Any]) -> dict[str, Any]:
-        return regions_value(studio.regions.find(str(request["board"]), request["prompt"]))
+        return regions_value(service.regions.find(_regions(request), request["prompt"]))
 
     @_in_words
     def draw_region(request: dict[str, Any]) -> dict[str, Any]:
-        ranked, key = studio.regions.draw(str(request["board"]), request["box"], request["prompt"])
+        ranked, key = service.regions.draw(_regions(request), request["box"], request["prompt"])
         return {**regions_value(ranked), "key": key}
 
     @_in_words
     def choose_regions(request: dict[str, Any]) -> dict[str, Any]:
-        return {"numbers": numbers_value(studio.measure(str(request["board"]), request["chosen"], request["others"]))}
+        others = [ResultId(str(name)) for name in request["others"]]
+        return {"numbers": numbers_value(service.measure(_regions(request), request["chosen"], others))}
 
     @_in_words
     def keep_target(request: dict[str, Any]) -> dict[str, Any]:
-        return target_value(*studio.keep_target(str(request["board"]), request["chosen"]))
+        return target_value(*service.keep_target(_regions(request), request["chosen"]))
 
     @_in_words
     def stop_regions(request: dict[str, Any]) -> dict[str, Any]:
-        studio.regions.stop(str(request["board"]))
+        service.regions.stop(_regions(request))
         return {}
 
     @_in_words
     def start_faithfulness(request: dict[str, Any]) -> dict[str, Any]:
-        asked = str(request["result"]), str(request["adapter"]), str(request["kind"]), request["heads"]
-        return {"job": studio.faithfulness.start(*asked, request["rows"])}
+        asked = ResultId(str(request["result"])), str(request["adapter"]), str(request["kind"]), request["heads"]
+        return {"job": service.faithfulness.start(*asked, request["rows"])}
 
     @_in_words
     def follow_faithfulness(request: dict[str, Any]) -> dict[str, Any]:
-        return faithfulness_value(*studio.faithfulness.follow(str(request["job"])))
+        return faithfulness_value(*service.faithfulness.follow(CheckId(str(request["job"]))))
 
     @_in_words
     def stop_faithfulness(request: dict[str, Any]) -> dict[str, Any]:
-        studio.faithfulness.stop(str(request["job"]))
+        service.faithfulness.stop(CheckId(str(request["job"])))
         return {}
 
     @_in_words
     def take_file(request: dict[str, Any]) -> dict[str, Any]:
-        return file_value(*take_away(studio, request))
+        return file_value(*export(service, request))
 
     checks = start_faithfulness, follow_faithfulness, stop_faithfulness, take_file
     return (*checks, head_map, past_result, find_regions, draw_region, choose_regions, keep_target, stop_regions)
+
+
+def _regions(request: dict[str, Any]) -> RegionSessionId:
+    return RegionSessionId(str(request["board"]))
 
 
 def _in_words(answer: Answer) -> Answer:

@@ -1,7 +1,6 @@
 """The regions of the images on show: found, ranked for a prompt, drawn by hand, chosen as the target.
 
-Beside the services and the slots the only module of the application that calls a3tune; nothing here knows of visits
-or of Gradio.
+Nothing here knows of visitors or of Gradio.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from a3tune.geometry.patch_grid import to_patches
 from a3tune.types import MedicalImage, Region, ScoredRegion, WeakLabels
 from app.engine import library
 from app.engine.background import Task, run
+from app.engine.ids import RegionSessionId, ResultId
 from app.engine.region_slot import RegionSlot
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class ViewMeasure(NamedTuple):
             image.
     """
 
-    result: str
+    result: ResultId
     adapter: str
     numbers: dict[str, float]
     head_mass: np.ndarray
@@ -104,8 +104,8 @@ class RankedRegions:
 
 
 @dataclass(frozen=True, eq=False)
-class KeptTarget:
-    """Regions that a visitor chose as the place where a model should look.
+class Target:
+    """Regions that a visitor chose as the place that a model should attend to.
 
     Attributes:
         image: the image they belong to.
@@ -121,14 +121,14 @@ class KeptTarget:
 @dataclass(eq=False)
 class _RegionSession:
     image: MedicalImage
-    inspections: dict[str, Inspection] = field(default_factory=dict)
+    inspections: dict[ResultId, Inspection] = field(default_factory=dict)
     drawn: dict[str, Region] = field(default_factory=dict)
     ranked: RankedRegions | None = None
-    ticket: threading.Event = field(default_factory=threading.Event)
+    cancel: threading.Event = field(default_factory=threading.Event)
 
 
 class RegionService:
-    """Regions of all images on show; each image has a board with an unguessable name.
+    """Regions of all images on show; each image has a session of its own with an unguessable name.
 
     Args:
         slot: the parts that find and rank.
@@ -136,58 +136,58 @@ class RegionService:
 
     def __init__(self, slot: RegionSlot) -> None:
         self.slot = slot
-        self._boards: dict[str, _RegionSession] = {}
+        self._sessions: dict[RegionSessionId, _RegionSession] = {}
         self._guard = threading.RLock()
 
-    # ---- boards ------------------------------------------------------------------------------
+    # ---- sessions ----------------------------------------------------------------------------
 
-    def open(self, image: MedicalImage) -> str:
-        """A board for an image that comes on show; nothing is computed yet."""
-        name = secrets.token_urlsafe(18)
+    def open(self, image: MedicalImage) -> RegionSessionId:
+        """A session for an image that comes on show; nothing is computed yet."""
+        name = RegionSessionId(secrets.token_urlsafe(18))
         with self._guard:
-            self._boards[name] = _RegionSession(image)
+            self._sessions[name] = _RegionSession(image)
         return name
 
-    def close(self, name: str) -> None:
-        """Forget a board; what runs for it is stopped. Unknown names do nothing."""
+    def close(self, name: RegionSessionId) -> None:
+        """Forget a session; what runs for it is stopped. Unknown names do nothing."""
         with self._guard:
-            board = self._boards.pop(name, None)
-        if board is not None:
-            board.ticket.set()
+            session = self._sessions.pop(name, None)
+        if session is not None:
+            session.cancel.set()
 
-    def attach(self, name: str, result: str, inspection: Inspection) -> None:
+    def attach(self, name: RegionSessionId, result: ResultId, inspection: Inspection) -> None:
         """Measure in the maps of this inspection, known by its result's name, from now on."""
         with self._guard:
-            if name in self._boards:
-                self._boards[name].inspections = {result: inspection}
+            if name in self._sessions:
+                self._sessions[name].inspections = {result: inspection}
 
-    def stop(self, name: str) -> None:
+    def stop(self, name: RegionSessionId) -> None:
         """Stop what is being found or ranked; what is on show stays."""
         with self._guard:
-            if name in self._boards:
-                self._boards[name].ticket.set()
+            if name in self._sessions:
+                self._sessions[name].cancel.set()
 
     # ---- requests ----------------------------------------------------------------------------
 
-    def find(self, name: str, prompt: str) -> RankedRegions:
+    def find(self, name: RegionSessionId, prompt: str) -> RankedRegions:
         """Find the image's regions, where that was not done yet, and rank them for a prompt.
 
         A newer request for the same image stops an older one.
 
         Raises:
             LabelError: no region, a prompt that cannot be used, or a part that is missing or damaged.
-            RequestError: the board is gone, or the prompt is no text.
+            RequestError: the session is over, or the prompt is no text.
             Cancelled: :meth:`stop` was called, or a newer request came.
         """
-        board = self._board(name)
+        session = self._session(name)
         _check_prompt(prompt)
-        return self._run(board, lambda maker, ticket: self._rank(board, maker, prompt, dict(board.drawn), ticket))
+        return self._run(session, lambda maker, cancel: self._rank(session, maker, prompt, dict(session.drawn), cancel))
 
-    def draw(self, name: str, box: Sequence[Any], prompt: str) -> tuple[RankedRegions, str]:
+    def draw(self, name: RegionSessionId, box: Sequence[Any], prompt: str) -> tuple[RankedRegions, str]:
         """Make a region from a drawn box and rank it with the others.
 
         Args:
-            name: the board.
+            name: the session.
             box: (x, y, width, height) in source pixels.
             prompt: what to rank for.
 
@@ -197,29 +197,29 @@ class RegionService:
         Raises:
             LabelError: the box is empty, outside, or holds nothing that stands out; else as :meth:`find`.
         """
-        board = self._board(name)
+        session = self._session(name)
         _check_prompt(prompt)
-        if len(board.drawn) >= MOST_DRAWN:
+        if len(session.drawn) >= MOST_DRAWN:
             raise RequestError(
                 expected=f"at most {MOST_DRAWN} drawn regions",
                 got="There are as many already",
                 remedy="Open the image again to begin anew",
             )
 
-        def work(maker: LabelMaker, ticket: threading.Event) -> tuple[RankedRegions, str]:
-            region = maker.segmenter.segment_box(board.image, box)
+        def work(maker: LabelMaker, cancel: threading.Event) -> tuple[RankedRegions, str]:
+            region = maker.segmenter.segment_box(session.image, box)
             key = region.key
-            return self._rank(board, maker, prompt, {**board.drawn, key: region}, ticket), key
+            return self._rank(session, maker, prompt, {**session.drawn, key: region}, cancel), key
 
-        return self._run(board, work)
+        return self._run(session, work)
 
     def choose(
-        self, name: str, keys: Sequence[str], others: Mapping[str, Inspection] | None = None
+        self, name: RegionSessionId, keys: Sequence[str], others: Mapping[ResultId, Inspection] | None = None
     ) -> TargetNumbers | None:
         """How much of the attention the chosen regions hold, over the words of the answer, in every view.
 
         Args:
-            name: the board.
+            name: the session.
             keys: the chosen regions.
             others: further inspections of the same image by their results' names, for comparisons.
 
@@ -227,85 +227,86 @@ class RegionService:
             the numbers; without views before a question was answered; None when no region is chosen.
 
         Raises:
-            RequestError: the board is gone, there is no such region, or another inspection is of another image.
+            RequestError: the session is over, there is no such region, or another inspection is of another image.
         """
-        board = self._board(name)
+        session = self._session(name)
         for other in (others or {}).values():
-            if other.image.sha256 != board.image.sha256:
+            if other.image.sha256 != session.image.sha256:
                 raise RequestError(
                     expected="inspections of the image on show",
                     got="One is of another image",
                     remedy="Compare questions about the same image",
                 )
-        return _measure(board, [item.scored for item in _pick(board, keys)], others or {})
+        return _measure(session, [item.scored for item in _pick(session, keys)], others or {})
 
-    def labels(self, name: str, keys: Sequence[str]) -> WeakLabels | None:
+    def labels(self, name: RegionSessionId, keys: Sequence[str]) -> WeakLabels | None:
         """The chosen regions alone, with the ranks that they have among all; None when none is chosen.
 
         Raises:
-            RequestError: the board is gone, or there is no such region.
+            RequestError: the session is over, or there is no such region.
         """
-        board = self._board(name)
-        chosen = tuple(item.scored for item in _pick(board, keys))
-        return replace(board.ranked.labels, regions=chosen) if chosen else None
+        session = self._session(name)
+        chosen = tuple(item.scored for item in _pick(session, keys))
+        return replace(session.ranked.labels, regions=chosen) if chosen else None
 
-    def keep(self, name: str, keys: Sequence[str]) -> tuple[KeptTarget, bytes]:
+    def keep(self, name: RegionSessionId, keys: Sequence[str]) -> tuple[Target, bytes]:
         """The chosen regions as a target, and the same as files.
 
         Returns:
             the target, and a ZIP archive with what ``python -m a3tune labels`` writes for these regions.
 
         Raises:
-            RequestError: no region is chosen, the board is gone, or there is no such region.
+            RequestError: no region is chosen, the session is over, or there is no such region.
         """
-        board = self._board(name)
-        chosen = [item.scored for item in _pick(board, keys)]
+        session = self._session(name)
+        chosen = [item.scored for item in _pick(session, keys)]
         if not chosen:
             raise RequestError(
                 expected="at least one region", got="No region is switched on", remedy="Switch one on, or draw a box"
             )
         mask = _union(chosen)
         mask.flags.writeable = False
-        labels = replace(board.ranked.labels, regions=tuple(chosen), checked=True)
-        return KeptTarget(board.image, labels, mask), self._archive(board.image, labels)
+        labels = replace(session.ranked.labels, regions=tuple(chosen), checked=True)
+        return Target(session.image, labels, mask), self._archive(session.image, labels)
 
     # ---- the work ----------------------------------------------------------------------------
 
-    def _board(self, name: str) -> _RegionSession:
+    def _session(self, name: RegionSessionId) -> _RegionSession:
         with self._guard:
-            board = self._boards.get(name)
-        if board is None:
+            session = self._sessions.get(name)
+        if session is None:
             raise RequestError(
                 expected="an image that is still open",
                 got="This image was removed from the server",
                 remedy="Open it again",
             )
-        return board
+        return session
 
-    def _run(self, board: _RegionSession, work: Callable[[LabelMaker, threading.Event], Value]) -> Value:
-        """The result of ``work``, done in a thread of its own: a cancel need not wait for the segmenter."""
+    def _run(self, session: _RegionSession, work: Callable[[LabelMaker, threading.Event], Value]) -> Value:
+        """The result of ``work``; a newer request or a cancel ends it, and need not wait for the segmenter."""
         with self._guard:
-            board.ticket.set()
-            board.ticket = ticket = threading.Event()
-        slot = self.slot
+            session.cancel.set()
+            session.cancel = cancel = threading.Event()
 
-        def task_work(task: Task[Value]) -> Value:
-            with task.turn(slot, "Loading what finds regions", "Waiting for the regions of another image") as maker:
-                return work(maker, ticket)
+        def in_turn(task: Task[Value]) -> Value:
+            with task.turn(
+                self.slot, "Loading what finds regions", "Waiting for the regions of another image"
+            ) as maker:
+                return work(maker, cancel)
 
-        *_, value = run(task_work, ticket, slot.generation)
+        *_, value = run(in_turn, cancel, self.slot.generation)
         return value
 
     def _rank(
-        self, board: _RegionSession, maker: LabelMaker, prompt: str, drawn: dict[str, Region], ticket: threading.Event
+        self, session: _RegionSession, maker: LabelMaker, prompt: str, drawn: dict[str, Region], cancel: threading.Event
     ) -> RankedRegions:
-        labels = maker.make(board.image, maker.prompts([prompt]), tuple(drawn.values()))
+        labels = maker.make(session.image, maker.prompts([prompt]), tuple(drawn.values()))
         shown = _shown(labels, drawn)
-        numbers = _measure(board, [item.scored for item in shown if item.chosen], {})
+        numbers = _measure(session, [item.scored for item in shown if item.chosen], {})
         ranked = RankedRegions(labels, shown, numbers)
         with self._guard:
-            if not ticket.is_set():
-                board.ranked, board.drawn = ranked, drawn
+            if not cancel.is_set():
+                session.ranked, session.drawn = ranked, drawn
         return ranked
 
     def _archive(self, image: MedicalImage, labels: WeakLabels) -> bytes:
@@ -328,8 +329,8 @@ def _check_prompt(prompt: object) -> None:
         )
 
 
-def _pick(board: _RegionSession, keys: Sequence[str]) -> list[ShownRegion]:
-    shown = () if board.ranked is None else board.ranked.shown
+def _pick(session: _RegionSession, keys: Sequence[str]) -> list[ShownRegion]:
+    shown = () if session.ranked is None else session.ranked.shown
     known = {item.key for item in shown}
     if not isinstance(keys, (list, tuple)) or not all(isinstance(key, str) and key in known for key in keys):
         raise RequestError(
@@ -339,20 +340,20 @@ def _pick(board: _RegionSession, keys: Sequence[str]) -> list[ShownRegion]:
 
 
 def _measure(
-    board: _RegionSession, chosen: list[ScoredRegion], others: Mapping[str, Inspection]
+    session: _RegionSession, chosen: list[ScoredRegion], others: Mapping[ResultId, Inspection]
 ) -> TargetNumbers | None:
     if not chosen:
         return None
     mask = _union(chosen)
     measured = [
         _measure_view(result, view, to_patches(mask, inspection.grid))
-        for result, inspection in {**board.inspections, **others}.items()
+        for result, inspection in {**session.inspections, **others}.items()
         for view in inspection.views
     ]
     return TargetNumbers(float(mask.mean()), tuple(measured))
 
 
-def _measure_view(result: str, view: AdapterView, coverage: np.ndarray) -> ViewMeasure:
+def _measure_view(result: ResultId, view: AdapterView, coverage: np.ndarray) -> ViewMeasure:
     rows = library.answer_rows(view.tokens, view.maps)
     numbers = library.measure_head_set(view.maps, view.critical_heads, coverage, rows)
     mass = library.attention_mass(view.maps.weights[:, :, rows].mean(2), coverage)

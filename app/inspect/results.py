@@ -1,15 +1,18 @@
-"""The inspections that visitors can still look into: the last ones of each visit, in memory only."""
+"""The inspections that visitors can still look into: the last ones of each session, in memory only."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
+from a3tune.bundle import DEMO_NAME
 from a3tune.errors import RequestError
+from app.engine.generation import ModelGeneration
+from app.engine.ids import ResultId, SessionId
 from app.inspect.sessions import OpenedImage
 
 if TYPE_CHECKING:
@@ -17,9 +20,9 @@ if TYPE_CHECKING:
 
     from a3tune.inspection.inspect import AdapterView, Inspection
 
-# How many inspections of a visit can be opened again, and how many bytes of maps and files they may hold together:
-# the maps of one answer of a large model take 150 MB. The newest one is always kept.
-MOST_KEPT = 20
+# How many inspections of a session can be opened again, and how many bytes of maps and files they may hold together:
+# the maps of one answer of a large model take 150 MB. The newest one always stays.
+MOST_RESULTS = 20
 MOST_BYTES = 512 << 20
 
 
@@ -37,91 +40,46 @@ class ViewNumbers(NamedTuple):
     entropy: np.ndarray
 
 
-class Finished(NamedTuple):
-    """An inspection, and the unguessable name under which its maps can be fetched.
+@dataclass(frozen=True, eq=False)
+class Result:
+    """An inspection with all that is needed to put it on show, and the name under which its maps can be fetched.
 
     Attributes:
-        result: the name.
+        id: the unguessable name.
         inspection: what came out so far: one view for each adapter that has answered.
         numbers: one for each view.
-        special_tokens: the tokenizer's own tokens, which are no words.
-        demo: whether the bundled model spoke.
-        complete: whether every adapter that was asked has answered.
-        generation: the number of the model's generation (see :class:`app.engine.model_slot.ModelGeneration`).
-    """
-
-    result: str
-    inspection: Inspection
-    numbers: tuple[ViewNumbers, ...]
-    special_tokens: frozenset[str]
-    demo: bool
-    complete: bool = True
-    generation: int = 0
-
-
-class Kept(NamedTuple):
-    """An inspection with all that is needed to put it back on show.
-
-    Attributes:
-        finished: the inspection.
         opened: the image with its choices.
-        content: the file's bytes, when another window or slice can be read from it.
+        generation: the model that answered.
+        complete: whether every adapter that was asked has answered.
         own: folders by name of the visitor's own adapters that were there to choose from.
     """
 
-    finished: Finished
+    id: ResultId
+    inspection: Inspection
+    numbers: tuple[ViewNumbers, ...]
     opened: OpenedImage
-    content: bytes | None
-    own: Mapping[str, Path] = MappingProxyType({})
+    generation: ModelGeneration
+    complete: bool = True
+    own: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def demo(self) -> bool:
+        """Whether the bundled model answered."""
+        return self.inspection.model == DEMO_NAME
 
     @property
     def size(self) -> int:
         """About how many bytes it holds."""
-        maps = sum(view.maps.weights.nbytes for view in self.finished.inspection.views)
-        return maps + self.opened.image.pixels.nbytes + len(self.content or b"")
+        maps = sum(view.maps.weights.nbytes for view in self.inspection.views)
+        return maps + self.opened.image.pixels.nbytes + len(self.opened.content or b"")
 
-
-class ResultStore:
-    """Results by their names, and which visit they belong to."""
-
-    def __init__(self) -> None:
-        self._of_visit: dict[str, OrderedDict[str, Kept]] = {}
-        self._guard = threading.RLock()
-
-    def keep(self, visit: str, kept: Kept) -> None:
-        """Keep a result as the visit's newest, in place of one of the same name; the oldest ones make room."""
-        with self._guard:
-            entries = self._of_visit.setdefault(visit, OrderedDict())
-            entries[kept.finished.result] = kept
-            entries.move_to_end(kept.finished.result)
-            size = sum(entry.size for entry in entries.values())
-            while len(entries) > 1 and (len(entries) > MOST_KEPT or size > MOST_BYTES):
-                _, oldest = entries.popitem(last=False)
-                size -= oldest.size
-
-    def get(self, result: str) -> Kept:
-        """The result of this name.
+    def view(self, adapter: str) -> AdapterView:
+        """One adapter's view.
 
         Raises:
-            RequestError: there is none, or it was removed.
+            RequestError: that adapter was not asked.
         """
-        with self._guard:
-            for entries in self._of_visit.values():
-                if result in entries:
-                    return entries[result]
-        raise RequestError(
-            expected="a result that is still open",
-            got="This result was removed from the server",
-            remedy="Ask the question again",
-        )
-
-    def view(self, result: str, adapter: str) -> AdapterView:
-        """One adapter's view of a result.
-
-        Raises:
-            RequestError: the result was removed, or that adapter was not asked.
-        """
-        for view in self.get(result).finished.inspection.views:
+        for view in self.inspection.views:
             if view.adapter == adapter:
                 return view
         raise RequestError(
@@ -130,12 +88,72 @@ class ResultStore:
             remedy="Ask the question with this adapter",
         )
 
-    def of(self, visit: str) -> tuple[Kept, ...]:
-        """The visit's results, newest first."""
-        with self._guard:
-            return tuple(reversed(self._of_visit.get(visit, OrderedDict()).values()))
 
-    def forget(self, visit: str) -> None:
-        """Drop all results of a visit."""
+class ResultStore:
+    """Results by their names, and which session they belong to."""
+
+    def __init__(self) -> None:
+        self._of_session: dict[SessionId | None, OrderedDict[ResultId, Result]] = {}
+        self._guard = threading.RLock()
+
+    def add(self, session: SessionId | None, result: Result) -> None:
+        """Make a result the session's newest, in place of one of the same name; the oldest ones make room.
+
+        A result of no session is everybody's.
+        """
         with self._guard:
-            self._of_visit.pop(visit, None)
+            results = self._of_session.setdefault(session, OrderedDict())
+            results[result.id] = result
+            results.move_to_end(result.id)
+            size = sum(known.size for known in results.values())
+            while len(results) > 1 and (len(results) > MOST_RESULTS or size > MOST_BYTES):
+                _, oldest = results.popitem(last=False)
+                size -= oldest.size
+
+    def get(self, name: ResultId) -> Result:
+        """The result of this name.
+
+        Raises:
+            RequestError: there is none, or it was removed.
+        """
+        with self._guard:
+            for results in self._of_session.values():
+                if name in results:
+                    return results[name]
+        raise RequestError(
+            expected="a result that is still open",
+            got="This result was removed from the server",
+            remedy="Ask the question again",
+        )
+
+    def head_map(self, name: ResultId, adapter: str, layer: int, head: int) -> np.ndarray:
+        """Attention of one head from every text token to every patch, float32 [text tokens, patches].
+
+        Args:
+            name: the result.
+            adapter: whose attention.
+            layer, head: the head, from 0.
+
+        Raises:
+            RequestError: the result was removed, or the model has no such adapter or head.
+        """
+        maps = self.get(name).view(adapter).maps
+        if not (
+            isinstance(layer, int) and isinstance(head, int) and 0 <= layer < maps.layers and 0 <= head < maps.heads
+        ):
+            raise RequestError(
+                expected=f"layers 0 to {maps.layers - 1} and heads 0 to {maps.heads - 1}",
+                got=f"Layer {layer}, head {head} does not exist",
+                remedy="Choose a head of this model",
+            )
+        return maps.weights[layer, head]
+
+    def of(self, session: SessionId) -> tuple[Result, ...]:
+        """The session's results, newest first."""
+        with self._guard:
+            return tuple(reversed(self._of_session.get(session, OrderedDict()).values()))
+
+    def forget(self, session: SessionId) -> None:
+        """Drop all results of a session."""
+        with self._guard:
+            self._of_session.pop(session, None)

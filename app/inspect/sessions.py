@@ -1,4 +1,4 @@
-"""The visits: what each visitor has open, in memory only.
+"""The sessions: what each visitor's page has open, in memory only.
 
 It knows nothing of Gradio.
 """
@@ -19,19 +19,29 @@ from a3tune.bundle import ASSETS, EXAMPLES
 from a3tune.errors import Cancelled, RequestError
 from a3tune.images import ImageDescription, describe_image, load_image
 from a3tune.types import MedicalImage, Window
-from app.inspect.regions import KeptTarget, RegionService
+from app.engine.ids import RegionSessionId, SessionId
+from app.inspect.regions import RegionService, Target
 
-# A visit that nobody touches for this long is forgotten with all its data, in seconds.
-VISIT_LIFETIME = 3600.0
+# A session that nobody touches for this long is forgotten with all its data, in seconds.
+SESSION_LIFETIME = 3600.0
 
 
 class OpenedImage(NamedTuple):
-    """An image on show, what can be chosen about it, and the name of its board at the region desk; for an example its
-    key and its file; of a volume the axis and the number that were chosen (see :func:`a3tune.images.load_image`)."""
+    """An image on show.
+
+    Attributes:
+        image: its pixels.
+        choices: what can be chosen about it.
+        content: the file's bytes, when another window or slice can be read from it.
+        regions: where its regions are found.
+        key, source: of an example, its name and its file.
+        axis, volume: of a volume, what was chosen (see :func:`a3tune.images.load_image`).
+    """
 
     image: MedicalImage
     choices: ImageDescription
-    board: str = ""
+    content: bytes | None = None
+    regions: RegionSessionId = RegionSessionId("")
     key: str = ""
     source: str = ""
     axis: int = 2
@@ -43,77 +53,75 @@ class Session:
     """What one visitor has open.
 
     Attributes:
-        content: the open file's bytes, when another window or slice can be read from it.
         opened: the image on show.
         target: the regions that the visitor kept last.
-        ticket: set when the question that runs or waits is of no use any more.
-        looks: how many images or views were asked for: an older view that comes late is dropped.
+        cancel: set when the question that runs or waits is of no use any more.
+        requests: how many images or views were asked for: an older view that comes late is dropped.
         touched: when the visitor asked for something last.
     """
 
-    content: bytes | None = None
     opened: OpenedImage | None = None
-    target: KeptTarget | None = None
-    ticket: threading.Event = field(default_factory=threading.Event)
-    looks: int = 0
+    target: Target | None = None
+    cancel: threading.Event = field(default_factory=threading.Event)
+    requests: int = 0
     touched: float = field(default_factory=time.monotonic)
 
 
 class Sessions:
-    """All visits and the images they have open.
+    """All sessions and the images they have open.
 
-    A visit is named by its page's session and begins with the first request; nothing of one visit can be reached
+    A session is named by its page and begins with the first request; nothing of one session can be reached
     from another.
 
     Args:
-        regions: where each image gets its board.
-        on_end: called with the name of a visit that ends, so that others can forget it too.
+        regions: where each image gets its region session.
+        on_end: called with the name of a session that ends, so that others can forget it too.
     """
 
-    def __init__(self, regions: RegionService, on_end: Callable[[str], None] | None = None) -> None:
+    def __init__(self, regions: RegionService, on_end: Callable[[SessionId], None] | None = None) -> None:
         self._regions = regions
         self._on_end = on_end or (lambda name: None)
-        self._visits: dict[str, Session] = {}
+        self._sessions: dict[SessionId, Session] = {}
         self._guard = threading.RLock()
 
-    def get(self, name: str) -> Session:
-        """The visit of this name, begun now where there is none."""
+    def get(self, name: SessionId) -> Session:
+        """The session of this name, begun now where there is none."""
         with self._guard:
-            visit = self._visits.setdefault(name, Session())
-            visit.touched = time.monotonic()
-            return visit
+            session = self._sessions.setdefault(name, Session())
+            session.touched = time.monotonic()
+            return session
 
-    def holds(self, name: str, visit: Session) -> bool:
-        """Whether the visit still goes on."""
+    def holds(self, name: SessionId, session: Session) -> bool:
+        """Whether the session still goes on."""
         with self._guard:
-            return self._visits.get(name) is visit
+            return self._sessions.get(name) is session
 
-    def with_board(self, board: str) -> Session | None:
-        """The visit that has the image of this board on show."""
+    def showing(self, regions: RegionSessionId) -> Session | None:
+        """The session that has the image of these regions on show."""
         with self._guard:
-            shown = (visit for visit in self._visits.values() if visit.opened is not None)
-            return next((visit for visit in shown if visit.opened.board == board), None)
+            shown = (session for session in self._sessions.values() if session.opened is not None)
+            return next((session for session in shown if session.opened.regions == regions), None)
 
-    def end(self, name: str) -> None:
-        """Forget a visit: its file, image and results; a running question is stopped. Unknown names do nothing."""
+    def end(self, name: SessionId) -> None:
+        """Forget a session: its file, image and results; a running question is stopped. Unknown names do nothing."""
         with self._guard:
-            gone = self._visits.pop(name, None)
+            gone = self._sessions.pop(name, None)
         if gone is not None:
-            gone.ticket.set()
+            gone.cancel.set()
             if gone.opened is not None:
-                self._regions.close(gone.opened.board)
+                self._regions.close(gone.opened.regions)
             self._on_end(name)
 
     def forget_idle(self) -> None:
-        """End the visits that nobody touched for an hour."""
-        oldest = time.monotonic() - VISIT_LIFETIME
+        """End the sessions that nobody touched for an hour."""
+        oldest = time.monotonic() - SESSION_LIFETIME
         with self._guard:
-            idle = [name for name, visit in self._visits.items() if visit.touched < oldest]
+            idle = [name for name, session in self._sessions.items() if session.touched < oldest]
         for name in idle:
             self.end(name)
 
     def keep_tidy(self, interval: float = 300.0) -> None:
-        """Look for idle visits every ``interval`` seconds, in a thread of its own, as long as the process lives."""
+        """Look for idle sessions every ``interval`` seconds, in a thread of its own, as long as the process lives."""
 
         def tidy() -> None:
             while not never.wait(interval):
@@ -124,11 +132,11 @@ class Sessions:
 
     # ---- images ------------------------------------------------------------------------------
 
-    def open_file(self, name: str, path: Path, *, remove: bool, key: str = "") -> OpenedImage:
-        """Open a file as the visit's image.
+    def open_file(self, name: SessionId, path: Path, *, remove: bool, key: str = "") -> OpenedImage:
+        """Open a file as the session's image.
 
         Args:
-            name: the visit's name.
+            name: the session's name.
             path: the file.
             remove: delete the file once it is in memory (uploads: nothing of them stays on the disk).
             key: the name of the example that it is.
@@ -137,17 +145,17 @@ class Sessions:
             ImageError: the file is not an image that can be shown.
             Cancelled: another image or view was asked for meanwhile.
         """
-        look = self._begin_look(name)
+        request = self._count_request(name)
         try:
             content = path.read_bytes()
         finally:
             if remove:
                 _remove(path)
         opened = _read(content)._replace(key=key, source=_example_path(path) if key else "")
-        return self._show(name, look, opened, content if _has_choices(opened) else None)
+        return self._show(name, request, opened)
 
-    def open_files(self, name: str, paths: Sequence[Path], *, remove: bool) -> OpenedImage:
-        """Open several files, the slices of a DICOM series, as the visit's image; they are kept as one archive.
+    def open_files(self, name: SessionId, paths: Sequence[Path], *, remove: bool) -> OpenedImage:
+        """Open several files, the slices of a DICOM series, as the session's image; they are kept as one archive.
 
         Args, Raises: as ``open_file``.
         """
@@ -163,17 +171,17 @@ class Sessions:
 
     def change_view(
         self,
-        name: str,
+        name: SessionId,
         *,
         window: str | Window | None = None,
         frame: int | None = None,
         axis: int = 2,
         volume: int = 0,
     ) -> OpenedImage:
-        """Show the visit's file with another window, frame or slice.
+        """Show the session's file with another window, frame or slice.
 
         Args:
-            name: the visit's name.
+            name: the session's name.
             window: None for the file's own, a preset's name, or centre and width in the file's units.
             frame: index of the frame or slice, from 0; None for the file's default.
             axis: the axis that slices are taken along, 0 to 2; volumes only.
@@ -183,60 +191,46 @@ class Sessions:
             ImageError, RequestError: the choice does not fit the file, or no such file is open.
             Cancelled: another image or view was asked for meanwhile.
         """
-        look = self._begin_look(name)
-        content = self.get(name).content
-        if content is None:
+        request = self._count_request(name)
+        before = self.opened(name)
+        if before is None or before.content is None:
             raise RequestError(
                 expected="an open DICOM or NIfTI file",
                 got="The image on show has one window and one frame only",
                 remedy="Open a DICOM or NIfTI file first",
             )
-        before = self.opened(name)
-        choices = None if before is None else before.choices
-        opened = _read(content, choices, window=window, frame=frame, axis=axis, volume=volume)
-        if before is not None:
-            opened = opened._replace(key=before.key, source=before.source)
-        return self._show(name, look, opened, content)
+        opened = _read(before.content, before.choices, window=window, frame=frame, axis=axis, volume=volume)
+        return self._show(name, request, opened._replace(key=before.key, source=before.source))
 
-    def show_again(self, name: str, opened: OpenedImage, content: bytes | None) -> OpenedImage:
-        """Put an image that the visit had open before back on show, with a new board."""
-        return self._show(name, self._begin_look(name), opened, content)
+    def show_again(self, name: SessionId, opened: OpenedImage) -> OpenedImage:
+        """Put an image that the session had open before back on show, with a region session of its own."""
+        return self._show(name, self._count_request(name), opened)
 
-    def opened(self, name: str) -> OpenedImage | None:
-        """What the visit has on show."""
+    def opened(self, name: SessionId) -> OpenedImage | None:
+        """What the session has on show."""
         return self.get(name).opened
 
-    def _begin_look(self, name: str) -> int:
-        visit = self.get(name)
+    def _count_request(self, name: SessionId) -> int:
+        session = self.get(name)
         with self._guard:
-            visit.looks += 1
-            return visit.looks
+            session.requests += 1
+            return session.requests
 
-    def _show(self, name: str, look: int, opened: OpenedImage, content: bytes | None) -> OpenedImage:
-        visit = self.get(name)
+    def _show(self, name: SessionId, request: int, opened: OpenedImage) -> OpenedImage:
+        session = self.get(name)
         with self._guard:
             # Views are read side by side: one that was asked for earlier may come later.
-            if visit.looks != look:
+            if session.requests != request:
                 raise Cancelled
-            visit.ticket.set()  # an answer about another picture is of no use any more
-            if visit.opened is not None:
-                self._regions.close(visit.opened.board)
-            opened = opened._replace(board=self._regions.open(opened.image))
-            visit.content, visit.opened = content, opened
-        return opened
-
-
-def read_image(path: Path) -> MedicalImage:
-    """An image file as it is shown first.
-
-    Raises:
-        ImageError: the file is not an image that can be shown.
-    """
-    return load_image(path)
+            session.cancel.set()  # an answer about another picture is of no use any more
+            if session.opened is not None:
+                self._regions.close(session.opened.regions)
+            session.opened = opened._replace(regions=self._regions.open(opened.image))
+            return session.opened
 
 
 def open_example(path: Path, key: str) -> OpenedImage:
-    """An example as it is shown first; no visit has it open yet.
+    """An example as it is shown first; no session has it open yet.
 
     Raises:
         ImageError: the file is not an image that can be shown.
@@ -254,16 +248,14 @@ def _example_path(path: Path) -> str:
     return (EXAMPLES.relative_to(ASSETS.parent) / path.name).as_posix()
 
 
-def _has_choices(opened: OpenedImage) -> bool:
-    return opened.choices.windowable or opened.image.frame_count > 1 or opened.choices.volumes > 1
-
-
 def _read(content: bytes, choices: ImageDescription | None = None, **choice: Any) -> OpenedImage:
     # The readers need a path; the folder is readable by this user only and gone before the image is shown. The
     # file's own name, which may be a patient's, is not used.
     with tempfile.TemporaryDirectory(prefix="a3tune-") as folder:
         path = Path(folder) / "image"
         path.write_bytes(content)
-        picked = {name: choice[name] for name in ("axis", "volume") if name in choice}
         choices = choices or describe_image(path)
-        return OpenedImage(load_image(path, series=choices.series, **choice), choices, **picked)
+        image = load_image(path, series=choices.series, **choice)
+    again = choices.windowable or image.frame_count > 1 or choices.volumes > 1
+    picked = {name: choice[name] for name in ("axis", "volume") if name in choice}
+    return OpenedImage(image, choices, content if again else None, **picked)

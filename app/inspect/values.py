@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from PIL import Image
@@ -15,8 +17,8 @@ from a3tune.encoding import base64_halves, base64_text, data_url
 from a3tune.types import MedicalImage, Token
 from app.common.status import DEMO_NOTICE, describe, status
 from app.engine.background import Step
-from app.inspect.regions import KeptTarget, RankedRegions, ShownRegion, TargetNumbers
-from app.inspect.results import Finished, Kept, ViewNumbers
+from app.inspect.regions import RankedRegions, ShownRegion, Target, TargetNumbers
+from app.inspect.results import Result, ViewNumbers
 from app.inspect.sessions import OpenedImage
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ _VIEW_ROWS = (
 _AREA = ("area", "Area of the image", "{:.1f} %", "How much of the image the target covers")
 
 
-def viewer_value(opened: OpenedImage | None, finished: Finished | None = None, history: Sequence[Kept] = ()) -> str:
+def viewer_value(opened: OpenedImage, result: Result | None = None, history: Sequence[Result] = ()) -> str:
     """The viewer's value: a JSON text with the image, the result once there is one, and what can be reopened.
 
     Maps are base64 of little-endian float16. Of each view "critical" and "mean" (mean over the critical heads and
@@ -45,47 +47,47 @@ def viewer_value(opened: OpenedImage | None, finished: Finished | None = None, h
     patches], each head's mean over those words, or null where there are none.
     """
     value = {
-        "image": None if opened is None else _image(opened.image),
-        "result": None if finished is None else result_value(finished),
-        "board": "" if opened is None else opened.board,
-        "history": [_past(kept) for kept in history],
+        "image": _image(opened.image),
+        "result": None if result is None else result_value(result),
+        "board": opened.regions,
+        "history": [_past(earlier) for earlier in history],
     }
+    return _text(value)
+
+
+def adopted_value(result: Result, history: Sequence[Result]) -> str:
+    """The viewer's value where it has the image and the result already: which result, and what the session adds."""
+    past = [_past(earlier) for earlier in history]
+    return _text({"adopt": result.id, "board": result.opened.regions, "history": past})
+
+
+def _text(value: dict[str, Any]) -> str:
     # "<" is written as an escape, so that a question can never read as markup.
     return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def adopted_value(kept: Kept, history: Sequence[Kept]) -> str:
-    """The viewer's value where it has the image and the result already: which result, and what the visit adds."""
-    value = {
-        "adopt": kept.finished.result,
-        "board": kept.opened.board,
-        "history": [_past(earlier) for earlier in history],
-    }
-    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
-
-
-def result_value(finished: Finished) -> dict[str, Any]:
+def result_value(result: Result) -> dict[str, Any]:
     """A result with its views as the viewer receives it."""
-    inspection = finished.inspection
-    pairs = zip(inspection.views, finished.numbers, strict=True)
+    inspection = result.inspection
+    pairs = zip(inspection.views, result.numbers, strict=True)
     return {
-        "id": finished.result,
+        "id": result.id,
         "question": inspection.question,
         "model": inspection.model,
-        "notice": DEMO_NOTICE if finished.demo else "",
-        "complete": finished.complete,
+        "notice": DEMO_NOTICE if result.demo else "",
+        "complete": result.complete,
         "patches": inspection.grid.count,
         "tiles": inspection.grid.tiles_record(),
-        "views": [_view(view, numbers, finished.special_tokens) for view, numbers in pairs],
+        "views": [_view(view, numbers, result.generation.special_tokens) for view, numbers in pairs],
     }
 
 
-def finished_status(finished: Finished) -> str:
+def finished_status(result: Result) -> str:
     """How long the inspection took, over all adapters, as a status line."""
-    seconds = finished.inspection.seconds
+    seconds = result.inspection.seconds
     answer = sum(value for name, value in seconds.items() if name.endswith("answer"))
     maps = sum(value for name, value in seconds.items() if name.endswith("maps"))
-    count = len(finished.inspection.views)
+    count = len(result.inspection.views)
     words = "Answer" if count == 1 else f"{count} answers"
     return status(f"{words} in {_duration(answer)}, attention of every head in {_duration(maps)}.")
 
@@ -137,7 +139,7 @@ def view_rows(view: AdapterView, numbers: TargetNumbers | None, result: str) -> 
     return [*(_rows(_TARGET_ROWS, inside[0].numbers) if inside else []), *_rows(_VIEW_ROWS, view.metrics)]
 
 
-def target_value(target: KeptTarget, files: bytes) -> dict[str, str]:
+def target_value(target: Target, files: bytes) -> dict[str, str]:
     """What the viewer gets when a target was kept: words, and the ZIP archive as base64."""
     count = len(target.labels.regions)
     return {
@@ -211,13 +213,36 @@ def _rows(forms: Sequence[tuple[str, str, str, str]], numbers: dict[str, float])
 
 def _image(image: MedicalImage) -> dict[str, Any]:
     return {
-        "src": _data_url(Image.fromarray(image.pixels)),
+        "src": _picture(image),
         "key": image.sha256,
         "width": image.width,
         "height": image.height,
         "label": describe(image),
         "window": list(image.window) if image.window else None,
     }
+
+
+def _once(encode: Callable[[MedicalImage], str]) -> Callable[[MedicalImage], str]:
+    """``encode``, done once for each image as long as that is in memory: a page gets the same picture many times."""
+    known: WeakKeyDictionary[MedicalImage, str] = WeakKeyDictionary()
+
+    @functools.wraps(encode)
+    def encoded(image: MedicalImage) -> str:
+        if image not in known:
+            known[image] = encode(image)
+        return known[image]
+
+    return encoded
+
+
+@_once
+def _picture(image: MedicalImage) -> str:
+    return _data_url(Image.fromarray(image.pixels))
+
+
+@_once
+def _small_picture(image: MedicalImage) -> str:
+    return _data_url(_middle(image, 40), "JPEG", quality=70)
 
 
 def _middle(image: MedicalImage, size: int) -> Image.Image:
@@ -234,12 +259,12 @@ def _data_url(picture: Image.Image, form: str = "PNG", **options: Any) -> str:
     return data_url(buffer.getvalue(), form.lower())
 
 
-def _past(kept: Kept) -> dict[str, Any]:
-    inspection = kept.finished.inspection
+def _past(result: Result) -> dict[str, Any]:
+    inspection = result.inspection
     return {
-        "result": kept.finished.result,
+        "result": result.id,
         "image": inspection.image.sha256,
-        "thumbnail": _data_url(_middle(inspection.image, 40), "JPEG", quality=70),
+        "thumbnail": _small_picture(inspection.image),
         "question": inspection.question,
         "answers": [[view.adapter, view.answer] for view in inspection.views],
     }

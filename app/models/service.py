@@ -1,6 +1,6 @@
 """Choosing what is in memory: what is on offer, fetching it, and putting it in place of what is there now.
 
-One of the modules of the application that call a3tune; nothing here knows of Gradio.
+Nothing here knows of Gradio.
 """
 
 from __future__ import annotations

@@ -14,29 +14,29 @@ from app.models.values import catalogue_value, error_value, offer_value
 Answer = Callable[[dict[str, Any]], dict[str, Any]]
 
 
-def build_models(desk: ModelService) -> gr.HTML:
+def build_models(service: ModelService) -> gr.HTML:
     """Builds the tab inside the running ``gr.Blocks`` context; it asks the server by itself what there is.
 
     Args:
-        desk: the tab's services.
+        service: what fetches and loads.
     """
     parts = widget_parts("models/static/models")
-    return gr.HTML(**parts, server_functions=list(model_answers(desk)), elem_id="models")
+    return gr.HTML(**parts, server_functions=list(model_answers(service)), elem_id="models")
 
 
-def model_answers(desk: ModelService) -> tuple[Answer, Answer, Answer]:
+def model_answers(service: ModelService) -> tuple[Answer, Answer, Answer]:
     """The functions that the page in the browser calls by their names."""
 
     # Plain functions: Gradio marks server functions with an attribute, which a bound method cannot take.
     def models_state(_request: dict[str, Any]) -> dict[str, Any]:
         try:
-            return catalogue_value(desk.show())
+            return catalogue_value(service.show())
         except Exception as error:
             return {"error": error_value(error)}
 
     def models_named(request: dict[str, Any]) -> dict[str, Any]:
         try:
-            return {"entry": offer_value(desk.describe(str(request.get("kind")), str(request.get("name", ""))))}
+            return {"entry": offer_value(service.describe(str(request.get("kind")), str(request.get("name", ""))))}
         except Exception as error:
             return {"error": error_value(error)}
 
@@ -44,11 +44,11 @@ def model_answers(desk: ModelService) -> tuple[Answer, Answer, Answer]:
         kind, name = str(request.get("kind")), str(request.get("name", ""))
         try:
             if request.get("action") == "cancel":
-                desk.cancel()
+                service.cancel()
             elif request.get("action") == "download":
-                desk.download(kind, name)
+                service.download(kind, name)
             else:
-                desk.load(kind, name, str(request.get("precision", "auto")), request.get("offload") is True)
+                service.load(kind, name, str(request.get("precision", "auto")), request.get("offload") is True)
         except Exception as error:
             return {"error": error_value(error)}
         return {}

@@ -95,8 +95,7 @@ class TuneTab:
                     return
                 yield {pages: gr.Tabs(selected="inspect"), words: ""}
                 wanted = found.question if found.picture else question
-                for values in inspect.compare_own(visitor, found.name, found.picture, wanted, request):
-                    yield dict(zip(inspect.own_outputs, values, strict=True))
+                yield from inspect.compare_own(visitor, found.name, found.picture, wanted, request)
 
             return press
 

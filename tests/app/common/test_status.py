@@ -16,8 +16,9 @@ from a3tune.inspection.inspect import AdapterView, Inspection
 from a3tune.types import AttentionMaps, Head, PatchGrid, PatchTile, Token, Window
 from app.common.status import describe, error_status, explain, model_value, step_status
 from app.engine.background import Step
+from app.engine.generation import ModelGeneration
 from app.engine.model_slot import ModelStatus
-from app.inspect.results import Finished, Kept, ViewNumbers
+from app.inspect.results import Result, ViewNumbers
 from app.inspect.sessions import OpenedImage
 from app.inspect.values import finished_status, head_map_value, thumbnail, viewer_value
 
@@ -27,7 +28,7 @@ def halves(text: str) -> np.ndarray:
 
 
 @pytest.fixture
-def finished() -> Finished:
+def finished() -> Result:
     """Two layers of three heads, four patches; a template word before the image, two words, two answer tokens."""
     generator = np.random.default_rng(0)
     weights = generator.random((2, 3, 4, 4)).astype(np.float32) / 4
@@ -48,14 +49,16 @@ def finished() -> Finished:
     inspection = Inspection("tiny", image, "is is", grid, (view,), seconds={"base.answer": 0.24, "base.maps": 0.5})
     entropy = np.full((2, 3), 0.25)
     entropy[0, 0] = np.nan
-    return Finished("name", inspection, (ViewNumbers({3: (0, 1, 2)}, entropy),), frozenset({"<s>", "</s>"}), False)
+    generation = ModelGeneration("tiny", special_tokens=frozenset({"<s>", "</s>"}))
+    opened = OpenedImage(image, None)
+    return Result("name", inspection, (ViewNumbers({3: (0, 1, 2)}, entropy),), opened, generation)
 
 
-def result(finished: Finished) -> dict:
-    return json.loads(viewer_value(OpenedImage(finished.inspection.image, None), finished))["result"]
+def result(finished: Result) -> dict:
+    return json.loads(viewer_value(finished.opened, finished))["result"]
 
 
-def only_view(finished: Finished) -> dict:
+def only_view(finished: Result) -> dict:
     (view,) = result(finished)["views"]
     return view
 
@@ -94,7 +97,7 @@ def test_markup_in_a_text_cannot_reach_the_page(finished):
     hostile = "</script><script>alert(1)</script>"
     view = finished.inspection.views[0]
     object.__setattr__(view, "answer", hostile)
-    text = viewer_value(OpenedImage(finished.inspection.image, None), finished)
+    text = viewer_value(finished.opened, finished)
     assert "<" not in text
     assert json.loads(text)["result"]["views"][0]["answer"] == hostile
     error = RequestError(expected="words", got="<b>bold</b>", remedy="none")
@@ -114,9 +117,14 @@ def test_an_image_is_described_by_what_it_is(finished):
     assert thumbnail(image).startswith("data:image/jpeg;base64,")
 
 
+def test_a_picture_is_encoded_once_as_long_as_it_is_open(finished, monkeypatch):
+    first = viewer_value(finished.opened, finished, [finished])
+    monkeypatch.setattr("app.inspect.values._data_url", None)
+    assert viewer_value(finished.opened, finished, [finished]) == first
+
+
 def test_what_can_be_opened_again_is_told_in_short(finished):
-    opened = OpenedImage(finished.inspection.image, None)
-    (past,) = json.loads(viewer_value(opened, None, [Kept(finished, opened, None)]))["history"]
+    (past,) = json.loads(viewer_value(finished.opened, None, [finished]))["history"]
     assert past.pop("thumbnail").startswith("data:image/jpeg;base64,")
     image = finished.inspection.image.sha256
     assert past == {"result": "name", "image": image, "question": "is is", "answers": [["base", "no"]]}

@@ -53,7 +53,7 @@ def studio(slot, tmp_path):
     studio = InspectService(slot)
     Image.fromarray(np.random.default_rng(1).integers(0, 255, (40, 40, 3), np.uint8)).save(tmp_path / "a.png")
     for visit in ("one", "other"):
-        studio.visits.open_file(visit, tmp_path / "a.png", remove=False)
+        studio.sessions.open_file(visit, tmp_path / "a.png", remove=False)
     return studio
 
 
@@ -110,12 +110,12 @@ def test_only_so_many_stay_in_memory(studio, adapter, monkeypatch):
 
 def test_a_map_of_an_own_adapter_is_checked_and_taken_away(studio, adapter):
     finished = ask(studio, "one", ["mine"], {"mine": adapter("mine")})
-    job = studio.faithfulness.start(finished.result, "mine", "control", "critical", [0])
+    job = studio.faithfulness.start(finished.id, "mine", "control", "critical", [0])
     outcome = None
     while outcome is None:
         _, outcome = studio.faithfulness.follow(job)
-    kept = studio.results.get(finished.result)
-    command = command_line(kept, ["base", "mine"], studio.slot.profile, studio.slot.folders)
+    kept = studio.results.get(finished.id)
+    command = command_line(kept, ["base", "mine"])
     assert "--adapters base,mine=ADAPTER_FOLDER" in command
     with pytest.raises(RequestError, match="has no adapter 'base'"):
-        studio.faithfulness.start(finished.result, "base", "control", "critical", [0])
+        studio.faithfulness.start(finished.id, "base", "control", "critical", [0])

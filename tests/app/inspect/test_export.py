@@ -15,10 +15,10 @@ from PIL import Image
 from a3tune.bundle import EXAMPLES
 from a3tune.cli.main import main
 from a3tune.inspection.inspect import answer_rows
-from a3tune.inspection.report import Look, Side, shown_figure
+from a3tune.inspection.report import MapStyle, Side, shown_figure
 from a3tune.types import Window
-from app.inspect.export import take_away
-from app.inspect.results import Finished
+from app.inspect.export import export
+from app.inspect.results import Result
 from app.inspect.service import InspectService
 
 LOOK = {"opacity": 0.85, "colours": "inferno", "smooth": True}
@@ -31,7 +31,7 @@ def picture(tmp_path):
     return path
 
 
-def finished(studio: InspectService, visit: str, question: str) -> Finished:
+def finished(studio: InspectService, visit: str, question: str) -> Result:
     """Ask, and wait for all of the answer."""
     studio.reserve(visit)
     *_, result = studio.ask(visit, question)
@@ -43,9 +43,9 @@ def archive(studio: InspectService, visit: str, question: str) -> zipfile.ZipFil
     result = finished(studio, visit, question)
     view = result.inspection.views[0]
     rows = [int(row) for row in answer_rows(view.tokens, view.maps)]
-    side = {"result": result.result, "adapter": "base", "rows": rows}
+    side = {"result": result.id, "adapter": "base", "rows": rows}
     request = {"form": "zip", "sides": [side], "heads": "critical", "words": "answer", "board": "", "regions": []}
-    name, _, content = take_away(studio, {**request, "look": LOOK})
+    name, _, content = export(studio, {**request, "look": LOOK})
     assert name.endswith("-base.zip")
     return zipfile.ZipFile(io.BytesIO(content))
 
@@ -63,9 +63,9 @@ def test_the_command_in_the_archive_makes_the_same_inspection_again(
 ):
     studio = InspectService(slot)
     path = picture if view is None else EXAMPLES / "real_mr.nii.gz"
-    studio.visits.open_file("one", path, remove=False)
+    studio.sessions.open_file("one", path, remove=False)
     if view:
-        studio.visits.change_view("one", **view)
+        studio.sessions.change_view("one", **view)
     with archive(studio, "one", question) as taken:
         record = json.loads(taken.read("inspect.json"))
         maps = np.load(io.BytesIO(taken.read("attention_base.npz")))["maps"]
@@ -88,13 +88,13 @@ def test_the_command_in_the_archive_makes_the_same_inspection_again(
 
 def test_a_figure_of_two_maps_names_each_adapter_once(slot, picture):
     studio = InspectService(slot)
-    studio.visits.open_file("one", picture, remove=False)
+    studio.sessions.open_file("one", picture, remove=False)
     asked = [finished(studio, "one", question).inspection for question in ("Is there a mass?", "Where?")]
     sides = [
         Side(inspection, inspection.views[0], inspection.views[0].critical_heads, (0,), "critical heads", "one word")
         for inspection in asked
     ]
-    figure = shown_figure(sides, [], Look())
+    figure = shown_figure(sides, [], MapStyle())
     words = [text.get_text() for text in figure.findobj(Text)]
     assert any(" · adapter: base · critical heads · one word" in text for text in words)
     assert {"A: base", "B: base"} <= set(words)

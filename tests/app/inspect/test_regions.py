@@ -17,7 +17,7 @@ from a3tune.inspection.inspect import answer_rows
 from a3tune.phantom import make_phantom
 from app.engine.region_slot import RegionSlot
 from app.inspect.regions import CHOSEN, SHOWN
-from app.inspect.results import Finished
+from app.inspect.results import Result
 from app.inspect.service import InspectService
 from app.inspect.values import numbers_value, regions_value, target_value
 
@@ -47,7 +47,7 @@ def phantom(tmp_path_factory):
 
 @pytest.fixture
 def board(studio, phantom):
-    return studio.visits.open_file("one", phantom, remove=False).board
+    return studio.sessions.open_file("one", phantom, remove=False).regions
 
 
 def keys(ranked):
@@ -95,7 +95,7 @@ def test_a_box_becomes_a_region_that_is_ranked_with_the_others(studio, board):
 def test_the_numbers_are_those_of_the_library_for_the_union(studio, board):
     studio.reserve("one")
     *_, finished = studio.ask("one", "Where is the liver?")
-    assert isinstance(finished, Finished)
+    assert isinstance(finished, Result)
     ranked = studio.regions.find(board, "Where is the liver?")
     view, grid = finished.inspection.views[0], finished.inspection.grid
     two = ranked.shown[1:3]
@@ -105,7 +105,7 @@ def test_the_numbers_are_those_of_the_library_for_the_union(studio, board):
     numbers = studio.regions.choose(board, [item.key for item in two])
     assert numbers.area == mask.mean()
     (measured,) = numbers.views
-    assert (measured.result, measured.adapter, measured.numbers) == (finished.result, "base", expected)
+    assert (measured.result, measured.adapter, measured.numbers) == (finished.id, "base", expected)
     per_head = measure_heads(view.maps, to_patches(mask, grid), rows)["attention_mass"]
     np.testing.assert_allclose(measured.head_mass, per_head, rtol=1e-5)
     assert studio.regions.choose(board, keys(ranked)).views[0].numbers == ranked.numbers.views[0].numbers
@@ -121,14 +121,14 @@ def test_results_about_the_same_image_are_measured_together(studio, board, phant
         *_, finished = studio.ask("one", question)
     ranked = studio.regions.find(board, "liver")
     newest, older = studio.results.of("one")
-    numbers = studio.measure(board, keys(ranked), [older.finished.result])
-    assert [view.result for view in numbers.views] == [newest.finished.result, older.finished.result]
+    numbers = studio.measure(board, keys(ranked), [older.id])
+    assert [view.result for view in numbers.views] == [newest.id, older.id]
     path = tmp_path / "other.png"
     Image.fromarray(make_phantom(4, "abdomen").image.pixels).save(path)
-    other = studio.visits.open_file("one", path, remove=True).board
+    other = studio.sessions.open_file("one", path, remove=True).regions
     studio.regions.find(other, "liver")
     with pytest.raises(RequestError, match="another image"):
-        studio.measure(other, [], [finished.result])
+        studio.measure(other, [], [finished.id])
 
 
 def test_a_kept_target_stays_with_the_visit_and_holds_what_the_command_line_writes(studio, board):
@@ -147,7 +147,7 @@ def test_a_kept_target_stays_with_the_visit_and_holds_what_the_command_line_writ
     assert [region["rank"] for region in record["regions"]] == [1, 3]
     assert record["prompt"] == "Where is the liver?"
     assert "Kept: 2 regions" in target_value(target, files)["words"]
-    studio.visits.end("one")
+    studio.sessions.end("one")
     assert studio.target("one") is None
 
 
@@ -177,7 +177,7 @@ def test_a_region_that_does_not_exist_is_told(studio, board, chosen):
 def test_a_blank_image_has_no_regions_and_nothing_to_keep(studio, tmp_path):
     path = tmp_path / "blank.png"
     Image.fromarray(np.full((64, 64), 9, np.uint8)).save(path)
-    board = studio.visits.open_file("one", path, remove=False).board
+    board = studio.sessions.open_file("one", path, remove=False).regions
     with pytest.raises(LabelError, match="same value"):
         studio.regions.find(board, "liver")
     with pytest.raises(LabelError, match="same value"):
@@ -188,8 +188,8 @@ def test_a_blank_image_has_no_regions_and_nothing_to_keep(studio, tmp_path):
 
 def test_a_stop_and_another_image_end_what_waits(studio, board, phantom):
     with studio.regions.slot.in_use:
-        for end in (lambda: studio.cancel("one"), lambda: studio.visits.open_file("one", phantom, remove=False)):
-            waiting = studio.visits.opened("one").board
+        for end in (lambda: studio.cancel("one"), lambda: studio.sessions.open_file("one", phantom, remove=False)):
+            waiting = studio.sessions.opened("one").regions
             # The request sets its own ticket first: the end comes from the thread that would do the work.
             slot, wait = studio.regions.slot, studio.regions.slot.wait
             slot.wait = lambda timeout, end=end, wait=wait: end() or wait(timeout)
@@ -207,7 +207,7 @@ def test_missing_parts_are_told_each_time_and_tried_again(slot, small_scorer, ph
     folder = tmp_path / "scorer"
     folder.mkdir()
     studio = InspectService(slot, RegionSlot(str(folder), device="cpu"))
-    board = studio.visits.open_file("one", phantom, remove=False).board
+    board = studio.sessions.open_file("one", phantom, remove=False).regions
     for _ in range(2):
         with pytest.raises(LabelError, match="open_clip_config"):
             studio.regions.find(board, "liver")

@@ -18,9 +18,8 @@ from a3tune.images import load_image
 from a3tune.types import Window
 from app.engine.background import Step
 from app.engine.model_slot import ModelSlot
-from app.inspect import results
-from app.inspect import sessions as visits
-from app.inspect.results import Finished
+from app.inspect import results, sessions
+from app.inspect.results import Result
 from app.inspect.service import InspectService
 from app.inspect.values import viewer_value
 
@@ -61,7 +60,7 @@ def slices(tmp_path) -> list[Path]:
     return paths
 
 
-def finish(studio: InspectService, visit: str, question: str = "Is there a mass?") -> Finished:
+def finish(studio: InspectService, visit: str, question: str = "Is there a mass?") -> Result:
     studio.reserve(visit)
     *steps, last = studio.ask(visit, question)
     assert steps
@@ -76,19 +75,19 @@ def test_the_slices_of_a_series_are_one_volume(studio, slices, tmp_path):
         for path in slices:
             packed.write(path, str(path)[1:])
     for visit, opened in (
-        ("several", studio.visits.open_files("several", slices, remove=True)),
-        ("archive", studio.visits.open_file("archive", archive, remove=True)),
+        ("several", studio.sessions.open_files("several", slices, remove=True)),
+        ("archive", studio.sessions.open_file("archive", archive, remove=True)),
     ):
         assert (opened.image.frame, opened.image.frame_count) == (1, 3)
         for frame, expected in enumerate(order):
-            shown = studio.visits.change_view(visit, frame=frame, window=Window(1200, 4000)).image
+            shown = studio.sessions.change_view(visit, frame=frame, window=Window(1200, 4000)).image
             assert np.array_equal(shown.pixels, expected.pixels)
     assert not any(path.parent.exists() for path in slices)
 
 
 def test_an_upload_is_read_and_deleted_with_its_folder(studio, png):
     visit = "one"
-    opened = studio.visits.open_file(visit, png, remove=True)
+    opened = studio.sessions.open_file(visit, png, remove=True)
     assert (opened.image.width, opened.image.height) == (80, 48)
     assert not png.parent.exists()
 
@@ -98,97 +97,97 @@ def test_a_broken_upload_is_deleted_too(studio, tmp_path):
     path.write_bytes(b"\x89PNG\r\n\x1a\n and no more")
     visit = "one"
     with pytest.raises(ImageError):
-        studio.visits.open_file(visit, path, remove=True)
+        studio.sessions.open_file(visit, path, remove=True)
     assert not path.exists()
-    assert studio.visits.opened(visit) is None
+    assert studio.sessions.opened(visit) is None
 
 
 def test_an_example_stays_on_the_disk(studio, png):
-    studio.visits.open_file("one", png, remove=False)
+    studio.sessions.open_file("one", png, remove=False)
     assert png.exists()
 
 
 def test_another_window_is_read_after_the_upload_is_gone(studio, dicom):
     visit = "one"
-    first = studio.visits.open_file(visit, dicom, remove=True)
-    second = studio.visits.change_view(visit, window=Window(40.0, 80.0))
+    first = studio.sessions.open_file(visit, dicom, remove=True)
+    second = studio.sessions.change_view(visit, window=Window(40.0, 80.0))
     assert second.image.window == Window(40.0, 80.0)
     assert second.image.sha256 != first.image.sha256
-    assert studio.visits.opened(visit) is second
+    assert studio.sessions.opened(visit) is second
 
 
 def test_a_picture_of_8_bits_has_no_other_view(studio, png):
     visit = "one"
-    studio.visits.open_file(visit, png, remove=True)
+    studio.sessions.open_file(visit, png, remove=True)
     with pytest.raises(RequestError, match="one window"):
-        studio.visits.change_view(visit, window="bone")
+        studio.sessions.change_view(visit, window="bone")
 
 
 def test_a_question_gives_an_inspection_whose_heads_can_be_fetched(studio, png):
     visit = "one"
-    studio.visits.open_file(visit, png, remove=True)
+    studio.sessions.open_file(visit, png, remove=True)
     finished = finish(studio, visit)
     maps = finished.inspection.views[0].maps
     assert finished.inspection.question == "Is there a mass?"
-    np.testing.assert_array_equal(studio.head_map(finished.result, "base", 1, 0), maps.weights[1, 0])
+    np.testing.assert_array_equal(studio.results.head_map(finished.id, "base", 1, 0), maps.weights[1, 0])
     for layer, head in ((maps.layers, 0), (-1, 0), (0, "0"), (0, maps.heads)):
         with pytest.raises(RequestError, match="does not exist"):
-            studio.head_map(finished.result, "base", layer, head)
+            studio.results.head_map(finished.id, "base", layer, head)
 
 
 def test_the_last_results_of_a_visit_can_be_opened_again_until_it_ends(studio, png, dicom, monkeypatch):
     visit = "one"
-    first_image = studio.visits.open_file(visit, png, remove=True).image
+    first_image = studio.sessions.open_file(visit, png, remove=True).image
     first = finish(studio, visit)
-    studio.visits.open_file(visit, dicom, remove=True)
+    studio.sessions.open_file(visit, dicom, remove=True)
     second = finish(studio, visit, "Where is the liver?")
-    assert [kept.finished.result for kept in studio.results.of(visit)] == [second.result, first.result]
-    kept = studio.reopen(visit, first.result)
-    assert studio.visits.opened(visit).image is first_image
-    assert kept.finished.inspection is first.inspection
+    assert [kept.id for kept in studio.results.of(visit)] == [second.id, first.id]
+    kept = studio.reopen(visit, first.id)
+    assert studio.sessions.opened(visit).image is first_image
+    assert kept.inspection is first.inspection
     with pytest.raises(RequestError, match="last inspections"):
-        studio.reopen("other", first.result)
+        studio.reopen("other", first.id)
     with pytest.raises(RequestError, match="one window"):
-        studio.visits.change_view(visit, window="bone")
-    studio.reopen(visit, second.result)
-    assert studio.visits.change_view(visit, window="bone").image.window == Window(400.0, 1800.0)
+        studio.sessions.change_view(visit, window="bone")
+    studio.reopen(visit, second.id)
+    assert studio.sessions.change_view(visit, window="bone").image.window == Window(400.0, 1800.0)
 
-    monkeypatch.setattr(results, "MOST_KEPT", 2)
+    monkeypatch.setattr(results, "MOST_RESULTS", 2)
     third = finish(studio, visit)
-    assert [kept.finished.result for kept in studio.results.of(visit)] == [third.result, second.result]
+    assert [kept.id for kept in studio.results.of(visit)] == [third.id, second.id]
     monkeypatch.setattr(results, "MOST_BYTES", 1)
     fourth = finish(studio, visit)
-    assert [kept.finished.result for kept in studio.results.of(visit)] == [fourth.result]
+    assert [kept.id for kept in studio.results.of(visit)] == [fourth.id]
     with pytest.raises(RequestError, match="removed"):
-        studio.head_map(first.result, "base", 0, 0)
-    studio.visits.end(visit)
+        studio.results.head_map(first.id, "base", 0, 0)
+    studio.sessions.end(visit)
     with pytest.raises(RequestError, match="removed"):
-        studio.head_map(fourth.result, "base", 0, 0)
-    assert studio.visits.opened(visit) is None
+        studio.results.head_map(fourth.id, "base", 0, 0)
+    assert studio.sessions.opened(visit) is None
     assert studio.results.of(visit) == ()
 
 
 def test_an_older_view_that_comes_late_is_dropped(studio, dicom, png, monkeypatch):
     visit = "one"
-    studio.visits.open_file(visit, dicom, remove=False)
-    load = visits.load_image
+    studio.sessions.open_file(visit, dicom, remove=False)
+    load = sessions.load_image
 
     def slow(path, **choice):
         if choice:  # meanwhile another file is opened
-            monkeypatch.setattr(visits, "load_image", load)
-            studio.visits.open_file(visit, png, remove=False)
+            monkeypatch.setattr(sessions, "load_image", load)
+            studio.sessions.open_file(visit, png, remove=False)
         return load(path, **choice)
 
-    monkeypatch.setattr(visits, "load_image", slow)
+    monkeypatch.setattr(sessions, "load_image", slow)
     with pytest.raises(Cancelled):
-        studio.visits.change_view(visit, window="bone")
-    assert studio.visits.opened(visit).image.format == "PNG"
+        studio.sessions.change_view(visit, window="bone")
+    assert studio.sessions.opened(visit).image.format == "PNG"
 
 
 def test_examples_are_answered_beforehand_and_no_other_image_is_looked_up(studio, png, dicom):
     studio.prepare([(png, "Is there a mass?", "first")])
     visit = "one"
-    studio.visits.open_file(visit, png, remove=False)
+    studio.sessions.open_file(visit, png, remove=False)
     while not studio.is_prepared(visit, "Is there a mass?"):
         pass
     studio.reserve(visit)
@@ -196,23 +195,23 @@ def test_examples_are_answered_beforehand_and_no_other_image_is_looked_up(studio
         (finished,) = studio.ask(visit, "Is there a mass?")
     assert finished.complete
     assert not studio.is_prepared(visit, "Is there a stone?")
-    studio.visits.open_file(visit, dicom, remove=False)
+    studio.sessions.open_file(visit, dicom, remove=False)
     assert not studio.is_prepared(visit, "Is there a mass?")
 
 
 def test_a_visit_that_is_left_alone_is_forgotten(studio, png, monkeypatch):
-    studio.visits.open_file("one", png, remove=True)
-    studio.visits.forget_idle()
-    assert studio.visits.opened("one") is not None
-    monkeypatch.setattr(visits, "VISIT_LIFETIME", -1.0)
-    studio.visits.forget_idle()
-    assert studio.visits.opened("one") is None
+    studio.sessions.open_file("one", png, remove=True)
+    studio.sessions.forget_idle()
+    assert studio.sessions.opened("one") is not None
+    monkeypatch.setattr(sessions, "SESSION_LIFETIME", -1.0)
+    studio.sessions.forget_idle()
+    assert studio.sessions.opened("one") is None
 
 
 def test_visits_are_apart(studio, png):
     one, other = "one", "other"
-    studio.visits.open_file(one, png, remove=True)
-    assert studio.visits.opened(other) is None
+    studio.sessions.open_file(one, png, remove=True)
+    assert studio.sessions.opened(other) is None
     studio.reserve(other)
     with pytest.raises(RequestError, match="No image"):
         list(studio.ask(other, "Is there a mass?"))
@@ -221,7 +220,7 @@ def test_visits_are_apart(studio, png):
 @pytest.mark.parametrize("question", ["", "  \n "])
 def test_an_empty_question_is_refused(studio, png, question):
     visit = "one"
-    studio.visits.open_file(visit, png, remove=True)
+    studio.sessions.open_file(visit, png, remove=True)
     studio.reserve(visit)
     with pytest.raises(RequestError, match="question is empty"):
         list(studio.ask(visit, question))
@@ -231,7 +230,7 @@ def test_an_empty_question_is_refused(studio, png, question):
 def test_a_picture_of_one_pixel_or_one_line_is_answered_about(studio, tmp_path, size):
     path = tmp_path / "thin.png"
     Image.fromarray(np.random.default_rng(4).integers(0, 255, size, dtype=np.uint8)).save(path)
-    opened = studio.visits.open_file("one", path, remove=False)
+    opened = studio.sessions.open_file("one", path, remove=False)
     finished = finish(studio, "one")
     assert np.isfinite(finished.inspection.views[0].maps.weights).all()
     value = json.loads(viewer_value(opened, finished))
@@ -240,15 +239,15 @@ def test_a_picture_of_one_pixel_or_one_line_is_answered_about(studio, tmp_path, 
 
 @pytest.mark.parametrize("question", ["Where 😀🫁?", "أين الكتلة؟", "<script>alert(1)</script>", "a\x00b \u202e mass"])
 def test_a_question_in_any_writing_is_answered(studio, png, question):
-    studio.visits.open_file("one", png, remove=False)
+    studio.sessions.open_file("one", png, remove=False)
     finished = finish(studio, "one", question)
     assert finished.inspection.question == question
-    assert "<" not in viewer_value(studio.visits.opened("one"), finished)
+    assert "<" not in viewer_value(studio.sessions.opened("one"), finished)
 
 
 @pytest.mark.parametrize(("question", "words"), [("Is <image> normal?", "<image>"), ("mass " * 1000, "Shorten")])
 def test_a_question_that_the_model_cannot_read_is_told_and_the_next_one_answered(studio, png, question, words):
-    studio.visits.open_file("one", png, remove=False)
+    studio.sessions.open_file("one", png, remove=False)
     studio.reserve("one")
     with pytest.raises(A3TuneError, match=words):
         list(studio.ask("one", question))
@@ -256,7 +255,7 @@ def test_a_question_that_the_model_cannot_read_is_told_and_the_next_one_answered
 
 
 def test_a_second_press_replaces_the_question_that_is_being_answered(studio, png):
-    studio.visits.open_file("one", png, remove=False)
+    studio.sessions.open_file("one", png, remove=False)
     studio.reserve("one")
     with studio.slot.in_use:
         first = studio.ask("one", "Is there a mass?")
@@ -267,12 +266,12 @@ def test_a_second_press_replaces_the_question_that_is_being_answered(studio, png
         assert studio.superseded("one"), "the end of the first is not worth a word"
     *_, second = studio.ask("one", "Is there a stone?")
     assert second.complete
-    assert [kept.finished.inspection.question for kept in studio.results.of("one")] == ["Is there a stone?"]
+    assert [kept.inspection.question for kept in studio.results.of("one")] == ["Is there a stone?"]
 
 
 def test_a_cancel_stops_a_question_that_waits(studio, png):
     visit = "one"
-    studio.visits.open_file(visit, png, remove=True)
+    studio.sessions.open_file(visit, png, remove=True)
     studio.reserve(visit)
     with studio.slot.in_use:
         steps = studio.ask(visit, "Is there a mass?")
@@ -284,12 +283,12 @@ def test_a_cancel_stops_a_question_that_waits(studio, png):
 
 def test_another_image_stops_the_question_about_the_last_one(studio, png, dicom):
     visit = "one"
-    studio.visits.open_file(visit, png, remove=False)
+    studio.sessions.open_file(visit, png, remove=False)
     studio.reserve(visit)
     with studio.slot.in_use:
         steps = studio.ask(visit, "Is there a mass?")
         next(steps)
-        studio.visits.open_file(visit, dicom, remove=False)
+        studio.sessions.open_file(visit, dicom, remove=False)
         with pytest.raises(Cancelled):
             list(steps)
 
@@ -303,7 +302,7 @@ def test_a_model_that_cannot_be_loaded_is_told_at_every_question(tmp_path, png):
     assert slot.status.state == "failed"
     studio = InspectService(slot)
     visit = "one"
-    studio.visits.open_file(visit, png, remove=True)
+    studio.sessions.open_file(visit, png, remove=True)
     for _ in range(2):
         studio.reserve(visit)
         with pytest.raises(A3TuneError):

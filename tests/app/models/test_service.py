@@ -20,6 +20,7 @@ from a3tune.models import memory
 from app.engine.background import Step
 from app.engine.model_slot import ModelChoice, ModelSlot
 from app.engine.region_slot import RegionSlot
+from app.inspect.export import command_line
 from app.inspect.service import InspectService
 from app.models.service import ModelService, Work
 from app.models.values import catalogue_value, offer_value, work_value
@@ -96,9 +97,9 @@ def ask(studio: InspectService, visit: str = "one", question: str = "Is there a 
 # ---- replacing -------------------------------------------------------------------------------
 
 
-def test_another_model_takes_the_place_and_earlier_results_stay(house, gemma, png):
+def test_another_model_takes_the_place_and_earlier_results_stay(house, llava, gemma, png):
     studio = house.studio
-    studio.visits.open_file("one", png, remove=False)
+    studio.sessions.open_file("one", png, remove=False)
     before = ask(studio)
     work = house.load("model", gemma)
     assert (work.error, work.loaded) == (None, True)
@@ -107,21 +108,23 @@ def test_another_model_takes_the_place_and_earlier_results_stay(house, gemma, pn
     assert house.slot.status.name == gemma.name
     after = ask(studio)
     assert (before.inspection.model, after.inspection.model) == (
-        studio.results.of("one")[1].finished.inspection.model,
+        studio.results.of("one")[1].inspection.model,
         gemma.name,
     )
     assert before.inspection.model != gemma.name
     maps = before.inspection.views[0].maps.weights
-    np.testing.assert_array_equal(studio.head_map(before.result, "base", 1, 0), maps[1, 0])
-    assert studio.reopen("one", before.result).finished.inspection is before.inspection
+    np.testing.assert_array_equal(studio.results.head_map(before.id, "base", 1, 0), maps[1, 0])
+    assert studio.reopen("one", before.id).inspection is before.inspection
+    assert f"--model {house.slot.profile} " in command_line(after, ["base"])
+    assert f"--model {llava} " in command_line(before, ["base"]), "the model that answered, not the one in memory"
     with pytest.raises(RequestError, match=r"was replaced since.*Models page"):
-        studio.faithfulness.start(before.result, "base", "curves", "mean", [0])
+        studio.faithfulness.start(before.id, "base", "curves", "mean", [0])
 
 
 def test_whoever_is_being_answered_is_told(house, gemma, png, monkeypatch):
     studio, slot = house.studio, house.slot
-    studio.visits.open_file("one", png, remove=False)
-    studio.visits.open_file("two", png, remove=False)
+    studio.sessions.open_file("one", png, remove=False)
+    studio.sessions.open_file("two", png, remove=False)
     generate = type(slot.wait(0)).generate
     answering = threading.Event()
 
@@ -151,10 +154,10 @@ def test_whoever_is_being_answered_is_told(house, gemma, png, monkeypatch):
 
 def test_a_check_of_a_map_is_told_too(house, gemma, png):
     studio = house.studio
-    studio.visits.open_file("one", png, remove=False)
+    studio.sessions.open_file("one", png, remove=False)
     finished = ask(studio)
     with house.slot.in_use:
-        name = studio.faithfulness.start(finished.result, "base", "curves", "mean", [0])
+        name = studio.faithfulness.start(finished.id, "base", "curves", "mean", [0])
         work = house.desk.load("model", str(gemma))
         house.slot.generation.left.wait(LAST)
         with pytest.raises(RequestError, match="was replaced by"):
@@ -194,7 +197,7 @@ def test_what_cannot_be_loaded_leaves_the_model_in_its_place(house, llava, tmp_p
 
 def test_the_former_model_comes_back_when_the_new_one_fails_late(house, llava, gemma, monkeypatch, png):
     studio = house.studio
-    studio.visits.open_file("one", png, remove=False)
+    studio.sessions.open_file("one", png, remove=False)
     folder = house.slot.profile
     from a3tune.models import load
 
@@ -219,7 +222,7 @@ def test_going_back_to_the_first_model_brings_the_operators_adapters_back(gemma)
     slot.start()
     slot.wait(None)
     slot.switch(ModelChoice(str(gemma)))
-    assert (slot.adapters, slot.folders) == (("base",), {})
+    assert (slot.adapters, slot.generation.folders) == (("base",), {})
     slot.switch(ModelChoice())
     assert slot.adapters == first
     assert slot.status.name == DEMO_NAME
@@ -242,7 +245,7 @@ slot = ModelSlot(small, device="cpu")
 slot.start()
 slot.wait(None)
 studio = InspectService(slot, RegionSlot())
-studio.visits.open_file("one", Path(picture), remove=False)
+studio.sessions.open_file("one", Path(picture), remove=False)
 
 def ask():
     studio.reserve("one")
@@ -434,7 +437,7 @@ def test_the_time_left_follows_the_last_seconds(monkeypatch):
 
 def test_a_scorer_takes_the_place_of_another_and_whoever_waits_is_told(house, small_scorer, png):
     regions = house.studio.regions
-    board = house.studio.visits.open_file("one", png, remove=False).board
+    board = house.studio.sessions.open_file("one", png, remove=False).regions
     told: list[BaseException] = []
 
     def find() -> None:
@@ -466,7 +469,7 @@ def test_a_scorer_takes_the_place_of_another_and_whoever_waits_is_told(house, sm
 def test_steps_of_a_question_that_waits_for_a_model_say_so(llava, png):
     slot = ModelSlot(str(llava), device="cpu")
     studio = InspectService(slot, RegionSlot(device="cpu"))
-    studio.visits.open_file("one", png, remove=False)
+    studio.sessions.open_file("one", png, remove=False)
     studio.reserve("one")
     steps = studio.ask("one", "Is there a mass?")
     assert next(steps) == Step("Loading the model", 0.0)
