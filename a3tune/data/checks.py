@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from a3tune.data.dataset import AnswerType, Split, TrainingItem
-from a3tune.data.formats.faults import FaultLog
+from a3tune.data.formats.faults import FaultLog, place_of
 from a3tune.data.formats.files import SPLITS
 from a3tune.data.formats.image_files import PictureFinder
 from a3tune.data.formats.layouts import Draft
+from a3tune.data.formats.rows import Row
 from a3tune.wording import brief
 
 MAX_CHARACTERS = 20_000
 """Longest question or answer: more is a slipped quote or a whole document, not an answer."""
 
 _MARKER = "<image>"
+_SHORT = 5
+"""Answers of so many words at most contradict each other where they differ; longer ones may both be right."""
+_MARKS = re.compile(r"_{2,}|\bFINAL (?:REPORT|ADDENDUM)\b|\bWET READ\b")
+"""What reports of hospitals carry besides words: blanks of de-identification, headings of the form."""
 _ANSWER_TYPES: dict[str, AnswerType] = {"closed": "closed", "close": "closed", "open": "open"}
 
 
@@ -23,7 +29,8 @@ class RowChecker:
     """Turns drafts into items and remembers what was there before."""
 
     def __init__(self) -> None:
-        self._seen: dict[tuple[Path, str, str], tuple[str, int]] = {}
+        self._seen: dict[tuple[object, ...], tuple[str, int]] = {}
+        self._answers: dict[tuple[object, ...], tuple[str, str, int]] = {}
 
     def check(
         self, draft: Draft, finder: PictureFinder, default_split: str | None, log: FaultLog
@@ -36,20 +43,34 @@ class RowChecker:
         if answer is not None and _MARKER in answer:
             _add(log, "marker", draft, "answer", f"the answer holds the marker {_MARKER}", "Take it out")
         answer_type = self._answer_type(draft, answer or "", log)
-        split = self._split(draft, default_split, log)
+        split = self._split(draft, default_split or draft.split_hint, log)
+        context = self._context(draft, log)
         mask = self._file(draft, "mask", draft.mask, finder, log) if draft.mask not in (None, "") else None
         boxes = self._boxes(draft, log)
         if log.totals["error"] > errors or image is None or question is None or answer is None:
             return None
         row = draft.row
-        first = self._seen.setdefault((image, question, answer), (row.file, row.line))
-        if first != (row.file, row.line):
-            what = f"the same image, question and answer as in {first[0]}, line {first[1]}"
-            log.add("duplicate", row.file, row.line, "", what, "Remove one of them", "warning")
+        self._compare((image, context, question), answer, row, log)
+        if _MARKS.search(answer):
+            what = f"the answer holds marks of a report's form ({brief(_MARKS.search(answer)[0].strip())})"
+            log.add("report-marks", row.file, row.line, draft.name("answer"), what, "Take them out", "warning")
         return TrainingItem(
             image, question, answer, answer_type, split, row.file, row.line,
-            _label(draft.identifier), _label(draft.organ), _label(draft.modality), mask, boxes,
+            _label(draft.identifier), _label(draft.organ), _label(draft.modality), mask, boxes, context,
         )  # fmt: skip
+
+    def _compare(self, asked: tuple[object, ...], answer: str, row: Row, log: FaultLog) -> None:
+        """Remarks on a row that says the same as an earlier one, or the contrary."""
+        here = (row.file, row.line)
+        first = self._seen.setdefault((*asked, answer), here)
+        if first != here:
+            what = f"the same image, question and answer as in {place_of(*first)}"
+            log.add("duplicate", *here, "", what, "Remove one of them", "warning")
+        plain = answer.casefold().strip(" .")
+        other, *place = self._answers.setdefault(tuple(asked), (plain, *here))
+        if other != plain and max(len(other.split()), len(plain.split())) <= _SHORT:
+            what = f"another answer to the same question about the same image than in {place_of(*place)}"
+            log.add("contradiction", *here, "answer", what, "Keep the right one", "warning")
 
     @staticmethod
     def _file(draft: Draft, value: str, name: object, finder: PictureFinder, log: FaultLog) -> Path | None:
@@ -113,6 +134,21 @@ class RowChecker:
             what = f"expected train, validation or test, not {brief(given)}"
             _add(log, "split", draft, "split", what, "Correct it, or leave it out")
         return split or default
+
+    @staticmethod
+    def _context(draft: Draft, log: FaultLog) -> tuple[str, ...]:
+        raw = draft.context
+        if raw in (None, "", []):
+            return ()
+        try:
+            raw = json.loads(raw) if isinstance(raw, str) else raw
+        except (ValueError, RecursionError):
+            raw = None
+        if isinstance(raw, list) and len(raw) % 2 == 0 and all(isinstance(text, str) for text in raw):
+            return tuple(text.replace(_MARKER, " ").strip() for text in raw)
+        what = f"expected the turns before, a list of questions and answers in turn, not {brief(draft.context)}"
+        _add(log, "context", draft, "context", what, "Correct the turns")
+        return ()
 
     @staticmethod
     def _boxes(draft: Draft, log: FaultLog) -> tuple[tuple[float, float, float, float], ...]:

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from a3tune.data.dataset import Dataset
 from a3tune.data.formats.faults import FaultLog
 from a3tune.data.formats.layouts import LAYOUTS
-from a3tune.data.formats.rows import delimiter_of, open_text_source, read_text
+from a3tune.data.formats.rows import open_text_source, read_text, table_start
 from a3tune.data.intake import cannot_write
 from a3tune.errors import DataError
 from a3tune.wording import listed
@@ -123,14 +123,15 @@ def rename_columns(dataset: Dataset, names: Mapping[str, str], folder: str | Pat
 
 def _rename(source: Path, target: Path, names: Mapping[str, str]) -> None:
     text = read_text(source, source.name, FaultLog())
-    delimiter = delimiter_of(text)
+    delimiter, start = table_start(text)
+    # Blank lines stay, so that a fault further down is told with the line that it has in the file.
+    text = "\n" * bool(start) + text[start:]
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     header = next(cells for cells in reader if any(cell.strip() for cell in cells))
     written = io.StringIO(newline="")
     new = [names.get(cell.strip().lower(), cell) for cell in header]
     csv.writer(written, delimiter=delimiter, lineterminator="\n").writerow(new)
     lines = io.StringIO(text, newline="").readlines()
-    # Blank lines stay, so that a fault further down is told with the line that it has in the file.
     before = "\n" * (reader.line_num - 1)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(before + written.getvalue() + "".join(lines[reader.line_num :]), encoding="utf-8", newline="")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from a3tune.data.formats.faults import DataFault, FaultLog
+from a3tune.data.formats.faults import DataFault, FaultLog, place_of
 from a3tune.errors import DataError
 from a3tune.progress import Progress, no_progress
 from a3tune.wording import counted
@@ -30,12 +30,13 @@ class TrainingItem:
         answer_type: "closed" (yes or no, or one of given options) or "open".
         split: "train", "validation", "test", or None where the data set does not say.
         file: file of the row, relative to the data folder.
-        line: line of the row, from 1 (of a Parquet file the row number).
+        line: line of the row, from 1, or its number (`a3tune.data.formats.faults.RowNumber`).
         identifier: the data set's own id of the row; "" where it has none.
         organ: organ or location that the data set names ("HEAD", "Lung"); "" where it names none.
         modality: modality that the data set names ("MRI"); "" where it names none.
         mask: file of a mask of where to look (any value above 0 counts), of the image's size; or None.
         boxes: where to look, as (x, y, width, height) in source pixels.
+        context: the turns before, question, answer, question, ...; the image stands before the first of them.
     """
 
     image: Path
@@ -50,6 +51,12 @@ class TrainingItem:
     modality: str = ""
     mask: Path | None = None
     boxes: tuple[tuple[float, float, float, float], ...] = ()
+    context: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """Where the row stands, in words."""
+        return place_of(self.file, self.line)
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ class DataCounts:
 
     Attributes:
         rows: rows read.
-        skipped: rows left out on purpose (SLAKE's rows that are not in English).
+        skipped: rows left out on purpose: not in English, without an image, or without an answer as published.
         items: questions that can be used.
         images: different images that they use.
         splits: split -> questions; questions without one under "unsplit".

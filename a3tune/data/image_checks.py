@@ -130,8 +130,9 @@ def find_shared_images(
         digests: image -> SHA-256 of its file: copies under another name are found too. Without an entry, only the
             file itself counts.
         log: takes the faults.
-        allowed: the split is wanted so (VQA-RAD was published with such a one): a single warning.
+        allowed: the split is wanted so (VQA-RAD was published with such a one): a single warning that counts them.
     """
+    items = tuple(items)
     uses: dict[object, dict[str, TrainingItem]] = {}
     for item in items:
         if item.split is not None:
@@ -139,6 +140,7 @@ def find_shared_images(
     shared = [by_split for by_split in uses.values() if len(by_split) > 1]
     trained = [by_split for by_split in shared if "train" in by_split]
     if allowed:
+        _count_shared_questions(items, digests, log)
         if trained:
             item = trained[0]["train"]
             what = f"{counted(len(trained), 'image is', 'images are')} in train and in another split"
@@ -149,8 +151,25 @@ def find_shared_images(
         other = next(by_split[split] for split in ("test", "validation") if split in by_split)
         first = next(item for split, item in by_split.items() if split != other.split)
         same = "" if first.image == other.image else f", there as {first.image.name}"
-        what = f"{other.image.name} is in {other.split} and in {first.split} ({first.file}, line {first.line}{same})"
+        what = f"{other.image.name} is in {other.split} and in {first.split} ({first.place}{same})"
         log.add(
-            "shared-image", other.file, other.line, "split", what, "Keep all rows of an image in one split",
+            "shared-image", other.file, other.line, "split", what,
+            "Keep all rows of an image in one split, or set allow_shared_images",
             "error" if "train" in by_split else "warning",
         )  # fmt: skip
+
+
+def _count_shared_questions(items: Sequence[TrainingItem], digests: dict[Path, str], log: FaultLog) -> None:
+    """A warning that counts the held-out questions that are asked about the same image in train too."""
+
+    def asked(item: TrainingItem) -> tuple[object, ...]:
+        words = " ".join(item.question.casefold().split()).rstrip(" ?.")
+        return digests.get(item.image, item.image), item.context, words
+
+    trained = {asked(item) for item in items if item.split == "train"}
+    again = [item for item in items if item.split in ("validation", "test") and asked(item) in trained]
+    if again:
+        number = counted(len(again), "held-out question is", "held-out questions are")
+        what = f"{number} asked about the same image in train too"
+        remedy = "Keep them to compare with published figures; else leave them out of one split"
+        log.add("shared-question", again[0].file, 0, "split", what, remedy, "warning")

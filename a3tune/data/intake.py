@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from a3tune.data.formats.files import ARCHIVE_SUFFIXES, PARQUET_SUFFIX, PICKLE_SUFFIXES, TEXT_SUFFIXES
+from a3tune.data.formats.files import ARCHIVE_SUFFIXES, PICKLE_SUFFIXES, ROW_SUFFIXES
 from a3tune.errors import DataError
 from a3tune.wording import brief
 
 TABLE_NAME = "data.csv"
 """The file that `collect_files` writes typed rows to."""
 
-TABLE_SUFFIXES = (*TEXT_SUFFIXES, PARQUET_SUFFIX)
+TABLE_SUFFIXES = ROW_SUFFIXES
 IMAGE_SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".dcm", ".dicom", ".ima", ".nii", ".nii.gz",
 )  # fmt: skip

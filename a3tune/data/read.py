@@ -72,7 +72,9 @@ def read_dataset(
         items += good
         log.extend(entry.log)
     if not items and not log.totals["error"]:
-        what = f"none of the {rows} rows can be used" + (f" ({skipped} are not in English)" if skipped else "")
+        what = f"none of the {rows} rows can be used" + (
+            f" ({skipped} were left out: not in English, without an image or without an answer)" if skipped else ""
+        )
         log.add("no-rows", found[0].source.file, 0, "", what, "Check that this is the right data")
     counts = DataCounts(rows, skipped, 0, 0, {}, {}, 0, 0, {})
     digests: dict[Path, str] = {}
@@ -119,9 +121,9 @@ def _read_rows(
         rows += 1
         if header_fault:
             continue
-        errors, drafts = log.totals["error"], 0
-        for draft in layout.convert(row, log):
-            drafts += 1
+        errors = log.totals["error"]
+        drafts = layout.drafts(row, log)
+        for draft in drafts:
             item = checker.check(draft, finder, default, log)
             if item is not None:
                 items.append(item)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -16,11 +17,16 @@ from a3tune.data.intake import TABLE_NAME
 from a3tune.data.read import split_dataset
 from a3tune.errors import DataError
 
-Repair = Literal["rows", "columns", "duplicates", "shared", "split"]
+Repair = Literal["rows", "columns", "duplicates", "shared", "marks", "split"]
 
-COLUMNS = ("image", "question", "answer", "answer_type", "split", "id", "organ", "modality", "mask", "boxes")
+COLUMNS = ("image", "question", "answer", "answer_type", "split", "id", "organ", "modality", "mask", "boxes", "context")
 
-_ABOUT_ROWS = ("shared-image", "duplicate", "stray-columns", "left-out", "pickle", "option")
+# Remarks: a run can use rows with these.
+_REMARKS = (
+    *("shared-image", "shared-question", "duplicate", "contradiction", "stray-columns", "left-out", "pickle", "option"),
+    *("text-only", "no-answer", "report-marks"),
+)
+_MARKS = re.compile(r"_{2,}|^[ \t]*(?:FINAL (?:REPORT|ADDENDUM)|WET READ)\b[^\n]*?(?:\n|:|$)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -41,12 +47,17 @@ class Offer:
 def repairs_for(dataset: Dataset) -> tuple[Offer, ...]:
     """What can be repaired in a data set that was read with its images checked."""
     kinds = dataset.counts.kinds
-    faulty = sum(count for kind, count in kinds.items() if kind not in _ABOUT_ROWS) if dataset.counts.errors else 0
+    faulty = sum(count for kind, count in kinds.items() if kind not in _REMARKS) if dataset.counts.errors else 0
     unsplit = dataset.counts.splits.get("unsplit", 0)
     offers = [
         Offer("rows", f"leave out the rows with faults ({faulty:,} faults)", faulty if dataset.items else 0),
         Offer("shared", "keep images that are in two splits in the held-out one only", kinds.get("shared-image", 0)),
         Offer("duplicates", "keep the first of rows that say the same", kinds.get("duplicate", 0)),
+        Offer(
+            "marks",
+            "take marks of a report's form out of the answers (FINAL REPORT, ___)",
+            kinds.get("report-marks", 0),
+        ),
         Offer("columns", "leave out the columns that are not used", kinds.get("stray-columns", 0)),
         Offer("split", "write a split: a tenth of the images for validation", unsplit),
     ]
@@ -90,7 +101,12 @@ def repair_dataset(
         )
     items: Sequence[TrainingItem] = dataset.items
     if "duplicates" in wanted:
-        items = list({(item.image, item.question, item.answer): item for item in reversed(items)}.values())[::-1]
+        items = list(
+            {(item.image, item.context, item.question, item.answer): item for item in reversed(items)}.values()
+        )[::-1]
+    if "marks" in wanted:
+        items = [replace(item, answer=_without_marks(item.answer)) for item in items]
+        items = [item for item in items if item.answer]
     if "shared" in wanted:
         items = _held_out(items)
     repaired = dataset.with_items(items)
@@ -106,6 +122,11 @@ def repair_dataset(
         writer.writeheader()
         writer.writerows(_row(item, (root or dataset.root).resolve()) for item in repaired.items)
     return table
+
+
+def _without_marks(answer: str) -> str:
+    lines = (" ".join(line.split()) for line in _MARKS.sub(" ", answer).splitlines())
+    return "\n".join(line for line in lines if line)
 
 
 def _held_out(items: Sequence[TrainingItem]) -> list[TrainingItem]:
@@ -133,4 +154,5 @@ def _row(item: TrainingItem, root: Path) -> dict[str, str]:
         "modality": item.modality,
         "mask": "" if item.mask is None else item.mask.relative_to(root).as_posix(),
         "boxes": json.dumps([list(box) for box in item.boxes]) if item.boxes else "",
+        "context": json.dumps(item.context, ensure_ascii=False) if item.context else "",
     }

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from a3tune.data.dataset import TrainingItem
+from a3tune.data.formats.faults import place_of
 from a3tune.data.read import read_dataset
 from a3tune.errors import ImageError, RequestError
 from a3tune.images.kinds import detect_kind
@@ -121,10 +122,7 @@ def tasks_in_data(
         dataset.raise_for_faults()
     tasks = item_tasks(dataset.items, questions, organ)
     errors = [fault for fault in dataset.faults if fault.severity == "error"]
-    faults = [
-        (f"{fault.file}, line {fault.line}" if fault.line else fault.file, f"{fault.what}. {fault.remedy}.")
-        for fault in errors
-    ]
+    faults = [(place_of(fault.file, fault.line), f"{fault.what}. {fault.remedy}.") for fault in errors]
     unlisted = dataset.counts.errors - len(errors)
     if unlisted:
         faults.append((path.name, f"{unlisted} more faults of this kind."))
@@ -136,7 +134,7 @@ def item_tasks(items: Sequence[TrainingItem], questions: Sequence[str] = (), org
     return tuple(
         LabelTask(
             f"{number:06d}",
-            f"{item.file}, line {item.line}",
+            item.place,
             item.image,
             tuple(questions) or (item.question,),
             item.organ or organ,

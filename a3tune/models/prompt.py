@@ -159,13 +159,20 @@ class PromptEncoder:
         self._image_token = spans.image_token_id(config, processor)
         self.limit: int = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None) or 1 << 62
 
-    def encode(self, images: Sequence[MedicalImage], question: str) -> EncodedPrompt:
-        """The prompt that asks ``question`` about ``images``, up to where the answer begins."""
+    def encode(self, images: Sequence[MedicalImage], question: str, context: Sequence[str] = ()) -> EncodedPrompt:
+        """The prompt that asks ``question`` about ``images``, up to where the answer begins.
+
+        Args:
+            images: the images, which stand before the first question.
+            question: the question.
+            context: the turns before it: question, answer, question, ...
+        """
         question = spans.check_question(question, self._config, self.processor)
+        context = tuple(spans.check_question(turn, self._config, self.processor) for turn in context)
         if not images:
             raise RequestError(expected="at least one image", got="none", remedy="Choose an image first")
         pictures = [Image.fromarray(image.pixels) for image in images]
-        prefix, suffix = self._render_around(len(pictures))
+        prefix, suffix = self._render_around(len(pictures), context)
         text = prefix + question + suffix
         inputs = self._process(text, pictures)
         ids = inputs["input_ids"][0].tolist()
@@ -327,8 +334,8 @@ class PromptEncoder:
             messages, tokenize=False, add_generation_prompt=len(messages) % 2 == 1
         )
 
-    def _render_around(self, images: int) -> tuple[str, str]:
-        parts = self.render(images, _STAND_IN).split(_STAND_IN)
+    def _render_around(self, images: int, context: Sequence[str] = ()) -> tuple[str, str]:
+        parts = self.render(images, *context, _STAND_IN).split(_STAND_IN)
         if len(parts) != 2:
             raise ModelError(
                 expected="a chat template that writes the question once",

@@ -87,10 +87,10 @@ def encode_item(item: TrainingItem, encoder: PromptEncoder) -> EncodedPrompt:
     except (ImageError, OSError) as error:
         raise DataError(
             expected="the images that were there when the data was checked",
-            got=f"{item.image.name} ({item.file}, line {item.line}) cannot be read: {error}",
+            got=f"{item.image.name} ({item.place}) cannot be read: {error}",
             remedy="Check the data folder and start again",
         ) from error
-    return encoder.append(encoder.encode([image], item.question), item.answer, close=True)
+    return encoder.append(encoder.encode([image], item.question, item.context), item.answer, close=True)
 
 
 class QuestionStream(Dataset):

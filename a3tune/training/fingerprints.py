@@ -58,4 +58,6 @@ def data_fingerprint(dataset: Dataset) -> str:
 def _facts(item: TrainingItem, digests: dict[Path, str]) -> list[Any]:
     mask = None if item.mask is None else digests[item.mask]
     texts = [item.question, item.answer, item.answer_type, item.split, item.organ]
-    return [digests[item.image], *texts, mask, [list(box) for box in item.boxes]]
+    facts = [digests[item.image], *texts, mask, [list(box) for box in item.boxes]]
+    # Data without turns keeps the fingerprint that earlier runs of it wrote down.
+    return [*facts, list(item.context)] if item.context else facts

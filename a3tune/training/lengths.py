@@ -41,7 +41,7 @@ class TokenCounter:
         words = self._words(item)
         try:
             # Control tokens would be read as such, also in an answer.
-            for text in (item.question, item.answer):
+            for text in (*item.context, item.question, item.answer):
                 check_question(text, self._model.config, self._model.processor)
             if item.image in self._around:
                 guess = self._around[item.image] + words
@@ -51,7 +51,7 @@ class TokenCounter:
         except RequestError as error:
             raise DataError(
                 expected="questions and answers in plain words",
-                got=f"{item.file}, line {item.line}, cannot be put to the model: {error.got}",
+                got=f"{item.place}, cannot be put to the model: {error.got}",
                 remedy=error.remedy,
             ) from error
         self._around[item.image] = length - words
@@ -59,4 +59,7 @@ class TokenCounter:
 
     def _words(self, item: TrainingItem) -> int:
         tokenizer = self._encoder.tokenizer
-        return sum(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in (item.question, item.answer))
+        return sum(
+            len(tokenizer(text, add_special_tokens=False)["input_ids"])
+            for text in (*item.context, item.question, item.answer)
+        )

@@ -281,14 +281,14 @@ def true_mask(item: TrainingItem, image: MedicalImage) -> np.ndarray | None:
         except (OSError, UnidentifiedImageError) as error:
             raise DataError(
                 expected="the mask that was there when the data was checked",
-                got=f"{item.mask.name} ({item.file}, line {item.line}) cannot be read: {error}",
+                got=f"{item.mask.name} ({item.place}) cannot be read: {error}",
                 remedy="Check the data folder and start again",
             ) from error
         values = values.reshape(*values.shape[:2], -1).max(axis=2)
         if values.shape != mask.shape:
             raise DataError(
                 expected=f"a mask of the image's size, {mask.shape[1]} x {mask.shape[0]} pixels",
-                got=f"{item.mask.name} ({item.file}, line {item.line}) has {values.shape[1]} x {values.shape[0]}",
+                got=f"{item.mask.name} ({item.place}) has {values.shape[1]} x {values.shape[0]}",
                 remedy="Save the mask in the image's own size",
             )
         mask |= values > 0

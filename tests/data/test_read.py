@@ -144,7 +144,7 @@ def test_json_beyond_the_rules(folder, text, reason):
 def test_broken_json_lines_do_not_hide_the_others(folder):
     folder.image("a.png")
     good = '{"image": "a.png", "question": "What\u2028?", "answer": "cyst"}\n'
-    dataset = read_dataset(folder.text("data.jsonl", good + "{oops\n\n[1]\n" + good.replace("cyst", "mass")))
+    dataset = read_dataset(folder.text("data.jsonl", good + "{oops\n\n[1]\n" + good.replace("?", "!")))
     assert found(dataset) == [("syntax", 2), ("row-type", 4)]
     assert [item.line for item in dataset.items] == [1, 5]
 
@@ -237,7 +237,7 @@ def test_copies_of_an_image_under_another_name_are_found(folder):
     assert dataset.faults[0].what == "copy.png is in validation and in train (data.csv, line 2, there as a.png)"
     assert read_dataset(path, check_images=False).faults == ()
     allowed = read_dataset(path, allow_shared_images=True)
-    assert [(fault.severity, fault.line) for fault in allowed.faults] == [("warning", 0)]
+    assert [(fault.severity, fault.line) for fault in allowed.faults] == [("warning", 0)] * 2
 
 
 def test_validation_and_test_may_share_images_with_a_warning(folder):

@@ -12,6 +12,30 @@ FAULT_LIMIT = 200
 """How many faults of each severity are kept in words; the others are counted."""
 
 
+class RowNumber(int):
+    """The number of a row, from 1, where a file has no lines that could be counted: Parquet, Excel, JSON on one line.
+
+    Attributes:
+        identifier: the row's own id; "" where it has none.
+    """
+
+    identifier: str
+
+    def __new__(cls, number: int, identifier: object = "") -> RowNumber:
+        made = super().__new__(cls, number)
+        made.identifier = "" if identifier is None else " ".join(str(identifier).split())[:80]
+        return made
+
+
+def place_of(file: str, line: int) -> str:
+    """Where something stands, in words: "qa.csv, line 7", "train.json, row 3 (id 1622)", or the file alone for 0."""
+    if not line:
+        return file
+    if not isinstance(line, RowNumber):
+        return f"{file}, line {line}"
+    return f"{file}, row {int(line)}" + (f" (id {line.identifier})" if line.identifier else "")
+
+
 @dataclass(frozen=True, slots=True)
 class DataFault:
     """One fault of a data set.
@@ -19,7 +43,7 @@ class DataFault:
     Attributes:
         kind: short name of the fault, the same for all faults of its sort ("missing-image").
         file: the file as the reader of a message knows it: relative to the data folder.
-        line: line of the file from 1 (in Parquet files the row from 1); 0 for the file as a whole.
+        line: line of the file from 1, or its row (:class:`RowNumber`); 0 for the file as a whole.
         field: the column or key; "" for the row as a whole.
         what: what is wrong, without a full stop.
         remedy: what the reader can do, without a full stop.
@@ -35,8 +59,7 @@ class DataFault:
     severity: Severity = "error"
 
     def __str__(self) -> str:
-        place = f"{self.file}, line {self.line}" if self.line else self.file
-        return f"{place}{f', {self.field}' if self.field else ''}: {self.what}"
+        return f"{place_of(self.file, self.line)}{f', {self.field}' if self.field else ''}: {self.what}"
 
 
 class FaultLog:

@@ -8,9 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 TEXT_SUFFIXES = (".json", ".jsonl", ".csv", ".tsv")
+EXCEL_SUFFIX = ".xlsx"
 PARQUET_SUFFIX = ".parquet"
+ROW_SUFFIXES = (*TEXT_SUFFIXES, EXCEL_SUFFIX, PARQUET_SUFFIX)
+"""Endings of the files that hold rows."""
 PICKLE_SUFFIXES = (".pkl", ".pickle", ".p")
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
+
+_PAIR_LIST = re.compile(r".*(qa[_ -]?pairs|questions).*\.txt", re.IGNORECASE)
 
 MAX_DEPTH = 3
 MAX_FOLDERS = 5_000
@@ -39,7 +44,7 @@ def files_by_depth(root: Path) -> Iterator[list[Path]]:
             for entry in _entries(folder):
                 if entry.is_dir(follow_symlinks=False):
                     below.append(Path(entry.path))
-                elif Path(entry.name).suffix.lower() in (*TEXT_SUFFIXES, PARQUET_SUFFIX, *PICKLE_SUFFIXES):
+                elif Path(entry.name).suffix.lower() in (*ROW_SUFFIXES, *PICKLE_SUFFIXES) or is_pair_list(entry.name):
                     found.append(Path(entry.path))
         yield found[:MAX_FILES]
         folders = below[:MAX_FOLDERS]
@@ -55,10 +60,16 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
     return sorted(kept, key=lambda entry: entry.name)
 
 
+def is_pair_list(name: str) -> bool:
+    """Whether a file's name is one that VQA-Med gives its lists of questions and answers."""
+    return _PAIR_LIST.fullmatch(name) is not None
+
+
 def split_of_path(file: str) -> str | None:
-    """The split that a file's name, or else its folder's name, stands for ("qas/train/train_qa.json")."""
+    """The split that a file's name, or else its folder's name, stands for ("qas/train/train_qa.json"); None where a
+    name tells none, or several."""
     for part in reversed(file.split("/")[-2:]):
-        for word in re.split(r"[^a-z]+", part.lower()):
-            if word in SPLITS:
-                return SPLITS[word]
+        told = {SPLITS[word] for word in re.split(r"[^a-z]+", part.lower()) if word in SPLITS}
+        if told:
+            return told.pop() if len(told) == 1 else None
     return None

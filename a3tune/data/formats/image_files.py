@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path, PureWindowsPath
 
@@ -28,6 +29,7 @@ class PictureFinder:
         self._roots = tuple(os.path.realpath(root) for root in roots)
         self._bases = tuple(dict.fromkeys(os.path.realpath(base) for base in bases if base.is_dir()))
         self._found: dict[str, Found] = {}
+        self._listings: dict[str, dict[str, str]] = {}
 
     def find(self, name: str) -> Found:
         """The file that ``name`` stands for, resolved; or what is wrong with it."""
@@ -49,17 +51,44 @@ class PictureFinder:
         if not inside:
             return "outside", f"{brief(name)} leads out of the data folder", _COPY
         endings = ("",) if os.path.splitext(relative)[1] else ("", *_SUFFIXES)
-        for path in inside:
-            for ending in endings:
+        there = [path + ending for path in inside for ending in endings]
+        found = self._first_file(there, name)
+        if found is None and not name.isascii():
+            # macOS writes accents as characters of their own (NFD), most tables hold them in one (NFC).
+            found = self._first_file([other for path in there if (other := self._spelled_otherwise(path))], name)
+        return found or ("missing-image", f"{brief(name)} does not exist", _COPY)
+
+    def _first_file(self, paths: Iterable[str], name: str) -> Found | None:
+        for path in paths:
+            try:
+                facts = os.stat(path)
+            except (OSError, ValueError):
+                continue
+            if not self._inside(os.path.realpath(path)):
+                return "outside", f"{brief(name)} is a link that leads out of the data folder", _COPY
+            if not stat.S_ISREG(facts.st_mode):
+                continue
+            if facts.st_size == 0:
+                return "unreadable-image", f"{brief(name)} is an empty file", "Copy or download it again"
+            return Path(os.path.realpath(path))
+        return None
+
+    def _spelled_otherwise(self, path: str) -> str | None:
+        """The path whose parts are the same characters in another normal form of Unicode; None when there is none."""
+        root = next(root for root in self._roots if path == root or path.startswith(root.rstrip(os.sep) + os.sep))
+        reached = root
+        for part in os.path.relpath(path, root).split(os.sep):
+            if os.path.lexists(os.path.join(reached, part)):
+                reached = os.path.join(reached, part)
+                continue
+            if reached not in self._listings:
                 try:
-                    facts = os.stat(path + ending)
-                except (OSError, ValueError):
-                    continue
-                if not self._inside(os.path.realpath(path + ending)):
-                    return "outside", f"{brief(name)} is a link that leads out of the data folder", _COPY
-                if not stat.S_ISREG(facts.st_mode):
-                    continue
-                if facts.st_size == 0:
-                    return "unreadable-image", f"{brief(name)} is an empty file", "Copy or download it again"
-                return Path(os.path.realpath(path + ending))
-        return "missing-image", f"{brief(name)} does not exist", _COPY
+                    entries = sorted(os.listdir(reached))
+                except OSError:
+                    entries = []
+                self._listings[reached] = {unicodedata.normalize("NFC", entry): entry for entry in entries}
+            entry = self._listings[reached].get(unicodedata.normalize("NFC", part))
+            if entry is None:
+                return None
+            reached = os.path.join(reached, entry)
+        return reached

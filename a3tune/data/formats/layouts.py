@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from a3tune.data.formats.faults import FaultLog
 from a3tune.data.formats.rows import Row
@@ -13,9 +13,14 @@ from a3tune.wording import brief
 REPORT_QUESTION = "Describe the findings of this chest X-ray as a radiology report."
 """What is asked for where a data set holds reports and no questions."""
 
+_LETTERS = "abcdef"
+_OPTIONS = (*(f"{word}{sign}{letter}" for word in ("option", "choice") for sign in "_ " for letter in _LETTERS),
+            "options", "choices")  # fmt: skip
 _TABLE_EXTRAS = (
-    "answer_type", "split", "id", "organ", "location", "image_organ", "modality", "mask", "boxes",
+    "answer_type", "split", "id", "organ", "location", "image_organ", "modality", "mask", "boxes", "context", *_OPTIONS,
 )  # fmt: skip
+_LETTER = re.compile(r"\W*([a-f])\W*", re.IGNORECASE)
+_LETTERED = re.compile(r"\s*\(?([A-F])\s*[.:)]\s*(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +33,12 @@ class Draft:
         question, answer: as they stand.
         answer_type: "CLOSED", "open", ...; None or empty to tell it from the answer.
         split: name of the split; None or empty where the row does not say.
+        split_hint: what something else in the row says about the split; counts where neither row nor file names it.
         organ, modality: what the data set says about the image.
         mask: name of a mask's file.
         boxes: list of [x, y, width, height].
         identifier: the row's own id.
+        context: the turns before: question, answer, question, ...; or JSON text with such a list.
         names: for messages, value -> the key that it stands under in the file ("image" -> "img_name").
     """
 
@@ -46,6 +53,8 @@ class Draft:
     mask: object = None
     boxes: object = None
     identifier: object = None
+    context: object = None
+    split_hint: str | None = None
     names: Mapping[str, str] | None = None
 
     def name(self, value: str) -> str:
@@ -70,6 +79,7 @@ class Layout:
         shares_images: the published split shows training images in the test too, so that is only a warning.
         known: columns that are understood; others are named once. None where rows carry anything.
         image_name: what the first row's image is called in this layout, where other layouts have the same keys.
+        spellings: other spelling of a key in published files -> the key.
     """
 
     name: str
@@ -81,23 +91,98 @@ class Layout:
     shares_images: bool = False
     known: tuple[str, ...] | None = None
     image_name: re.Pattern[str] | None = None
+    spellings: Mapping[str, str] = field(default_factory=dict, hash=False, compare=False)
 
     def fits(self, keys: Mapping[str, object] | tuple[str, ...]) -> bool:
         """Whether a row or a header with these keys can be of this layout."""
-        return all(key in keys for key in self.required)
+        return not self.missing(keys)
+
+    def drafts(self, row: Row, log: FaultLog) -> list[Draft]:
+        """The questions of a row; what is wrong with it goes to ``log``."""
+        try:
+            return list(self.convert(row, log))
+        except _SeveralImages as error:
+            what = f"expected one image, not {error}"
+            log.add("several-images", row.file, row.line, "image", what, "Keep one image a row")
+            return []
+
+    def missing(self, keys: Mapping[str, object] | tuple[str, ...]) -> tuple[str, ...]:
+        """The required keys that are not among these."""
+        there = {self.spellings.get(key, key) for key in keys}
+        return tuple(key for key in self.required if key not in there)
+
+
+class _SeveralImages(ValueError):
+    """A row names more than one image; holds their number."""
+
+
+def _image(row: Row, *keys: str) -> object:
+    """The one image that a row names, be it in a list; None where it names none.
+
+    Raises:
+        _SeveralImages: it names more than one.
+    """
+    found = next((row.fields[key] for key in keys if row.fields.get(key) not in (None, "", [])), None)
+    if isinstance(found, list):
+        if len(found) > 1:
+            raise _SeveralImages(len(found))
+        found = found[0] if found else None
+    return found.get("path") if isinstance(found, dict) else found
+
+
+def _options(get: Callable[[str], object]) -> dict[str, str]:
+    """Letter -> text of the options among which the answer is chosen; empty where there are none."""
+    given = get("options") or get("choices")
+    if isinstance(given, Mapping):
+        found = {str(letter).strip().upper(): text for letter, text in given.items()}
+    elif isinstance(given, list):
+        found = dict(zip(_LETTERS.upper(), given, strict=False))
+    else:
+        keys = {letter: [f"{word}{sign}{letter}" for word in ("option", "choice") for sign in "_ "]
+                for letter in _LETTERS}  # fmt: skip
+        found = {letter.upper(): next((get(key) for key in names if get(key) not in (None, "")), None)
+                 for letter, names in keys.items()}  # fmt: skip
+    texts = {letter: str(text).strip() for letter, text in found.items() if text not in (None, "")}
+    # PMC-VQA repeats the letter in the text, "A: Rectum".
+    return {
+        letter: match[2].strip() if (match := _LETTERED.fullmatch(text)) and match[1] == letter else text
+        for letter, text in texts.items()
+    }
+
+
+def _chosen(row: Row, log: FaultLog, key: str, question: object, answer: object) -> tuple[object, object, str | None]:
+    """(question with its options, answer as the option's text, "closed" where there are options)."""
+    options = _options(row.fields.get)
+    if not options or not isinstance(question, str) or not question.strip():
+        return question, answer, None
+    question = question.strip() + "\n" + "\n".join(f"{letter}. {text}" for letter, text in options.items())
+    if isinstance(answer, str) and answer.strip():
+        answer = answer.strip()
+        lettered = _LETTERED.fullmatch(answer)
+        if answer not in options.values() and lettered and options.get(lettered[1]) == lettered[2].strip():
+            answer = lettered[2].strip()
+        letter = _LETTER.fullmatch(answer)
+        if answer not in options.values() and letter and letter[1].upper() in options:
+            answer = options[letter[1].upper()]
+        if answer not in options.values():
+            what = f"{brief(answer)} is none of the options"
+            log.add("option", row.file, row.line, key, what, "Correct the answer or the options", "warning")
+    return question, answer, "closed"
 
 
 def _table(row: Row, log: FaultLog) -> Iterator[Draft]:
     get = row.fields.get
+    question, answer, kind = _chosen(row, log, "answer", get("question"), get("answer"))
     yield Draft(
-        row, get("image"), get("question"), get("answer"), get("answer_type"), get("split"),
+        row, _image(row, "image", "images"), question, answer, get("answer_type") or kind, get("split"),
         get("organ") or get("location") or get("image_organ"), get("modality"), get("mask"), get("boxes"), get("id"),
+        get("context"),
     )  # fmt: skip
 
 
 def _llava(row: Row, log: FaultLog) -> Iterator[Draft]:
     get = row.fields.get
-    turns = get("conversations")
+    turns = next((get(key) for key in ("conversations", *_CONVERSATIONS) if get(key) is not None), None)
     remedy = 'Give pairs of {"from": "human", "value": ...} and {"from": "gpt", "value": ...}'
     if not isinstance(turns, list) or not turns or not all(isinstance(turn, dict) for turn in turns):
         log.add("conversations", row.file, row.line, "conversations", f"expected turns, not {brief(turns)}", remedy)
@@ -111,30 +196,31 @@ def _llava(row: Row, log: FaultLog) -> Iterator[Draft]:
         what = f"human and gpt do not take turns: {brief(speakers)}"
         log.add("conversations", row.file, row.line, "conversations", what, remedy)
         return
-    image = get("image")
-    if isinstance(image, list):
-        if len(image) != 1:
-            what = f"expected one image, not {len(image)}"
-            log.add("several-images", row.file, row.line, "image", what, "Keep one image a row")
-            return
-        image = image[0]
+    image = _image(row, "image", "images")
+    texts = [turn.get("value") for turn in turns]
+    if image is None and not any("<image>" in str(text) for text in texts):
+        what = "has no image and was left out"
+        log.add("text-only", row.file, row.line, "image", what, "Nothing: only rows with an image count", "warning")
+        return
     names = {"question": "conversations", "answer": "conversations"}
-    for human, gpt in zip(turns[::2], turns[1::2], strict=True):
+    for start in range(0, len(texts), 2):
         yield Draft(
-            row, image, human.get("value"), gpt.get("value"), get("answer_type"), get("split") or row.group,
+            row, image, texts[start], texts[start + 1], get("answer_type"), get("split") or row.group,
             get("organ") or get("location") or get("image_organ"), get("modality"), get("mask"), get("boxes"),
-            get("id"), names,
+            get("id"), texts[:start], names=names,
         )  # fmt: skip
 
 
 def _vqa_rad(row: Row, log: FaultLog) -> Iterator[Draft]:
     get = row.fields.get
-    # "freeform", "para", "test_freeform", "test_para".
+    # "test_freeform" and "test_para" in the one file that was published. In the two files that most people have,
+    # trainset.json and testset.json, both hold "freeform" and "para": the file's name alone tells.
     phrase = str(get("phrase_type") or "").strip().lower()
-    split = get("split") or (("test" if phrase.startswith("test") else "train") if phrase else None)
+    hint = ("test" if phrase.startswith("test") else "train") if phrase else None
     yield Draft(
-        row, get("image_name"), get("question"), get("answer"), get("answer_type"), split, get("image_organ"),
-        identifier=get("qid"), names={"image": "image_name", "organ": "image_organ"},
+        row, _image(row, "image_name"), get("question"), get("answer"), get("answer_type"), get("split"),
+        get("image_organ"), identifier=get("qid"), split_hint=hint,
+        names={"image": "image_name", "organ": "image_organ"},
     )  # fmt: skip
 
 
@@ -142,26 +228,61 @@ def _slake(row: Row, log: FaultLog) -> Iterator[Draft]:
     get = row.fields.get
     if get("q_lang", "en") != "en":
         return
+    if isinstance(get("answer"), str) and not str(get("answer")).strip():
+        told = f" (qid {get('qid')})" if get("qid") is not None else ""
+        what = f"the answer is empty{told}: the row was left out"
+        log.add("no-answer", row.file, row.line, "answer", what, "Nothing: SLAKE has such a row", "warning")
+        return
     yield Draft(
-        row, get("img_name"), get("question"), get("answer"), get("answer_type"), get("split"), get("location"),
-        get("modality"), identifier=get("qid"), names={"image": "img_name", "organ": "location"},
+        row, _image(row, "img_name"), get("question"), get("answer"), get("answer_type"), get("split"),
+        get("location"), get("modality"), identifier=get("qid"), names={"image": "img_name", "organ": "location"},
     )  # fmt: skip
 
 
 def _omnimedvqa(row: Row, log: FaultLog) -> Iterator[Draft]:
     get = row.fields.get
-    question, answer = get("question"), get("gt_answer")
-    options = {letter: get(f"option_{letter}") for letter in "ABCDEF"}
-    options = {letter: str(text).strip() for letter, text in options.items() if text not in (None, "")}
-    if options and isinstance(question, str) and question.strip():
-        question = question.strip() + "\n" + "\n".join(f"{letter}. {text}" for letter, text in options.items())
-    if options and isinstance(answer, str) and answer.strip() and answer.strip() not in options.values():
-        what = f"{brief(answer)} is none of the options"
-        log.add("option", row.file, row.line, "gt_answer", what, "Correct the answer or the options", "warning")
+    question, answer, kind = _chosen(row, log, "gt_answer", get("question"), get("gt_answer"))
     yield Draft(
-        row, get("image_path"), question, answer, "closed" if options else None, get("split"),
+        row, _image(row, "image_path"), question, answer, kind, get("split"),
         modality=get("modality_type") or get("modality"), identifier=get("question_id"),
         names={"image": "image_path", "answer": "gt_answer"},
+    )  # fmt: skip
+
+
+def _pmc_vqa(row: Row, log: FaultLog) -> Iterator[Draft]:
+    get = row.fields.get
+    question, answer, kind = _chosen(row, log, "answer", get("question"), get("answer_label") or get("answer"))
+    yield Draft(
+        row, _image(row, "figure_path"), question, answer, kind, get("split"), identifier=get("index"),
+        names={"image": "figure_path"},
+    )  # fmt: skip
+
+
+def _medxpertqa(row: Row, log: FaultLog) -> Iterator[Draft]:
+    get = row.fields.get
+    image = _image(row, "images", "image")
+    if image is None:
+        what = "has no image and was left out"
+        log.add("text-only", row.file, row.line, "images", what, "Nothing: only rows with an image count", "warning")
+        return
+    question = get("question")
+    # The published question ends with the options in one line; they follow below, a line each.
+    question = question.partition("Answer Choices:")[0] if isinstance(question, str) else question
+    question, answer, kind = _chosen(row, log, "label", question, get("label"))
+    names = {"image": "images", "answer": "label"}
+    yield Draft(row, image, question, answer, kind, get("split"), identifier=get("id"), names=names)
+
+
+def _mimic_cxr_vqa(row: Row, log: FaultLog) -> Iterator[Draft]:
+    get = row.fields.get
+    answer = get("answer")
+    if isinstance(answer, list) and all(isinstance(part, str) for part in answer):
+        # Questions that list things have a list, an empty one where there is nothing to list.
+        answer = ", ".join(answer) or "none"
+    names = {"image": "image_path"}
+    yield Draft(
+        row, _image(row, "image_path"), get("question"), answer, None, get("split"), "chest", identifier=get("idx"),
+        names=names,
     )  # fmt: skip
 
 
@@ -176,13 +297,28 @@ def _report(row: Row, log: FaultLog) -> Iterator[Draft]:
     yield Draft(row, image, REPORT_QUESTION, get("report"), "open", split, "chest", identifier=get("id"), names=names)
 
 
+_CONVERSATIONS = ("conversatons", "conversation")
+"""How LLaVA-Med's published files, and others, spell the key."""
+
 LAYOUTS: dict[str, Layout] = {
     layout.name: layout
     for layout in (
-        Layout("llava", "LLaVA conversations", ("conversations",), _llava),
+        Layout(
+            "llava", "LLaVA conversations", ("conversations",), _llava,
+            spellings=dict.fromkeys(_CONVERSATIONS, "conversations"),
+        ),
         Layout(
             "omnimedvqa", "OmniMedVQA", ("question", "gt_answer", "image_path"), _omnimedvqa,
             folders=("Images", "images"), split_from_path=False,
+        ),
+        Layout(
+            "pmc-vqa", "PMC-VQA", ("figure_path", "question", "answer"), _pmc_vqa,
+            folders=("images", "images_2", "figures"),
+        ),
+        Layout("medxpertqa", "MedXpertQA", ("question", "options", "label", "images"), _medxpertqa),
+        Layout(
+            "mimic-cxr-vqa", "MIMIC-CXR-VQA", ("image_path", "question", "answer", "template"), _mimic_cxr_vqa,
+            folders=("images", "files"),
         ),
         Layout("slake", "SLAKE", ("img_name", "question", "answer"), _slake),
         Layout(
@@ -197,15 +333,16 @@ LAYOUTS: dict[str, Layout] = {
         ),
         Layout(
             "table", "table of image, question and answer", ("image", "question", "answer"), _table,
-            known=("image", "question", "answer", *_TABLE_EXTRAS),
+            known=("image", "images", "question", "answer", *_TABLE_EXTRAS), spellings={"images": "image"},
         ),
     )
 }  # fmt: skip
 """Every layout by its name, the most telling first.
 
 The field names are those of the data sets' own releases: LLaVA (Liu et al. 2023), OmniMedVQA (Hu et al. 2024), SLAKE
-(Liu et al. 2021), VQA-RAD (Lau et al. 2018), PathVQA (He et al. 2020) as a table, and the annotation files of R2Gen
-(Chen et al. 2020) for IU-Xray and MIMIC-CXR.
+(Liu et al. 2021), VQA-RAD (Lau et al. 2018), PathVQA (He et al. 2020) as a table, PMC-VQA (Zhang et al. 2023),
+MedXpertQA (Zuo et al. 2025), MIMIC-CXR-VQA (Bae et al. 2023), and the annotation files of R2Gen (Chen et al. 2020) for
+IU-Xray and MIMIC-CXR.
 """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +11,12 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 
-from a3tune.data.formats.faults import FaultLog
+from a3tune.data.formats.faults import FaultLog, RowNumber
 from a3tune.data.formats.rows import Row, Source
 from a3tune.storage import write_bytes
 
 _BATCH = 64
-_PICTURE = "image"
+_PICTURES = ("image", "images")
 
 
 def open_parquet_source(path: Path, file: str, log: FaultLog, unpack_to: Path | None) -> Source:
@@ -29,7 +30,7 @@ def open_parquet_source(path: Path, file: str, log: FaultLog, unpack_to: Path | 
     """
     try:
         table = pyarrow.parquet.ParquetFile(path)
-        columns = tuple(table.schema_arrow.names)
+        columns = tuple(name.strip().lower() for name in table.schema_arrow.names)
     except (OSError, pyarrow.ArrowException) as error:
         what = f"is not a Parquet file that can be read ({' '.join(str(error).split())[:120]})"
         log.add("syntax", file, 0, "", what, "Download or export it again")
@@ -43,26 +44,38 @@ def _rows(
     number = 0
     try:
         for batch in table.iter_batches(batch_size=_BATCH):
-            for fields in batch.to_pylist():
+            for values in batch.to_pylist():
                 number += 1
-                picture = fields.get(_PICTURE)
-                if isinstance(picture, dict):
-                    fields[_PICTURE] = _picture_name(picture, file, number, log, unpack_to)
-                yield Row(file, number, fields)
+                # pandas writes a missing value as NaN.
+                fields = {
+                    name.strip().lower(): None if isinstance(value, float) and math.isnan(value) else value
+                    for name, value in values.items()
+                }
+                row = Row(file, RowNumber(number, fields.get("id")), fields)
+                for name in _PICTURES:
+                    fields[name] = _named(fields[name], row, log, unpack_to) if name in fields else None
+                yield row
     except (OSError, pyarrow.ArrowException) as error:
         what = f"cannot be read after row {number} ({' '.join(str(error).split())[:120]})"
-        log.add("syntax", file, number, "", what, "Download or export it again")
+        log.add("syntax", file, RowNumber(number), "", what, "Download or export it again")
 
 
-def _picture_name(picture: dict, file: str, number: int, log: FaultLog, unpack_to: Path | None) -> object:
+def _named(value: object, row: Row, log: FaultLog, unpack_to: Path | None) -> object:
+    """A picture, or a list of them, as names of files; what is a name already stays."""
+    if isinstance(value, list):
+        return [_named(one, row, log, unpack_to) for one in value]
+    return _picture_name(value, row, log, unpack_to) if isinstance(value, dict) else value
+
+
+def _picture_name(picture: dict, row: Row, log: FaultLog, unpack_to: Path | None) -> object:
     """The name of the picture's file: as given, or of the file that its bytes were written to."""
     content = picture.get("bytes")
     if not isinstance(content, bytes):
         return picture.get("path")
     if unpack_to is None:
-        if number == 1:
+        if row.line == 1:
             remedy = "Name a folder that the pictures may be unpacked to"
-            log.add("packed-images", file, number, _PICTURE, "the pictures are inside the file", remedy)
+            log.add("packed-images", row.file, row.line, _PICTURES[0], "the pictures are inside the file", remedy)
         return picture.get("path")
     suffix = os.path.splitext(str(picture.get("path") or ""))[1].lower()
     name = hashlib.sha256(content).hexdigest() + (suffix if suffix[1:].isalnum() and len(suffix) < 6 else ".png")
@@ -73,6 +86,6 @@ def _picture_name(picture: dict, file: str, number: int, log: FaultLog, unpack_t
             write_bytes(target, content, sync=False)
         except OSError as error:
             what = f"the picture cannot be written to {unpack_to.name} ({error.strerror})"
-            log.add("unpack", file, number, _PICTURE, what, "Make room, or name another folder")
+            log.add("unpack", row.file, row.line, _PICTURES[0], what, "Make room, or name another folder")
             return None
     return name

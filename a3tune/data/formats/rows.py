@@ -1,4 +1,4 @@
-"""Rows out of JSON, JSON Lines and CSV files, each with the line on which it stands.
+"""Rows out of JSON, JSON Lines and CSV files, each with the line on which it stands, or its number.
 
 Nothing here knows what a field means. Whatever is wrong with a file as such (its encoding, its syntax, its quotes)
 goes to the fault log, and reading goes on with the next row where there is one.
@@ -9,13 +9,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
-from a3tune.data.formats.faults import FaultLog
+from a3tune.data.formats.faults import FaultLog, RowNumber
+from a3tune.data.formats.signatures import kind_of_content
 from a3tune.wording import brief, listed
 
 MAX_FILE_BYTES = 1 << 30
@@ -23,6 +24,8 @@ MAX_FILE_BYTES = 1 << 30
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _DELIMITERS = ",;\t"
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[ \t]*(?:\r\n|\n|\r|$)', re.IGNORECASE)
+_IDENTIFIERS = ("id", "qid", "question_id", "qa_id", "uid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +34,8 @@ class Row:
 
     Attributes:
         file: the file, relative to the data folder.
-        line: line on which the row begins, from 1 (of a Parquet file the row number).
-        fields: column or key -> value; CSV columns in lower case without outer spaces, their values as text.
+        line: line on which the row begins, from 1, or the row's number (`RowNumber`) where lines tell nothing.
+        fields: column or key -> value; columns and keys in lower case without outer spaces, values of a table as text.
         group: of a JSON file made of several lists, the key of the row's list; else "".
     """
 
@@ -59,8 +62,17 @@ class Source:
     rows: Iterator[Row]
 
 
-def open_text_source(path: Path, file: str, log: FaultLog) -> Source:
-    """Open a ``.json``, ``.jsonl``, ``.csv`` or ``.tsv`` file; its faults go to ``log`` while rows are taken."""
+def open_text_source(
+    path: Path, file: str, log: FaultLog, is_row: Callable[[Mapping[str, object]], bool] = lambda fields: False
+) -> Source:
+    """Open a ``.json``, ``.jsonl``, ``.csv`` or ``.tsv`` file; its faults go to ``log`` while rows are taken.
+
+    Args:
+        path: the file.
+        file: the same, relative to the data folder.
+        log: takes what is wrong with the file.
+        is_row: whether the one object of a JSON file, its keys in lower case, is a row; else its lists hold rows.
+    """
     text = read_text(path, file, log)
     if not text.strip():
         if not log.totals["error"]:
@@ -70,7 +82,8 @@ def open_text_source(path: Path, file: str, log: FaultLog) -> Source:
     if suffix in (".csv", ".tsv"):
         return _csv_source(path, file, text, log)
     lines = suffix == ".jsonl" or _is_json_lines(text)
-    return Source(path, file, None, _json_line_rows(text, file, log) if lines else _json_rows(text, file, log))
+    rows = _json_line_rows(text, file, log) if lines else _json_rows(text, file, log, is_row)
+    return Source(path, file, None, rows)
 
 
 def read_text(path: Path, file: str, log: FaultLog) -> str:
@@ -84,8 +97,9 @@ def read_text(path: Path, file: str, log: FaultLog) -> str:
     if size > MAX_FILE_BYTES:
         log.add("large-file", file, 0, "", f"has {size >> 20} MiB, more than 1024", "Split it into several files")
         return ""
-    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        log.add("encoding", file, 0, "", "is UTF-16, not UTF-8", 'Save it as "CSV UTF-8" or as UTF-8 text')
+    kind = kind_of_content(raw)
+    if kind is not None:
+        log.add("encoding", file, 0, "", kind.what, kind.remedy)
         return ""
     try:
         return raw.decode("utf-8-sig")
@@ -100,11 +114,7 @@ def read_text(path: Path, file: str, log: FaultLog) -> str:
         return raw.decode("utf-8-sig", "replace")
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON value")
-
-
-_decoder = json.JSONDecoder(parse_constant=_no_constant)
+_decoder = json.JSONDecoder()
 
 
 def _is_json_lines(text: str) -> bool:
@@ -139,10 +149,16 @@ def _json_line_rows(text: str, file: str, log: FaultLog) -> Iterator[Row]:
             yield row
 
 
-def _json_rows(text: str, file: str, log: FaultLog) -> Iterator[Row]:
+def _json_rows(text: str, file: str, log: FaultLog, is_row: Callable[[Mapping[str, object]], bool]) -> Iterator[Row]:
+    one_line = "\n" not in text.strip()
     try:
-        for group, line, value in _Walk(text).elements():
-            row = _row(file, line, value, group, log)
+        whole = _Walk(text).whole()
+        if whole is not None and is_row({key.strip().lower(): value for key, value in whole.items()}):
+            elements: Iterator[tuple[str, int, object]] = iter([("", RowNumber(1, _identifier(whole)), whole)])
+        else:
+            elements = _Walk(text).elements()
+        for number, (group, line, value) in enumerate(elements, start=1):
+            row = _row(file, RowNumber(number, _identifier(value)) if one_line else line, value, group, log)
             if row is not None:
                 yield row
     except json.JSONDecodeError as error:
@@ -152,11 +168,40 @@ def _json_rows(text: str, file: str, log: FaultLog) -> Iterator[Row]:
         log.add("syntax", file, 0, "", f"is not JSON: {_reason(error)}", "Correct the file")
 
 
+def _identifier(value: object) -> object:
+    """The row's own id, whatever the case of its key."""
+    if not isinstance(value, dict):
+        return ""
+    keys = {key.strip().lower(): found for key, found in value.items()}
+    return next((keys[name] for name in _IDENTIFIERS if isinstance(keys.get(name), (str, int))), "")
+
+
 def _row(file: str, line: int, value: object, group: str, log: FaultLog) -> Row | None:
+    if not isinstance(value, dict):
+        log.add("row-type", file, line, "", f"expected an object in braces, not {brief(value)}", "Correct the row")
+        return None
+    fields = {key.strip().lower(): found for key, found in value.items()}
+    if len(fields) < len(value):
+        twice = sorted(
+            {key for key in value if sum(key.strip().lower() == other.strip().lower() for other in value) > 1}
+        )
+        what = f"names one key in several spellings: {listed(twice)}"
+        log.add("header", file, line, twice[0], what, "Keep one of them")
+        return None
+    for key, found in fields.items():
+        if _has_no_number(found):
+            what = "holds NaN or Infinity, which is no value that JSON knows"
+            log.add("not-a-number", file, line, key, what, "Correct the value, or write null where there is none")
+            return None
+    return Row(file, line, fields, group)
+
+
+def _has_no_number(value: object) -> bool:
+    if isinstance(value, float):
+        return not math.isfinite(value)
     if isinstance(value, dict):
-        return Row(file, line, value, group)
-    log.add("row-type", file, line, "", f"expected an object in braces, not {brief(value)}", "Correct the row")
-    return None
+        value = list(value.values())
+    return isinstance(value, list) and any(_has_no_number(inner) for inner in value)
 
 
 def _reason(error: Exception) -> str:
@@ -178,6 +223,10 @@ class _Walk:
         self.text, self.position = text, 0
         self._line, self._counted = 1, 0
         self.skip()
+
+    def whole(self) -> dict[str, object] | None:
+        """The text as one object; None when it is something else."""
+        return self._value() if self.text[self.position : self.position + 1] == "{" else None
 
     def elements(self) -> Iterator[tuple[str, int, object]]:
         """(group, line, value) of every element of the outer list, or of the lists in the outer object."""
@@ -239,14 +288,23 @@ class _Walk:
         return self._line
 
 
-def delimiter_of(text: str) -> str:
-    """What separates the fields of a table: of comma, semicolon and tab the one that its first line has most of."""
+def table_start(text: str) -> tuple[str, int]:
+    """What separates the fields of a table, and at which character its first row begins.
+
+    Excel's own first line, ``sep=;``, says it; else it is of comma, semicolon and tab the one that the first line has
+    most of.
+    """
+    told = _SEPARATOR_LINE.match(text)
+    if told:
+        return told[1], told.end()
     first = text.lstrip("\r\n").split("\n", 1)[0]
-    return max(_DELIMITERS, key=first.count)
+    return max(_DELIMITERS, key=first.count), 0
 
 
 def _csv_source(path: Path, file: str, text: str, log: FaultLog) -> Source:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(text), strict=True)
+    delimiter, start = table_start(text)
+    # A line stays in the place of Excel's own, so that the others keep their numbers.
+    reader = csv.reader(io.StringIO("\n" * bool(start) + text[start:], newline=""), delimiter=delimiter, strict=True)
     records = _csv_records(reader, file, log)
     header = next(records, None)
     columns = tuple(name.strip().lower() for name in header[1]) if header else ()
@@ -285,3 +343,25 @@ def _csv_rows(
                 log.add("fields", file, line, "", what, "Put fields that hold the separator in double quotes")
                 continue
         yield Row(file, line, dict(zip(columns, cells, strict=True)))
+
+
+_PAIR_FIELDS = {3: ("image", "question", "answer"), 4: ("image", "category", "question", "answer")}
+
+
+def open_pair_list(path: Path, file: str, log: FaultLog) -> Source:
+    """Open one of VQA-Med's lists: image, question and answer of each line between bars, in some years with the
+    question's category after the image, and no header."""
+
+    def rows() -> Iterator[Row]:
+        for number, line in enumerate(read_text(path, file, log).split("\n"), start=1):
+            if not line.strip():
+                continue
+            cells = line.rstrip("\r").split("|")
+            names = _PAIR_FIELDS.get(len(cells))
+            if names is None:
+                what = f"has {len(cells)} fields between bars, expected image|question|answer"
+                log.add("fields", file, number, "", what, "Correct the line")
+                continue
+            yield Row(file, number, dict(zip(names, cells, strict=True)))
+
+    return Source(path, file, ("image", "question", "answer"), rows())

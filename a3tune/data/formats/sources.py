@@ -7,23 +7,27 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
+from a3tune.data.formats.excel import open_excel_source
 from a3tune.data.formats.faults import FaultLog
 from a3tune.data.formats.files import (
     ARCHIVE_SUFFIXES,
+    EXCEL_SUFFIX,
     PARQUET_SUFFIX,
     PICKLE_SUFFIXES,
-    TEXT_SUFFIXES,
+    ROW_SUFFIXES,
     files_by_depth,
+    is_pair_list,
 )
 from a3tune.data.formats.layouts import LAYOUTS, Layout, recognise
 from a3tune.data.formats.parquet import open_parquet_source
-from a3tune.data.formats.rows import Source, open_text_source
+from a3tune.data.formats.rows import Source, open_pair_list, open_text_source
 from a3tune.errors import DataError
 from a3tune.wording import listed
 
 _EXPECTED = (
-    "a CSV, JSON, JSON Lines or Parquet file, or a folder with one, with image, question and answer, in LLaVA's "
-    "form, or as published with VQA-RAD, SLAKE, PathVQA, OmniMedVQA or R2Gen's reports"
+    "a CSV, Excel (.xlsx), JSON, JSON Lines or Parquet file, or a folder with one, with image, question and answer, "
+    "in LLaVA's form, or as published with VQA-RAD, SLAKE, PathVQA, PMC-VQA, VQA-Med, OmniMedVQA, MedXpertQA, "
+    "MIMIC-CXR-VQA or R2Gen's reports"
 )
 _PICKLE = "is a pickle, which can run any code when it is opened, and is never opened here"
 _PICKLE_REMEDY = "Convert it to CSV, JSON or Parquet on a machine where you trust it"
@@ -100,7 +104,7 @@ def _may_be_table(entry: LaidOut) -> bool:
 
 def _as_table(entry: LaidOut) -> LaidOut:
     layout = LAYOUTS["table"]
-    missing = tuple(key for key in layout.required if key not in (entry.source.columns or ()))
+    missing = layout.missing(entry.source.columns or ())
     return replace(entry, layout=layout, missing=missing)
 
 
@@ -110,11 +114,11 @@ def _refuse_file(path: Path) -> None:
         raise DataError(got=f"{path.name} {_PICKLE}", expected=_EXPECTED, remedy=_PICKLE_REMEDY)
     if suffix in ARCHIVE_SUFFIXES:
         raise DataError(got=f"{path.name} is an archive", expected=_EXPECTED, remedy="Unpack it and give the folder")
-    if suffix not in (*TEXT_SUFFIXES, PARQUET_SUFFIX):
+    if suffix not in ROW_SUFFIXES and not is_pair_list(path.name):
         raise DataError(
             got=f"{path.name} has the ending {suffix!r}" if suffix else f"{path.name} has no ending",
             expected=_EXPECTED,
-            remedy=f"Name it by what it is: {', '.join((*TEXT_SUFFIXES, PARQUET_SUFFIX))}",
+            remedy=f"Name it by what it is: {', '.join(ROW_SUFFIXES)}",
         )
 
 
@@ -151,8 +155,12 @@ def _open(path: Path, file: str, chosen: Layout | None, unpack_to: Path | None, 
     log = FaultLog()
     if path.suffix.lower() == PARQUET_SUFFIX:
         source = open_parquet_source(path, file, log, unpack_to)
+    elif path.suffix.lower() == EXCEL_SUFFIX:
+        source = open_excel_source(path, file, log)
+    elif is_pair_list(path.name):
+        source = open_pair_list(path, file, log)
     else:
-        source = open_text_source(path, file, log)
+        source = open_text_source(path, file, log, lambda fields: recognise(fields, fields) is not None)
     first = next(source.rows, None)
     keys: Mapping[str, object] | tuple[str, ...] = source.columns or (first.fields if first else ())
     rows: Iterator = source.rows if first is None else chain([first], source.rows)
@@ -161,7 +169,7 @@ def _open(path: Path, file: str, chosen: Layout | None, unpack_to: Path | None, 
         layout = chosen if chosen.fits(keys) or (sole and keys) else None
     else:
         layout = recognise(keys, first.fields if first else {}) or _nearly(keys)
-    missing = () if layout is None else tuple(key for key in layout.required if key not in keys)
+    missing = () if layout is None else layout.missing(keys)
     if layout is not None and first is None and not log.totals["error"]:
         log.add("no-rows", file, 0, "", "has a header and no rows", "Add rows")
     return LaidOut(source, layout, log, missing)
@@ -169,6 +177,6 @@ def _open(path: Path, file: str, chosen: Layout | None, unpack_to: Path | None, 
 
 def _nearly(keys: Mapping[str, object] | tuple[str, ...]) -> Layout | None:
     """The layout that most of the required keys speak for, so that the missing one can be named."""
-    shares = {layout: sum(key in keys for key in layout.required) / len(layout.required) for layout in LAYOUTS.values()}
+    shares = {layout: 1 - len(layout.missing(keys)) / len(layout.required) for layout in LAYOUTS.values()}
     best = max(shares, key=lambda layout: (shares[layout], layout.name == "table"))
     return best if shares[best] > 0.5 else None

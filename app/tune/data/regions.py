@@ -227,7 +227,7 @@ def row_value(number: int, row: LabelledRow) -> dict[str, Any]:
         "number": number,
         "question": row.item.question,
         "answer": row.item.answer,
-        "place": f"{row.item.file}, line {row.item.line}",
+        "place": row.item.place,
         "width": row.image.width,
         "height": row.image.height,
         "picture": data_url(thumbnail(row.image, _SIDE), "jpeg"),

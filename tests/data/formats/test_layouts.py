@@ -92,7 +92,7 @@ def test_broken_llava(folder):
     ]
     dataset = read_dataset(folder.json("data.json", rows))
     assert dataset.items == ()
-    assert kinds(dataset) == {"conversations": 2, "several-images": 1, "marker": 1, "no-image": 1}
+    assert kinds(dataset) == {"conversations": 2, "several-images": 1, "marker": 1, "text-only": 1}
 
 
 def test_vqa_rad(folder):
@@ -144,7 +144,7 @@ def test_slake_without_english(folder):
     folder.image("imgs/x.jpg")
     row = {"img_name": "x.jpg", "question": "什么?", "answer": "磁共振", "q_lang": "zh"}
     dataset = read_dataset(folder.json("train.json", [row]))
-    with pytest.raises(DataError, match="1 are not in English"):
+    with pytest.raises(DataError, match="1 were left out: not in English"):
         dataset.raise_for_faults()
 
 
@@ -182,7 +182,7 @@ def test_omnimedvqa(folder):
     assert item.question == "Which modality?\nA. CT\nB. Fundus\nC. MR"
     assert (item.answer, item.answer_type, item.split) == ("Fundus", "closed", None)
     assert (item.identifier, item.modality) == ("ACRIMA_0000", "Fundus Photography")
-    assert kinds(dataset) == {"option": 1}
+    assert kinds(dataset) == {"option": 1, "contradiction": 1}
 
 
 def test_reports(folder):
@@ -260,7 +260,7 @@ def test_several_layouts_are_not_mixed(folder):
     ("name", "content", "message"),
     [
         ("data.zip", "PK", "is an archive"),
-        ("data.xlsx", "PK", "has the ending '.xlsx'"),
+        ("data.xls", "PK", "has the ending '.xls'"),
         ("data.json", '{"a": 1}', "Nothing in"),
         ("data.csv", "name,label\nx,1\n", "Nothing in"),
     ],
