@@ -259,48 +259,10 @@ def test_answers_that_contradict_are_a_remark(folder):
     assert "d.csv, line 2" in dataset.faults[0].what
 
 
-@pytest.mark.parametrize("answer", ["B", "b", "(B)", "B.", "B: Rectum", "Rectum"])
-def test_a_letter_stands_for_its_option(folder, answer):
-    folder.image("images/a.png")
-    row = {"Figure_path": "a.png", "Question": "Which?", "Answer": answer}
-    row |= {
-        f"Choice {letter}": f" {letter}: {text}"
-        for letter, text in zip("ABCD", ("Liver", "Rectum", "Colon", "A"), strict=True)
-    }
-    dataset = read_dataset(folder.csv("train.csv", [row]))
-    (item,) = dataset.items
-    assert (dataset.layout, item.answer, item.answer_type) == ("pmc-vqa", "Rectum", "closed")
-    assert item.question == "Which?\nA. Liver\nB. Rectum\nC. Colon\nD. A"
-
-
 def test_an_answer_that_is_an_option_stays_though_it_is_a_letter(folder):
     folder.image("a.png")
     row = {"image": "a.png", "question": "Which vitamin?", "answer": "A", "options": ["B", "A"]}
     assert read_dataset(folder.json("d.json", [row])).items[0].answer == "A"
-
-
-def test_medxpertqa(folder):
-    folder.image("images/MM-1-a.jpeg")
-    row = {
-        "id": "MM-1", "question": "Which one?\nAnswer Choices: (A) Cyst (B) Mass", "label": "B",
-        "options": {"A": "Cyst", "B": "Mass"}, "images": ["MM-1-a.jpeg"],
-    }  # fmt: skip
-    dataset = read_dataset(folder.jsonl("test.jsonl", [row, {**row, "images": []}]))
-    (item,) = dataset.items
-    assert (dataset.layout, item.question, item.answer) == ("medxpertqa", "Which one?\nA. Cyst\nB. Mass", "Mass")
-    assert kinds(dataset) == {"text-only": 1}
-
-
-def test_mimic_cxr_vqa(folder):
-    folder.image("files/p10/a.jpg")
-    row = {"idx": 4, "image_path": "p10/a.jpg", "question": "What is there?", "template": "t", "split": "valid"}
-    rows = [{**row, "answer": ["edema", "mass"]}, {**row, "question": "Anything else?", "answer": []}]
-    dataset = read_dataset(folder.json("valid.json", rows))
-    assert dataset.layout == "mimic-cxr-vqa"
-    assert [(item.answer, item.split) for item in dataset.items] == [
-        ("edema, mass", "validation"),
-        ("none", "validation"),
-    ]
 
 
 def test_the_lists_of_vqa_med(folder):

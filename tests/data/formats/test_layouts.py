@@ -279,3 +279,43 @@ def test_nothing_there(folder):
         read_dataset(folder.root, "excel")
     with pytest.raises(DataError, match="is not a folder"):
         read_dataset(folder.csv("a.csv", [{"image": "a", "question": "b", "answer": "c"}]), images=folder.root / "no")
+
+
+@pytest.mark.parametrize("answer", ["B", "b", "(B)", "B.", "B: Rectum", "Rectum"])
+def test_a_letter_stands_for_its_option(folder, answer):
+    folder.image("images/a.png")
+    row = {"Figure_path": "a.png", "Question": "Which?", "Answer": answer}
+    row |= {
+        f"Choice {letter}": f" {letter}: {text}"
+        for letter, text in zip("ABCD", ("Liver", "Rectum", "Colon", "A"), strict=True)
+    }
+    dataset = read_dataset(folder.csv("train.csv", [row]))
+    (item,) = dataset.items
+    assert (item.answer, item.answer_type) == ("Rectum", "closed")
+    assert dataset.layout == "pmc-vqa"
+    assert item.question == "Which?\nA. Liver\nB. Rectum\nC. Colon\nD. A"
+
+
+def test_medxpertqa(folder):
+    folder.image("images/MM-1-a.jpeg")
+    row = {
+        "id": "MM-1", "question": "Which one?\nAnswer Choices: (A) Cyst (B) Mass", "label": "B",
+        "options": {"A": "Cyst", "B": "Mass"}, "images": ["MM-1-a.jpeg"],
+    }  # fmt: skip
+    dataset = read_dataset(folder.jsonl("test.jsonl", [row, {**row, "images": []}]))
+    (item,) = dataset.items
+    assert (item.question, item.answer) == ("Which one?\nA. Cyst\nB. Mass", "Mass")
+    assert dataset.layout == "medxpertqa"
+    assert kinds(dataset) == {"text-only": 1}
+
+
+def test_mimic_cxr_vqa(folder):
+    folder.image("files/p10/a.jpg")
+    row = {"idx": 4, "image_path": "p10/a.jpg", "question": "What is there?", "template": "t", "split": "valid"}
+    rows = [{**row, "answer": ["edema", "mass"]}, {**row, "question": "Anything else?", "answer": []}]
+    dataset = read_dataset(folder.json("valid.json", rows))
+    assert dataset.layout == "mimic-cxr-vqa"
+    assert [(item.answer, item.split) for item in dataset.items] == [
+        ("edema, mass", "validation"),
+        ("none", "validation"),
+    ]
