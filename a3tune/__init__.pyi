@@ -21,6 +21,9 @@ from .geometry.patch_grid import to_patches, to_source
 from .images.load import image_from_array, load_image
 from .inspection.inspect import AdapterView, Inspection, inspect_each, inspect_image, read_attention
 from .inspection.record import write_inspection
+from .labels.fuse import union_mask
+from .labels.parts import load_label_maker
+from .labels.pipeline import LabelMaker
 from .models.load import load_model
 from .models.model import GeneratedAnswer, VisionLanguageModel
 from .models.prompt import EncodedBatch, EncodedPrompt
@@ -43,6 +46,7 @@ __all__ = [
     "GeneratedAnswer",
     "Head",
     "Inspection",
+    "LabelMaker",
     "MedicalImage",
     "PatchGrid",
     "Region",
@@ -66,6 +70,7 @@ __all__ = [
     "intersection_over_union",
     "load_config",
     "load_image",
+    "load_label_maker",
     "load_model",
     "measure_head_set",
     "normalised_entropy",
@@ -77,6 +82,7 @@ __all__ = [
     "to_patches",
     "to_source",
     "tune",
+    "union_mask",
     "visual_ratio",
     "write_inspection",
 ]

@@ -29,7 +29,8 @@ SUBJECTS = {
 _HEAD = """# The public API
 
 `import a3tune` gives the names below, each loaded when it is first asked for; it also makes A3MoE known to PEFT. What
-is not named here may change. Made from the docstrings with `make api`.
+is not named here may change. Made from the docstrings with `make api`; [the notebook](notebooks/quickstart.ipynb) shows
+them at work.
 """
 _PARSED = {"warnings": False, "returns_multiple_items": False, "returns_named_value": False}
 _OPTIONS = {

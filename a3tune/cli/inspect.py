@@ -73,8 +73,8 @@ def run(options: argparse.Namespace) -> int:
     from a3tune.adapters.switch import AdapterSet
     from a3tune.inspection.inspect import inspect_image
     from a3tune.inspection.record import metrics_table, write_inspection
-    from a3tune.labels.fuse import union
-    from a3tune.labels.parts import build_maker
+    from a3tune.labels.fuse import union_mask
+    from a3tune.labels.parts import load_label_maker
     from a3tune.models.load import load_model
 
     if not sys.stderr.isatty():
@@ -83,9 +83,9 @@ def run(options: argparse.Namespace) -> int:
     model = load_model(model_source(options.model), device=options.device, name=name, on_progress=show_progress)
     labels = None
     if options.labels is not None:
-        maker = build_maker(scorer=DEMO if is_demo(options.model) else "biomedclip", top_k=options.labels)
+        maker = load_label_maker(scorer=DEMO if is_demo(options.model) else "biomedclip", top_k=options.labels)
         labels = maker.make(image, maker.prompts((options.question,)))
-        target = union(labels.regions)
+        target = union_mask(labels.regions)
     inspection = inspect_image(
         model,
         image,

@@ -146,10 +146,10 @@ def _questions(options: argparse.Namespace) -> tuple[str, ...]:
 
 
 def _build_maker(options: argparse.Namespace) -> LabelMaker:
-    from a3tune.labels.parts import build_maker  # torch: see run
+    from a3tune.labels.parts import load_label_maker  # torch: see run
 
     show_progress("loading segmenter and scorer", 0.0)
-    return build_maker(
+    return load_label_maker(
         options.segmenter,
         options.scorer,
         template=options.template,

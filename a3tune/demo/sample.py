@@ -12,7 +12,7 @@ from a3tune.demo.sample_data import write_sample
 from a3tune.errors import LabelError
 from a3tune.images import load_image
 from a3tune.labels.batch import label_all
-from a3tune.labels.parts import build_maker
+from a3tune.labels.parts import load_label_maker
 from a3tune.labels.pipeline import Labeller
 from a3tune.labels.sources import LABELS_NAME, LabelSource
 from a3tune.labels.store import LabelStore
@@ -82,7 +82,7 @@ def build_sample(
         folder = Path(work) / "sample"
         written = write_sample(folder, count, seed=seed, on_progress=part_of(on_progress, 0.0, 0.1))
         items = [item for item in read_dataset(written.table).items if item.split != "test"]
-        labeller = labeller or build_maker(template=TEMPLATE_SET, device="cpu")
+        labeller = labeller or load_label_maker(template=TEMPLATE_SET, device="cpu")
         source = LabelSource(load=lambda: (labeller, [LabelStore(folder / LABELS_NAME)]))
         done = itertools.count(1)
         outcomes = label_all(

@@ -10,7 +10,7 @@ from a3tune.errors import LabelError
 from a3tune.types import Region, ScoredRegion
 
 
-def union(regions: Sequence[Region | ScoredRegion]) -> np.ndarray:
+def union_mask(regions: Sequence[Region | ScoredRegion]) -> np.ndarray:
     """bool [height, width]: the pixels that lie in any of the regions."""
     masks = _masks(regions)
     return np.logical_or.reduce(masks)

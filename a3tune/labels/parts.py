@@ -34,7 +34,7 @@ class Part:
         key: short name, unique.
         kind: "segmenter" finds regions, "scorer" ranks them for a text.
         title: name on the page.
-        source: what `build_maker` calls it.
+        source: what `load_label_maker` calls it.
         weights: number of parameters.
         download: bytes to fetch from the hub; 0 for what comes with the program.
         licence: the licence, in words.
@@ -156,7 +156,7 @@ def fetch_part(source: str, kind: Kind, on_progress: Progress = no_progress) -> 
         fetch_folder(repository, on_progress)
 
 
-def build_maker(
+def load_label_maker(
     segmenter: str = AUTO,
     scorer: str = DEMO,
     *,
@@ -192,7 +192,7 @@ def build_maker(
 
 
 def load_segmenter(name: str, device: str = "auto") -> Segmenter:
-    """The segmenter that a name or path stands for; see `build_maker`.
+    """The segmenter that a name or path stands for; see `load_label_maker`.
 
     Raises:
         LabelError: there is no such file, or it is not such a checkpoint.

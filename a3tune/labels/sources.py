@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from a3tune.bundle import DEMO, is_demo
 from a3tune.errors import A3TuneError
-from a3tune.labels.parts import AUTO, build_maker
+from a3tune.labels.parts import AUTO, load_label_maker
 from a3tune.labels.pipeline import Labeller, settings_digest
 from a3tune.labels.scorers.templates import KEPT_REGIONS, build_prompt
 from a3tune.labels.store import LabelStore
@@ -148,7 +148,7 @@ def data_source(
 
     Args:
         root: the data folder.
-        segmenter, scorer: names as in `a3tune.labels.parts.build_maker`, or as in the settings of the labels there;
+        segmenter, scorer: names as in `a3tune.load_label_maker`, or as in the settings of the labels there;
             "auto" for what those were made with, else LiteMedSAM, and BiomedCLIP or for the demo model the demo's own
             scorer.
         model: the model that is tuned, as the user named it.
@@ -167,7 +167,7 @@ def data_source(
     )
 
     def load() -> tuple[Labeller, Sequence[LabelStore]]:
-        maker = build_maker(segmenter, scorer_name(scorer, model), top_k=max(top_k, KEPT_REGIONS), device=device)
+        maker = load_label_maker(segmenter, scorer_name(scorer, model), top_k=max(top_k, KEPT_REGIONS), device=device)
         return maker, [kept_store(maker), beside]
 
     return LabelSource([beside] if settings and fits else [], load if make else None, [beside])

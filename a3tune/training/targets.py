@@ -19,7 +19,7 @@ from a3tune.errors import Cancelled, DataError, LabelError
 from a3tune.geometry.patch_grid import to_patches
 from a3tune.images import load_image
 from a3tune.images.frames import mask_to_source
-from a3tune.labels.fuse import soft_target, union
+from a3tune.labels.fuse import soft_target, union_mask
 from a3tune.labels.scorers.templates import TEMPLATE_SETS
 from a3tune.labels.sources import LabelSource, data_source, item_prompt
 from a3tune.models.prompt import PromptEncoder
@@ -307,7 +307,7 @@ def _combined(regions: Sequence[ScoredRegion], image: MedicalImage, combine: Com
     if not regions:
         return []
     if combine == "union":
-        return [union(regions)]
+        return [union_mask(regions)]
     if combine == "each":
         return [scored.region.mask for scored in regions]
     target = soft_target(regions, image.height, image.width)

@@ -91,7 +91,7 @@ class RegionSlot:
 
     def _load(self) -> None:
         try:
-            maker = library.build_maker(*self.names, top_k="all", device=self.device)
+            maker = library.load_label_maker(*self.names, top_k="all", device=self.device)
             # Visitors are told that nothing of their image stays on the server: not even masks go to the disk.
             maker.cache = SegmentationMemory()
             self._maker = maker

@@ -517,7 +517,7 @@ def test_labels_of_a_data_set_are_tuned_on_without_another_segmentation(
         patch.setenv("A3TUNE_CACHE", str(tmp_path / "cache"))
         patch.setattr(LiteMedSamSegmenter, "segment", lambda *_: pytest.fail("found again"))
         _, _, named = tune(data, tmp_path / "named", model, label_segmenter="litemedsam", label_scorer="demo")
-        patch.setattr("a3tune.labels.sources.build_maker", lambda *_, **__: pytest.fail("loaded"))
+        patch.setattr("a3tune.labels.sources.load_label_maker", lambda *_, **__: pytest.fail("loaded"))
         record, kinds, values = tune(data, tmp_path / "run", model, label_scorer="auto")
     assert kinds == [1] * 8, "all from weak labels"
     assert np.array_equal(values, named)
@@ -534,7 +534,7 @@ def test_labels_of_a_data_set_are_tuned_on_without_another_segmentation(
     found, masks = read(data / "labels" / "000002")
     assert found["settings"]["chosen"] == "by hand"
     assert (masks == mask[None]).all()
-    monkeypatch.setattr("a3tune.labels.sources.build_maker", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr("a3tune.labels.sources.load_label_maker", lambda *_, **__: pytest.fail("loaded"))
     _, _, changed = tune(data, tmp_path / "other", model, label_scorer="auto", label_top_k=1)
     assert not np.array_equal(values, changed)
 
@@ -550,7 +550,7 @@ def test_labels_fill_the_mask_column_of_a_table_to_tune_on(tmp_path, tiny_checkp
     ]
     _, masks = read(out / "000003")
     assert (load_image(rows.items[2].mask).pixels[..., 0] == masks.any(axis=0) * 255).all()
-    monkeypatch.setattr("a3tune.labels.sources.build_maker", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr("a3tune.labels.sources.load_label_maker", lambda *_, **__: pytest.fail("loaded"))
     run = tmp_path / "run"
     _, kinds, _ = tune(out / "data.csv", run, tiny_checkpoint("llava"), "--images", data, label_segmenter="data")
     assert kinds == [2] * 8, "all from masks of the data"

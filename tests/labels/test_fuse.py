@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from a3tune.errors import LabelError
-from a3tune.labels.fuse import soft_target, union
+from a3tune.labels.fuse import soft_target, union_mask
 from a3tune.labels.segmenters.segmentation import mask_iou
 from a3tune.types import ScoredRegion
 
@@ -19,15 +19,15 @@ def scored(make_region):
 
 def test_union_holds_every_pixel_of_any_region(scored):
     expected = scored[0].region.mask | scored[1].region.mask | scored[2].region.mask
-    assert (union(scored) == expected).all()
-    assert (union([scored[1].region]) == scored[1].region.mask).all()
+    assert (union_mask(scored) == expected).all()
+    assert (union_mask([scored[1].region]) == scored[1].region.mask).all()
     with pytest.raises(LabelError, match="No region"):
-        union([])
+        union_mask([])
 
 
 def test_regions_of_two_images_do_not_mix(scored, make_region):
     with pytest.raises(LabelError, match="different sizes"):
-        union([scored[0], make_region(np.ones((4, 4), dtype=bool))])
+        union_mask([scored[0], make_region(np.ones((4, 4), dtype=bool))])
 
 
 def test_iou():
