@@ -2,7 +2,7 @@
 
 from a3tune.labels.cache import RegionCache
 from a3tune.labels.filters import PAPER_RULES, FilterRules, filter_boxes, filter_regions
-from a3tune.labels.pipeline import LabelMaker, make_labels
+from a3tune.labels.pipeline import LabelMaker
 from a3tune.labels.proposals.proposals import Proposals
 from a3tune.labels.scorers.open_clip import BIOMEDCLIP, RegionScorer, load_scorer
 from a3tune.labels.scorers.templates import TEMPLATE_SETS, build_prompt
@@ -30,7 +30,6 @@ __all__ = [
     "filter_boxes",
     "filter_regions",
     "load_scorer",
-    "make_labels",
     "mask_iou",
     "region_from_mask",
 ]

@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any, Protocol
 
-from a3tune.errors import LabelError, RequestError
+from a3tune.errors import LabelError
 from a3tune.labels.cache import RANKING, RegionCache, code_version
 from a3tune.labels.filters import PAPER_RULES, FilterRules, filter_regions
 from a3tune.labels.scorers.open_clip import RegionScorer
 from a3tune.labels.scorers.templates import build_prompt, check_template, kept_count
 from a3tune.labels.segmenters.segmentation import Segmenter
-from a3tune.types import MedicalImage, Region, WeakLabels
+from a3tune.types import MedicalImage, Region, ScoredRegion, WeakLabels
 
 
 class Labeller(Protocol):
@@ -42,6 +42,7 @@ class LabelMaker:
         cache: keeps what the segmenter found; None to find it anew each time.
         template: name of a template set, or a wording of one's own with ``{question}`` (and ``{organ}``) in it.
         top_k: how many of the best regions are kept; see `a3tune.labels.scorers.templates.kept_count`.
+        rules: which regions are worth ranking.
         remarks: added to the notes of all labels.
 
     Raises:
@@ -57,12 +58,13 @@ class LabelMaker:
         cache: RegionCache | None = None,
         template: str = "plain",
         top_k: str | int | None = None,
+        rules: FilterRules = PAPER_RULES,
         remarks: Sequence[str] = (),
     ) -> None:
         check_template(template)
         self.segmenter, self.scorer, self.cache, self.template = segmenter, scorer, cache, template
         self.top_k = kept_count(top_k, template)
-        self.remarks = tuple(remarks)
+        self.rules, self.remarks = rules, tuple(remarks)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -73,7 +75,7 @@ class LabelMaker:
             "segmenter_parameters": self.segmenter.parameters,
             "scorer": self.scorer.name,
             "scorer_weights": self.scorer.digest,
-            "filter": asdict(PAPER_RULES),
+            "filter": asdict(self.rules),
             "top_k": self.top_k,
             "code": code_version(RANKING),
         }
@@ -87,30 +89,40 @@ class LabelMaker:
         """
         return tuple(build_prompt(question, self.template, organ) for question in questions)
 
-    def make(self, image: MedicalImage, prompts: Sequence[str], extra_regions: Sequence[Region] = ()) -> WeakLabels:
-        """Label one image.
+    def make(
+        self, image: MedicalImage, prompts: str | Sequence[str], extra_regions: Sequence[Region] = ()
+    ) -> WeakLabels:
+        """Find the regions of an image and rank them.
 
         Args:
             image: the image.
-            prompts: a text, or several descriptions of one thing.
-            extra_regions: as in :func:`make_labels`.
+            prompts: the text to rank for, or several descriptions of one thing; see :meth:`prompts` for the method's
+                wordings.
+            extra_regions: regions drawn by hand; they skip the filter and are ranked with the others, alone where the
+                image has no other.
+
+        Returns:
+            the best regions, best first; their weights are over all that were ranked.
 
         Raises:
-            LabelError: see :func:`make_labels`.
+            LabelError: the image is blank, no region passes the filter, or a prompt cannot be used.
         """
-        labels = make_labels(
-            image,
-            prompts[0] if len(prompts) == 1 else prompts,
-            self.segmenter,
-            self.scorer,
-            cache=self.cache,
-            top_k=self.top_k,
-            extra_regions=extra_regions,
-        )
-        return replace(labels, notes=(*labels.notes, *self.remarks), settings=settings_digest(self.settings))
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        # A prompt that cannot be used should not cost a segmentation first.
+        self.scorer.embed_texts(prompts)
+        try:
+            kept, notes = self._usable_regions(image)
+        except LabelError as error:
+            if not extra_regions:
+                raise
+            kept, notes = (), (str(error),)
+        ranked = self.scorer.score(image, (*kept, *extra_regions), prompts)
+        if self.top_k is not None and len(ranked) > self.top_k:
+            notes = (*notes, f"{self.top_k} best of {len(ranked)} shown")
+        return self._labels(ranked[: self.top_k], prompts, notes)
 
     def rank(self, image: MedicalImage, prompts: Sequence[str]) -> WeakLabels:
-        """As :meth:`make`, but for an image without a usable region, which gets labels without any.
+        """As :meth:`make`, but an image without a usable region gets labels without any.
 
         Raises:
             LabelError: a prompt is empty or longer than the text encoder takes.
@@ -119,74 +131,29 @@ class LabelMaker:
         try:
             return self.make(image, prompts)
         except LabelError as error:
-            made_with = settings_digest(self.settings)
-            text, notes = "; ".join(prompts), (str(error), *self.remarks)
-            return WeakLabels((), text, self.segmenter.name, self.scorer.name, notes, made_with)
+            return self._labels((), prompts, (str(error),))
 
+    def _usable_regions(self, image: MedicalImage) -> tuple[tuple[Region, ...], tuple[str, ...]]:
+        """The regions that pass the filter, and what happened on the way."""
+        if self.cache is None:
+            segmentation = self.segmenter.segment(image)
+        else:
+            segmentation = self.cache.get_or_make(image, self.segmenter)
+        kept, result = filter_regions(segmentation.regions, self.rules)
+        if not kept:
+            raise LabelError(
+                expected="at least one region of a usable size inside the frame",
+                got=result.summary,
+                remedy="Draw a box over the structure, or loosen the filter",
+            )
+        return kept, (*segmentation.notes, result.summary)
 
-def make_labels(
-    image: MedicalImage,
-    prompt: str | Sequence[str],
-    segmenter: Segmenter,
-    scorer: RegionScorer,
-    *,
-    cache: RegionCache | None = None,
-    rules: FilterRules = PAPER_RULES,
-    top_k: int | None = 8,
-    extra_regions: Sequence[Region] = (),
-) -> WeakLabels:
-    """Find the regions of an image and rank them for a prompt.
-
-    Args:
-        image: the image.
-        prompt: the text, or several descriptions of one thing; see ``templates`` for the method's wordings.
-        segmenter: finds the regions.
-        scorer: ranks them.
-        cache: keeps what the segmenter found.
-        rules: which regions are worth scoring.
-        top_k: how many of the best are returned; all when None. Weights are over all scored regions.
-        extra_regions: regions drawn by hand; they skip the filter and are ranked with the others, alone where the
-            image has no other.
-
-    Raises:
-        LabelError: the image is blank, no region passes the filter, or the prompt cannot be used.
-        RequestError: ``top_k`` is below 1.
-    """
-    if top_k is not None and top_k < 1:
-        raise RequestError(
-            expected="at least 1 region to keep", got=f"top_k is {top_k}", remedy="Choose 1 or more, or all"
-        )
-    # A prompt that cannot be used should not cost a segmentation first.
-    scorer.embed_texts([prompt] if isinstance(prompt, str) else list(prompt))
-    try:
-        kept, notes = _usable_regions(image, segmenter, cache, rules)
-    except LabelError as error:
-        if not extra_regions:
-            raise
-        kept, notes = (), (str(error),)
-    ranked = scorer.score(image, (*kept, *extra_regions), prompt)
-    if top_k is not None and len(ranked) > top_k:
-        notes = (*notes, f"{top_k} best of {len(ranked)} shown")
-        ranked = ranked[:top_k]
-    text = prompt if isinstance(prompt, str) else "; ".join(prompt)
-    return WeakLabels(ranked, text, segmenter.name, scorer.name, notes)
+    def _labels(self, regions: tuple[ScoredRegion, ...], prompts: Sequence[str], notes: tuple[str, ...]) -> WeakLabels:
+        names = self.segmenter.name, self.scorer.name
+        made_with = settings_digest(self.settings)
+        return WeakLabels(regions, "; ".join(prompts), *names, (*notes, *self.remarks), made_with)
 
 
 def settings_digest(settings: Mapping[str, Any]) -> str:
     """16 hex digits that change with every setting."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def _usable_regions(
-    image: MedicalImage, segmenter: Segmenter, cache: RegionCache | None, rules: FilterRules
-) -> tuple[tuple[Region, ...], tuple[str, ...]]:
-    """The regions that pass the filter, and what happened on the way."""
-    segmentation = cache.get_or_make(image, segmenter) if cache is not None else segmenter.segment(image)
-    kept, result = filter_regions(segmentation.regions, rules)
-    if not kept:
-        raise LabelError(
-            expected="at least one region of a usable size inside the frame",
-            got=result.summary,
-            remedy="Draw a box over the structure, or loosen the filter",
-        )
-    return kept, (*segmentation.notes, result.summary)

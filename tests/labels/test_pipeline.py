@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from a3tune.errors import LabelError, RequestError
-from a3tune.labels import FilterRules, LabelMaker, RegionCache, load_scorer, make_labels
+from a3tune.labels import FilterRules, LabelMaker, RegionCache, load_scorer
 from a3tune.labels.pipeline import settings_digest
 from a3tune.labels.segmenters.segmentation import RecentlyUsed, Segmentation
 
@@ -35,20 +35,20 @@ def segmenter(organs, make_region):
 
 
 def test_labels_of_an_image(organs, segmenter, scorer):
-    labels = make_labels(organs[0], "is there a liver ?", segmenter, scorer, top_k=2)
+    labels = LabelMaker(segmenter, scorer, top_k=2).make(organs[0], "is there a liver ?")
     assert [entry.rank for entry in labels.regions] == [1, 2]
     assert labels.prompt == "is there a liver ?"
     assert (labels.segmenter, labels.scorer) == ("given", scorer.name)
     assert labels.notes == ("given", "3 of 4 regions kept: 1 touches the border", "2 best of 3 shown")
-    everything = make_labels(organs[0], "is there a liver ?", segmenter, scorer, top_k=None)
+    everything = LabelMaker(segmenter, scorer, top_k="all").make(organs[0], "is there a liver ?")
     assert len(everything.regions) == 3
     assert sum(entry.weight for entry in everything.regions) == pytest.approx(1)
 
 
 def test_real_segmenter_and_cache(organs, lite_medsam, scorer, tmp_path):
     cache = RegionCache(tmp_path)
-    first = make_labels(organs[0], "liver", lite_medsam, scorer, cache=cache)
-    second = make_labels(organs[0], "liver", lite_medsam, scorer, cache=cache)
+    first = LabelMaker(lite_medsam, scorer, cache=cache).make(organs[0], "liver")
+    second = LabelMaker(lite_medsam, scorer, cache=cache).make(organs[0], "liver")
     assert [entry.score for entry in first.regions] == [entry.score for entry in second.regions]
     assert cache.get(organs[0], lite_medsam) is not None
 
@@ -57,20 +57,20 @@ def test_drawn_region_is_ranked_with_the_others(organs, segmenter, scorer, make_
     drawn = np.zeros((240, 300), dtype=bool)
     drawn[100:104, 0:4] = True
     region = make_region(drawn)
-    labels = make_labels(organs[0], "liver", segmenter, scorer, top_k=None, extra_regions=[region])
+    labels = LabelMaker(segmenter, scorer, top_k="all").make(organs[0], "liver", [region])
     assert region in [entry.region for entry in labels.regions]
 
 
 def test_nothing_left_after_the_filter(organs, segmenter, scorer):
     with pytest.raises(LabelError, match="0 of 4 regions kept"):
-        make_labels(organs[0], "liver", segmenter, scorer, rules=FilterRules(minimum_side=250))
+        LabelMaker(segmenter, scorer, rules=FilterRules(minimum_side=250)).make(organs[0], "liver")
 
 
 def test_prompt_is_checked_before_the_work(organs, segmenter, scorer):
     with pytest.raises(LabelError, match="prompt is empty"):
-        make_labels(organs[0], " ", segmenter, scorer)
-    with pytest.raises(RequestError, match="top_k is 0"):
-        make_labels(organs[0], "liver", segmenter, scorer, top_k=0)
+        LabelMaker(segmenter, scorer).make(organs[0], " ")
+    with pytest.raises(RequestError, match="regions to keep is '0'"):
+        LabelMaker(segmenter, scorer, top_k=0)
     assert segmenter.calls == 0
 
 
@@ -111,6 +111,6 @@ def test_labels_say_what_they_were_made_with(organs, segmenter, scorer):
 
 def test_a_drawn_region_is_ranked_alone_where_nothing_was_found(organs, scorer, make_region):
     region = make_region(organs[1]["spot"])
-    labels = make_labels(organs[0], "liver", Given(()), scorer, extra_regions=[region])
+    labels = LabelMaker(Given(()), scorer).make(organs[0], "liver", [region])
     assert [entry.region for entry in labels.regions] == [region]
     assert "0 of 0 regions kept" in labels.notes[0]
