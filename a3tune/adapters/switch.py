@@ -2,7 +2,7 @@
 
 A PEFT model refuses a second adapter of another kind. Here each adapter keeps the layers that PEFT built for it,
 and switching puts them in place of the base model's own layers and back: no weight is loaded or copied, and with
-"base" the original modules are back in their places, so the base answers bit for bit as if never touched.
+"base" the original modules are back in their replacements, so the base answers bit for bit as if never touched.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ BASE = "base"
 
 @dataclass(frozen=True, eq=False)
 class _Mounted:
-    """One adapter: its PEFT model and every place where it puts its own module instead of the base's."""
+    """One adapter: its PEFT model, and every (parent, name, base module, own module) that it replaces."""
 
     model: PeftModel
-    places: tuple[tuple[nn.Module, str, nn.Module, nn.Module], ...]
+    replacements: tuple[tuple[nn.Module, str, nn.Module, nn.Module], ...]
 
 
 class AdapterSet:
@@ -132,17 +132,17 @@ class AdapterSet:
         try:
             model = self._load(name, Path(folder), config)
         finally:
-            places = tuple(
+            replacements = tuple(
                 (parent, child_name, child, getattr(parent, child_name))
                 for parent, children in before.values()
                 for child_name, child in children.items()
                 if getattr(parent, child_name) is not child
             )
-            for parent, child_name, child, _ in places:
+            for parent, child_name, child, _ in replacements:
                 setattr(parent, child_name, child)
             self.base.__dict__.pop("peft_config", None)
             if model is not None:
-                self._adapters[name] = _Mounted(model, places)
+                self._adapters[name] = _Mounted(model, replacements)
             self._mount(active)
 
     def remove(self, name: str) -> None:
@@ -176,14 +176,14 @@ class AdapterSet:
     def _mount(self, name: str) -> None:
         if name != BASE:
             mounted = self._adapters[name]
-            for parent, child_name, _, replacement in mounted.places:
+            for parent, child_name, _, replacement in mounted.replacements:
                 setattr(parent, child_name, replacement)
             self.base.peft_config = mounted.model.peft_config
         self._active = name
 
     def _unmount(self) -> None:
         if self._active != BASE:
-            for parent, child_name, original, _ in self._adapters[self._active].places:
+            for parent, child_name, original, _ in self._adapters[self._active].replacements:
                 setattr(parent, child_name, original)
             del self.base.peft_config
         self._active = BASE

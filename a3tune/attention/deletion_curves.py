@@ -64,7 +64,7 @@ def area_under(shares: np.ndarray, values: np.ndarray) -> float:
     return float(((values[1:] + values[:-1]) / 2 * np.diff(shares)).sum())
 
 
-def rank_likeness(one: np.ndarray, other: np.ndarray) -> float:
+def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
     """Spearman's rank correlation of two maps, -1 to 1; NaN where one of them is the same everywhere.
 
     Args:

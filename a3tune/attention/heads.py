@@ -99,7 +99,7 @@ def critical_heads(ratio: np.ndarray | torch.Tensor, k: int) -> tuple[Head, ...]
 
 
 def rows_at(maps: AttentionMaps, positions: Sequence[int]) -> np.ndarray:
-    """Places on the row axis of ``maps`` for tokens given by their position in the sequence.
+    """Indices on the row axis of ``maps`` for tokens given by their position in the sequence.
 
     Args:
         maps: attention of one sequence.
@@ -112,7 +112,7 @@ def rows_at(maps: AttentionMaps, positions: Sequence[int]) -> np.ndarray:
         RequestError: a position has no row.
     """
     wanted = np.asarray(positions, dtype=np.int64)
-    places = np.searchsorted(maps.rows, wanted)
+    indices = np.searchsorted(maps.rows, wanted)
     known = np.isin(wanted, maps.rows)
     if not known.all():
         raise RequestError(
@@ -120,7 +120,7 @@ def rows_at(maps: AttentionMaps, positions: Sequence[int]) -> np.ndarray:
             got=f"Position {int(wanted[~known][0])} has no attention row",
             remedy="Choose a word of the question or of the answer",
         )
-    return places
+    return indices
 
 
 def head_maps(maps: AttentionMaps, heads: Sequence[Head], rows: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
@@ -129,7 +129,7 @@ def head_maps(maps: AttentionMaps, heads: Sequence[Head], rows: Sequence[int] | 
     Args:
         maps: attention of one sequence.
         heads: which heads, in the order wanted.
-        rows: places on the row axis (see :func:`rows_at`), or a bool mask [rows]; all rows when None.
+        rows: indices on the row axis (see :func:`rows_at`), or a bool mask [rows]; all rows when None.
 
     Returns:
         float32 [len(heads), patches]; each map sums to the head's mean share of attention on the image.
@@ -148,10 +148,10 @@ def head_maps(maps: AttentionMaps, heads: Sequence[Head], rows: Sequence[int] | 
                 got=f"Layer {layer}, head {head} does not exist",
                 remedy="Choose a head of this model",
             )
-    places = _row_places(rows, len(maps.rows))
+    indices = _row_indices(rows, len(maps.rows))
     layers, columns = np.asarray(heads, dtype=np.int64).T
     # Heads and rows are picked in one step, so that only what is averaged gets copied: [heads, rows, patches].
-    chosen = maps.weights[layers[:, None], columns[:, None], places[None, :]]
+    chosen = maps.weights[layers[:, None], columns[:, None], indices[None, :]]
     return chosen.mean(axis=1, dtype=np.float64).astype(np.float32)
 
 
@@ -171,18 +171,23 @@ def head_set_map(
     return head_maps(maps, heads, rows).mean(axis=0, dtype=np.float64).astype(np.float32)
 
 
-def _row_places(rows: Sequence[int] | np.ndarray | None, length: int) -> np.ndarray:
-    places = np.arange(length) if rows is None else np.asarray(rows)
-    if places.dtype == np.bool_ and places.shape == (length,):
-        places = np.flatnonzero(places)
-    if places.size == 0:
+def _row_indices(rows: Sequence[int] | np.ndarray | None, length: int) -> np.ndarray:
+    indices = np.arange(length) if rows is None else np.asarray(rows)
+    if indices.dtype == np.bool_ and indices.shape == (length,):
+        indices = np.flatnonzero(indices)
+    if indices.size == 0:
         raise RequestError(
             expected="at least one text token", got="No text token is chosen", remedy="Choose a word, or all words"
         )
-    if places.ndim != 1 or not np.issubdtype(places.dtype, np.integer) or places.min() < 0 or places.max() >= length:
+    if (
+        indices.ndim != 1
+        or not np.issubdtype(indices.dtype, np.integer)
+        or indices.min() < 0
+        or indices.max() >= length
+    ):
         raise RequestError(
-            expected=f"places of text tokens from 0 to {length - 1}, or a mask of length {length}",
-            got=f"The chosen rows are {places.dtype.name} of shape {places.shape} outside that range",
+            expected=f"indices of text tokens from 0 to {length - 1}, or a mask of length {length}",
+            got=f"The chosen rows are {indices.dtype.name} of shape {indices.shape} outside that range",
             remedy="Choose tokens of this sequence",
         )
-    return places
+    return indices

@@ -202,7 +202,7 @@ def measure_heads(
     Args:
         maps: attention of one sequence.
         coverage, threshold: as :func:`measure`.
-        rows: places on the row axis or a bool mask; all rows when None.
+        rows: indices on the row axis or a bool mask; all rows when None.
 
     Returns:
         float64 [layers, heads] per name.

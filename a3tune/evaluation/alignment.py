@@ -156,9 +156,9 @@ def read_questions(
         if should_stop is not None and should_stop():
             raise Cancelled
         on_progress("Asking", start / len(order))
-        places = order[start : start + batch_size]
-        chosen = [questions[index] for index in places]
-        readings.update(zip(places, _read(model, chosen, adapter_set, adapter, critical_count), strict=True))
+        indices = order[start : start + batch_size]
+        chosen = [questions[index] for index in indices]
+        readings.update(zip(indices, _read(model, chosen, adapter_set, adapter, critical_count), strict=True))
     on_progress("Asking", 1.0)
     return [readings[index] for index in range(len(questions))]
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from a3tune.adapters.switch import AdapterSet
-from a3tune.attention.deletion_curves import area_under, curve_shares, first_patches, patch_order, rank_likeness
+from a3tune.attention.deletion_curves import area_under, curve_shares, first_patches, patch_order, rank_correlation
 from a3tune.attention.heads import head_set_map
 from a3tune.errors import Cancelled, RequestError
 from a3tune.geometry.patch_grid import to_source
@@ -54,12 +54,12 @@ class RandomisedWeights:
 
     Attributes:
         randomised: how many layers have random weights, from 0 to all of them.
-        likeness: float64, one for each, Spearman's rank correlation with the map of the trained weights, -1 to 1; NaN
-            where a map is the same everywhere.
+        correlation: float64, one for each: Spearman's rank correlation with the map of the trained weights, -1 to 1;
+            NaN where a map is the same everywhere.
     """
 
     randomised: tuple[int, ...]
-    likeness: np.ndarray
+    correlation: np.ndarray
 
 
 def measure_curves(
@@ -161,7 +161,7 @@ def measure_randomised(
     prompt = model.encode(inspection.image, inspection.question)
     whole = model.append_answer(prompt, _answer_ids(view)) if _answer_ids(view) else prompt
     layers = list(model.language_model.get_submodule("layers").children())
-    likeness = [1.0]
+    correlation = [1.0]
     with adapted(model, adapter_set, adapter, whole), _random_layers(layers, seed) as randomise:
         for count in range(1, len(layers) + 1):
             if should_stop is not None and should_stop():
@@ -169,8 +169,8 @@ def measure_randomised(
             on_progress(f"Reading the map with {count} of {len(layers)} layers at random", (count - 1) / len(layers))
             randomise(len(layers) - count)
             found = head_set_map(read_attention(model, whole), heads, rows)
-            likeness.append(rank_likeness(expected, found))
-    return RandomisedWeights(tuple(range(len(layers) + 1)), np.array(likeness))
+            correlation.append(rank_correlation(expected, found))
+    return RandomisedWeights(tuple(range(len(layers) + 1)), np.array(correlation))
 
 
 @contextmanager

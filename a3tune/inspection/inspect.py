@@ -273,6 +273,6 @@ def _experts(use: ExpertUse, adapters: AdapterSet, name: str) -> ExpertChoice | 
 
 
 def answer_rows(tokens: Sequence[Token], maps: AttentionMaps) -> np.ndarray:
-    """Places on the row axis of ``maps`` from which the answer is written; all rows when the answer is empty."""
+    """Indices on the row axis of ``maps`` from which the answer is written; all rows when the answer is empty."""
     positions = [token.read_at for token in tokens if token.role == "answer"]
     return rows_at(maps, positions) if positions else np.arange(len(maps.rows))

@@ -15,7 +15,7 @@ from a3tune.models.model import VisionLanguageModel
 from a3tune.models.prompt import EncodedPrompt
 from a3tune.types import MedicalImage, PatchGrid
 
-PLACE_TOLERANCE = 0.25
+ALIGNMENT_TOLERANCE = 0.25
 """How much a token elsewhere may change, against the token that was painted: resampling smears a patch's edges."""
 
 _QUESTION = "What is shown in this image?"
@@ -40,7 +40,7 @@ def check_token_alignment(model: VisionLanguageModel) -> None:
             got=f"{model.name} ({model.config.model_type}) failed with {type(error).__name__}: {error}",
             remedy="Choose a model of a class in docs/models.md",
         ) from error
-    if stray > PLACE_TOLERANCE:
+    if stray > ALIGNMENT_TOLERANCE:
         raise ModelError(
             expected="image tokens that each stand for the place in the image where the processor puts it",
             got=f"{model.name} ({model.config.model_type}) mixes the places of its image before its words see it",

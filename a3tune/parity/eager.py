@@ -15,7 +15,7 @@ from a3tune.errors import ModelError
 from a3tune.models.load import load_model
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.prompt import EncodedBatch
-from a3tune.models.token_alignment import PLACE_TOLERANCE, stray_change
+from a3tune.models.token_alignment import ALIGNMENT_TOLERANCE, stray_change
 from a3tune.types import MedicalImage
 
 ATTENTION_TOLERANCE = 1e-5
@@ -72,7 +72,7 @@ def check_checkpoint(folder: str | Path, *, device: str = "auto") -> list[Parity
     return [
         *rows,
         ParityRow("answer with capture prepared", len(answers), float(differing), differing == 0),
-        ParityRow("image tokens in their places", painted, stray, stray <= PLACE_TOLERANCE),
+        ParityRow("image tokens in their places", painted, stray, stray <= ALIGNMENT_TOLERANCE),
     ]
 
 

@@ -23,7 +23,7 @@ WATCH_NAME = "watch"
 """Folder of the run folder with a small picture of each watched image."""
 
 WATCHED = 3
-LOOKS = 24
+SNAPSHOTS = 24
 """How often, at most, a run looks at them after its start."""
 
 _SIDE = 320
@@ -47,7 +47,7 @@ class AttentionWatch(TrainerCallback):
         self._main = trainer.is_world_process_zero()
         self._collate = Collator(questions.encoder)
         self._watched = [questions[index] for index in choose_watched(questions)]
-        self._every = max(1, -(-trainer.args.max_steps // LOOKS))
+        self._every = max(1, -(-trainer.args.max_steps // SNAPSHOTS))
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

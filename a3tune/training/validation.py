@@ -72,12 +72,12 @@ def answer_logits(
     Returns:
         logits [batch, kept, vocabulary] and the ids that come next, int64 [batch, kept], -100 off the answers.
     """
-    # The token at place i is predicted at place i - 1.
+    # The token at position i is predicted at position i - 1.
     following = functional.pad(batch["labels"][:, 1:], (0, 1), value=-100)
-    places = (following != -100).any(dim=0).nonzero().squeeze(1)
-    options = {"logits_to_keep": places} if keeps else {}
+    positions = (following != -100).any(dim=0).nonzero().squeeze(1)
+    options = {"logits_to_keep": positions} if keeps else {}
     logits = model(**batch["inputs"], **extra, **options, use_cache=False).logits
-    return (logits if keeps else logits[:, places]), following[:, places]
+    return (logits if keeps else logits[:, positions]), following[:, positions]
 
 
 @torch.no_grad()

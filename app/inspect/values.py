@@ -179,11 +179,11 @@ def _curves(curves: FaithfulnessCurves) -> dict[str, Any]:
 
 
 def _control(control: RandomisedWeights) -> dict[str, Any]:
-    last = float(control.likeness[-1])
+    last = float(control.correlation[-1])
     told = "not defined" if math.isnan(last) else f"{last:.2f}".replace("-", "\N{MINUS SIGN}")
     return {
         "randomised": list(control.randomised),
-        "likeness": [None if math.isnan(value) else float(value) for value in control.likeness],
+        "likeness": [None if math.isnan(value) else float(value) for value in control.correlation],
         "words": f"Spearman's rank correlation with the map of the trained weights; {told} once all "
         f"{control.randomised[-1]} layers have random weights. A map that stays alike does not depend on what the "
         "model has learnt; a layer's attention changes only when it or a layer below it does (Sanity Checks for "

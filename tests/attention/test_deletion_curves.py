@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from a3tune.attention.deletion_curves import area_under, curve_shares, first_patches, patch_order, rank_likeness
+from a3tune.attention.deletion_curves import area_under, curve_shares, first_patches, patch_order, rank_correlation
 from a3tune.errors import RequestError
 
 
@@ -28,10 +28,10 @@ def test_the_area_under_a_curve():
         curve_shares(1)
 
 
-def test_rank_likeness_sees_order_only():
+def test_rank_correlation_sees_order_only():
     values = np.array([0.5, 0.1, 3.0, 2.0])
-    assert rank_likeness(values, np.exp(values)) == pytest.approx(1)
-    assert rank_likeness(values, -values) == pytest.approx(-1)
+    assert rank_correlation(values, np.exp(values)) == pytest.approx(1)
+    assert rank_correlation(values, -values) == pytest.approx(-1)
     # Ranks 1, 2.5, 2.5, 4 against 1, 2, 3, 4: 4.5 / sqrt(4.5 x 5).
-    assert rank_likeness(np.array([1, 2, 2, 3]), np.array([1, 2, 3, 4])) == pytest.approx(4.5 / np.sqrt(22.5))
-    assert np.isnan(rank_likeness(values, np.ones(4)))
+    assert rank_correlation(np.array([1, 2, 2, 3]), np.array([1, 2, 3, 4])) == pytest.approx(4.5 / np.sqrt(22.5))
+    assert np.isnan(rank_correlation(values, np.ones(4)))

@@ -56,8 +56,8 @@ def test_random_weights_change_the_map_and_are_put_back(model, inspection):
     before = {name: value.clone() for name, value in model.model.state_dict().items()}
     control = measure_randomised(model, inspection, "base", view.critical_heads)
     assert control.randomised == tuple(range(model.layers + 1))
-    assert control.likeness[0] == 1
-    assert -1 <= control.likeness[-1] < 0.9
+    assert control.correlation[0] == 1
+    assert -1 <= control.correlation[-1] < 0.9
     for name, value in model.model.state_dict().items():
         assert torch.equal(value, before[name]), name
 

@@ -9,7 +9,7 @@ import torch
 from a3tune.errors import ModelError
 from a3tune.models import load
 from a3tune.models.checkpoint_folder import PROVEN
-from a3tune.models.token_alignment import PLACE_TOLERANCE, check_token_alignment, stray_change
+from a3tune.models.token_alignment import ALIGNMENT_TOLERANCE, check_token_alignment, stray_change
 from a3tune.types import PatchGrid
 from tests.support.tiny_models import BUILDERS
 
@@ -31,9 +31,9 @@ def test_a_wrong_grid_is_found_out(tiny_model, monkeypatch, wrong):
         grid = real(height, width, patches)
         return dataclasses.replace(grid, boxes=wrong(grid.boxes).copy())
 
-    assert stray_change(model)[1] < PLACE_TOLERANCE
+    assert stray_change(model)[1] < ALIGNMENT_TOLERANCE
     monkeypatch.setattr(model, "patch_grid", turned)
-    assert stray_change(model)[1] > 2 * PLACE_TOLERANCE
+    assert stray_change(model)[1] > 2 * ALIGNMENT_TOLERANCE
     with pytest.raises(ModelError, match=r"llava \(llava\) mixes the places"):
         check_token_alignment(model)
 
