@@ -9,9 +9,8 @@ import numpy as np
 
 def base64_text(content: bytes | np.ndarray) -> str:
     """Base64 of bytes, or of an array's values in C order as they are in memory."""
-    return base64.b64encode(np.ascontiguousarray(content) if isinstance(content, np.ndarray) else content).decode(
-        "ascii"
-    )
+    plain = np.ascontiguousarray(content).tobytes() if isinstance(content, np.ndarray) else content
+    return base64.b64encode(plain).decode("ascii")
 
 
 def base64_halves(values: np.ndarray) -> str:

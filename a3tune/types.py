@@ -74,7 +74,8 @@ class MedicalImage:
     window: Window | None = None
     frame: int = 0
     frame_count: int = 1
-    stored_size: tuple[int, int] | None = None
+    # None until it is known what the picture is: never seen from outside.
+    stored_size: tuple[int, int] = None  # type: ignore[assignment]
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 import griffe
 from griffe2md import default_config, render_object_docs
@@ -32,7 +33,7 @@ _HEAD = """# The public API
 is not named here may change. Made from the docstrings with `make api`; [the notebook](notebooks/quickstart.ipynb) shows
 them at work.
 """
-_PARSED = {"warnings": False, "returns_multiple_items": False, "returns_named_value": False}
+_PARSED: Any = {"warnings": False, "returns_multiple_items": False, "returns_named_value": False}
 _OPTIONS = {
     **default_config,
     "heading_level": 3,
@@ -54,7 +55,7 @@ def render() -> str:
     package = griffe.load("a3tune", docstring_parser="google", docstring_options=_PARSED)
     sections: dict[str, list[str]] = {subject: [] for subject in SUBJECTS}
     for name in sorted(package.exports or (), key=lambda name: (str(name)[0].isupper(), str(name))):
-        item = package.members[str(name)].final_target
+        item = cast(griffe.Alias, package.members[str(name)]).final_target
         text = render_object_docs(item, _OPTIONS)
         # The tool links types to pages that this one has not; roles of Sphinx are plain code in Markdown.
         text = re.sub(r"<code>(.*?)</code>", lambda found: f"`{_unlinked(found[1])}`", text)

@@ -223,7 +223,7 @@ def _label_many(
 def _export(work: TaskList, outcomes: Sequence[Outcome], options: argparse.Namespace) -> None:
     from a3tune.labels.export import image_names, write_coco, write_masks, write_table  # torch: see run
 
-    tasks = [outcome.task for outcome in outcomes if outcome.status != "failed"]
+    tasks = [outcome.task for outcome in outcomes if outcome.task is not None and outcome.status != "failed"]
     root = work.root if options.images is None else options.images
     if "coco" in options.export:
         names = image_names(tasks, root)

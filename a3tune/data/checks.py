@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from a3tune.data.dataset import AnswerType, Split, TrainingItem
 from a3tune.data.formats.faults import FaultLog, place_of
@@ -33,7 +34,7 @@ class RowChecker:
         self._answers: dict[tuple[object, ...], tuple[str, str, int]] = {}
 
     def check(
-        self, draft: Draft, finder: PictureFinder, default_split: str | None, log: FaultLog
+        self, draft: Draft, finder: PictureFinder, default_split: Split | None, log: FaultLog
     ) -> TrainingItem | None:
         """The item of a draft, or None when something is wrong with it; all that is wrong goes to ``log``."""
         errors = log.totals["error"]
@@ -51,8 +52,8 @@ class RowChecker:
             return None
         row = draft.row
         self._compare((image, context, question), answer, row, log)
-        if _MARKS.search(answer):
-            what = f"the answer holds marks of a report's form ({brief(_MARKS.search(answer)[0].strip())})"
+        if marks := _MARKS.search(answer):
+            what = f"the answer holds marks of a report's form ({brief(marks[0].strip())})"
             log.add("report-marks", row.file, row.line, draft.name("answer"), what, "Take them out", "warning")
         return TrainingItem(
             image, question, answer, answer_type, split, row.file, row.line,
@@ -67,9 +68,9 @@ class RowChecker:
             what = f"the same image, question and answer as in {place_of(*first)}"
             log.add("duplicate", *here, "", what, "Remove one of them", "warning")
         plain = answer.casefold().strip(" .")
-        other, *place = self._answers.setdefault(tuple(asked), (plain, *here))
+        other, file, line = self._answers.setdefault(tuple(asked), (plain, *here))
         if other != plain and max(len(other.split()), len(plain.split())) <= _SHORT:
-            what = f"another answer to the same question about the same image than in {place_of(*place)}"
+            what = f"another answer to the same question about the same image than in {place_of(file, line)}"
             log.add("contradiction", *here, "answer", what, "Keep the right one", "warning")
 
     @staticmethod
@@ -124,7 +125,7 @@ class RowChecker:
         return kind or "open"
 
     @staticmethod
-    def _split(draft: Draft, default: str | None, log: FaultLog) -> Split | None:
+    def _split(draft: Draft, default: Split | None, log: FaultLog) -> Split | None:
         given = draft.split
         if given is None or (isinstance(given, str) and not given.strip()):
             return default
@@ -152,15 +153,15 @@ class RowChecker:
 
     @staticmethod
     def _boxes(draft: Draft, log: FaultLog) -> tuple[tuple[float, float, float, float], ...]:
-        raw = draft.boxes
+        raw: Any = draft.boxes
         if raw is None or raw == "":
             return ()
         try:
             raw = json.loads(raw) if isinstance(raw, str) else raw
-            boxes = tuple(tuple(float(number) for number in box) for box in raw)
+            boxes = tuple((float(x), float(y), float(width), float(height)) for x, y, width, height in raw)
         except (TypeError, ValueError, RecursionError):
-            boxes = ((0.0,),)
-        if all(len(box) == 4 and min(box[:2]) >= 0 and min(box[2:]) > 0 and max(box) < 1e9 for box in boxes):
+            boxes = ((-1.0, 0.0, 0.0, 0.0),)
+        if all(min(box[:2]) >= 0 and min(box[2:]) > 0 and max(box) < 1e9 for box in boxes):
             return boxes
         what = f"expected [[x, y, width, height], ...] in pixels, not {brief(draft.boxes)}"
         _add(log, "boxes", draft, "boxes", what, "Correct the boxes, or leave them out")

@@ -6,15 +6,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from a3tune.data.formats.faults import DataFault, FaultLog, place_of
+from a3tune.data.formats.files import Split
 from a3tune.errors import DataError
 from a3tune.progress import Progress, no_progress
 from a3tune.wording import counted
 
 AnswerType = Literal["closed", "open"]
-Split = Literal["train", "validation", "test"]
 
 _SHOWN = 5
 
@@ -179,7 +179,7 @@ class Dataset:
         return self.with_items(kept).with_faults(log) if log.kinds else self
 
 
-def count_items(items: tuple[TrainingItem, ...]) -> dict[str, object]:
+def count_items(items: tuple[TrainingItem, ...]) -> dict[str, Any]:
     """The fields of `DataCounts` that follow from the items."""
     return {
         "items": len(items),

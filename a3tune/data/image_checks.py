@@ -70,7 +70,7 @@ def open_images(
         picture = seen[item.image]
         if picture is not None and _target_fits(item, picture, seen, log):
             kept.append(item)
-    pictures = [seen[path] for path in digests]
+    pictures = [picture for path in digests if (picture := seen[path]) is not None]
     sizes = sorted(((picture.height, picture.width) for picture in pictures), key=lambda size: size[0] * size[1])
     return ImageFacts(
         tuple(kept),

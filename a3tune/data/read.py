@@ -103,7 +103,7 @@ def _read_rows(
     if layout is None:
         return 0, 0, []
     header_fault = source.columns is not None and bool(entry.missing)
-    if header_fault:
+    if source.columns is not None and entry.missing:
         several = len(entry.missing) > 1
         what = f"the column{'s' if several else ''} {listed(entry.missing)} {'are' if several else 'is'} missing"
         remedy = f"Name the columns {', '.join(layout.required)}; there are: {listed(source.columns)}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from a3tune.data.dataset import Dataset, TrainingItem
+from a3tune.data.dataset import Dataset, Split, TrainingItem
 from a3tune.data.image_checks import file_digest
 from a3tune.data.intake import TABLE_NAME
 from a3tune.data.read import split_dataset
@@ -137,7 +137,7 @@ def _held_out(items: Sequence[TrainingItem]) -> list[TrainingItem]:
         if item.image not in digests:
             digests[item.image] = file_digest(item.image)
         splits.setdefault(digests[item.image], Counter())[item.split] += 1
-    order = ("test", "validation", "train", None)
+    order: tuple[Split | None, ...] = ("test", "validation", "train", None)
     chosen = {digest: next(split for split in order if split in counts) for digest, counts in splits.items()}
     return [replace(item, split=chosen[digests[item.image]]) for item in items]
 

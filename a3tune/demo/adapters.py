@@ -103,9 +103,9 @@ class Figures:
         return cls(
             float(np.mean(right["closed"])),
             float(np.mean(right["open"])),
-            *(float(np.mean([getattr(item, name) for item in placed])) for name in _PLACED),
-            len(readings),
-            len(placed),
+            **{name: float(np.mean([getattr(item, name) for item in placed])) for name in _PLACED},
+            questions=len(readings),
+            asked_about=len(placed),
         )
 
 
@@ -180,13 +180,13 @@ def publish_adapters(
         for name, summary in runs.items():
             (made / name).mkdir(parents=True)
             for file in _FILES:
-                shutil.copyfile(summary.adapter / file, made / name / file)
+                shutil.copyfile(RunFolder(summary.folder).adapter / file, made / name / file)
         adapters = AdapterSet(model.model, {name: made / name for name in runs})
         figures = measure_adapters(model, adapters, HELD_OUT_SEEDS[:measured], on_progress=on_progress)
         base = figures[BASE]
         for name, summary in runs.items():
             record = {
-                "seed": RunFolder(summary.folder).read()["config"]["seed"],
+                "seed": (RunFolder(summary.folder).read() or {})["config"]["seed"],
                 "steps": summary.steps,
                 "questions": sum(summary.targets.values()),
                 "measured": measured,

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from safetensors.torch import load_model as load_model_weights
@@ -23,7 +24,7 @@ from a3tune.demo.threads import one_thread
 from a3tune.demo.training import cache_features, finish_language, train_language, train_vision
 from a3tune.demo.training_data import QUESTION_TEMPLATE, make_samples
 from a3tune.models.load import load_model
-from a3tune.phantom.structures import HELD_OUT_SEEDS, TRAINING_SEEDS
+from a3tune.phantom.structures import HELD_OUT_SEEDS, STYLES, TRAINING_SEEDS
 from a3tune.progress import Progress, no_progress
 
 
@@ -111,12 +112,13 @@ def _build(out: Path, seed: int, recipe: Recipe, stages: _Stages) -> str:
 
     stages.stage(0.96, 1.0)
     stages("measuring on held-out phantoms", 0.0)
-    figures = {"seed": seed, "recipe": asdict(recipe), **{name: round(value, 1) for name, value in minutes.items()}}
-    for style, seeds in (
-        ("standard", HELD_OUT_SEEDS[: recipe.measured]),
-        ("shifted", HELD_OUT_SEEDS[: recipe.measured]),
-    ):
-        held_out = make_samples(seeds, style=style)
+    figures: dict[str, Any] = {
+        "seed": seed,
+        "recipe": asdict(recipe),
+        **{name: round(value, 1) for name, value in minutes.items()},
+    }
+    for style in STYLES:
+        held_out = make_samples(HELD_OUT_SEEDS[: recipe.measured], style=style)
         figures[style] = {name: asdict(score) for name, score in answer_accuracy(model, processor, held_out).items()}
     with TemporaryDirectory(dir=_parent(out)) as work:
         folder = Path(work) / "model"
@@ -152,7 +154,7 @@ def _kept_stage(path: Path, model: LlavaForConditionalGeneration) -> Iterator[bo
     yield True
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".part")
-    save_model_weights(model, unfinished)
+    save_model_weights(model, str(unfinished))
     unfinished.rename(path)
 
 

@@ -17,6 +17,7 @@ from a3tune.inspection.inspect import inspect_image
 from a3tune.models.model import VisionLanguageModel
 from a3tune.phantom.questions import ask
 from a3tune.phantom.scene import make_phantom
+from a3tune.phantom.structures import PhantomStyle
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,9 @@ class Alignment:
     questions: int
 
 
-def attention_alignment(model: VisionLanguageModel, seeds: Sequence[int], style: str = "standard") -> Alignment:
+def attention_alignment(
+    model: VisionLanguageModel, seeds: Sequence[int], style: PhantomStyle = "standard"
+) -> Alignment:
     """Ask one question about each phantom's visible structures and measure where the critical heads look.
 
     Args:

@@ -71,7 +71,7 @@ def write_examples(folder: Path) -> list[Path]:
         entries.append(_entry(path, title, about, *questions))
         written.append(path)
     computed = folder / "real_ct.dcm"
-    shutil.copyfile(get_testdata_file("CT_small.dcm", download=False), computed)
+    shutil.copyfile(str(get_testdata_file("CT_small.dcm", download=False)), computed)
     about = (
         "A real CT slice through the thoracic spine, a DICOM test file of pydicom: change its window. The demo model "
         "does not know real images."

@@ -13,7 +13,15 @@ from PIL import Image
 from a3tune.errors import Cancelled, RequestError
 from a3tune.phantom.questions import ask
 from a3tune.phantom.scene import make_phantom
-from a3tune.phantom.structures import HELD_OUT_SEEDS, KINDS, STYLES, TRAINING_SEEDS, VALIDATION_SEEDS, PhantomStyle
+from a3tune.phantom.structures import (
+    HELD_OUT_SEEDS,
+    KINDS,
+    STYLES,
+    TRAINING_SEEDS,
+    VALIDATION_SEEDS,
+    PhantomKind,
+    PhantomStyle,
+)
 from a3tune.progress import Progress, no_progress
 
 TABLE = "data.csv"
@@ -148,7 +156,7 @@ def _check(folder: Path, count: int, seed: int, questions: int | None, styles: t
         )
 
 
-def _plan(count: int, seed: int) -> Iterator[tuple[str, str, int]]:
+def _plan(count: int, seed: int) -> Iterator[tuple[str, PhantomKind, int]]:
     """(split, kind, phantom seed) of every phantom."""
     held = max(1, round(count * _HELD_SHARE))
     sizes = {"train": count - 2 * held, "validation": held, "test": held}

@@ -31,7 +31,7 @@ from a3tune.phantom.questions import (
     with_article,
 )
 from a3tune.phantom.scene import make_phantom
-from a3tune.phantom.structures import Phantom, Structure
+from a3tune.phantom.structures import Phantom, PhantomStyle, Structure
 from a3tune.progress import Progress, no_progress
 
 IGNORED = -100
@@ -135,7 +135,7 @@ def pad_to_square(image: np.ndarray) -> np.ndarray:
     return square
 
 
-def make_sample(seed: int, style: str = "standard") -> PhantomSample:
+def make_sample(seed: int, style: PhantomStyle = "standard") -> PhantomSample:
     """The phantom of ``seed`` as a sample."""
     phantom = make_phantom(seed, style=style)
     pixels = build_image_processor()(phantom.image.pixels.copy())["pixel_values"][0]
@@ -153,7 +153,7 @@ def make_sample(seed: int, style: str = "standard") -> PhantomSample:
 def make_samples(
     seeds: Iterable[int],
     *,
-    style: str = "standard",
+    style: PhantomStyle = "standard",
     workers: int = 2,
     on_progress: Progress = no_progress,
 ) -> list[PhantomSample]:
@@ -287,8 +287,8 @@ class QuestionPacker:
         same = segments[:, :, None] == segments[:, None, :]
         to_prefix = (segments == 0)[:, None, :]
         visible = torch.tril(torch.ones(length, length, dtype=torch.bool)) & (same | to_prefix)
-        spans = tuple(tuple(spans) for *_, spans in rows)
-        return PackedBatch(ids, positions, visible[:, None], segments > 0, labels, weights, tuple(chosen), spans)
+        places = tuple(tuple(spans) for *_, spans in rows)
+        return PackedBatch(ids, positions, visible[:, None], segments > 0, labels, weights, tuple(chosen), places)
 
     def _drawn(self, exchanges: tuple[Exchange, ...]) -> tuple[Exchange, ...]:
         if self._per_image is None:

@@ -41,7 +41,7 @@ def label_all(
     template: str,
     load: Callable[[Path], MedicalImage],
     *,
-    export: Callable[[LabelTask, MedicalImage, WeakLabels, Sequence[str]], None] | None = None,
+    export: Callable[[LabelTask, MedicalImage, WeakLabels, Sequence[str]], object] | None = None,
     on_done: Callable[[Outcome], None] | None = None,
 ) -> tuple[Outcome, ...]:
     """Label every task, image by image.
@@ -83,7 +83,7 @@ def _label_image(
     source: LabelSource,
     template: str,
     load: Callable[[Path], MedicalImage],
-    export: Callable[[LabelTask, MedicalImage, WeakLabels, Sequence[str]], None] | None,
+    export: Callable[[LabelTask, MedicalImage, WeakLabels, Sequence[str]], object] | None,
 ) -> Iterator[Outcome]:
     try:
         image = load(path)

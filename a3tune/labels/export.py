@@ -90,7 +90,7 @@ def write_labels(
     value = record(labels, image, prompts, settings)
     if read_json_or_empty(folder / RECORD_NAME) == value and all(path.is_file() for path in files):
         return files
-    masks = np.zeros((len(labels.regions), *image.stored_size), bool)
+    masks = np.zeros((len(labels.regions), *image.stored_size), np.bool_)
     for mask, item in zip(masks, labels.regions, strict=True):
         mask[:] = mask_to_stored(item.region.mask, image)
     picture = numbered_outlines(image.pixels, labels.regions)
@@ -112,7 +112,7 @@ def write_index(out: Path, outcomes: Sequence[Outcome], settings: Mapping[str, A
         item: dict[str, object] = {"name": outcome.name, "status": outcome.status}
         if outcome.status == "failed":
             item["error"] = outcome.error
-        else:
+        elif outcome.task is not None:
             item |= {"folder": outcome.task.folder, "regions": outcome.regions}
         if outcome.task is not None:
             item["questions"] = list(outcome.task.questions)
@@ -219,7 +219,7 @@ def write_table(out: Path, tasks: Sequence[LabelTask], root: Path) -> Path:
         item = task.item
         facts = {key: getattr(item, key) or "" for key in _COLUMNS if hasattr(item, key)}
         mask = _mask_path(out, task.folder).relative_to(out).as_posix()
-        table.writerow(facts | {"image": names[item.image], "mask": mask})
+        table.writerow(facts | {"image": names[task.image], "mask": mask})
     for path, name in names.items():
         if not path.resolve().is_relative_to(root.resolve()):
             (out / name).parent.mkdir(parents=True, exist_ok=True)

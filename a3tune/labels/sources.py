@@ -109,7 +109,8 @@ class LabelSource:
         if self._load is None or not wanted:
             return {}
         labeller, (store, *_) = self._loaded()
-        made, failed = {}, {}
+        made: dict[str, WeakLabels] = {}
+        failed: dict[str, WeakLabels] = {}
         for prompt, texts in wanted.items():
             labels, fault = safe_rank(labeller, image, texts)
             (failed if fault else made)[prompt] = labels
@@ -127,6 +128,8 @@ class LabelSource:
 
     def _loaded(self) -> tuple[Labeller, Sequence[LabelStore]]:
         if self._parts is None:
+            if self._load is None:
+                raise ValueError("nothing here makes labels")
             labeller, stores = self._load()
             stores[0].describe(labeller.settings)
             self._parts = labeller, stores

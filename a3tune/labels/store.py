@@ -98,7 +98,7 @@ class LabelStore:
         return found
 
 
-def _pack(image: MedicalImage, labels: Mapping[str, WeakLabels]) -> dict[str, np.ndarray]:
+def _pack(image: MedicalImage, labels: Mapping[str, WeakLabels]) -> dict[str, Any]:
     regions: dict[str, Region] = {}
     entries: dict[str, list[list[float]]] = {}
     for prompt, found in labels.items():

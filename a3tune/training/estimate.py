@@ -234,6 +234,8 @@ def _label_seconds(config: TuneConfig, dataset: Dataset, model: str, device: str
     if source is None or source.has_store or not items:
         return 0.0
     labeller = source.labeller
+    if labeller is None:
+        return 0.0
     for item in items:
         image, prompt = load_image(item.image), item_prompt(item, config.label_template)
         if not source.find(image, {prompt: (prompt,)}):

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 TEXT_SUFFIXES = (".json", ".jsonl", ".csv", ".tsv")
 EXCEL_SUFFIX = ".xlsx"
@@ -21,7 +22,9 @@ MAX_DEPTH = 3
 MAX_FOLDERS = 5_000
 MAX_FILES = 400
 
-SPLITS = {
+Split = Literal["train", "validation", "test"]
+
+SPLITS: dict[str, Split] = {
     "train": "train", "training": "train", "trainset": "train",
     "validation": "validation", "validate": "validation", "valid": "validation", "val": "validation",
     "dev": "validation", "valset": "validation",
@@ -65,7 +68,7 @@ def is_pair_list(name: str) -> bool:
     return _PAIR_LIST.fullmatch(name) is not None
 
 
-def split_of_path(file: str) -> str | None:
+def split_of_path(file: str) -> Split | None:
     """The split that a file's name, or else its folder's name, stands for ("qas/train/train_qa.json"); None where a
     name tells none, or several."""
     for part in reversed(file.split("/")[-2:]):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from a3tune.data.formats.faults import FaultLog
+from a3tune.data.formats.files import Split
 from a3tune.data.formats.rows import Row
 from a3tune.wording import brief
 
@@ -54,7 +55,7 @@ class Draft:
     boxes: object = None
     identifier: object = None
     context: object = None
-    split_hint: str | None = None
+    split_hint: Split | None = None
     names: Mapping[str, str] | None = None
 
     def name(self, value: str) -> str:
@@ -216,7 +217,7 @@ def _vqa_rad(row: Row, log: FaultLog) -> Iterator[Draft]:
     # "test_freeform" and "test_para" in the one file that was published. In the two files that most people have,
     # trainset.json and testset.json, both hold "freeform" and "para": the file's name alone tells.
     phrase = str(get("phrase_type") or "").strip().lower()
-    hint = ("test" if phrase.startswith("test") else "train") if phrase else None
+    hint: Split | None = ("test" if phrase.startswith("test") else "train") if phrase else None
     yield Draft(
         row, _image(row, "image_name"), get("question"), get("answer"), get("answer_type"), get("split"),
         get("image_organ"), identifier=get("qid"), split_hint=hint,

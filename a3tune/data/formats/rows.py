@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from a3tune.data.formats.faults import FaultLog, RowNumber
 from a3tune.data.formats.signatures import kind_of_content
@@ -209,7 +210,8 @@ def _reason(error: Exception) -> str:
 
 
 def _skip(text: str, position: int) -> int:
-    return _SPACE.match(text, position).end()
+    found = _SPACE.match(text, position)
+    return position if found is None else found.end()
 
 
 class _Walk:
@@ -226,7 +228,8 @@ class _Walk:
 
     def whole(self) -> dict[str, object] | None:
         """The text as one object; None when it is something else."""
-        return self._value() if self.text[self.position : self.position + 1] == "{" else None
+        value = self._value() if self.text[self.position : self.position + 1] == "{" else None
+        return value if isinstance(value, dict) else None
 
     def elements(self) -> Iterator[tuple[str, int, object]]:
         """(group, line, value) of every element of the outer list, or of the lists in the outer object."""
@@ -242,7 +245,7 @@ class _Walk:
                 key = self._value()
                 self._expect(":")
                 if self._take("["):
-                    yield from self._list(key)
+                    yield from self._list(str(key))
                 else:
                     self._value()
                 closed = self._take("}")
@@ -309,13 +312,13 @@ def _csv_source(path: Path, file: str, text: str, log: FaultLog) -> Source:
     header = next(records, None)
     columns = tuple(name.strip().lower() for name in header[1]) if header else ()
     twice = sorted({name for name in columns if name and columns.count(name) > 1})
-    if twice:
+    if header and twice:
         what = f"the header names {listed(twice)} more than once"
         log.add("header", file, header[0], twice[0], what, "Rename or remove one of them")
     return Source(path, file, columns, _csv_rows(records, columns, file, log))
 
 
-def _csv_records(reader: Iterator[list[str]], file: str, log: FaultLog) -> Iterator[tuple[int, list[str]]]:
+def _csv_records(reader: Any, file: str, log: FaultLog) -> Iterator[tuple[int, list[str]]]:
     """(line on which it begins, cells) of every record that is not blank."""
     while True:
         start = reader.line_num + 1

@@ -127,7 +127,7 @@ def _first_level(root: Path, chosen: Layout | None, log: FaultLog, unpack_to: Pa
     strange: list[LaidOut] = []
     pickles: list[str] = []
     for files in files_by_depth(root):
-        found = []
+        found: list[LaidOut] = []
         tables = [entry for entry in strange if _may_be_table(entry)]
         for path in files:
             file = path.relative_to(root).as_posix()

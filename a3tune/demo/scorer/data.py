@@ -70,10 +70,10 @@ def make_example(
     masks = [_deformed(item.mask, rng) for item in structures for _ in range(2 if item.kind == "lesion" else 1)]
     regions = [region for region in map(region_from_mask, masks) if region is not None]
     regions.extend(_proposed(image) if segmenter is None else segmenter.segment(image).regions)
-    regions, _ = filter_regions(regions)
-    overlaps = _overlaps([item.mask for item in structures], [region.mask for region in regions])
+    kept, _ = filter_regions(regions)
+    overlaps = _overlaps([item.mask for item in structures], [region.mask for region in kept])
     chosen = _choose(overlaps, maximum, rng)
-    crops = np.stack([crop_with_surroundings(image, regions[index]) for index in chosen])
+    crops = np.stack([crop_with_surroundings(image, kept[index]) for index in chosen])
     overlaps = overlaps[:, chosen]
     return CropExample(crops, overlaps.astype(np.float32), _queries(phantom, structures, overlaps, rng))
 

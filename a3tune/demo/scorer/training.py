@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedTokenizerFast
 
-from a3tune.demo.scorer.data import CropExample, make_examples
+from a3tune.demo.scorer.data import CropExample, Query, make_examples
 from a3tune.labels.scorers.crops import VIEW_SIDE
 from a3tune.labels.scorers.open_clip_folder import CROP_KEY
 from a3tune.labels.segmenters.lite_medsam import LiteMedSamSegmenter
@@ -41,7 +41,7 @@ from a3tune.progress import Progress, no_progress
 
 CONTEXT_LENGTH = 48
 VOCABULARY = 1024
-_PREPROCESS = {
+_PREPROCESS: dict[str, Any] = {
     "mean": [0.3, 0.3, 0.3],
     "std": [0.3, 0.3, 0.3],
     "interpolation": "bicubic",
@@ -99,13 +99,15 @@ def train_scorer(
     recipe = recipe or Recipe()
     torch.manual_seed(seed)
     if examples is None:
-        examples = []
+        drawing: list[CropExample] = []
         work = recipe.phantoms + _SEGMENTING_COST * recipe.segmented
         for example in draw_examples(seed, recipe.phantoms, recipe.segmented):
-            examples.append(example)
-            cheap_done, drawn_done = min(len(examples), recipe.phantoms), max(len(examples) - recipe.phantoms, 0)
+            drawing.append(example)
+            cheap_done, drawn_done = min(len(drawing), recipe.phantoms), max(len(drawing) - recipe.phantoms, 0)
             on_progress("drawing phantoms", 0.5 * (cheap_done + _SEGMENTING_COST * drawn_done) / work)
-        cheap, drawn = examples[: recipe.phantoms], examples[recipe.phantoms :] or examples
+        examples, segmented = drawing, drawing[recipe.phantoms :] or drawing
+        cheap: Sequence[CropExample] = drawing[: recipe.phantoms]
+        drawn: Sequence[CropExample] = segmented
     else:
         cheap = drawn = examples
     tokenizer = build_tokenizer(query.text for example in examples for query in example.queries)
@@ -280,9 +282,10 @@ def _shuffled(examples: Sequence[CropExample], rng: np.random.Generator) -> Iter
 
 
 def _batch_loss(
-    model: nn.Module, tokenizer: PreTrainedTokenizerFast, batch: Sequence[CropExample], rng: np.random.Generator
+    model: Any, tokenizer: PreTrainedTokenizerFast, batch: Sequence[CropExample], rng: np.random.Generator
 ) -> Tensor:
-    pictures, overlaps, queries = [], [], []
+    pictures, overlaps = [], []
+    queries: list[tuple[int, Query]] = []
     for row, example in enumerate(batch):
         kept = rng.permutation(len(example.crops))[:_CROPS]
         pictures.append(_augmented(example.crops[kept], rng))

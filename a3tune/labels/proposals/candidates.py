@@ -162,7 +162,7 @@ def _mask_overlaps(candidates: list[Candidate], shape: tuple[int, int]) -> np.nd
         part = candidate.inside[odd_y::2, odd_x::2]
         top, left = (y0 + odd_y) // 2, (x0 + odd_x) // 2
         row[top : top + part.shape[0], left : left + part.shape[1]] = part
-    flat = flat.reshape(len(candidates), -1)
-    shared = flat @ flat.T
+    rows = flat.reshape(len(candidates), -1)
+    shared = rows @ rows.T
     areas = np.diagonal(shared)
     return shared / np.maximum(areas[:, None] + areas[None] - shared, 1)

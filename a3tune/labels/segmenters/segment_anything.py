@@ -247,6 +247,9 @@ class _MaskGenerator(SamAutomaticMaskGenerator):
 class _RememberingPredictor(SamPredictor):
     """A predictor that does not encode the same picture twice."""
 
+    features: torch.Tensor
+    input_size: tuple[int, ...]
+
     def __init__(self, model: Sam, memory: RecentlyUsed[tuple[torch.Tensor, tuple[int, ...]]]) -> None:
         super().__init__(model)
         self._memory = memory

@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import cv2
 import numpy as np
@@ -108,7 +108,7 @@ def region_from_mask(
     return Region(np.asarray(mask, dtype=bool), box, predicted_iou, stability_score)
 
 
-def pack_regions(regions: Sequence[Region], height: int, width: int) -> dict[str, np.ndarray]:
+def pack_regions(regions: Sequence[Region], height: int, width: int) -> dict[str, Any]:
     """Regions of one image as arrays for an .npz file, each mask's pixels as bits."""
     bits = np.zeros((len(regions), -(-height * width // 8)), dtype=np.uint8)
     for row, region in zip(bits, regions, strict=True):
