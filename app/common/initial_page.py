@@ -9,24 +9,25 @@ from pathlib import Path
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.common.modules import preload_links
+from app.common.modules import bundled_script
 
 _FOLDER = Path(__file__).parent / "static"
 # Where Gradio's page begins to be built: what stands before it is there first.
 _MARK = b"<gradio-app"
-# The widgets that the picture consists of.
-_MODULES = (
-    "common/static/header.js",
-    "inspect/static/examples.js",
-    "inspect/static/suggestions.js",
-    "inspect/viewer/viewer.js",
-)
+# The widgets that the picture consists of, by the ids of their elements.
+_WIDGETS = {
+    "header": "common/static/header.js",
+    "examples": "inspect/static/examples.js",
+    "suggestions": "inspect/static/suggestions.js",
+    "viewer": "inspect/viewer/viewer.js",
+}
+_DRAW = f"page.drawInitialPage({{ {', '.join(_WIDGETS)} }});"
 
 
 class InitialPage:
     """Puts the opening picture into Gradio's page, in front of the element that Gradio builds its widgets in.
 
-    The page then shows the first example with its answers as soon as the viewer's modules are there: they draw it, and
+    The page then shows the first example with its answers as soon as it arrives: the viewer's own modules draw it, and
     the script in ``initial_page.js`` takes it away when Gradio's viewer has drawn the same. The widgets themselves need
     some seventy requests until they stand.
 
@@ -44,6 +45,7 @@ class InitialPage:
         self._app = app
         self._value, self._styles = value, styles
         self._tabs, self._question = tabs, question
+        self._script = bundled_script({"page": "common/static/initial_page.js", **_WIDGETS}, _DRAW).encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request; only the page itself is changed."""
@@ -71,7 +73,7 @@ class InitialPage:
     async def _send(self, start: Message, body: bytes, packed: bool, send: Send) -> None:
         before, mark, after = body.partition(_MARK)
         if mark and start["status"] == 200:
-            before = before.replace(b"<head>", b"<head>" + preload_links(_MODULES).encode(), 1)
+            before = before.replace(b"<script", self._script + b"<script", 1)
             body = before + self.markup().encode() + mark + after
         headers = [(name, value) for name, value in start["headers"] if name != b"content-length"]
         if packed:
@@ -86,7 +88,7 @@ class InitialPage:
         frame = (_FOLDER / "initial_page.html").read_text(encoding="utf-8")
         names = "".join(f"<span>{html.escape(name)}</span>" for name in self._tabs)
         style = (_FOLDER / "initial_page.css").read_text(encoding="utf-8")
-        script = (_FOLDER / "initial_page.js").read_text(encoding="utf-8")
+        theme = (_FOLDER / "initial_theme.js").read_text(encoding="utf-8")
         # JSON in which no "<" stands: it can end no script.
         value = self._value().replace("<", "\\u003c")
         return "".join(
@@ -94,6 +96,6 @@ class InitialPage:
                 f"<style>{self._styles()}\n{style}</style>",
                 frame.replace("{tabs}", names).replace("{question}", html.escape(self._question)),
                 f'<script type="application/json" id="opening-value">{value}</script>',
-                f"<script>{script}</script>",
+                f"<script>{theme}</script>",
             )
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -27,15 +27,16 @@ _TRIGGERED = re.compile(r'\btrigger\(("\w+")')
 
 # Gradio knows a widget's events by their quoted names in its script.
 _MOUNT = """// Events: %s
-import(new URL(%s, document.baseURI)).then(
-  (module) => module.default({ element, props, server, trigger, watch }, %s),
-  () => { element.textContent = "This part of the page could not be loaded. Reload the page."; },
-);"""
+const mount = (module) => module.default({ element, props, server, trigger, watch }, %s);
+if (props.module) mount(props.module);
+else import(new URL(%s, document.baseURI)).then(mount, () => {
+  element.textContent = "This part of the page could not be loaded. Reload the page.";
+});"""
 
 
 def mount_script(name: str, **settings: Any) -> str:
-    """The ``js_on_load`` of a widget: imports its module and calls ``default({element, props, server, trigger, watch},
-    settings)``.
+    """The ``js_on_load`` of a widget: imports its module, or takes it from ``props`` where it is at hand, and calls its
+    ``default({element, props, server, trigger, watch}, settings)``.
 
     Args:
         name: the module's path in ``app/``.
@@ -47,12 +48,26 @@ def mount_script(name: str, **settings: Any) -> str:
     """
     events = sorted({call for module in _with_imports([name]) for call in _TRIGGERED.findall(_text(module))})
     settings_text = json.dumps(settings, separators=(",", ":"))
-    return _MOUNT % (", ".join(events), json.dumps(_ADDRESS + name), settings_text)
+    return _MOUNT % (", ".join(events), settings_text, json.dumps(_ADDRESS + name))
 
 
-def preload_links(names: Iterable[str]) -> str:
-    """HTML that fetches modules and all that they import at once, instead of one round trip for each level."""
-    return "".join(f'<link rel="modulepreload" href="{_ADDRESS}{name}">' for name in _with_imports(names))
+def bundled_script(names: Mapping[str, str], script: str) -> str:
+    """HTML of a module script that imports modules which the page brings itself, with all that they import, instead of
+    asking for each. Like all module scripts it runs once the page is there, in their order; the first must be this.
+
+    Args:
+        names: the paths in ``app/`` of the modules, by the names that the script knows them by.
+        script: what to do with them.
+    """
+    texts = {_ADDRESS + name: _text(name) for name in _with_imports(names.values())}
+    # "<" is written as an escape, so that no text can end the script.
+    brought = json.dumps(texts, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    imports = "".join(f'import * as {known} from "./{_ADDRESS}{name}";\n' for known, name in names.items())
+    return (
+        f'<script type="application/json" id="modules">{brought}</script>'
+        f"<script>{_text('common/static/module_map.js')}</script>"
+        f'<script type="module">{imports}{script}</script>'
+    )
 
 
 def _with_imports(names: Iterable[str]) -> list[str]:

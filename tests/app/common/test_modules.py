@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from app.common.modules import ModuleFiles, mount_script, preload_links
+from app.common.modules import ModuleFiles, bundled_script, mount_script
 
 APP = Path(__file__).resolve().parents[3] / "app"
 VIEWER = re.search(r'"(modules/\w+/inspect/viewer/viewer\.js)"', mount_script("inspect/viewer/viewer.js"))[1]
@@ -70,13 +71,43 @@ def test_another_version_is_not_taken_for_this_one_and_other_pages_are_left_alon
     assert get(f"/{VIEWER}", method="POST") is None
 
 
-def test_all_that_the_viewer_imports_is_fetched_at_once():
-    links = re.findall(r'href="modules/\w+/([^"]+)"', preload_links(["inspect/viewer/viewer.js"]))
-    assert len(links) == len(set(links))
-    assert {"inspect/viewer/viewer.js", "inspect/viewer/layout.js", "common/static/patches.js"} <= set(links)
-    for name in links:
-        for path in re.findall(r'from "([^"]+)"', (APP / name).read_text()):
-            assert ((APP / name).parent / path).resolve().relative_to(APP).as_posix() in links
+def brought(html: str) -> dict[str, str]:
+    """The modules that a page brings, by their addresses."""
+    return json.loads(re.search(r'id="modules">(.*?)</script>', html)[1])
+
+
+def test_the_page_brings_all_that_the_viewer_imports():
+    modules = brought(bundled_script({"viewer": "inspect/viewer/viewer.js"}, ""))
+    names = {address.removeprefix(f"modules/{VERSION}/"): text for address, text in modules.items()}
+    assert {"inspect/viewer/viewer.js", "inspect/viewer/layout.js", "common/static/patches.js"} <= names.keys()
+    assert not any(name.startswith(("tune/", "models/")) for name in names)
+    for name, text in names.items():
+        assert text == (APP / name).read_text(encoding="utf-8")
+        for path in re.findall(r'from "([^"]+)"', text):
+            assert ((APP / name).parent / path).resolve().relative_to(APP).as_posix() in names
+
+
+@pytest.mark.parametrize("address", ["http://modules.test/", "http://modules.test/studio/"])
+def test_modules_that_the_page_brings_are_not_asked_for(browser, address):
+    asked = []
+    page = browser.new_page()
+    script = bundled_script(
+        {"words": "inspect/viewer/comparison.js"}, 'document.title = words.changeWords("1 %", "3 %");'
+    )
+    html = f"<html><head>{script}</head></html>"
+
+    def answer(route):
+        asked.append(route.request.url)
+        route.fulfill(body=html, content_type="text/html")
+
+    page.route("**/*", answer)
+    page.goto(address)
+    assert page.title() == "+2.0 points"
+    # What Gradio imports later is the same.
+    module = address + VIEWER.replace("viewer.js", "comparison.js")
+    assert page.evaluate(f"""async () => (await import("{module}")).changeWords("1 %", "5 %")""") == "+4.0 points"
+    assert asked == [address]
+    page.close()
 
 
 def test_a_widget_is_mounted_by_one_import_that_names_its_events():
