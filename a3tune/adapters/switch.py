@@ -1,13 +1,14 @@
 """Several adapters of any PEFT kind on one set of base weights, one of them (or none) at work at a time.
 
-A PEFT model refuses a second adapter of another kind. Here each adapter keeps the layers that PEFT built for it,
-and switching puts them in place of the base model's own layers and back: no weight is loaded or copied, and with
-"base" the original modules are back in their replacements, so the base answers bit for bit as if never touched.
+A PEFT model refuses a second adapter of another kind. Here each adapter keeps the layers that PEFT built for it, and
+its own copy of what it trained of the base itself (biases, embeddings). Switching puts them in place of the base's own
+and back: no weight is loaded or copied, and with "base" the original layers and weights are back in their places, so
+the base answers bit for bit as if never touched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,22 +17,29 @@ from peft import PeftConfig, PeftModel
 from peft.auto import MODEL_TYPE_TO_PEFT_MODEL_MAPPING
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME
 from safetensors import SafetensorError
-from torch import nn
 from transformers import PreTrainedModel
 
 from a3tune.adapters.a3moe import A3MoeConfig, register
+from a3tune.adapters.isolation import Change, taken_back
 from a3tune.errors import AdapterError
 
 BASE = "base"
 """The name under which the model without any adapter is asked for."""
 
+_NOT_LAYERS = {
+    "POLY": "has to be told the task with every call",
+    "XLORA": "names further adapters to fetch",
+    "SHADOW": "runs a second model beside the base",
+}
+"""PEFT's methods beside prompts that cannot be put in place of layers -> what they do instead."""
+
 
 @dataclass(frozen=True, eq=False)
 class _Mounted:
-    """One adapter: its PEFT model, and every (parent, name, base module, own module) that it replaces."""
+    """One adapter: its PEFT model and what it changes in the base."""
 
     model: PeftModel
-    replacements: tuple[tuple[nn.Module, str, nn.Module, nn.Module], ...]
+    changes: tuple[Change, ...]
 
 
 class AdapterSet:
@@ -127,22 +135,11 @@ class AdapterSet:
         config = _read_config(Path(folder))
         active = self._active
         self._unmount()
-        before = {id(parent): (parent, dict(parent.named_children())) for parent in self.base.modules()}
-        model = None
         try:
-            model = self._load(name, Path(folder), config)
+            with taken_back(self.base) as changes:
+                model = self._load(name, Path(folder), config)
+            self._adapters[name] = _Mounted(model, tuple(changes))
         finally:
-            replacements = tuple(
-                (parent, child_name, child, getattr(parent, child_name))
-                for parent, children in before.values()
-                for child_name, child in children.items()
-                if getattr(parent, child_name) is not child
-            )
-            for parent, child_name, child, _ in replacements:
-                setattr(parent, child_name, child)
-            self.base.__dict__.pop("peft_config", None)
-            if model is not None:
-                self._adapters[name] = _Mounted(model, replacements)
             self._mount(active)
 
     def remove(self, name: str) -> None:
@@ -165,27 +162,30 @@ class AdapterSet:
         try:
             model = kind(self.base, config, name)
             result = model.load_adapter(str(folder), name)
+        except ImportError as error:
+            raise AdapterError(
+                expected=f"what {config.peft_type} adapters need to be installed",
+                got=str(error),
+                remedy="Install it, or choose another adapter",
+            ) from error
         # PEFT has no error class of its own for these: other layers, other shapes, damaged files.
-        except (ValueError, RuntimeError, KeyError, OSError, SafetensorError) as error:
-            raise _misfit(folder, str(error)) from error
-        strange = [*result.missing_keys, *result.unexpected_keys]
+        except (ValueError, RuntimeError, LookupError, AttributeError, TypeError, OSError, SafetensorError) as error:
+            raise _misfit(folder, _first_reason(str(error))) from error
+        strange = [*_truly_missing(model, result.missing_keys), *result.unexpected_keys]
         if strange:
             raise _misfit(folder, f"{len(strange)} of its parts have no counterpart, the first is {strange[0]}")
         return model
 
     def _mount(self, name: str) -> None:
         if name != BASE:
-            mounted = self._adapters[name]
-            for parent, child_name, _, replacement in mounted.replacements:
-                setattr(parent, child_name, replacement)
-            self.base.peft_config = mounted.model.peft_config
+            for change in self._adapters[name].changes:
+                change.put(adapted=True)
         self._active = name
 
     def _unmount(self) -> None:
         if self._active != BASE:
-            for parent, child_name, original, _ in self._adapters[self._active].replacements:
-                setattr(parent, child_name, original)
-            del self.base.peft_config
+            for change in self._adapters[self._active].changes:
+                change.put(adapted=False)
         self._active = BASE
 
     def _known(self, name: str) -> str:
@@ -218,13 +218,32 @@ def _read_config(folder: Path) -> PeftConfig:
         ) from error
     except ValueError as error:
         raise _misfit(folder, f"{CONFIG_NAME} cannot be read: {error}") from error
-    if config.is_prompt_learning or config.is_adaption_prompt:
+    kind = str(getattr(config.peft_type, "value", config.peft_type))
+    if config.is_prompt_learning or config.is_adaption_prompt or kind in _NOT_LAYERS:
+        does = _NOT_LAYERS.get(kind, "changes the prompt")
         raise AdapterError(
             expected="an adapter that replaces layers (LoRA, A3MoE, ...)",
-            got=f"{folder} holds a {config.peft_type} adapter, which changes the prompt",
+            got=f"{folder} holds a {kind} adapter, which {does}",
             remedy="Load it with peft alone",
         )
     return config
+
+
+def _truly_missing(model: PeftModel, names: Iterable[str]) -> list[str]:
+    """Of the weights that a file lacks, those that are not another name of one that it holds: some methods share one
+    set of numbers between all layers, and save it once."""
+    state = model.state_dict()
+    missing = set(names)
+    filled = {tensor.data_ptr() for name, tensor in state.items() if name not in missing and tensor.numel()}
+    return [name for name in names if name not in state or state[name].data_ptr() not in filled]
+
+
+def _first_reason(text: str) -> str:
+    """The first of the reasons that torch lists, one to a line below a headline, and how many there are."""
+    first, *more = [line.strip() for line in text.splitlines() if line.strip()] or ["no reason is given"]
+    reason = more[0] if more and first.startswith("Error(s) in loading state_dict") else first
+    others = f" (and {len(more) - 1} more)" if reason is not first and len(more) > 1 else ""
+    return reason.rstrip(".")[:300] + others
 
 
 def _misfit(folder: Path, reason: str) -> AdapterError:
