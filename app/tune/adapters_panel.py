@@ -11,6 +11,7 @@ import gradio as gr
 
 from a3tune.encoding import base64_text
 from a3tune.errors import RequestError
+from app.common.deletion import Deletion
 from app.common.identity import is_secret, owner_of
 from app.common.status import error_status, status
 from app.common.widgets import QUIET, Update, build_stop, errors_in, follow_work, json_text, server_function
@@ -54,7 +55,9 @@ class AdapterPanel:
                 "Evaluate against base", interactive=False, min_width=150, size="sm", elem_id="tune-compare"
             )
             self._stop = build_stop("tune-compare-stop")
-            self._remove = gr.Button("Remove", interactive=False, min_width=80, size="sm", elem_id="tune-remove")
+            self._deletion = Deletion("Delete", "tune-remove")
+            self._deletion.build_button(interactive=False, min_width=80)
+        self._deletion.build_question()
         self.status = gr.HTML(
             status("Adapters are here from a run's first checkpoint on, and in Inspect under “Answer with”."),
             elem_id="tune-use-status",
@@ -100,7 +103,7 @@ class AdapterPanel:
     @property
     def outputs(self) -> list[gr.blocks.Block]:
         """What `show` changes."""
-        return [self.choice, self.inspect, self._compare, self._remove, self._download]
+        return [self.choice, self.inspect, self._compare, self._deletion.button, self._download]
 
     def show(self, visitor: str, name: AdapterName | None = None) -> Update:
         """Show one of the visitor's adapters; the first one when it is not named or gone."""
@@ -109,7 +112,7 @@ class AdapterPanel:
         button = gr.update(interactive=chosen is not None)
         return {
             self.choice: gr.update(choices=names, value=chosen),
-            **dict.fromkeys((self.inspect, self._compare, self._remove), button),
+            **dict.fromkeys((self.inspect, self._compare, self._deletion.button), button),
             self._download: json_text({"visitor": visitor, "adapter": chosen, "ready": chosen is not None}),
         }
 
@@ -123,7 +126,10 @@ class AdapterPanel:
         self._plan = plan
         own = [self._visitor, self.choice]
         self.choice.input(self._choose, own, [*self.outputs, self.status, self._table], queue=False, **QUIET)
-        self._remove.click(self._take_away, own, [*self.outputs, self.status], **QUIET)
+        kept = self._service.adapters
+        self._deletion.wire(
+            own, self.outputs, kept.describe, kept.delete, kept.restore, lambda visitor, _: self.show(visitor)
+        )
         self._compare.click(
             self._evaluate,
             [*own, data, *plan.inputs],
@@ -145,11 +151,6 @@ class AdapterPanel:
     @errors_in("status")
     def _choose(self, visitor: str, name: AdapterName | None) -> Update:
         return {**self.show(visitor, name), self.status: "", self._table: ""}
-
-    @errors_in("status")
-    def _take_away(self, visitor: str, name: AdapterName) -> Update:
-        self._service.adapters.remove(owner_of(visitor), name)
-        return {**self.show(visitor), self.status: status(f"“{name}” was removed from the server.")}
 
     def _evaluate(self, visitor: str, name: AdapterName, data: DataSetId | None, *plan: Any) -> Iterator[Update]:
         yield from follow_work(

@@ -8,9 +8,10 @@ from typing import Any
 
 import gradio as gr
 
+from app.common.deletion import Deletion
 from app.common.identity import owner_of
 from app.common.status import status
-from app.common.widgets import QUIET, Update, build_stop, errors_in, follow_work, server_function
+from app.common.widgets import QUIET, Update, build_stop, follow_work, server_function
 from app.engine.ids import DataSetId, OwnerId
 from app.tune.data.regions import labels_value, row_value
 from app.tune.data.report import data_report, repair_choices
@@ -71,7 +72,9 @@ class DataPanel:
             apply_default_css=False,
         )
         self._stop = build_stop("tune-data-stop")
-        self._delete = gr.Button("Delete this data set", size="sm", elem_id="tune-delete-data")
+        self._deletion = Deletion("Delete this data set", "tune-delete-data")
+        self._deletion.build_button()
+        self._deletion.build_question()
 
     def build_report(self) -> None:
         """What the data is."""
@@ -113,7 +116,10 @@ class DataPanel:
         self.choice.input(self.check, chosen, **takes)
         self._repair.click(self._mend, [*chosen, self._chosen], **takes)
         self._rename.click(self._name, [*chosen, *self._names.values()], **takes)
-        self._delete.click(self._remove, chosen, **takes)
+        data = self._service.data
+        restore = data.sets.restore
+        for changed in self._deletion.wire(chosen, self.outputs, data.describe, data.delete, restore, self._shown):
+            changed.then(self.check, chosen, **takes)
         self._stop.click(self._end, [me], None, queue=False, **QUIET)
         self._show.click(
             self._preview,
@@ -125,16 +131,18 @@ class DataPanel:
         )
         self._labels_stop.click(self._end_preview, [me], None, queue=False, **QUIET)
 
-    def enter(self, owner: OwnerId) -> Update:
-        """Show what is the visitor's."""
+    def enter(self, owner: OwnerId, name: DataSetId | None = None) -> Update:
+        """Show what is the visitor's: a data set, the newest when none is named."""
         choices = self._choices(owner)
         hidden = gr.update(visible=False)
+        value = name or (choices[0][1] if choices else None)
         return {
-            self.choice: gr.update(choices=choices, value=choices[0][1] if choices else None),
+            self.choice: gr.update(choices=choices, value=value),
             self.report: "",
             self._repairs: hidden,
             self._labels: "",
             self._naming: hidden,
+            **self._plan.show_obstacle(owner, value),
         }
 
     @property
@@ -142,7 +150,7 @@ class DataPanel:
         """What `enter` and `check` may change."""
         return [
             *(self.choice, self.status, self._stop, self.report, self._repairs, self._chosen, self._labels),
-            *(self._naming, *self._names.values(), self._archive, self._files),
+            *(self._naming, *self._names.values(), self._archive, self._files, self._plan.start, self._plan.reason),
         ]
 
     # ---- events ------------------------------------------------------------------------------
@@ -181,11 +189,9 @@ class DataPanel:
         chosen = {wanted: column for wanted, column in zip(NAMED, columns, strict=True) if column}
         yield from self._follow(visitor, lambda owner: self._service.data.name_columns(owner, name, chosen))
 
-    @errors_in("status")
-    def _remove(self, visitor: str, name: DataSetId | None) -> Update:
-        owner = owner_of(visitor)
-        self._service.data.remove(owner, name)
-        return {**self.enter(owner), self.status: status("Deleted from the server.")}
+    def _shown(self, visitor: str, name: DataSetId | None) -> Update:
+        """The page without what was deleted, or with what is back."""
+        return self.enter(owner_of(visitor), name)
 
     def _end(self, visitor: str) -> None:
         self._service.data.stop(owner_of(visitor))
@@ -230,14 +236,16 @@ class DataPanel:
         repairs = repair_choices(checked)
         errors = checked.dataset.counts.errors
         words = "Looked through." if not errors else "Looked through: see the faults, and what can be repaired."
+        owner = owner_of(visitor)
         found = {
-            self.choice: gr.update(choices=self._choices(owner_of(visitor)), value=checked.data.id),
+            self.choice: gr.update(choices=self._choices(owner), value=checked.data.id),
             self.status: status(words),
             self.report: data_report(checked),
             self._repairs: gr.update(visible=bool(repairs)),
             self._chosen: gr.update(choices=repairs, value=[name for _, name in repairs]),
             self._labels: "",
             self._naming: gr.update(visible=checked.naming is not None),
+            **self._plan.show_obstacle(owner, checked.data.id),
         }
         if checked.naming is not None:
             sample, guess = checked.naming.sample, checked.naming.guess

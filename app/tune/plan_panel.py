@@ -12,7 +12,7 @@ from a3tune.errors import RequestError
 from app.common.identity import owner_of
 from app.common.status import status
 from app.common.widgets import QUIET, Update, build_stop, follow_work
-from app.engine.ids import DataSetId
+from app.engine.ids import DataSetId, OwnerId
 from app.tune.machine import machine_notice
 from app.tune.plans import ABLATIONS, QUICK, Plan, estimate_html, method_choices, preset_choices
 from app.tune.service import TuneService
@@ -71,8 +71,17 @@ class PlanPanel:
         with gr.Row():
             self._measure = gr.Button("Measure one step", elem_id="tune-measure")
             self._stop = build_stop("tune-measure-stop")
-            self.start = gr.Button("Start", variant="primary", elem_id="tune-start")
+            self.start = gr.Button("Start", elem_id="tune-start")
+        self.reason = gr.HTML("", elem_id="tune-start-reason", apply_default_css=False)
         self.status = gr.HTML(_initial_status(), elem_id="tune-plan-status", apply_default_css=False)
+
+    def show_obstacle(self, owner: OwnerId, data: DataSetId | None) -> Update:
+        """Start in the colour of what can be started, or beside it why nothing can."""
+        reason = self._service.obstacle(owner, data)
+        return {
+            self.start: gr.update(variant="secondary" if reason else "primary"),
+            self.reason: status(reason) if reason else "",
+        }
 
     @property
     def inputs(self) -> list[gr.components.Component]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from app.common.deletion import Deletion
 from app.common.identity import owner_of
 from app.common.widgets import QUIET, Update, errors_in, server_function
 from app.engine.ids import JobId, OwnerId
@@ -37,7 +38,6 @@ class RunPanel:
             self._stop = gr.Button("Stop and keep", interactive=False, min_width=110, size="sm", elem_id="tune-stop")
             self._resume = gr.Button("Resume", interactive=False, min_width=90, size="sm", elem_id="tune-resume")
             self._cancel = gr.Button("Cancel", interactive=False, min_width=80, size="sm", elem_id="tune-cancel")
-            self._delete = gr.Button("Delete", interactive=False, min_width=80, size="sm", elem_id="tune-delete")
             self.inspect = gr.Button(
                 "Before and after",
                 variant="primary",
@@ -46,6 +46,10 @@ class RunPanel:
                 size="sm",
                 elem_id="tune-run-inspect",
             )
+            # Far from Cancel.
+            self._deletion = Deletion("Delete", "tune-delete")
+            self._deletion.build_button(interactive=False, min_width=80)
+        self._deletion.build_question()
         self.status = gr.HTML("", elem_id="tune-run-status", apply_default_css=False)
         self._progress = build_run_view(server_function(self.read_run))
 
@@ -64,14 +68,14 @@ class RunPanel:
             (self._stop, jobs.stop),
             (self._resume, jobs.resume),
             (self._cancel, jobs.cancel),
-            (self._delete, jobs.delete),
         ):
             button.click(self._act(act), chosen, [*self.outputs, self.status], **options)
+        self._deletion.wire(chosen, self.outputs, jobs.describe, jobs.delete, jobs.restore, self.show)
 
     @property
     def outputs(self) -> list[gr.blocks.Block]:
         """What `show` changes."""
-        buttons = [self._stop, self._resume, self._cancel, self._delete, self.inspect]
+        buttons = [self._stop, self._resume, self._cancel, self._deletion.button, self.inspect]
         return [self.choice, self._progress, *buttons, *self._use.outputs]
 
     def show(self, visitor: str, name: JobId | None) -> Update:
@@ -80,7 +84,7 @@ class RunPanel:
         views = self._service.views(owner)
         view = next((view for view in views if view.job.id == name), views[0] if views else None)
         if view is None:
-            buttons = (self._stop, self._resume, self._cancel, self._delete, self.inspect)
+            buttons = (self._stop, self._resume, self._cancel, self._deletion.button, self.inspect)
             nothing = {self.choice: gr.update(choices=[], value=None), self._progress: "", **self._use.show(visitor)}
             return {**nothing, **dict.fromkeys(buttons, gr.update(interactive=False))}
         adapter = self._service.adapters.name_of(owner, view.job.id)
@@ -90,7 +94,7 @@ class RunPanel:
             self._stop: gr.update(interactive=view.live and view.status not in ("stopping", "stopped")),
             self._resume: gr.update(interactive=view.can_resume),
             self._cancel: gr.update(interactive=view.live and view.status != "stopped"),
-            self._delete: gr.update(interactive=True),
+            self._deletion.button: gr.update(interactive=not view.live),
             self.inspect: gr.update(interactive=bool(adapter)),
             **self._use.show(visitor, adapter),
         }

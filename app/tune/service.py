@@ -30,7 +30,7 @@ from app.engine.subprocess_tasks import run_module
 from app.tune.adapters.service import TITLE_LENGTH, AdapterService
 from app.tune.data.regions import RegionPreviewService
 from app.tune.data.service import DataService
-from app.tune.data.sets import DataSetStore
+from app.tune.data.sets import DataSet, DataSetStore
 from app.tune.machine import check_machine, devices
 from app.tune.plans import Plan
 from app.tune.runs.events import EventReader
@@ -105,15 +105,7 @@ class TuneService:
             DataError: the settings are wrong, or the disk is almost full.
             RequestError: this machine cannot train, the plan was measured and does not fit, or too many runs wait.
         """
-        check_machine()
-        data, config = self.data.sets.get(owner, name), plan.yaml()
-        checked = self.data.known(data)
-        if checked is not None and checked.dataset.counts.errors:
-            raise RequestError(
-                expected="data without faults",
-                got=f"{data.title} has {counted(checked.dataset.counts.errors, 'fault')}",
-                remedy="Repair it under Data, or correct it and upload it again",
-            )
+        data, config = self._ready(owner, name), plan.yaml()
         measured = self._measured.get((owner, data.path, config))
         if measured is not None and not measured["fits"]:
             raise RequestError(
@@ -137,6 +129,26 @@ class TuneService:
             facts=facts,
             environment=data.environment,
         )
+
+    def obstacle(self, owner: OwnerId, name: DataSetId | None) -> str:
+        """Why no run can be started on a data set, in words; "" when one can."""
+        try:
+            self._ready(owner, name)
+        except RequestError as error:
+            return str(error)
+        return ""
+
+    def _ready(self, owner: OwnerId, name: DataSetId | None) -> DataSet:
+        check_machine()
+        data = self.data.sets.get(owner, name)
+        checked = self.data.known(data)
+        if checked is not None and checked.dataset.counts.errors:
+            raise RequestError(
+                expected="data without faults",
+                got=f"{data.title} has {counted(checked.dataset.counts.errors, 'fault')}",
+                remedy="Repair it under Data, or correct it and upload it again",
+            )
+        return data
 
     def views(self, owner: OwnerId) -> tuple[RunView, ...]:
         """All runs of a visitor, the newest first."""

@@ -19,7 +19,7 @@ from typing import Any
 from a3tune.errors import AdapterError, RequestError
 from a3tune.storage import read_json_or_empty, write_json
 from a3tune.training.run import RunFolder
-from app.common.studio_folder import remove_folder, remove_upload
+from app.common.studio_folder import megabytes, remove_upload, restore_folder, retire_folder
 from app.engine import library
 from app.engine.background import Step, Task, run
 from app.engine.cancel import CancelEvents
@@ -157,12 +157,32 @@ class AdapterService:
                 remove_upload(archive)
         return self._name(owner, folder)
 
-    def remove(self, owner: OwnerId, name: AdapterName) -> None:
-        """Remove an adapter that was loaded; one of a run goes with the run.
+    def delete(self, owner: OwnerId, name: AdapterName) -> str:
+        """Remove an adapter that was loaded, in a minute; one of a run goes with the run.
+
+        Returns:
+            what it is restored by.
 
         Raises:
             RequestError: the visitor loaded no such adapter.
         """
+        folder = self._loaded_folder(owner, name)
+        retire_folder(folder)
+        return folder.name
+
+    def describe(self, owner: OwnerId, name: AdapterName) -> str:
+        """What goes when an adapter is deleted, as a question."""
+        return f"Delete “{name}” ({megabytes(self._loaded_folder(owner, name))})?"
+
+    def restore(self, owner: OwnerId, key: str) -> None:
+        """Take an adapter back.
+
+        Raises:
+            RequestError: it is gone for good.
+        """
+        restore_folder(self._jobs.studio.adapters(owner), key)
+
+    def _loaded_folder(self, owner: OwnerId, name: AdapterName) -> Path:
         folder = self._folder(owner, name)
         if folder not in self._loaded(owner):
             raise RequestError(
@@ -170,7 +190,7 @@ class AdapterService:
                 got=f"{name!r} belongs to a run",
                 remedy="Delete the run under Runs",
             )
-        remove_folder(folder)
+        return folder
 
     def compare(self, owner: OwnerId, name: AdapterName, data: DataSet, config: str) -> Iterator[Step | dict[str, Any]]:
         """Ask base and adapter the held-out questions of a data set: steps while it works, the fields of

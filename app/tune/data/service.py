@@ -25,7 +25,7 @@ from a3tune.data.repair import Offer, repair_dataset, repairs_for
 from a3tune.errors import DataError
 from a3tune.images import load_image
 from app.common.pictures import thumbnail
-from app.common.studio_folder import remove_upload
+from app.common.studio_folder import megabytes, remove_upload
 from app.engine.background import Step, Task, run
 from app.engine.cancel import CancelEvents
 from app.engine.ids import DataSetId, OwnerId
@@ -201,13 +201,22 @@ class DataService:
 
         return self._run(owner, lambda task: self._rewrite(data, write, task))
 
-    def remove(self, owner: OwnerId, name: DataSetId) -> None:
-        """Remove a data set with everything that was derived from it; runs keep what they made."""
+    def delete(self, owner: OwnerId, name: DataSetId | None) -> DataSetId:
+        """Remove a data set in a minute with everything that was derived from it; runs keep what they made."""
         data = self.sets.get(owner, name)
         with self._guard:
             for path in [path for path, checked in self._checked.items() if checked.data.folder == data.folder]:
                 del self._checked[path]
-        self.sets.remove(data)
+        self.sets.retire(data)
+        return data.id
+
+    def describe(self, owner: OwnerId, name: DataSetId | None) -> str:
+        """What goes when a data set is deleted, as a question."""
+        data = self.sets.get(owner, name)
+        return (
+            f"Delete “{data.title}”? Its images and tables, what was repaired, and the regions found or corrected go "
+            f"({megabytes(data.folder)}); runs keep what they made."
+        )
 
     def stop(self, owner: OwnerId) -> None:
         """End what is being done with a visitor's data; what was to be taken in is not kept."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import shutil
 import time
@@ -13,14 +12,13 @@ from typing import Any
 
 from a3tune.errors import RequestError
 from a3tune.storage import read_json_or_empty, write_json
-from app.common.studio_folder import StudioFolder, remove_folder
+from app.common.studio_folder import ID, StudioFolder, restore_folder, retire_folder
 from app.engine.ids import DataSetId, OwnerId
 
 MOST_SETS = 20
 """How many data sets one visitor may have on the server."""
 
 _FILES, _CACHE, _RECORD = "files", "cache", "data.json"
-_ID = re.compile(r"[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ class DataSetStore:
     def all(self, owner: OwnerId) -> tuple[DataSet, ...]:
         """A visitor's data sets, the newest first."""
         place = self._studio.data(owner)
-        folders = [folder for folder in place.iterdir() if _ID.fullmatch(folder.name)] if place.is_dir() else []
+        folders = [folder for folder in place.iterdir() if ID.fullmatch(folder.name)] if place.is_dir() else []
         found = [_read(folder) for folder in folders if (folder / _RECORD).is_file()]
         return tuple(sorted(found, key=lambda data: data.record.get("created", 0), reverse=True))
 
@@ -105,7 +103,7 @@ class DataSetStore:
         """
         if not name:
             raise RequestError(expected="a data set", got="None is chosen", remedy="Use the sample, or upload your own")
-        folder = self._studio.data(owner) / name if _ID.fullmatch(str(name)) else None
+        folder = self._studio.data(owner) / name if ID.fullmatch(str(name)) else None
         if folder is None or not (folder / _RECORD).is_file():
             raise RequestError(
                 expected="one of your data sets", got="There is no such data set", remedy="Choose or upload one"
@@ -156,8 +154,20 @@ class DataSetStore:
         write_json(data.folder / _RECORD, data.record)
 
     def remove(self, data: DataSet) -> None:
-        """Remove a data set with everything that was derived from it; runs keep what they made."""
-        remove_folder(data.folder)
+        """Remove a data set at once with everything that was derived from it."""
+        shutil.rmtree(data.folder, ignore_errors=True)
+
+    def retire(self, data: DataSet) -> None:
+        """Remove a data set in a minute with everything that was derived from it; runs keep what they made."""
+        retire_folder(data.folder)
+
+    def restore(self, owner: OwnerId, name: DataSetId) -> None:
+        """Take a data set back.
+
+        Raises:
+            RequestError: it is gone for good.
+        """
+        restore_folder(self._studio.data(owner), str(name))
 
 
 def _read(folder: Path) -> DataSet:

@@ -8,8 +8,8 @@ stands its hash, as the name of the folder with everything that is theirs.
 from __future__ import annotations
 
 import fcntl
-import re
 import secrets
+import shutil
 import subprocess
 import sys
 import threading
@@ -24,7 +24,7 @@ import psutil
 
 from a3tune.errors import RequestError
 from a3tune.storage import read_json_or_empty, write_json, write_text
-from app.common.studio_folder import StudioFolder, remove_folder
+from app.common.studio_folder import ID, StudioFolder, megabytes, restore_folder, retire_folder
 from app.engine.ids import JobId, OwnerId
 from app.engine.subprocess_tasks import PROJECT
 from app.tune.runs.worker import (
@@ -48,7 +48,6 @@ CONFIG_NAME = "config.yaml"
 MOST_WAITING = 5
 """How many runs one visitor may have in the queue."""
 
-_ID = re.compile(r"[0-9a-f]{12}")
 # How long the system may take to end a process, in seconds.
 _GRACE = 5.0
 
@@ -139,7 +138,7 @@ class JobQueue:
         Raises:
             RequestError: the visitor has no such run.
         """
-        folder = self.studio.runs(owner) / name if _ID.fullmatch(str(name)) else None
+        folder = self.studio.runs(owner) / name if ID.fullmatch(str(name)) else None
         if folder is None or not (folder / JOB_NAME).is_file():
             raise RequestError(
                 expected="one of your runs", got="There is no such run", remedy="Choose one from the list"
@@ -210,7 +209,7 @@ class JobQueue:
             write_text(folder / CONFIG_NAME, config)
             write_json(folder / JOB_NAME, record)
         except BaseException:
-            remove_folder(folder)
+            shutil.rmtree(folder, ignore_errors=True)
             raise
         self.advance()
         return self._read(folder)
@@ -221,11 +220,7 @@ class JobQueue:
         Raises:
             RequestError: there is no such run, or it has not ended.
         """
-        job = self.job(owner, name)
-        if job.state != "ended":
-            raise RequestError(
-                expected="a run that has ended", got="This one has not", remedy="Stop it first, or let it go on"
-            )
+        job = self._ended(owner, name, "Stop it first, or let it go on")
         with self._lock():
             for left in (STOP_NAME, EXIT_NAME, WORKER_NAME, PROCESS_NAME):
                 (job.folder / left).unlink(missing_ok=True)
@@ -252,11 +247,37 @@ class JobQueue:
         _end(job.folder)
         self.advance()
 
-    def delete(self, owner: OwnerId, name: JobId) -> None:
-        """End a run and remove everything of it."""
+    def delete(self, owner: OwnerId, name: JobId) -> JobId:
+        """Remove everything of a run in a minute.
+
+        Raises:
+            RequestError: there is no such run, or it has not ended.
+        """
+        job = self._ended(owner, name, "Cancel it, or wait until its process is gone")
+        retire_folder(job.folder)
+        return job.id
+
+    def describe(self, owner: OwnerId, name: JobId) -> str:
+        """What goes when a run is deleted, as a question."""
+        job = self._ended(owner, name, "Cancel it, or wait until its process is gone")
+        return (
+            f"Delete “{job.title}”? Its adapter, checkpoints, curves, log and watched pictures go "
+            f"({megabytes(job.folder)})."
+        )
+
+    def restore(self, owner: OwnerId, name: JobId) -> None:
+        """Take a run back.
+
+        Raises:
+            RequestError: it is gone for good.
+        """
+        restore_folder(self.studio.runs(owner), name)
+
+    def _ended(self, owner: OwnerId, name: JobId, remedy: str) -> Job:
         job = self.job(owner, name)
-        self.cancel(owner, name)
-        remove_folder(job.folder)
+        if job.state != "ended":
+            raise RequestError(expected="a run that has ended", got="This one has not", remedy=remedy)
+        return job
 
     def advance(self) -> None:
         """Start whatever can start: for each free device the run that waits longest."""
@@ -276,13 +297,14 @@ class JobQueue:
                     self._start(folder, device)
 
     def keep_going(self, interval: float = 1.0) -> None:
-        """`advance` every ``interval`` seconds, in a thread of its own, as long as the process lives."""
+        """`advance`, and remove what was deleted, every ``interval`` seconds in a thread of its own."""
 
         def work() -> None:
             while not never.wait(interval):
                 # A disk that fails for a moment must not end the queue.
                 with suppress(OSError):
                     self.advance()
+                    self.studio.purge()
 
         never = threading.Event()
         threading.Thread(target=work, name="queue", daemon=True).start()
@@ -294,7 +316,7 @@ class JobQueue:
         for place in places:
             if place.is_dir():
                 for folder in place.iterdir():
-                    if _ID.fullmatch(folder.name) and (folder / JOB_NAME).is_file():
+                    if ID.fullmatch(folder.name) and (folder / JOB_NAME).is_file():
                         yield folder
 
     def _waiting(self) -> list[Path]:

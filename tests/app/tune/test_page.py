@@ -345,11 +345,15 @@ def test_faults_are_told_with_their_place_and_repaired_on_a_click(tuner, sample,
     expect(report).to_contain_text("1 fault keeps it from being trained on")
     expect(report.locator("li.error code")).to_have_text("data.csv:4 image")
     expect(report).to_contain_text("'images/none.png' does not exist")
+    expect(visitor.page.locator("#tune-start-reason")).to_contain_text("1 fault")
+    expect(visitor.page.locator("#tune-start")).to_have_class(re.compile(r"\bsecondary\b"))
     visitor.page.locator("#tune-start").click()
     expect(visitor.page.locator("#tune-plan-status [role=alert]")).to_contain_text("1 fault")
     visitor.page.locator("#tune-repair").click()
     expect(report).to_contain_text("Ready to train on")
     expect(report.locator("li.error")).to_have_count(0)
+    expect(visitor.page.locator("#tune-start")).to_have_class(re.compile(r"\bprimary\b"))
+    expect(visitor.page.locator("#tune-start-reason")).to_have_text("")
     assert not visitor.complaints
 
 
@@ -517,13 +521,24 @@ def test_two_people_wait_in_one_queue_and_end_what_is_theirs(tuner, server, samp
     assert not at_work(process_of(running))
     expect(first.page.locator("#tune-resume")).to_be_enabled()
 
-    # The next one's turn has come; deleted at work, it leaves nothing.
+    # The next one's turn has come. At work it cannot be deleted; then it can, and comes back for a minute.
     second.makes_step(1)
     (waiting,) = set(server.runs()) - {*known, running}
     process = process_of(waiting)
-    second.page.locator("#tune-delete").click()
-    expect(second.page.locator(".run .empty")).to_be_visible()
+    delete = second.page.locator("#tune-delete")
+    expect(delete).to_be_disabled()
+    second.page.locator("#tune-cancel").click()
+    second.reaches("cancelled")
     assert not at_work(process)
+    expect(delete).to_be_enabled()
+    delete.click()
+    expect(second.page.locator("#tune-delete-question")).to_contain_text("Its adapter, checkpoints, curves, log")
+    second.screenshot("tune_delete")
+    second.page.locator("#tune-delete-yes").click()
+    expect(second.page.locator(".run .empty")).to_be_visible()
     assert not waiting.exists()
+    second.page.locator("#tune-delete-undo").click()
+    second.reaches("cancelled")
+    assert waiting.exists()
     assert running.exists()
     assert not [*first.complaints, *second.complaints]

@@ -25,6 +25,16 @@ def test_an_almost_full_disk_starts_nothing(service, owner, upload, monkeypatch)
     assert service.jobs.jobs(owner) == ()
 
 
+def test_why_nothing_can_be_started_is_told_before(service, owner, upload, monkeypatch):
+    assert "None is chosen" in service.obstacle(owner, None)
+    good = last(service.data.add_archive(owner, upload(), "mine")).data
+    assert service.obstacle(owner, good.id) == ""
+    bad = last(service.data.add_archive(owner, upload([("none.png", "Is it?", "yes", "train")] * 2), "bad")).data
+    assert "fault" in service.obstacle(owner, bad.id)
+    monkeypatch.setenv("SPACES_ZERO_GPU", "1")
+    assert "ZeroGPU" in service.obstacle(owner, good.id)
+
+
 def test_a_plan_that_was_measured_and_does_not_fit_is_not_started(service, owner, upload, monkeypatch):
     checked = last(service.data.add_archive(owner, upload(), "mine"))
     name, large, small = checked.data.id, Plan(settings={"batch_size": "64"}), Plan(settings={"batch_size": "1"})
@@ -65,7 +75,7 @@ def test_an_adapter_is_compared_on_the_data_of_its_run_while_that_is_there(servi
     monkeypatch.setattr("app.tune.adapters.service.run_module", run_module)
     assert last(service.compare(owner, "mine", second.id, Plan())) == {"questions": 3}
     last(service.compare(owner, "loaded", second.id, Plan(method="a3moe")))
-    service.data.remove(owner, first.id)
+    service.data.delete(owner, first.id)
     last(service.compare(owner, "mine", second.id, Plan()))
     assert asked == [
         (str(first.path), str(job / "run/adapter"), "lora"),

@@ -23,7 +23,7 @@ def test_adapters_of_runs_and_uploads_are_offered_to_their_owner_only(service, o
         (folder / "run/adapter").mkdir(parents=True)
         (folder / "run/adapter/adapter_model.safetensors").write_bytes(b"x")
         (folder / "job.json").write_text(json.dumps(facts))
-    loaded = service.jobs.studio.adapters(owner) / "d"
+    loaded = service.jobs.studio.adapters(owner) / ("d" * 12)
     loaded.mkdir(parents=True)
     (loaded / "adapter_model.safetensors").write_bytes(b"x")
     (loaded / "loaded.json").write_text('{"title": "loaded"}')
@@ -35,11 +35,15 @@ def test_adapters_of_runs_and_uploads_are_offered_to_their_owner_only(service, o
     assert service.adapters.name_of(owner, "c" * 12) == ""
     other = owner_of(new_secret())
     assert service.adapters.of(other) == {}
-    for act in (service.adapters.remove, service.adapters.zip, service.adapters.before_after):
+    for act in (service.adapters.delete, service.adapters.zip, service.adapters.before_after):
         with pytest.raises(RequestError, match="no such adapter"):
             act(other, "loaded")
     with pytest.raises(RequestError, match="belongs to a run"):
-        service.adapters.remove(owner, "first")
-    service.adapters.remove(owner, "loaded")
+        service.adapters.delete(owner, "first")
+    key = service.adapters.delete(owner, "loaded")
     assert "loaded" not in service.adapters.of(owner)
-    assert not loaded.exists()
+    service.adapters.restore(owner, key)
+    assert service.adapters.of(owner)["loaded"] == loaded
+    service.adapters.delete(owner, "loaded")
+    service.jobs.studio.purge(seconds=0)
+    assert list(loaded.parent.iterdir()) == []

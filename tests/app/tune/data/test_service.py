@@ -76,8 +76,14 @@ def test_faults_are_repaired_and_the_repaired_data_is_what_runs(service, owner, 
     assert set(repaired.dataset.counts.splits) == {"train", "validation"}
     arguments = repaired.data.arguments
     assert arguments[arguments.index("--images") + 1] == str(repaired.data.files)
-    service.data.remove(owner, checked.data.id)
-    assert not checked.data.folder.exists()
+    assert "Delete “mine”?" in service.data.describe(owner, checked.data.id)
+    name = service.data.delete(owner, checked.data.id)
+    assert service.data.sets.all(owner) == ()
+    service.data.sets.restore(owner, name)
+    assert last(service.data.check(owner, name)).dataset.counts.items == 2
+    service.data.delete(owner, name)
+    service.jobs.studio.purge(seconds=0)
+    assert list(service.jobs.studio.data(owner).iterdir()) == []
 
 
 def test_columns_are_named_and_the_copy_is_what_runs(service, owner, upload):
@@ -107,7 +113,7 @@ def test_nobody_reaches_the_data_of_others(service, owner, upload):
     checked = last(service.data.add_archive(owner, upload(), "mine"))
     other = owner_of(new_secret())
     for name in (checked.data.id, f"../../{owner}/data/{checked.data.id}", ".."):
-        for act in (service.data.sets.get, service.data.check, service.data.remove):
+        for act in (service.data.sets.get, service.data.check, service.data.delete):
             with pytest.raises(RequestError, match="no such data set"):
                 act(other, name)
             with pytest.raises(RequestError, match="None is chosen"):

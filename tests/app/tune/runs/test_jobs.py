@@ -159,14 +159,31 @@ def test_stop_lets_the_run_end_by_itself_and_resume_starts_it_again(queue, owner
 
 
 def test_a_waiting_run_leaves_the_queue(queue, owner):
-    first, second = start(queue, owner), start(queue, owner)
+    _, second = start(queue, owner), start(queue, owner)
     queue.stop(owner, second.id)
     assert queue.job(owner, second.id).state == "ended"
     assert not second.run.exists()
-    queue.delete(owner, first.id)
-    assert not first.folder.exists()
+
+
+def test_a_run_is_deleted_once_it_has_ended_and_comes_back_for_a_minute(queue, owner):
+    job = start(queue, owner)
+    for act in (queue.delete, queue.describe):
+        with pytest.raises(RequestError, match=r"This one has not.*Cancel it"):
+            act(owner, job.id)
+    queue.cancel(owner, job.id)
+    assert "checkpoints" in queue.describe(owner, job.id)
+    assert queue.delete(owner, job.id) == job.id
     with pytest.raises(RequestError, match="no such run"):
-        queue.job(owner, first.id)
+        queue.job(owner, job.id)
+    queue.studio.purge()
+    queue.restore(owner, job.id)
+    assert queue.job(owner, job.id).cancelled
+    queue.delete(owner, job.id)
+    queue.studio.purge(seconds=0)
+    assert list(queue.studio.runs(owner).iterdir()) == []
+    for name in (job.id, f"../runs/{job.id}"):
+        with pytest.raises(RequestError, match="removed from the server"):
+            queue.restore(owner, name)
 
 
 @pytest.mark.parametrize(("what", "code", "number"), [("fail", 7, None), ("kill", None, signal.SIGKILL)])
