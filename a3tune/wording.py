@@ -3,6 +3,9 @@
 import reprlib
 from collections.abc import Iterable
 
+RESEARCH_NOTICE = "Research use only. Not a medical device, not for diagnosis or treatment."
+"""What every page and every picture of a person's image says."""
+
 _brief = reprlib.Repr()
 _brief.maxstring = _brief.maxother = 80
 

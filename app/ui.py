@@ -8,10 +8,12 @@ from pathlib import Path
 import gradio as gr
 from starlette.middleware import Middleware
 
+from a3tune.process import SERVER, prepare_process
+from a3tune.wording import RESEARCH_NOTICE
 from app.common.identity import build_visitor, is_secret, owner_of
 from app.common.initial_page import InitialPage
 from app.common.modules import ModuleFiles
-from app.common.status import DEMO_NOTICE, NOTICE, model_value
+from app.common.status import DEMO_NOTICE, model_value
 from app.common.theme import STYLES, TUNE_STYLES, build_theme
 from app.common.widgets import build_header
 from app.engine.ids import SessionId
@@ -29,9 +31,6 @@ MAX_UPLOAD = "256mb"
 
 # Requests that wait at once, over all visitors; more are told that the queue is full.
 _QUEUE_LENGTH = 64
-# How often gradio looks for requests and for progress to tell, in seconds. Its own thousandth and hundredth of a second
-# take a twelfth of a core while nobody asks anything: time that a run on the same machine has not got.
-_LOOK, _LOOK_PROGRESS = 0.01, 0.05
 # Requests that read images at once; questions have a limit of their own.
 _READERS = 4
 # How often gradio's own folder is swept, and how old a left-over file may get, in seconds.
@@ -55,7 +54,7 @@ def build(asking: InspectService, tuning: TuneService, models: ModelService) -> 
         asking.sessions.end(SessionId(str(request.session_hash)))
 
     with gr.Blocks(title="A3Tune Studio", analytics_enabled=False, delete_cache=_SWEEP) as page:
-        header = build_header(model_status, f"{NOTICE} {DEMO_NOTICE}" if asking.slot.demo else NOTICE)
+        header = build_header(model_status, f"{RESEARCH_NOTICE} {DEMO_NOTICE}" if asking.slot.demo else RESEARCH_NOTICE)
         visitor = build_visitor(page)
         with gr.Tabs() as pages:
             with gr.Tab(_TABS[0], id="inspect") as first:
@@ -67,8 +66,6 @@ def build(asking: InspectService, tuning: TuneService, models: ModelService) -> 
                 build_models(models)
         page.unload(leave)
     page.queue(max_size=_QUEUE_LENGTH, default_concurrency_limit=_READERS, api_open=False)
-    page._queue.sleep_when_free = _LOOK
-    page._queue.progress_update_sleep_when_free = _LOOK_PROGRESS
     return page, inspect
 
 
@@ -94,6 +91,7 @@ def launch(
         offered: what visitors may load besides, see :class:`app.models.service.ModelService`.
         any_model: whether they may name any folder or hub id.
     """
+    prepare_process(SERVER)
     slot = ModelSlot(profile, adapters)
     asking = InspectService(slot, RegionSlot(scorer, segmenter))
     tuning = TuneService(slot, asking.regions.slot)

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 # Before torch is loaded: it says how torch's threads wait for one another.
-import a3tune  # noqa: F401  # isort: skip
+import tests.support.process  # noqa: F401  # isort: skip
 import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from a3tune import __version__
 from a3tune.cli import app, demo, doctor, inspect, labels, parity, tune
 from a3tune.errors import A3TuneError
+from a3tune.process import RUN, prepare_process
 
 COMMANDS = {
     "app": app,
@@ -30,6 +31,7 @@ BAD_INPUT = 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 1 for a check that failed, 2 for bad input."""
     options = _parser().parse_args(arguments)
+    prepare_process(RUN)
     try:
         return COMMANDS[options.command].run(options)
     except A3TuneError as error:

@@ -22,8 +22,7 @@ from a3tune.figures.plots import Caption, attention_figure, difference_figure, p
 from a3tune.geometry.patch_grid import to_source
 from a3tune.inspection.inspect import AdapterView, Inspection
 from a3tune.types import Head
-
-NOTICE = "Research use only. Not a medical device, not for diagnosis or treatment."
+from a3tune.wording import RESEARCH_NOTICE
 
 # Small images are enlarged to this many pixels on the longer edge, so that a map does not come out as a few dots.
 LEAST_EDGE = 1024
@@ -223,7 +222,7 @@ def page_figure(
         lines = ["The command is too long for this page; the ZIP archive has it."]
     for place, piece in enumerate(lines):
         _text(figure, 0.073 - 0.011 * place, piece, 6.5, family="monospace")
-    _text(figure, 0.032, NOTICE, 7)
+    _text(figure, 0.032, RESEARCH_NOTICE, 7)
     _text(figure, 0.02, _EVIDENCE, 7)
     return figure
 

@@ -23,6 +23,7 @@ from a3tune.data.dataset import Dataset, TrainingItem
 from a3tune.data.read import read_dataset, split_dataset
 from a3tune.errors import A3TuneError, DataError
 from a3tune.models.prompt import PromptEncoder
+from a3tune.process import RUN, prepare_process
 from a3tune.progress import Progress, no_progress
 from a3tune.training.base_model import load_base
 from a3tune.training.collate import Questions, on_device
@@ -172,6 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_tune_arguments(parser)
     parser.add_argument("--adapter", type=Path, required=True, metavar="DIR", help="adapter folder in PEFT's format")
     options = parser.parse_args(arguments)
+    prepare_process(RUN)
 
     def report(what: str, share: float) -> None:
         print(json.dumps({"what": what, "share": round(share, 3)}), flush=True)

@@ -36,6 +36,7 @@ from a3tune.models.conversion import model_folder
 from a3tune.models.load import count_weights
 from a3tune.models.memory import BYTES_PER_WEIGHT
 from a3tune.models.prompt import PromptEncoder
+from a3tune.process import RUN, prepare_process
 from a3tune.training.arguments import training_arguments
 from a3tune.training.base_model import load_base
 from a3tune.training.collate import Questions, QuestionStream
@@ -259,6 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Measure one step of a tuning run.")
     add_tune_arguments(parser)
     options = parser.parse_args(arguments)
+    prepare_process(RUN)
     try:
         found = estimate_run(
             config_of(options),

@@ -9,12 +9,12 @@ import traceback
 
 from a3tune.errors import A3TuneError, Cancelled
 from a3tune.types import MedicalImage
+from a3tune.wording import RESEARCH_NOTICE
 from app.engine.background import Step
 from app.engine.model_slot import ModelStatus
 
 log = logging.getLogger("a3tune.app")
 
-NOTICE = "Research use only. Not a medical device, not for diagnosis."
 DEMO_NOTICE = "The demo model knows synthetic phantoms only: its words about real images mean nothing."
 
 
@@ -78,7 +78,7 @@ def model_value(model: ModelStatus) -> dict[str, str | int]:
         "ready": "ready",
         "failed": "" if model.error is None else explain(model.error),
     }
-    notice = " ".join((NOTICE, *((DEMO_NOTICE,) if model.demo else ()), *model.remarks))
+    notice = " ".join((RESEARCH_NOTICE, *((DEMO_NOTICE,) if model.demo else ()), *model.remarks))
     return {
         "state": model.state,
         "name": model.name,

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from a3tune.errors import RequestError
+from a3tune.process import RUN, waiting_variables
 from app.engine.background import Task
 
 LESS_MEMORY = (
@@ -50,7 +51,7 @@ def run_module(
         subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             cwd=PROJECT,
-            env={**os.environ, **environment},
+            env={**os.environ, **waiting_variables(RUN), **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=complaints,

@@ -1,0 +1,36 @@
+"""What a program of this project sets for its whole process; importing the library sets nothing.
+
+OpenMP's threads turn in circles while they wait for one another, for as long as libgomp reads when torch is loaded. As
+libgomp is made that is some 15 ms. On a machine whose cores have other work too, the thread that turns takes the core
+from the one that it waits for: a product of two small matrices takes 15 ms instead of 20 microseconds.
+"""
+
+import logging
+import os
+
+RUN = "20000"
+"""About a millisecond. A run has the cores mostly for itself, and its threads wait a little after each product: to be
+woken for the next one costs a third more time at 50 microseconds, nothing at a millisecond."""
+SERVER = "1000"
+"""About 50 microseconds. In a page's server answers, maps and regions are computed side by side, each by as many
+threads as there are cores, beside a browser perhaps: an answer takes twice as long at a millisecond."""
+
+_COUNT, _OURS = "GOMP_SPINCOUNT", "A3TUNE_SPINCOUNT"
+
+
+def prepare_process(count: str) -> None:
+    """Set up this process; has to be called before torch is loaded.
+
+    Args:
+        count: how long threads wait, `RUN` or `SERVER`; what the user has set counts.
+    """
+    os.environ.update(waiting_variables(count))
+    # It tells on every product in 8 bit that the product is one in 8 bit, and at the start what it could also use.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
+def waiting_variables(count: str) -> dict[str, str]:
+    """Variables of a process whose threads wait for ``count`` turns; none where the user has set how they wait."""
+    # The second variable tells programs that are started from here that it was not the user who set the first.
+    ours = "OMP_WAIT_POLICY" not in os.environ and os.environ.get(_COUNT) == os.environ.get(_OURS)
+    return {_COUNT: count, _OURS: count} if ours else {}

@@ -1,0 +1,77 @@
+"""What programs set for their process, and that importing the library sets nothing."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from a3tune.process import RUN, SERVER
+
+WAITING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "A3TUNE_SPINCOUNT")
+LOADS = (
+    "import ctypes, importlib.util, pathlib\n"
+    "folder = pathlib.Path(importlib.util.find_spec('torch').origin).parent\n"
+    "ctypes.CDLL(str(next(folder.glob('lib/libgomp*'))))\n"
+)
+PREPARES = "from a3tune.process import RUN, SERVER, prepare_process, waiting_variables\nprepare_process({})\n"
+STARTS = (
+    "import os, subprocess, sys\n"
+    f"subprocess.run([sys.executable, '-c', {LOADS!r}], env={{**os.environ, **waiting_variables(RUN)}})\n"
+)
+IMPORTS = """
+import logging, os
+before = dict(os.environ)
+import a3tune, app, a3tune.cli.main, a3tune.models.load, a3tune.training.tuning
+assert {name: value for name, value in os.environ.items() if name.startswith(("A3TUNE", "GOMP", "OMP"))} == {
+    name: value for name, value in before.items() if name.startswith(("A3TUNE", "GOMP", "OMP"))
+}, os.environ
+assert logging.getLogger("bitsandbytes").level == logging.NOTSET
+"""
+
+
+def told(program, **chosen):
+    """The count that libgomp says it uses, in the last process of a program that shows it."""
+    environment = {name: value for name, value in os.environ.items() if name not in WAITING}
+    words = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**environment, **chosen, "OMP_DISPLAY_ENV": "VERBOSE"},
+        capture_output=True, text=True, check=True,
+    ).stderr  # fmt: skip
+    return re.findall(r"GOMP_SPINCOUNT = '(\d+)'", words)[-1]
+
+
+def test_importing_the_library_sets_nothing():
+    environment = {name: value for name, value in os.environ.items() if name not in WAITING}
+    subprocess.run([sys.executable, "-c", IMPORTS], env=environment, check=True)
+
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="torch brings libgomp on Linux only")
+
+
+@on_linux
+@pytest.mark.parametrize(
+    ("chosen", "count"), [({}, RUN), ({"GOMP_SPINCOUNT": "77"}, "77"), ({"OMP_WAIT_POLICY": "PASSIVE"}, "0")]
+)
+def test_threads_soon_sleep_unless_the_user_says_otherwise(chosen, count):
+    assert told(PREPARES.format("RUN") + LOADS, **chosen) == count
+
+
+@on_linux
+@pytest.mark.parametrize(("chosen", "own", "started"), [({}, SERVER, RUN), ({"GOMP_SPINCOUNT": "77"}, "77", "77")])
+def test_a_servers_threads_sleep_sooner_and_those_of_the_runs_that_it_starts_do_not(chosen, own, started):
+    assert told(PREPARES.format("SERVER") + LOADS, **chosen) == own
+    assert told(PREPARES.format("SERVER") + STARTS, **chosen) == started
+
+
+def test_the_command_line_prepares_its_process_before_torch_is_loaded():
+    program = (
+        "import sys, os\nfrom a3tune.cli import main\n"
+        "doctor = main.COMMANDS['doctor']\n"
+        "doctor.run = lambda options: print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)\n"
+        "main.main(['doctor'])\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name not in WAITING}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [RUN, "False"]
