@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 import gradio as gr
 
+from app.common.widgets import Update
+
 
 class AdapterComparison(Protocol):
     """Where an adapter is shown beside the base model.
@@ -22,7 +24,7 @@ class AdapterComparison(Protocol):
 
     def compare_own(
         self, visitor: Any, name: str, picture: Path | None, question: str, request: gr.Request
-    ) -> Iterator[dict[Any, Any]]:
+    ) -> Iterator[Update]:
         """Ask the base and one of the visitor's own adapters: about a picture, or where there is none about what is on
         show. New values by components, which are among `own_outputs`."""
         ...

@@ -11,7 +11,7 @@ import gradio as gr
 from app.common.identity import owner_of
 from app.common.status import error_status, status
 from app.common.studio_folder import UNDO_SECONDS
-from app.common.widgets import QUIET, Update, errors_in
+from app.common.widgets import EVENT_OPTIONS, Update, errors_in
 from app.engine.ids import OwnerId
 
 
@@ -67,7 +67,7 @@ class Deletion:
         self._describe, self._delete, self._restore, self._shown = describe, delete, restore, shown
         visitor, own = chosen[0], [self._question, self._asked, self._status, self._undo]
         own += [self._candidate, self._deleted]
-        options = {"queue": False, **QUIET}
+        options = {"queue": False, **EVENT_OPTIONS}
         self.button.click(self._ask, chosen, own, **options)
         self._no.click(lambda: gr.update(visible=False), None, self._question, **options)
         return [

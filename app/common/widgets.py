@@ -17,7 +17,7 @@ from app.common.modules import mount_script
 from app.common.status import error_status, explain, step_status
 from app.engine.background import Step
 
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+EVENT_OPTIONS: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 """Options of every event: the page shows progress itself, and there is no interface for programs."""
 
 Update = dict[gr.blocks.Block, Any]
@@ -104,23 +104,25 @@ def build_stop(elem_id: str) -> gr.Button:
     return gr.Button("Stop", visible=False, size="sm", min_width=80, elem_id=elem_id)
 
 
-def server_function(answer: Answer) -> Answer:
+def _words(error: Exception) -> str:
+    return "Stopped." if isinstance(error, Cancelled) else explain(error)
+
+
+def server_function(answer: Answer, told: Callable[[Exception], Any] = _words) -> Answer:
     """What a widget's script calls by the name of ``answer``, a function or a method: it takes and gives a dict, and
-    says in words under "error" why it cannot give more."""
+    says under "error" why it cannot give more: in words, or as ``told`` says."""
 
     # A plain function: Gradio marks server functions with an attribute, which a bound method cannot take.
     @functools.wraps(answer)
     def safe(request: dict[str, Any]) -> dict[str, Any]:
         try:
             return answer(request)
-        except Cancelled:
-            return {"error": "Stopped."}
         except Exception as error:
-            return {"error": explain(error)}
+            return {"error": told(error)}
 
     return safe
 
 
 def json_text(value: Any) -> str:
     """A widget's value as JSON in which nothing can read as markup."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
+    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
-from a3tune.errors import Cancelled
-from app.common.status import explain
+from app.common.widgets import Answer, server_function
 from app.engine.ids import CheckId, RegionSessionId, ResultId
 from app.inspect.export import export
 from app.inspect.service import InspectService
@@ -21,61 +18,58 @@ from app.inspect.values import (
     target_value,
 )
 
-Answer = Callable[[dict[str, Any]], dict[str, Any]]
-
 
 def viewer_answers(service: InspectService) -> tuple[Answer, ...]:
     """The functions that the viewer calls by their names; each takes and gives a dict, and says in words under
     "error" why it cannot give more."""
 
-    # Plain functions: Gradio marks server functions with an attribute, which a bound method cannot take.
-    @_in_words
+    @server_function
     def head_map(request: dict[str, Any]) -> dict[str, Any]:
         place = ResultId(str(request["result"])), str(request["adapter"]), request["layer"], request["head"]
         return head_map_value(service.results.head_map(*place))
 
-    @_in_words
+    @server_function
     def past_result(request: dict[str, Any]) -> dict[str, Any]:
         return result_value(service.results.get(ResultId(str(request["result"]))))
 
-    @_in_words
+    @server_function
     def find_regions(request: dict[str, Any]) -> dict[str, Any]:
         return regions_value(service.regions.find(_regions(request), request["prompt"]))
 
-    @_in_words
+    @server_function
     def draw_region(request: dict[str, Any]) -> dict[str, Any]:
         ranked, key = service.regions.draw(_regions(request), request["box"], request["prompt"])
         return {**regions_value(ranked), "key": key}
 
-    @_in_words
+    @server_function
     def choose_regions(request: dict[str, Any]) -> dict[str, Any]:
         others = [ResultId(str(name)) for name in request["others"]]
         return {"numbers": numbers_value(service.measure(_regions(request), request["chosen"], others))}
 
-    @_in_words
+    @server_function
     def keep_target(request: dict[str, Any]) -> dict[str, Any]:
         return target_value(*service.keep_target(_regions(request), request["chosen"]))
 
-    @_in_words
+    @server_function
     def stop_regions(request: dict[str, Any]) -> dict[str, Any]:
         service.regions.stop(_regions(request))
         return {}
 
-    @_in_words
+    @server_function
     def start_faithfulness(request: dict[str, Any]) -> dict[str, Any]:
         asked = ResultId(str(request["result"])), str(request["adapter"]), str(request["kind"]), request["heads"]
         return {"job": service.faithfulness.start(*asked, request["rows"])}
 
-    @_in_words
+    @server_function
     def follow_faithfulness(request: dict[str, Any]) -> dict[str, Any]:
         return faithfulness_value(*service.faithfulness.follow(CheckId(str(request["job"]))))
 
-    @_in_words
+    @server_function
     def stop_faithfulness(request: dict[str, Any]) -> dict[str, Any]:
         service.faithfulness.stop(CheckId(str(request["job"])))
         return {}
 
-    @_in_words
+    @server_function
     def take_file(request: dict[str, Any]) -> dict[str, Any]:
         return file_value(*export(service, request))
 
@@ -85,16 +79,3 @@ def viewer_answers(service: InspectService) -> tuple[Answer, ...]:
 
 def _regions(request: dict[str, Any]) -> RegionSessionId:
     return RegionSessionId(str(request["board"]))
-
-
-def _in_words(answer: Answer) -> Answer:
-    @functools.wraps(answer)
-    def safe(request: dict[str, Any]) -> dict[str, Any]:
-        try:
-            return answer(request)
-        except Cancelled:
-            return {"error": "Stopped."}
-        except Exception as error:
-            return {"error": explain(error)}
-
-    return safe

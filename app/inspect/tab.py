@@ -13,6 +13,7 @@ from a3tune.errors import Cancelled, RequestError
 from a3tune.images import AXES, WINDOW_PRESETS, load_image
 from a3tune.types import Window
 from app.common.status import error_status, status, step_status
+from app.common.widgets import EVENT_OPTIONS, Update
 from app.engine.background import Step
 from app.engine.ids import ResultId, SessionId
 from app.inspect.examples import Example, build_examples, build_suggestions
@@ -28,11 +29,6 @@ OWN_WINDOW = "own centre and width"
 GENERAL_QUESTIONS = ("What does this image show?", "Is there an abnormality?", "Describe the findings.")
 
 _READING = Step("Reading the file", 0.0)
-# The page shows progress itself, and there is no interface for programs.
-_EVENT: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-
-Changes = dict[Any, Any]
-"""New values by the components that change."""
 
 
 class OwnAdapters(NamedTuple):
@@ -147,12 +143,14 @@ class InspectTab:
         answered = [*opened, self._cancel]
         self.own_outputs = [self._adapters, *answered]
         visitor = self._own.visitor
-        tab.select(self._offer, [visitor, self._adapters], [self._adapters], queue=False, **_EVENT)
+        tab.select(self._offer, [visitor, self._adapters], [self._adapters], queue=False, **EVENT_OPTIONS)
         # "multiple": another example may be chosen while the model still answers about the last one.
-        self._strip.pick(self._open_example, [self._adapters, visitor], answered, trigger_mode="multiple", **_EVENT)
-        self._file.upload(self._open_upload, [self._file], [self._file, *opened], **_EVENT)
-        self._viewer.reopen(self._reopen, None, opened, trigger_mode="multiple", **_EVENT)
-        page.load(self._begin, [visitor], self.own_outputs, **_EVENT)
+        self._strip.pick(
+            self._open_example, [self._adapters, visitor], answered, trigger_mode="multiple", **EVENT_OPTIONS
+        )
+        self._file.upload(self._open_upload, [self._file], [self._file, *opened], **EVENT_OPTIONS)
+        self._viewer.reopen(self._reopen, None, opened, trigger_mode="multiple", **EVENT_OPTIONS)
+        page.load(self._begin, [visitor], self.own_outputs, **EVENT_OPTIONS)
 
         view = [self._window, self._centre, self._width, self._axis, self._frame, self._volume]
         changed = [self._viewer, self._status, self._own_window, self._frame]
@@ -163,13 +161,13 @@ class InspectTab:
             self._frame.input,
             self._volume.input,
         ):
-            event(self._change_view, view, changed, trigger_mode="always_last", **_EVENT)
-        self._axis.input(self._change_axis, view, changed, trigger_mode="always_last", **_EVENT)
+            event(self._change_view, view, changed, trigger_mode="always_last", **EVENT_OPTIONS)
+        self._axis.input(self._change_axis, view, changed, trigger_mode="always_last", **EVENT_OPTIONS)
 
         waiting = [self._status, self._cancel]
-        fill = self._suggestions.pick(self._take_suggestion, None, [self._question], queue=False, **_EVENT)
+        fill = self._suggestions.pick(self._take_suggestion, None, [self._question], queue=False, **EVENT_OPTIONS)
         for event in (fill.then, self._ask.click, self._question.submit):
-            reserved = event(self._reserve, None, waiting, queue=False, **_EVENT)
+            reserved = event(self._reserve, None, waiting, queue=False, **EVENT_OPTIONS)
             # One question at a time over all visitors: the model is one, and its answers come in seconds.
             reserved.then(
                 self._answer,
@@ -177,9 +175,9 @@ class InspectTab:
                 [self._viewer, *waiting],
                 concurrency_id="model",
                 concurrency_limit=1,
-                **_EVENT,
+                **EVENT_OPTIONS,
             )
-        self._cancel.click(self._stop, None, [self._status], queue=False, **_EVENT)
+        self._cancel.click(self._stop, None, [self._status], queue=False, **EVENT_OPTIONS)
 
     def follow(self, header: gr.HTML) -> None:
         """Offer the adapters of the model in memory when the page's head notices that it was replaced."""
@@ -188,17 +186,17 @@ class InspectTab:
             [self._own.visitor],
             [self._adapters],
             queue=False,
-            **_EVENT,
+            **EVENT_OPTIONS,
         )
 
     # ---- images ------------------------------------------------------------------------------
 
-    def _begin(self, visitor: Any, request: gr.Request) -> Iterator[Changes]:
+    def _begin(self, visitor: Any, request: gr.Request) -> Iterator[Update]:
         """A new page: the first example with its result, which the page has already where there was one."""
         adapters = self._adapter_choices(visitor)
         example = next(iter(self._examples.values()))
         session = _session(request)
-        begun: Changes = {self._adapters: gr.update(**adapters)}
+        begun: Update = {self._adapters: gr.update(**adapters)}
         result = self._service.welcome(session)
         if result is not None:
             value = adopted_value(result, self._service.results.of(session))
@@ -212,7 +210,7 @@ class InspectTab:
 
     def _open_example(
         self, adapters: list[str], visitor: Any, event: gr.EventData, request: gr.Request
-    ) -> Iterator[Changes]:
+    ) -> Iterator[Update]:
         example = self._examples.get(str(getattr(event, "key", "")))
         if example is None:
             error = RequestError(
@@ -224,7 +222,7 @@ class InspectTab:
 
     def _show_example(
         self, example: Example, adapters: list[str], session: SessionId, own: dict[str, Path]
-    ) -> Iterator[Changes]:
+    ) -> Iterator[Update]:
         """The example at once, with its answers as soon as they are there."""
         try:
             opened = self._service.sessions.open_file(session, example.path, remove=False, key=example.key)
@@ -243,7 +241,7 @@ class InspectTab:
         if not prepared:
             yield from self._answers(question, adapters, session, own)
 
-    def _open_upload(self, paths: list[str] | None, request: gr.Request) -> Iterator[Changes]:
+    def _open_upload(self, paths: list[str] | None, request: gr.Request) -> Iterator[Update]:
         if not paths:
             yield gr.skip()
             return
@@ -261,7 +259,7 @@ class InspectTab:
         words = "Opened. The upload was deleted from the server's disk; the image is forgotten with this visit."
         yield {self._file: None, **self._opened(session, opened, None, words, GENERAL_QUESTIONS)}
 
-    def _reopen(self, event: gr.EventData, request: gr.Request) -> Changes:
+    def _reopen(self, event: gr.EventData, request: gr.Request) -> Update:
         session = _session(request)
         try:
             result = self._service.reopen(session, ResultId(str(getattr(event, "result", ""))))
@@ -283,7 +281,7 @@ class InspectTab:
         words: str,
         questions: Sequence[str],
         example: str = "",
-    ) -> Changes:
+    ) -> Update:
         """An image that came on show: with a result where there is one, words for the status, questions to ask."""
         choices, count = opened.choices, opened.image.frame_count
         presets = [] if choices.hounsfield is False else list(WINDOW_PRESETS)
@@ -302,7 +300,7 @@ class InspectTab:
             self._volume: gr.update(visible=choices.volumes > 1, maximum=max(2, choices.volumes), value=1),
         }
 
-    def _failed(self, error: Exception) -> Changes:
+    def _failed(self, error: Exception) -> Update:
         """All stays as it is, and the status says what went wrong; nothing where a newer choice took its place."""
         return {self._status: gr.skip() if isinstance(error, Cancelled) else error_status(error)}
 
@@ -315,7 +313,7 @@ class InspectTab:
         frame: int | None,
         volume: int,
         request: gr.Request,
-    ) -> Changes:
+    ) -> Update:
         own = {self._own_window: gr.update(visible=window == OWN_WINDOW)}
         session = _session(request)
         try:
@@ -348,7 +346,7 @@ class InspectTab:
         frame: int | None,
         volume: int,
         request: gr.Request,
-    ) -> Changes:
+    ) -> Update:
         # Slices of another plane are counted anew: begin in the middle.
         return self._change_view(window, centre, width, axis, None, volume, request)
 
@@ -357,16 +355,16 @@ class InspectTab:
     def _take_suggestion(self, event: gr.EventData) -> str:
         return str(getattr(event, "question", ""))[:1000]
 
-    def _reserve(self, request: gr.Request) -> Changes:
+    def _reserve(self, request: gr.Request) -> Update:
         self._service.reserve(_session(request))
         return {self._status: status("Waiting for the model …"), self._cancel: gr.update(interactive=True)}
 
-    def _answer(self, question: str, adapters: list[str], visitor: Any, request: gr.Request) -> Iterator[Changes]:
+    def _answer(self, question: str, adapters: list[str], visitor: Any, request: gr.Request) -> Iterator[Update]:
         yield from self._answers(question, adapters, _session(request), self._own.of(visitor))
 
     def _answers(
         self, question: str, adapters: list[str], session: SessionId, own: dict[str, Path]
-    ) -> Iterator[Changes]:
+    ) -> Iterator[Update]:
         """What changes in the viewer, the status and the cancel button while the question is being answered."""
         opened = self._service.sessions.opened(session)
         try:
@@ -413,12 +411,12 @@ class InspectTab:
 
     def compare_own(
         self, visitor: Any, name: str, picture: Path | None, question: str, request: gr.Request
-    ) -> Iterator[Changes]:
+    ) -> Iterator[Update]:
         """Ask the base and one of the visitor's own adapters: about a picture, or where there is none about what is on
         show. New values by components, which are among `own_outputs`."""
         session, own = _session(request), self._own.of(visitor)
         adapters = [self._service.slot.adapters[0], name]
-        changes: Changes = {self._adapters: gr.update(**{**self._adapter_choices(visitor), "value": adapters})}
+        changes: Update = {self._adapters: gr.update(**{**self._adapter_choices(visitor), "value": adapters})}
         if picture is not None:
             try:
                 opened = self._service.sessions.open_file(session, picture, remove=False)

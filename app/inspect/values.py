@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import io
-import json
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from PIL import Image
 from a3tune.encoding import base64_halves, base64_text, data_url
 from a3tune.types import MedicalImage, Token
 from app.common.status import DEMO_NOTICE, describe, status
+from app.common.widgets import json_text
 from app.engine.background import Step
 from app.inspect.regions import RankedRegions, ShownRegion, Target, TargetNumbers
 from app.inspect.results import Result, ViewNumbers
@@ -52,18 +52,13 @@ def viewer_value(opened: OpenedImage, result: Result | None = None, history: Seq
         "board": opened.regions,
         "history": [_past(earlier) for earlier in history],
     }
-    return _text(value)
+    return json_text(value)
 
 
 def adopted_value(result: Result, history: Sequence[Result]) -> str:
     """The viewer's value where it has the image and the result already: which result, and what the session adds."""
     past = [_past(earlier) for earlier in history]
-    return _text({"adopt": result.id, "board": result.opened.regions, "history": past})
-
-
-def _text(value: dict[str, Any]) -> str:
-    # "<" is written as an escape, so that a question can never read as markup.
-    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
+    return json_text({"adopt": result.id, "board": result.opened.regions, "history": past})
 
 
 def result_value(result: Result) -> dict[str, Any]:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 
-from app.common.widgets import widget_parts
+from app.common.widgets import Answer, server_function, widget_parts
 from app.models.service import ModelService
 from app.models.values import catalogue_value, error_value, offer_value
-
-Answer = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def build_models(service: ModelService) -> gr.HTML:
@@ -27,30 +24,21 @@ def build_models(service: ModelService) -> gr.HTML:
 def model_answers(service: ModelService) -> tuple[Answer, Answer, Answer]:
     """The functions that the page in the browser calls by their names."""
 
-    # Plain functions: Gradio marks server functions with an attribute, which a bound method cannot take.
     def models_state(_request: dict[str, Any]) -> dict[str, Any]:
-        try:
-            return catalogue_value(service.show())
-        except Exception as error:
-            return {"error": error_value(error)}
+        return catalogue_value(service.show())
 
     def models_named(request: dict[str, Any]) -> dict[str, Any]:
-        try:
-            return {"entry": offer_value(service.describe(str(request.get("kind")), str(request.get("name", ""))))}
-        except Exception as error:
-            return {"error": error_value(error)}
+        return {"entry": offer_value(service.describe(str(request.get("kind")), str(request.get("name", ""))))}
 
     def models_act(request: dict[str, Any]) -> dict[str, Any]:
         kind, name = str(request.get("kind")), str(request.get("name", ""))
-        try:
-            if request.get("action") == "cancel":
-                service.cancel()
-            elif request.get("action") == "download":
-                service.download(kind, name)
-            else:
-                service.load(kind, name, str(request.get("precision", "auto")), request.get("offload") is True)
-        except Exception as error:
-            return {"error": error_value(error)}
+        if request.get("action") == "cancel":
+            service.cancel()
+        elif request.get("action") == "download":
+            service.download(kind, name)
+        else:
+            service.load(kind, name, str(request.get("precision", "auto")), request.get("offload") is True)
         return {}
 
-    return models_state, models_named, models_act
+    state, named, act = (server_function(answer, error_value) for answer in (models_state, models_named, models_act))
+    return state, named, act

@@ -14,7 +14,7 @@ from a3tune.errors import RequestError
 from app.common.deletion import Deletion
 from app.common.identity import is_secret, owner_of
 from app.common.status import error_status, status
-from app.common.widgets import QUIET, Update, build_stop, errors_in, follow_work, json_text, server_function
+from app.common.widgets import EVENT_OPTIONS, Update, build_stop, errors_in, follow_work, json_text, server_function
 from app.engine.ids import AdapterName, DataSetId
 from app.tune.adapters.comparison import comparison_table
 from app.tune.plan_panel import PlanPanel
@@ -125,7 +125,7 @@ class AdapterPanel:
         """
         self._plan = plan
         own = [self._visitor, self.choice]
-        self.choice.input(self._choose, own, [*self.outputs, self.status, self._table], queue=False, **QUIET)
+        self.choice.input(self._choose, own, [*self.outputs, self.status, self._table], queue=False, **EVENT_OPTIONS)
         kept = self._service.adapters
         self._deletion.wire(
             own, self.outputs, kept.describe, kept.delete, kept.restore, lambda visitor, _: self.show(visitor)
@@ -136,15 +136,17 @@ class AdapterPanel:
             [self._table, self.status, self._stop],
             concurrency_id="tune-compare",
             concurrency_limit=1,
-            **QUIET,
+            **EVENT_OPTIONS,
         )
-        self._stop.click(self._end, [self._visitor], None, queue=False, **QUIET)
+        self._stop.click(self._end, [self._visitor], None, queue=False, **EVENT_OPTIONS)
         pushed = [self._token, self._push_status]
-        self._push.click(self._send, [*own, self._repository, self._token], pushed, **QUIET)
+        self._push.click(self._send, [*own, self._repository, self._token], pushed, **EVENT_OPTIONS)
         loaded = [self._load_status, *self.outputs]
-        self._adapter.upload(self._load_archive, [self._visitor, self._adapter], [self._adapter, *loaded], **QUIET)
-        self._load.click(self._load_public, [self._visitor, self._hub], loaded, **QUIET)
-        self._write.click(self._scale, plan.inputs, [self._text, self._config, self._scale_status], **QUIET)
+        self._adapter.upload(
+            self._load_archive, [self._visitor, self._adapter], [self._adapter, *loaded], **EVENT_OPTIONS
+        )
+        self._load.click(self._load_public, [self._visitor, self._hub], loaded, **EVENT_OPTIONS)
+        self._write.click(self._scale, plan.inputs, [self._text, self._config, self._scale_status], **EVENT_OPTIONS)
 
     # ---- events ------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import gradio as gr
 from app.common.deletion import Deletion
 from app.common.identity import owner_of
 from app.common.status import status
-from app.common.widgets import QUIET, Update, build_stop, follow_work, server_function
+from app.common.widgets import EVENT_OPTIONS, Update, build_stop, follow_work, server_function
 from app.engine.ids import DataSetId, OwnerId
 from app.tune.data.regions import labels_value, row_value
 from app.tune.data.report import data_report, repair_choices
@@ -106,11 +106,11 @@ class DataPanel:
             plan: whose settings say which regions count.
         """
         self._plan = plan
-        takes = {"outputs": self.outputs, "concurrency_id": "tune-data", "concurrency_limit": 2, **QUIET}
+        takes = {"outputs": self.outputs, "concurrency_id": "tune-data", "concurrency_limit": 2, **EVENT_OPTIONS}
         me, chosen = self._visitor, [self._visitor, self.choice]
         self._sample.click(self._add_sample, [me], **takes)
         self._archive.upload(self._add_archive, [me, self._archive], **takes)
-        self._files.change(self._fill_table, [self._files, self._table], [self._table], queue=False, **QUIET)
+        self._files.change(self._fill_table, [self._files, self._table], [self._table], queue=False, **EVENT_OPTIONS)
         self._take.click(self._add_files, [me, self._files, self._table], **takes)
         self._fetch.click(self._add_public, [me, self._hub], **takes)
         self.choice.input(self.check, chosen, **takes)
@@ -120,16 +120,16 @@ class DataPanel:
         restore = data.sets.restore
         for changed in self._deletion.wire(chosen, self.outputs, data.describe, data.delete, restore, self._shown):
             changed.then(self.check, chosen, **takes)
-        self._stop.click(self._end, [me], None, queue=False, **QUIET)
+        self._stop.click(self._end, [me], None, queue=False, **EVENT_OPTIONS)
         self._show.click(
             self._preview,
             [*chosen, *plan.inputs],
             [self._labels, self._label_status, self._labels_stop],
             concurrency_id="tune-labels",
             concurrency_limit=1,
-            **QUIET,
+            **EVENT_OPTIONS,
         )
-        self._labels_stop.click(self._end_preview, [me], None, queue=False, **QUIET)
+        self._labels_stop.click(self._end_preview, [me], None, queue=False, **EVENT_OPTIONS)
 
     def enter(self, owner: OwnerId, name: DataSetId | None = None) -> Update:
         """Show what is the visitor's: a data set, the newest when none is named."""

@@ -11,7 +11,7 @@ import gradio as gr
 from a3tune.errors import RequestError
 from app.common.identity import owner_of
 from app.common.status import status
-from app.common.widgets import QUIET, Update, build_stop, follow_work
+from app.common.widgets import EVENT_OPTIONS, Update, build_stop, follow_work
 from app.engine.ids import DataSetId, OwnerId
 from app.tune.machine import machine_notice
 from app.tune.plans import ABLATIONS, QUICK, Plan, estimate_html, method_choices, preset_choices
@@ -125,9 +125,9 @@ class PlanPanel:
             [self.status, self._stop],
             concurrency_id="tune-measure",
             concurrency_limit=1,
-            **QUIET,
+            **EVENT_OPTIONS,
         )
-        self._stop.click(self._end, [self._visitor], None, queue=False, **QUIET)
+        self._stop.click(self._end, [self._visitor], None, queue=False, **EVENT_OPTIONS)
 
     def _estimate(self, visitor: str, data: DataSetId | None, *plan: Any) -> Iterator[Update]:
         yield from follow_work(

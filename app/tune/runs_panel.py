@@ -10,7 +10,7 @@ import gradio as gr
 
 from app.common.deletion import Deletion
 from app.common.identity import owner_of
-from app.common.widgets import QUIET, Update, errors_in, server_function
+from app.common.widgets import EVENT_OPTIONS, Update, errors_in, server_function
 from app.engine.ids import JobId, OwnerId
 from app.tune.adapters_panel import AdapterPanel
 from app.tune.runs.news import follow_value, run_choices
@@ -60,7 +60,7 @@ class RunPanel:
             use: where the adapter of the run on show is chosen.
         """
         self._use = use
-        chosen, options = [self._visitor, self.choice], {"queue": False, **QUIET}
+        chosen, options = [self._visitor, self.choice], {"queue": False, **EVENT_OPTIONS}
         self._progress.moved(self._choose, chosen, self.outputs, **options)
         self.choice.input(self._choose, chosen, self.outputs, **options)
         jobs = self._service.jobs

@@ -11,7 +11,7 @@ import gradio as gr
 from app.common.comparison import AdapterComparison
 from app.common.identity import owner_of
 from app.common.status import error_status, status
-from app.common.widgets import QUIET, Update
+from app.common.widgets import EVENT_OPTIONS, Update
 from app.engine.ids import AdapterName, DataSetId, JobId, OwnerId
 from app.tune.adapters_panel import AdapterPanel
 from app.tune.data_panel import DataPanel
@@ -67,9 +67,9 @@ class TuneTab:
         self._run.wire(self._use)
         self._use.wire(data.choice, plan)
         entered = tab.select(
-            self._enter, [me, self._run.choice], [*data.outputs, *self._run.outputs], queue=False, **QUIET
+            self._enter, [me, self._run.choice], [*data.outputs, *self._run.outputs], queue=False, **EVENT_OPTIONS
         )
-        entered.then(data.check, [me, data.choice], data.outputs, **QUIET)
+        entered.then(data.check, [me, data.choice], data.outputs, **EVENT_OPTIONS)
         started = [plan.status, self._views, *self._run.outputs]
         plan.start.click(
             self._start,
@@ -77,10 +77,10 @@ class TuneTab:
             started,
             concurrency_id="tune-start",
             concurrency_limit=1,
-            **QUIET,
+            **EVENT_OPTIONS,
         )
         folder = self._use.folder
-        folder.upload(self._open_run, [me, folder], [folder, *started], **QUIET)
+        folder.upload(self._open_run, [me, folder], [folder, *started], **EVENT_OPTIONS)
 
     def _wire_inspect(self, pages: gr.Tabs, inspect: AdapterComparison) -> None:
         """The buttons that show an adapter beside the base in Inspect."""
@@ -109,7 +109,7 @@ class TuneTab:
                 [pages, words, *inspect.own_outputs],
                 concurrency_id="model",
                 concurrency_limit=1,
-                **QUIET,
+                **EVENT_OPTIONS,
             )
 
     # ---- events ------------------------------------------------------------------------------
