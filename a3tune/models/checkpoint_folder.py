@@ -29,15 +29,17 @@ UNFIT = {
 }
 """Image-text-to-text model types whose attention to the image cannot be shown as a map of patches, and why."""
 
-PROVEN = {
-    "llava": "clip_vision_model",
-    "llava_next": "clip_vision_model",
-    "llava_onevision": "siglip_vision_model",
-    "mistral3": "pixtral",
-    **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "gemma3", "paligemma", "idefics3", "smolvlm", "internvl")),
+PROVEN: dict[str, tuple[str, ...] | None] = {
+    "llava": ("clip_vision_model", "siglip_vision_model", "pixtral"),
+    **dict.fromkeys(("llava_next", "llava_next_video", "vipllava"), ("clip_vision_model",)),
+    **dict.fromkeys(("llava_onevision", "aya_vision", "cohere2_vision", "deepseek_vl"), ("siglip_vision_model",)),
+    "mistral3": ("pixtral",),
+    "perception_lm": ("timm_wrapper",),
+    **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "gemma3", "paligemma", "idefics3")),
+    **dict.fromkeys(("smolvlm", "internvl", "glm4v", "glm4v_moe", "glm46v", "janus", "ovis2", "video_llama_3")),
 }
-"""Model types of which a tiny model is put through every test, and the vision tower that it has there; None where there
-is no other. A model of another type or tower is tried when it is loaded."""
+"""Model types of which a tiny model is put through every test, and the vision towers that it has there; None where
+there is no other. A model of another type or tower is tried when it is loaded."""
 
 
 def read_configuration_file(folder: Path) -> dict:

@@ -127,7 +127,7 @@ def load_model(
     display = name or (Path(source).name if is_folder(source) else str(source))
     kind = model.config.model_type
     tower = getattr(getattr(model.config, "vision_config", None), "model_type", None)
-    if kind not in PROVEN or PROVEN[kind] not in (None, tower):
+    if kind not in PROVEN or tower not in (PROVEN[kind] or (tower,)):
         on_progress("trying where its image tokens lie", 1.0)
         check_token_alignment(VisionLanguageModel(display, model.eval(), processor))
         notes.append(

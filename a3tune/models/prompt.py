@@ -242,6 +242,8 @@ class PromptEncoder:
                 for b, (part, start) in enumerate(zip(parts, starts, strict=True)):
                     row[b, start : start + part.shape[1]] = part[0]
                 inputs[name] = row
+            elif name == self._quirk.tiles:
+                inputs[name] = torch.cat(parts, dim=1)
             else:
                 inputs[name] = _concatenate(parts)
         return EncodedBatch(inputs, tuple(prompts), starts)
@@ -353,10 +355,14 @@ class PromptEncoder:
     def _process(
         self, text: str, pictures: Sequence[Image.Image], processor: ProcessorMixin | None = None
     ) -> dict[str, torch.Tensor]:
-        options = {"add_special_tokens": self.adds_special_tokens(text), "return_tensors": "pt"}
+        tiles = self._quirk.tiles
+        options = {"add_special_tokens": self.adds_special_tokens(text), "return_tensors": None if tiles else "pt"}
         try:
             inputs = dict((processor or self.processor)(text=[text], images=[list(pictures)], **options))
             inputs.pop("labels", None)  # PaliGemma's processor makes some, of the prompt
+            if tiles:
+                joined = torch.cat([torch.as_tensor(image) for image in inputs.pop(tiles)])[None]
+                inputs = {name: torch.tensor(value) for name, value in inputs.items()} | {tiles: joined}
             return inputs
         except (ValueError, TypeError, RuntimeError) as error:
             raise ModelError(

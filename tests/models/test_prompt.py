@@ -46,7 +46,10 @@ def test_text_answers_are_tokenized_as_in_the_template(tiny_name, tiny_model, ra
 
 def test_the_end_token_is_the_templates(tiny_name, tiny_model):
     expected = {"gemma3": "<end_of_turn>", "paligemma": "<eos>"}
-    expected |= dict.fromkeys(("llava", "llava_mistral", "llava_next", "mistral3"), "</s>")
+    expected |= dict.fromkeys(("llava", "llava_mistral", "llava_next", "llava_next_video", "vipllava"), "</s>")
+    expected |= dict.fromkeys(("llava_pixtral", "mistral3", "deepseek_vl", "janus"), "</s>")
+    expected |= dict.fromkeys(("aya_vision", "cohere2_vision"), "<|END_OF_TURN_TOKEN|>")
+    expected |= dict.fromkeys(("glm4v", "glm4v_moe", "glm46v"), "<|endoftext|>")
     expected |= dict.fromkeys(("idefics3", "smolvlm"), "<end_of_utterance>")
     model = tiny_model(tiny_name)
     assert model.tokenizer.convert_ids_to_tokens(model.end_token_id) == expected.get(tiny_name, "<|im_end|>")

@@ -64,43 +64,20 @@ from transformers import (
 )
 
 from a3tune.models.load import PALIGEMMA_TEMPLATE
+from tests.support import tiny_grid_models as grid
+from tests.support import tiny_tower_models as tower
+from tests.support.chat_templates import (
+    CHATML_TEMPLATE,
+    GEMMA_TEMPLATE,
+    IDEFICS3_TEMPLATE,
+    MISTRAL_TEMPLATE,
+    USER_ASSISTANT_TEMPLATE,
+)
 from tests.support.tiny_tokenizers import (
     byte_level_tokenizer,
     chatml_tokenizer,
     qwen_vl_tokenizer,
     sentencepiece_like,
-)
-
-_USER_ASSISTANT_TEMPLATE = (
-    "{% for message in messages %}{{ message['role'].upper() + ': ' }}"
-    "{% for part in message['content'] if part['type'] == 'image' %}{{ '<image>\n' }}{% endfor %}"
-    "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] + ' ' }}{% endfor %}"
-    "{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
-)
-_CHATML_TEMPLATE = (
-    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
-    "{% for part in message['content'] %}{% if part['type'] == 'image' %}IMAGE{% else %}{{ part['text'] }}{% endif %}"
-    "{% endfor %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-_GEMMA_TEMPLATE = (
-    "{{ bos_token }}{% for message in messages %}<start_of_turn>"
-    "{{ 'model' if message['role'] == 'assistant' else message['role'] }}\n"
-    "{% for part in message['content'] %}{% if part['type'] == 'image' %}<start_of_image>"
-    "{% else %}{{ part['text'] | trim }}{% endif %}{% endfor %}<end_of_turn>\n{% endfor %}"
-    "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
-)
-_IDEFICS3_TEMPLATE = (
-    "<|im_start|>{% for message in messages %}{{ message['role'] | capitalize }}"
-    "{% if message['content'][0]['type'] == 'image' %}{{ ':' }}{% else %}{{ ': ' }}{% endif %}"
-    "{% for part in message['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}{% else %}{{ '<image>' }}"
-    "{% endif %}{% endfor %}<end_of_utterance>\n{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
-)
-_MISTRAL_TEMPLATE = (
-    "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}[INST]"
-    "{% for part in message['content'] %}{% if part['type'] == 'image' %}[IMG]{% else %}{{ part['text'] }}{% endif %}"
-    "{% endfor %}[/INST]{% else %}{% for part in message['content'] %}{{ part['text'] }}{% endfor %}{{ eos_token }}"
-    "{% endif %}{% endfor %}"
 )
 
 
@@ -130,7 +107,7 @@ def _llava(text: type[LlamaConfig] | type[MistralConfig], **options):
         patch_size=6,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
-        chat_template=_USER_ASSISTANT_TEMPLATE,
+        chat_template=USER_ASSISTANT_TEMPLATE,
     )
     return LlavaForConditionalGeneration, config, processor
 
@@ -186,7 +163,7 @@ def _qwen2_5_vl():
         Qwen2VLImageProcessor(patch_size=4, merge_size=2, temporal_patch_size=2, **pixels),
         tokenizer,
         Qwen2VLVideoProcessor(patch_size=4, merge_size=2, temporal_patch_size=2, **pixels),
-        chat_template=_CHATML_TEMPLATE.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>"),
+        chat_template=CHATML_TEMPLATE.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>"),
     )
     return Qwen2_5_VLForConditionalGeneration, config, processor
 
@@ -221,7 +198,7 @@ def _gemma3():
     processor = Gemma3Processor(
         Gemma3ImageProcessor(size={"height": 24, "width": 24}),
         tokenizer,
-        chat_template=_GEMMA_TEMPLATE,
+        chat_template=GEMMA_TEMPLATE,
         image_seq_length=16,
     )
     return Gemma3ForConditionalGeneration, config, processor
@@ -251,7 +228,7 @@ def _idefics3():
         Idefics3ImageProcessor(size={"longest_edge": 48}, max_image_size={"longest_edge": 24}),
         tokenizer,
         image_seq_len=9,
-        chat_template=_IDEFICS3_TEMPLATE,
+        chat_template=IDEFICS3_TEMPLATE,
     )
     return Idefics3ForConditionalGeneration, config, processor
 
@@ -278,7 +255,7 @@ def _internvl():
         tokenizer,
         InternVLVideoProcessor(size={"height": 16, "width": 16}),
         image_seq_length=4,
-        chat_template=_CHATML_TEMPLATE.replace("IMAGE", "<IMG_CONTEXT>\n"),
+        chat_template=CHATML_TEMPLATE.replace("IMAGE", "<IMG_CONTEXT>\n"),
     )
     return InternVLForConditionalGeneration, config, processor
 
@@ -298,7 +275,7 @@ def _llava_next():
         patch_size=6,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
-        chat_template=_USER_ASSISTANT_TEMPLATE,
+        chat_template=USER_ASSISTANT_TEMPLATE,
     )
     return LlavaNextForConditionalGeneration, config, tiled
 
@@ -325,7 +302,7 @@ def _llava_onevision():
         LlavaOnevisionVideoProcessor(size=size),
         num_image_tokens=16,
         vision_feature_select_strategy="full",
-        chat_template=_CHATML_TEMPLATE.replace("IMAGE", "<image>\n"),
+        chat_template=CHATML_TEMPLATE.replace("IMAGE", "<image>\n"),
     )
     return LlavaOnevisionForConditionalGeneration, config, processor
 
@@ -355,7 +332,7 @@ def _qwen3_vl():
         Qwen2VLImageProcessor(patch_size=4, merge_size=2, temporal_patch_size=2, size=size),
         tokenizer,
         Qwen3VLVideoProcessor(patch_size=4, merge_size=2, temporal_patch_size=2, size=size),
-        chat_template=_CHATML_TEMPLATE.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>"),
+        chat_template=CHATML_TEMPLATE.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>"),
     )
     return Qwen3VLForConditionalGeneration, config, processor
 
@@ -398,7 +375,7 @@ def _smolvlm():
         processor.tokenizer,
         SmolVLMVideoProcessor(),
         image_seq_len=9,
-        chat_template=_IDEFICS3_TEMPLATE,
+        chat_template=IDEFICS3_TEMPLATE,
     )
     return SmolVLMForConditionalGeneration, config, smol
 
@@ -425,7 +402,7 @@ def _mistral3():
         tokenizer,
         patch_size=4,
         spatial_merge_size=2,
-        chat_template=_MISTRAL_TEMPLATE,
+        chat_template=MISTRAL_TEMPLATE,
     )
     return Mistral3ForConditionalGeneration, config, processor
 
@@ -444,4 +421,19 @@ BUILDERS = {
     "paligemma": _paligemma,
     "smolvlm": _smolvlm,
     "mistral3": _mistral3,
+    "aya_vision": tower.aya_vision,
+    "cohere2_vision": tower.cohere2_vision,
+    "deepseek_vl": tower.deepseek_vl,
+    "glm4v": grid.glm4v,
+    "glm4v_moe": grid.glm4v_moe,
+    "glm46v": grid.glm46v,
+    "janus": tower.janus,
+    "llava_next_video": lambda: tower.llava_next_video(_llava_next()),
+    "llava_siglip": tower.llava_siglip,
+    "llava_pixtral": tower.llava_pixtral,
+    "ovis2": tower.ovis2,
+    "perception_lm": tower.perception_lm,
+    "qwen3_vl_moe": lambda: grid.qwen3_vl_moe(_qwen3_vl()),
+    "video_llama_3": grid.video_llama_3,
+    "vipllava": lambda: tower.vipllava(_llava_llama()),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer
@@ -66,12 +66,15 @@ def qwen_vl_tokenizer() -> Qwen2Tokenizer:
     )
 
 
-def byte_level_tokenizer(tokens: Sequence[str], **special: str) -> PreTrainedTokenizerFast:
-    """One of bytes with further special tokens; ``special`` names those that have a role (bos_token, ...)."""
+def byte_level_tokenizer(
+    tokens: Sequence[str], named: Mapping[str, str] | None = None, **special: str
+) -> PreTrainedTokenizerFast:
+    """One of bytes with further special tokens; ``special`` names those that have a role (bos_token, ...), ``named``
+    those that a processor asks the tokenizer for (image_token, ...)."""
     vocabulary, merges = byte_level()
     inner = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, **special)
-    tokenizer.add_special_tokens({"extra_special_tokens": list(tokens)})
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, extra_special_tokens=dict(named or {}), **special)
+    tokenizer.add_special_tokens({"extra_special_tokens": [*tokens, *(named or {}).values()]})
     return tokenizer
