@@ -49,73 +49,73 @@ def adapter(checkpoint, tmp_path):
 
 
 @pytest.fixture
-def studio(slot, tmp_path):
-    studio = InspectService(slot)
+def service(slot, tmp_path):
+    service = InspectService(slot)
     Image.fromarray(np.random.default_rng(1).integers(0, 255, (40, 40, 3), np.uint8)).save(tmp_path / "a.png")
     for visit in ("one", "other"):
-        studio.sessions.open_file(visit, tmp_path / "a.png", remove=False)
-    return studio
+        service.sessions.open_file(visit, tmp_path / "a.png", remove=False)
+    return service
 
 
-def ask(studio, visit, adapters, own=None):
-    studio.reserve(visit)
-    return list(studio.ask(visit, "Is there a mass?", adapters, own or {}))[-1]
+def ask(service, visit, adapters, own=None):
+    service.reserve(visit)
+    return list(service.ask(visit, "Is there a mass?", adapters, own or {}))[-1]
 
 
 def weights(finished, adapter):
     return finished.inspection.view(adapter).maps.weights
 
 
-def test_an_own_adapter_answers_its_owner_and_is_no_choice_of_others(studio, adapter):
-    before = weights(ask(studio, "other", ["base"]), "base")
+def test_an_own_adapter_answers_its_owner_and_is_no_choice_of_others(service, adapter):
+    before = weights(ask(service, "other", ["base"]), "base")
     own = {"mine": adapter("mine")}
-    finished = ask(studio, "one", ["base", "mine"], own)
+    finished = ask(service, "one", ["base", "mine"], own)
     assert [view.adapter for view in finished.inspection.views] == ["base", "mine"]
     assert not np.allclose(weights(finished, "mine"), weights(finished, "base"))
-    assert studio.slot.adapters == ("base",)
+    assert service.slot.adapters == ("base",)
     with pytest.raises(AdapterError, match="no adapter"):
-        ask(studio, "other", ["mine"])
-    np.testing.assert_array_equal(weights(ask(studio, "other", ["base"]), "base"), before)
+        ask(service, "other", ["mine"])
+    np.testing.assert_array_equal(weights(ask(service, "other", ["base"]), "base"), before)
 
 
-def test_two_visitors_may_call_their_adapters_the_same(studio, adapter):
-    one = ask(studio, "one", ["mine"], {"mine": adapter("first", 1)})
-    other = ask(studio, "other", ["mine"], {"mine": adapter("second", 2)})
+def test_two_visitors_may_call_their_adapters_the_same(service, adapter):
+    one = ask(service, "one", ["mine"], {"mine": adapter("first", 1)})
+    other = ask(service, "other", ["mine"], {"mine": adapter("second", 2)})
     assert not np.allclose(weights(one, "mine"), weights(other, "mine"))
 
 
-def test_an_adapter_that_was_written_anew_is_read_anew(studio, adapter):
+def test_an_adapter_that_was_written_anew_is_read_anew(service, adapter):
     folder = adapter("mine", 1)
-    first = ask(studio, "one", ["mine"], {"mine": folder})
+    first = ask(service, "one", ["mine"], {"mine": folder})
     newer = adapter("newer", 2)
     shutil.copy(newer / "adapter_model.safetensors", folder)
     os.utime(folder / "adapter_model.safetensors", (1, 1))
-    second = ask(studio, "one", ["mine"], {"mine": folder})
+    second = ask(service, "one", ["mine"], {"mine": folder})
     assert not np.allclose(weights(first, "mine"), weights(second, "mine"))
     shutil.rmtree(folder)
     with pytest.raises(AdapterError, match="was removed from the server"):
-        ask(studio, "one", ["mine"], {"mine": folder})
+        ask(service, "one", ["mine"], {"mine": folder})
 
 
-def test_only_so_many_stay_in_memory(studio, adapter, monkeypatch):
+def test_only_so_many_stay_in_memory(service, adapter, monkeypatch):
     monkeypatch.setattr(private_adapters, "MOST_MOUNTED", 1)
     own = {"mine": adapter("mine"), "second": adapter("second", 2)}
-    first = ask(studio, "one", ["mine"], own)
-    ask(studio, "one", ["second"], own)
-    (mounted,) = studio.private_adapters._mounted.values()
+    first = ask(service, "one", ["mine"], own)
+    ask(service, "one", ["second"], own)
+    (mounted,) = service.private_adapters._mounted.values()
     assert [adapters.names for adapters in mounted.values()] == [("base", "second")]
-    again = ask(studio, "one", ["mine"], own)
+    again = ask(service, "one", ["mine"], own)
     np.testing.assert_array_equal(weights(first, "mine"), weights(again, "mine"))
 
 
-def test_a_map_of_an_own_adapter_is_checked_and_taken_away(studio, adapter):
-    finished = ask(studio, "one", ["mine"], {"mine": adapter("mine")})
-    job = studio.faithfulness.start(finished.id, "mine", "control", "critical", [0])
+def test_a_map_of_an_own_adapter_is_checked_and_taken_away(service, adapter):
+    finished = ask(service, "one", ["mine"], {"mine": adapter("mine")})
+    job = service.faithfulness.start(finished.id, "mine", "control", "critical", [0])
     outcome = None
     while outcome is None:
-        _, outcome = studio.faithfulness.follow(job)
-    kept = studio.results.get(finished.id)
+        _, outcome = service.faithfulness.follow(job)
+    kept = service.results.get(finished.id)
     command = command_line(kept, ["base", "mine"])
     assert "--adapters base,mine=ADAPTER_FOLDER" in command
     with pytest.raises(RequestError, match="has no adapter 'base'"):
-        studio.faithfulness.start(finished.id, "base", "control", "critical", [0])
+        service.faithfulness.start(finished.id, "base", "control", "critical", [0])

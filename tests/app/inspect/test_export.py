@@ -31,21 +31,21 @@ def picture(tmp_path):
     return path
 
 
-def finished(studio: InspectService, visit: str, question: str) -> Result:
+def finished(service: InspectService, visit: str, question: str) -> Result:
     """Ask, and wait for all of the answer."""
-    studio.reserve(visit)
-    *_, result = studio.ask(visit, question)
+    service.reserve(visit)
+    *_, result = service.ask(visit, question)
     return result
 
 
-def archive(studio: InspectService, visit: str, question: str) -> zipfile.ZipFile:
+def archive(service: InspectService, visit: str, question: str) -> zipfile.ZipFile:
     """Ask, and take away the mean of the answer."""
-    result = finished(studio, visit, question)
+    result = finished(service, visit, question)
     view = result.inspection.views[0]
     rows = [int(row) for row in answer_rows(view.tokens, view.maps)]
     side = {"result": result.id, "adapter": "base", "rows": rows}
     request = {"form": "zip", "sides": [side], "heads": "critical", "words": "answer", "board": "", "regions": []}
-    name, _, content = export(studio, {**request, "look": LOOK})
+    name, _, content = export(service, {**request, "look": LOOK})
     assert name.endswith("-base.zip")
     return zipfile.ZipFile(io.BytesIO(content))
 
@@ -61,12 +61,12 @@ def archive(studio: InspectService, visit: str, question: str) -> zipfile.ZipFil
 def test_the_command_in_the_archive_makes_the_same_inspection_again(
     slot, picture, tmp_path, monkeypatch, view, question
 ):
-    studio = InspectService(slot)
+    service = InspectService(slot)
     path = picture if view is None else EXAMPLES / "real_mr.nii.gz"
-    studio.sessions.open_file("one", path, remove=False)
+    service.sessions.open_file("one", path, remove=False)
     if view:
-        studio.sessions.change_view("one", **view)
-    with archive(studio, "one", question) as taken:
+        service.sessions.change_view("one", **view)
+    with archive(service, "one", question) as taken:
         record = json.loads(taken.read("inspect.json"))
         maps = np.load(io.BytesIO(taken.read("attention_base.npz")))["maps"]
         command = taken.read("command.txt").decode()
@@ -87,9 +87,9 @@ def test_the_command_in_the_archive_makes_the_same_inspection_again(
 
 
 def test_a_figure_of_two_maps_names_each_adapter_once(slot, picture):
-    studio = InspectService(slot)
-    studio.sessions.open_file("one", picture, remove=False)
-    asked = [finished(studio, "one", question).inspection for question in ("Is there a mass?", "Where?")]
+    service = InspectService(slot)
+    service.sessions.open_file("one", picture, remove=False)
+    asked = [finished(service, "one", question).inspection for question in ("Is there a mass?", "Where?")]
     sides = [
         Side(inspection, inspection.views[0], inspection.views[0].critical_heads, (0,), "critical heads", "one word")
         for inspection in asked

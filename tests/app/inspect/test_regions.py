@@ -34,7 +34,7 @@ def region_slot(small_scorer, tmp_path_factory):
 
 
 @pytest.fixture
-def studio(slot, region_slot):
+def service(slot, region_slot):
     return InspectService(slot, region_slot)
 
 
@@ -46,16 +46,16 @@ def phantom(tmp_path_factory):
 
 
 @pytest.fixture
-def board(studio, phantom):
-    return studio.sessions.open_file("one", phantom, remove=False).regions
+def regions(service, phantom):
+    return service.sessions.open_file("one", phantom, remove=False).regions
 
 
 def keys(ranked):
     return [item.key for item in ranked.shown if item.chosen]
 
 
-def test_regions_are_found_and_ranked_before_any_question_is_answered(studio, board):
-    ranked = studio.regions.find(board, "Where is the liver?")
+def test_regions_are_found_and_ranked_before_any_question_is_answered(service, regions):
+    ranked = service.regions.find(regions, "Where is the liver?")
     assert len(ranked.shown) == SHOWN
     assert [item.scored.rank for item in ranked.shown] == list(range(1, SHOWN + 1))
     assert len(keys(ranked)) == CHOSEN
@@ -73,70 +73,70 @@ def test_regions_are_found_and_ranked_before_any_question_is_answered(studio, bo
     assert value["notes"][-1] == f"{SHOWN} of {len(ranked.labels.regions)} ranked regions shown"
 
 
-def test_another_prompt_ranks_the_same_regions_without_a_new_segmentation(studio, board, region_slot, monkeypatch):
-    first = studio.regions.find(board, "Where is the liver?")
+def test_another_prompt_ranks_the_same_regions_without_a_new_segmentation(service, regions, region_slot, monkeypatch):
+    first = service.regions.find(regions, "Where is the liver?")
     monkeypatch.setattr(region_slot.wait(0).segmenter, "segment", None)
-    second = studio.regions.find(board, "Is there a stone in the kidney?")
+    second = service.regions.find(regions, "Is there a stone in the kidney?")
     assert {id(item.region) for item in first.labels.regions} == {id(item.region) for item in second.labels.regions}
     assert [item.score for item in first.labels.regions] != [item.score for item in second.labels.regions]
 
 
-def test_a_box_becomes_a_region_that_is_ranked_with_the_others(studio, board):
-    first = studio.regions.find(board, "Where is the liver?")
-    drawn, key = studio.regions.draw(board, [60, 70, 90, 100], "Where is the liver?")
+def test_a_box_becomes_a_region_that_is_ranked_with_the_others(service, regions):
+    first = service.regions.find(regions, "Where is the liver?")
+    drawn, key = service.regions.draw(regions, [60, 70, 90, 100], "Where is the liver?")
     (mine,) = [item for item in drawn.shown if item.key == key]
     assert mine.drawn
     assert mine.chosen
     assert len(drawn.labels.regions) == len(first.labels.regions) + 1
-    again = studio.regions.find(board, "Is there a stone?")
+    again = service.regions.find(regions, "Is there a stone?")
     assert key in keys(again)
 
 
-def test_the_numbers_are_those_of_the_library_for_the_union(studio, board):
-    studio.reserve("one")
-    *_, finished = studio.ask("one", "Where is the liver?")
+def test_the_numbers_are_those_of_the_library_for_the_union(service, regions):
+    service.reserve("one")
+    *_, finished = service.ask("one", "Where is the liver?")
     assert isinstance(finished, Result)
-    ranked = studio.regions.find(board, "Where is the liver?")
+    ranked = service.regions.find(regions, "Where is the liver?")
     view, grid = finished.inspection.views[0], finished.inspection.grid
     two = ranked.shown[1:3]
     mask = two[0].scored.region.mask | two[1].scored.region.mask
     rows = answer_rows(view.tokens, view.maps)
     expected = measure_head_set(view.maps, view.critical_heads, to_patches(mask, grid), rows)
-    numbers = studio.regions.choose(board, [item.key for item in two])
+    numbers = service.regions.choose(regions, [item.key for item in two])
     assert numbers.area == mask.mean()
     (measured,) = numbers.views
     assert (measured.result, measured.adapter, measured.numbers) == (finished.id, "base", expected)
     per_head = measure_heads(view.maps, to_patches(mask, grid), rows)["attention_mass"]
     np.testing.assert_allclose(measured.head_mass, per_head, rtol=1e-5)
-    assert studio.regions.choose(board, keys(ranked)).views[0].numbers == ranked.numbers.views[0].numbers
-    assert studio.regions.choose(board, []) is None
+    assert service.regions.choose(regions, keys(ranked)).views[0].numbers == ranked.numbers.views[0].numbers
+    assert service.regions.choose(regions, []) is None
     value = json.loads(json.dumps(numbers_value(numbers)))
     assert value["views"][0]["rows"][0][:2] == ["attention_mass", "Attention inside"]
     assert numbers_value(None) is None
 
 
-def test_results_about_the_same_image_are_measured_together(studio, board, phantom, tmp_path):
+def test_results_about_the_same_image_are_measured_together(service, regions, phantom, tmp_path):
     for question in ("Where is the liver?", "Is there a stone?"):
-        studio.reserve("one")
-        *_, finished = studio.ask("one", question)
-    ranked = studio.regions.find(board, "liver")
-    newest, older = studio.results.of("one")
-    numbers = studio.measure(board, keys(ranked), [older.id])
+        service.reserve("one")
+        *_, finished = service.ask("one", question)
+    ranked = service.regions.find(regions, "liver")
+    newest, older = service.results.of("one")
+    numbers = service.measure(regions, keys(ranked), [older.id])
     assert [view.result for view in numbers.views] == [newest.id, older.id]
     path = tmp_path / "other.png"
     Image.fromarray(make_phantom(4, "abdomen").image.pixels).save(path)
-    other = studio.sessions.open_file("one", path, remove=True).regions
-    studio.regions.find(other, "liver")
+    other = service.sessions.open_file("one", path, remove=True).regions
+    service.regions.find(other, "liver")
     with pytest.raises(RequestError, match="another image"):
-        studio.measure(other, [], [finished.id])
+        service.measure(other, [], [finished.id])
 
 
-def test_a_kept_target_stays_with_the_visit_and_holds_what_the_command_line_writes(studio, board):
-    ranked = studio.regions.find(board, "Where is the liver?")
+def test_a_kept_target_stays_with_the_visit_and_holds_what_the_command_line_writes(service, regions):
+    ranked = service.regions.find(regions, "Where is the liver?")
     chosen = [ranked.shown[2].key, ranked.shown[0].key]
-    target, files = studio.keep_target(board, chosen)
-    assert studio.target("one") is target
-    assert studio.target("other") is None
+    target, files = service.keep_target(regions, chosen)
+    assert service.target("one") is target
+    assert service.target("other") is None
     masks = [ranked.shown[index].scored.region.mask for index in (0, 2)]
     np.testing.assert_array_equal(target.mask, masks[0] | masks[1])
     assert not target.mask.flags.writeable
@@ -147,70 +147,70 @@ def test_a_kept_target_stays_with_the_visit_and_holds_what_the_command_line_writ
     assert [region["rank"] for region in record["regions"]] == [1, 3]
     assert record["prompt"] == "Where is the liver?"
     assert "Kept: 2 regions" in target_value(target, files)["words"]
-    studio.sessions.end("one")
-    assert studio.target("one") is None
+    service.sessions.end("one")
+    assert service.target("one") is None
 
 
 @pytest.mark.parametrize("prompt", ["", "  \n", "liver " * 300, "x" * 5000, 7, None])
-def test_a_prompt_that_cannot_be_used_is_told_and_the_list_stays(studio, board, prompt):
-    ranked = studio.regions.find(board, "Where is the liver?")
+def test_a_prompt_that_cannot_be_used_is_told_and_the_list_stays(service, regions, prompt):
+    ranked = service.regions.find(regions, "Where is the liver?")
     with pytest.raises((LabelError, RequestError), match="prompt"):
-        studio.regions.find(board, prompt)
-    assert studio.regions.choose(board, keys(ranked)) == ranked.numbers
+        service.regions.find(regions, prompt)
+    assert service.regions.choose(regions, keys(ranked)) == ranked.numbers
 
 
 @pytest.mark.parametrize("box", [[0, 0, 0, 0], [900, 900, 5, 5], ["a", 1, 2, 3], [1, 2, 3], None, [float("nan")] * 4])
-def test_a_box_that_cannot_be_used_is_told(studio, board, box):
+def test_a_box_that_cannot_be_used_is_told(service, regions, box):
     with pytest.raises(LabelError, match=r"[Bb]ox"):
-        studio.regions.draw(board, box, "liver")
+        service.regions.draw(regions, box, "liver")
 
 
 @pytest.mark.parametrize("chosen", [["nothing"], [3], "abc", None, [["x"]]])
-def test_a_region_that_does_not_exist_is_told(studio, board, chosen):
-    studio.regions.find(board, "liver")
+def test_a_region_that_does_not_exist_is_told(service, regions, chosen):
+    service.regions.find(regions, "liver")
     with pytest.raises(RequestError, match="no such region"):
-        studio.regions.choose(board, chosen)
+        service.regions.choose(regions, chosen)
     with pytest.raises(RequestError):
-        studio.keep_target(board, chosen)
+        service.keep_target(regions, chosen)
 
 
-def test_a_blank_image_has_no_regions_and_nothing_to_keep(studio, tmp_path):
+def test_a_blank_image_has_no_regions_and_nothing_to_keep(service, tmp_path):
     path = tmp_path / "blank.png"
     Image.fromarray(np.full((64, 64), 9, np.uint8)).save(path)
-    board = studio.sessions.open_file("one", path, remove=False).regions
+    regions = service.sessions.open_file("one", path, remove=False).regions
     with pytest.raises(LabelError, match="same value"):
-        studio.regions.find(board, "liver")
+        service.regions.find(regions, "liver")
     with pytest.raises(LabelError, match="same value"):
-        studio.regions.draw(board, [5, 5, 20, 20], "liver")
+        service.regions.draw(regions, [5, 5, 20, 20], "liver")
     with pytest.raises(RequestError, match="No region is switched on"):
-        studio.keep_target(board, [])
+        service.keep_target(regions, [])
 
 
-def test_a_stop_and_another_image_end_what_waits(studio, board, phantom):
-    with studio.regions.slot.in_use:
-        for end in (lambda: studio.cancel("one"), lambda: studio.sessions.open_file("one", phantom, remove=False)):
-            waiting = studio.sessions.opened("one").regions
+def test_a_stop_and_another_image_end_what_waits(service, regions, phantom):
+    with service.regions.slot.in_use:
+        for end in (lambda: service.cancel("one"), lambda: service.sessions.open_file("one", phantom, remove=False)):
+            waiting = service.sessions.opened("one").regions
             # The request sets its own ticket first: the end comes from the thread that would do the work.
-            slot, wait = studio.regions.slot, studio.regions.slot.wait
+            slot, wait = service.regions.slot, service.regions.slot.wait
             slot.wait = lambda timeout, end=end, wait=wait: end() or wait(timeout)
             try:
                 with pytest.raises(Cancelled):
-                    studio.regions.find(waiting, "liver")
+                    service.regions.find(waiting, "liver")
             finally:
                 slot.wait = wait
     with pytest.raises(RequestError, match="removed"):
-        studio.regions.find(board, "liver")
+        service.regions.find(regions, "liver")
 
 
 def test_missing_parts_are_told_each_time_and_tried_again(slot, small_scorer, phantom, tmp_path, monkeypatch):
     monkeypatch.setenv("A3TUNE_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "scorer"
     folder.mkdir()
-    studio = InspectService(slot, RegionSlot(str(folder), device="cpu"))
-    board = studio.sessions.open_file("one", phantom, remove=False).regions
+    service = InspectService(slot, RegionSlot(str(folder), device="cpu"))
+    regions = service.sessions.open_file("one", phantom, remove=False).regions
     for _ in range(2):
         with pytest.raises(LabelError, match="open_clip_config"):
-            studio.regions.find(board, "liver")
+            service.regions.find(regions, "liver")
     for path in small_scorer.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
-    assert studio.regions.find(board, "liver").shown
+    assert service.regions.find(regions, "liver").shown

@@ -25,7 +25,7 @@ from app.inspect.values import viewer_value
 
 
 @pytest.fixture
-def studio(slot):
+def service(slot):
     return InspectService(slot)
 
 
@@ -60,235 +60,235 @@ def slices(tmp_path) -> list[Path]:
     return paths
 
 
-def finish(studio: InspectService, visit: str, question: str = "Is there a mass?") -> Result:
-    studio.reserve(visit)
-    *steps, last = studio.ask(visit, question)
+def finish(service: InspectService, visit: str, question: str = "Is there a mass?") -> Result:
+    service.reserve(visit)
+    *steps, last = service.ask(visit, question)
     assert steps
     assert all(isinstance(step, Step) and 0 <= step.share <= 1 for step in steps)
     return last
 
 
-def test_the_slices_of_a_series_are_one_volume(studio, slices, tmp_path):
+def test_the_slices_of_a_series_are_one_volume(service, slices, tmp_path):
     order = [load_image(slices[place], window=(1200, 4000)) for place in (2, 0, 1)]
     archive = tmp_path / "upload" / "series.zip"
     with zipfile.ZipFile(archive, "w") as packed:
         for path in slices:
             packed.write(path, str(path)[1:])
     for visit, opened in (
-        ("several", studio.sessions.open_files("several", slices, remove=True)),
-        ("archive", studio.sessions.open_file("archive", archive, remove=True)),
+        ("several", service.sessions.open_files("several", slices, remove=True)),
+        ("archive", service.sessions.open_file("archive", archive, remove=True)),
     ):
         assert (opened.image.frame, opened.image.frame_count) == (1, 3)
         for frame, expected in enumerate(order):
-            shown = studio.sessions.change_view(visit, frame=frame, window=Window(1200, 4000)).image
+            shown = service.sessions.change_view(visit, frame=frame, window=Window(1200, 4000)).image
             assert np.array_equal(shown.pixels, expected.pixels)
     assert not any(path.parent.exists() for path in slices)
 
 
-def test_an_upload_is_read_and_deleted_with_its_folder(studio, png):
+def test_an_upload_is_read_and_deleted_with_its_folder(service, png):
     visit = "one"
-    opened = studio.sessions.open_file(visit, png, remove=True)
+    opened = service.sessions.open_file(visit, png, remove=True)
     assert (opened.image.width, opened.image.height) == (80, 48)
     assert not png.parent.exists()
 
 
-def test_a_broken_upload_is_deleted_too(studio, tmp_path):
+def test_a_broken_upload_is_deleted_too(service, tmp_path):
     path = tmp_path / "upload" / "broken.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n and no more")
     visit = "one"
     with pytest.raises(ImageError):
-        studio.sessions.open_file(visit, path, remove=True)
+        service.sessions.open_file(visit, path, remove=True)
     assert not path.exists()
-    assert studio.sessions.opened(visit) is None
+    assert service.sessions.opened(visit) is None
 
 
-def test_an_example_stays_on_the_disk(studio, png):
-    studio.sessions.open_file("one", png, remove=False)
+def test_an_example_stays_on_the_disk(service, png):
+    service.sessions.open_file("one", png, remove=False)
     assert png.exists()
 
 
-def test_another_window_is_read_after_the_upload_is_gone(studio, dicom):
+def test_another_window_is_read_after_the_upload_is_gone(service, dicom):
     visit = "one"
-    first = studio.sessions.open_file(visit, dicom, remove=True)
-    second = studio.sessions.change_view(visit, window=Window(40.0, 80.0))
+    first = service.sessions.open_file(visit, dicom, remove=True)
+    second = service.sessions.change_view(visit, window=Window(40.0, 80.0))
     assert second.image.window == Window(40.0, 80.0)
     assert second.image.sha256 != first.image.sha256
-    assert studio.sessions.opened(visit) is second
+    assert service.sessions.opened(visit) is second
 
 
-def test_a_picture_of_8_bits_has_no_other_view(studio, png):
+def test_a_picture_of_8_bits_has_no_other_view(service, png):
     visit = "one"
-    studio.sessions.open_file(visit, png, remove=True)
+    service.sessions.open_file(visit, png, remove=True)
     with pytest.raises(RequestError, match="one window"):
-        studio.sessions.change_view(visit, window="bone")
+        service.sessions.change_view(visit, window="bone")
 
 
-def test_a_question_gives_an_inspection_whose_heads_can_be_fetched(studio, png):
+def test_a_question_gives_an_inspection_whose_heads_can_be_fetched(service, png):
     visit = "one"
-    studio.sessions.open_file(visit, png, remove=True)
-    finished = finish(studio, visit)
+    service.sessions.open_file(visit, png, remove=True)
+    finished = finish(service, visit)
     maps = finished.inspection.views[0].maps
     assert finished.inspection.question == "Is there a mass?"
-    np.testing.assert_array_equal(studio.results.head_map(finished.id, "base", 1, 0), maps.weights[1, 0])
+    np.testing.assert_array_equal(service.results.head_map(finished.id, "base", 1, 0), maps.weights[1, 0])
     for layer, head in ((maps.layers, 0), (-1, 0), (0, "0"), (0, maps.heads)):
         with pytest.raises(RequestError, match="does not exist"):
-            studio.results.head_map(finished.id, "base", layer, head)
+            service.results.head_map(finished.id, "base", layer, head)
 
 
-def test_the_last_results_of_a_visit_can_be_opened_again_until_it_ends(studio, png, dicom, monkeypatch):
+def test_the_last_results_of_a_visit_can_be_opened_again_until_it_ends(service, png, dicom, monkeypatch):
     visit = "one"
-    first_image = studio.sessions.open_file(visit, png, remove=True).image
-    first = finish(studio, visit)
-    studio.sessions.open_file(visit, dicom, remove=True)
-    second = finish(studio, visit, "Where is the liver?")
-    assert [kept.id for kept in studio.results.of(visit)] == [second.id, first.id]
-    kept = studio.reopen(visit, first.id)
-    assert studio.sessions.opened(visit).image is first_image
+    first_image = service.sessions.open_file(visit, png, remove=True).image
+    first = finish(service, visit)
+    service.sessions.open_file(visit, dicom, remove=True)
+    second = finish(service, visit, "Where is the liver?")
+    assert [kept.id for kept in service.results.of(visit)] == [second.id, first.id]
+    kept = service.reopen(visit, first.id)
+    assert service.sessions.opened(visit).image is first_image
     assert kept.inspection is first.inspection
     with pytest.raises(RequestError, match="last inspections"):
-        studio.reopen("other", first.id)
+        service.reopen("other", first.id)
     with pytest.raises(RequestError, match="one window"):
-        studio.sessions.change_view(visit, window="bone")
-    studio.reopen(visit, second.id)
-    assert studio.sessions.change_view(visit, window="bone").image.window == Window(400.0, 1800.0)
+        service.sessions.change_view(visit, window="bone")
+    service.reopen(visit, second.id)
+    assert service.sessions.change_view(visit, window="bone").image.window == Window(400.0, 1800.0)
 
     monkeypatch.setattr(results, "MOST_RESULTS", 2)
-    third = finish(studio, visit)
-    assert [kept.id for kept in studio.results.of(visit)] == [third.id, second.id]
+    third = finish(service, visit)
+    assert [kept.id for kept in service.results.of(visit)] == [third.id, second.id]
     monkeypatch.setattr(results, "MOST_BYTES", 1)
-    fourth = finish(studio, visit)
-    assert [kept.id for kept in studio.results.of(visit)] == [fourth.id]
+    fourth = finish(service, visit)
+    assert [kept.id for kept in service.results.of(visit)] == [fourth.id]
     with pytest.raises(RequestError, match="removed"):
-        studio.results.head_map(first.id, "base", 0, 0)
-    studio.sessions.end(visit)
+        service.results.head_map(first.id, "base", 0, 0)
+    service.sessions.end(visit)
     with pytest.raises(RequestError, match="removed"):
-        studio.results.head_map(fourth.id, "base", 0, 0)
-    assert studio.sessions.opened(visit) is None
-    assert studio.results.of(visit) == ()
+        service.results.head_map(fourth.id, "base", 0, 0)
+    assert service.sessions.opened(visit) is None
+    assert service.results.of(visit) == ()
 
 
-def test_an_older_view_that_comes_late_is_dropped(studio, dicom, png, monkeypatch):
+def test_an_older_view_that_comes_late_is_dropped(service, dicom, png, monkeypatch):
     visit = "one"
-    studio.sessions.open_file(visit, dicom, remove=False)
+    service.sessions.open_file(visit, dicom, remove=False)
     load = sessions.load_image
 
     def slow(path, **choice):
         if choice:  # meanwhile another file is opened
             monkeypatch.setattr(sessions, "load_image", load)
-            studio.sessions.open_file(visit, png, remove=False)
+            service.sessions.open_file(visit, png, remove=False)
         return load(path, **choice)
 
     monkeypatch.setattr(sessions, "load_image", slow)
     with pytest.raises(Cancelled):
-        studio.sessions.change_view(visit, window="bone")
-    assert studio.sessions.opened(visit).image.format == "PNG"
+        service.sessions.change_view(visit, window="bone")
+    assert service.sessions.opened(visit).image.format == "PNG"
 
 
-def test_examples_are_answered_beforehand_and_no_other_image_is_looked_up(studio, png, dicom):
-    studio.prepare([(png, "Is there a mass?", "first")])
+def test_examples_are_answered_beforehand_and_no_other_image_is_looked_up(service, png, dicom):
+    service.prepare([(png, "Is there a mass?", "first")])
     visit = "one"
-    studio.sessions.open_file(visit, png, remove=False)
-    while not studio.is_prepared(visit, "Is there a mass?"):
+    service.sessions.open_file(visit, png, remove=False)
+    while not service.is_prepared(visit, "Is there a mass?"):
         pass
-    studio.reserve(visit)
-    with studio.slot.in_use:  # the model is not needed
-        (finished,) = studio.ask(visit, "Is there a mass?")
+    service.reserve(visit)
+    with service.slot.in_use:  # the model is not needed
+        (finished,) = service.ask(visit, "Is there a mass?")
     assert finished.complete
-    assert not studio.is_prepared(visit, "Is there a stone?")
-    studio.sessions.open_file(visit, dicom, remove=False)
-    assert not studio.is_prepared(visit, "Is there a mass?")
+    assert not service.is_prepared(visit, "Is there a stone?")
+    service.sessions.open_file(visit, dicom, remove=False)
+    assert not service.is_prepared(visit, "Is there a mass?")
 
 
-def test_a_visit_that_is_left_alone_is_forgotten(studio, png, monkeypatch):
-    studio.sessions.open_file("one", png, remove=True)
-    studio.sessions.forget_idle()
-    assert studio.sessions.opened("one") is not None
+def test_a_visit_that_is_left_alone_is_forgotten(service, png, monkeypatch):
+    service.sessions.open_file("one", png, remove=True)
+    service.sessions.forget_idle()
+    assert service.sessions.opened("one") is not None
     monkeypatch.setattr(sessions, "SESSION_LIFETIME", -1.0)
-    studio.sessions.forget_idle()
-    assert studio.sessions.opened("one") is None
+    service.sessions.forget_idle()
+    assert service.sessions.opened("one") is None
 
 
-def test_visits_are_apart(studio, png):
+def test_visits_are_apart(service, png):
     one, other = "one", "other"
-    studio.sessions.open_file(one, png, remove=True)
-    assert studio.sessions.opened(other) is None
-    studio.reserve(other)
+    service.sessions.open_file(one, png, remove=True)
+    assert service.sessions.opened(other) is None
+    service.reserve(other)
     with pytest.raises(RequestError, match="No image"):
-        list(studio.ask(other, "Is there a mass?"))
+        list(service.ask(other, "Is there a mass?"))
 
 
 @pytest.mark.parametrize("question", ["", "  \n "])
-def test_an_empty_question_is_refused(studio, png, question):
+def test_an_empty_question_is_refused(service, png, question):
     visit = "one"
-    studio.sessions.open_file(visit, png, remove=True)
-    studio.reserve(visit)
+    service.sessions.open_file(visit, png, remove=True)
+    service.reserve(visit)
     with pytest.raises(RequestError, match="question is empty"):
-        list(studio.ask(visit, question))
+        list(service.ask(visit, question))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1)])
-def test_a_picture_of_one_pixel_or_one_line_is_answered_about(studio, tmp_path, size):
+def test_a_picture_of_one_pixel_or_one_line_is_answered_about(service, tmp_path, size):
     path = tmp_path / "thin.png"
     Image.fromarray(np.random.default_rng(4).integers(0, 255, size, dtype=np.uint8)).save(path)
-    opened = studio.sessions.open_file("one", path, remove=False)
-    finished = finish(studio, "one")
+    opened = service.sessions.open_file("one", path, remove=False)
+    finished = finish(service, "one")
     assert np.isfinite(finished.inspection.views[0].maps.weights).all()
     value = json.loads(viewer_value(opened, finished))
     assert (value["image"]["height"], value["image"]["width"]) == size
 
 
 @pytest.mark.parametrize("question", ["Where 😀🫁?", "أين الكتلة؟", "<script>alert(1)</script>", "a\x00b \u202e mass"])
-def test_a_question_in_any_writing_is_answered(studio, png, question):
-    studio.sessions.open_file("one", png, remove=False)
-    finished = finish(studio, "one", question)
+def test_a_question_in_any_writing_is_answered(service, png, question):
+    service.sessions.open_file("one", png, remove=False)
+    finished = finish(service, "one", question)
     assert finished.inspection.question == question
-    assert "<" not in viewer_value(studio.sessions.opened("one"), finished)
+    assert "<" not in viewer_value(service.sessions.opened("one"), finished)
 
 
 @pytest.mark.parametrize(("question", "words"), [("Is <image> normal?", "<image>"), ("mass " * 1000, "Shorten")])
-def test_a_question_that_the_model_cannot_read_is_told_and_the_next_one_answered(studio, png, question, words):
-    studio.sessions.open_file("one", png, remove=False)
-    studio.reserve("one")
+def test_a_question_that_the_model_cannot_read_is_told_and_the_next_one_answered(service, png, question, words):
+    service.sessions.open_file("one", png, remove=False)
+    service.reserve("one")
     with pytest.raises(A3TuneError, match=words):
-        list(studio.ask("one", question))
-    assert finish(studio, "one").complete
+        list(service.ask("one", question))
+    assert finish(service, "one").complete
 
 
-def test_a_second_press_replaces_the_question_that_is_being_answered(studio, png):
-    studio.sessions.open_file("one", png, remove=False)
-    studio.reserve("one")
-    with studio.slot.in_use:
-        first = studio.ask("one", "Is there a mass?")
+def test_a_second_press_replaces_the_question_that_is_being_answered(service, png):
+    service.sessions.open_file("one", png, remove=False)
+    service.reserve("one")
+    with service.slot.in_use:
+        first = service.ask("one", "Is there a mass?")
         next(first)
-        studio.reserve("one")
+        service.reserve("one")
         with pytest.raises(Cancelled):
             list(first)
-        assert studio.superseded("one"), "the end of the first is not worth a word"
-    *_, second = studio.ask("one", "Is there a stone?")
+        assert service.superseded("one"), "the end of the first is not worth a word"
+    *_, second = service.ask("one", "Is there a stone?")
     assert second.complete
-    assert [kept.inspection.question for kept in studio.results.of("one")] == ["Is there a stone?"]
+    assert [kept.inspection.question for kept in service.results.of("one")] == ["Is there a stone?"]
 
 
-def test_a_cancel_stops_a_question_that_waits(studio, png):
+def test_a_cancel_stops_a_question_that_waits(service, png):
     visit = "one"
-    studio.sessions.open_file(visit, png, remove=True)
-    studio.reserve(visit)
-    with studio.slot.in_use:
-        steps = studio.ask(visit, "Is there a mass?")
+    service.sessions.open_file(visit, png, remove=True)
+    service.reserve(visit)
+    with service.slot.in_use:
+        steps = service.ask(visit, "Is there a mass?")
         assert next(steps).what == "Waiting for another visitor's question"
-        studio.cancel(visit)
+        service.cancel(visit)
         with pytest.raises(Cancelled):
             list(steps)
 
 
-def test_another_image_stops_the_question_about_the_last_one(studio, png, dicom):
+def test_another_image_stops_the_question_about_the_last_one(service, png, dicom):
     visit = "one"
-    studio.sessions.open_file(visit, png, remove=False)
-    studio.reserve(visit)
-    with studio.slot.in_use:
-        steps = studio.ask(visit, "Is there a mass?")
+    service.sessions.open_file(visit, png, remove=False)
+    service.reserve(visit)
+    with service.slot.in_use:
+        steps = service.ask(visit, "Is there a mass?")
         next(steps)
-        studio.sessions.open_file(visit, dicom, remove=False)
+        service.sessions.open_file(visit, dicom, remove=False)
         with pytest.raises(Cancelled):
             list(steps)
 
@@ -300,10 +300,10 @@ def test_a_model_that_cannot_be_loaded_is_told_at_every_question(tmp_path, png):
     with pytest.raises(ModelError):
         slot.wait(None)
     assert slot.status.state == "failed"
-    studio = InspectService(slot)
+    service = InspectService(slot)
     visit = "one"
-    studio.sessions.open_file(visit, png, remove=True)
+    service.sessions.open_file(visit, png, remove=True)
     for _ in range(2):
-        studio.reserve(visit)
+        service.reserve(visit)
         with pytest.raises(A3TuneError):
-            list(studio.ask(visit, "Is there a mass?"))
+            list(service.ask(visit, "Is there a mass?"))

@@ -29,15 +29,15 @@ ROOT = Path(__file__).resolve().parents[3]
 LAST = 60.0
 
 
-class House:
+class Services:
     """A page's services around a tiny model, and what people do with them."""
 
     def __init__(self, folder: Path, **options) -> None:
         self.slot = ModelSlot(str(folder), device="cpu")
         self.regions = RegionSlot(device="cpu")
-        self.studio = InspectService(self.slot, self.regions)
+        self.inspecting = InspectService(self.slot, self.regions)
         self.ready: list[str] = []
-        self.desk = ModelService(
+        self.models = ModelService(
             self.slot, self.regions, on_loaded=lambda: self.ready.append(self.slot.profile), **options
         )
         self.slot.start()
@@ -49,10 +49,10 @@ class House:
         return work
 
     def load(self, kind: str, name: object, *how) -> Work:
-        return self.finish(self.desk.load(kind, str(name), *how))
+        return self.finish(self.models.load(kind, str(name), *how))
 
     def value(self) -> dict:
-        return json.loads(json.dumps(catalogue_value(self.desk.show())))
+        return json.loads(json.dumps(catalogue_value(self.models.show())))
 
 
 @pytest.fixture(autouse=True)
@@ -73,8 +73,8 @@ def gemma(tiny_checkpoint) -> Path:
 
 
 @pytest.fixture
-def house(llava):
-    return House(llava, any_model=True)
+def services(llava):
+    return Services(llava, any_model=True)
 
 
 @pytest.fixture
@@ -84,47 +84,47 @@ def png(tmp_path) -> Path:
     return path
 
 
-def follow(studio: InspectService, name: str) -> None:
-    while studio.faithfulness.follow(name)[1] is None:
+def follow(service: InspectService, name: str) -> None:
+    while service.faithfulness.follow(name)[1] is None:
         pass
 
 
-def ask(studio: InspectService, visit: str = "one", question: str = "Is there a mass?"):
-    studio.reserve(visit)
-    return list(studio.ask(visit, question))[-1]
+def ask(service: InspectService, visit: str = "one", question: str = "Is there a mass?"):
+    service.reserve(visit)
+    return list(service.ask(visit, question))[-1]
 
 
 # ---- replacing -------------------------------------------------------------------------------
 
 
-def test_another_model_takes_the_place_and_earlier_results_stay(house, llava, gemma, png):
-    studio = house.studio
-    studio.sessions.open_file("one", png, remove=False)
-    before = ask(studio)
-    work = house.load("model", gemma)
+def test_another_model_takes_the_place_and_earlier_results_stay(services, llava, gemma, png):
+    service = services.inspecting
+    service.sessions.open_file("one", png, remove=False)
+    before = ask(service)
+    work = services.load("model", gemma)
     assert (work.error, work.loaded) == (None, True)
-    assert house.ready == [str(gemma)]
-    assert house.slot.wait(0).config.model_type == "gemma3"
-    assert house.slot.status.name == gemma.name
-    after = ask(studio)
+    assert services.ready == [str(gemma)]
+    assert services.slot.wait(0).config.model_type == "gemma3"
+    assert services.slot.status.name == gemma.name
+    after = ask(service)
     assert (before.inspection.model, after.inspection.model) == (
-        studio.results.of("one")[1].inspection.model,
+        service.results.of("one")[1].inspection.model,
         gemma.name,
     )
     assert before.inspection.model != gemma.name
     maps = before.inspection.views[0].maps.weights
-    np.testing.assert_array_equal(studio.results.head_map(before.id, "base", 1, 0), maps[1, 0])
-    assert studio.reopen("one", before.id).inspection is before.inspection
-    assert f"--model {house.slot.profile} " in command_line(after, ["base"])
+    np.testing.assert_array_equal(service.results.head_map(before.id, "base", 1, 0), maps[1, 0])
+    assert service.reopen("one", before.id).inspection is before.inspection
+    assert f"--model {services.slot.profile} " in command_line(after, ["base"])
     assert f"--model {llava} " in command_line(before, ["base"]), "the model that answered, not the one in memory"
     with pytest.raises(RequestError, match=r"was replaced since.*Models page"):
-        studio.faithfulness.start(before.id, "base", "curves", "mean", [0])
+        service.faithfulness.start(before.id, "base", "curves", "mean", [0])
 
 
-def test_whoever_is_being_answered_is_told(house, gemma, png, monkeypatch):
-    studio, slot = house.studio, house.slot
-    studio.sessions.open_file("one", png, remove=False)
-    studio.sessions.open_file("two", png, remove=False)
+def test_whoever_is_being_answered_is_told(services, gemma, png, monkeypatch):
+    service, slot = services.inspecting, services.slot
+    service.sessions.open_file("one", png, remove=False)
+    service.sessions.open_file("two", png, remove=False)
     generate = type(slot.wait(0)).generate
     answering = threading.Event()
 
@@ -135,38 +135,38 @@ def test_whoever_is_being_answered_is_told(house, gemma, png, monkeypatch):
         return generate(model, prompt, max_new_tokens=max_new_tokens, should_stop=should_stop)
 
     monkeypatch.setattr(type(slot.wait(0)), "generate", slow)
-    studio.reserve("one")
-    running = studio.ask("one", "Is there a mass?")
+    service.reserve("one")
+    running = service.ask("one", "Is there a mass?")
     next(running)
     answering.wait(LAST)
-    assert house.value()["answering"] == 1
-    studio.reserve("two")
-    waiting = studio.ask("two", "Is there a mass?")
+    assert services.value()["answering"] == 1
+    service.reserve("two")
+    waiting = service.ask("two", "Is there a mass?")
     assert next(waiting).what == "Waiting for another visitor's question"
-    assert house.load("model", gemma).loaded
+    assert services.load("model", gemma).loaded
     for questions in (running, waiting):
         with pytest.raises(RequestError, match=rf"was replaced by {gemma.name}.*Ask again"):
             list(questions)
-    assert house.value()["answering"] == 0
+    assert services.value()["answering"] == 0
     monkeypatch.setattr(type(slot.wait(0)), "generate", generate)
-    assert ask(studio).inspection.model == gemma.name
+    assert ask(service).inspection.model == gemma.name
 
 
-def test_a_check_of_a_map_is_told_too(house, gemma, png):
-    studio = house.studio
-    studio.sessions.open_file("one", png, remove=False)
-    finished = ask(studio)
-    with house.slot.in_use:
-        name = studio.faithfulness.start(finished.id, "base", "curves", "mean", [0])
-        work = house.desk.load("model", str(gemma))
-        house.slot.generation.left.wait(LAST)
+def test_a_check_of_a_map_is_told_too(services, gemma, png):
+    service = services.inspecting
+    service.sessions.open_file("one", png, remove=False)
+    finished = ask(service)
+    with services.slot.in_use:
+        name = service.faithfulness.start(finished.id, "base", "curves", "mean", [0])
+        work = services.models.load("model", str(gemma))
+        services.slot.generation.left.wait(LAST)
         with pytest.raises(RequestError, match="was replaced by"):
-            follow(studio, name)
-    assert house.finish(work).loaded
+            follow(service, name)
+    assert services.finish(work).loaded
 
 
-def test_what_cannot_be_loaded_leaves_the_model_in_its_place(house, llava, tmp_path, monkeypatch):
-    model = house.slot.wait(0)
+def test_what_cannot_be_loaded_leaves_the_model_in_its_place(services, llava, tmp_path, monkeypatch):
+    model = services.slot.wait(0)
     copy = shutil.copytree(llava, tmp_path / "copy")
     whole = (copy / "model.safetensors").read_bytes()
     cases = {
@@ -180,25 +180,25 @@ def test_what_cannot_be_loaded_leaves_the_model_in_its_place(house, llava, tmp_p
     }
     for damage, message in cases.values():
         damage()
-        work = house.load("model", copy)
+        work = services.load("model", copy)
         assert not work.loaded
         with pytest.raises(ModelError, match=message):
             raise work.error
-        assert house.slot.wait(0) is model, "nothing was let go"
+        assert services.slot.wait(0) is model, "nothing was let go"
     monkeypatch.setattr(memory, "available_memory", lambda device: 1_000_000)
     monkeypatch.setattr("a3tune.catalogue.available_memory", lambda device: 1_000_000)
-    work = house.load("model", llava)
+    work = services.load("model", llava)
     with pytest.raises(
         ModelError, match=r"0\.0 GB of memory are free.*needs about 0\.6 GB in float32.*smaller precision"
     ):
         raise work.error
-    assert house.slot.wait(0) is model
+    assert services.slot.wait(0) is model
 
 
-def test_the_former_model_comes_back_when_the_new_one_fails_late(house, llava, gemma, monkeypatch, png):
-    studio = house.studio
-    studio.sessions.open_file("one", png, remove=False)
-    folder = house.slot.profile
+def test_the_former_model_comes_back_when_the_new_one_fails_late(services, llava, gemma, monkeypatch, png):
+    service = services.inspecting
+    service.sessions.open_file("one", png, remove=False)
+    folder = services.slot.profile
     from a3tune.models import load
 
     real = load.load_model
@@ -209,11 +209,11 @@ def test_the_former_model_comes_back_when_the_new_one_fails_late(house, llava, g
         return real(source, **options)
 
     monkeypatch.setattr(load, "load_model", fail)
-    work = house.load("model", gemma)
+    work = services.load("model", gemma)
     assert "luck" in str(work.error)
     assert not work.loaded
-    assert (house.slot.profile, house.slot.status.state) == (folder, "ready")
-    assert ask(studio).inspection.model == Path(folder).name
+    assert (services.slot.profile, services.slot.status.state) == (folder, "ready")
+    assert ask(service).inspection.model == Path(folder).name
 
 
 def test_going_back_to_the_first_model_brings_the_operators_adapters_back(gemma):
@@ -244,12 +244,12 @@ small, large, picture = sys.argv[1:]
 slot = ModelSlot(small, device="cpu")
 slot.start()
 slot.wait(None)
-studio = InspectService(slot, RegionSlot())
-studio.sessions.open_file("one", Path(picture), remove=False)
+service = InspectService(slot, RegionSlot())
+service.sessions.open_file("one", Path(picture), remove=False)
 
 def ask():
-    studio.reserve("one")
-    return list(studio.ask("one", "Is there a mass?"))[-1]
+    service.reserve("one")
+    return list(service.ask("one", "Is there a mass?"))[-1]
 
 def turn(source):
     slot.switch(ModelChoice(source))
@@ -289,12 +289,12 @@ def test_replacing_a_model_gives_its_memory_back(llava, tiny_model, png, tmp_pat
 
 
 def test_only_what_is_offered_can_be_named(llava, gemma):
-    house = House(llava, offered=[str(gemma), "medgemma-4b"])
-    keys = {(entry["kind"], entry["key"]) for entry in house.value()["entries"]}
+    services = Services(llava, offered=[str(gemma), "medgemma-4b"])
+    keys = {(entry["kind"], entry["key"]) for entry in services.value()["entries"]}
     assert {("model", str(gemma)), ("model", "medgemma-4b"), ("model", str(llava))} <= keys
     assert ("model", "llava-med-7b") not in keys
     assert {key for kind, key in keys if kind != "model"} == {"litemedsam", "demo-scorer"}
-    needs = {entry["key"]: entry["needs"]["float32"] for entry in house.value()["entries"]}
+    needs = {entry["key"]: entry["needs"]["float32"] for entry in services.value()["entries"]}
     assert needs[str(gemma)]["verdict"] == "fits", "its files tell"
     assert needs["medgemma-4b"]["words"] == "17.8 GB"
     for kind, name in (
@@ -306,59 +306,59 @@ def test_only_what_is_offered_can_be_named(llava, gemma):
         ("scorer", "owner/clip"),
     ):
         with pytest.raises(RequestError, match="--any-model"):
-            house.desk.load(kind, name)
+            services.models.load(kind, name)
         with pytest.raises(RequestError, match="--any-model"):
-            house.desk.download(kind, name)
+            services.models.download(kind, name)
     with pytest.raises(RequestError, match="one of the list"):
-        house.desk.load("kitchen", "sink")
-    assert house.load("model", gemma).loaded
-    assert house.load("model", llava).loaded, "what it was started with can be chosen again"
+        services.models.load("kitchen", "sink")
+    assert services.load("model", gemma).loaded
+    assert services.load("model", llava).loaded, "what it was started with can be chosen again"
 
 
-def test_a_name_of_ones_own_is_described_before_it_is_loaded(house, llava, gemma, tmp_path, monkeypatch):
-    offer = house.desk.describe("model", f" {gemma} ")
+def test_a_name_of_ones_own_is_described_before_it_is_loaded(services, llava, gemma, tmp_path, monkeypatch):
+    offer = services.models.describe("model", f" {gemma} ")
     value = offer_value(offer)
     assert (value["title"], value["place"], value["current"]) == (gemma.name, "On this machine", False)
     assert value["needs"]["float32"]["verdict"] == "fits", "its files tell"
     assert value["usual"] == "float32"
-    assert house.desk.describe("model", str(llava)).current
+    assert services.models.describe("model", str(llava)).current
     monkeypatch.setattr("a3tune.models.precision.total_memory", lambda device: 1)
-    large = offer_value(house.desk.describe("model", str(gemma)))
+    large = offer_value(services.models.describe("model", str(gemma)))
     assert (large["usual"], large["needs"]["auto"]) == ("bfloat16", large["needs"]["bfloat16"])
-    empty = offer_value(house.desk.describe("model", str(tmp_path)))
+    empty = offer_value(services.models.describe("model", str(tmp_path)))
     assert (empty["weights"], empty["needs"]["float32"]["verdict"]) == ("", "unknown")
-    away = offer_value(house.desk.describe("model", "owner/name"))
+    away = offer_value(services.models.describe("model", "owner/name"))
     assert (away["here"], away["place"], away["page"]) == (False, "Not downloaded", "https://huggingface.co/owner/name")
-    assert offer_value(house.desk.describe("segmenter", "owner/name"))["page"] is None, "a path"
-    assert "Neither" in offer_value(house.desk.describe("model", "some thing"))["about"]
-    part = offer_value(house.desk.describe("segmenter", "hub:owner/name/vit_b.pth"))
+    assert offer_value(services.models.describe("segmenter", "owner/name"))["page"] is None, "a path"
+    assert "Neither" in offer_value(services.models.describe("model", "some thing"))["about"]
+    part = offer_value(services.models.describe("segmenter", "hub:owner/name/vit_b.pth"))
     assert (part["kind"], part["here"], part["page"]) == ("segmenter", False, "https://huggingface.co/owner/name")
     for odd in ("../../etc", "<b>x</b>", "a b", "~nobody-here/x", "x" * 300, "\0", "a/b/c/d"):
         for kind in ("model", "segmenter", "scorer"):
-            assert offer_value(house.desk.describe(kind, odd))["kind"] == kind
+            assert offer_value(services.models.describe(kind, odd))["kind"] == kind
     with pytest.raises(RequestError, match="none"):
-        house.desk.describe("model", " ")
+        services.models.describe("model", " ")
     with pytest.raises(RequestError, match="--any-model"):
-        House(llava, offered=[]).desk.describe("model", "/etc")
+        Services(llava, offered=[]).models.describe("model", "/etc")
 
 
-def test_a_files_name_keeps_its_letters_in_a_message(house, tmp_path):
-    error = work_value(house.load("model", tmp_path), ())["error"]
+def test_a_files_name_keeps_its_letters_in_a_message(services, tmp_path):
+    error = work_value(services.load("model", tmp_path), ())["error"]
     assert error["got"] == f"No config.json in {tmp_path}."
     assert error["expected"] == "config.json in the model folder."
 
 
-def test_precisions_of_this_machine(house, gemma):
+def test_precisions_of_this_machine(services, gemma):
     for precision in ("8bit", "4bit"):
         with pytest.raises(RequestError, match=r"pip install bitsandbytes.*Choose one of float32, bfloat16, float16"):
-            house.desk.load("model", str(gemma), precision)
+            services.models.load("model", str(gemma), precision)
     with pytest.raises(RequestError, match="no GPU"):
-        house.desk.load("model", str(gemma), "auto", True)
+        services.models.load("model", str(gemma), "auto", True)
     with pytest.raises(RequestError, match="3bit"):
-        house.desk.load("model", str(gemma), "3bit")
-    assert house.load("model", gemma, "bfloat16").loaded
-    assert str(house.slot.wait(0).dtype) == "torch.bfloat16"
-    value = house.value()
+        services.models.load("model", str(gemma), "3bit")
+    assert services.load("model", gemma, "bfloat16").loaded
+    assert str(services.slot.wait(0).dtype) == "torch.bfloat16"
+    value = services.value()
     assert value["choice"] == {"precision": "bfloat16", "offload": False}
     assert {option["key"] for option in value["precisions"] if option["obstacle"]} == {"8bit", "4bit"}
 
@@ -366,57 +366,57 @@ def test_precisions_of_this_machine(house, gemma):
 # ---- fetching --------------------------------------------------------------------------------
 
 
-def test_offline_and_gated_and_missing_are_told_apart(house, fake_hub, gemma, monkeypatch):
+def test_offline_and_gated_and_missing_are_told_apart(services, fake_hub, gemma, monkeypatch):
     fake_hub.repositories["google/medgemma-4b-it"] = gemma
     fake_hub.gated.add("google/medgemma-4b-it")
-    error = work_value(house.load("model", "medgemma-4b"), ())["error"]
+    error = work_value(services.load("model", "medgemma-4b"), ())["error"]
     assert "licence" in error["got"]
     assert "hf auth login" in error["remedy"]
-    error = work_value(house.load("model", "owner/absent"), ())["error"]
+    error = work_value(services.load("model", "owner/absent"), ())["error"]
     assert "no model named owner/absent" in error["got"]
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    error = work_value(house.load("model", "llava-med-7b"), ())["error"]
+    error = work_value(services.load("model", "llava-med-7b"), ())["error"]
     assert "out of reach" in error["got"]
     assert "hf download microsoft/llava-med-v1.5-mistral-7b" in error["remedy"]
-    error = work_value(house.load("segmenter", "medsam"), ())["error"]
+    error = work_value(services.load("segmenter", "medsam"), ())["error"]
     assert "litemedsam" in error["remedy"]
-    assert house.slot.status.state == "ready"
+    assert services.slot.status.state == "ready"
 
 
-def test_a_download_is_cancelled_taken_up_and_shown(house, fake_hub, gemma, monkeypatch):
+def test_a_download_is_cancelled_taken_up_and_shown(services, fake_hub, gemma, monkeypatch):
     fake_hub.repositories["google/medgemma-4b-it"] = gemma
     progress = Work.progress
 
     def cancel_half_way(work, what, share):
         if share > 0.5:
-            house.desk.cancel()
+            services.models.cancel()
         progress(work, what, share)
 
     monkeypatch.setattr(Work, "progress", cancel_half_way)
-    work = house.finish(house.desk.download("model", "medgemma-4b"))
+    work = services.finish(services.models.download("model", "medgemma-4b"))
     assert isinstance(work.error, Cancelled)
     value = work_value(work, ())
     assert value["error"] is None
     assert "kept" in value["message"]
     monkeypatch.setattr(Work, "progress", progress)
     fake_hub.served.clear()
-    work = house.finish(house.desk.download("model", "medgemma-4b"))
+    work = services.finish(services.models.download("model", "medgemma-4b"))
     assert (work.error, work.loaded) == (None, False)
     whole = (gemma / "model.safetensors").stat().st_size
     assert 0 < fake_hub.served["model.safetensors"] < 0.8 * whole
-    (entry,) = (entry for entry in house.value()["entries"] if entry["key"] == "medgemma-4b")
+    (entry,) = (entry for entry in services.value()["entries"] if entry["key"] == "medgemma-4b")
     assert entry["here"]
-    assert house.slot.status.state == "ready"
-    assert house.load("model", "google/medgemma-4b-it").loaded
-    assert house.slot.status.name == "google/medgemma-4b-it"
+    assert services.slot.status.state == "ready"
+    assert services.load("model", "google/medgemma-4b-it").loaded
+    assert services.slot.status.name == "google/medgemma-4b-it"
 
 
-def test_one_thing_at_a_time(house, gemma):
-    with house.slot.in_use:
-        work = house.desk.load("model", str(gemma))
+def test_one_thing_at_a_time(services, gemma):
+    with services.slot.in_use:
+        work = services.models.load("model", str(gemma))
         with pytest.raises(RequestError, match="Something else is going on"):
-            house.desk.download("model", "demo")
-    assert house.finish(work).loaded
+            services.models.download("model", "demo")
+    assert services.finish(work).loaded
 
 
 def test_the_time_left_follows_the_last_seconds(monkeypatch):
@@ -435,43 +435,43 @@ def test_the_time_left_follows_the_last_seconds(monkeypatch):
 # ---- parts -----------------------------------------------------------------------------------
 
 
-def test_a_scorer_takes_the_place_of_another_and_whoever_waits_is_told(house, small_scorer, png):
-    regions = house.studio.regions
-    board = house.studio.sessions.open_file("one", png, remove=False).regions
+def test_a_scorer_takes_the_place_of_another_and_whoever_waits_is_told(services, small_scorer, png):
+    regions = services.inspecting.regions
+    image_regions = services.inspecting.sessions.open_file("one", png, remove=False).regions
     told: list[BaseException] = []
 
     def find() -> None:
         try:
-            regions.find(board, "mass")
+            regions.find(image_regions, "mass")
         except A3TuneError as error:
             told.append(error)
 
-    house.regions.wait(None)
-    with house.regions.in_use:
+    services.regions.wait(None)
+    with services.regions.in_use:
         visitor = threading.Thread(target=find)
         visitor.start()
-        generation = house.regions.generation
-        work = house.desk.load("scorer", str(small_scorer))
+        generation = services.regions.generation
+        work = services.models.load("scorer", str(small_scorer))
         generation.left.wait(LAST)
         visitor.join(LAST)
-    assert house.finish(work).loaded, work.error
+    assert services.finish(work).loaded, work.error
     assert "replaced" in str(told[0])
-    assert house.regions.names[1] == str(small_scorer)
-    value = house.value()
+    assert services.regions.names[1] == str(small_scorer)
+    value = services.value()
     assert {entry["key"] for entry in value["entries"] if entry["current"]} >= {str(small_scorer), "litemedsam"}
-    bad = house.load("segmenter", png)
+    bad = services.load("segmenter", png)
     with pytest.raises(LabelError, match="not plain weights and was not executed"):
         raise bad.error
-    assert house.regions.names == ("litemedsam", str(small_scorer)), "the former parts come back"
-    assert house.regions.wait(None) is not None
+    assert services.regions.names == ("litemedsam", str(small_scorer)), "the former parts come back"
+    assert services.regions.wait(None) is not None
 
 
 def test_steps_of_a_question_that_waits_for_a_model_say_so(llava, png):
     slot = ModelSlot(str(llava), device="cpu")
-    studio = InspectService(slot, RegionSlot(device="cpu"))
-    studio.sessions.open_file("one", png, remove=False)
-    studio.reserve("one")
-    steps = studio.ask("one", "Is there a mass?")
+    service = InspectService(slot, RegionSlot(device="cpu"))
+    service.sessions.open_file("one", png, remove=False)
+    service.reserve("one")
+    steps = service.ask("one", "Is there a mass?")
     assert next(steps) == Step("Loading the model", 0.0)
     slot.start()
     assert list(steps)[-1].inspection.model == llava.name
