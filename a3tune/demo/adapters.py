@@ -16,7 +16,6 @@ from peft.utils import CONFIG_NAME
 from a3tune.adapters.a3moe import A3MoeConfig
 from a3tune.adapters.switch import BASE, AdapterSet
 from a3tune.bundle import DEMO, DEMO_ADAPTERS, DEMO_SAMPLE, model_source
-from a3tune.demo.sample import replace_folder
 from a3tune.demo.threads import one_thread
 from a3tune.evaluation.alignment import KnownQuestion, Reading, prepare_questions, read_questions
 from a3tune.models.load import load_model
@@ -25,6 +24,7 @@ from a3tune.phantom.questions import ask
 from a3tune.phantom.scene import make_phantom
 from a3tune.phantom.structures import HELD_OUT_SEEDS, KINDS, PhantomStyle
 from a3tune.progress import Progress, no_progress, part_of
+from a3tune.storage import place_folder, write_json
 from a3tune.training.config import load_config
 from a3tune.training.methods import a3moe_config
 from a3tune.training.run import RunFolder
@@ -193,9 +193,9 @@ def publish_adapters(
                 "base": asdict(base),
                 name: asdict(figures[name]),
             }
-            (made / name / FIGURES_NAME).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            write_json(made / name / FIGURES_NAME, record)
             (made / name / CARD_NAME).write_text(_card(name, record), encoding="utf-8")
-        replace_folder(made, out)
+        place_folder(made, out)
     lines = [_line(name, figures[name]) for name in (BASE, *runs)]
     return "\n".join([f"Adapters in {out}, measured on {measured} held-out phantoms:", *lines])
 

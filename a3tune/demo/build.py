@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from a3tune.demo.training_data import QUESTION_TEMPLATE, make_samples
 from a3tune.models.load import load_model
 from a3tune.phantom.structures import HELD_OUT_SEEDS, STYLES, TRAINING_SEEDS
 from a3tune.progress import Progress, no_progress
+from a3tune.storage import place_folder, write_json
 
 
 @dataclass(frozen=True)
@@ -120,13 +120,15 @@ def _build(out: Path, seed: int, recipe: Recipe, stages: _Stages) -> str:
     for style in STYLES:
         held_out = make_samples(HELD_OUT_SEEDS[: recipe.measured], style=style)
         figures[style] = {name: asdict(score) for name, score in answer_accuracy(model, processor, held_out).items()}
-    with TemporaryDirectory(dir=_parent(out)) as work:
+    out.mkdir(parents=True, exist_ok=True)
+    # On the same disk, so that putting the new model in its place is one step.
+    with TemporaryDirectory(dir=out) as work:
         folder = Path(work) / "model"
         save_parts(model, processor, folder)
         figures["alignment"] = asdict(attention_alignment(load_model(folder), HELD_OUT_SEEDS[: recipe.aligned]))
-        (folder / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        write_json(folder / "figures.json", figures)
         write_model_card(folder, figures, model)
-        _replace(folder, out / "model")
+        place_folder(folder, out / "model")
     for pattern in (".vision-*", ".language-*"):
         for kept in out.glob(pattern):
             kept.unlink()
@@ -161,17 +163,3 @@ def _kept_stage(path: Path, model: LlavaForConditionalGeneration) -> Iterator[bo
 def _spellings(question: str, answer: str) -> tuple[str, str]:
     text = f"{QUESTION_TEMPLATE.format(image=IMAGE, question=question)} {answer}".replace(IMAGE, "")
     return text, text.lower()
-
-
-def _parent(out: Path) -> Path:
-    """The folder beside which the new model is prepared: on the same disk, so that moving it is one step."""
-    out.mkdir(parents=True, exist_ok=True)
-    return out
-
-
-def _replace(new: Path, old: Path) -> None:
-    """Put ``new`` in the place of ``old``; the old one goes only once the new one is complete."""
-    if old.exists():
-        retired = new.parent / "retired"
-        old.rename(retired)
-    new.rename(old)

@@ -18,6 +18,7 @@ from a3tune.labels.sources import LABELS_NAME, LabelSource
 from a3tune.labels.store import LabelStore
 from a3tune.labels.tasks import TaskList, item_tasks
 from a3tune.progress import Progress, no_progress, part_of
+from a3tune.storage import place_folder
 
 PHANTOMS = 200
 TEMPLATE_SET = "plain"
@@ -37,18 +38,6 @@ Made by
 
 Apache-2.0, as the rest of the project.
 """
-
-
-def replace_folder(new: Path, old: Path) -> None:
-    """Put ``new`` in the place of ``old``; the old one goes only once the new one is complete.
-
-    Args:
-        new: a folder inside a temporary folder on the same disk, which takes the old one's remains.
-        old: where it belongs; need not exist.
-    """
-    if old.exists():
-        old.rename(new.parent / "retired")
-    new.rename(old)
 
 
 def build_sample(
@@ -107,7 +96,7 @@ def build_sample(
             segmenter=settings.get("segmenter", "the segmenter"),
         )
         (folder / CARD_NAME).write_text(card, encoding="utf-8")
-        replace_folder(folder, out)
+        place_folder(folder, out)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     return (
         f"{out}: {written.images} phantoms, {written.questions} questions, {len(items)} of them labelled "

@@ -249,10 +249,6 @@ class QuestionPacker:
             QUESTION_TEMPLATE.format(image=IMAGE * GRID * GRID, question="")[: -len(" ASSISTANT:")]
         )
 
-    @property
-    def prefix_ids(self) -> list[int]:
-        return list(self._prefix)
-
     def _ids(self, text: str, *, special: bool = True) -> list[int]:
         return self._tokenizer(text, add_special_tokens=special)["input_ids"]
 

@@ -57,25 +57,6 @@ def colour_table(name: str) -> np.ndarray:
     return colour_map(np.arange(256), name)
 
 
-def difference_colours(values: np.ndarray, limit: float | None = None) -> np.ndarray:
-    """Colours for a difference, on a scale that is symmetric about zero: blue less, white equal, red more.
-
-    Args:
-        values: float [...]; NaN is drawn as 0.
-        limit: the absolute value of the outermost colours; the largest finite one of ``values`` when None.
-
-    Returns:
-        uint8 [..., 3], RGB.
-
-    Raises:
-        RequestError: ``limit`` is not positive.
-    """
-    limit = difference_limit((values,)) if limit is None else limit
-    if not limit > 0:
-        raise RequestError(expected="a positive limit", got=f"The limit is {limit}", remedy="Choose a positive number")
-    return colour_map(np.nan_to_num(values, nan=0.0, posinf=limit, neginf=-limit), DIFFERENCE_MAP, -limit, limit)
-
-
 def overlay(
     image: np.ndarray,
     values: np.ndarray,

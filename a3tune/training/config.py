@@ -6,7 +6,7 @@ import difflib
 import importlib.resources
 import math
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import Field, asdict, dataclass, field, fields, replace
+from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -255,18 +255,6 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, str]:
 def to_yaml(config: TuneConfig) -> str:
     """The settings as YAML that `load_config` reads back to an equal object."""
     return yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
-
-
-def with_settings(config: TuneConfig, **settings: Any) -> TuneConfig:
-    """The same settings with some replaced.
-
-    Raises:
-        DataError: a setting is unknown or out of range.
-    """
-    faults = _unknown(settings)
-    if faults:
-        raise _error(faults)
-    return replace(config, **settings)
 
 
 class _Loader(yaml.SafeLoader):

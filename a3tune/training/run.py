@@ -182,10 +182,6 @@ class RunFolder:
 
     # Stop requests
 
-    def request_stop(self) -> None:
-        """Ask the run to save and stop after its current step; any process may do this."""
-        (self.path / STOP_NAME).touch()
-
     def forget_stop_request(self) -> None:
         """Drop a request that an earlier start was given."""
         if (self.path / RUN_NAME).is_file():

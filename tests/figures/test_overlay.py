@@ -11,7 +11,6 @@ from a3tune.figures.overlay import (
     DIFFERENCE_MAP,
     REGION_COLOURS,
     colour_map,
-    difference_colours,
     outline,
     overlay,
 )
@@ -43,15 +42,6 @@ def test_limits_come_from_the_finite_values():
 def test_flat_maps_get_the_first_colour(values):
     assert len(np.unique(colour_map(values, "viridis").reshape(-1, 3), axis=0)) == 1
     np.testing.assert_array_equal(colour_map(values, "viridis")[0, 0], colour_map(np.array([0.0, 1.0]), "viridis")[0])
-
-
-def test_differences_are_symmetric_about_white():
-    less, none, more = difference_colours(np.array([-0.5, 0.0, 0.25]), limit=0.5).astype(int)
-    assert none.min() > 240
-    assert less[2] > less[0], "less is blue"
-    assert more[0] > more[2], "more is red"
-    np.testing.assert_array_equal(difference_colours(np.array([-2.0, np.nan, 0.0]))[1], none)
-    np.testing.assert_array_equal(difference_colours(np.zeros(2))[0], none)
 
 
 def test_overlay_blends_by_opacity():
@@ -107,7 +97,6 @@ def test_outlines_take_colours_in_turn_and_the_first_lies_on_top():
         (lambda: overlay(grey() / 2, np.zeros((40, 60))), "float64"),
         (lambda: outline(grey(), [np.zeros((4, 4))]), r"shape \(4, 4\)"),
         (lambda: outline(grey(), [], thickness=0), "thickness is 0"),
-        (lambda: difference_colours(np.zeros(3), 0), "limit is 0"),
     ],
 )
 def test_wrong_arguments_are_refused(call, message):

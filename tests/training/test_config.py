@@ -13,7 +13,6 @@ from a3tune.training.config import (
     parse_overrides,
     preset_names,
     to_yaml,
-    with_settings,
 )
 
 # Settings of the paper's released scripts.
@@ -165,12 +164,6 @@ def test_overrides_from_a_command_line():
         parse_overrides(["ratio"])
     with pytest.raises(DataError, match="seed is"):
         load_config(None, {"seed": "[1"})
-
-
-def test_with_settings():
-    assert with_settings(TuneConfig(), seed=9).seed == 9
-    with pytest.raises(DataError, match=r"did you mean seed\?"):
-        with_settings(TuneConfig(), sead=9)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from a3tune.adapters.switch import AdapterSet
 from a3tune.errors import Cancelled, DataError, ModelError
 from a3tune.models.load import load_model
 from a3tune.training.methods import add_adapter
-from a3tune.training.run import RunFolder
+from a3tune.training.run import STOP_NAME, RunFolder
 from a3tune.training.trainer import AlignmentTrainer, StopRequested
 from a3tune.training.tuning import tune
 from tests.support.tuning_data import TINY, tiny_config, write_data
@@ -223,7 +223,7 @@ def test_a_stop_request_saves_and_the_run_goes_on(run, unbroken, tmp_path):
     assert (summary.status, summary.step) == ("stopped", 1)
     assert any("expert" in name for name in weights(summary.adapter))
     assert events(tmp_path / "run", "stopped")[0]["step"] == 1
-    RunFolder(tmp_path / "run").request_stop()  # an old request must not stop the next start
+    (tmp_path / "run" / STOP_NAME).touch()  # an old request must not stop the next start
     assert run(tmp_path / "run", gradient_accumulation=2).status == "finished"
     assert same(weights(tmp_path / "run/adapter"), weights(unbroken / "adapter"))
 
@@ -239,7 +239,7 @@ def test_a_stop_file_or_signal_stops_after_the_step(run, tmp_path, monkeypatch):
     monkeypatch.setattr(RunFolder, "add_event", add_event)
     before = signal.getsignal(signal.SIGTERM)
     for name, ask in (
-        ("file", RunFolder.request_stop),
+        ("file", lambda folder: (folder.path / STOP_NAME).touch()),
         ("signal", lambda folder: os.kill(os.getpid(), signal.SIGTERM)),
     ):
         asks = [ask]

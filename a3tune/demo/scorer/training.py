@@ -7,7 +7,6 @@ synthetic phantoms only.
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -23,8 +22,6 @@ import cv2
 import numpy as np
 import open_clip
 import torch
-from open_clip.transform import PreprocessCfg, image_transform_v2
-from PIL import Image
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
@@ -33,11 +30,12 @@ from transformers import PreTrainedTokenizerFast
 
 from a3tune.demo.scorer.data import CropExample, Query, make_examples
 from a3tune.labels.scorers.crops import VIEW_SIDE
-from a3tune.labels.scorers.open_clip_folder import CROP_KEY
+from a3tune.labels.scorers.open_clip_folder import CONFIG, CROP_KEY
 from a3tune.labels.segmenters.lite_medsam import LiteMedSamSegmenter
 from a3tune.phantom.questions import example_questions
 from a3tune.phantom.structures import KINDS, TRAINING_SEEDS
 from a3tune.progress import Progress, no_progress
+from a3tune.storage import place_folder, write_json
 
 CONTEXT_LENGTH = 48
 VOCABULARY = 1024
@@ -204,36 +202,21 @@ def build_tokenizer(texts: Any) -> PreTrainedTokenizerFast:
     )
 
 
-def build_transform() -> Callable[[Image.Image], Tensor]:
-    """The image transform that open_clip builds from the saved configuration."""
-    return image_transform_v2(PreprocessCfg(size=(VIEW_SIDE, VIEW_SIDE), **_PREPROCESS), is_train=False)
-
-
 def save_scorer(model: nn.Module, config: dict[str, Any], tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
     """Write configuration, float16 weights and tokenizer; ``out`` is replaced in one step."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out.parent) as work:
         folder = Path(work) / "scorer"
         folder.mkdir()
-        text = json.dumps(
-            {
-                "name": "Phantom scorer (demo)",
-                CROP_KEY: "surroundings",
-                "model_cfg": config,
-                "preprocess_cfg": _PREPROCESS,
-            },
-            indent=1,
-        )
-        (folder / "open_clip_config.json").write_text(text + "\n", encoding="utf-8")
+        settings = {"name": "Phantom scorer (demo)", CROP_KEY: "surroundings"}
+        write_json(folder / CONFIG, {**settings, "model_cfg": config, "preprocess_cfg": _PREPROCESS})
         state = {
             name: (value.half() if value.is_floating_point() else value).detach().contiguous()
             for name, value in model.state_dict().items()
         }
         save_file(state, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
         tokenizer.save_pretrained(folder)
-        if out.exists():
-            out.rename(Path(work) / "retired")
-        folder.rename(out)
+        place_folder(folder, out)
 
 
 class _Stage(NamedTuple):

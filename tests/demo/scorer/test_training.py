@@ -3,15 +3,22 @@ import json
 import numpy as np
 import pytest
 import torch
+from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
 from a3tune.demo.scorer.data import make_example, make_examples
-from a3tune.demo.scorer.training import Recipe, _augmented, _query_loss, build_transform, draw_examples, train_scorer
+from a3tune.demo.scorer.training import _PREPROCESS, Recipe, _augmented, _query_loss, draw_examples, train_scorer
+from a3tune.labels.scorers.crops import VIEW_SIDE
 from a3tune.labels.scorers.open_clip import load_scorer
 from a3tune.labels.segmenters.segmentation import region_from_mask
 from a3tune.phantom import TRAINING_SEEDS, make_phantom
 
 SHORT = Recipe(steps=2, closing_steps=1)
+
+
+def transform():
+    """What open_clip makes of the settings that are saved with the scorer."""
+    return image_transform_v2(PreprocessCfg(size=(VIEW_SIDE, VIEW_SIDE), **_PREPROCESS), is_train=False)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +60,7 @@ def test_the_same_seed_gives_the_same_example():
 def test_stored_crops_are_what_the_transform_makes_at_use(examples):
     crop = examples[0].crops[0]
     expected = (torch.from_numpy(crop).permute(2, 0, 1).float() / 255 - 0.3) / 0.3
-    torch.testing.assert_close(build_transform()(Image.fromarray(crop)), expected)
+    torch.testing.assert_close(transform()(Image.fromarray(crop)), expected)
 
 
 def test_another_tone_leaves_the_outline_where_it_is(examples):
@@ -98,7 +105,7 @@ def test_saved_folder_is_small_and_loads_like_any_open_clip_model(folder):
     assert scorer.count_tokens("Is there a nodule?") <= 9
     assert scorer.count_tokens("Ist das möglich? 肝") < 30, "every text has tokens"
     picture = Image.fromarray(phantom.image.pixels)
-    assert torch.equal(scorer._preprocess(picture), build_transform()(picture))
+    assert torch.equal(scorer._preprocess(picture), transform()(picture))
 
 
 def test_training_is_repeatable_and_replaces_the_folder(examples, folder, tmp_path):
