@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import gradio as gr
 from starlette.middleware import Middleware
@@ -35,38 +37,82 @@ _QUEUE_LENGTH = 64
 _READERS = 4
 # How often gradio's own folder is swept, and how old a left-over file may get, in seconds.
 _SWEEP = (600, 1800)
-_TABS = ("Inspect", "Tune", "Models")
+
+
+@dataclass
+class Page:
+    """What a tab is built from.
+
+    Attributes:
+        blocks, tabs, header, visitor: the page, its row of tabs, its header, and who looks at it.
+        asking, tuning, models: what answers, what tunes and what loads.
+        inspect: the first tab, once it is built.
+    """
+
+    blocks: gr.Blocks
+    tabs: gr.Tabs
+    header: gr.HTML
+    visitor: gr.BrowserState
+    asking: InspectService
+    tuning: TuneService
+    models: ModelService
+    inspect: InspectTab | None = None
+
+
+class Tab(NamedTuple):
+    """A tab: its folder under ``app`` and id on the page, its title, and what fills it."""
+
+    id: str
+    title: str
+    fill: Callable[[Page, gr.Tab], None]
+
+
+def _fill_inspect(page: Page, tab: gr.Tab) -> None:
+    def own_adapters(secret: object) -> dict[str, Path]:
+        # A browser that came for the first time has its secret a moment later, and no adapters.
+        return page.tuning.adapters.of(owner_of(secret)) if is_secret(secret) else {}
+
+    own = OwnAdapters(page.visitor, own_adapters)
+    page.inspect = InspectTab(page.asking, read_examples(), page.blocks, tab, own)
+    page.inspect.follow(page.header)
+
+
+def _fill_tune(page: Page, tab: gr.Tab) -> None:
+    TuneTab(page.tuning, page.visitor, tab, page.tabs, page.inspect)
+
+
+def _fill_models(page: Page, tab: gr.Tab) -> None:
+    build_models(page.models)
+
+
+TABS = (
+    Tab("inspect", "Inspect", _fill_inspect),
+    Tab("tune", "Tune", _fill_tune),
+    Tab("models", "Models", _fill_models),
+)
+"""The page's tabs, from the left."""
 
 
 def build(asking: InspectService, tuning: TuneService, models: ModelService) -> tuple[gr.Blocks, InspectTab]:
     """The whole page, wired to what answers, what tunes and what loads; and its first tab."""
 
-    examples = read_examples()
-
     def model_status(_request: object = None) -> dict[str, str | int]:
         return model_value(asking.slot.status)
-
-    def own_adapters(secret: object) -> dict[str, Path]:
-        # A browser that came for the first time has its secret a moment later, and no adapters.
-        return tuning.adapters.of(owner_of(secret)) if is_secret(secret) else {}
 
     def leave(request: gr.Request) -> None:
         asking.sessions.end(SessionId(str(request.session_hash)))
 
-    with gr.Blocks(title="A3Tune Studio", analytics_enabled=False, delete_cache=_SWEEP) as page:
+    with gr.Blocks(title="A3Tune Studio", analytics_enabled=False, delete_cache=_SWEEP) as blocks:
         header = build_header(model_status, f"{RESEARCH_NOTICE} {DEMO_NOTICE}" if asking.slot.demo else RESEARCH_NOTICE)
-        visitor = build_visitor(page)
-        with gr.Tabs() as pages:
-            with gr.Tab(_TABS[0], id="inspect") as first:
-                inspect = InspectTab(asking, examples, page, first, OwnAdapters(visitor, own_adapters))
-                inspect.follow(header)
-            with gr.Tab(_TABS[1], id="tune") as tune:
-                TuneTab(tuning, visitor, tune, pages, inspect)
-            with gr.Tab(_TABS[2], id="models"):
-                build_models(models)
-        page.unload(leave)
-    page.queue(max_size=_QUEUE_LENGTH, default_concurrency_limit=_READERS, api_open=False)
-    return page, inspect
+        visitor = build_visitor(blocks)
+        with gr.Tabs() as tabs:
+            page = Page(blocks, tabs, header, visitor, asking, tuning, models)
+            for tab in TABS:
+                with gr.Tab(tab.title, id=tab.id) as opened:
+                    tab.fill(page, opened)
+        blocks.unload(leave)
+    blocks.queue(max_size=_QUEUE_LENGTH, default_concurrency_limit=_READERS, api_open=False)
+    return blocks, page.inspect
 
 
 def launch(
@@ -104,7 +150,7 @@ def launch(
 
     models = ModelService(slot, asking.regions.slot, offered=offered, any_model=any_model, on_loaded=prepare_demo)
     page, inspect = build(asking, tuning, models)
-    question = examples[0][1]
+    question, titles = examples[0][1], [tab.title for tab in TABS]
     page.launch(
         prevent_thread_lock=True,
         server_name=host,
@@ -125,7 +171,7 @@ def launch(
         app_kwargs={
             "middleware": [
                 Middleware(ModuleFiles),
-                Middleware(InitialPage, inspect.opening_value, lambda: page.theme_css, _TABS, question),
+                Middleware(InitialPage, inspect.opening_value, lambda: page.theme_css, titles, question),
             ]
         },
     )

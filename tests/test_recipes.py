@@ -12,8 +12,10 @@ from a3tune.data.formats.layouts import LAYOUTS, Layout
 from a3tune.models.quirks import QUIRKS, Quirk
 from a3tune.training.config import load_config
 from a3tune.training.methods import objective_of
+from app.ui import TABS, Tab
 from tests.attention.test_loss import BY_HAND
 from tests.support.tiny_models import BUILDERS
+from tests.test_architecture import PAGE_RULES
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYOUT_TESTS = "tests/data/formats/test_layouts.py"
@@ -42,6 +44,15 @@ def lacking_for_layout(name: str, layout: Layout) -> list[str]:
     return missing + lacking(LAYOUT_TESTS, {f"a good data set of {name!r}": f'dataset.layout == "{name}"'})
 
 
+def lacking_for_tab(tab: Tab) -> list[str]:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    told = any(f"{tab.title} {word}" in readme for word in ("tab", "page"))
+    missing = [] if told else [f"README.md says nothing of the {tab.title} tab"]
+    folders = (f"app/{tab.id}/tab.py", f"tests/app/{tab.id}")
+    missing += [f"there is no {path} for the tab {tab.id!r}" for path in folders if not (ROOT / path).exists()]
+    return missing if tab.id in PAGE_RULES else [*missing, f"PAGE_RULES of the architecture's test lacks {tab.id!r}"]
+
+
 @pytest.mark.parametrize("name", FORMS)
 def test_every_loss_is_whole(name):
     assert lacking_for_loss(name, FORMS[name]) == []
@@ -62,6 +73,11 @@ def test_every_layout_is_whole(name):
     assert lacking_for_layout(name, LAYOUTS[name]) == []
 
 
+@pytest.mark.parametrize("tab", TABS, ids=lambda tab: tab.id)
+def test_every_tab_is_whole(tab):
+    assert lacking_for_tab(tab) == []
+
+
 def test_what_is_missing_is_named():
     assert lacking_for_loss("cosine", LossForm(mass_loss, "angle")) == [
         "docs/attention_tuning.md lacks the loss 'cosine': * `cosine`: angle",
@@ -73,6 +89,12 @@ def test_what_is_missing_is_named():
         f"{LAYOUT_TESTS} lacks a good data set of 'mimic'",
     ]
     assert len(lacking_for_quirk("own_model", Quirk(""))) == 3
+    assert lacking_for_tab(Tab("compare", "Compare", print)) == [
+        "README.md says nothing of the Compare tab",
+        "there is no app/compare/tab.py for the tab 'compare'",
+        "there is no tests/app/compare for the tab 'compare'",
+        "PAGE_RULES of the architecture's test lacks 'compare'",
+    ]
 
 
 def test_a_loss_is_a_function_and_a_row(monkeypatch, tiny_model):
