@@ -64,7 +64,7 @@ def export(service: InspectService, request: dict[str, Any]) -> tuple[str, str, 
     Args:
         service: where the results are.
         request: ``form`` ("zip" or "pdf"), ``sides`` (one or two of ``result``, ``adapter`` and ``rows``), ``heads``
-            ("critical", "mean" or a layer and a head), ``words`` ("answer", "question" or "own"), ``board`` (the
+            ("critical", "mean" or a layer and a head), ``words`` ("answer", "question" or "own"), ``session`` (the
             region session), ``regions`` (keys of those switched on), ``look`` (the viewer's settings).
 
     Returns:
@@ -78,7 +78,7 @@ def export(service: InspectService, request: dict[str, Any]) -> tuple[str, str, 
         raise RequestError(
             expected="a ZIP archive or a PDF page of one or two maps", got=f"{form!r}", remedy="Choose again"
         )
-    regions, keys = RegionSessionId(str(request["board"])), request["regions"]
+    regions, keys = RegionSessionId(str(request["session"])), request["regions"]
     results = [service.results.get(ResultId(str(side["result"]))) for side in request["sides"]]
     sides = [_side(result, side, request) for result, side in zip(results, request["sides"], strict=True)]
     target = service.measure(regions, keys, [result.id for result in results]) if keys else None

@@ -78,4 +78,4 @@ def viewer_answers(service: InspectService) -> tuple[Answer, ...]:
 
 
 def _regions(request: dict[str, Any]) -> RegionSessionId:
-    return RegionSessionId(str(request["board"]))
+    return RegionSessionId(str(request["session"]))

@@ -49,7 +49,7 @@ def viewer_value(opened: OpenedImage, result: Result | None = None, history: Seq
     value = {
         "image": _image(opened.image),
         "result": None if result is None else result_value(result),
-        "board": opened.regions,
+        "session": opened.regions,
         "history": [_past(earlier) for earlier in history],
     }
     return json_text(value)
@@ -58,7 +58,7 @@ def viewer_value(opened: OpenedImage, result: Result | None = None, history: Seq
 def adopted_value(result: Result, history: Sequence[Result]) -> str:
     """The viewer's value where it has the image and the result already: which result, and what the session adds."""
     past = [_past(earlier) for earlier in history]
-    return json_text({"adopt": result.id, "board": result.opened.regions, "history": past})
+    return json_text({"adopt": result.id, "session": result.opened.regions, "history": past})
 
 
 def result_value(result: Result) -> dict[str, Any]:

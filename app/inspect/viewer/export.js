@@ -11,7 +11,7 @@ export function createExport({ element, part, state, server }) {
   function settings() {
     const { heads, layer, head, words } = state.chosen;
     return {
-      board: state.data.board,
+      session: state.data.session,
       result: state.sideA.result,
       sides: state.both.map((view) => ({ result: view.result, adapter: view.adapter, rows: state.rowsOf(view) })),
       heads: heads === "head" ? [layer, head] : heads,

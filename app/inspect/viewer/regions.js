@@ -20,11 +20,11 @@ export function createRegions(viewer) {
   async function ask(busy, call) {
     const mine = ++asked;
     measured++;
-    const { board } = state.regions;
+    const { session } = state.regions;
     update({ state: busy, said: "", kept: "" });
     viewer.regionPanel.build();
-    const reply = await answerOf(call(board));
-    if (mine !== asked || board !== state.regions.board) return;
+    const reply = await answerOf(call(session));
+    if (mine !== asked || session !== state.regions.session) return;
     if (reply.error) {
       update({ state: "said", said: reply.error });
       viewer.regionPanel.build();
@@ -41,28 +41,30 @@ export function createRegions(viewer) {
   }
 
   const find = (words) =>
-    ask(state.regions.rows.length ? "ranking" : "finding", (board) => server.find_regions({ board, prompt: words }));
+    ask(state.regions.rows.length ? "ranking" : "finding", (session) =>
+      server.find_regions({ session, prompt: words }),
+    );
   const findWanted = () => find(prompt());
-  const addBox = (box) => ask("drawing", (board) => server.draw_region({ board, box, prompt: prompt() }));
-  const stop = () => server.stop_regions({ board: state.regions.board }).catch(() => null);
+  const addBox = (box) => ask("drawing", (session) => server.draw_region({ session, box, prompt: prompt() }));
+  const stop = () => server.stop_regions({ session: state.regions.session }).catch(() => null);
 
   // Results that were taken along for comparison are measured too.
   const takenAlong = () =>
     [...new Set(state.views.map((view) => view.result))].filter((result) => result !== state.data.result?.id);
 
   async function measure() {
-    const { board, rows, on } = state.regions;
+    const { session, rows, on } = state.regions;
     if (!rows.length) return;
     const mine = ++measured;
-    const reply = await answerOf(server.choose_regions({ board, chosen: [...on], others: takenAlong() }));
-    if (mine !== measured || board !== state.regions.board) return;
+    const reply = await answerOf(server.choose_regions({ session, chosen: [...on], others: takenAlong() }));
+    if (mine !== measured || session !== state.regions.session) return;
     update({ numbers: reply.numbers || null, said: reply.error || "", kept: "" });
     viewer.regionPanel.buildNumbers();
   }
 
   async function keepTarget() {
-    const { board, on } = state.regions;
-    const reply = await answerOf(server.keep_target({ board, chosen: [...on] }));
+    const { session, on } = state.regions;
+    const reply = await answerOf(server.keep_target({ session, chosen: [...on] }));
     update({ said: reply.error || "", kept: reply.words || "" });
     const link = part("download");
     link.hidden = !reply.archive;
@@ -76,18 +78,18 @@ export function createRegions(viewer) {
   // An image came, or an answer about it (`grows`: more of the answer on show): the regions are looked for once the
   // answer is on the page.
   function receive(grows) {
-    const board = state.data.board || "";
-    if (board !== state.regions.board) {
+    const session = state.data.session || "";
+    if (session !== state.regions.session) {
       asked++;
       measured++;
-      state.regions = noRegions(board);
+      state.regions = noRegions(session);
       promptField.value = "";
       viewer.outlines.hover("");
       viewer.box.stop();
     }
-    element.querySelectorAll(".region-part").forEach((node) => (node.hidden = !board));
+    element.querySelectorAll(".region-part").forEach((node) => (node.hidden = !session));
     if (grows) measure();
-    else if (board && state.data.result) find(state.data.result.question);
+    else if (session && state.data.result) find(state.data.result.question);
     else viewer.regionPanel.build();
   }
 

@@ -6,10 +6,10 @@ import { AS_OPENED } from "./grey_levels.js";
 import { WHOLE } from "./layout.js";
 import { counterparts, isWord } from "./word_alignment.js";
 
-export const NOTHING = { image: null, result: null, board: "", history: [] };
+export const NOTHING = { image: null, result: null, session: "", history: [] };
 const NO_PLACE = { weights: null, label: "", key: "" };
 const NO_REGIONS = {
-  board: "",
+  session: "",
   rows: [],
   on: new Set(),
   paths: new Map(),
@@ -19,7 +19,7 @@ const NO_REGIONS = {
   kept: "",
 };
 
-export const noRegions = (board) => ({ ...NO_REGIONS, on: new Set(), board });
+export const noRegions = (session) => ({ ...NO_REGIONS, on: new Set(), session });
 
 export class ViewState {
   data = NOTHING;

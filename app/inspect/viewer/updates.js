@@ -16,9 +16,9 @@ export function createUpdates(viewer) {
       adopt(next);
       return;
     }
-    const { image, result, board } = state.data;
+    const { image, result, session } = state.data;
     const sameImage = Boolean(image && next.image && image.src === next.image.src);
-    const grows = Boolean(result && next.result && result.id === next.result.id && board === next.board);
+    const grows = Boolean(result && next.result && result.id === next.result.id && session === next.session);
     const before = { adapters: state.both.map((view) => view?.adapter), comparable: state.views.length > 1 };
     state.data = next;
     tellBegun();
@@ -64,16 +64,16 @@ export function createUpdates(viewer) {
     viewer.draw();
   }
 
-  // Only what the server sends for this visit has a board: until then it knows of no image to ask about.
-  const tellBegun = () => root.toggleAttribute("data-begun", Boolean(state.data.board));
+  // Only what the server sends for this visit has a region session: until then it knows of no image to ask about.
+  const tellBegun = () => root.toggleAttribute("data-begun", Boolean(state.data.session));
 
   // The visit begins with what the page brought: what was chosen meanwhile stays.
-  function adopt({ adopt: result, board, history }) {
+  function adopt({ adopt: result, session, history }) {
     if (state.data.result?.id !== result) {
       trigger("reopen", { result });
       return;
     }
-    state.data = { ...state.data, board, history };
+    state.data = { ...state.data, session, history };
     tellBegun();
     viewer.regions.receive(false);
     viewer.history.build();

@@ -44,7 +44,7 @@ def archive(service: InspectService, visit: str, question: str) -> zipfile.ZipFi
     view = result.inspection.views[0]
     rows = [int(row) for row in answer_rows(view.tokens, view.maps)]
     side = {"result": result.id, "adapter": "base", "rows": rows}
-    request = {"form": "zip", "sides": [side], "heads": "critical", "words": "answer", "board": "", "regions": []}
+    request = {"form": "zip", "sides": [side], "heads": "critical", "words": "answer", "session": "", "regions": []}
     name, _, content = export(service, {**request, "look": LOOK})
     assert name.endswith("-base.zip")
     return zipfile.ZipFile(io.BytesIO(content))
