@@ -46,6 +46,7 @@ class RowChecker:
         answer_type = self._answer_type(draft, answer or "", log)
         split = self._split(draft, default_split or draft.split_hint, log)
         context = self._context(draft, log)
+        values = self._values(draft, log)
         mask = self._file(draft, "mask", draft.mask, finder, log) if draft.mask not in (None, "") else None
         boxes = self._boxes(draft, log)
         if log.totals["error"] > errors or image is None or question is None or answer is None:
@@ -57,7 +58,7 @@ class RowChecker:
             log.add("report-marks", row.file, row.line, draft.name("answer"), what, "Take them out", "warning")
         return TrainingItem(
             image, question, answer, answer_type, split, row.file, row.line,
-            _label(draft.identifier), _label(draft.organ), _label(draft.modality), mask, boxes, context,
+            _label(draft.identifier), _label(draft.organ), _label(draft.modality), mask, boxes, context, values,
         )  # fmt: skip
 
     def _compare(self, asked: tuple[object, ...], answer: str, row: Row, log: FaultLog) -> None:
@@ -149,6 +150,21 @@ class RowChecker:
             return tuple(text.replace(_MARKER, " ").strip() for text in raw)
         what = f"expected the turns before, a list of questions and answers in turn, not {brief(draft.context)}"
         _add(log, "context", draft, "context", what, "Correct the turns")
+        return ()
+
+    @staticmethod
+    def _values(draft: Draft, log: FaultLog) -> tuple[int, ...]:
+        raw = draft.mask_values
+        if raw in (None, "", []):
+            return ()
+        try:
+            values = json.loads(raw) if isinstance(raw, str) else raw
+        except (ValueError, RecursionError):
+            values = None
+        if isinstance(values, list) and all(type(value) is int and value > 0 for value in values):
+            return tuple(values)
+        what = f"expected the mask's values that count, as [1, 3], not {brief(raw)}"
+        _add(log, "mask-values", draft, "mask_values", what, "Correct them, or leave them out")
         return ()
 
     @staticmethod

@@ -35,6 +35,7 @@ class TrainingItem:
         organ: organ or location that the data set names ("HEAD", "Lung"); "" where it names none.
         modality: modality that the data set names ("MRI"); "" where it names none.
         mask: file of a mask of where to look (any value above 0 counts), of the image's size; or None.
+        mask_values: the values of the mask that count (see `a3tune.images.masks.mask_labels`); all above 0 when empty.
         boxes: where to look, as (x, y, width, height) in source pixels.
         context: the turns before, question, answer, question, ...; the image stands before the first of them.
     """
@@ -52,6 +53,7 @@ class TrainingItem:
     mask: Path | None = None
     boxes: tuple[tuple[float, float, float, float], ...] = ()
     context: tuple[str, ...] = ()
+    mask_values: tuple[int, ...] = ()
 
     @property
     def place(self) -> str:

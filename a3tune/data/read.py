@@ -126,9 +126,17 @@ def _read_rows(
         for draft in drafts:
             item = checker.check(draft, finder, default, log)
             if item is not None:
-                items.append(item)
+                items.append(_marked(item, layout))
         skipped += not drafts and log.totals["error"] == errors
     return rows, skipped, items
+
+
+def _marked(item: TrainingItem, layout: Layout) -> TrainingItem:
+    """The item with the marks that the layout keeps beside its image, where the row itself names none."""
+    if layout.marks is None or item.mask is not None or item.boxes:
+        return item
+    marks = layout.marks(item.image, item.question)
+    return replace(item, mask=marks.mask, mask_values=marks.values, boxes=marks.boxes)
 
 
 def _finder(layout: Layout, root: Path, beside: Path, elsewhere: list[Path]) -> PictureFinder:

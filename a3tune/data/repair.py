@@ -17,9 +17,22 @@ from a3tune.data.intake import TABLE_NAME
 from a3tune.data.read import split_dataset
 from a3tune.errors import DataError
 
-Repair = Literal["rows", "columns", "duplicates", "shared", "marks", "split"]
+Repair = Literal["rows", "columns", "duplicates", "shared", "allow", "marks", "split"]
 
-COLUMNS = ("image", "question", "answer", "answer_type", "split", "id", "organ", "modality", "mask", "boxes", "context")
+COLUMNS = (
+    "image",
+    "question",
+    "answer",
+    "answer_type",
+    "split",
+    "id",
+    "organ",
+    "modality",
+    "mask",
+    "boxes",
+    "context",
+    "mask_values",
+)
 
 # Remarks: a run can use rows with these.
 _REMARKS = (
@@ -52,6 +65,9 @@ def repairs_for(dataset: Dataset) -> tuple[Offer, ...]:
     offers = [
         Offer("rows", f"leave out the rows with faults ({faulty:,} faults)", faulty if dataset.items else 0),
         Offer("shared", "keep images that are in two splits in the held-out one only", kinds.get("shared-image", 0)),
+        Offer(
+            "allow", "use images that are in two splits as they are, as VQA-RAD was published", _shared_errors(dataset)
+        ),
         Offer("duplicates", "keep the first of rows that say the same", kinds.get("duplicate", 0)),
         Offer(
             "marks",
@@ -62,6 +78,12 @@ def repairs_for(dataset: Dataset) -> tuple[Offer, ...]:
         Offer("split", "write a split: a tenth of the images for validation", unsplit),
     ]
     return tuple(offer for offer in offers if offer.count)
+
+
+def _shared_errors(dataset: Dataset) -> int:
+    """How many images are in two splits, where that is an error; 0 where it is only told."""
+    refused = any(fault.kind == "shared-image" and fault.severity == "error" for fault in dataset.faults)
+    return dataset.counts.kinds.get("shared-image", 0) if refused else 0
 
 
 def repair_dataset(
@@ -79,8 +101,8 @@ def repair_dataset(
 
     Args:
         dataset: the data set as it was read, with its images checked.
-        repairs: which repairs; rows with faults can only be left out or corrected by hand, so "rows" has to be among
-            them where there are any.
+        repairs: which repairs ("allow" is no matter of the table, but of how it is read); rows with faults can only be
+            left out or corrected by hand, so "rows" has to be among them where there are any.
         folder: a folder for the table; images stay where they are.
         root: what images are named relative to; the data folder when None.
         validation_share, seed: as in `a3tune.data.read.split_dataset`.
@@ -154,5 +176,6 @@ def _row(item: TrainingItem, root: Path) -> dict[str, str]:
         "modality": item.modality,
         "mask": "" if item.mask is None else item.mask.relative_to(root).as_posix(),
         "boxes": json.dumps([list(box) for box in item.boxes]) if item.boxes else "",
+        "mask_values": json.dumps(item.mask_values) if item.mask_values else "",
         "context": json.dumps(item.context, ensure_ascii=False) if item.context else "",
     }

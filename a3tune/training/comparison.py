@@ -93,7 +93,9 @@ def compare_with_base(
         ModelError, LabelError: a part cannot be loaded.
     """
     on_progress("Reading the data", 0.0)
-    dataset = read_dataset(data, layout, images=images, check_images=False)
+    dataset = read_dataset(
+        data, layout, images=images, check_images=False, allow_shared_images=config.allow_shared_images
+    )
     dataset.raise_for_faults()
     dataset = split_dataset(dataset, config.validation_share, config.seed)
     split, items = _held_out(dataset)
@@ -104,7 +106,7 @@ def compare_with_base(
     prepare_capture(loaded.model)
     encoder = PromptEncoder(loaded.processor, loaded.config, torch.device("cpu"))
     maker = TargetMaker(
-        target_plan(config),
+        target_plan(config, validation=True),
         encoder,
         loaded.patch_grid,
         label_source(config, dataset.root, model, "cpu" if loaded.device.type == "cpu" else "auto"),

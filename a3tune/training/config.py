@@ -23,6 +23,7 @@ AlignedRows = Literal["text", "answer"]
 Schedule = Literal["cosine", "linear", "constant"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Quantization = Literal["none", "8bit", "4bit"]
+TargetUse = Literal["auto", "truth", "weak"]
 
 MAX_BYTES = 1 << 20
 """Largest configuration file."""
@@ -83,7 +84,13 @@ class TuneConfig:
         keep: checkpoints kept besides the best.
         max_length: longest prompt with image and answer in tokens.
         validation_share: share of the images validated on when the data has no validation, 0 to below 1.
-        label_segmenter: name of the segmenter of the weak labels.
+        targets: where attention should go: "truth", the data's own masks and boxes; "weak", weak labels whatever the
+            data marks, as the paper has it; "auto", the data's own marks where a question has them and weak labels
+            elsewhere.
+        validation_targets: the same for the held-out questions, on which attention is measured; None for ``targets``.
+        allow_shared_images: whether images may be in train and in another split, as VQA-RAD was published; they are
+            then counted in a warning.
+        label_segmenter: name of the segmenter of the weak labels; "data" says the same as ``targets: truth``.
         label_scorer: name of the scorer of the weak labels.
         label_template: set of prompt templates (a name in `a3tune.labels.scorers.templates.TEMPLATE_SETS`).
         label_min_score: regions with a lower score are no target, and a question without a better one is not aligned;
@@ -131,6 +138,9 @@ class TuneConfig:
     keep: int = _setting(3, least=1, most=1000)
     max_length: int = _setting(1024, least=8, most=1_000_000)
     validation_share: float = _setting(0.1, least=0, below=1)
+    targets: TargetUse = "auto"
+    validation_targets: TargetUse | None = None
+    allow_shared_images: bool = False
     label_segmenter: str = "auto"
     label_scorer: str = "auto"
     label_template: str = "plain"
@@ -371,6 +381,7 @@ _CHOICES = {
     "Schedule": get_args(Schedule),
     "Precision": get_args(Precision),
     "Quantization": get_args(Quantization),
+    "TargetUse": get_args(TargetUse),
 }
 
 

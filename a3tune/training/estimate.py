@@ -99,7 +99,9 @@ def estimate_run(
     Raises:
         DataError, ModelError, LabelError: as `tune`.
     """
-    dataset = read_dataset(data, layout, images=images, check_images=False)
+    dataset = read_dataset(
+        data, layout, images=images, check_images=False, allow_shared_images=config.allow_shared_images
+    )
     dataset.raise_for_faults()
     dataset = split_dataset(dataset, config.validation_share, config.seed)
     items = dataset.of("train")

@@ -59,5 +59,5 @@ def _facts(item: TrainingItem, digests: dict[Path, str]) -> list[Any]:
     mask = None if item.mask is None else digests[item.mask]
     texts = [item.question, item.answer, item.answer_type, item.split, item.organ]
     facts = [digests[item.image], *texts, mask, [list(box) for box in item.boxes]]
-    # Data without turns keeps the fingerprint that earlier runs of it wrote down.
-    return [*facts, list(item.context)] if item.context else facts
+    # Data without them keeps the fingerprint that earlier runs of it wrote down.
+    return [*facts, list(item.context), list(item.mask_values)] if item.context or item.mask_values else facts

@@ -15,12 +15,13 @@ import shutil
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from a3tune.errors import DataError
 from a3tune.storage import place_folder, read_json, write_json, write_text
+from a3tune.training.config import TuneConfig
 
 RUN_NAME = "run.json"
 EVENTS_NAME = "events.jsonl"
@@ -30,6 +31,7 @@ STOP_NAME = "stop"
 TARGETS_NAME = "targets.npz"
 IDENTITY_NAME = "run_identity.json"
 
+_FORMER_SETTINGS = {"targets": "weak", "validation_targets": None, "allow_shared_images": False}
 _FORMAT = 1
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)$")
 _OWN = {RUN_NAME, EVENTS_NAME, CHECKPOINTS_NAME, ADAPTER_NAME, STOP_NAME, TARGETS_NAME}
@@ -107,10 +109,11 @@ class RunFolder:
             return False
         wanted = identity.record()
         for part, name in (("model", "another model"), ("data", "other data"), ("config", "another configuration")):
-            if record.get(part) != wanted[part]:
+            there = _as_now(part, record.get(part))
+            if there != wanted[part]:
                 raise DataError(
                     expected="a new folder, or one with an unfinished run of the same model, data and configuration",
-                    got=f"{self.path} holds a run of {name}: {_difference(record.get(part), wanted[part])}",
+                    got=f"{self.path} holds a run of {name}: {_difference(there, wanted[part])}",
                     remedy="Choose another folder for this run, or give the settings of the run that is there",
                 )
         if record.get("status") == "finished":
@@ -120,6 +123,12 @@ class RunFolder:
                 remedy=f"Use its {ADAPTER_NAME} folder, or choose another folder for a new run",
             )
         return True
+
+    def as_begun(self, config: TuneConfig) -> TuneConfig:
+        """The settings with which a run that an earlier version began goes on: it took weak labels alone."""
+        record = (self.read() or {}).get("config")
+        older = isinstance(record, dict) and "targets" not in record and config.targets == "auto"
+        return replace(config, targets=_FORMER_SETTINGS["targets"]) if older else config
 
     def start(self, identity: RunIdentity, facts: Mapping[str, Any]) -> None:
         """Make the folder and write its first record; called by the main process once `check` passed.
@@ -263,6 +272,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, (bool, int, str)) else str(value)
+
+
+def _as_now(part: str, recorded: Any) -> Any:
+    """What a run wrote down, with settings that there were not yet as it was made then."""
+    return {**_FORMER_SETTINGS, **recorded} if part == "config" and isinstance(recorded, dict) else recorded
 
 
 def _difference(there: Any, wanted: Any) -> str:

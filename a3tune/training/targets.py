@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from a3tune.data.dataset import TrainingItem
 from a3tune.errors import Cancelled, DataError, LabelError
 from a3tune.geometry.patch_grid import to_patches
 from a3tune.images import load_image
 from a3tune.images.frames import mask_to_source
+from a3tune.images.masks import mask_labels
 from a3tune.labels.fuse import soft_target, union_mask
 from a3tune.labels.scorers.templates import TEMPLATE_SETS
 from a3tune.labels.sources import LabelSource, data_source, item_prompt
@@ -78,10 +78,11 @@ class TargetPlan:
         return self.negative_answers or not says_nothing_is_there(answer)
 
 
-def target_plan(config: TuneConfig) -> TargetPlan:
-    """How a configuration makes targets: from the data's own masks when ``label_segmenter`` is "data"."""
+def target_plan(config: TuneConfig, *, validation: bool = False) -> TargetPlan:
+    """How a configuration makes the targets of training or of held-out questions."""
+    source = (config.validation_targets if validation else None) or config.targets
     return TargetPlan(
-        source="truth" if config.label_segmenter == DATA else "weak",
+        source="truth" if config.label_segmenter == DATA else source,
         # The loss joins masks by itself; as one target they take less room.
         combine="union" if config.masks == "union" else "each",
         top_k=config.label_top_k or TEMPLATE_SETS[config.label_template].top_k,
@@ -100,7 +101,7 @@ def label_source(config: TuneConfig, root: Path, model: str, device: str, *, mak
         device: "auto", "cpu" or "cuda".
         make: whether labels that are missing are made.
     """
-    if config.label_segmenter == DATA:
+    if all(target_plan(config, validation=validation).source == "truth" for validation in (False, True)):
         return None
     top_k = target_plan(config).top_k
     parts = config.label_segmenter, config.label_scorer
@@ -138,6 +139,15 @@ class PatchTargets:
         ends = np.concatenate([[0], self._ends])
         values = self._values[ends[start] : ends[stop]]
         return PatchTargets(values, self._shapes[start:stop], self._kinds[start:stop])
+
+    @classmethod
+    def joined(cls, first: PatchTargets, second: PatchTargets) -> PatchTargets:
+        """The targets of two lists of items, one behind the other."""
+        return cls(*(np.concatenate(pair) for pair in zip(first._arrays, second._arrays, strict=True)))
+
+    @property
+    def _arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self._values, self._shapes, self._kinds
 
     @property
     def counts(self) -> dict[str, int]:
@@ -276,22 +286,20 @@ def true_mask(item: TrainingItem, image: MedicalImage) -> np.ndarray | None:
     mask = np.zeros(image.stored_size, bool)
     if item.mask is not None:
         try:
-            with Image.open(item.mask) as picture:
-                values = np.asarray(picture)
-        except (OSError, UnidentifiedImageError) as error:
+            values = mask_labels(item.mask)
+        except (OSError, ValueError) as error:
             raise DataError(
                 expected="the mask that was there when the data was checked",
                 got=f"{item.mask.name} ({item.place}) cannot be read: {error}",
                 remedy="Check the data folder and start again",
             ) from error
-        values = values.reshape(*values.shape[:2], -1).max(axis=2)
         if values.shape != mask.shape:
             raise DataError(
                 expected=f"a mask of the image's size, {mask.shape[1]} x {mask.shape[0]} pixels",
                 got=f"{item.mask.name} ({item.place}) has {values.shape[1]} x {values.shape[0]}",
                 remedy="Save the mask in the image's own size",
             )
-        mask |= values > 0
+        mask |= np.isin(values, item.mask_values) if item.mask_values else values > 0
     for x, y, width, height in item.boxes:
         left, top = max(0, round(x)), max(0, round(y))
         mask[top : max(0, round(y + height)), left : max(0, round(x + width))] = True

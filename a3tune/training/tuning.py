@@ -135,7 +135,7 @@ class _Tuning:
         stop: StopSwitch,
         on_progress: Progress,
     ) -> None:
-        self.config, self.run, self.source, self.cpu = config, run, source, cpu
+        self.config, self.run, self.source, self.cpu = run.as_begun(config), run, source, cpu
         self.state, self.stop = state, stop
         self.main = state.is_main_process
         self._report = on_progress if self.main else no_progress
@@ -169,6 +169,7 @@ class _Tuning:
                 layout,
                 images=images,
                 check_images=self.main,
+                allow_shared_images=self.config.allow_shared_images,
                 unpack_to=self.run.path.with_name(self.run.path.name + "-images"),
                 on_progress=self._report,
                 should_stop=self.stop if self.state.num_processes == 1 else None,
@@ -223,7 +224,7 @@ class _Tuning:
         encoder = PromptEncoder(model.processor, model.config, torch.device("cpu"))
         dataset = self._check_lengths(dataset, model, encoder.limit)
         training, validation = dataset.of("train"), dataset.of("validation")
-        targets = self._targets(model, encoder, (*training, *validation), dataset.root, identity)
+        targets = self._targets(model, encoder, training, validation, dataset.root, identity)
         questions = Questions(training, encoder, targets.part(0, len(training)))
         held_out = None
         if validation:
@@ -231,6 +232,7 @@ class _Tuning:
         objective = objective_of(config, model)
         counts = questions.targets.counts
         self._tell_targets(counts, objective.aligns)
+        self._tell_sources(counts, held_out.targets.counts if held_out else None)
         set_seed(config.seed)
         tuned = add_adapter(model, config, self.source)
         prepare_capture(tuned)
@@ -312,20 +314,25 @@ class _Tuning:
         self,
         model: VisionLanguageModel,
         encoder: PromptEncoder,
-        items: tuple[TrainingItem, ...],
+        training: tuple[TrainingItem, ...],
+        validation: tuple[TrainingItem, ...],
         root: Path,
         identity: RunIdentity,
     ) -> PatchTargets:
-        plan = target_plan(self.config)
-        digest = plan_digest(plan, identity.record())
+        plans = [target_plan(self.config, validation=held_out) for held_out in (False, True)]
+        digest = plan_digest(plans[0], vars(plans[1]), identity.record())
         if self.main:
             found = PatchTargets.load(self.run.targets, digest)
             if found is None:
                 # Without alignment labels only measure, which is not worth hours of making them.
                 device = "cpu" if self.cpu else "auto"
                 source = label_source(self.config, root, self.source, device, make=self.config.aligns)
-                maker = TargetMaker(plan, encoder, model.patch_grid, source)
-                made = maker.make(items, self._labelled(len(items)), self.stop)
+                labelled, parts = self._labelled(len(training) + len(validation)), []
+                for plan, items, before in zip(plans, (training, validation), (0, len(training)), strict=True):
+                    progress = _part_of(labelled, before, len(items), len(training) + len(validation))
+                    maker = TargetMaker(plan, encoder, model.patch_grid, source)
+                    parts.append(maker.make(items, progress, self.stop))
+                made = PatchTargets.joined(*parts)
                 if source is not None:
                     self.run.update(label_settings=source.settings)
                     if source.faults:
@@ -372,6 +379,16 @@ class _Tuning:
             )
         if self.config.label_min_score is not None:
             note += f" Regions below label_min_score ({self.config.label_min_score:g}) are left out."
+        self._note(note)
+
+    def _tell_sources(self, counts: dict[str, int], held_out: dict[str, int] | None) -> None:
+        """A note on what attention is aligned with and measured on, where the data itself marks anything."""
+        if not counts["truth"] and not (held_out or counts)["truth"]:
+            return
+        words = "{truth} of them by the data's own masks, {weak} by weak labels, {none} by nothing"
+        note = f"Training questions: {words.format(**counts)}."
+        if held_out is not None:
+            note += f" Attention is measured on held-out questions: {words.format(**held_out)}."
         self._note(note)
 
     def _note(self, note: str) -> None:
@@ -443,6 +460,11 @@ class _Tuning:
                 self.run.update(status=status, **facts)
             with suppress(OSError):
                 self.run.add_event(status, **facts)
+
+
+def _part_of(whole: Progress, before: int, count: int, total: int) -> Progress:
+    """Progress of ``count`` of ``total`` questions, of which ``before`` are done."""
+    return lambda what, share: whole(what, (before + share * count) / total)
 
 
 class _Reporter(transformers.TrainerCallback):

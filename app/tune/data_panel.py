@@ -242,7 +242,7 @@ class DataPanel:
             self.status: status(words),
             self.report: data_report(checked),
             self._repairs: gr.update(visible=bool(repairs)),
-            self._chosen: gr.update(choices=repairs, value=[name for _, name in repairs]),
+            self._chosen: gr.update(choices=repairs, value=[name for _, name in repairs if name != "allow"]),
             self._labels: "",
             self._naming: gr.update(visible=checked.naming is not None),
             **self._plan.show_obstacle(owner, checked.data.id),

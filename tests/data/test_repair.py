@@ -25,7 +25,7 @@ def messy(folder):
 
 def test_all_that_is_wrong_is_offered(messy):
     offers = {offer.repair: offer.count for offer in repairs_for(read_dataset(messy))}
-    assert offers == {"rows": 2, "shared": 1, "duplicates": 1, "columns": 1, "split": 6}
+    assert offers == {"rows": 2, "shared": 1, "allow": 1, "duplicates": 1, "columns": 1, "split": 6}
 
 
 def test_the_repaired_table_has_no_fault(messy, tmp_path):
@@ -61,3 +61,13 @@ def test_masks_and_boxes_survive(folder, tmp_path):
     clean = read_dataset(repair_dataset(dataset, ["columns"], tmp_path / "repaired"), images=folder.root)
     (item,), (was,) = clean.items, dataset.items
     assert (item.mask, item.boxes, item.question, item.answer) == (was.mask, was.boxes, was.question, was.answer)
+
+
+def test_images_in_two_splits_may_be_allowed_where_they_are_an_error(folder):
+    folder.image("a.png")
+    row = {"image": "a.png", "question": "Is it?", "answer": "no"}
+    rows = [{**row, "split": split} for split in ("train", "test")]
+    path = folder.csv("d.csv", rows)
+    offers = [offer.repair for offer in repairs_for(read_dataset(path))]
+    assert ("shared" in offers, "allow" in offers) == (True, True)
+    assert "allow" not in [offer.repair for offer in repairs_for(read_dataset(path, allow_shared_images=True))]

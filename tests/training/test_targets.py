@@ -288,3 +288,14 @@ def test_plans_and_sources_follow_the_configuration(tmp_path):
     magic = label_source(tiny_config(label_segmenter="magic"), tmp_path, "demo", "cpu")
     with pytest.raises(LabelError, match="There is no file magic"):
         magic.complete(load_image(DEMO_SAMPLE / "images" / sorted(os.listdir(DEMO_SAMPLE / "images"))[0]), ["a"])
+
+
+def test_training_and_measuring_may_take_their_targets_from_different_places():
+    config = tiny_config(label_segmenter="auto", targets="weak", validation_targets="truth")
+    assert [target_plan(config, validation=held_out).source for held_out in (False, True)] == ["weak", "truth"]
+    assert target_plan(tiny_config(label_segmenter="auto"), validation=True).source == "auto"
+    values = (0.5, True), (0.25, False)
+    first, second = (PatchTargets.pack([(np.full((1, 2), value), known)]) for value, known in values)
+    joined = PatchTargets.joined(first, second)
+    assert joined.counts == {"weak": 1, "truth": 1, "none": 0}
+    assert [joined.masks(index).tolist() for index in range(2)] == [[[0.5, 0.5]], [[0.25, 0.25]]]

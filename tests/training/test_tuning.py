@@ -333,6 +333,20 @@ def test_questions_without_a_region_are_told(run, tmp_path):
     assert any("2 of 6 training questions have no region" in note for note in summary.notes)
 
 
+def test_masks_of_the_data_count_unless_told_otherwise_and_a_note_says_how_many(run, tmp_path):
+    rows = write_data(tmp_path / "data", images=5)
+    lines = rows.read_text().splitlines()
+    rows.write_text("\n".join([lines[0], *(line.rsplit(",", 1)[0] + "," for line in lines[1:3]), *lines[3:]]) + "\n")
+    settings = {"method": "lora", "label_segmenter": "auto", "max_steps": 1, "evaluate_every": None}
+    summary = run(tmp_path / "run", rows=rows, **settings)
+    assert summary.targets == {"weak": 0, "truth": 4, "none": 2}
+    (note,) = [note for note in summary.notes if "the data's own masks" in note]
+    assert "Training questions: 4 of them by the data's own masks, 0 by weak labels, 2 by nothing" in note
+    assert "measured on held-out questions: 4 of them by the data's own masks" in note
+    told = run(tmp_path / "weak", rows=rows, targets="weak", validation_targets="truth", **settings)
+    assert told.targets == {"weak": 0, "truth": 0, "none": 6}
+
+
 def test_nothing_to_align_with_is_an_error(run, tmp_path):
     rows = write_data(tmp_path / "data", images=4, masks=False)
     with pytest.raises(DataError, match="Not one training question has a region") as caught:

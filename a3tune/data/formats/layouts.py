@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from a3tune.data.formats.faults import FaultLog
 from a3tune.data.formats.files import Split
 from a3tune.data.formats.rows import Row
+from a3tune.data.formats.slake import Marks, marks_for
 from a3tune.wording import brief
 
 REPORT_QUESTION = "Describe the findings of this chest X-ray as a radiology report."
@@ -18,7 +20,8 @@ _LETTERS = "abcdef"
 _OPTIONS = (*(f"{word}{sign}{letter}" for word in ("option", "choice") for sign in "_ " for letter in _LETTERS),
             "options", "choices")  # fmt: skip
 _TABLE_EXTRAS = (
-    "answer_type", "split", "id", "organ", "location", "image_organ", "modality", "mask", "boxes", "context", *_OPTIONS,
+    "answer_type", "split", "id", "organ", "location", "image_organ", "modality", "mask", "boxes", "context",
+    "mask_values", *_OPTIONS,
 )  # fmt: skip
 _LETTER = re.compile(r"\W*([a-f])\W*", re.IGNORECASE)
 _LETTERED = re.compile(r"\s*\(?([A-F])\s*[.:)]\s*(.*)", re.DOTALL)
@@ -38,6 +41,7 @@ class Draft:
         organ, modality: what the data set says about the image.
         mask: name of a mask's file.
         boxes: list of [x, y, width, height].
+        mask_values: the values of the mask that count, a list of numbers or JSON text with one; all above 0 when None.
         identifier: the row's own id.
         context: the turns before: question, answer, question, ...; or JSON text with such a list.
         names: for messages, value -> the key that it stands under in the file ("image" -> "img_name").
@@ -56,6 +60,7 @@ class Draft:
     identifier: object = None
     context: object = None
     split_hint: Split | None = None
+    mask_values: object = None
     names: Mapping[str, str] | None = None
 
     def name(self, value: str) -> str:
@@ -80,6 +85,7 @@ class Layout:
         shares_images: the published split shows training images in the test too, so that is only a warning.
         known: columns that are understood; others are named once. None where rows carry anything.
         image_name: what the first row's image is called in this layout, where other layouts have the same keys.
+        marks: what lies beside an image about what a question asks: (image, question) to masks and boxes.
         spellings: other spelling of a key in published files -> the key.
     """
 
@@ -92,6 +98,7 @@ class Layout:
     shares_images: bool = False
     known: tuple[str, ...] | None = None
     image_name: re.Pattern[str] | None = None
+    marks: Callable[[Path, str], Marks] | None = None
     spellings: Mapping[str, str] = field(default_factory=dict, hash=False, compare=False)
 
     def fits(self, keys: Mapping[str, object] | tuple[str, ...]) -> bool:
@@ -177,7 +184,7 @@ def _table(row: Row, log: FaultLog) -> Iterator[Draft]:
     yield Draft(
         row, _image(row, "image", "images"), question, answer, get("answer_type") or kind, get("split"),
         get("organ") or get("location") or get("image_organ"), get("modality"), get("mask"), get("boxes"), get("id"),
-        get("context"),
+        get("context"), mask_values=get("mask_values"),
     )  # fmt: skip
 
 
@@ -321,7 +328,7 @@ LAYOUTS: dict[str, Layout] = {
             "mimic-cxr-vqa", "MIMIC-CXR-VQA", ("image_path", "question", "answer", "template"), _mimic_cxr_vqa,
             folders=("images", "files"),
         ),
-        Layout("slake", "SLAKE", ("img_name", "question", "answer"), _slake),
+        Layout("slake", "SLAKE", ("img_name", "question", "answer"), _slake, marks=marks_for),
         Layout(
             "vqa-rad", "VQA-RAD", ("image_name", "question", "answer"), _vqa_rad,
             folders=("VQA_RAD Image Folder", "VQA_RAD_Image_Folder", "images"), shares_images=True,

@@ -176,6 +176,11 @@ class DataService:
             DataError: nothing would be left, or faults would stay.
         """
         data = self.sets.get(owner, name)
+        if "allow" in repairs:
+            data = data.with_facts(allow_shared_images=True)
+            repairs = [repair for repair in repairs if repair not in ("allow", "shared")]
+        if not repairs:
+            return self._run(owner, lambda task: self._read_again(data, task))
 
         def write(checked: CheckedData, folder: Path) -> Path:
             # Images may come from a folder beside the table that was repaired before.
@@ -237,6 +242,14 @@ class DataService:
             self.sets.remove(data)
             raise
 
+    def _read_again(self, data: DataSet, task: Task) -> CheckedData:
+        """Check a data set by what is allowed now, and keep that."""
+        with self._guard:
+            self._checked.pop(data.path, None)
+        checked = self._check(data, task)
+        self.sets.save(checked.data)
+        return checked
+
     def _rewrite(self, data: DataSet, write: Callable[[CheckedData, Path], Path], task: Task) -> CheckedData:
         """Check what ``write`` makes of a data set, in a folder beside it, and read that from now on."""
         number = int(data.record.get("repairs", 0)) + 1
@@ -257,6 +270,7 @@ class DataService:
         dataset = read_dataset(
             data.path,
             images=data.images,
+            allow_shared_images=data.allow_shared_images,
             unpack_to=data.folder / _UNPACKED,
             on_progress=task.progress,
             should_stop=task.should_stop,

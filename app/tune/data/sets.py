@@ -61,7 +61,14 @@ class DataSet:
     @property
     def arguments(self) -> list[str]:
         """What names it on the command line of ``python -m a3tune tune``."""
-        return ["--data", str(self.path), *(["--images", str(self.images)] if self.images is not None else [])]
+        images = ["--images", str(self.images)] if self.images is not None else []
+        allowed = ["--set", "allow_shared_images=true"] if self.allow_shared_images else []
+        return ["--data", str(self.path), *images, *allowed]
+
+    @property
+    def allow_shared_images(self) -> bool:
+        """Whether its owner lets images be in two splits."""
+        return self.record.get("allow_shared_images") is True
 
     @property
     def cache(self) -> Path:

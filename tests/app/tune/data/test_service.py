@@ -86,6 +86,18 @@ def test_faults_are_repaired_and_the_repaired_data_is_what_runs(service, owner, 
     assert list(service.jobs.studio.data(owner).iterdir()) == []
 
 
+def test_images_in_two_splits_are_used_as_they_are_when_their_owner_says_so(service, owner, upload):
+    rows = [("0.png", "Is it?", "yes", "train"), ("0.png", "Where?", "left", "test"), ("1.png", "Is it?", "no", "")]
+    checked = last(service.data.add_archive(owner, upload(rows), "mine"))
+    assert {"shared", "allow"} <= {name for _, name in repair_choices(checked)}
+    allowed = last(service.data.repair(owner, checked.data.id, ["allow", "shared"]))
+    assert allowed.dataset.counts.errors == 0
+    assert sorted(item.split or "none" for item in allowed.dataset.items) == ["none", "test", "train"]
+    # The run reads the data the same way, also after a restart of the server.
+    (kept,) = service.data.sets.all(owner)
+    assert kept.arguments[-2:] == ["--set", "allow_shared_images=true"]
+
+
 def test_columns_are_named_and_the_copy_is_what_runs(service, owner, upload):
     archive = upload()
     with zipfile.ZipFile(archive) as packed:
