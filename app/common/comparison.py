@@ -19,8 +19,10 @@ class AdapterComparison(Protocol):
         own_outputs: the components that `compare_own` fills.
     """
 
-    question: gr.Textbox
     own_outputs: list[gr.components.Component]
+
+    @property
+    def question(self) -> gr.Textbox: ...
 
     def compare_own(
         self, visitor: Any, name: str, picture: Path | None, question: str, request: gr.Request

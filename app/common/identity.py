@@ -8,6 +8,7 @@ import secrets
 import gradio as gr
 
 from a3tune.errors import RequestError
+from app.engine.ids import OwnerId
 
 # Gradio wants a key for what it stores and sends it to every browser: it protects nothing, the secret does.
 STORAGE = "a3tune-visitor"
@@ -42,16 +43,16 @@ def is_secret(value: object) -> bool:
     return isinstance(value, str) and len(value) == _SECRET_CHARACTERS
 
 
-def owner_of(secret: object) -> str:
+def owner_of(secret: object) -> OwnerId:
     """The name under which a visitor's things are kept; the secret itself is written nowhere.
 
     Raises:
         RequestError: this is no secret that `new_secret` made.
     """
-    if not is_secret(secret):
+    if not isinstance(secret, str) or not is_secret(secret):
         raise RequestError(
             expected="a browser that keeps this page's data",
             got="The page does not know who you are",
             remedy="Reload the page, and let the browser store data for it",
         )
-    return hashlib.sha256(secret.encode()).hexdigest()[:40]
+    return OwnerId(hashlib.sha256(secret.encode()).hexdigest()[:40])

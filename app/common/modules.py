@@ -106,7 +106,7 @@ class ModuleFiles:
             await self._app(scope, receive, send)
             return
         content = _FILES.get(inside.removeprefix(_ADDRESS)) if inside.startswith(_ADDRESS) else None
-        response = PlainTextResponse("There is no such module.", 404)
+        response: Response = PlainTextResponse("There is no such module.", 404)
         if content is not None:
             # The address names the content: it need never be asked for again.
             forever = {"cache-control": "public, max-age=31536000, immutable"}

@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ Answer = Callable[[dict[str, Any]], dict[str, Any]]
 _APP = Path(__file__).resolve().parents[1]
 
 
-def build_header(model_status: Callable[[], dict[str, str]], notice: str) -> gr.HTML:
+def build_header(model_status: Callable[[], Mapping[str, str | int]], notice: str) -> gr.HTML:
     """The page's head: title, which model speaks and whether it is ready, the notice.
 
     Args:

@@ -33,11 +33,12 @@ if TYPE_CHECKING:  # read by type checkers, and by `__getattr__`
     from a3tune.training.publish import push_adapter
     from a3tune.training.targets import target_plan
 
-_MODULES = {
-    name.name: statement.module
+_MODULES: dict[str, str] = {
+    name.name: str(statement.module)
     for block in ast.parse(Path(__file__).read_text(encoding="utf-8")).body
     if isinstance(block, ast.If)
     for statement in block.body
+    if isinstance(statement, ast.ImportFrom)
     for name in statement.names
 }
 

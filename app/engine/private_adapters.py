@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from weakref import WeakKeyDictionary
 
 from a3tune.errors import AdapterError
@@ -47,7 +47,7 @@ class PrivateAdapters:
         """
         if name not in own:
             return self._slot.adapter_set
-        model = self._slot.wait(None)
+        model = cast("VisionLanguageModel", self._slot.wait(None))
         mounted = self._mounted.setdefault(model, OrderedDict())
         state = _state(name, own[name])
         if state not in mounted:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from a3tune.bundle import DEMO
 from a3tune.types import MedicalImage
@@ -13,6 +13,7 @@ from app.engine.generation import ModelGeneration, without_locals
 
 if TYPE_CHECKING:
     from a3tune.labels import Segmentation, Segmenter
+    from a3tune.labels.cache import RegionCache
     from a3tune.labels.pipeline import LabelMaker
 
 
@@ -93,7 +94,7 @@ class RegionSlot:
         try:
             maker = library.load_label_maker(*self.names, top_k="all", device=self.device)
             # Visitors are told that nothing of their image stays on the server: not even masks go to the disk.
-            maker.cache = SegmentationMemory()
+            maker.cache = cast("RegionCache", SegmentationMemory())
             self._maker = maker
         except Exception as error:
             # Kept and raised again for each request: a thread has nobody to raise it to.

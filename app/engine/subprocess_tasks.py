@@ -84,7 +84,7 @@ def _end_in_time(process: subprocess.Popen, task: Task, seconds: float) -> None:
 def _last(process: subprocess.Popen, task: Task) -> dict[str, Any] | None:
     """What a program found, its progress passed on; None when it ended without a word."""
     found = None
-    for line in process.stdout:
+    for line in process.stdout or ():
         try:
             told = json.loads(line)
         except ValueError:

@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
@@ -207,7 +207,7 @@ class RegionService:
             )
 
         def work(maker: LabelMaker, cancel: threading.Event) -> tuple[RankedRegions, str]:
-            region = maker.segmenter.segment_box(session.image, box)
+            region = maker.segmenter.segment_box(session.image, cast("tuple[int, int, int, int]", box))
             key = region.key
             return self._rank(session, maker, prompt, {**session.drawn, key: region}, cancel), key
 
@@ -247,7 +247,7 @@ class RegionService:
         """
         session = self._session(name)
         chosen = tuple(item.scored for item in _pick(session, keys))
-        return replace(session.ranked.labels, regions=chosen) if chosen else None
+        return replace(cast(RankedRegions, session.ranked).labels, regions=chosen) if chosen else None
 
     def keep(self, name: RegionSessionId, keys: Sequence[str]) -> tuple[Target, bytes]:
         """The chosen regions as a target, and the same as files.
@@ -266,7 +266,7 @@ class RegionService:
             )
         mask = _union(chosen)
         mask.flags.writeable = False
-        labels = replace(session.ranked.labels, regions=tuple(chosen), checked=True)
+        labels = replace(cast(RankedRegions, session.ranked).labels, regions=tuple(chosen), checked=True)
         return Target(session.image, labels, mask), self._archive(session.image, labels)
 
     # ---- the work ----------------------------------------------------------------------------
@@ -310,7 +310,7 @@ class RegionService:
         return ranked
 
     def _archive(self, image: MedicalImage, labels: WeakLabels) -> bytes:
-        settings = {**self.slot.wait(0).settings, "top_k": None}
+        settings = {**cast("LabelMaker", self.slot.wait(0)).settings, "top_k": None}
         packed = io.BytesIO()
         with tempfile.TemporaryDirectory(prefix="a3tune-") as folder:
             files = library.write_labels(labels, image, Path(folder) / "labels", [labels.prompt], settings)
@@ -365,7 +365,7 @@ def _union(regions: Sequence[ScoredRegion]) -> np.ndarray:
 
 
 def _shown(labels: WeakLabels, drawn: dict[str, Region]) -> tuple[ShownRegion, ...]:
-    shown = []
+    shown: list[ShownRegion] = []
     keys: set[str] = set()
     for scored in labels.regions:
         key = scored.region.key

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from a3tune.attention.sinks import find_sinks, surroundings
 from a3tune.errors import Cancelled, RequestError
@@ -125,7 +125,9 @@ class InspectService:
                 return inspection
 
         known = self._known(opened, question, asked)
-        result = Result(ResultId(secrets.token_urlsafe(18)), known, (), opened, generation, own=own)
+        # Nothing is told of it before its first part has come.
+        first = cast("Inspection", known)
+        result = Result(ResultId(secrets.token_urlsafe(18)), first, (), opened, generation, own=own)
         for report in run(work, cancel, generation) if known is None else (known,):
             if isinstance(report, Step):
                 yield report
@@ -205,8 +207,9 @@ class InspectService:
     def opening(self) -> Result | None:
         """The first example with its result, which all pages open with; None before the model in memory gave one."""
         result = self._opening
-        ready = result is not None and self.slot.status.state == "ready"
-        return result if ready and result.generation is self.slot.generation else None
+        if result is None or self.slot.status.state != "ready" or result.generation is not self.slot.generation:
+            return None
+        return result
 
     def welcome(self, session_id: SessionId) -> Result | None:
         """Begin a session with what its page opened with; None where there is no result yet, or where the session has

@@ -99,8 +99,10 @@ class Sessions:
     def showing(self, regions: RegionSessionId) -> Session | None:
         """The session that has the image of these regions on show."""
         with self._guard:
-            shown = (session for session in self._sessions.values() if session.opened is not None)
-            return next((session for session in shown if session.opened.regions == regions), None)
+            for session in self._sessions.values():
+                if session.opened is not None and session.opened.regions == regions:
+                    return session
+            return None
 
     def end(self, name: SessionId) -> None:
         """Forget a session: its file, image and results; a running question is stopped. Unknown names do nothing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,7 +40,7 @@ class OwnAdapters(NamedTuple):
     """
 
     visitor: gr.BrowserState
-    of: Callable[[Any], dict[str, Path]]
+    of: Callable[[Any], Mapping[str, Path]]
 
 
 class InspectTab:
@@ -221,7 +221,7 @@ class InspectTab:
         yield from self._show_example(example, adapters, _session(request), self._own.of(visitor))
 
     def _show_example(
-        self, example: Example, adapters: list[str], session: SessionId, own: dict[str, Path]
+        self, example: Example, adapters: list[str], session: SessionId, own: Mapping[str, Path]
     ) -> Iterator[Update]:
         """The example at once, with its answers as soon as they are there."""
         try:
@@ -233,6 +233,7 @@ class InspectTab:
         self._service.reserve(session)
         prepared = self._service.is_prepared(session, question, adapters)
         result = next(self._service.ask(session, question, adapters)) if prepared else None
+        result = None if isinstance(result, Step) else result
         yield {
             **self._opened(session, opened, result, example.about, example.questions, example.key),
             self._question: question,
@@ -317,13 +318,14 @@ class InspectTab:
         own = {self._own_window: gr.update(visible=window == OWN_WINDOW)}
         session = _session(request)
         try:
-            if window == OWN_WINDOW and (centre is None or width is None):
+            own_window = None if centre is None or width is None else Window(centre, width)
+            if window == OWN_WINDOW and own_window is None:
                 raise RequestError(
                     expected="a centre and a width",
                     got="The window is not complete",
                     remedy="Fill in both numbers, for example 40 and 400",
                 )
-            chosen = {FILE_WINDOW: None, OWN_WINDOW: Window(centre, width)}.get(window, window)
+            chosen = {FILE_WINDOW: None, OWN_WINDOW: own_window}.get(window, window)
             index = None if frame is None else int(frame) - 1
             opened = self._service.sessions.change_view(
                 session, window=chosen, frame=index, axis=axis, volume=int(volume) - 1
@@ -363,7 +365,7 @@ class InspectTab:
         yield from self._answers(question, adapters, _session(request), self._own.of(visitor))
 
     def _answers(
-        self, question: str, adapters: list[str], session: SessionId, own: dict[str, Path]
+        self, question: str, adapters: list[str], session: SessionId, own: Mapping[str, Path]
     ) -> Iterator[Update]:
         """What changes in the viewer, the status and the cancel button while the question is being answered."""
         opened = self._service.sessions.opened(session)

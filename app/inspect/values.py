@@ -6,7 +6,7 @@ import functools
 import io
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -153,7 +153,7 @@ def faithfulness_value(step: Step, outcome: FaithfulnessCurves | RandomisedWeigh
     """How far a check of a map is, or what came of it."""
     if outcome is None:
         return {"done": False, "what": step.what, "share": step.share}
-    told = _curves(outcome) if hasattr(outcome, "deletion") else _control(outcome)
+    told = _curves(cast("FaithfulnessCurves", outcome)) if hasattr(outcome, "deletion") else _control(outcome)
     return {"done": True, "result": told}
 
 

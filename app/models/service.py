@@ -165,17 +165,18 @@ class ModelService:
     def _in_memory(self) -> set[tuple[Kind, str]]:
         """Kind and source of what answers, finds regions and ranks them now."""
         segmenter, scorer = self._regions.names
-        loaded = {("segmenter", segmenter), ("scorer", scorer)}
+        loaded: set[tuple[Kind, str]] = {("segmenter", segmenter), ("scorer", scorer)}
         return loaded | {("model", self._slot.choice.source)} if self._slot.status.state == "ready" else loaded
 
     def _entries(self) -> tuple[Entry, ...]:
         """What is on offer, and what is in memory where that is something else."""
         found = list(library.entries(self._offered))
-        for kind, source in (
+        known_parts: tuple[tuple[Kind, str], ...] = (
             *(("model", source) for source in (self._first[0], self._slot.profile)),
             *(("segmenter", source) for source in (self._first[1], self._regions.names[0])),
             *(("scorer", source) for source in (self._first[2], self._regions.names[1])),
-        ):
+        )
+        for kind, source in known_parts:
             if not any(known.kind == kind and source in (known.key, known.source) for known in found):
                 found.append(library.entry(kind, source))
         return tuple(found)

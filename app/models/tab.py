@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import gradio as gr
 
 from app.common.widgets import Answer, server_function, widget_parts
 from app.models.service import ModelService
 from app.models.values import catalogue_value, error_value, offer_value
+
+if TYPE_CHECKING:
+    from a3tune.catalogue import Kind
 
 
 def build_models(service: ModelService) -> gr.HTML:
@@ -24,14 +27,17 @@ def build_models(service: ModelService) -> gr.HTML:
 def model_answers(service: ModelService) -> tuple[Answer, Answer, Answer]:
     """The functions that the page in the browser calls by their names."""
 
+    def kind_of(request: dict[str, Any]) -> Kind:
+        return cast("Kind", str(request.get("kind")))
+
     def models_state(_request: dict[str, Any]) -> dict[str, Any]:
         return catalogue_value(service.show())
 
     def models_named(request: dict[str, Any]) -> dict[str, Any]:
-        return {"entry": offer_value(service.describe(str(request.get("kind")), str(request.get("name", ""))))}
+        return {"entry": offer_value(service.describe(kind_of(request), str(request.get("name", ""))))}
 
     def models_act(request: dict[str, Any]) -> dict[str, Any]:
-        kind, name = str(request.get("kind")), str(request.get("name", ""))
+        kind, name = kind_of(request), str(request.get("name", ""))
         if request.get("action") == "cancel":
             service.cancel()
         elif request.get("action") == "download":

@@ -220,11 +220,12 @@ class DataPanel:
     def correct_labels(self, request: dict[str, Any]) -> dict[str, Any]:
         """A row whose regions were dropped, kept or drawn in the browser."""
         owner, name = owner_of(request.get("visitor")), DataSetId(str(request.get("data")))
-        number = request.get("number")
+        number: Any = request.get("number")
+        keys: Any = request.get("keys")
         if request.get("action") == "draw":
             row = self._service.regions.draw(owner, name, number, request["box"])
         else:
-            row = self._service.regions.choose(owner, name, number, request.get("keys"))
+            row = self._service.regions.choose(owner, name, number, keys)
         return {"row": row_value(number, row)}
 
     def _follow(self, visitor: str, begin: Callable[[OwnerId], Iterator[Any]]) -> Iterator[Update]:

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from a3tune.encoding import data_url
 from a3tune.errors import RequestError
@@ -100,7 +100,7 @@ class RegionPreviewService:
         self._shown: OrderedDict[tuple[OwnerId, DataSetId], _Shown] = OrderedDict()
         self._cancel = CancelEvents()
 
-    def preview(self, owner: OwnerId, name: DataSetId, config: TuneConfig) -> Iterator[Step | LabelPreview]:
+    def preview(self, owner: OwnerId, name: DataSetId | None, config: TuneConfig) -> Iterator[Step | LabelPreview]:
         """Find and rank the regions of a handful of rows: steps while it works, the rows last.
 
         Raises:
@@ -131,7 +131,7 @@ class RegionPreviewService:
                     rows.append(_row(item, plan, store, labeller))
             faults = [row.labels.notes[0] for row in rows if not (row.regions or row.corrected)]
             preview = LabelPreview(tuple(rows), most, faults[0] if faults else "")
-            self._keep(owner, name, _Shown(preview, store, labeller.settings))
+            self._keep(owner, data.id, _Shown(preview, store, labeller.settings))
             return preview
 
         return run(work, self._cancel.renew(owner), self._slot.generation)
@@ -151,7 +151,7 @@ class RegionPreviewService:
 
         def work(task: Task) -> ScoredRegion:
             with task.turn(self._slot, _LOADING, _WAITING) as maker:
-                region = maker.segmenter.segment_box(row.image, box)
+                region = maker.segmenter.segment_box(row.image, cast("tuple[int, int, int, int]", box))
                 return maker.scorer.score(row.image, (region,), row.prompt)[0]
 
         *_, scored = run(work, None, self._slot.generation)
@@ -215,7 +215,7 @@ def choose_rows(dataset: Dataset, count: int = ROWS) -> list[TrainingItem]:
     return [chosen[number * len(chosen) // count] for number in range(count)] if len(chosen) > count else chosen
 
 
-def labels_value(preview: LabelPreview, visitor: str, data: DataSetId) -> str:
+def labels_value(preview: LabelPreview, visitor: str, data: DataSetId | None) -> str:
     """What the part that corrects regions gets: a JSON text."""
     rows = [row_value(number, row) for number, row in enumerate(preview.rows)]
     return json_text({"visitor": visitor, "data": data, "most": preview.most, "note": preview.note, "rows": rows})

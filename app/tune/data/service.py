@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from a3tune.bundle import DEMO_SAMPLE
 from a3tune.data.archive import unpack_archive
@@ -158,7 +159,7 @@ class DataService:
 
     # ---- checking ----------------------------------------------------------------------------
 
-    def check(self, owner: OwnerId, name: DataSetId) -> Iterator[Step | CheckedData]:
+    def check(self, owner: OwnerId, name: DataSetId | None) -> Iterator[Step | CheckedData]:
         """Check a data set; what was checked lately is known at once."""
         data = self.sets.get(owner, name)
         known = self.known(data)
@@ -169,7 +170,7 @@ class DataService:
         with self._guard:
             return self._checked.get(data.path)
 
-    def repair(self, owner: OwnerId, name: DataSetId, repairs: Sequence[str]) -> Iterator[Step | CheckedData]:
+    def repair(self, owner: OwnerId, name: DataSetId | None, repairs: Sequence[Any]) -> Iterator[Step | CheckedData]:
         """Write a clean table beside the data and check that from now on.
 
         Raises:
@@ -189,7 +190,9 @@ class DataService:
 
         return self._run(owner, lambda task: self._rewrite(data, write, task))
 
-    def name_columns(self, owner: OwnerId, name: DataSetId, names: Mapping[str, str]) -> Iterator[Step | CheckedData]:
+    def name_columns(
+        self, owner: OwnerId, name: DataSetId | None, names: Mapping[str, str]
+    ) -> Iterator[Step | CheckedData]:
         """Copy the tables with the names that are understood and check these from now on.
 
         Args:

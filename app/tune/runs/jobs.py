@@ -322,7 +322,7 @@ class JobQueue:
     def _waiting(self) -> list[Path]:
         """Folders of the runs in the queue, the first to start first."""
         queued = {folder: read_json_or_empty(folder / JOB_NAME).get("queued") for folder in self._folders()}
-        return sorted((folder for folder, since in queued.items() if since), key=lambda folder: queued[folder])
+        return [folder for folder, since in sorted(queued.items(), key=lambda item: item[1] or 0) if since]
 
     def _read(self, folder: Path) -> Job:
         record = read_json_or_empty(folder / JOB_NAME)
