@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,7 +56,7 @@ class Page:
     asking: InspectService
     tuning: TuneService
     models: ModelService
-    inspect: InspectTab | None = None
+    inspect: InspectTab = field(init=False)
 
 
 class Tab(NamedTuple):
@@ -68,9 +68,10 @@ class Tab(NamedTuple):
 
 
 def _fill_inspect(page: Page, tab: gr.Tab) -> None:
-    def own_adapters(secret: object) -> dict[str, Path]:
+    def own_adapters(secret: object) -> Mapping[str, Path]:
         # A browser that came for the first time has its secret a moment later, and no adapters.
-        return page.tuning.adapters.of(owner_of(secret)) if is_secret(secret) else {}
+        names = page.tuning.adapters.of(owner_of(secret)) if is_secret(secret) else {}
+        return {str(name): folder for name, folder in names.items()}
 
     own = OwnAdapters(page.visitor, own_adapters)
     page.inspect = InspectTab(page.asking, read_examples(), page.blocks, tab, own)

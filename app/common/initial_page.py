@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -40,7 +40,7 @@ class InitialPage:
     """
 
     def __init__(
-        self, app: ASGIApp, value: Callable[[], str], styles: Callable[[], str], tabs: tuple[str, ...], question: str
+        self, app: ASGIApp, value: Callable[[], str], styles: Callable[[], str], tabs: Sequence[str], question: str
     ) -> None:
         self._app = app
         self._value, self._styles = value, styles
