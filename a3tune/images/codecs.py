@@ -123,10 +123,10 @@ def _decode_run_lengths(source: bytes, header: PixelHeader) -> bytes:
 
 def _decode_segment(data: bytes) -> bytes:
     try:
-        return imagecodecs.packbits_decode(data)
+        return bytes(imagecodecs.packbits_decode(data))
     except RuntimeError:
         # The byte that makes a segment's length even may hold anything.
-        return imagecodecs.packbits_decode(data[:-1])
+        return bytes(imagecodecs.packbits_decode(data[:-1]))
 
 
 def decode_codestream(source: bytes, header: PixelHeader) -> tuple[np.ndarray, Codestream]:

@@ -63,9 +63,19 @@ class Content:
     placement: Placement | None = None
 
     @property
+    def samples(self) -> np.ndarray:
+        """The picture as stored: uint8 [height, width, 3], or grey values [height, width]."""
+        if self.grey is not None:
+            return self.grey.stored
+        if self.rgb is None:
+            raise ValueError("a picture has grey values or colours")
+        return self.rgb
+
+    @property
     def stored_size(self) -> tuple[int, int]:
         """(height, width) as stored."""
-        return (self.rgb if self.grey is None else self.grey.stored).shape[:2]
+        height, width = self.samples.shape[:2]
+        return height, width
 
     @property
     def pixel_aspect(self) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zlib
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from pydicom import Dataset, dcmread, uid
 from pydicom.encaps import parse_basic_offsets
@@ -59,10 +59,10 @@ def read_dicom(stream: BinaryIO, frame: int | None) -> Content:
     check_has_pixels(dataset)
     syntax = _transfer_syntax(dataset, stream)
     check_syntax(syntax)
-    for keyword in ("Rows", "Columns"):
-        if whole_number(dataset, keyword) is None:
-            missing_field(keyword)
-    check_size(whole_number(dataset, "Rows"), whole_number(dataset, "Columns"))
+    rows, columns = whole_number(dataset, "Rows"), whole_number(dataset, "Columns")
+    if rows is None or columns is None:
+        missing_field("Rows" if rows is None else "Columns")
+    check_size(rows, columns)
     header = read_pixel_header(dataset, syntax)
     count = _frame_count(dataset, syntax, header)
     chosen = choose_frame(frame, count)
@@ -72,8 +72,8 @@ def read_dicom(stream: BinaryIO, frame: int | None) -> Content:
     stored = read_frame(dataset, syntax, header, place, count)
     grey = rgb = None
     kind = describe_object(dataset, place)
-    modality = text(dataset, "Modality")
-    modality = modality if modality in MODALITIES else None
+    told = text(dataset, "Modality")
+    modality = told if told in MODALITIES else None
     if header.photometric == "PALETTE COLOR":
         rgb = palette(stored.values, dataset, syntax)
     elif header.samples == 3:
@@ -142,7 +142,7 @@ def _close_unknown_sequences(data: bytearray, at: int, end: int, big: bool = Tru
     Returns:
         where the walk ended.
     """
-    order = "big" if big else "little"
+    order: Literal["little", "big"] = "big" if big else "little"
     while at + 8 <= end:
         tag = int.from_bytes(data[at : at + 2], order) << 16 | int.from_bytes(data[at + 2 : at + 4], order)
         if tag in _DELIMITERS:
@@ -170,9 +170,9 @@ def _transfer_syntax(dataset: Dataset, stream: BinaryIO) -> uid.UID:
     start = stream.read(4096)
     place = start.find(b"\x02\x00\x10\x00UI")
     first = start[place + 8 : place + 8 + int.from_bytes(start[place + 6 : place + 8], "little")] if place >= 0 else b""
-    named = [first.rstrip(b"\0 ").decode("ascii", "replace")]
-    named += [str(source.get("TransferSyntaxUID") or "") for source in (dataset.file_meta, dataset)]
-    named = [uid.UID(name) for name in named if name]
+    names = [first.rstrip(b"\0 ").decode("ascii", "replace")]
+    names += [str(source.get("TransferSyntaxUID") or "") for source in (dataset.file_meta, dataset)]
+    named = [uid.UID(name) for name in names if name]
     pixels = next(dataset[keyword] for keyword in PIXEL_KEYWORDS if keyword in dataset)
     compressed = pixels.is_undefined_length or bytes((pixels.value or b"")[:4]) == b"\xfe\xff\x00\xe0"
     for name in named:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from pydicom import Dataset, uid
@@ -84,7 +85,7 @@ def palette(pixels: np.ndarray, dataset: Dataset, syntax: uid.UID) -> np.ndarray
             missing_field(f"{name}Descriptor")
         if f"{name}Data" not in dataset and f"Segmented{name}Data" not in dataset:
             missing_field(f"{name}Data")
-    count, first, bits = (int(number(dataset, f"{names[0]}Descriptor", index=index)) for index in range(3))
+    count, first, bits = (int(number(dataset, f"{names[0]}Descriptor", 0.0, index)) for index in range(3))
     count, first = count or 2**16, _first_value(first, pixels.dtype.kind == "i")
     index = np.clip(pixels.astype(np.int64) - first, 0, count - 1)
     if f"{names[0]}Data" in dataset:
@@ -115,7 +116,7 @@ def _padding(stored: StoredFrame, dataset: Dataset) -> tuple[np.ndarray | None, 
     if chosen is None:
         return None, None
     values = stored.values
-    start = number(dataset, chosen[0])
+    start = number(dataset, chosen[0], 0.0)
     low, high = sorted(_as_stored(end, values.dtype) for end in (start, number(dataset, chosen[1], start)))
     padding = (values >= low) & (values <= high)
     if stored.raw is not None:
@@ -161,8 +162,8 @@ def _full_range(
         low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if values.dtype.kind == "i" else (0, 2**bits - 1)
     else:
         return None
-    low, high = sorted((low * slope + intercept, high * slope + intercept))
-    return Window((low + high) / 2, high - low) if high > low else None
+    bottom, top = sorted((low * slope + intercept, high * slope + intercept))
+    return Window((bottom + top) / 2, top - bottom) if top > bottom else None
 
 
 def _header_window(voi: Dataset) -> Window | None:
@@ -188,9 +189,10 @@ def _table(dataset: Dataset, keyword: str, syntax: uid.UID) -> tuple[int, np.nda
     item = next(iter(dataset.get(keyword) or ()), Dataset())
     descriptor = [number(item, "LUTDescriptor", index=index) for index in range(3)]
     data = item.get("LUTData")
-    if None in descriptor or data is None or data in (b"", ""):
+    told = [int(value) for value in descriptor if value is not None]
+    if len(told) < 3 or data is None or data in (b"", ""):
         return None
-    count, first, bits = (int(value) for value in descriptor)
+    count, first, bits = told
     return first, _entries(data, count or 2**16, syntax), bits
 
 
@@ -199,7 +201,7 @@ def _first_value(first: int, negative: bool) -> int:
     return first - 2**16 if negative and first >= 2**15 else first
 
 
-def _entries(data: object, count: int, syntax: uid.UID) -> np.ndarray:
+def _entries(data: Any, count: int, syntax: uid.UID) -> np.ndarray:
     """The entries of a lookup table, which pydicom hands over as bytes (OW) or as numbers (US)."""
     if isinstance(data, bytes):
         wide, big = len(data) >= 2 * count, syntax == uid.ExplicitVRBigEndian

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, overload
 
 import numpy as np
 from pydicom import Dataset, uid
@@ -134,7 +135,7 @@ def _photometric(dataset: Dataset) -> str:
 def missing_field(keyword: str) -> NoReturn:
     """Refuse a file for a field that it lacks and that the others do not tell."""
     raise ImageError(
-        got=f"The DICOM header lacks {keyword} {Tag(tag_for_keyword(keyword))}, without which the pixels have no "
+        got=f"The DICOM header lacks {keyword} {Tag(tag_for_keyword(keyword) or 0)}, without which the pixels have no "
         "certain meaning",
         expected=f"a header with {keyword}",
         remedy="Export the file again from its archive or from the program that made it",
@@ -157,6 +158,10 @@ def _required(dataset: Dataset, keyword: str) -> int:
     return value
 
 
+@overload
+def number(dataset: Dataset, keyword: str, default: float, index: int = 0) -> float: ...
+@overload
+def number(dataset: Dataset, keyword: str, default: None = None, index: int = 0) -> float | None: ...
 def number(dataset: Dataset, keyword: str, default: float | None = None, index: int = 0) -> float | None:
     """A header number, of several the one at ``index``; ``default`` where it is missing or no finite number."""
     try:
@@ -185,7 +190,7 @@ def holder(dataset: Dataset, frame: int, sequence: str, keyword: str) -> Dataset
     for groups, index in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):
         items = dataset.get(groups) or ()
         if index < len(items):
-            inner = items[index].get(sequence) or ()
+            inner: Sequence[Dataset] = items[index].get(sequence) or ()
             if len(inner) and keyword in inner[0]:
                 return inner[0]
     return dataset

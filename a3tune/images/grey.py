@@ -132,13 +132,14 @@ def show(frame: GreyFrame, window: Window | str | None) -> tuple[np.ndarray, Win
     if isinstance(window, str):
         _check_hounsfield(frame, finite, window)
         window = WINDOW_PRESETS[window]
-    if window is None and frame.header_window is None and frame.table is not None:
-        return _map(frame, lambda values: _look_up(values, frame.table)), None, ()
+    table = frame.table
+    if window is None and frame.header_window is None and table is not None:
+        return _map(frame, lambda values: _look_up(values, table)), None, ()
     named = window or frame.header_window
     # The file's function belongs to windows made for it; spans of values run from black to white exactly.
     function = frame.function if named else "LINEAR_EXACT"
     window = named or frame.full_range or _percentile_window(finite)
-    notes = ()
+    notes: tuple[str, ...] = ()
     if function == "LINEAR" and (window.width < 1.0 or (window.width == 1.0 and (finite != np.rint(finite)).any())):
         function, notes = "LINEAR_EXACT", (_EXACT,)
     return _map(frame, lambda values: _apply(values, window, function)), window, notes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from a3tune.errors import ImageError
 from a3tune.images.content import cut_off, unsupported
@@ -41,7 +41,7 @@ _FOREIGN = (
 )
 
 # Other files that people have at hand, by what they begin with.
-_UNSUPPORTED = (
+_UNSUPPORTED: tuple[tuple[Any, ...], ...] = (
     ("an NRRD volume", b"NRRD"),
     ("a MetaImage volume", b"ObjectType"),
     ("an HDF5 file (MINC, ...)", b"\x89HDF"),
@@ -159,9 +159,9 @@ def _refuse_foreign(head: bytes) -> None:
     for signature, what, remedy in _FOREIGN:
         if head.startswith(signature):
             raise unsupported(what, remedy)
-    for what, *beginnings in _UNSUPPORTED:
+    for name, *beginnings in _UNSUPPORTED:
         if head.startswith(tuple(beginnings)):
-            raise unsupported(f"This is {what}, which is not supported", _CONVERT)
+            raise unsupported(f"This is {name}, which is not supported", _CONVERT)
     if head[257:262] == b"ustar":
         raise unsupported("This is a tar archive", _UNPACK)
     if head[4:6] in (b"\x11\xaf", b"\x12\xaf") or (head[:4] == b"RIFF" and head[8:12] == b"AVI "):

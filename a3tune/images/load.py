@@ -104,6 +104,7 @@ def load_image(
     """
     window = resolve_window(window)
     content = read_content(path, frame, axis, volume, series)
+    notes: tuple[str, ...] = ()
     if content.grey is None:
         if window is not None:
             raise RequestError(
@@ -111,14 +112,14 @@ def load_image(
                 expected="grey values of more than 8 bits, DICOM grey values or a NIfTI volume for a window",
                 remedy="Leave the window out",
             )
-        pixels, notes = content.rgb, ()
+        pixels, notes = content.samples, ()
     else:
         pixels, window, notes = show(content.grey, window)
         pixels = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
     if content.alpha is not None:
         pixels = np.rint(pixels * content.alpha[:, :, None]).astype(np.uint8)
-    stored_size = pixels.shape[:2]
-    pixels = resample(pixels, square_size(*stored_size, content.pixel_aspect)) if square else pixels
+    stored_size = (pixels.shape[0], pixels.shape[1])
+    pixels = resample(pixels, square_size(*stored_size, aspect=content.pixel_aspect)) if square else pixels
     notes = (*content.notes, *notes)
     if pixels.shape[:2] != stored_size:
         notes = (*notes, _resampled(stored_size, pixels.shape[:2]))

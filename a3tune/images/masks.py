@@ -17,7 +17,8 @@ def mask_labels(path: Path) -> np.ndarray:
     Raises:
         OSError, ValueError: the file is no picture that Pillow reads, or is damaged.
     """
-    with Image.open(path) as picture:
+    with Image.open(path) as opened:
+        picture: Image.Image = opened
         if picture.mode in ("LA", "La", "RGBA", "RGBa"):
             picture = picture.convert(picture.mode[:-1])
         elif picture.mode in ("CMYK", "YCbCr", "LAB", "HSV"):

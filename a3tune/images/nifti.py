@@ -69,7 +69,7 @@ def read_nifti(stream: BinaryIO, kind: str, frame: int | None, axis: int, volume
         affine = _affine(header)
         order, signs = _orientation(affine)
         volumes = math.prod(data.shape[3:])
-        sizes = tuple(shape[stored] for stored in order)
+        sizes = (shape[order[0]], shape[order[1]], shape[order[2]])
         count = sizes[axis]
         chosen = choose_frame(frame, count, default=count // 2, what="slice")
         volume = choose_frame(volume, volumes, what="volume")
@@ -97,7 +97,7 @@ def read_nifti(stream: BinaryIO, kind: str, frame: int | None, axis: int, volume
     )
 
 
-def _check_single_file(source: BinaryIO, two: bool) -> None:
+def _check_single_file(source: BinaryIO | gzip.GzipFile, two: bool) -> None:
     header = source.read(348)
     source.seek(0)
     if (header[4:7] if two else header[344:347]) in (b"ni1", b"ni2"):
@@ -120,7 +120,8 @@ def _check_shape(header: nibabel.Nifti1Header) -> tuple[int, int, int]:
             expected="at least one voxel along every axis",
             remedy="Export the volume again from the program that made it",
         )
-    shape = (*sizes, 1)[:3]
+    depth = sizes[2] if len(sizes) > 2 else 1
+    shape = (sizes[0], sizes[1], depth)
     if math.prod(shape) * header.get_data_dtype().itemsize > MAX_BYTES:
         raise ImageError(
             got=f"The NIfTI volume is too large: {' x '.join(map(str, shape))} voxels",
@@ -186,7 +187,7 @@ def _display(values: np.ndarray, axis: int, order: list[int], signs: list[float]
     return values[:: -1 if signs[rows] > 0 else 1, :: -1 if signs[columns] > 0 else 1]
 
 
-def _to_grey_or_colour(values: np.ndarray, header) -> tuple[GreyFrame | None, np.ndarray | None]:
+def _to_grey_or_colour(values: np.ndarray, header: nibabel.Nifti1Header) -> tuple[GreyFrame | None, np.ndarray | None]:
     if values.dtype.names:
         return None, np.stack([values[channel] for channel in ("R", "G", "B")], axis=-1)
     if np.iscomplexobj(values):
@@ -198,7 +199,13 @@ def _to_grey_or_colour(values: np.ndarray, header) -> tuple[GreyFrame | None, np
 
 
 def _placement(
-    header, affine: np.ndarray, shape: tuple[int, ...], order: list[int], signs: list[float], axis: int, chosen: int
+    header: nibabel.Nifti1Header,
+    affine: np.ndarray,
+    shape: tuple[int, ...],
+    order: list[int],
+    signs: list[float],
+    axis: int,
+    chosen: int,
 ) -> Placement | None:
     """Where the pixels of the displayed slice lie, see ``_display``: NIfTI counts to the right and the front, DICOM to
     the left and the back."""
@@ -221,7 +228,9 @@ def _placement(
     return Placement(tuple(origin), tuple(across), tuple(down), thickness, None if stated else UNSTATED)
 
 
-def _spacing(header, affine: np.ndarray, order: list[int], rows: int, columns: int) -> tuple[float, float] | None:
+def _spacing(
+    header: nibabel.Nifti1Header, affine: np.ndarray, order: list[int], rows: int, columns: int
+) -> tuple[float, float] | None:
     """From the same matrix as the orientation, in millimetres."""
     sizes = nibabel.affines.voxel_sizes(affine)
     try:

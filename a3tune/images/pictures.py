@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import imagecodecs
 import numpy as np
@@ -185,5 +185,5 @@ def ends_early(stream: BinaryIO, kind: str) -> bool:
     if kind == "BMP":
         return int.from_bytes(head[2:6], "little") > size
     # A TIFF has no end mark; its first directory must at least lie inside the file.
-    order = "little" if head[:2] == b"II" else "big"
+    order: Literal["little", "big"] = "little" if head[:2] == b"II" else "big"
     return len(head) < 8 or (head[2:4] in (b"*\x00", b"\x00*") and int.from_bytes(head[4:8], order) >= size)

@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from pydicom import dcmread, uid
 
-from a3tune.errors import ImageError, RequestError
+from a3tune.errors import A3TuneError, ImageError, RequestError
 from a3tune.images.content import MAX_BYTES, Content, choose_frame, damaged, decode, unsupported
 from a3tune.images.dicom import MODALITIES, read_dicom
 from a3tune.images.dicom_header import text, whole_number
@@ -88,7 +88,7 @@ class _Archive:
         if self._zip.getinfo(name).file_size > MAX_BYTES:
             raise unsupported("A file in the ZIP archive is larger than 2 GiB", _CHOOSE)
         with self._zip.open(name) as stream:
-            yield stream
+            yield cast(BinaryIO, stream)
 
 
 def holds_series(path: str | os.PathLike[str]) -> bool:
@@ -117,8 +117,7 @@ def read_series(path: str | os.PathLike[str], frame: int | None, series: int | S
         RequestError: no such series or slice.
     """
     with _open_source(Path(path)) as source:
-        found = isinstance(series, Series)
-        chosen = series if found else _choose_series(_find_series(source), series, source.word)
+        chosen = series if isinstance(series, Series) else _choose_series(_find_series(source), series, source.word)
         count = len(chosen.slices)
         number = choose_frame(frame, count, default=count // 2, what="slice")
         member = chosen.slices[number]
@@ -225,15 +224,17 @@ def _read_header(stream: BinaryIO, name: str) -> list[tuple[tuple, tuple, Slice]
 
 
 def _sorted_series(members: Iterable[tuple[Slice, tuple]], notes: tuple[str, ...]) -> Series:
+    members = list(members)
     slices = [one for one, _ in members]
     modality, number, size = members[0][1]
-    if any(one.plane is None for one in slices):
+    distances = {one: one.plane.distance for one in slices if one.plane is not None}
+    if len(distances) < len(slices):
         slices.sort(key=lambda one: (one.number, one.name, one.frame))
         if len(slices) > 1 and len({one.name for one in slices}) > 1:
             notes = (*notes, "The slices do not tell where they lie: they are in the order of their instance numbers")
     else:
-        slices.sort(key=lambda one: (round(one.plane.distance, 3), one.number, one.frame))
-        notes = (*notes, *describe_gaps([one.plane.distance for one in slices]))
+        slices.sort(key=lambda one: (round(distances[one], 3), one.number, one.frame))
+        notes = (*notes, *describe_gaps([distances[one] for one in slices]))
     return Series(modality, number, size, tuple(slices), notes)
 
 
@@ -244,7 +245,8 @@ def _choose_series(found: list[Series], series: int | None, word: str) -> Series
     listed += f"; and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
     if series is not None and 1 <= series <= len(found):
         return found[series - 1]
-    kind, expected = ImageError, "slices of one series"
+    kind: type[A3TuneError] = ImageError
+    expected = "slices of one series"
     if series is not None:
         kind, expected = RequestError, f"a series from 1 to {len(found)}"
     raise kind(

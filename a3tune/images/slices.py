@@ -73,10 +73,12 @@ def read_plane(dataset: Dataset, frame: int = 0) -> Plane | None:
     """The plane of a frame, from its own functional group, the shared one or the data set; None where none tells it."""
     at = holder(dataset, frame, "PlanePositionSequence", "ImagePositionPatient")
     turned = holder(dataset, frame, "PlaneOrientationSequence", "ImageOrientationPatient")
-    position = tuple(number(at, "ImagePositionPatient", index=place) for place in range(3))
-    orientation = tuple(number(turned, "ImageOrientationPatient", index=place) for place in range(6))
-    if None in position or None in orientation:
+    told = [number(at, "ImagePositionPatient", index=place) for place in range(3)]
+    told += [number(turned, "ImageOrientationPatient", index=place) for place in range(6)]
+    numbers = [value for value in told if value is not None]
+    if len(numbers) < len(told):
         return None
+    position, orientation = tuple(numbers[:3]), numbers[3:]
     if not np.linalg.norm(np.cross(orientation[:3], orientation[3:])) > 0.5:
         return None
     return Plane(position, tuple(round(value, 4) + 0.0 for value in orientation))
@@ -99,7 +101,12 @@ def read_placement(dataset: Dataset, frame: int = 0) -> Placement | None:
     )
     across, down = np.array(plane.orientation).reshape(2, 3) * [[column], [row]]
     frame_of_reference = str(dataset.get("FrameOfReferenceUID") or "") or None
-    return Placement(plane.position, tuple(across), tuple(down), thickness, frame_of_reference)
+    return Placement(_triple(np.array(plane.position)), _triple(across), _triple(down), thickness, frame_of_reference)
+
+
+def _triple(values: np.ndarray) -> tuple[float, float, float]:
+    x, y, z = map(float, values)
+    return x, y, z
 
 
 def frame_order(dataset: Dataset, count: int) -> list[int]:
@@ -110,8 +117,9 @@ def frame_order(dataset: Dataset, count: int) -> list[int]:
     stored = list(range(count))
     if count == 1 or "PerFrameFunctionalGroupsSequence" not in dataset:
         return stored
-    planes = [read_plane(dataset, frame) for frame in stored]
-    if None in planes or len({plane.orientation for plane in planes}) > 1:
+    found = [read_plane(dataset, frame) for frame in stored]
+    planes = [plane for plane in found if plane is not None]
+    if len(planes) < count or len({plane.orientation for plane in planes}) > 1:
         return stored
     distances = np.array([plane.distance for plane in planes])
     steps = np.diff(distances)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 from pydicom import Dataset, dcmread, uid
@@ -72,9 +73,9 @@ def load_target(
             decode("DICOM", lambda: dcmread(stream, stop_before_pixels=True, force=True)) if kind == "DICOM" else None
         )
         storage = None if dataset is None else _storage(dataset)
-        if storage in _SEGMENTATIONS:
+        if dataset is not None and storage in _SEGMENTATIONS:
             mask = _from_segmentation(stream, dataset, content, path.name, segment)
-        elif storage == uid.RTStructureSetStorage:
+        elif dataset is not None and storage == uid.RTStructureSetStorage:
             mask = _from_structures(dataset, content, path.name, segment)
         elif kind.startswith("NIfTI"):
             mask = _from_volume(path, content, segment)
@@ -89,7 +90,7 @@ def _storage(dataset: Dataset) -> str:
     return str(dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID") or "")
 
 
-def _refuse(what: str, name: str, expected: str = "a mask with something in it, drawn on this very image") -> None:
+def _refuse(what: str, name: str, expected: str = "a mask with something in it, drawn on this very image") -> NoReturn:
     raise RequestError(
         expected=expected, got=f"{name} {what}", remedy="Choose another slice or mask, or leave the mask out"
     )
@@ -112,23 +113,25 @@ def _from_volume(path: Path, image: Content, segment: str | None) -> np.ndarray:
     at = _place_of(image, path.name)
     for axis in range(3):
         first = read_content(path, 0, axis, 0, None)
-        if abs(float(first.placement.normal @ at.normal)) < 0.999:
+        begin = _own_place(first, path.name)
+        if abs(float(begin.normal @ at.normal)) < 0.999:
             continue
-        _check_coordinates(first.placement, at, path.name)
-        last = read_content(path, first.frame_count - 1, axis, 0, None).placement
-        length = float(at.distance(np.array(last.origin)) - at.distance(np.array(first.placement.origin)))
+        _check_coordinates(begin, at, path.name)
+        end = _own_place(read_content(path, first.frame_count - 1, axis, 0, None), path.name)
+        length = float(at.distance(np.array(end.origin)) - at.distance(np.array(begin.origin)))
         frame = 0
         if first.frame_count > 1:
-            frame = round(-float(at.distance(np.array(first.placement.origin))) / length * (first.frame_count - 1))
+            frame = round(-float(at.distance(np.array(begin.origin))) / length * (first.frame_count - 1))
         if not 0 <= frame < first.frame_count:
             _refuse("does not reach this slice", path.name)
         content = read_content(path, frame, axis, 0, None)
-        return _laid_on(_chosen_values(content, path.name, segment), content.placement, image, path.name)
+        place = _own_place(content, path.name)
+        return _laid_on(_chosen_values(content, path.name, segment), place, image, path.name)
     return _refuse("is a volume of other planes than the image's", path.name)
 
 
 def _chosen_values(content: Content, name: str, segment: str | None) -> np.ndarray:
-    values = content.rgb if content.grey is None else content.grey.stored
+    values = content.samples
     if values.ndim == 3:
         values = values.max(axis=2)
     values = np.nan_to_num(values)
@@ -148,6 +151,12 @@ def _place_of(image: Content, name: str) -> Placement:
     return image.placement
 
 
+def _own_place(mask: Content, name: str) -> Placement:
+    if mask.placement is None:
+        _refuse("does not say where it lies", name, "a mask with its place in the patient, its units included")
+    return mask.placement
+
+
 def _check_coordinates(mask: Placement, image: Placement, name: str) -> None:
     if not share_coordinates(mask, image):
         _refuse("has another frame of reference than the image", name)
@@ -155,10 +164,11 @@ def _check_coordinates(mask: Placement, image: Placement, name: str) -> None:
 
 def _laid_on(mask: np.ndarray, at: Placement, image: Content, name: str) -> np.ndarray:
     """The mask on the image's pixels, where both lie in one plane and on one grid."""
-    _check_coordinates(at, image.placement, name)
-    if not is_same_plane(at, image.placement):
+    own = _place_of(image, name)
+    _check_coordinates(at, own, name)
+    if not is_same_plane(at, own):
         _refuse("lies in another plane than the image", name)
-    found = resample_mask(mask, at, image.stored_size, image.placement)
+    found = resample_mask(mask, at, image.stored_size, own)
     if found is None:
         _refuse("has other pixels than the image (another size or raster)", name)
     return found
@@ -191,7 +201,7 @@ def _from_segmentation(
             _refuse("does not say where its frames lie", name)
         _check_coordinates(place, at, name)
         if is_same_plane(place, at):
-            stored = decode("DICOM", lambda frame=frame: read_dicom(stream, frame)).grey.stored
+            stored = decode("DICOM", partial(read_dicom, stream, frame)).samples
             values = tests.get(kind, lambda values: values > 0)(stored)
             mask |= _laid_on(values, place, image, name)
     return mask

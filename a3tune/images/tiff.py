@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import UnidentifiedImageError
@@ -76,7 +76,7 @@ def read_tiff(stream: BinaryIO, frame: int | None, read_bytes: Callable[[int], C
     orientation = page.tags.valueof(_ORIENTATION, 1)
     values = upright(values, orientation)
     alpha = None if alpha is None else upright(alpha, orientation)
-    shared = {"format": "TIFF", "frame": chosen, "frame_count": count, "aspect": aspect}
+    shared: dict[str, Any] = {"format": "TIFF", "frame": chosen, "frame_count": count, "aspect": aspect}
     if page.photometric == _PALETTE:
         return Content(**shared, rgb=(np.asarray(page.colormap) >> 8).astype(np.uint8)[:, values].transpose(1, 2, 0))
     if values.dtype in (np.uint8, np.bool_):

@@ -31,7 +31,7 @@ STOP_NAME = "stop"
 TARGETS_NAME = "targets.npz"
 IDENTITY_NAME = "run_identity.json"
 
-_FORMER_SETTINGS = {"targets": "weak", "validation_targets": None, "allow_shared_images": False}
+_FORMER_SETTINGS: dict[str, Any] = {"targets": "weak", "validation_targets": None, "allow_shared_images": False}
 _FORMAT = 1
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)$")
 _OWN = {RUN_NAME, EVENTS_NAME, CHECKPOINTS_NAME, ADAPTER_NAME, STOP_NAME, TARGETS_NAME}

@@ -58,8 +58,9 @@ def marks_for(image: Path, question: str) -> Marks:
         named = [structure for structure in structures if structure.words - _SIDES <= asked]
     if not named:
         return Marks()
+    values = {structure.value for structure in named if structure.value is not None}
     if all(structure.value is not None for structure in named):
-        return Marks(image.parent / _MASK, tuple(sorted({structure.value for structure in named})))
+        return Marks(image.parent / _MASK, tuple(sorted(values)))
     return Marks(boxes=tuple(box for structure in named for box in structure.boxes))
 
 
