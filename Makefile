@@ -29,8 +29,9 @@ test-wheel: $(VENV)/.test ## install the wheel with all that it needs into an en
 	@$(VENV)-wheel/bin/python -m pip --disable-pip-version-check install --quiet . -c constraints.txt
 	@$(OFFLINE) A3TUNE_WHEEL_ENVIRONMENT=$(VENV)-wheel $(IN_VENV) -m pytest tests/test_wheel.py
 
-lint: $(VENV)/.test ## check style and formatting
+lint: $(VENV)/.test ## check style, formatting and types
 	@$(IN_VENV) -m ruff check . && $(IN_VENV) -m ruff format --check .
+	@$(IN_VENV) -m mypy
 	@$(VENV)/bin/oxlint --deny-warnings app && $(VENV)/bin/oxfmt --check 'app/**/*.js'
 
 api: $(VENV)/.test ## write docs/api.md from the docstrings
@@ -40,7 +41,7 @@ bundle: $(VENV)/.app ## train the demo model again (about 25 minutes on 2 cores)
 	@$(OFFLINE) $(IN_VENV) -m a3tune demo build $(ARGS)
 
 clean: ## remove the environment and the caches
-	rm -rf $(VENV) $(VENV)-wheel .pytest_cache .ruff_cache .gradio .cache
+	rm -rf $(VENV) $(VENV)-wheel .pytest_cache .ruff_cache .mypy_cache .gradio .cache
 
 # A half-made environment would look finished to the next run, so a failure takes it away again.
 $(VENV)/bin/python:

@@ -131,6 +131,15 @@ def test_readme_names_only_make_targets_that_exist(readme):
     assert named <= targets
 
 
+def test_a_commit_is_checked_with_what_lint_runs():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    recipe = re.search(r"^lint:.*\n((?:\t.*\n)+)", makefile, flags=re.MULTILINE)[1]
+    recipe = recipe.replace("$(IN_VENV)", ".venv/bin/python").replace("$(VENV)", ".venv")
+    commands = [part.strip(" @") for line in recipe.splitlines() for part in line.strip("\t").split("&&")]
+    assert [hook["entry"] for hook in hooks] == commands
+
+
 def test_readme_names_exactly_the_commands_that_exist(readme):
     table = set(re.findall(r"^\| `([a-z]+)[a-z ]*` \|", readme, flags=re.MULTILINE))
     shown = set(re.findall(r"-m a3tune ([a-z]+)", readme))
