@@ -11,10 +11,10 @@ PIP := $(IN_VENV) -m pip --disable-pip-version-check
 OFFLINE := HF_HUB_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 GRADIO_ANALYTICS_ENABLED=False
 
 .DEFAULT_GOAL := help
-.PHONY: help app test test-wheel lint api bundle clean
+.PHONY: help app test test-wheel lint api architecture bundle clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 app: $(VENV)/.app ## install what is missing and serve the page (HOST, PORT; ARGS goes to app.py)
 	@$(IN_VENV) app.py --host $(HOST) --port $(PORT) $(ARGS)
@@ -36,6 +36,9 @@ lint: $(VENV)/.test ## check style, formatting and types
 
 api: $(VENV)/.test ## write docs/api.md from the docstrings
 	@$(IN_VENV) docs/make_api.py
+
+architecture: $(VENV)/bin/python ## draw the picture in docs/architecture.md from the imports
+	@$(IN_VENV) docs/make_architecture.py
 
 bundle: $(VENV)/.app ## train the demo model again (about 25 minutes on 2 cores)
 	@$(OFFLINE) $(IN_VENV) -m a3tune demo build $(ARGS)
