@@ -290,10 +290,12 @@ def test_works_under_peft(fresh, batches, prepare_first):
     model, batch = fresh("llava").model, batches("llava", "right")
     if prepare_first:
         prepare_capture(model)
+    # Drawn from a seed, whatever ran before; wide enough to move the maps, not so wide that rounding grows with them.
+    torch.manual_seed(0)
     wrapped = get_peft_model(model, LoraConfig(r=2, target_modules=r".*language_model.*\.(q_proj|k_proj)"))
     for name, parameter in wrapped.named_parameters():
         if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.5)
+            torch.nn.init.normal_(parameter, std=0.2)
     prepare_capture(wrapped)
     with torch.no_grad():
         with capture(batch.rows, batch.columns) as adapted:
