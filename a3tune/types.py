@@ -62,6 +62,9 @@ class MedicalImage:
         window: the window the grey values were shown with, or None for 8-bit pictures.
         frame: index of the frame or slice that ``pixels`` shows, from 0.
         frame_count: how many frames or slices the file holds along the chosen axis.
+        model_pixels: uint8 [height, width, 3], source pixel frame, read-only: what a model is given instead of
+            ``pixels`` where it was trained on another picture than one for the eye; None where it gets ``pixels``.
+        convention: name of the convention that ``model_pixels`` follow (:mod:`a3tune.images.conventions`), or None.
         notes: what a reader should know about how the picture was made, in sentences.
 
     Nothing else of a file's header is held: names, dates and identifiers never enter this object.
@@ -77,9 +80,15 @@ class MedicalImage:
     # None until it is known what the picture is: never seen from outside.
     stored_size: tuple[int, int] = None  # type: ignore[assignment]
     notes: tuple[str, ...] = ()
+    model_pixels: np.ndarray | None = None
+    convention: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pixels", _frozen(self.pixels, np.uint8, 3, "pixels"))
+        if self.model_pixels is not None:
+            object.__setattr__(self, "model_pixels", _frozen(self.model_pixels, np.uint8, 3, "model_pixels"))
+            if self.model_pixels.shape != self.pixels.shape:
+                raise ValueError(f"model_pixels must be {self.pixels.shape} as pixels, not {self.model_pixels.shape}")
         if self.stored_size is None:
             object.__setattr__(self, "stored_size", self.pixels.shape[:2])
         if self.pixels.shape[2] != 3 or 0 in self.pixels.shape:
@@ -94,13 +103,18 @@ class MedicalImage:
         return self.pixels.shape[1]
 
     @property
+    def model_input(self) -> np.ndarray:
+        """uint8 [height, width, 3], source pixel frame: the picture that a model is given."""
+        return self.pixels if self.model_pixels is None else self.model_pixels
+
+    @property
     def is_resampled(self) -> bool:
         """Whether the pixels are another grid than the file's."""
         return self.stored_size != (self.height, self.width)
 
     @cached_property
     def sha256(self) -> str:
-        """Hex digest of the shape and the pixels: the image's identity in results and caches."""
+        """Hex digest of the shape and ``pixels``: the image's identity in results and caches."""
         digest = hashlib.sha256(f"{self.height}x{self.width}".encode())
         digest.update(self.pixels.tobytes())
         return digest.hexdigest()

@@ -9,6 +9,7 @@ from __future__ import annotations
 # Before torch is loaded: it says how torch's threads wait for one another.
 import tests.support.process  # noqa: F401  # isort: skip
 import gc
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -74,6 +75,12 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str],
         return folders[name]
 
     return build
+
+
+@pytest.fixture(scope="session")
+def tiny_medgemma(tiny_checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny Gemma 3 that is a child of MedGemma by its name."""
+    return Path(shutil.copytree(tiny_checkpoint("gemma3"), tmp_path_factory.mktemp("named") / "tiny-medgemma"))
 
 
 @pytest.fixture(scope="session")

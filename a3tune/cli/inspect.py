@@ -10,7 +10,7 @@ from pathlib import Path
 from a3tune.bundle import DEMO, DEMO_NAME, demo_adapters, is_demo, model_source
 from a3tune.cli.image_options import add_image_options, parse_window
 from a3tune.errors import RequestError
-from a3tune.images import load_image
+from a3tune.images import CONVENTIONS, load_image
 from a3tune.images.target import load_target
 from a3tune.progress import show_progress
 
@@ -56,13 +56,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of a target with several: the segment's or structure's number or name, or grey value",
     )
     add_image_options(parser)
+    parser.add_argument(
+        "--convention",
+        choices=("auto", "none", *CONVENTIONS),
+        default="auto",
+        help="how the model is given computed tomography: as it was trained to see it, where that is known and the "
+        "values are Hounsfield units (default auto), as it is shown (none), or by the named convention, for sure",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; returns 0."""
     folders = _adapter_folders(options.adapters, options.model)
     choice = {name: getattr(options, name) for name in ("frame", "axis", "volume", "series")}
-    image = load_image(options.image, window=parse_window(options.window), **choice)
+    window = parse_window(options.window)
+    named = None if options.convention in ("auto", "none") else options.convention
+    image = load_image(options.image, window=window, convention=named, insist=True, **choice)
     target = None
     if options.target is not None:
         target = load_target(options.target, image, options.image, segment=options.segment, **choice)
@@ -81,6 +90,8 @@ def run(options: argparse.Namespace) -> int:
         disable_progress_bar()
     name = DEMO_NAME if is_demo(options.model) else None
     model = load_model(model_source(options.model), device=options.device, name=name, on_progress=show_progress)
+    if options.convention == "auto" and model.convention is not None:
+        image = load_image(options.image, window=window, convention=model.convention, **choice)
     labels = None
     if options.labels is not None:
         maker = load_label_maker(scorer=DEMO if is_demo(options.model) else "biomedclip", top_k=options.labels)

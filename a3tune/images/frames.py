@@ -114,7 +114,8 @@ def image_record(image: MedicalImage) -> dict[str, Any]:
     """The image as plain JSON values for a record whose boxes, masks and maps are in stored pixels.
 
     ``width`` and ``height`` are the stored grid, ``shown`` the grid that the model and the page have (equal but for
-    pixels that are not square), ``spacing`` the stored pixels' distances (row, column) in millimetres.
+    pixels that are not square), ``spacing`` the stored pixels' distances (row, column) in millimetres, ``convention``
+    that by which the model was given another picture than the one that is shown.
     """
     height, width = image.stored_size
     return {
@@ -127,6 +128,7 @@ def image_record(image: MedicalImage) -> dict[str, Any]:
         "format": image.format,
         "modality": image.modality,
         "window": list(image.window) if image.window else None,
+        "convention": image.convention,
         "frame": image.frame,
         "notes": list(image.notes),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -130,7 +130,13 @@ def show(frame: GreyFrame, window: Window | str | None) -> tuple[np.ndarray, Win
     """
     finite = _sample(frame)
     if isinstance(window, str):
-        _check_hounsfield(frame, finite, window)
+        why = _not_hounsfield(frame, finite)
+        if why is not None:
+            raise RequestError(
+                got=f"The window preset {window!r} does not fit this picture: {why}",
+                expected="a computed tomography picture in Hounsfield units for a preset",
+                remedy="Leave the window to the file, or give a centre and a width of your own",
+            )
         window = WINDOW_PRESETS[window]
     table = frame.table
     if window is None and frame.header_window is None and table is not None:
@@ -143,6 +149,33 @@ def show(frame: GreyFrame, window: Window | str | None) -> tuple[np.ndarray, Win
     if function == "LINEAR" and (window.width < 1.0 or (window.width == 1.0 and (finite != np.rint(finite)).any())):
         function, notes = "LINEAR_EXACT", (_EXACT,)
     return _map(frame, lambda values: _apply(values, window, function)), window, notes
+
+
+def not_hounsfield(frame: GreyFrame, *, stated: bool) -> str | None:
+    """Why the frame's values cannot be taken for Hounsfield units, or None where they can.
+
+    Args:
+        frame: the frame.
+        stated: whether somebody who knows the picture says that they are: needed where the format cannot tell, and
+            then only values that reach down to air are believed.
+    """
+    if frame.hounsfield is None and not stated:
+        return "its format does not say whether its values are Hounsfield units; choosing a window preset says so"
+    return None if frame.hounsfield else _not_hounsfield(frame, _sample(frame))
+
+
+def show_span(frame: GreyFrame, low: float, high: float) -> np.ndarray:
+    """uint8 [height, width]: ``low`` and less black, ``high`` and more 255, rounded to the nearest, halves to even.
+
+    Low is black whatever the file says of how it wants to be shown (``inverted``, windows, tables); values that are
+    not numbers and padding are black. Computed in float32 as ``(clip(v, low, high) - low) / (high - low) * 255``.
+    """
+
+    def to_grey(values: np.ndarray) -> np.ndarray:
+        share = (np.clip(values, low, high).astype(np.float32) - np.float32(low)) / np.float32(high - low)
+        return np.rint(share * np.float32(255)).astype(np.uint8)
+
+    return _map(replace(frame, inverted=False), to_grey)
 
 
 def _sample(frame: GreyFrame) -> np.ndarray:
@@ -168,15 +201,12 @@ def _sample(frame: GreyFrame) -> np.ndarray:
     return values[inside] if inside.any() else values
 
 
-def _check_hounsfield(frame: GreyFrame, values: np.ndarray, preset: str) -> None:
+def _not_hounsfield(frame: GreyFrame, values: np.ndarray) -> str | None:
+    """Why values of a frame (see ``_sample``) cannot be Hounsfield units, or None where they are or may be."""
     if frame.hounsfield or (frame.hounsfield is None and values.min() < _AIR_BELOW):
-        return
+        return None
     why = "the file does not say that its values are" if frame.hounsfield is False else "its values do not look like"
-    raise RequestError(
-        got=f"The window preset {preset!r} does not fit this picture: {why} Hounsfield units",
-        expected="a computed tomography picture in Hounsfield units for a preset",
-        remedy="Leave the window to the file, or give a centre and a width of your own",
-    )
+    return f"{why} Hounsfield units"
 
 
 def _percentile_window(values: np.ndarray) -> Window:

@@ -11,6 +11,7 @@ import numpy as np
 
 from a3tune.errors import ImageError, RequestError
 from a3tune.images.content import MAX_BYTES, Content, check_size, decode
+from a3tune.images.conventions import check_convention, misfit, model_picture, told
 from a3tune.images.dicom import read_dicom
 from a3tune.images.frames import resample, square_size
 from a3tune.images.grey import resolve_window, show
@@ -67,6 +68,8 @@ def load_image(
     volume: int = 0,
     series: int | Series | None = None,
     square: bool = True,
+    convention: str | None = None,
+    insist: bool = False,
 ) -> MedicalImage:
     """Read one picture from a PNG, JPEG, TIFF, WebP, BMP, GIF, DICOM or NIfTI file, or one slice of a DICOM series from
     a folder, a ZIP archive or the medium of a DICOMDIR (slices are in the order of their places).
@@ -95,14 +98,22 @@ def load_image(
         series: of several series in a folder or archive: which, from 1, as the error lists them, or the one that
             ``describe_image`` found there, which spares looking for it again.
         square: False leaves the pixels as stored.
+        convention: a name in :data:`a3tune.images.conventions.CONVENTIONS`: what the model was trained to see of
+            computed tomography becomes ``model_pixels`` where the values are known to be Hounsfield units; where they
+            are not the model gets the usual picture, and a note says why. A NIfTI file cannot say what its values
+            are: there a window preset says so, or ``insist``.
+        insist: refuse a picture for which the convention cannot be followed.
 
     Raises:
         ImageError: the file is missing, empty, cut off, damaged, encrypted, too large (64 megapixels, 2 GiB) or of a
             kind that cannot be shown.
         RequestError: no such frame, axis or volume; an unknown preset; a window for a picture that has none; a
-            preset for values that are not Hounsfield units.
+            preset for values that are not Hounsfield units; an unknown convention, or one that is insisted on and does
+            not fit.
     """
-    window = resolve_window(window)
+    window, preset = resolve_window(window), isinstance(window, str)
+    if convention is not None:
+        check_convention(convention)
     content = read_content(path, frame, axis, volume, series)
     notes: tuple[str, ...] = ()
     if content.grey is None:
@@ -119,8 +130,10 @@ def load_image(
     if content.alpha is not None:
         pixels = np.rint(pixels * content.alpha[:, :, None]).astype(np.uint8)
     stored_size = (pixels.shape[0], pixels.shape[1])
-    pixels = resample(pixels, square_size(*stored_size, aspect=content.pixel_aspect)) if square else pixels
-    notes = (*content.notes, *notes)
+    size = square_size(*stored_size, aspect=content.pixel_aspect) if square else stored_size
+    pixels = resample(pixels, size)
+    model_pixels, remarks = _by_convention(content, convention, stated=preset or insist, insist=insist)
+    notes = (*content.notes, *notes, *remarks)
     if pixels.shape[:2] != stored_size:
         notes = (*notes, _resampled(stored_size, pixels.shape[:2]))
     return MedicalImage(
@@ -133,6 +146,32 @@ def load_image(
         frame_count=content.frame_count,
         stored_size=stored_size,
         notes=notes,
+        model_pixels=None if model_pixels is None else resample(model_pixels, size),
+        convention=None if model_pixels is None else convention,
+    )
+
+
+def _by_convention(
+    content: Content, convention: str | None, *, stated: bool, insist: bool
+) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """What the model is given by a convention, uint8 [stored height, stored width, 3] or None, and notes on it."""
+    if convention is None:
+        return None, ()
+    why = misfit(content.grey, stated=stated)
+    if why is None:
+        return model_picture(content.grey, convention), (told(convention),)
+    if insist:
+        raise RequestError(
+            got=f"The convention {convention} does not fit this picture: {why}",
+            expected="a computed tomography picture in Hounsfield units for this convention",
+            remedy="Leave the convention out, or open the DICOM file or NIfTI volume that the picture was made from",
+        )
+    if content.modality not in (None, "CT"):
+        # A convention for computed tomography is not missed in a radiograph.
+        return None, ()
+    return None, (
+        "The model is given this picture as it is shown. Of computed tomography it expects Hounsfield units as "
+        f"colours ({convention}), which cannot be made here: {why}",
     )
 
 

@@ -209,10 +209,10 @@ def _answer_probability(
 
 def _blurred(image: MedicalImage) -> np.ndarray:
     spread = max(image.height, image.width) / 10
-    return cv2.GaussianBlur(image.pixels, (0, 0), spread, borderType=cv2.BORDER_REPLICATE)
+    return cv2.GaussianBlur(image.model_input, (0, 0), spread, borderType=cv2.BORDER_REPLICATE)
 
 
 def _with_hidden(image: MedicalImage, blurred: np.ndarray, grid: PatchGrid, hidden: np.ndarray) -> MedicalImage:
     # Where tiles of patches overlap, a pixel is hidden when most of what shows it is.
     some, whole = (to_source(values.astype(np.float32), grid, smooth=False) for values in (hidden, np.ones(grid.count)))
-    return image_from_array(np.where((some > whole / 2)[..., None], blurred, image.pixels))
+    return image_from_array(np.where((some > whole / 2)[..., None], blurred, image.model_input))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from a3tune import __version__
 from a3tune.attention.comparison import common_tokens, compared_maps, head_changes
@@ -26,6 +27,7 @@ from a3tune.inspection.inspect import AdapterView, Inspection, answer_rows
 
 RECORD_NAME = "inspect.json"
 COMPARISON_NAME = "comparison"
+MODEL_INPUT_NAME = "model_input.png"
 MOVED_HEADS = 10
 """How many of the heads that moved most the record names."""
 
@@ -74,9 +76,10 @@ def write_inspection(inspection: Inspection, folder: Path, target: np.ndarray | 
 
     The NPZ holds ``maps`` float32 [layers, heads, text tokens, patches], ``visual_ratio`` float32 [layers, heads],
     ``rows`` int64 [text tokens] (positions of the text tokens) and ``image_share`` float32 [layers, heads, text
-    tokens]. All adapters' pictures share one colour scale, so that they can be compared by eye. Of several adapters,
-    ``comparison`` and ``difference_...`` show each one's critical heads at the tokens that all views share (see
-    :func:`a3tune.attention.comparison.common_tokens`).
+    tokens]. Where the model was given another picture than the one that is shown, ``model_input.png`` is that picture,
+    on its square pixels. All adapters' pictures share one colour scale, so that they can be compared by eye. Of several
+    adapters, ``comparison`` and ``difference_...`` show each one's critical heads at the tokens that all views share
+    (see :func:`a3tune.attention.comparison.common_tokens`).
 
     Args:
         inspection: what to write.
@@ -90,6 +93,9 @@ def write_inspection(inspection: Inspection, folder: Path, target: np.ndarray | 
     written = [folder / RECORD_NAME]
     text = json.dumps(record(inspection, target), indent=1, ensure_ascii=False)
     written[0].write_text(text + "\n", encoding="utf-8")
+    if inspection.image.model_pixels is not None:
+        written.append(folder / MODEL_INPUT_NAME)
+        Image.fromarray(inspection.image.model_pixels).save(written[-1])
     pictures = {view.adapter: _answer_map(inspection, view) for view in inspection.views}
     upper = max(float(picture.max()) for picture in pictures.values())
     masks = [item.region.mask for item in inspection.labels.regions] if inspection.labels else []

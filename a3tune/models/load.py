@@ -32,6 +32,7 @@ from a3tune.models.conversion import model_folder, prepares_with_pil
 from a3tune.models.memory import available_memory, check_room, memory_needed, total_memory
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.precision import usual_precision
+from a3tune.models.profiles import convention_of
 from a3tune.models.tensors import lazy_weights, list_tensors
 from a3tune.models.token_alignment import check_token_alignment
 from a3tune.progress import Progress, no_progress
@@ -134,7 +135,7 @@ def load_model(
             f"This program was not tested with models of type {kind} that see with {tower}. Where this one's image "
             "tokens lie was tried; `python -m a3tune parity --checkpoint` also compares its attention."
         )
-    return VisionLanguageModel(display, model.eval(), processor, notes)
+    return VisionLanguageModel(display, model.eval(), processor, notes, convention_of(str(source), kind))
 
 
 def count_weights(folder: Path) -> int:

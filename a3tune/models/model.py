@@ -50,14 +50,27 @@ class VisionLanguageModel:
         model: the Hugging Face model, in evaluation mode; PEFT may wrap it later (assign the wrapper here).
         processor: its processor, chat template included.
         notes: what a person should know about how it was loaded, in words.
+        convention: how it was trained to see computed tomography, to be given to :func:`a3tune.images.load_image`; None
+            for as it is shown.
         lock: held while an answer is generated; hold it for other passes where threads share the model.
     """
 
-    def __init__(self, name: str, model: PreTrainedModel, processor: ProcessorMixin, notes: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: PreTrainedModel,
+        processor: ProcessorMixin,
+        notes: Sequence[str] = (),
+        convention: str | None = None,
+    ) -> None:
         self.name, self.model, self.processor, self.notes = name, model, processor, tuple(notes)
-        self.config = model.config
+        self.config, self.convention = model.config, convention
         self.lock = threading.RLock()
-        self._encoder = PromptEncoder(processor, self.config, self.device)
+        self._encoder = PromptEncoder(processor, self.config, self.device, convention)
+
+    def cpu_encoder(self) -> PromptEncoder:
+        """An encoder of this model's prompts whose tensors stay on the CPU."""
+        return PromptEncoder(self.processor, self.config, torch.device("cpu"), self.convention)
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:

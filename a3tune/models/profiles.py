@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from a3tune.bundle import DEMO, DEMO_NAME
 from a3tune.errors import RequestError
+from a3tune.images.conventions import MEDGEMMA_CT
 from a3tune.storage import is_hub_id
 
 
@@ -23,6 +25,8 @@ class ModelProfile:
         licence: the licence and its limits, in words.
         gated: whether the hub asks for the licence to be accepted first.
         about: what it is, in a sentence.
+        convention: how it was trained to see computed tomography, a name in
+            :data:`a3tune.images.conventions.CONVENTIONS`; None for as it is shown.
     """
 
     key: str
@@ -33,6 +37,7 @@ class ModelProfile:
     licence: str
     gated: bool
     about: str
+    convention: str | None = None
 
     @property
     def page(self) -> str | None:
@@ -53,7 +58,7 @@ PROFILES = (
     ModelProfile(
         "medgemma-4b", "MedGemma 4B", "google/medgemma-4b-it", 4_300_000_000, 8_650_000_000,
         "Health AI Developer Foundations terms of use", True,
-        "Gemma 3 with an image encoder trained on medical images.",
+        "Gemma 3 with an image encoder trained on medical images.", MEDGEMMA_CT,
     ),
     ModelProfile(
         "qwen2.5-vl-3b", "Qwen2.5-VL 3B", "Qwen/Qwen2.5-VL-3B-Instruct", 3_750_000_000, 7_530_000_000,
@@ -67,6 +72,24 @@ PROFILES = (
 def find_profile(name: str) -> ModelProfile | None:
     """The profile whose key or hub id ``name`` is, or None."""
     return next((profile for profile in PROFILES if name in (profile.key, profile.source)), None)
+
+
+def convention_of(source: str, model_type: str) -> str | None:
+    """The convention by which a model was trained to see computed tomography, or None for pictures as they are shown.
+
+    Children of MedGemma are known by their type and name: the hub id's or the folder's own, or the hub id in the name
+    of a folder of the hub's cache.
+
+    Args:
+        source: the hub id or folder that it was loaded from.
+        model_type: the ``model_type`` of its configuration.
+    """
+    profile = find_profile(source)
+    if profile is not None:
+        return profile.convention
+    *above, own = Path(source).parts or ("",)
+    names = [own, *(part for part in above if part.startswith("models--"))]
+    return MEDGEMMA_CT if model_type == "gemma3" and any("medgemma" in name.lower() for name in names) else None
 
 
 def permitted_source(name: str, *, any_model: bool, offered: Sequence[str] | None = None) -> str:

@@ -151,10 +151,18 @@ class PromptEncoder:
         processor: the model's processor; its chat template must be set.
         config: the model's configuration.
         device: where the tensors go.
+        convention: how the model was trained to see computed tomography, for whoever loads the images.
     """
 
-    def __init__(self, processor: ProcessorMixin, config: PreTrainedConfig, device: torch.device) -> None:
+    def __init__(
+        self,
+        processor: ProcessorMixin,
+        config: PreTrainedConfig,
+        device: torch.device,
+        convention: str | None = None,
+    ) -> None:
         self.processor, self.tokenizer, self.device = processor, processor.tokenizer, device
+        self.convention = convention
         self._config, self._quirk = config, quirk_of(config)
         self._image_token = spans.image_token_id(config, processor)
         self.limit: int = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None) or 1 << 62
@@ -171,7 +179,7 @@ class PromptEncoder:
         context = tuple(spans.check_question(turn, self._config, self.processor) for turn in context)
         if not images:
             raise RequestError(expected="at least one image", got="none", remedy="Choose an image first")
-        pictures = [Image.fromarray(image.pixels) for image in images]
+        pictures = [Image.fromarray(image.model_input) for image in images]
         prefix, suffix = self._render_around(len(pictures), context)
         text = prefix + question + suffix
         inputs = self._process(text, pictures)

@@ -83,7 +83,7 @@ def encode_item(item: TrainingItem, encoder: PromptEncoder) -> EncodedPrompt:
         RequestError: the dialogue is longer than the model takes.
     """
     try:
-        image = load_image(item.image)
+        image = load_image(item.image, convention=encoder.convention)
     except (ImageError, OSError) as error:
         raise DataError(
             expected="the images that were there when the data was checked",

@@ -22,7 +22,6 @@ from a3tune.attention.capture import prepare_capture
 from a3tune.data.dataset import Dataset, TrainingItem
 from a3tune.data.read import read_dataset, split_dataset
 from a3tune.errors import A3TuneError, DataError
-from a3tune.models.prompt import PromptEncoder
 from a3tune.process import RUN, prepare_process
 from a3tune.progress import Progress, no_progress
 from a3tune.training.base_model import load_base
@@ -104,7 +103,7 @@ def compare_with_base(
     loaded = load_base(config, model, device)
     adapters = AdapterSet(loaded.model, {TUNED: adapter})
     prepare_capture(loaded.model)
-    encoder = PromptEncoder(loaded.processor, loaded.config, torch.device("cpu"))
+    encoder = loaded.cpu_encoder()
     maker = TargetMaker(
         target_plan(config, validation=True),
         encoder,

@@ -199,7 +199,7 @@ class _Unsaved(AlignmentTrainer):
 
 def _measure(config: TuneConfig, model: Any, source: str, items: Sequence[TrainingItem]) -> tuple[int, float]:
     """(trainable numbers, seconds of one step)."""
-    encoder = PromptEncoder(model.processor, model.config, torch.device("cpu"))
+    encoder = model.cpu_encoder()
     targets = PatchTargets.pack([(_left_half(model, encoder, item), False) for item in items])
     questions = Questions(items, encoder, targets)
     objective = objective_of(config, model)

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from a3tune.data.dataset import TrainingItem
 from a3tune.errors import DataError, RequestError
 from a3tune.models.model import VisionLanguageModel
-from a3tune.models.prompt import PromptEncoder
 from a3tune.models.token_spans import check_question
 from a3tune.training.collate import encode_item
 
@@ -31,7 +28,7 @@ class TokenCounter:
     """
 
     def __init__(self, model: VisionLanguageModel, most: int) -> None:
-        self._encoder = PromptEncoder(model.processor, model.config, torch.device("cpu"))
+        self._encoder = model.cpu_encoder()
         # Longer ones are to be counted here, not refused.
         self._encoder.limit = 1 << 62
         self._model, self._most = model, most

@@ -221,7 +221,7 @@ class _Tuning:
         self._proceed("Loading the model")
         # "auto" is the process's own device, which accelerate has made current.
         model = load_base(config, self.source, "cpu" if self.cpu else device)
-        encoder = PromptEncoder(model.processor, model.config, torch.device("cpu"))
+        encoder = model.cpu_encoder()
         dataset = self._check_lengths(dataset, model, encoder.limit)
         training, validation = dataset.of("train"), dataset.of("validation")
         targets = self._targets(model, encoder, training, validation, dataset.root, identity)

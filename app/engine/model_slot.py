@@ -119,6 +119,13 @@ class ModelSlot:
         return self.profile == DEMO
 
     @property
+    def convention(self) -> str | None:
+        """How the model in memory was trained to see computed tomography; None for as it is shown, or while there is
+        none."""
+        model = self._model
+        return None if model is None else model.convention
+
+    @property
     def size(self) -> int:
         """Bytes of the weights in memory."""
         model = self._model

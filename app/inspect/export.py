@@ -106,6 +106,8 @@ def command_line(result: Result, adapters: Sequence[str]) -> str:
     parts = ["python", "-m", "a3tune", "inspect", "--image", opened.source or "IMAGE_FILE"]
     if image.window is not None:
         parts += _option("--window", ",".join(_number(value) for value in image.window))
+    if image.convention is not None:
+        parts += ["--convention", image.convention]
     if image.frame_count > 1:
         parts += ["--frame", str(image.frame)]
     if opened.axis != 2:

@@ -71,7 +71,9 @@ class Result:
     def size(self) -> int:
         """About how many bytes it holds."""
         maps = sum(view.maps.weights.nbytes for view in self.inspection.views)
-        return maps + self.opened.image.pixels.nbytes + len(self.opened.content or b"")
+        image = self.opened.image
+        pictures = image.pixels.nbytes + (0 if image.model_pixels is None else image.model_pixels.nbytes)
+        return maps + pictures + len(self.opened.content or b"")
 
     def view(self, adapter: str) -> AdapterView:
         """One adapter's view.

@@ -53,7 +53,7 @@ class InspectService:
         self.results = ResultStore()
         self.private_adapters = PrivateAdapters(slot)
         self.faithfulness = FaithfulnessService(slot, self.results, self.private_adapters)
-        self.sessions = Sessions(self.regions, on_end=self.results.forget)
+        self.sessions = Sessions(self.regions, self.results.forget, lambda: slot.convention)
         self._prepared: dict[tuple[int, str, str, tuple[str, ...]], Inspection] = {}
         self._opening: Result | None = None
         self._guard = threading.RLock()
@@ -118,7 +118,9 @@ class InspectService:
         asked = tuple(adapters) or self.slot.adapters
 
         def work(task: Task[Inspection]) -> Inspection:
+            nonlocal opened
             with generation.answering(), task.turn(self.slot, _LOADING, _WAITING) as model:
+                opened = self.sessions.read_for_model(session_id, opened, model.convention)
                 for inspection in self._inspect(model, opened, question, asked, own, task):
                     if len(inspection.views) < len(asked):
                         task.part(inspection)
@@ -135,7 +137,7 @@ class InspectService:
             new = report.views[len(result.numbers) :]
             numbers = *result.numbers, *(_numbers(view, report.grid) for view in new)
             complete = len(report.views) == len(asked)
-            result = replace(result, inspection=report, numbers=numbers, complete=complete)
+            result = replace(result, inspection=report, opened=opened, numbers=numbers, complete=complete)
             with self._guard:
                 if cancel.is_set() or not self.sessions.holds(session_id, session):
                     raise Cancelled
@@ -162,6 +164,13 @@ class InspectService:
             should_stop=task.should_stop,
         )
 
+    def read_for_model(self, session_id: SessionId) -> tuple[OpenedImage | None, OpenedImage | None]:
+        """The session's image as it was, and as the model in memory is given it; the same where nothing changes."""
+        opened = self.sessions.opened(session_id)
+        if opened is None:
+            return None, None
+        return opened, self.sessions.read_for_model(session_id, opened, self.slot.convention)
+
     # ---- examples ----------------------------------------------------------------------------
 
     def prepare(self, examples: Sequence[tuple[Path, str, str]]) -> None:
@@ -177,7 +186,7 @@ class InspectService:
             self._prepared.clear()
             size = 0
             for path, question, key in examples:
-                opened = open_example(path, key)
+                opened = open_example(path, key, self.slot.convention)
                 with task.turn(self.slot, _LOADING, _WAITING) as model:
                     asked = self.slot.adapters
                     *_, inspection = self._inspect(model, opened, question, asked, {}, task)

@@ -36,6 +36,8 @@ class OpenedImage(NamedTuple):
         regions: where its regions are found.
         key, source: of an example, its name and its file.
         axis, volume: of a volume, what was chosen (see :func:`a3tune.images.load_image`).
+        window: what was chosen; None for the file's own.
+        convention: that of the model that it was read for, followed or not.
     """
 
     image: MedicalImage
@@ -46,6 +48,8 @@ class OpenedImage(NamedTuple):
     source: str = ""
     axis: int = 2
     volume: int = 0
+    window: str | Window | None = None
+    convention: str | None = None
 
 
 @dataclass(eq=False)
@@ -76,10 +80,17 @@ class Sessions:
     Args:
         regions: where each image gets its region session.
         on_end: called with the name of a session that ends, so that others can forget it too.
+        convention: how the model in memory was trained to see computed tomography.
     """
 
-    def __init__(self, regions: RegionService, on_end: Callable[[SessionId], None] | None = None) -> None:
+    def __init__(
+        self,
+        regions: RegionService,
+        on_end: Callable[[SessionId], None] | None = None,
+        convention: Callable[[], str | None] = lambda: None,
+    ) -> None:
         self._regions = regions
+        self._convention = convention
         self._on_end = on_end or (lambda name: None)
         self._sessions: dict[SessionId, Session] = {}
         self._guard = threading.RLock()
@@ -153,7 +164,8 @@ class Sessions:
         finally:
             if remove:
                 _remove(path)
-        opened = _read(content)._replace(key=key, source=_example_path(path) if key else "")
+        opened = _read(content, self._convention())
+        opened = opened._replace(key=key, source=_example_path(path) if key else "")
         return self._show(name, request, opened)
 
     def open_files(self, name: SessionId, paths: Sequence[Path], *, remove: bool) -> OpenedImage:
@@ -201,8 +213,25 @@ class Sessions:
                 got="The image on show has one window and one frame only",
                 remedy="Open a DICOM or NIfTI file first",
             )
-        opened = _read(before.content, before.choices, window=window, frame=frame, axis=axis, volume=volume)
+        choice = {"window": window, "frame": frame, "axis": axis, "volume": volume}
+        opened = _read(before.content, self._convention(), before.choices, **choice)
         return self._show(name, request, opened._replace(key=before.key, source=before.source))
+
+    def read_for_model(self, name: SessionId, opened: OpenedImage, convention: str | None) -> OpenedImage:
+        """An image as a model with this convention is given it; where the session has it on show, that stands there.
+
+        An image that was opened for another model is read once more: what is shown of it stays as it is.
+        """
+        if opened.convention == convention or opened.content is None:
+            return opened
+        choice = {key: getattr(opened, key) for key in ("window", "axis", "volume")}
+        read = _read(opened.content, convention, opened.choices, frame=opened.image.frame, **choice)
+        fitting = opened._replace(image=read.image, convention=convention)
+        session = self.get(name)
+        with self._guard:
+            if session.opened is opened:
+                session.opened = fitting
+        return fitting
 
     def show_again(self, name: SessionId, opened: OpenedImage) -> OpenedImage:
         """Put an image that the session had open before back on show, with a region session of its own."""
@@ -231,13 +260,13 @@ class Sessions:
             return session.opened
 
 
-def open_example(path: Path, key: str) -> OpenedImage:
-    """An example as it is shown first; no session has it open yet.
+def open_example(path: Path, key: str, convention: str | None = None) -> OpenedImage:
+    """An example as it is shown first, read for a model with this convention; no session has it open yet.
 
     Raises:
         ImageError: the file is not an image that can be shown.
     """
-    return _read(path.read_bytes())._replace(key=key, source=_example_path(path))
+    return _read(path.read_bytes(), convention)._replace(key=key, source=_example_path(path))
 
 
 def _remove(path: Path) -> None:
@@ -250,14 +279,16 @@ def _example_path(path: Path) -> str:
     return (EXAMPLES.relative_to(ASSETS.parent) / path.name).as_posix()
 
 
-def _read(content: bytes, choices: ImageDescription | None = None, **choice: Any) -> OpenedImage:
+def _read(
+    content: bytes, convention: str | None, choices: ImageDescription | None = None, **choice: Any
+) -> OpenedImage:
     # The readers need a path; the folder is readable by this user only and gone before the image is shown. The
     # file's own name, which may be a patient's, is not used.
     with tempfile.TemporaryDirectory(prefix="a3tune-") as folder:
         path = Path(folder) / "image"
         path.write_bytes(content)
         choices = choices or describe_image(path)
-        image = load_image(path, series=choices.series, **choice)
+        image = load_image(path, series=choices.series, convention=convention, **choice)
     again = choices.windowable or image.frame_count > 1 or choices.volumes > 1
-    picked = {name: choice[name] for name in ("axis", "volume") if name in choice}
-    return OpenedImage(image, choices, content if again else None, **picked)
+    picked = {name: choice[name] for name in ("axis", "volume", "window") if name in choice}
+    return OpenedImage(image, choices, content if again else None, convention=convention, **picked)

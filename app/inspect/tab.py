@@ -15,7 +15,7 @@ from a3tune.types import Window
 from app.common.status import error_status, status, step_status
 from app.common.widgets import EVENT_OPTIONS, Update
 from app.engine.background import Step
-from app.engine.ids import ResultId, SessionId
+from app.engine.ids import RegionSessionId, ResultId, SessionId
 from app.inspect.examples import Example, build_examples, build_suggestions
 from app.inspect.handlers import viewer_answers
 from app.inspect.results import Result
@@ -180,14 +180,19 @@ class InspectTab:
         self._cancel.click(self._stop, None, [self._status], queue=False, **EVENT_OPTIONS)
 
     def follow(self, header: gr.HTML) -> None:
-        """Offer the adapters of the model in memory when the page's head notices that it was replaced."""
-        header.switched(
-            lambda secret: gr.update(**self._adapter_choices(secret)),
-            [self._own.visitor],
-            [self._adapters],
-            queue=False,
-            **EVENT_OPTIONS,
-        )
+        """Offer the adapters of the model in memory when the page's head notices that it was replaced, and show the
+        picture that this one is given."""
+        replaced = [self._adapters, self._viewer]
+        header.switched(self._follow_model, [self._own.visitor], replaced, queue=False, **EVENT_OPTIONS)
+
+    def _follow_model(self, secret: Any, request: gr.Request) -> Update:
+        changes: Update = {self._adapters: gr.update(**self._adapter_choices(secret))}
+        before, fitting = self._service.read_for_model(_session(request))
+        results = self._service.results.of(_session(request))
+        # A result on show stays with the picture that its model was given.
+        if fitting is not before and not any(result.opened.regions == before.regions for result in results):
+            changes[self._viewer] = viewer_value(fitting, history=results)
+        return changes
 
     # ---- images ------------------------------------------------------------------------------
 
@@ -390,7 +395,7 @@ class InspectTab:
             # question can be cancelled.
             cancelled = isinstance(error, Cancelled)
             newer = cancelled and self._service.superseded(session)
-            over = newer or (cancelled and self._service.sessions.opened(session) is not opened)
+            over = newer or (cancelled and _regions_of(self._service.sessions.opened(session)) != _regions_of(opened))
             yield {
                 self._status: gr.skip() if over else error_status(error),
                 self._cancel: gr.skip() if newer else gr.update(interactive=False),
@@ -449,6 +454,11 @@ def _item(example: Example) -> dict[str, str]:
         "about": example.about,
         "thumbnail": thumbnail(load_image(example.path)),
     }
+
+
+def _regions_of(opened: OpenedImage | None) -> RegionSessionId | None:
+    """What tells whether the same image is still on show."""
+    return None if opened is None else opened.regions
 
 
 def _frame_update(opened: OpenedImage) -> Any:

@@ -209,6 +209,7 @@ def _rows(forms: Sequence[tuple[str, str, str, str]], numbers: dict[str, float])
 def _image(image: MedicalImage) -> dict[str, Any]:
     return {
         "src": _picture(image),
+        "modelSrc": None if image.model_pixels is None else _model_picture(image),
         "key": image.sha256,
         "width": image.width,
         "height": image.height,
@@ -233,6 +234,11 @@ def _once(encode: Callable[[MedicalImage], str]) -> Callable[[MedicalImage], str
 @_once
 def _picture(image: MedicalImage) -> str:
     return _data_url(Image.fromarray(image.pixels))
+
+
+@_once
+def _model_picture(image: MedicalImage) -> str:
+    return _data_url(Image.fromarray(image.model_input))
 
 
 @_once

@@ -11,6 +11,7 @@ import pytest
 import torch
 from peft import get_peft_model
 from PIL import Image
+from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
 from a3tune.adapters.a3moe import A3MoeConfig
@@ -78,6 +79,41 @@ def test_inspect_reads_dicom_with_a_window_and_keeps_no_patient(tmp_path, tiny_c
     assert json.loads(text)["image"]["window"][1] > 1000
     for written in out.iterdir():
         assert b"CompressedSamples" not in written.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("convention", "named", "followed"),
+    [
+        ("auto", True, True),
+        ("none", True, False),
+        ("medgemma-ct", False, True),
+        ("auto", False, False),
+    ],
+)
+def test_inspect_gives_the_model_the_picture_that_it_was_trained_on(
+    tmp_path, tiny_medgemma, tiny_checkpoint, convention, named, followed
+):
+    scan = get_testdata_file("CT_small.dcm")
+    model = tiny_medgemma if named else tiny_checkpoint("gemma3")
+    assert inspect(scan, tmp_path, model, "--convention", convention, "--max-new-tokens", "2") == 0
+    record = json.loads((tmp_path / "inspect.json").read_text())
+    assert record["image"]["convention"] == ("medgemma-ct" if followed else None)
+    assert any("Hounsfield units as colours" in note for note in record["image"]["notes"]) == followed
+    picture = tmp_path / "model_input.png"
+    assert picture.exists() == followed
+    if followed:
+        units = dcmread(scan)
+        units = units.pixel_array.astype(float) * units.RescaleSlope + units.RescaleIntercept
+        written = np.asarray(Image.open(picture))
+        for channel, (low, high) in enumerate(((-1024, 1024), (-135, 215), (0, 80))):
+            expected = (units.clip(low, high) - low) / (high - low) * 255
+            np.testing.assert_allclose(written[..., channel], expected, atol=0.5 + 1e-4)
+
+
+def test_a_convention_that_does_not_fit_is_refused_before_the_model_is_loaded(picture, tmp_path, capsys):
+    assert inspect(picture, tmp_path / "out", "no/such-model", "--convention", "medgemma-ct") != 0
+    assert "medgemma-ct does not fit this picture: it has 8-bit or colour values" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_window_may_be_given_in_numbers(tmp_path, tiny_checkpoint):

@@ -75,6 +75,8 @@ def test_keeps_modality_spacing_and_header_window_and_nothing_else():
     } | {
         "stored_size",
         "notes",
+        "model_pixels",
+        "convention",
     }
     described = describe_image(SHIPPED / "MR_small.dcm")
     assert (described.windowable, described.header_window, described.hounsfield) == (True, (600, 1600), False)

@@ -7,6 +7,7 @@ import torch
 from a3tune.errors import Cancelled, RequestError
 from a3tune.inspection.faithfulness import measure_curves, measure_randomised
 from a3tune.inspection.inspect import inspect_image
+from a3tune.types import MedicalImage
 
 
 @pytest.fixture
@@ -78,3 +79,15 @@ def test_an_empty_answer_has_no_curves(model, inspection):
     object.__setattr__(view, "tokens", tokens)
     with pytest.raises(RequestError, match="answer is empty"):
         measure_curves(model, inspection, "base", view.critical_heads)
+
+
+def test_patches_are_hidden_in_the_picture_that_the_model_is_given(model, random_image):
+    eye, given = random_image(5, 60, 92), random_image(6, 60, 92)
+    curves = []
+    for image in (given, MedicalImage(eye.pixels, model_pixels=given.pixels), eye):
+        inspection = inspect_image(model, image, "Is there a mass?", max_new_tokens=4)
+        heads = inspection.views[0].critical_heads
+        curves.append(measure_curves(model, inspection, "base", heads, steps=3, random_orders=1))
+    for name in ("deletion", "insertion", "deletion_random", "insertion_random"):
+        np.testing.assert_array_equal(getattr(curves[0], name), getattr(curves[1], name))
+    assert not np.allclose(curves[1].deletion, curves[2].deletion)

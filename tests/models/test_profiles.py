@@ -2,7 +2,8 @@ import pytest
 
 from a3tune.bundle import DEMO
 from a3tune.errors import RequestError
-from a3tune.models.profiles import PROFILES, find_profile, permitted_source
+from a3tune.images import CONVENTIONS
+from a3tune.models.profiles import PROFILES, convention_of, find_profile, permitted_source
 
 
 def test_profiles_are_told_apart_and_say_their_licence():
@@ -36,3 +37,21 @@ def test_other_models_need_the_operators_leave(tmp_path):
     assert permitted_source("owner/name", any_model=True) == "owner/name"
     with pytest.raises(RequestError, match="type a folder or hub id"):
         permitted_source("  ", any_model=True)
+
+
+@pytest.mark.parametrize(
+    ("source", "model_type", "convention"),
+    [
+        ("google/medgemma-4b-it", "gemma3", "medgemma-ct"),
+        ("google/medgemma-1.5-4b-it", "gemma3", "medgemma-ct"),
+        ("/models/MedGemma-tuned", "gemma3", "medgemma-ct"),
+        ("/cache/models--google--medgemma-27b-it/snapshots/0f3a", "gemma3", "medgemma-ct"),
+        ("/medgemma/gemma-3-4b-it", "gemma3", None),
+        ("owner/medgemma-llava", "llava", None),
+        ("google/gemma-3-4b-it", "gemma3", None),
+        ("microsoft/llava-med-v1.5-mistral-7b", "mistral", None),
+    ],
+)
+def test_medgemma_and_its_children_see_computed_tomography_in_their_own_way(source, model_type, convention):
+    assert convention_of(source, model_type) == convention
+    assert convention is None or convention in CONVENTIONS

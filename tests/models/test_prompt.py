@@ -3,6 +3,7 @@ import torch
 
 from a3tune.errors import ModelError, RequestError
 from a3tune.models.load import load_model
+from a3tune.types import MedicalImage
 
 
 def test_rows_are_the_text_after_the_first_image_token(tiny_name, tiny_model, random_image):
@@ -154,3 +155,18 @@ def test_a_start_token_in_the_template_is_not_doubled(tiny_model, random_image):
         start = tiny_model(name).tokenizer.bos_token_id
         assert prompt.ids[0] == start
         assert prompt.ids.count(start) == 1
+
+
+def test_the_model_is_given_the_picture_that_was_made_for_it(tiny_name, tiny_model, random_image):
+    model = tiny_model(tiny_name)
+    eye, other = random_image(0), random_image(1)
+    given = model.encode(MedicalImage(eye.pixels, model_pixels=other.pixels), "What is it?").inputs
+    assert given.keys() == model.encode(eye, "What is it?").inputs.keys()
+    assert all(torch.equal(tensor, given[name]) for name, tensor in model.encode(other, "What is it?").inputs.items())
+    assert not torch.equal(model.encode(eye, "What is it?").inputs["pixel_values"], given["pixel_values"])
+
+
+def test_a_loaded_child_of_medgemma_knows_its_convention(tiny_medgemma, tiny_model):
+    model = load_model(tiny_medgemma, device="cpu")
+    assert model.convention == model.cpu_encoder().convention == "medgemma-ct"
+    assert tiny_model("gemma3").convention is None

@@ -1,15 +1,18 @@
 """The order of the questions, and batches."""
 
+import shutil
 from collections import Counter
 
 import numpy as np
 import pytest
 import torch
+from pydicom.data import get_testdata_file
 
 from a3tune.data.read import read_dataset
 from a3tune.errors import DataError
-from a3tune.models.prompt import PromptEncoder
-from a3tune.training.collate import Collator, Questions, QuestionStream
+from a3tune.images import load_image
+from a3tune.models.load import load_model
+from a3tune.training.collate import Collator, Questions, QuestionStream, encode_item
 from a3tune.training.targets import PatchTargets
 from tests.support.tuning_data import write_data
 
@@ -20,7 +23,7 @@ def questions(tiny_model, tmp_path):
     items = read_dataset(write_data(tmp_path / "data", images=4)).items
     target = np.linspace(0, 1, 16, dtype=np.float16)[None]
     targets = PatchTargets.pack([(target, True), *[(None, False)] * (len(items) - 1)])
-    return Questions(items, PromptEncoder(model.processor, model.config, torch.device("cpu")), targets)
+    return Questions(items, model.cpu_encoder(), targets)
 
 
 def test_every_question_comes_once_in_each_epoch(questions):
@@ -66,3 +69,14 @@ def test_an_image_that_changed_size_or_went_away_is_named(questions, tmp_path):
     questions.items[2].image.unlink()
     with pytest.raises(DataError, match=r"image1.png .*line 4.* cannot be read"):
         questions[2]
+
+
+def test_a_model_is_tuned_on_the_picture_that_it_is_asked_about(tiny_medgemma, tmp_path):
+    model = load_model(tiny_medgemma, device="cpu")
+    shutil.copy(get_testdata_file("CT_small.dcm"), tmp_path / "slice.dcm")
+    (tmp_path / "rows.csv").write_text("image,question,answer\nslice.dcm,Is there a mass?,no\n")
+    (item,) = read_dataset(tmp_path / "rows.csv").items
+    image = load_image(item.image, convention="medgemma-ct")
+    given = encode_item(item, model.cpu_encoder()).inputs["pixel_values"]
+    assert torch.equal(given, model.encode(image, item.question).inputs["pixel_values"])
+    assert not torch.equal(given, model.encode(load_image(item.image), item.question).inputs["pixel_values"])

@@ -3,7 +3,7 @@
 import { signedPercent, percent } from "../../common/static/format.js";
 import { largest } from "../../common/static/patches.js";
 import { colourAt, placeOnScale } from "./colour_scale.js";
-import { createToner, levelWords } from "./grey_levels.js";
+import { AS_OPENED, createToner, levelWords } from "./grey_levels.js";
 import { drawHeatMap } from "./heat_map.js";
 import { panesOf, placementIn } from "./layout.js";
 
@@ -37,6 +37,8 @@ export function createCanvas(viewer) {
 
   function drawNow() {
     const { data, picture, views, zoom } = state;
+    const model = state.showsModelPicture;
+    const levels = model ? AS_OPENED : state.levels;
     if (!data.image || !picture) return;
     const began = performance.now();
     const panes = layOut();
@@ -55,7 +57,8 @@ export function createCanvas(viewer) {
       context.clip();
       context.imageSmoothingEnabled = true;
       const { x, y, scale } = pane.place;
-      context.drawImage(toned(picture, state.levels), x, y, data.image.width * scale, data.image.height * scale);
+      const drawn = toned(model ? state.modelPicture : picture, levels);
+      context.drawImage(drawn, x, y, data.image.width * scale, data.image.height * scale);
       if (pane.view && state.display.map) {
         const shown = drawMap(context, pane, top);
         waits = waits || Boolean(shown.waits);
@@ -70,7 +73,7 @@ export function createCanvas(viewer) {
     namePanes();
     part("zoom").textContent = [
       zoom.factor === 1 ? "" : Math.round(100 * zoom.factor) + " %",
-      levelWords(state.levels, data.image.window),
+      levelWords(levels, data.image.window),
     ]
       .filter(Boolean)
       .join(" · ");
@@ -133,6 +136,7 @@ export function createCanvas(viewer) {
     const rows = state.views.length ? state.rowsOf(state.front) : [];
     stage.dataset.shown = result ? [state.mapKey, rows.join("+"), waits ? "waiting" : "ready"].join(" ") : "image";
     stage.dataset.compare = state.mode;
+    stage.dataset.picture = state.showsModelPicture ? "model" : "eye";
     stage.style.setProperty("--tallness", image.height / image.width);
     // One finger scrolls the page where there is nothing to pan: on a tablet the image fills most of it.
     stage.toggleAttribute("data-zoomed", state.zoom.factor > 1);

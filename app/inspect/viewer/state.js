@@ -24,6 +24,8 @@ export const noRegions = (session) => ({ ...NO_REGIONS, on: new Set(), session }
 export class ViewState {
   data = NOTHING;
   picture = null; // decoded image
+  modelPicture = null; // what the model was given, decoded, where that is another picture
+  showsModelPicture = false;
   views = []; // all that can be compared: the views of the result on show, then those of results taken along
   pair = { a: 0, b: -1, mode: "one", front: "a", wipe: 0.5 }; // b is -1 where there is nothing to compare with
   chosen = { heads: "critical", layer: 0, head: 0, words: "answer", rows: [], of: null };

@@ -51,6 +51,7 @@ export function createUpdates(viewer) {
   async function showPicture(next, sameImage) {
     if (!next.image) {
       state.picture = null;
+      viewer.modelPicture.receive(null);
       canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
       stage.dataset.shown = "";
       return;
@@ -61,7 +62,8 @@ export function createUpdates(viewer) {
       if (state.data !== next) return; // a newer image came meanwhile
       state.picture = picture;
     }
-    viewer.draw();
+    await viewer.modelPicture.receive(next.image);
+    if (state.data === next) viewer.draw();
   }
 
   // Only what the server sends for this visit has a region session: until then it knows of no image to ask about.

@@ -15,6 +15,7 @@ import { createHeadMaps } from "./head_maps.js";
 import { createHeads } from "./heads.js";
 import { createHistory } from "./history.js";
 import { listenToKeys } from "./keys.js";
+import { createModelPicture } from "./model_picture.js";
 import { createPlace } from "./place.js";
 import { createLevelsTool, createPointerGestures } from "./pointer_gestures.js";
 import { createRegionOutlines } from "./region_outlines.js";
@@ -61,6 +62,7 @@ export default function mount({ element, props, server, trigger, watch }, { colo
   viewer.pointer = createPointerGestures(viewer);
   viewer.faithfulness = createFaithfulness(viewer);
   viewer.history = createHistory(viewer);
+  viewer.modelPicture = createModelPicture(viewer);
   createExport(viewer);
   listenToKeys(viewer);
   listenToControls(viewer, Object.keys(colourMaps));

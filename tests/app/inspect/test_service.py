@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import shutil
 import zipfile
@@ -17,8 +19,9 @@ from a3tune.errors import A3TuneError, Cancelled, ImageError, ModelError, Reques
 from a3tune.images import load_image
 from a3tune.types import Window
 from app.engine.background import Step
-from app.engine.model_slot import ModelSlot
+from app.engine.model_slot import ModelChoice, ModelSlot
 from app.inspect import results, sessions
+from app.inspect.export import command_line
 from app.inspect.results import Result
 from app.inspect.service import InspectService
 from app.inspect.values import viewer_value
@@ -307,3 +310,38 @@ def test_a_model_that_cannot_be_loaded_is_told_at_every_question(tmp_path, png):
         service.reserve(visit)
         with pytest.raises(A3TuneError):
             list(service.ask(visit, "Is there a mass?"))
+
+
+def test_the_image_is_read_again_for_a_model_that_sees_in_its_own_way(slot, tiny_medgemma, dicom):
+    """Opened under one model, asked about under another and back: each is given its own picture."""
+    changing = ModelSlot(str(slot.profile), device="cpu")
+    changing.start()
+    changing.wait(None)
+    service = InspectService(changing)
+    service.sessions.open_file("one", dicom, remove=False)
+    opened = service.sessions.change_view("one", window="bone")
+    assert opened.image.model_pixels is None
+    assert service.read_for_model("one") == (opened, opened)
+    changing.switch(ModelChoice(str(tiny_medgemma)))
+    expected = load_image(dicom, window="bone", convention="medgemma-ct")
+    result = finish(service, "one")
+    for image in (result.inspection.image, result.opened.image, service.sessions.opened("one").image):
+        np.testing.assert_array_equal(image.model_pixels, expected.model_pixels)
+        np.testing.assert_array_equal(image.pixels, opened.image.pixels)
+    assert "--convention medgemma-ct" in command_line(result, ["base"])
+    told = json.loads(viewer_value(result.opened, result))["image"]
+    assert decoded(told["modelSrc"]).tolist() == expected.model_pixels.tolist()
+    assert decoded(told["src"]).tolist() == expected.pixels.tolist()
+    assert service.sessions.opened("one").regions == opened.regions
+    other = service.sessions.change_view("one", window="lung")
+    np.testing.assert_array_equal(other.image.model_pixels, expected.model_pixels)
+    service.sessions.open_file("two", dicom, remove=False)
+    changing.switch(ModelChoice(str(slot.profile)))
+    before, fitting = service.read_for_model("two")
+    assert before.image.model_pixels is not None
+    assert fitting.image.model_pixels is fitting.convention is None
+    assert json.loads(viewer_value(fitting))["image"]["modelSrc"] is None
+
+
+def decoded(url: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))))

@@ -1,0 +1,35 @@
+// The picture that the model was given, where that is another one than the one for the eye: one click away.
+
+import { make } from "../../common/static/dom.js";
+
+export function createModelPicture(viewer) {
+  const { element, state } = viewer;
+  const button = element.querySelector("[data-action=modelPicture]");
+
+  function tell() {
+    button.hidden = !state.modelPicture;
+    button.setAttribute("aria-pressed", String(state.showsModelPicture));
+  }
+
+  // Takes what the server sent about an image; resolves once the picture can be drawn.
+  async function receive(image) {
+    const src = image?.modelSrc;
+    if (!src) {
+      state.modelPicture = null;
+      state.showsModelPicture = false;
+    } else if (state.modelPicture?.src !== src) {
+      const picture = make("img", { src });
+      await picture.decode();
+      if (state.data.image !== image) return; // a newer image came meanwhile
+      state.modelPicture = picture;
+    }
+    tell();
+  }
+
+  button.addEventListener("click", () => {
+    state.showsModelPicture = !state.showsModelPicture;
+    tell();
+    viewer.draw();
+  });
+  return { receive };
+}
