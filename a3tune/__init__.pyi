@@ -27,9 +27,11 @@ from .labels.pipeline import LabelMaker
 from .models.load import load_model
 from .models.model import GeneratedAnswer, VisionLanguageModel
 from .models.prompt import EncodedBatch, EncodedPrompt
-from .training.config import TuneConfig, load_config
+from .training.config import TuneConfig
+from .training.config_file import load_config
 from .training.methods import a3moe_config
-from .training.tuning import RunSummary, tune
+from .training.run_summary import RunSummary
+from .training.tuning import tune
 from .types import AttentionMaps, Head, MedicalImage, PatchGrid, Region, ScoredRegion, Token, WeakLabels
 
 __version__: str

@@ -10,7 +10,7 @@ import torch
 from a3tune.attention.loss import FORMS, LossForm, alignment_loss, mass_loss
 from a3tune.data.formats.layouts import LAYOUTS, Layout
 from a3tune.models.quirks import QUIRKS, Quirk
-from a3tune.training.config import load_config
+from a3tune.training.config_file import load_config
 from a3tune.training.methods import objective_of
 from app.ui import TABS, Tab
 from tests.attention.test_loss import BY_HAND

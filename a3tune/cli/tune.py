@@ -12,7 +12,7 @@ from a3tune.progress import show_progress
 from a3tune.training.options import add_tune_arguments, config_of
 
 if TYPE_CHECKING:
-    from a3tune.training.tuning import RunSummary
+    from a3tune.training.run_summary import RunSummary
 
 HELP = "tune adapters so that attention falls where it matters"
 STOPPED = 3

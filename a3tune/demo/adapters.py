@@ -25,10 +25,11 @@ from a3tune.phantom.scene import make_phantom
 from a3tune.phantom.structures import HELD_OUT_SEEDS, KINDS, PhantomStyle
 from a3tune.progress import Progress, no_progress, part_of
 from a3tune.storage import place_folder, write_json
-from a3tune.training.config import load_config
+from a3tune.training.config_file import load_config
 from a3tune.training.methods import a3moe_config
 from a3tune.training.run import RunFolder
-from a3tune.training.tuning import RunSummary, tune
+from a3tune.training.run_summary import RunSummary
+from a3tune.training.tuning import tune
 
 METHODS = ("lora", "a3")
 PRESET = "demo"

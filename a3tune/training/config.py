@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import importlib.resources
 import math
-from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import Field, asdict, dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
-
-import yaml
 
 from a3tune.attention.loss import FORMS, Combine, Form
 from a3tune.errors import DataError
@@ -24,9 +21,6 @@ Schedule = Literal["cosine", "linear", "constant"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Quantization = Literal["none", "8bit", "4bit"]
 TargetUse = Literal["auto", "truth", "weak"]
-
-MAX_BYTES = 1 << 20
-"""Largest configuration file."""
 
 
 def _setting(default: object, *, least: float | None = None, most: float | None = None, above: float | None = None,
@@ -148,11 +142,11 @@ class TuneConfig:
     label_min_score: float | None = _setting(None, least=-100, most=100)
 
     def __post_init__(self) -> None:
-        faults = [fault for item in fields(self) if (fault := _field_fault(item, getattr(self, item.name)))]
+        faults = [fault for item in fields(self) if (fault := field_fault(item, getattr(self, item.name)))]
         if not faults:
             faults = self._conflicts()
         if faults:
-            raise _error(faults)
+            raise settings_error(faults)
         for item in fields(self):
             if str(item.type).startswith("float") and getattr(self, item.name) is not None:
                 object.__setattr__(self, item.name, float(getattr(self, item.name)))
@@ -169,7 +163,7 @@ class TuneConfig:
         if self.label_template not in TEMPLATE_SETS:
             faults.append(
                 f"label_template is {brief(self.label_template)}, expected {', '.join(TEMPLATE_SETS)}"
-                + _nearest(self.label_template, TEMPLATE_SETS)
+                + nearest(self.label_template, TEMPLATE_SETS)
             )
         return faults
 
@@ -208,168 +202,10 @@ class TuneConfig:
         return self.batch_size * self.gradient_accumulation * processes
 
 
-def preset_names() -> tuple[str, ...]:
-    """Names of the presets that come with the library."""
-    files = importlib.resources.files(__package__).joinpath("presets").iterdir()
-    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in files if entry.name.endswith(".yaml")))
-
-
-def load_config(source: str | Path | None = None, overrides: Mapping[str, object] | None = None) -> TuneConfig:
-    """The settings of a preset or a YAML file, with single settings replaced.
-
-    Args:
-        source: name of a preset, path of a YAML file, or None for the defaults. A file may begin with the settings of
-            a preset (``preset: vqa-rad``) and name only what differs.
-        overrides: setting -> value; text is read as it would be in a file ("2e-4", "null", "true").
-
-    Raises:
-        DataError: no such preset or file, no YAML, or settings that are unknown or out of range; all of them at once.
-    """
-    values: dict[str, object] = {} if source is None else _settings(source)
-    faults = _unknown(values)
-    for key, value in (overrides or {}).items():
-        faults += _unknown({key: value})
-        values[key] = _from_text(key, value) if isinstance(value, str) else value
-    known = {item.name: item for item in fields(TuneConfig)}
-    good: dict[str, Any] = {}
-    for key, value in values.items():
-        if key in known:
-            value = _number_from_text(known[key], value)
-            fault = _field_fault(known[key], value)
-            if fault:
-                faults.append(fault)
-            else:
-                good[key] = value
-    if faults:
-        raise _error(faults, source)
-    return TuneConfig(**good)
-
-
-def parse_overrides(pairs: Iterable[str]) -> dict[str, str]:
-    """``name=value`` pairs, as a command line gives them, to overrides for `load_config`.
-
-    Raises:
-        DataError: a pair has no "=".
-    """
-    overrides = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name.strip():
-            raise DataError(
-                got=f"The setting {brief(pair)} has no value", expected="name=value", remedy="Write ratio=0.1"
-            )
-        overrides[name.strip()] = value.strip()
-    return overrides
-
-
-def to_yaml(config: TuneConfig) -> str:
-    """The settings as YAML that `load_config` reads back to an equal object."""
-    return yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that does not let a second value replace a first one unseen."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"{key.value} is set twice", key.start_mark)
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def _text_of(source: str | Path) -> tuple[str, str]:
-    """(text, name for messages) of a preset or a file."""
-    name = str(source)
-    if name in preset_names():
-        entry = importlib.resources.files(__package__).joinpath("presets").joinpath(f"{name}.yaml")
-        return entry.read_text(encoding="utf-8"), f"The preset {name}"
-    path = Path(source)
-    problem = ""
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            problem = "is larger than 1 MiB"
-        else:
-            return path.read_text(encoding="utf-8-sig"), path.name
-    except UnicodeDecodeError:
-        problem = "is not UTF-8 text"
-    except (OSError, ValueError) as error:
-        problem = (
-            "is neither a preset nor a file"
-            if not path.exists()
-            else f"cannot be read ({getattr(error, 'strerror', error)})"
-        )
-    raise DataError(
-        got=f"{brief(name)} {problem}{_nearest(name, preset_names())}",
-        expected=f"a YAML file or a preset: {', '.join(preset_names())}",
-        remedy="Check the name",
-    )
-
-
-def _settings(source: str | Path) -> dict[str, object]:
-    """The settings of a preset or a file, on top of those of the preset that it begins with."""
-    text, name = _text_of(source)
-    values = _load_yaml(text, name)
-    if "preset" not in values:
-        return values
-    preset = values.pop("preset")
-    if preset not in preset_names() or preset == source:
-        raise DataError(
-            got=f"{name} begins with the preset {brief(preset)}{_nearest(str(preset), preset_names())}",
-            expected=f"one of {', '.join(preset_names())}",
-            remedy="Correct the name, or leave the line out",
-        )
-    return {**_settings(preset), **values}
-
-
-def _load_yaml(text: str, name: str) -> dict[str, object]:
-    try:
-        # A subclass of the safe loader: plain values only, no objects.
-        values = yaml.load(text, Loader=_Loader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = f"is not YAML: {error.problem}{place}"
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        problem = f"is not YAML: {' '.join(str(error).split())[:200]}"
-    else:
-        if values is None:
-            return {}
-        if isinstance(values, dict):
-            return values
-        problem = f"holds {brief(values)}"
-    raise DataError(got=f"{name} {problem}", expected="lines of the form name: value", remedy="Correct the file")
-
-
-def _unknown(values: Iterable[object]) -> list[str]:
-    known = [item.name for item in fields(TuneConfig)]
-    return [f"{brief(key)} is no setting{_nearest(str(key), known)}" for key in values if key not in known]
-
-
-def _nearest(name: str, names: Iterable[str]) -> str:
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The end of a message that names the closest of the known names; "" when none is close."""
     close = difflib.get_close_matches(name[:100], list(names), n=1, cutoff=0.5)
     return f" (did you mean {close[0]}?)" if close else ""
-
-
-def _from_text(key: str, value: str) -> object:
-    """A value given as text, read as it would be in a file; where that is no plain value, the text itself."""
-    try:
-        read = yaml.safe_load(value)
-    except (yaml.YAMLError, RecursionError, ValueError):
-        return value
-    return read if isinstance(read, (str, bool, int, float, type(None))) else value
-
-
-def _number_from_text(item: Field[Any], value: object) -> object:
-    """YAML 1.1 reads 2e-4 (without a point) as text: what stands for a number is taken as one."""
-    if isinstance(value, str) and str(item.type).startswith("float"):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
 
 
 _CHOICES = {
@@ -385,7 +221,7 @@ _CHOICES = {
 }
 
 
-def _field_fault(item: Field[Any], value: Any) -> str | None:
+def field_fault(item: Field[Any], value: Any) -> str | None:
     """What is wrong with a value: field, value and what is expected; None when nothing is."""
     kind = str(item.type)
     expected = _expected(kind, item.metadata)
@@ -395,7 +231,7 @@ def _field_fault(item: Field[Any], value: Any) -> str | None:
         kind = kind.removesuffix(" | None")
     if kind in _CHOICES:
         good = isinstance(value, str) and value in _CHOICES[kind]
-        near = "" if good else _nearest(str(value), _CHOICES[kind])
+        near = "" if good else nearest(str(value), _CHOICES[kind])
         return None if good else f"{item.name} is {brief(value)}, expected {expected}{near}"
     if kind == "bool":
         good = isinstance(value, bool)
@@ -429,7 +265,13 @@ def _expected(kind: str, bounds: Mapping[str, float]) -> str:
     return " ".join([words, *given]) + optional
 
 
-def _error(faults: list[str], source: str | Path | None = None) -> DataError:
+def settings_error(faults: list[str], source: str | Path | None = None) -> DataError:
+    """All faults of settings as one error.
+
+    Args:
+        faults: what is wrong, setting by setting.
+        source: the preset or file that they come from.
+    """
     name = f" of {source}" if source is not None else ""
     number = f"{len(faults)} settings{name} are" if len(faults) > 1 else f"A setting{name} is"
     known = listed((item.name for item in fields(TuneConfig)), 100)

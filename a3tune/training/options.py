@@ -41,7 +41,7 @@ def config_of(options: argparse.Namespace) -> TuneConfig:
     Raises:
         DataError: unknown settings or values out of range.
     """
-    from a3tune.training.config import load_config, parse_overrides  # torch: a slip in the options is told first
+    from a3tune.training.config_file import load_config, parse_overrides  # torch: a slip in the options is told first
 
     overrides: dict[str, object] = dict(parse_overrides(options.set))
     if options.method is not None:

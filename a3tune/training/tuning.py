@@ -8,21 +8,16 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import accelerate
-import numpy as np
-import peft
 import torch
-import transformers
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from transformers import set_seed
 from transformers.trainer import TRAINER_STATE_NAME
 
-from a3tune import __version__
 from a3tune.attention.capture import prepare_capture
 from a3tune.bundle import model_source
 from a3tune.data.dataset import Dataset, TrainingItem
@@ -42,6 +37,7 @@ from a3tune.training.heartbeat import Heartbeat
 from a3tune.training.lengths import TokenCounter
 from a3tune.training.methods import Objective, add_adapter, objective_of, trainable_count
 from a3tune.training.run import IDENTITY_NAME, RunFolder, RunIdentity
+from a3tune.training.run_summary import RunSummary, StepReporter, last_validation, target_notes, versions
 from a3tune.training.stopping import StopSwitch
 from a3tune.training.targets import PatchTargets, TargetMaker, label_source, plan_digest, target_plan
 from a3tune.training.trainer import AlignmentTrainer, StopRequested
@@ -49,34 +45,6 @@ from a3tune.training.validation import calibrate_heads
 from a3tune.types import Head
 
 _CALIBRATION = 64
-
-
-@dataclass(frozen=True)
-class RunSummary:
-    """What a run came to.
-
-    Attributes:
-        folder: the run folder.
-        status: "finished", or "stopped" when somebody asked for it (start again to go on).
-        step, steps: the last step made, and all steps of the run.
-        best_step: the step of the lowest validation loss, whose adapter is kept; None without validation.
-        metrics: the last validation's numbers.
-        adapter: folder of the adapter; None when the run was stopped before its first checkpoint.
-        seconds: wall-clock time of this start.
-        targets: how many training questions have "weak" or "truth" targets, or "none".
-        notes: what a person should know, in words.
-    """
-
-    folder: Path
-    status: str
-    step: int
-    steps: int
-    best_step: int | None
-    metrics: dict[str, float]
-    adapter: Path | None
-    seconds: float
-    targets: dict[str, int]
-    notes: tuple[str, ...] = ()
 
 
 def tune(
@@ -111,7 +79,9 @@ def tune(
         DataError: bad data, too little of it, a run folder that is taken, or a disk that is full.
         ModelError, LabelError, RequestError: a part cannot be loaded or does not fit.
     """
-    cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available() and not _has_mps())
+    cpu = device == "cpu" or (
+        device == "auto" and not torch.cuda.is_available() and not torch.backends.mps.is_available()
+    )
     state = PartialState(cpu=cpu, timeout=TIMEOUT)
     run = RunFolder(out)
     if state.is_main_process:
@@ -206,7 +176,7 @@ class _Tuning:
             facts = {
                 "process": os.getpid(),
                 "host": platform.node(),
-                "versions": _versions(),
+                "versions": versions(),
                 "counts": {"splits": dataset.counts.splits, "images": dataset.counts.images},
             }
             self.run.start(identity, facts)
@@ -231,8 +201,8 @@ class _Tuning:
             held_out = Questions(validation, encoder, targets.part(len(training), len(targets)))
         objective = objective_of(config, model)
         counts = questions.targets.counts
-        self._tell_targets(counts, objective.aligns)
-        self._tell_sources(counts, held_out.targets.counts if held_out else None)
+        for note in target_notes(config, counts, held_out.targets.counts if held_out else None, objective.aligns):
+            self._note(note)
         set_seed(config.seed)
         tuned = add_adapter(model, config, self.source)
         prepare_capture(tuned)
@@ -261,7 +231,7 @@ class _Tuning:
             fixed_heads=fixed,
             patience=config.early_stopping,
             keep=config.keep,
-            callbacks=[stopper, _Reporter(self._report)],
+            callbacks=[stopper, StepReporter(self._report)],
         )
         trainer.add_callback(AttentionWatch(model, trainer, held_out or questions))
         start = self._start_point(identity, waiting)
@@ -281,7 +251,7 @@ class _Tuning:
             warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides", UserWarning)
             trainer.train(resume_from_checkpoint=str(self.run.checkpoint(start)) if start is not None else None)
         status = "stopped" if stopper.stopped else "finished"
-        metrics = _last_validation(trainer.state.log_history)
+        metrics = last_validation(trainer.state.log_history)
         self._end(status, step=trainer.state.global_step, best_step=trainer.state.best_global_step, metrics=metrics)
         return RunSummary(
             self.run.path,
@@ -361,36 +331,6 @@ class _Tuning:
 
         return labelled
 
-    def _label_remedy(self) -> str:
-        least = self.config.label_min_score
-        limit = "" if least is None else f"Lower label_min_score (it is {least:g}) or set it to null. "
-        return limit + "Check label_segmenter and label_scorer, or tune without alignment (method lora or a3moe)"
-
-    def _tell_targets(self, counts: dict[str, int], aligns: bool) -> None:
-        total = sum(counts.values())
-        if not counts["none"] or not aligns:
-            return
-        note = f"{counts['none']} of {total} training questions have no region to look at: no alignment term for them."
-        if counts["none"] == total:
-            raise DataError(
-                expected="regions for at least some questions, since the method aligns attention with them",
-                got="Not one training question has a region",
-                remedy=self._label_remedy(),
-            )
-        if self.config.label_min_score is not None:
-            note += f" Regions below label_min_score ({self.config.label_min_score:g}) are left out."
-        self._note(note)
-
-    def _tell_sources(self, counts: dict[str, int], held_out: dict[str, int] | None) -> None:
-        """A note on what attention is aligned with and measured on, where the data itself marks anything."""
-        if not counts["truth"] and not (held_out or counts)["truth"]:
-            return
-        words = "{truth} of them by the data's own masks, {weak} by weak labels, {none} by nothing"
-        note = f"Training questions: {words.format(**counts)}."
-        if held_out is not None:
-            note += f" Attention is measured on held-out questions: {words.format(**held_out)}."
-        self._note(note)
-
     def _note(self, note: str) -> None:
         self.notes.append(note)
         if self.main:
@@ -465,30 +405,3 @@ class _Tuning:
 def _part_of(whole: Progress, before: int, count: int, total: int) -> Progress:
     """Progress of ``count`` of ``total`` questions, of which ``before`` are done."""
     return lambda what, share: whole(what, (before + share * count) / total)
-
-
-class _Reporter(transformers.TrainerCallback):
-    """Tells the caller how far the training is."""
-
-    def __init__(self, report: Progress) -> None:
-        self._report = report
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._report(f"Training, step {state.global_step} of {state.max_steps}", state.global_step / state.max_steps)
-
-
-def _has_mps() -> bool:
-    return torch.backends.mps.is_available()
-
-
-def _last_validation(history: list[dict[str, float]]) -> dict[str, float]:
-    entries = [entry for entry in history if any(name.startswith("eval_") for name in entry)]
-    if not entries:
-        return {}
-    return {name.removeprefix("eval_"): value for name, value in entries[-1].items() if name.startswith("eval_")}
-
-
-def _versions() -> dict[str, str]:
-    modules = {"torch": torch, "transformers": transformers, "peft": peft, "accelerate": accelerate, "numpy": np}
-    versions = {name: module.__version__ for name, module in modules.items()}
-    return {"a3tune": __version__, "python": platform.python_version(), **versions}

@@ -10,9 +10,9 @@ import pytest
 from a3tune.cli.tune import describe, run
 from a3tune.errors import Cancelled, DataError
 from a3tune.training import options, tuning
-from a3tune.training.config import preset_names
+from a3tune.training.config_file import preset_names
 from a3tune.training.options import add_tune_arguments, config_of
-from a3tune.training.tuning import RunSummary
+from a3tune.training.run_summary import RunSummary
 from tests.support.tuning_data import write_data
 
 ROOT = Path(__file__).resolve().parents[2]

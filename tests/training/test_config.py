@@ -7,13 +7,8 @@ import pytest
 
 from a3tune.errors import DataError
 from a3tune.labels.scorers.templates import TEMPLATE_SETS
-from a3tune.training.config import (
-    TuneConfig,
-    load_config,
-    parse_overrides,
-    preset_names,
-    to_yaml,
-)
+from a3tune.training.config import TuneConfig
+from a3tune.training.config_file import load_config, parse_overrides, preset_names, to_yaml
 
 # Settings of the paper's released scripts.
 PAPER = {
