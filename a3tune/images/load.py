@@ -158,7 +158,7 @@ def _by_convention(
     if convention is None:
         return None, ()
     why = misfit(content.grey, stated=stated)
-    if why is None:
+    if why is None and content.grey is not None:
         return model_picture(content.grey, convention), (told(convention),)
     if insist:
         raise RequestError(

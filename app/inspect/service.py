@@ -115,18 +115,20 @@ class InspectService:
                 got="The question is empty",
                 remedy="Write a question or choose a suggestion",
             )
-        asked = tuple(adapters) or self.slot.adapters
+        asked, shown = tuple(adapters) or self.slot.adapters, opened
 
         def work(task: Task[Inspection]) -> Inspection:
-            nonlocal opened
+            nonlocal shown
             with generation.answering(), task.turn(self.slot, _LOADING, _WAITING) as model:
-                opened = self.sessions.read_for_model(session_id, opened, model.convention)
-                for inspection in self._inspect(model, opened, question, asked, own, task):
+                shown = self.sessions.read_for_model(session_id, shown, model.convention)
+                for inspection in self._inspect(model, shown, question, asked, own, task):
                     if len(inspection.views) < len(asked):
                         task.part(inspection)
                 return inspection
 
         known = self._known(opened, question, asked)
+        if known is not None:  # the example may have been opened before its model was there
+            shown = self.sessions.read_for_model(session_id, opened, self.slot.convention)
         # Nothing is told of it before its first part has come.
         first = cast("Inspection", known)
         result = Result(ResultId(secrets.token_urlsafe(18)), first, (), opened, generation, own=own)
@@ -137,7 +139,7 @@ class InspectService:
             new = report.views[len(result.numbers) :]
             numbers = *result.numbers, *(_numbers(view, report.grid) for view in new)
             complete = len(report.views) == len(asked)
-            result = replace(result, inspection=report, opened=opened, numbers=numbers, complete=complete)
+            result = replace(result, inspection=report, opened=shown, numbers=numbers, complete=complete)
             with self._guard:
                 if cancel.is_set() or not self.sessions.holds(session_id, session):
                     raise Cancelled
@@ -164,12 +166,13 @@ class InspectService:
             should_stop=task.should_stop,
         )
 
-    def read_for_model(self, session_id: SessionId) -> tuple[OpenedImage | None, OpenedImage | None]:
-        """The session's image as it was, and as the model in memory is given it; the same where nothing changes."""
+    def read_for_model(self, session_id: SessionId) -> OpenedImage | None:
+        """The session's image as the model in memory is given it; None where that is what the session has."""
         opened = self.sessions.opened(session_id)
         if opened is None:
-            return None, None
-        return opened, self.sessions.read_for_model(session_id, opened, self.slot.convention)
+            return None
+        fitting = self.sessions.read_for_model(session_id, opened, self.slot.convention)
+        return None if fitting is opened else fitting
 
     # ---- examples ----------------------------------------------------------------------------
 

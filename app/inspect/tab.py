@@ -187,10 +187,10 @@ class InspectTab:
 
     def _follow_model(self, secret: Any, request: gr.Request) -> Update:
         changes: Update = {self._adapters: gr.update(**self._adapter_choices(secret))}
-        before, fitting = self._service.read_for_model(_session(request))
+        fitting = self._service.read_for_model(_session(request))
         results = self._service.results.of(_session(request))
         # A result on show stays with the picture that its model was given.
-        if fitting is not before and not any(result.opened.regions == before.regions for result in results):
+        if fitting is not None and not any(result.opened.regions == fitting.regions for result in results):
             changes[self._viewer] = viewer_value(fitting, history=results)
         return changes
 

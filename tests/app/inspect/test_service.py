@@ -321,7 +321,7 @@ def test_the_image_is_read_again_for_a_model_that_sees_in_its_own_way(slot, tiny
     service.sessions.open_file("one", dicom, remove=False)
     opened = service.sessions.change_view("one", window="bone")
     assert opened.image.model_pixels is None
-    assert service.read_for_model("one") == (opened, opened)
+    assert service.read_for_model("one") is None
     changing.switch(ModelChoice(str(tiny_medgemma)))
     expected = load_image(dicom, window="bone", convention="medgemma-ct")
     result = finish(service, "one")
@@ -337,8 +337,9 @@ def test_the_image_is_read_again_for_a_model_that_sees_in_its_own_way(slot, tiny
     np.testing.assert_array_equal(other.image.model_pixels, expected.model_pixels)
     service.sessions.open_file("two", dicom, remove=False)
     changing.switch(ModelChoice(str(slot.profile)))
-    before, fitting = service.read_for_model("two")
-    assert before.image.model_pixels is not None
+    assert service.sessions.opened("two").image.model_pixels is not None
+    fitting = service.read_for_model("two")
+    assert fitting is service.sessions.opened("two")
     assert fitting.image.model_pixels is fitting.convention is None
     assert json.loads(viewer_value(fitting))["image"]["modelSrc"] is None
 
