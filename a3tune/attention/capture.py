@@ -1,9 +1,10 @@
 """Read the attention of a language model while it runs on its fast attention kernel.
 
 The model's own output comes from scaled-dot-product attention, untouched. While a :func:`capture` is active,
-each layer also computes ``softmax(Q K^T * scale + mask)`` in float32 for the text rows that were asked for, and
-keeps only the image columns. Nothing of size [length, length] is kept, and without an active capture a layer
-costs what it always costs.
+each layer with softmax attention also computes ``softmax(Q K^T * scale + mask)`` in float32 for the text rows that were
+asked for, and keeps only the image columns. Nothing of size [length, length] is kept, and without an active capture a
+layer costs what it always costs. Layers of another kind (linear attention, convolution) have no weights and no number:
+layers are counted among those with softmax attention.
 
 Call :func:`prepare_capture` once per model, then::
 
@@ -14,6 +15,7 @@ Call :func:`prepare_capture` once per model, then::
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -24,14 +26,19 @@ from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from a3tune.attention.record import AttentionCall, AttentionRecord
+from a3tune.decoder_layers import attention_layers
 from a3tune.errors import ModelError
 from a3tune.positions import Positions
 from a3tune.types import Head
 
 IMPLEMENTATION = "a3tune_capture"
 """The name under which the attention function is registered with transformers."""
+
+_POSITION = "a3tune_attention_layer"
+"""Attribute of an attention module: its place among the layers with softmax attention, by which it is recorded."""
 
 _active: ContextVar[AttentionRecord | None] = ContextVar("a3tune_attention_capture", default=None)
 
@@ -45,8 +52,8 @@ def prepare_capture(model: PreTrainedModel) -> None:
         model: a Hugging Face image-text-to-text model, or a PEFT model around one.
 
     Raises:
-        ModelError: the language model does not run softmax attention through transformers' attention interface
-            in every layer.
+        ModelError: the language model has no layer of softmax attention, one of a kind that is not known, or does not
+            run it through transformers' attention interface.
     """
     AttentionInterface.register(IMPLEMENTATION, _attention)
     AttentionMaskInterface.register(IMPLEMENTATION, sdpa_mask)
@@ -54,13 +61,16 @@ def prepare_capture(model: PreTrainedModel) -> None:
     text_config = base.config.get_text_config(decoder=True)
     decoder = base.get_decoder()
     attentions = attention_modules(base)
-    if {module.layer_idx for module in attentions} != set(range(text_config.num_hidden_layers)):
+    layers = attention_layers(text_config)
+    if tuple(module.layer_idx for module in attentions) != layers:
         raise ModelError(
-            expected=f"softmax self-attention in each of the {text_config.num_hidden_layers} layers",
+            expected=f"softmax self-attention in {len(layers)} of {text_config.num_hidden_layers} layers",
             got=f"{type(decoder).__name__} has it in {len(attentions)} layers",
             remedy="Choose a model whose language model is a plain transformer decoder",
         )
-    if not getattr(decoder, "_supports_attention_backend", False):
+    # Linear attention keeps a model from saying that all of it goes through the interface; its softmax layers may.
+    hybrid = len(layers) < text_config.num_hidden_layers
+    if not getattr(decoder, "_supports_attention_backend", False) and not (hybrid and _calls_interface(attentions)):
         raise ModelError(
             expected="a language model that supports transformers' attention interface",
             got=f"{type(decoder).__name__} does not",
@@ -70,17 +80,27 @@ def prepare_capture(model: PreTrainedModel) -> None:
     configs = {id(config): config for config in [text_config, decoder.config, *(m.config for m in attentions)]}
     for config in configs.values():
         config._attn_implementation = IMPLEMENTATION
+    for position, module in enumerate(attentions):
+        setattr(module, _POSITION, position)
 
 
 def attention_modules(model: PreTrainedModel) -> list[nn.Module]:
-    """The self-attention modules of the model's language model, in layer order."""
+    """The softmax self-attention modules of the model's language model, in layer order."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     found = [
         module
         for module in base.get_decoder().modules()
-        if type(module).__name__.endswith("Attention") and isinstance(getattr(module, "layer_idx", None), int)
+        if type(module).__name__.endswith("Attention")
+        and not type(module).__name__.endswith("LinearAttention")
+        and isinstance(getattr(module, "layer_idx", None), int)
     ]
     return sorted(found, key=lambda module: module.layer_idx)
+
+
+def _calls_interface(attentions: Sequence[nn.Module]) -> bool:
+    """Whether the modules' own source chooses its attention function through transformers' interface."""
+    sources = [sys.modules[type(module).__module__] for module in attentions]
+    return all(getattr(source, "ALL_ATTENTION_FUNCTIONS", None) is ALL_ATTENTION_FUNCTIONS for source in sources)
 
 
 @contextmanager
@@ -147,7 +167,7 @@ def _attention(
     call = AttentionCall(query, key, attention_mask, scale, softcap, causal)
     # A layer that runs again inside the backward pass is being recomputed by gradient checkpointing.
     if record is not None and torch._C._current_graph_task_id() == -1:
-        record.add(cast(int, module.layer_idx), call, module.training)
+        record.add(cast(int, getattr(module, _POSITION)), call, module.training)
     if softcap is not None:
         return _softcapped_output(module, call, value, dropout), None
     return sdpa_attention_forward(

@@ -44,7 +44,8 @@ def probe_patch_grid(
 
     Works for processors that resize, crop, pad and tile, by the form of their output: ``pixel_values`` as
     [tiles, 3, height, width] or [1, tiles, 3, height, width] (tiles that only fill up a batch left out by
-    ``pixel_attention_mask``), or flattened patches with ``image_grid_thw`` (one token per merged block). With
+    ``pixel_attention_mask``), or flattened patches with ``image_grid_thw``, or with ``spatial_shapes`` or
+    ``image_position_ids`` in tiles of any sizes (one token per merged block). With
     ``image_sizes`` beside a tile axis the tokens are those of LLaVA-NeXT's family: an overview, then all tiles as one
     raster without its padding, each row closed by a separator, whose box has no area. Each tile's tokens are taken as
     a raster of square cells, row by row; where a tile's edge is no multiple of the raster, the cells have whole

@@ -70,14 +70,14 @@ class Probe:
 
     Attributes:
         tiles: the tiles it makes, in the order of its output.
-        merged: for flattened patches (an output with ``image_grid_thw``), the rows and columns of the vision tower's
-            patches before merging and the processor's merge size, which is 0 when it names none; else None.
+        merged: for flattened patches, for each tile the rows and columns of the vision tower's patches before merging
+            and the processor's merge size, which is 0 when it names none; else None.
         any_resolution: True when the output has a tile axis and ``image_sizes``, as LLaVA-NeXT's family does, whose
             models drop the padding's tokens.
     """
 
     tiles: tuple[ProcessorTile, ...]
-    merged: tuple[int, int, int] | None
+    merged: tuple[tuple[int, int, int], ...] | None
     any_resolution: bool
 
 
@@ -97,10 +97,19 @@ class _Span(NamedTuple):
 
 @dataclass(frozen=True)
 class _Output:
-    pixels: np.ndarray  # float32 [tiles, 3, height, width]
+    pixels: np.ndarray  # float32 [tiles, 3, height, width]; smaller tiles are filled up with 0 at the right and bottom
     shown: np.ndarray  # bool [tiles], False for tiles that only fill up a batch
-    merged: tuple[int, int, int] | None
-    any_resolution: bool
+    merged: tuple[tuple[int, int, int], ...] | None = None
+    any_resolution: bool = False
+
+    def size(self, tile: int) -> tuple[int, int]:
+        """Height and width of one tile's own pixels."""
+        height, width = self.pixels.shape[2:]
+        if self.merged is None:
+            return height, width
+        rows, columns, _ = self.merged[tile]
+        most_rows, most_columns = (max(grid[axis] for grid in self.merged) for axis in (0, 1))
+        return height // most_rows * rows, width // most_columns * columns
 
 
 def probe(image_processor: Any, height: int, width: int, options: Mapping[str, Any]) -> Probe:
@@ -140,14 +149,15 @@ def probe(image_processor: Any, height: int, width: int, options: Mapping[str, A
         return steps[axis]
 
     def steps_in(axis: int, tile: int) -> np.ndarray:
-        responses = steps_along(axis)[:, tile]
+        high, wide = form.size(tile)
+        responses = steps_along(axis)[:, tile, :high, :wide]
         return responses if axis else responses.swapaxes(1, 2)
 
     tiles = []
     for index in np.flatnonzero(form.shown).tolist():
-        coverage = coverages[index]
-        ramp_x, ramp_y = ramps[0, index], ramps[1, index]
-        tile_height, tile_width = coverage.shape
+        tile_height, tile_width = form.size(index)
+        coverage = coverages[index, :tile_height, :tile_width]
+        ramp_x, ramp_y = ramps[:, index, :tile_height, :tile_width]
         if coverage.max() < 0.02:
             tiles.append(ProcessorTile(tile_height, tile_width, None, None))
             continue
@@ -360,6 +370,12 @@ def _run(image_processor: Any, image: np.ndarray, options: Mapping[str, Any]) ->
     pixels = pixels.detach().to("cpu").float().numpy()
     if "image_grid_thw" in features:
         return _unflattened(image_processor, pixels, features["image_grid_thw"])
+    if "spatial_shapes" in features:  # SigLIP 2, as in LFM2-VL: a row of padded patches for each tile
+        shapes = np.asarray(features["spatial_shapes"].detach().to("cpu")).reshape(-1, 2)
+        return _padded_patches(image_processor, pixels, shapes, "downsample_factor")
+    if "image_position_ids" in features:  # Gemma 4: the same, with the x and y of each patch, -1 in the padding
+        places = np.asarray(features["image_position_ids"].detach().to("cpu"))
+        return _padded_patches(image_processor, pixels, places.max(axis=1)[:, ::-1] + 1, "pooling_kernel_size")
     tiled = pixels.ndim == 5 and pixels.shape[0] == 1
     if tiled:
         pixels = pixels[0]
@@ -369,7 +385,7 @@ def _run(image_processor: Any, image: np.ndarray, options: Mapping[str, Any]) ->
     shown: np.ndarray = np.ones(len(pixels), bool)
     if mask is not None:
         shown = np.asarray(mask.detach().to("cpu")).reshape(len(pixels), -1).max(axis=1).astype(bool)
-    return _Output(pixels, shown, None, tiled and "image_sizes" in features)
+    return _Output(pixels, shown, any_resolution=tiled and "image_sizes" in features)
 
 
 def _unflattened(image_processor: Any, pixels: np.ndarray, grids: Any) -> _Output:
@@ -391,7 +407,34 @@ def _unflattened(image_processor: Any, pixels: np.ndarray, grids: Any) -> _Outpu
     blocks = pixels.reshape(rows // block, columns // block, block, block, 3, depth, edge, edge)[:, :, :, :, :, 0]
     # To [channel, block row, row in block, y, block column, column in block, x].
     picture = blocks.transpose(4, 0, 2, 5, 1, 3, 6).reshape(1, 3, rows * edge, columns * edge)
-    return _Output(picture, np.ones(1, bool), (rows, columns, merge), False)
+    return _Output(picture, np.ones(1, bool), ((rows, columns, merge),))
+
+
+def _padded_patches(image_processor: Any, pixels: np.ndarray, shapes: np.ndarray, merge_name: str) -> _Output:
+    """Put [tiles, patches, edge * edge * 3] together, of which the first rows * columns of a tile are its patches.
+
+    Args:
+        shapes: int [tiles, 2], the rows and columns of each tile.
+        merge_name: the processor's attribute that says along how many patches a token is merged.
+    """
+    merge = int(getattr(image_processor, merge_name, 0) or 0)
+    edge = round((pixels.shape[-1] / 3) ** 0.5)
+    if (
+        pixels.ndim != 3
+        or pixels.shape[2] != 3 * edge * edge
+        or len(shapes) != len(pixels)
+        or shapes.prod(axis=1).max() > pixels.shape[1]
+        or merge < 1
+        or (shapes % merge).any()
+    ):
+        raise _refusal(image_processor, f"gives pixel_values of shape {list(pixels.shape)} for {shapes.tolist()}")
+    most_rows, most_columns = shapes.max(axis=0)
+    pictures = np.zeros((len(pixels), 3, most_rows * edge, most_columns * edge), pixels.dtype)
+    for picture, patches, (rows, columns) in zip(pictures, pixels, shapes, strict=True):
+        blocks = patches[: rows * columns].reshape(rows, columns, edge, edge, 3).transpose(4, 0, 2, 1, 3)
+        picture[:, : rows * edge, : columns * edge] = blocks.reshape(3, rows * edge, columns * edge)
+    grids = tuple((int(rows), int(columns), merge) for rows, columns in shapes)
+    return _Output(pictures, np.ones(len(pixels), bool), grids)
 
 
 def _name(image_processor: Any) -> str:

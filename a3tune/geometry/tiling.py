@@ -28,7 +28,7 @@ def tile_patches(measured: Probe, height: int, width: int, patches: int, patch_s
         ModelError: the number of tokens does not follow from the tiles.
     """
     if measured.merged is not None:
-        boxes, tiles = _merged_tokens(measured.tiles[0], measured.merged, patches)
+        boxes, tiles = _merged_tokens(measured.tiles, measured.merged, patches)
     elif measured.any_resolution and len(measured.tiles) > 1:
         boxes, tiles = _any_resolution_tokens(measured.tiles, height, width, patches, patch_size)
     else:
@@ -37,14 +37,22 @@ def tile_patches(measured: Probe, height: int, width: int, patches: int, patch_s
 
 
 def _merged_tokens(
-    tile: ProcessorTile, merged: tuple[int, int, int | None], patches: int
+    measured: tuple[ProcessorTile, ...], merged: tuple[tuple[int, int, int], ...], patches: int
 ) -> tuple[np.ndarray, list[PatchTile]]:
-    rows, columns, merge = merged
-    merge = merge or math.isqrt(rows * columns // patches)
-    if merge < 1 or rows % merge or columns % merge or rows * columns != patches * merge * merge:
-        raise _unexplained(patches, f"{rows} x {columns} patches merged by {merge}")
-    boxes, box = _tile_boxes(tile, rows // merge, columns // merge, None)
-    return boxes, [PatchTile(0, rows // merge, columns // merge, box)]
+    boxes, tiles, start = [], [], 0
+    for tile, (rows, columns, merge) in zip(measured, merged, strict=True):
+        # Where the processor names no size, there is one tile, and the number of its tokens tells.
+        merge = merge or math.isqrt(rows * columns // patches)
+        if merge < 1 or rows % merge or columns % merge:
+            raise _unexplained(patches, f"{rows} x {columns} patches merged by {merge}")
+        part, box = _tile_boxes(tile, rows // merge, columns // merge, None)
+        boxes.append(part)
+        tiles.append(PatchTile(start, rows // merge, columns // merge, box))
+        start += len(part)
+    if start != patches:
+        grids = " and ".join(f"{rows} x {columns} patches merged by {merge}" for rows, columns, merge in merged)
+        raise _unexplained(patches, grids)
+    return np.concatenate(boxes), tiles
 
 
 def _tile_tokens(
@@ -140,24 +148,26 @@ def _shrunk(starts: np.ndarray, ends: np.ndarray, count: int) -> tuple[np.ndarra
 
 def _raster_shape(tile: ProcessorTile, tokens: int, patch_size: int | None) -> tuple[int, int] | None:
     """Rows and columns of a tile's tokens in square cells, or None when no such raster has this many."""
-    rows = round(math.sqrt(tokens * tile.height / tile.width))
-    if rows < 1 or tokens % rows:
-        return None
-    columns = tokens // rows
-    height, width = _cell(tile.height, rows, patch_size), _cell(tile.width, columns, patch_size)
-    return (rows, columns) if height is not None and width is not None and math.isclose(height, width) else None
+    about = round(math.sqrt(tokens * tile.height / tile.width))
+    for rows in (about, about - 1, about + 1):  # a dropped remainder changes the shape
+        if rows < 1 or tokens % rows:
+            continue
+        columns = tokens // rows
+        height, width = _cell(tile.height, rows, patch_size), _cell(tile.width, columns, patch_size)
+        if height is not None and width is not None and math.isclose(height, width):
+            return rows, columns
+    return None
 
 
 def _cell(pixels: int, count: int, patch_size: int | None) -> float | None:
     """Edge in processor pixels of each of ``count`` cells along ``pixels``, or None when no cell fits."""
-    if patch_size is not None:
-        merged, rest = divmod(pixels // patch_size, count)
-        return None if rest or merged == 0 else float(merged * patch_size)
-    if pixels % count == 0:
-        return pixels / count
-    # A strided convolution drops the remainder: 27 patches of 14 pixels in 384.
-    cell = pixels // count
-    return float(cell) if cell and pixels // cell == count else None
+    unit = patch_size or 1
+    units = pixels // unit
+    # What merges patches drops the remainder, as a strided convolution does: 27 patches of 14 pixels in 384.
+    merged = units // count
+    if merged and units // merged == count:
+        return float(merged * unit)
+    return pixels / count if patch_size is None and pixels % count == 0 else None
 
 
 def _tile_boxes(tile: ProcessorTile, rows: int, columns: int, patch_size: int | None) -> tuple[np.ndarray, tuple]:

@@ -22,10 +22,19 @@ _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _CROSS = "its text layers read the image through cross-attention, so no word looks at a patch in the prompt"
 _QUERIES = "a resampler boils the whole image down to query tokens, so an image token is no place in the image"
 _ENCODER = "it is an encoder-decoder, whose answer reads the image through cross-attention"
+_EAGER = "transformers runs its class without scaled-dot-product attention, from which maps are read here"
+_INDEXED = "an index chooses which tokens its attention sees, so its weights are not those of plain softmax attention"
+_DIFFUSION = "it writes its answer by diffusion, all words at once, so no word is written from a look at the image"
+_ACTIONS = "it answers with a robot's movements, not with words"
 UNFIT = {
     **dict.fromkeys(("mllama", "idefics", "evolla"), _CROSS),
     **dict.fromkeys(("blip-2", "instructblip", "instructblipvideo", "idefics2", "kosmos-2", "kosmos-2.5"), _QUERIES),
     **dict.fromkeys(("blip", "florence2", "pix2struct", "udop", "t5gemma2", "vision-encoder-decoder"), _ENCODER),
+    "pp_formulanet": _ENCODER,
+    **dict.fromkeys(("got_ocr2", "pp_chart2table", "git", "inkling2", "inkling_mm_model"), _EAGER),
+    **dict.fromkeys(("dots3_note", "glm5_next", "mistral_large4"), _INDEXED),
+    "diffusion_gemma": _DIFFUSION,
+    "pi0": _ACTIONS,
 }
 """Image-text-to-text model types whose attention to the image cannot be shown as a map of patches, and why."""
 
@@ -33,10 +42,12 @@ PROVEN: dict[str, tuple[str, ...] | None] = {
     "llava": ("clip_vision_model", "siglip_vision_model", "pixtral"),
     **dict.fromkeys(("llava_next", "llava_next_video", "vipllava"), ("clip_vision_model",)),
     **dict.fromkeys(("llava_onevision", "aya_vision", "cohere2_vision", "deepseek_vl"), ("siglip_vision_model",)),
-    "mistral3": ("pixtral",),
+    **dict.fromkeys(("mistral3", "lighton_ocr"), ("pixtral",)),
     "perception_lm": ("timm_wrapper",),
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "gemma3", "paligemma", "idefics3")),
     **dict.fromkeys(("smolvlm", "internvl", "glm4v", "glm4v_moe", "glm46v", "janus", "ovis2", "video_llama_3")),
+    **dict.fromkeys(("qwen3_5", "qwen3_5_moe", "gemma4", "llama4")),
+    "lfm2_vl": ("siglip2_vision_model",),
 }
 """Model types of which a tiny model is put through every test, and the vision towers that it has there; None where
 there is no other. A model of another type or tower is tried when it is loaded."""
@@ -95,9 +106,9 @@ def check_kind(config: Mapping[str, Any], name: str) -> None:
         )
     if kind in UNFIT:
         raise ModelError(
-            expected="a model that puts the patches of its image into the prompt as tokens",
+            expected="a model whose words look at the patches of its image by softmax attention",
             got=f"This is a model of type {kind}: {UNFIT[kind]}",
-            remedy="Choose a model such as LLaVA, Qwen2.5-VL, Gemma 3, PaliGemma, Idefics3, SmolVLM or InternVL",
+            remedy="Choose a model of a class in docs/models.md, such as LLaVA, Qwen2.5-VL, Gemma 3 or InternVL",
         )
 
 

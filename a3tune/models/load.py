@@ -20,11 +20,13 @@ from transformers import (
     AutoProcessor,
     BitsAndBytesConfig,
     GenerationConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     ProcessorMixin,
 )
 
 from a3tune.bundle import DEMO, DEMO_NAME, model_source
+from a3tune.decoder_layers import attention_layers
 from a3tune.device import choose_device
 from a3tune.errors import ModelError, RequestError
 from a3tune.models.checkpoint_folder import PROVEN, check_weights
@@ -240,6 +242,7 @@ def _load_weights(
     try:
         with _without_load_report(), _one_reader(device):
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+            _note_layers(config.get_text_config(decoder=True), notes)
             model, report = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)].from_pretrained(
                 None,
                 config=config,
@@ -284,6 +287,17 @@ def _load_weights(
             f"{_some(unused)}."
         )
     return model
+
+
+def _note_layers(text_config: PreTrainedConfig, notes: list[str]) -> None:
+    """Say which layers are meant where not every one has attention weights; refuse a model without any."""
+    layers = attention_layers(text_config)
+    if len(layers) < text_config.num_hidden_layers:
+        notes.append(
+            f"Of the language model's {text_config.num_hidden_layers} layers {len(layers)} have softmax attention, "
+            f"whose maps are shown: layers {', '.join(map(str, layers))} (from 0), which are numbered 0 to "
+            f"{len(layers) - 1} here. The others have no weights on single tokens."
+        )
 
 
 @contextmanager

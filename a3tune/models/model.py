@@ -19,6 +19,7 @@ from transformers import (
     StoppingCriteriaList,
 )
 
+from a3tune.decoder_layers import attention_layers
 from a3tune.errors import RequestError
 from a3tune.geometry.patch_grid import probe_patch_grid
 from a3tune.models import token_spans as spans
@@ -66,11 +67,11 @@ class VisionLanguageModel:
         self.name, self.model, self.processor, self.notes = name, model, processor, tuple(notes)
         self.config, self.convention = model.config, convention
         self.lock = threading.RLock()
-        self._encoder = PromptEncoder(processor, self.config, self.device, convention)
+        self._encoder = PromptEncoder(processor, self.config, self.device, convention, self.dtype)
 
     def cpu_encoder(self) -> PromptEncoder:
         """An encoder of this model's prompts whose tensors stay on the CPU."""
-        return PromptEncoder(self.processor, self.config, torch.device("cpu"), self.convention)
+        return PromptEncoder(self.processor, self.config, torch.device("cpu"), self.convention, self.dtype)
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -116,8 +117,8 @@ class VisionLanguageModel:
 
     @property
     def layers(self) -> int:
-        """Layers of the language model."""
-        return self.text_config.num_hidden_layers
+        """Layers of the language model that have softmax attention; layer numbers count among these."""
+        return len(attention_layers(self.text_config))
 
     @property
     def heads(self) -> int:

@@ -152,6 +152,7 @@ class PromptEncoder:
         config: the model's configuration.
         device: where the tensors go.
         convention: how the model was trained to see computed tomography, for whoever loads the images.
+        dtype: the data type of the weights, in which pixels are given.
     """
 
     def __init__(
@@ -160,9 +161,10 @@ class PromptEncoder:
         config: PreTrainedConfig,
         device: torch.device,
         convention: str | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         self.processor, self.tokenizer, self.device = processor, processor.tokenizer, device
-        self.convention = convention
+        self.convention, self._dtype = convention, dtype
         self._config, self._quirk = config, quirk_of(config)
         self._image_token = spans.image_token_id(config, processor)
         self.limit: int = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None) or 1 << 62
@@ -385,7 +387,10 @@ class PromptEncoder:
         return ids.count(self._image_token)
 
     def _to_device(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return {name: tensor.to(self.device) for name, tensor in inputs.items() if isinstance(tensor, torch.Tensor)}
+        """Tensors on the model's device, pixels in its data type: not every vision tower casts them itself."""
+        found = {name: tensor for name, tensor in inputs.items() if isinstance(tensor, torch.Tensor)}
+        pixels = [name for name in found if name.startswith("pixel_values") and found[name].is_floating_point()]
+        return {name: tensor.to(self.device, self._dtype if name in pixels else None) for name, tensor in found.items()}
 
     def _check_length(self, length: int) -> None:
         if length > self.limit:

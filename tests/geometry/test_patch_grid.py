@@ -9,11 +9,14 @@ from PIL import Image
 from transformers import (
     CLIPImageProcessor,
     Gemma3ImageProcessor,
+    Gemma4ImageProcessor,
     GotOcr2ImageProcessor,
     Idefics3ImageProcessor,
+    Lfm2VlImageProcessor,
     LlavaImageProcessor,
     LlavaNextImageProcessor,
     LlavaOnevisionImageProcessor,
+    PixtralImageProcessor,
     Qwen2VLImageProcessor,
     SiglipImageProcessor,
 )
@@ -63,6 +66,32 @@ class Case:
         return torch.nn.functional.adaptive_avg_pool2d(change, edge).reshape(-1).numpy()
 
 
+class PaddedCase(Case):
+    """A processor that gives a row of patches for each tile, padded to one length, of which some form a token."""
+
+    def __init__(self, processor, merge):
+        super().__init__(processor)
+        self.merge = merge
+
+    def shapes(self, features):
+        if "spatial_shapes" in features:
+            return features["spatial_shapes"].tolist()
+        return (features["image_position_ids"].amax(dim=1).flip(-1) + 1).tolist()
+
+    def patches(self, height, width):
+        shapes = self.shapes(self.run(np.zeros((height, width, 3), np.uint8)))
+        return sum(rows * columns for rows, columns in shapes) // self.merge**2
+
+    def patch_change(self, image, plain):
+        after, before = self.run(image), self.run(plain)
+        change = (after["pixel_values"] - before["pixel_values"]).abs().mean(-1)
+        blocks = [
+            tile[: rows * columns].view(rows // self.merge, self.merge, columns // self.merge, self.merge)
+            for tile, (rows, columns) in zip(change, self.shapes(after), strict=True)
+        ]
+        return torch.cat([block.mean(dim=(1, 3)).reshape(-1) for block in blocks]).numpy()
+
+
 def crop(**more):
     return CLIPImageProcessor(size={"shortest_edge": 112}, crop_size=SQUARE, **more)
 
@@ -83,6 +112,13 @@ CASES = {
     "overview and crops": Case(Gemma3ImageProcessor(size=SQUARE), options=PAN_AND_SCAN),
     "flattened and merged": Case(
         Qwen2VLImageProcessor(size={"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 80}), None
+    ),
+    "padded patches": PaddedCase(Gemma4ImageProcessor(patch_size=8, max_soft_tokens=70), 3),
+    "padded patches in tiles": PaddedCase(
+        Lfm2VlImageProcessor(
+            encoder_patch_size=8, tile_size=64, min_image_tokens=16, max_image_tokens=36, max_pixels_tolerance=1.0
+        ),
+        2,
     ),
 }
 SIZES = [(120, 120), (90, 260), (301, 127), (61, 83)]
@@ -146,6 +182,23 @@ def test_tiles_are_laid_out_as_the_processor_cuts_them():
     grid = CASES["overview and crops"].grid(100, 301)
     assert [tile.overview for tile in grid.tiles] == [True, False, False, False]
     assert border_error(grid, [(0, 0, 301, 100), (0, 0, 101, 100), (101, 0, 202, 100), (202, 0, 301, 100)]) < 0.1
+
+
+def test_tiles_of_different_sizes_lie_each_in_its_own_place():
+    grid = CASES["padded patches in tiles"].grid(120, 240)
+    *details, overview = grid.tiles
+    assert [(tile.rows, tile.columns) for tile in details] == [(4, 4)] * len(details)
+    assert overview.overview
+    assert (overview.rows, overview.columns) == (4, 8)
+    np.testing.assert_allclose(overview.box, (0, 0, 240, 120), atol=0.1)
+
+
+def test_patches_left_over_by_merging_are_no_part_of_the_grid():
+    """13 x 10 patches merged by 2: the last column is dropped, as by a strided convolution."""
+    processor = PixtralImageProcessor(size={"longest_edge": 52}, patch_size=4)
+    grid = probe_patch_grid(processor, 40, 52, 30, patch_size=4)
+    assert grid.shape == (5, 6)
+    np.testing.assert_allclose(grid.tiles[0].box, (0, 0, 48, 40), atol=0.1)
 
 
 def test_flattened_patches_count_merged_blocks():

@@ -1,11 +1,17 @@
 """What every supported class must do, over the tiny models; docs/models.md names these tests."""
 
 import json
+import re
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from transformers import Qwen3_5TextConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
+from a3tune.decoder_layers import attention_layers
 from a3tune.errors import ModelError
 from a3tune.models import checkpoint_folder
 from a3tune.models import token_spans as spans
@@ -66,5 +72,44 @@ def test_a_painted_patch_changes_its_own_pixels(tiny_name, tiny_model):
 @pytest.mark.parametrize("kind", sorted(checkpoint_folder.UNFIT))
 def test_classes_that_cannot_work_are_refused_with_the_reason(kind, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
-    with pytest.raises(ModelError, match=rf"{kind}: .*(cross-attention|query tokens)"):
+    with pytest.raises(ModelError, match=f"{kind}: {checkpoint_folder.UNFIT[kind]}.*Choose a model of a class"):
         load_model(tmp_path)
+
+
+def test_every_type_that_is_mapped_has_its_place_in_the_table():
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    table = page.partition("### The other classes")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`([a-z0-9_.-]+)`", "".join(re.findall(r"^\| (`[^|]+)\|", table, re.MULTILINE))))
+    assert named == set(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES) - set(checkpoint_folder.PROVEN)
+    refused = re.findall(r"^\| (`[^|]+)\| refused before", table, re.MULTILINE)
+    assert set(re.findall(r"`([^`]+)`", "".join(refused))) == set(checkpoint_folder.UNFIT)
+
+
+def test_layers_of_a_kind_that_cannot_be_shown_are_named(tiny_checkpoint, tmp_path):
+    folder = tmp_path / "hybrid"
+    shutil.copytree(tiny_checkpoint("qwen3_5"), folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["layer_types"] = ["linear_attention"] * 4
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="qwen3_5_text has layers of linear_attention"):
+        load_model(folder, device="cpu")
+    text = Qwen3_5TextConfig(num_hidden_layers=2)
+    text.layer_types = ["full_attention", "indexed_attention"]
+    with pytest.raises(ModelError, match="layers of indexed_attention"):
+        attention_layers(text)
+
+
+def test_layers_are_counted_among_those_with_softmax_attention(tiny_model, random_image):
+    """A hybrid's maps are of its second and fourth layer, in this order, and it says so."""
+    model = tiny_model("qwen3_5")
+    assert (model.layers, attention_layers(model.text_config)) == (2, (1, 3))
+    (note,) = model.notes
+    assert "layers 1, 3 (from 0), which are numbered 0 to 1 here" in note
+
+
+def test_pixels_come_in_the_weights_data_type(tiny_name, tiny_checkpoint, random_image):
+    model = load_model(tiny_checkpoint(tiny_name), device="cpu", dtype="bfloat16")
+    prompt = model.encode(random_image(3), "What is it?")
+    assert prompt.inputs["pixel_values"].dtype == torch.bfloat16
+    with torch.no_grad():
+        assert model.model(**prompt.inputs).logits.isfinite().all()

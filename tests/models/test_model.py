@@ -1,14 +1,14 @@
 import pytest
 import torch
 
-from a3tune.attention.capture import prepare_capture
+from a3tune.attention.capture import attention_modules, prepare_capture
 from a3tune.errors import RequestError
 from a3tune.models.load import load_model
 
 
 def test_describes_itself(tiny_name, tiny_model):
     model = tiny_model(tiny_name)
-    assert model.layers == len(model.language_model.layers)
+    assert model.layers == len(attention_modules(model.model)) > 1
     assert model.heads == 4
     assert model.dtype == torch.float32
     assert model.device == torch.device("cpu")

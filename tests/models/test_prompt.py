@@ -51,6 +51,7 @@ def test_the_end_token_is_the_templates(tiny_name, tiny_model):
     expected |= dict.fromkeys(("llava_pixtral", "mistral3", "deepseek_vl", "janus"), "</s>")
     expected |= dict.fromkeys(("aya_vision", "cohere2_vision"), "<|END_OF_TURN_TOKEN|>")
     expected |= dict.fromkeys(("glm4v", "glm4v_moe", "glm46v"), "<|endoftext|>")
+    expected |= {"gemma4": "<turn|>", "llama4": "<|eot|>"}
     expected |= dict.fromkeys(("idefics3", "smolvlm"), "<end_of_utterance>")
     model = tiny_model(tiny_name)
     assert model.tokenizer.convert_ids_to_tokens(model.end_token_id) == expected.get(tiny_name, "<|im_end|>")

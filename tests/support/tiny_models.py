@@ -435,5 +435,11 @@ BUILDERS = {
     "perception_lm": tower.perception_lm,
     "qwen3_vl_moe": lambda: grid.qwen3_vl_moe(_qwen3_vl()),
     "video_llama_3": grid.video_llama_3,
+    "lfm2_vl": grid.lfm2_vl,
+    "lighton_ocr": tower.lighton_ocr,
+    "llama4": tower.llama4,
+    "qwen3_5": lambda: grid.qwen3_5(_qwen3_vl()),
+    "qwen3_5_moe": lambda: grid.qwen3_5_moe(_qwen3_vl()),
+    "gemma4": grid.gemma4,
     "vipllava": lambda: tower.vipllava(_llava_llama()),
 }

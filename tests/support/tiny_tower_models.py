@@ -19,6 +19,13 @@ from transformers import (
     JanusForConditionalGeneration,
     JanusImageProcessor,
     JanusProcessor,
+    LightOnOcrConfig,
+    LightOnOcrForConditionalGeneration,
+    LightOnOcrProcessor,
+    Llama4Config,
+    Llama4ForConditionalGeneration,
+    Llama4ImageProcessor,
+    Llama4Processor,
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaNextVideoConfig,
@@ -45,6 +52,7 @@ from transformers import (
 from tests.support.chat_templates import (
     CHATML_TEMPLATE,
     COHERE_TEMPLATE,
+    LLAMA4_TEMPLATE,
     MISTRAL_TEMPLATE,
     USER_ASSISTANT_TEMPLATE,
 )
@@ -247,6 +255,52 @@ def ovis2():
         chat_template=CHATML_TEMPLATE.replace("IMAGE", "<image>\n"),
     )
     return Ovis2ForConditionalGeneration, config, processor
+
+
+def lighton_ocr():
+    tokenizer = chatml_tokenizer(image_token="<image>", image_break_token="<break>", image_end_token="<end>")
+    config = LightOnOcrConfig(
+        vision_config={
+            "model_type": "pixtral", "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "head_dim": 8, "image_size": 52, "patch_size": 4,
+        },
+        text_config=_text(tokenizer, "qwen3", head_dim=8), image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        spatial_merge_size=2,
+    )  # fmt: skip
+    processor = LightOnOcrProcessor(
+        PixtralImageProcessor(size={"longest_edge": 52}, patch_size=4),
+        tokenizer,
+        patch_size=4,
+        spatial_merge_size=2,
+        chat_template=CHATML_TEMPLATE.replace("IMAGE", "<image>"),
+    )
+    return LightOnOcrForConditionalGeneration, config, processor
+
+
+def llama4():
+    tokens = ["<|header_start|>", "<|header_end|>", "<|image|>", "<|image_start|>", "<|image_end|>", "<|patch|>"]
+    tokens += ["<|tile_x_separator|>", "<|tile_y_separator|>"]
+    special = {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot|>", "pad_token": "<|finetune_right_pad|>"}
+    tokenizer = byte_level_tokenizer(tokens, **special)
+    config = Llama4Config(
+        vision_config={
+            "hidden_size": 16, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "image_size": 48, "patch_size": 12, "vision_output_dim": 32, "projector_input_dim": 32,
+            "projector_output_dim": 32,
+        },
+        text_config={
+            **_text(tokenizer, "llama4_text"), "intermediate_size_mlp": 48, "head_dim": 8, "num_local_experts": 2,
+            "moe_layers": [1], "no_rope_layers": [1, 0], "attention_chunk_size": 64,
+        },
+        image_token_index=tokenizer.convert_tokens_to_ids("<|patch|>"),
+    )  # fmt: skip
+    processor = Llama4Processor(
+        Llama4ImageProcessor(size={"height": 48, "width": 48}, max_patches=4),
+        tokenizer,
+        patch_size=12,
+        chat_template=LLAMA4_TEMPLATE,
+    )
+    return Llama4ForConditionalGeneration, config, processor
 
 
 def perception_lm():

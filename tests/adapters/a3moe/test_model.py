@@ -7,6 +7,7 @@ from peft import PeftModel, get_peft_model
 from transformers import AutoModelForImageTextToText, DynamicCache
 
 from a3tune.adapters.a3moe import A3MoeConfig, ExpertLinear, TokenSpans, record_experts
+from a3tune.decoder_layers import attention_layers
 from a3tune.errors import AdapterError
 from tests.support.checkpointing import recompute_activations
 from tests.support.tiny_models import BUILDERS
@@ -402,11 +403,13 @@ def test_the_default_targets_fit_each_supported_model(name, tiny_checkpoint, a3_
     ids = torch.randint(3, 40, (2, 9), generator=generator)
     expected = logits(base, {"input_ids": ids})
     model = get_peft_model(base, a3_config()).eval()
-    layers = base.config.get_text_config().num_hidden_layers
+    layers = len(attention_layers(base.config.get_text_config()))
     adapted = [key for key, module in model.named_modules() if isinstance(module, ExpertLinear)]
-    # GLM keeps gate and up in one matrix, mixtures of experts theirs in one tensor for all: neither is a target.
-    fused = {"glm4v": 2 * 2, "glm46v": 2 * 2, "qwen3_vl_moe": 3}
-    assert len(adapted) == layers * 7 - fused.get(name, 0)
+    # GLM keeps gate and up in one matrix, mixtures of experts theirs in one tensor for all: neither is a target. Nor
+    # are LFM2's feed-forward layers; linear attention is none, the feed-forward layers beside it are.
+    others = {"glm4v": 2 * 5, "glm46v": 2 * 5, "qwen3_vl_moe": 7 + 4, "lfm2_vl": 2 * 3}
+    others |= {"qwen3_5": 2 * 7 + 2 * 3, "qwen3_5_moe": 2 * 7 + 2 * 3}
+    assert len(adapted) == others.get(name, layers * 7)
     assert not any("vision" in key or "visual" in key for key in adapted)
     question = torch.zeros(2, 9, dtype=torch.bool)
     question[:, 3:6] = True
