@@ -20,7 +20,9 @@ import torch
 
 from a3tune.bundle import DEMO_SCORER
 from a3tune.demo.scorer.figures import IOU, TOP, Measured, Outcome, measure, question_table
-from a3tune.labels import LiteMedSamSegmenter, RegionCache, load_scorer
+from a3tune.labels.cache import RegionCache
+from a3tune.labels.scorers.open_clip import load_scorer
+from a3tune.labels.segmenters.lite_medsam import LiteMedSamSegmenter
 from a3tune.phantom import HELD_OUT_SEEDS, VALIDATION_SEEDS
 
 # With a cache at hand, so many images are labelled once more without it for the times.

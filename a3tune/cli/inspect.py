@@ -12,6 +12,7 @@ from a3tune.cli.image_options import add_image_options, parse_window
 from a3tune.errors import RequestError
 from a3tune.images import CONVENTIONS, load_image
 from a3tune.images.target import load_target
+from a3tune.labels.fuse import union_mask
 from a3tune.progress import show_progress
 
 HELP = "ask a question about an image and save where every head looks"
@@ -82,7 +83,6 @@ def run(options: argparse.Namespace) -> int:
     from a3tune.adapters.switch import AdapterSet
     from a3tune.inspection.inspect import inspect_image
     from a3tune.inspection.record import metrics_table, write_inspection
-    from a3tune.labels.fuse import union_mask
     from a3tune.labels.parts import load_label_maker
     from a3tune.models.load import load_model
 

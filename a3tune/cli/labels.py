@@ -14,6 +14,8 @@ from a3tune.cli.image_options import add_image_options, parse_window
 from a3tune.errors import RequestError
 from a3tune.images import load_image
 from a3tune.images.frames import labels_to_stored
+from a3tune.labels.scorers.templates import TEMPLATE_SETS
+from a3tune.labels.store import LabelStore
 from a3tune.progress import ItemProgress, show_progress
 from a3tune.types import MedicalImage, WeakLabels
 
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     from a3tune.labels.pipeline import LabelMaker
     from a3tune.labels.tasks import TaskList
 
-# Named here as well as in the table of templates, whose room loads torch.
-TEMPLATES = ("plain", "slake", "vqa-rad", "vqa-rad-boxes", "pathvqa", "chest-report", "question-only")
 EXPORTS = ("coco", "masks")
 _LISTED = 20
 
@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--template",
         default="plain",
         metavar="T",
-        help=f"wording of the prompt: {', '.join(TEMPLATES)}, or a text with {{question}} and {{organ}} in it",
+        help=f"wording of the prompt: {', '.join(TEMPLATE_SETS)}, or a text with {{question}} and {{organ}} in it",
     )
     parser.add_argument("--organ", default="", metavar="TEXT", help="organ or location, for templates that name it")
     parser.add_argument(
@@ -186,7 +186,6 @@ def _label_many(
     from a3tune.labels.batch import label_all  # torch: see run
     from a3tune.labels.export import INDEX_NAME, write_index, write_labels
     from a3tune.labels.sources import LABELS_NAME, LabelSource, kept_store
-    from a3tune.labels.store import LabelStore
 
     maker = _build_maker(options)
     if options.data is None:

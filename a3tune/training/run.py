@@ -17,11 +17,13 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from a3tune.errors import DataError
 from a3tune.storage import place_folder, read_json, write_json, write_text
-from a3tune.training.config import TuneConfig
+
+if TYPE_CHECKING:
+    from a3tune.training.config import TuneConfig
 
 RUN_NAME = "run.json"
 EVENTS_NAME = "events.jsonl"

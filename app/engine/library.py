@@ -20,9 +20,10 @@ if TYPE_CHECKING:  # read by type checkers, and by `__getattr__`
     from a3tune.inspection.inspect import answer_rows, inspect_each, inspect_image
     from a3tune.inspection.record import write_inspection
     from a3tune.inspection.report import MapStyle, Side, full_size_pictures, page_figure, shown_figure
-    from a3tune.labels import LabelMaker, LabelStore, RegionCache
+    from a3tune.labels.cache import RegionCache
     from a3tune.labels.export import write_labels
     from a3tune.labels.parts import load_label_maker
+    from a3tune.labels.pipeline import LabelMaker
     from a3tune.labels.sources import LABELS_NAME, item_prompt, safe_rank
     from a3tune.models.load import load_model
     from a3tune.models.memory import release_memory

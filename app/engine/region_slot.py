@@ -12,9 +12,9 @@ from app.engine import library
 from app.engine.generation import ModelGeneration, without_locals
 
 if TYPE_CHECKING:
-    from a3tune.labels import Segmentation, Segmenter
     from a3tune.labels.cache import RegionCache
     from a3tune.labels.pipeline import LabelMaker
+    from a3tune.labels.segmenters.segmentation import Segmentation, Segmenter
 
 
 class RegionSlot:

@@ -15,7 +15,8 @@ import torch
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from transformers import BertConfig, BertTokenizer
 
-from a3tune.labels import LiteMedSamSegmenter, Proposals
+from a3tune.labels.proposals.proposals import Proposals
+from a3tune.labels.segmenters.lite_medsam import LiteMedSamSegmenter
 from a3tune.types import MedicalImage, Region
 
 WORDS = [

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from a3tune.errors import LabelError, RequestError
-from a3tune.labels import FilterRules, LabelMaker, RegionCache, load_scorer
-from a3tune.labels.pipeline import settings_digest
+from a3tune.labels.cache import RegionCache
+from a3tune.labels.filters import FilterRules
+from a3tune.labels.pipeline import LabelMaker, settings_digest
+from a3tune.labels.scorers.open_clip import load_scorer
 from a3tune.labels.segmenters.segmentation import RecentlyUsed, Segmentation
 
 

@@ -16,6 +16,7 @@ from a3tune.encoding import data_url
 from a3tune.errors import RequestError
 from a3tune.figures.regions import outlines
 from a3tune.images import load_image
+from a3tune.labels.store import LabelStore
 from a3tune.types import MedicalImage, ScoredRegion, WeakLabels
 from app.common.pictures import thumbnail
 from app.common.widgets import json_text
@@ -121,7 +122,7 @@ class RegionPreviewService:
             if not config.aligns:
                 return LabelPreview((), most, "This method does not align attention: it needs no regions.")
             items = choose_rows(checked.dataset)
-            store = library.LabelStore(checked.dataset.root / library.LABELS_NAME)
+            store = LabelStore(checked.dataset.root / library.LABELS_NAME)
             with task.turn(self._slot, _LOADING, _WAITING) as maker:
                 cache = library.RegionCache(data.cache / "regions")
                 labeller = library.LabelMaker(maker.segmenter, maker.scorer, cache=cache)

@@ -8,7 +8,7 @@ from a3tune.bundle import DEMO_SCORER
 from a3tune.cli.main import main
 from a3tune.demo.scorer import build as scorer_build
 from a3tune.demo.scorer.figures import Measured, question_table
-from a3tune.labels import load_scorer
+from a3tune.labels.scorers.open_clip import load_scorer
 from a3tune.progress import TimedProgress
 
 
