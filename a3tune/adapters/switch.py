@@ -15,23 +15,17 @@ from pathlib import Path
 
 from peft import PeftConfig, PeftModel
 from peft.auto import MODEL_TYPE_TO_PEFT_MODEL_MAPPING
-from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from a3tune.adapters.a3moe import A3MoeConfig, register
+from a3tune.adapters.exact import exact_config
 from a3tune.adapters.isolation import Change, taken_back
+from a3tune.adapters.stored import read_adapter
 from a3tune.errors import AdapterError
 
 BASE = "base"
 """The name under which the model without any adapter is asked for."""
-
-_NOT_LAYERS = {
-    "POLY": "has to be told the task with every call",
-    "XLORA": "names further adapters to fetch",
-    "SHADOW": "runs a second model beside the base",
-}
-"""PEFT's methods beside prompts that cannot be put in place of layers -> what they do instead."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,10 +126,11 @@ class AdapterSet:
                 got=f"{name!r} was given; there are {', '.join(self.names)}",
                 remedy="Choose another name",
             )
-        config = _read_config(Path(folder))
+        stored = read_adapter(folder)
         active = self._active
         self._unmount()
         try:
+            config = exact_config(stored, self.base)
             with taken_back(self.base) as changes:
                 model = self._load(name, Path(folder), config)
             self._adapters[name] = _Mounted(model, tuple(changes))
@@ -198,37 +193,6 @@ class AdapterSet:
         return name
 
 
-def _read_config(folder: Path) -> PeftConfig:
-    # PEFT would take a path that is not there for the name of a repository and go looking for it.
-    if not (folder / CONFIG_NAME).is_file() or not any(
-        (folder / weights).is_file() for weights in (SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME)
-    ):
-        raise AdapterError(
-            expected=f"a folder with {CONFIG_NAME} and {SAFETENSORS_WEIGHTS_NAME}",
-            got=f"{folder} has no such files",
-            remedy="Give the folder that save_pretrained has written (a run's adapter/ folder)",
-        )
-    try:
-        config = PeftConfig.from_pretrained(str(folder))
-    except KeyError as error:
-        raise AdapterError(
-            expected="an adapter of a kind that PEFT or this project knows",
-            got=f"{folder / CONFIG_NAME} names {error}",
-            remedy="Update peft, or convert the adapter",
-        ) from error
-    except ValueError as error:
-        raise _misfit(folder, f"{CONFIG_NAME} cannot be read: {error}") from error
-    kind = str(getattr(config.peft_type, "value", config.peft_type))
-    if config.is_prompt_learning or config.is_adaption_prompt or kind in _NOT_LAYERS:
-        does = _NOT_LAYERS.get(kind, "changes the prompt")
-        raise AdapterError(
-            expected="an adapter that replaces layers (LoRA, A3MoE, ...)",
-            got=f"{folder} holds a {kind} adapter, which {does}",
-            remedy="Load it with peft alone",
-        )
-    return config
-
-
 def _truly_missing(model: PeftModel, names: Iterable[str]) -> list[str]:
     """Of the weights that a file lacks, those that are not another name of one that it holds: some methods share one
     set of numbers between all layers, and save it once."""
@@ -249,6 +213,6 @@ def _first_reason(text: str) -> str:
 def _misfit(folder: Path, reason: str) -> AdapterError:
     return AdapterError(
         expected="an adapter that was trained on this base model",
-        got=f"{folder} does not fit: {reason}",
+        got=f"The adapter in {folder.name} does not fit: {reason}",
         remedy="Load the base model named in its adapter_config.json, or train the adapter again",
     )

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import shutil
-import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -16,17 +13,18 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 
+from a3tune.adapters.exact import check_bounded
+from a3tune.adapters.stored import MOST_SETTINGS, read_adapter, read_shapes
 from a3tune.bundle import model_source
 from a3tune.data.intake import LIMITS, IntakeLimits, NewFolder, check_room
 from a3tune.errors import AdapterError, ModelError
 from a3tune.models.conversion import model_folder
-from a3tune.storage import DAMAGED_ZIP, read_json
+from a3tune.storage import DAMAGED_ZIP
 from a3tune.training.model_card import CARD_NAME
 
 MAX_WEIGHTS = 4 << 30
 """Largest weight file of an adapter."""
 
-_MAX_CONFIG = 1 << 20
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _EXPECTED = f"an adapter in PEFT's format: {CONFIG_NAME} and {SAFETENSORS_WEIGHTS_NAME}"
 _LORA_LIKE = ("LORA", "A3MOE")
@@ -117,8 +115,7 @@ def fetch_adapter(hub_id: str, folder: str | Path, *, token: str | None = None) 
 def check_fit(folder: str | Path, model: str) -> None:
     """Whether an adapter's weights have the shapes of a base model's layers, without loading either.
 
-    LoRA and A3MoE are held against the layers that they name; of other kinds nothing is known before they are
-    loaded, which checks them too.
+    LoRA and A3MoE are held against the layers that they name; other kinds when they are loaded.
 
     Args:
         folder: the adapter's folder.
@@ -128,15 +125,18 @@ def check_fit(folder: str | Path, model: str) -> None:
         AdapterError: it was made for another base model.
         ModelError: there is no such model.
     """
-    folder = Path(folder)
-    settings = _settings(folder)
-    if str(settings.get("peft_type", "")).upper() not in _LORA_LIKE:
+    stored = read_adapter(folder)
+    check_bounded(stored)
+    settings = stored.settings
+    if stored.kind not in _LORA_LIKE:
         return
     layers = _layer_shapes(model)
-    for name, shape in _shapes(folder / SAFETENSORS_WEIGHTS_NAME).items():
+    for name, shape in stored.shapes.items():
         layer, side = _layer_of(name)
         if layer is None or _is_vision(name):
             continue
+        if len(shape) < 2:
+            raise _misfit(settings, f"{layer} has a matrix of shape {shape} in the adapter")
         known = layers.get(layer)
         if known is None:
             raise _misfit(settings, f"the base model has no layer {layer}")
@@ -169,7 +169,7 @@ def _adapter_entries(packed: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
         )
     chosen = {name: by_name[name] for name in (CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME, CARD_NAME) if name in by_name}
     for name, info in chosen.items():
-        most = MAX_WEIGHTS if name == SAFETENSORS_WEIGHTS_NAME else _MAX_CONFIG
+        most = MAX_WEIGHTS if name == SAFETENSORS_WEIGHTS_NAME else MOST_SETTINGS
         if info.file_size > most or info.flag_bits & 0x1:
             got = f"{name} is encrypted" if info.flag_bits & 0x1 else f"{name} has {info.file_size:,} bytes"
             raise AdapterError(expected=_EXPECTED, got=got, remedy="Pack the adapter's folder anew")
@@ -177,57 +177,13 @@ def _adapter_entries(packed: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
 
 
 def check_files(folder: Path) -> None:
-    """Whether a folder holds an adapter's settings and whole weights.
+    """Whether a folder holds an adapter whose settings are in order, whose weights are whole and of the sizes that the
+    settings say, and that costs no more to make than these sizes.
 
     Raises:
         AdapterError: it does not.
     """
-    _settings(folder)
-    _shapes(folder / SAFETENSORS_WEIGHTS_NAME)
-
-
-def _settings(folder: Path) -> dict[str, Any]:
-    try:
-        settings = read_json(folder / CONFIG_NAME)
-    except (OSError, ValueError) as error:
-        raise AdapterError(expected=_EXPECTED, got=f"{CONFIG_NAME} cannot be read", remedy="Pack it again") from error
-    if not isinstance(settings.get("peft_type"), str):
-        raise AdapterError(
-            expected=_EXPECTED, got=f"{CONFIG_NAME} names no kind of adapter", remedy="Save it with PEFT"
-        )
-    if settings.get("auto_mapping") and settings["auto_mapping"].get("parent_library", "").split(".")[0] not in (
-        "transformers",
-        "",
-    ):
-        raise AdapterError(
-            expected="an adapter whose settings name no code",
-            got=f"{CONFIG_NAME} asks for the library {settings['auto_mapping']['parent_library']}",
-            remedy="Save it again without custom code",
-        )
-    return settings
-
-
-def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Tensor -> shape, from a safetensors file's head (a length, then JSON), checked against the file's size."""
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            if length > min(size, 100 << 20):
-                raise ValueError("its head is longer than itself")
-            head = json.loads(stream.read(length))
-        shapes = {name: tuple(entry["shape"]) for name, entry in head.items() if name != "__metadata__"}
-        end = max((entry["data_offsets"][1] for name, entry in head.items() if name != "__metadata__"), default=0)
-        sane = all(isinstance(number, int) and number >= 0 for shape in shapes.values() for number in shape)
-        if not shapes or not sane or end != size - 8 - length or math.prod(next(iter(shapes.values()))) > size:
-            raise ValueError("it is cut off, or holds no tensors")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error, RecursionError) as error:
-        raise AdapterError(
-            expected=f"{SAFETENSORS_WEIGHTS_NAME} as save_pretrained writes it",
-            got=f"It cannot be read ({error})",
-            remedy="Download it again, or save the adapter anew",
-        ) from error
-    return shapes
+    check_bounded(read_adapter(folder))
 
 
 def _layer_of(name: str) -> tuple[str | None, str]:
@@ -256,7 +212,7 @@ def _layer_shapes(model: str) -> Mapping[str, tuple[int, ...]]:
     folder = model_folder(model_source(model))
     shapes: dict[str, tuple[int, ...]] = {}
     for path in sorted(folder.glob("*.safetensors")):
-        for name, shape in _shapes(path).items():
+        for name, shape in read_shapes(path).items():
             parts = name.split(".")
             if "layers" in parts and parts[-1] == "weight" and len(shape) == 2 and not _is_vision(name):
                 shapes[".".join(parts[len(parts) - 1 - parts[::-1].index("layers") : -1])] = shape

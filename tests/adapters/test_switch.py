@@ -144,7 +144,7 @@ def test_a_folder_without_an_adapter_is_refused(tiny_llava, tmp_path, folders):
     with pytest.raises(AdapterError, match="NEWER"):
         adapters.add("x", folders["lora"])
     (folders["a3"] / "adapter_model.safetensors").write_bytes(b"damaged")
-    with pytest.raises(AdapterError, match="does not fit"):
+    with pytest.raises(AdapterError, match="cannot be read"):
         adapters.add("x", folders["a3"])
     assert adapters.names == ("base",)
 
@@ -164,7 +164,7 @@ def test_an_adapter_of_another_base_is_refused_and_leaves_no_trace(tiny_llava, f
     config.text_config.num_hidden_layers = 1
     shallow = LlavaForConditionalGeneration(config).eval()
     for name in ("lora", "a3"):
-        with pytest.raises(AdapterError, match="no counterpart"):
+        with pytest.raises(AdapterError, match="the base model has no module"):
             AdapterSet(shallow).add(name, folders[name])
     assert torch.equal(logits(wider, without_masks(inputs)), before)
     assert not hasattr(wider, "peft_config")

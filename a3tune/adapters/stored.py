@@ -1,0 +1,243 @@
+"""An adapter as it lies on the disk: its settings and the shapes of its tensors, checked before PEFT reads either."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import math
+import pickle
+import re
+import struct
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import torch
+from peft import AdaptionPromptConfig, PromptLearningConfig
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME
+
+from a3tune.adapters.a3moe import register
+from a3tune.errors import AdapterError
+from a3tune.storage import read_json
+
+MOST_SETTINGS = 1 << 20
+"""Largest adapter_config.json in bytes."""
+
+_MOST_HEADER = 64 << 20
+_MOST_TENSORS = 50_000
+_LONGEST_NAME = 500
+_MOST_NAMES = 5_000
+_MOST_PATTERNS = 2_000
+_LITERAL = re.compile(r"[\w.\-]{1,500}")
+_NAME_LISTS = (
+    "target_modules", "exclude_modules", "feedforward_modules", "layers_pattern", "modules_to_save",
+    "target_parameters", "trainable_token_indices",
+)  # fmt: skip
+# Of LoRA: what reaches beyond the adapter's own layers in ways that can be neither checked nor taken back.
+_REFUSED = {
+    "layer_replication": "makes copies of the base's layers",
+    "megatron_config": "names a library to import",
+    "arrow_config": "chooses between several adapters",
+    "use_bdlora": "splits its layers for several machines",
+}
+# Methods beside those that change the prompt which cannot be put in place of layers, and what they do instead.
+_NOT_LAYERS = {
+    "POLY": "has to be told the task with every call",
+    "XLORA": "names further adapters to fetch",
+    "SHADOW": "runs a second model beside the base",
+}
+_NEEDS_DATA = ("loftq", "corda", "lora_ga")
+
+
+@dataclass(frozen=True)
+class StoredAdapter:
+    """Settings and shapes of an adapter's folder.
+
+    Attributes:
+        folder: where it lies.
+        kind: PEFT's name of the method: "LORA", "A3MOE", ...
+        settings: what adapter_config.json says, of the types that PEFT expects; what PEFT does not know is left out.
+        shapes: tensor -> shape.
+    """
+
+    folder: Path
+    kind: str
+    settings: Mapping[str, Any]
+    shapes: Mapping[str, tuple[int, ...]]
+
+
+def read_adapter(folder: str | Path) -> StoredAdapter:
+    """Read an adapter's settings and the head of its weight file; no weight is loaded and no pattern is matched.
+
+    Raises:
+        AdapterError: the folder holds no adapter, a file is damaged, or a setting is of another type than PEFT's, asks
+            for code or for what can be neither checked nor taken back.
+    """
+    folder = Path(folder)
+    weights = next(
+        (folder / name for name in (SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME) if (folder / name).is_file()), None
+    )
+    # PEFT would take a path that is not there for the name of a repository and go looking for it.
+    if weights is None or not (folder / CONFIG_NAME).is_file():
+        raise AdapterError(
+            expected=f"a folder with {CONFIG_NAME} and {SAFETENSORS_WEIGHTS_NAME}",
+            got=f"{folder.name} has no such files",
+            remedy="Give the folder that save_pretrained has written (a run's adapter/ folder)",
+        )
+    kind, settings = read_settings(folder / CONFIG_NAME)
+    if kind in _NOT_LAYERS or issubclass(
+        PEFT_TYPE_TO_CONFIG_MAPPING[kind], (PromptLearningConfig, AdaptionPromptConfig)
+    ):
+        raise AdapterError(
+            expected="an adapter that replaces layers (LoRA, A3MoE, ...)",
+            got=f"{folder.name} holds a {kind} adapter, which {_NOT_LAYERS.get(kind, 'changes the prompt')}",
+            remedy="Load it with peft alone",
+        )
+    shapes = read_shapes(weights) if weights.suffix == ".safetensors" else _pickled_shapes(weights)
+    return StoredAdapter(folder, kind, settings, shapes)
+
+
+def read_settings(path: Path) -> tuple[str, dict[str, Any]]:
+    """(kind, settings) of an adapter_config.json.
+
+    Raises:
+        AdapterError: see `read_adapter`.
+    """
+    register()
+    try:
+        if path.stat().st_size > MOST_SETTINGS:
+            raise ValueError(f"it has {path.stat().st_size:,} bytes")
+        given = read_json(path)
+    except (OSError, ValueError) as error:
+        raise _fault(f"{CONFIG_NAME} cannot be read ({error})", "Save the adapter again with PEFT") from error
+    kind = given.get("peft_type")
+    if not isinstance(kind, str):
+        raise _fault(f"{CONFIG_NAME} names no kind of adapter", "Save the adapter with PEFT")
+    if kind not in PEFT_TYPE_TO_CONFIG_MAPPING:
+        raise AdapterError(
+            expected="an adapter of a kind that PEFT or this project knows",
+            got=f"{CONFIG_NAME} names {kind[:60]!r}",
+            remedy="Update peft, or convert the adapter",
+        )
+    mapping = given.get("auto_mapping") or {}
+    library = mapping.get("parent_library", "transformers") if isinstance(mapping, dict) else "transformers"
+    if not isinstance(library, str) or library.split(".")[0] not in ("transformers", ""):
+        raise _fault(f"{CONFIG_NAME} asks for the library {str(library)[:60]}", "Save it again without custom code")
+    known = _known_settings(kind)
+    settings = {name: value for name, value in given.items() if name in known and value is not None}
+    for name, value in settings.items():
+        # PEFT's own list of starts leaves out those with a number behind.
+        if not _fits(value, known[name]) and not (name == "init_lora_weights" and isinstance(value, str)):
+            shown = json.dumps(value)[:60]
+            raise _fault(f"{CONFIG_NAME} gives {shown} for {name}, which PEFT does not take", "Save it again with PEFT")
+    _check_names(settings)
+    for name, does in _REFUSED.items():
+        if settings.get(name):
+            raise _fault(f"It uses {name}, which {does}", "Train it without, or load it with peft alone")
+    start = settings.get("init_lora_weights")
+    if isinstance(start, str) and start.lower() in _NEEDS_DATA:
+        raise _fault(
+            f"It was started with init_lora_weights={start!r}, which replaces the base's own weights",
+            "Save it as plain LoRA (path_initial_model_for_weight_conversion of PEFT's save_pretrained)",
+        )
+    return kind, {**settings, "auto_mapping": None, **({"loftq_config": {}} if "loftq_config" in settings else {})}
+
+
+def is_literal(text: str) -> bool:
+    """Whether a text is a plain name, so that nothing happens when it is used as a regular expression."""
+    return _LITERAL.fullmatch(text) is not None
+
+
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Tensor -> shape, from a safetensors file's head (a length, then JSON), checked against the file's size.
+
+    Raises:
+        AdapterError: the file is damaged.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if length > min(size, _MOST_HEADER):
+                raise ValueError("its head is longer than itself")
+            head = json.loads(stream.read(length))
+        entries = {name: entry for name, entry in head.items() if name != "__metadata__"}
+        shapes = {name: tuple(entry["shape"]) for name, entry in entries.items()}
+        end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
+        sane = all(type(number) is int and number >= 0 for shape in shapes.values() for number in shape)
+        if not shapes or not sane or end != size - 8 - length or sum(map(math.prod, shapes.values())) > 8 * size:
+            raise ValueError("it is cut off, or holds no tensors")
+        if len(shapes) > _MOST_TENSORS or max(map(len, shapes)) > _LONGEST_NAME:
+            raise ValueError(f"it has over {_MOST_TENSORS:,} tensors, or names of over {_LONGEST_NAME} letters")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, struct.error, RecursionError) as error:
+        raise AdapterError(
+            expected=f"{SAFETENSORS_WEIGHTS_NAME} as save_pretrained writes it",
+            got=f"It cannot be read ({error})",
+            remedy="Download it again, or save the adapter anew",
+        ) from error
+    return shapes
+
+
+def _pickled_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    try:
+        values = torch.load(path, map_location="meta", weights_only=True)
+        return {name: tuple(value.shape) for name, value in values.items()}
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, AttributeError, ValueError, LookupError) as error:
+        raise _fault(f"{path.name} cannot be read as tensors", "Save the adapter anew, as safetensors") from error
+
+
+def _known_settings(kind: str) -> dict[str, Any]:
+    """Setting -> type of PEFT's configuration of one method."""
+    config = PEFT_TYPE_TO_CONFIG_MAPPING[kind]
+    hints = get_type_hints(config)
+    taken = {item.name for item in dataclasses.fields(config) if item.init} - {"runtime_config"}
+    return {name: hint for name, hint in hints.items() if name in taken}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a JSON value can stand for a type; where several are told apart no further, the outer one decides."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, part) for part in inner)
+    if origin is Literal:
+        return value in inner
+    if hint in (int, float):
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if (origin or hint) in (list, set, tuple):
+        part = inner[0] if inner else Any
+        return isinstance(value, list) and all(_fits(entry, part) for entry in value)
+    if (origin or hint) is dict:
+        return isinstance(value, dict) and all(_fits(entry, inner[1] if inner else Any) for entry in value.values())
+    if isinstance(hint, type):
+        if issubclass(hint, (str, enum.Enum)):
+            return isinstance(value, str)
+        return isinstance(value, dict) if dataclasses.is_dataclass(hint) else isinstance(value, hint)
+    return True
+
+
+def _check_names(settings: dict[str, Any]) -> None:
+    """Names in lists are plain names, of which there are not too many; one text may be a pattern, and is replaced."""
+    for name in _NAME_LISTS:
+        given = settings.get(name)
+        if name == "modules_to_save" and isinstance(given, str):
+            given = settings[name] = [given]
+        if not isinstance(given, (list, dict)) or (name == "trainable_token_indices" and isinstance(given, list)):
+            continue
+        odd = next((entry for entry in given if not isinstance(entry, str) or not is_literal(entry)), None)
+        if odd is not None or len(given) > _MOST_NAMES:
+            got = f"{len(given):,} names" if odd is None else f"{str(odd)[:60]!r}"
+            raise _fault(f"{name} in {CONFIG_NAME} holds {got}", "Name modules by plain names, without a pattern")
+
+    for name, given in settings.items():
+        if name.endswith("_pattern") and isinstance(given, dict) and len(given) > _MOST_PATTERNS:
+            raise _fault(f"{name} in {CONFIG_NAME} has {len(given):,} entries", "Save the adapter again as plain LoRA")
+
+
+def _fault(got: str, remedy: str) -> AdapterError:
+    return AdapterError(expected="an adapter in PEFT's format whose settings can be checked", got=got, remedy=remedy)
