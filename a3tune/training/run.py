@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from a3tune.errors import DataError
-from a3tune.storage import place_folder, read_json, write_json, write_text
+from a3tune.storage import place_folder, read_json, read_json_or_empty, write_json, write_text
 
 if TYPE_CHECKING:
     from a3tune.training.config import TuneConfig
@@ -33,7 +33,9 @@ STOP_NAME = "stop"
 TARGETS_NAME = "targets.npz"
 IDENTITY_NAME = "run_identity.json"
 
-_FORMER_SETTINGS: dict[str, Any] = {"targets": "weak", "validation_targets": None, "allow_shared_images": False}
+_FORMER_SETTINGS: dict[str, Any] = {"targets": "weak", "validation_targets": None}
+_PERMISSIONS = ("allow_shared_images",)
+_OLDER = "begun_by_an_earlier_version"
 _FORMAT = 1
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)$")
 _OWN = {RUN_NAME, EVENTS_NAME, CHECKPOINTS_NAME, ADAPTER_NAME, STOP_NAME, TARGETS_NAME}
@@ -111,7 +113,7 @@ class RunFolder:
             return False
         wanted = identity.record()
         for part, name in (("model", "another model"), ("data", "other data"), ("config", "another configuration")):
-            there = _as_now(part, record.get(part))
+            there = _as_now(part, record, wanted)
             if there != wanted[part]:
                 raise DataError(
                     expected="a new folder, or one with an unfinished run of the same model, data and configuration",
@@ -126,10 +128,14 @@ class RunFolder:
             )
         return True
 
+    def saved_by_this_run(self, step: int, identity: RunIdentity) -> bool:
+        """Whether a checkpoint is one of a run of this model, data and configuration."""
+        record, wanted = read_json_or_empty(self.checkpoint(step) / IDENTITY_NAME), identity.record()
+        return all(_as_now(part, record, wanted) == wanted[part] for part in wanted)
+
     def as_begun(self, config: TuneConfig) -> TuneConfig:
         """The settings with which a run that an earlier version began goes on: it took weak labels alone."""
-        record = (self.read() or {}).get("config")
-        older = isinstance(record, dict) and "targets" not in record and config.targets == "auto"
+        older = config.targets == "auto" and _is_older(self.read() or {})
         return replace(config, targets=_FORMER_SETTINGS["targets"]) if older else config
 
     def start(self, identity: RunIdentity, facts: Mapping[str, Any]) -> None:
@@ -144,6 +150,8 @@ class RunFolder:
         old = self.read() or {}
         started = old.get("started", _now())
         kept: dict[str, Any] = {key: old[key] for key in ("fixed_heads", "label_settings") if key in old}
+        if _is_older(old):
+            kept[_OLDER] = True
         record: dict[str, Any] = {
             "format": _FORMAT,
             "status": "preparing",
@@ -276,9 +284,19 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, str)) else str(value)
 
 
-def _as_now(part: str, recorded: Any) -> Any:
-    """What a run wrote down, with settings that there were not yet as it was made then."""
-    return {**_FORMER_SETTINGS, **recorded} if part == "config" and isinstance(recorded, dict) else recorded
+def _is_older(record: Mapping[str, Any]) -> bool:
+    """Whether a version began the run that had not all of today's settings; it stays so when it goes on."""
+    config = record.get("config")
+    return record.get(_OLDER) is True or (isinstance(config, dict) and "targets" not in config)
+
+
+def _as_now(part: str, record: Mapping[str, Any], wanted: Mapping[str, Any]) -> Any:
+    """What was written down of a run, with settings that there were not yet as they were then."""
+    there = record.get(part)
+    if part != "config" or not isinstance(there, dict):
+        return there
+    # Data that was taken without the permission is taken with it too: a preset may give it by now.
+    return {**_FORMER_SETTINGS, **{name: wanted[part].get(name) for name in _PERMISSIONS}, **there}
 
 
 def _difference(there: Any, wanted: Any) -> str:

@@ -26,7 +26,6 @@ from a3tune.errors import A3TuneError, Cancelled, DataError
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.prompt import PromptEncoder
 from a3tune.progress import Progress, no_progress
-from a3tune.storage import read_json_or_empty
 from a3tune.training.arguments import TIMEOUT, training_arguments
 from a3tune.training.attention_watch import AttentionWatch
 from a3tune.training.base_model import load_base
@@ -36,7 +35,7 @@ from a3tune.training.fingerprints import data_fingerprint, model_fingerprint
 from a3tune.training.heartbeat import Heartbeat
 from a3tune.training.lengths import TokenCounter
 from a3tune.training.methods import Objective, add_adapter, objective_of, trainable_count
-from a3tune.training.run import IDENTITY_NAME, RunFolder, RunIdentity
+from a3tune.training.run import RunFolder, RunIdentity
 from a3tune.training.run_summary import RunSummary, StepReporter, last_validation, target_notes, versions
 from a3tune.training.stopping import StopSwitch
 from a3tune.training.targets import PatchTargets, TargetMaker, label_source, plan_digest, target_plan
@@ -370,10 +369,7 @@ class _Tuning:
                 self.run.forget_events_after(0)
             return None
         step, folder = steps[-1], self.run.checkpoint(steps[-1])
-        record = read_json_or_empty(folder / IDENTITY_NAME)
-        complete = (folder / TRAINER_STATE_NAME).is_file()
-        wanted = identity.record()
-        if not complete or any(record.get(part) != wanted[part] for part in wanted):
+        if not (folder / TRAINER_STATE_NAME).is_file() or not self.run.saved_by_this_run(step, identity):
             raise DataError(
                 expected=f"a checkpoint of this run in {folder}",
                 got="It is damaged, or was copied from another run",

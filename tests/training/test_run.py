@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 
 import pytest
 
 from a3tune.errors import DataError
-from a3tune.training.run import RunFolder, RunIdentity
+from a3tune.training.run import IDENTITY_NAME, RunFolder, RunIdentity
 from tests.support.tuning_data import tiny_config
 
 NEW = ("targets", "validation_targets", "allow_shared_images")
@@ -41,3 +42,22 @@ def test_a_new_run_takes_the_settings_as_they_are(tmp_path):
     run.start(identity(tiny_config()), {})
     assert run.as_begun(tiny_config()).targets == "auto"
     assert run.check(identity(tiny_config()))
+
+
+def test_an_older_run_goes_on_a_second_time_too(older):
+    older.start(identity(older.as_begun(tiny_config())), {})
+    assert older.as_begun(tiny_config()).targets == "weak"
+    assert older.check(identity(older.as_begun(tiny_config())))
+
+
+def test_checkpoints_of_an_earlier_version_are_of_the_run_that_goes_on(older):
+    folder = older.checkpoint(10)
+    folder.mkdir(parents=True)
+    (folder / IDENTITY_NAME).write_text(json.dumps({part: older.read()[part] for part in ("model", "data", "config")}))
+    assert older.saved_by_this_run(10, identity(older.as_begun(tiny_config())))
+    assert not older.saved_by_this_run(10, identity(tiny_config(targets="weak", seed=tiny_config().seed + 1)))
+    assert not older.saved_by_this_run(20, identity(older.as_begun(tiny_config())))
+
+
+def test_an_older_run_goes_on_under_a_preset_that_allows_shared_images_by_now(older):
+    assert older.check(identity(older.as_begun(tiny_config(allow_shared_images=True))))
