@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
+import zipfile
 
 import openpyxl
 import pyarrow
@@ -213,6 +215,24 @@ def test_excel_workbooks_are_read(folder):
     assert [(item.answer, item.place) for item in dataset.items] == [("3", "d.xlsx, row 2")]
     assert kinds(dataset) == {"left-out": 1, "missing-image": 1}
     assert any("d.xlsx, row 4, image" in text for *_, text in told(dataset))
+
+
+def test_excel_rows_beyond_the_noted_size_errors_and_rows_above_the_header(folder):
+    folder.image("a.png")
+    path = workbook(
+        folder.root / "d.xlsx",
+        [[], [], ["image", "question", "answer"], ["a.png", "Where?", "left"], ["a.png", "What?", "#N/A"]],
+    )
+    with zipfile.ZipFile(path) as book:
+        parts = {name: book.read(name) for name in book.namelist()}
+    sheet = "xl/worksheets/sheet1.xml"
+    parts[sheet] = re.sub(rb'<dimension ref="[^"]*"', b'<dimension ref="A1"', parts[sheet])
+    with zipfile.ZipFile(path, "w") as book:
+        for name, content in parts.items():
+            book.writestr(name, content)
+    dataset = read_dataset(path)
+    assert [(item.answer, item.place) for item in dataset.items] == [("left", "d.xlsx, row 4")]
+    assert [(fault.kind, fault.field, fault.line) for fault in dataset.faults] == [("excel-error", "answer", 5)]
 
 
 @pytest.mark.parametrize(

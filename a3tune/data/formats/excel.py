@@ -15,6 +15,7 @@ from a3tune.data.formats.faults import FaultLog, RowNumber
 from a3tune.data.formats.rows import MAX_FILE_BYTES, Row, Source
 from a3tune.wording import listed
 
+_ERRORS = frozenset(("#N/A", "#VALUE!", "#REF!", "#DIV/0!", "#NAME?", "#NUM!", "#NULL!"))
 _FAULTS = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, InvalidFileException, SyntaxError)
 
 
@@ -33,9 +34,12 @@ def open_excel_source(path: Path, file: str, log: FaultLog) -> Source:
             log.add("large-file", file, 0, "", f"unpacks to {size >> 20} MiB, more than 1024", "Save it as CSV")
             return Source(path, file, None, iter(()))
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-        tables = [sheet for sheet in book.worksheets if next(sheet.iter_rows(values_only=True), None)]
-        rows = tables[0].iter_rows(values_only=True) if tables else iter(())
-        header = next((row for row in rows if any(cell is not None for cell in row)), None)
+        for sheet in book.worksheets:
+            # The size that a writer notes may be wrong, and rows beyond it would be left out.
+            sheet.reset_dimensions()
+        tables = [sheet for sheet in book.worksheets if any(map(_has_values, sheet.iter_rows(values_only=True)))]
+        rows = enumerate(tables[0].iter_rows(values_only=True) if tables else (), start=1)
+        top, header = next(((line, row) for line, row in rows if _has_values(row)), (0, None))
     except _FAULTS as error:
         what = f"is not an Excel workbook that can be read ({' '.join(str(error).split())[:120]})"
         log.add("syntax", file, 0, "", what, 'Save it again, or as "CSV UTF-8"')
@@ -53,15 +57,21 @@ def open_excel_source(path: Path, file: str, log: FaultLog) -> Source:
     twice = sorted({name for name in columns if name and columns.count(name) > 1})
     if twice:
         what = f"the header names {listed(twice)} more than once"
-        log.add("header", file, 1, twice[0], what, "Rename or remove one of them")
+        log.add("header", file, top, twice[0], what, "Rename or remove one of them")
     return Source(path, file, columns, _rows(rows, columns, file, log))
 
 
-def _rows(rows: Iterator[tuple[Any, ...]], columns: tuple[str, ...], file: str, log: FaultLog) -> Iterator[Row]:
+def _rows(
+    rows: Iterator[tuple[int, tuple[Any, ...]]], columns: tuple[str, ...], file: str, log: FaultLog
+) -> Iterator[Row]:
     number = 1
     try:
-        for cells in rows:
-            number += 1
+        for number, cells in rows:
+            failed = [name for name, cell in zip(columns, cells, strict=False) if cell in _ERRORS]
+            if failed:
+                what = "holds an error of Excel, not a value"
+                log.add("excel-error", file, RowNumber(number), failed[0], what, "Correct the formula or the value")
+                continue
             texts = [_text(cell) for cell in cells[: len(columns)]]
             texts += [""] * (len(columns) - len(texts))
             if any(text.strip() for text in texts):
@@ -69,6 +79,10 @@ def _rows(rows: Iterator[tuple[Any, ...]], columns: tuple[str, ...], file: str, 
     except _FAULTS as error:
         what = f"cannot be read after row {number} ({' '.join(str(error).split())[:120]})"
         log.add("syntax", file, RowNumber(number), "", what, 'Save it again, or as "CSV UTF-8"')
+
+
+def _has_values(row: tuple[Any, ...]) -> bool:
+    return any(cell is not None for cell in row)
 
 
 def _text(value: Any) -> str:
