@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from a3tune.data.formats.files import ARCHIVE_SUFFIXES, PICKLE_SUFFIXES, ROW_SUFFIXES
+from a3tune.data.formats.files import ARCHIVE_SUFFIXES, PICKLE_SUFFIXES, ROW_SUFFIXES, is_pair_list
 from a3tune.errors import DataError
 from a3tune.wording import brief
 
@@ -141,7 +141,7 @@ def kind_of(name: str) -> str:
     lower = name.lower()
     if lower.endswith(IMAGE_SUFFIXES):
         return "image"
-    if lower.endswith(TABLE_SUFFIXES):
+    if lower.endswith(TABLE_SUFFIXES) or is_pair_list(name):
         return "table"
     if lower.endswith(PICKLE_SUFFIXES):
         return "pickle"

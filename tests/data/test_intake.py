@@ -43,6 +43,12 @@ def test_a_table_may_be_among_the_files(uploaded, tmp_path):
     assert read_dataset(taken.folder).counts.errors == 0
 
 
+def test_a_list_of_pairs_of_vqa_med_is_a_table(uploaded, tmp_path):
+    table = uploaded("All_QA_Pairs_train.txt", b"a.png|Is it?|yes\n")
+    taken = collect_files([uploaded("a.png"), table], [], tmp_path / "data", ROOMY)
+    assert [(item.answer, item.split) for item in read_dataset(taken.folder).items] == [("yes", "train")]
+
+
 @pytest.mark.parametrize(
     ("names", "words"),
     [
