@@ -177,7 +177,7 @@ class RowChecker:
             boxes = tuple((float(x), float(y), float(width), float(height)) for x, y, width, height in raw)
         except (TypeError, ValueError, RecursionError):
             boxes = ((-1.0, 0.0, 0.0, 0.0),)
-        if all(min(box[:2]) >= 0 and min(box[2:]) > 0 and max(box) < 1e9 for box in boxes):
+        if all(all(0 <= edge < 1e9 for edge in box) and min(box[2:]) > 0 for box in boxes):
             return boxes
         what = f"expected [[x, y, width, height], ...] in pixels, not {brief(draft.boxes)}"
         _add(log, "boxes", draft, "boxes", what, "Correct the boxes, or leave them out")

@@ -25,12 +25,15 @@ MAX_FILES = 400
 Split = Literal["train", "validation", "test"]
 
 SPLITS: dict[str, Split] = {
-    "train": "train", "training": "train", "trainset": "train",
+    "train": "train", "training": "train",
     "validation": "validation", "validate": "validation", "valid": "validation", "val": "validation",
-    "dev": "validation", "valset": "validation",
-    "test": "test", "testing": "test", "testset": "test",
+    "dev": "validation", "eval": "validation", "evaluation": "validation",
+    "test": "test", "testing": "test",
 }  # fmt: skip
 """Every name of a split that data sets use -> "train", "validation" or "test"."""
+
+_CAMEL_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_SPLIT_SUFFIX = re.compile(r"(?<=.)(set|data|split|questions?|qa)$")
 
 
 def files_by_depth(root: Path) -> Iterator[list[Path]]:
@@ -72,7 +75,8 @@ def split_of_path(file: str) -> Split | None:
     """The split that a file's name, or else its folder's name, stands for ("qas/train/train_qa.json"); None where a
     name tells none, or several."""
     for part in reversed(file.split("/")[-2:]):
-        told = {SPLITS[word] for word in re.split(r"[^a-z]+", part.lower()) if word in SPLITS}
+        words = re.split(r"[^a-z]+", _CAMEL_HUMP.sub("_", part).lower())
+        told = {SPLITS[name] for word in words if (name := _SPLIT_SUFFIX.sub("", word)) in SPLITS}
         if told:
             return told.pop() if len(told) == 1 else None
     return None

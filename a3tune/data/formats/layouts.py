@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from a3tune.data.formats.faults import FaultLog
@@ -16,15 +17,15 @@ from a3tune.wording import brief
 REPORT_QUESTION = "Describe the findings of this chest X-ray as a radiology report."
 """What is asked for where a data set holds reports and no questions."""
 
-_LETTERS = "abcdef"
+_LETTERS = "abcdefghij"
 _OPTIONS = (*(f"{word}{sign}{letter}" for word in ("option", "choice") for sign in "_ " for letter in _LETTERS),
             "options", "choices")  # fmt: skip
 _TABLE_EXTRAS = (
     "answer_type", "split", "id", "organ", "location", "image_organ", "modality", "mask", "boxes", "context",
     "mask_values", *_OPTIONS,
 )  # fmt: skip
-_LETTER = re.compile(r"\W*([a-f])\W*", re.IGNORECASE)
-_LETTERED = re.compile(r"\s*\(?([A-F])\s*[.:)]\s*(.*)", re.DOTALL)
+_LETTER = re.compile(r"\W*([a-j])\W*", re.IGNORECASE)
+_LETTERED = re.compile(r"\s*\(?([A-J])\s*[.:)]\s*(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +108,11 @@ class Layout:
 
     def drafts(self, row: Row, log: FaultLog) -> list[Draft]:
         """The questions of a row; what is wrong with it goes to ``log``."""
+        errors = log.totals["error"]
         try:
-            return list(self.convert(row, log))
+            # A row that says nothing of its split has the name of its list, as in {"train": [...], "test": [...]}.
+            drafts = [replace(draft, split=draft.split or row.group) for draft in self.convert(row, log)]
+            return drafts if log.totals["error"] == errors else []
         except _SeveralImages as error:
             what = f"expected one image, not {error}"
             log.add("several-images", row.file, row.line, "image", what, "Keep one image a row")
@@ -139,8 +143,24 @@ def _image(row: Row, *keys: str) -> object:
 
 
 def _options(get: Callable[[str], object]) -> dict[str, str]:
-    """Letter -> text of the options among which the answer is chosen; empty where there are none."""
+    """Letter -> text of the options among which the answer is chosen; empty where there are none.
+
+    Raises:
+        ValueError: what stands there is no list of up to ten texts; holds it.
+    """
     given = get("options") or get("choices")
+    if isinstance(given, str) and given.strip():
+        # A table holds the list as text, as JSON or as Python writes it.
+        try:
+            given = ast.literal_eval(given.strip())
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            raise ValueError(given) from None
+        if not isinstance(given, Mapping | list):
+            raise ValueError(given)
+    if isinstance(given, Mapping | list):
+        listed = list(given.values()) if isinstance(given, Mapping) else given
+        if len(listed) > len(_LETTERS) or any(isinstance(text, Mapping | list) for text in listed):
+            raise ValueError(given)
     if isinstance(given, Mapping):
         found = {str(letter).strip().upper(): text for letter, text in given.items()}
     elif isinstance(given, list):
@@ -160,10 +180,17 @@ def _options(get: Callable[[str], object]) -> dict[str, str]:
 
 def _chosen(row: Row, log: FaultLog, key: str, question: object, answer: object) -> tuple[object, object, str | None]:
     """(question with its options, answer as the option's text, "closed" where there are options)."""
-    options = _options(row.fields.get)
+    try:
+        options = _options(row.fields.get)
+    except ValueError as error:
+        what = f"expected up to ten options as a list of texts, not {brief(error.args[0])}"
+        log.add("option", row.file, row.line, "options", what, 'Write them as ["lung", "liver"], or leave them out')
+        return question, answer, None
     if not options or not isinstance(question, str) or not question.strip():
         return question, answer, None
     question = question.strip() + "\n" + "\n".join(f"{letter}. {text}" for letter, text in options.items())
+    if isinstance(answer, int):
+        answer = str(answer)
     if isinstance(answer, str) and answer.strip():
         answer = answer.strip()
         lettered = _LETTERED.fullmatch(answer)
@@ -195,9 +222,10 @@ def _llava(row: Row, log: FaultLog) -> Iterator[Draft]:
     if not isinstance(turns, list) or not turns or not all(isinstance(turn, dict) for turn in turns):
         log.add("conversations", row.file, row.line, "conversations", f"expected turns, not {brief(turns)}", remedy)
         return
-    if turns[0].get("from") == "system":
-        turns = turns[1:]
-    speakers = [turn.get("from") for turn in turns]
+    turns = [{str(key).strip().lower(): value for key, value in turn.items()} for turn in turns]
+    speakers = [str(turn.get("from") or turn.get("role")).strip().lower() for turn in turns]
+    if speakers[0] == "system":
+        turns, speakers = turns[1:], speakers[1:]
     asked = all(speaker in ("human", "user") for speaker in speakers[::2])
     told = all(speaker in ("gpt", "assistant") for speaker in speakers[1::2])
     if not asked or not told or len(turns) % 2 or not turns:
@@ -205,7 +233,7 @@ def _llava(row: Row, log: FaultLog) -> Iterator[Draft]:
         log.add("conversations", row.file, row.line, "conversations", what, remedy)
         return
     image = _image(row, "image", "images")
-    texts = [turn.get("value") for turn in turns]
+    texts = [turn.get("value", turn.get("content")) for turn in turns]
     if image is None and not any("<image>" in str(text) for text in texts):
         what = "has no image and was left out"
         log.add("text-only", row.file, row.line, "image", what, "Nothing: only rows with an image count", "warning")
@@ -213,7 +241,7 @@ def _llava(row: Row, log: FaultLog) -> Iterator[Draft]:
     names = {"question": "conversations", "answer": "conversations"}
     for start in range(0, len(texts), 2):
         yield Draft(
-            row, image, texts[start], texts[start + 1], get("answer_type"), get("split") or row.group,
+            row, image, texts[start], texts[start + 1], get("answer_type"), get("split"),
             get("organ") or get("location") or get("image_organ"), get("modality"), get("mask"), get("boxes"),
             get("id"), texts[:start], names=names,
         )  # fmt: skip
@@ -300,12 +328,13 @@ def _report(row: Row, log: FaultLog) -> Iterator[Draft]:
     if isinstance(image, list):
         # Models here read one image: of a study's views the first, which is the frontal one where there are two.
         image = image[0] if image else None
-    split = get("split") or row.group
     names = {"image": "image_path", "answer": "report"}
-    yield Draft(row, image, REPORT_QUESTION, get("report"), "open", split, "chest", identifier=get("id"), names=names)
+    yield Draft(
+        row, image, REPORT_QUESTION, get("report"), "open", get("split"), "chest", identifier=get("id"), names=names,
+    )  # fmt: skip
 
 
-_CONVERSATIONS = ("conversatons", "conversation")
+_CONVERSATIONS = ("conversatons", "conversation", "messages")
 """How LLaVA-Med's published files, and others, spell the key."""
 
 LAYOUTS: dict[str, Layout] = {

@@ -14,9 +14,10 @@ import pyarrow.parquet
 from a3tune.data.formats.faults import FaultLog, RowNumber
 from a3tune.data.formats.rows import Row, Source
 from a3tune.storage import write_bytes
+from a3tune.wording import listed
 
 _BATCH = 64
-_PICTURES = ("image", "images")
+_PICTURE = "image"
 
 
 def open_parquet_source(path: Path, file: str, log: FaultLog, unpack_to: Path | None) -> Source:
@@ -31,6 +32,10 @@ def open_parquet_source(path: Path, file: str, log: FaultLog, unpack_to: Path | 
     try:
         table = pyarrow.parquet.ParquetFile(path)
         columns = tuple(name.strip().lower() for name in table.schema_arrow.names)
+        if twice := sorted({name for name in columns if columns.count(name) > 1}):
+            what = f"the header names {listed(twice)} more than once"
+            log.add("header", file, 0, twice[0], what, "Rename or remove one of them")
+            return Source(path, file, columns, iter(()))
     except (OSError, pyarrow.ArrowException) as error:
         what = f"is not a Parquet file that can be read ({' '.join(str(error).split())[:120]})"
         log.add("syntax", file, 0, "", what, "Download or export it again")
@@ -52,8 +57,8 @@ def _rows(
                     for name, value in values.items()
                 }
                 row = Row(file, RowNumber(number, fields.get("id")), fields)
-                for name in _PICTURES:
-                    fields[name] = _named(fields[name], row, log, unpack_to) if name in fields else None
+                for name, value in fields.items():
+                    fields[name] = _named(value, row, log, unpack_to)
                 yield row
     except (OSError, pyarrow.ArrowException) as error:
         what = f"cannot be read after row {number} ({' '.join(str(error).split())[:120]})"
@@ -64,7 +69,8 @@ def _named(value: object, row: Row, log: FaultLog, unpack_to: Path | None) -> ob
     """A picture, or a list of them, as names of files; what is a name already stays."""
     if isinstance(value, list):
         return [_named(one, row, log, unpack_to) for one in value]
-    return _picture_name(value, row, log, unpack_to) if isinstance(value, dict) else value
+    picture = isinstance(value, dict) and bool(value) and value.keys() <= {"bytes", "path"}
+    return _picture_name(value, row, log, unpack_to) if picture else value
 
 
 def _picture_name(picture: dict, row: Row, log: FaultLog, unpack_to: Path | None) -> object:
@@ -75,7 +81,7 @@ def _picture_name(picture: dict, row: Row, log: FaultLog, unpack_to: Path | None
     if unpack_to is None:
         if row.line == 1:
             remedy = "Name a folder that the pictures may be unpacked to"
-            log.add("packed-images", row.file, row.line, _PICTURES[0], "the pictures are inside the file", remedy)
+            log.add("packed-images", row.file, row.line, _PICTURE, "the pictures are inside the file", remedy)
         return picture.get("path")
     suffix = os.path.splitext(str(picture.get("path") or ""))[1].lower()
     name = hashlib.sha256(content).hexdigest() + (suffix if suffix[1:].isalnum() and len(suffix) < 6 else ".png")
@@ -86,6 +92,6 @@ def _picture_name(picture: dict, row: Row, log: FaultLog, unpack_to: Path | None
             write_bytes(target, content, sync=False)
         except OSError as error:
             what = f"the picture cannot be written to {unpack_to.name} ({error.strerror})"
-            log.add("unpack", row.file, row.line, _PICTURES[0], what, "Make room, or name another folder")
+            log.add("unpack", row.file, row.line, _PICTURE, what, "Make room, or name another folder")
             return None
     return name

@@ -319,3 +319,91 @@ def test_mimic_cxr_vqa(folder):
         ("edema, mass", "validation"),
         ("none", "validation"),
     ]
+
+
+@pytest.mark.parametrize(
+    "keys", [("image", "question", "answer"), ("img_name", "question", "answer"), ("image_name", "question", "answer")]
+)
+def test_lists_named_by_their_split_put_their_rows_into_it(folder, keys):
+    folder.image("a.png", 1)
+    folder.image("b.png", 2)
+    told = {"phrase_type": "freeform"} if keys[0] == "image_name" else {}
+    value = {split: [dict(zip(keys, (image, "Q", "A"), strict=True), **told)]
+             for split, image in (("train", "a.png"), ("test", "b.png"))}  # fmt: skip
+    dataset = read_dataset(folder.json("data.json", value))
+    assert [(item.image.name, item.split) for item in dataset.items] == [("a.png", "train"), ("b.png", "test")]
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [("VQA_RAD_testData", "test"), ("RADTestSet", "test"), ("validset", "validation"), ("devset", "validation"),
+     ("TestQuestions", "test"), ("trainingdata", "train"), ("testosterone", None), ("dataset", None)],
+)  # fmt: skip
+def test_the_split_stands_in_file_names_of_many_spellings(folder, name, split):
+    folder.image("a.png")
+    row = {"image": "a.png", "question": "Q", "answer": "A"}
+    assert [item.split for item in read_dataset(folder.json(f"{name}.json", [row])).items] == [split]
+
+
+@pytest.mark.parametrize("text", ["['lung', 'liver']", '["lung", "liver"]', "{'A': 'lung', 'B': 'liver'}"])
+def test_options_as_text_of_a_table(folder, text):
+    folder.image("a.png")
+    rows = [{"image": "a.png", "question": "Which?", "options": text, "answer": "B"}]
+    (item,) = read_dataset(folder.csv("data.csv", rows)).items
+    assert (item.question, item.answer, item.answer_type) == ("Which?\nA. lung\nB. liver", "liver", "closed")
+
+
+@pytest.mark.parametrize("options", ["lung or liver", "3", [{"key": "A"}], list("abcdefghijk")])
+def test_options_that_are_no_list_of_texts_are_refused(folder, options):
+    folder.image("a.png")
+    row = {"image": "a.png", "question": "Which?", "options": options, "answer": "B"}
+    dataset = read_dataset(folder.json("data.json", [row]))
+    assert dataset.items == ()
+    assert [(fault.kind, fault.field, fault.severity) for fault in dataset.faults] == [("option", "options", "error")]
+
+
+def test_ten_options_and_an_answer_by_number(folder):
+    folder.image("a.png")
+    row = {"image": "a.png", "question": "Which?", "options": list("klmnopqrst")}
+    dataset = read_dataset(folder.json("data.json", [{**row, "answer": "J"}, {**row, "answer": 1}]))
+    assert dataset.items[0].question.endswith("\nJ. t")
+    assert [item.answer for item in dataset.items] == ["t", "1"]
+    assert [(fault.kind, fault.line) for fault in dataset.faults if fault.kind == "option"] == [("option", 19)]
+
+
+def test_turns_by_role_and_content_and_keys_in_any_case(folder):
+    folder.image("a.png")
+    roles = [("system", "Be brief"), ("user", "<image>\nWhat?"), ("assistant", "A cyst")]
+    rows = [
+        {"image": "a.png", "messages": [{"role": who, "content": text} for who, text in roles]},
+        {"image": "a.png", "messages": [{"From": "Human", "Value": "Where?"}, {"From": "GPT", "Value": "Left"}]},
+    ]
+    dataset = read_dataset(folder.json("data.json", rows))
+    assert [(item.question, item.answer) for item in dataset.items] == [("What?", "A cyst"), ("Where?", "Left")]
+    assert dataset.faults == ()
+
+
+@pytest.mark.parametrize("box", ["[[0, NaN, 5, 5]]", "[[NaN, 0, 5, 5]]", "[[0, 0, 5, NaN]]"])
+def test_boxes_that_hold_no_numbers_are_refused(folder, box):
+    folder.image("a.png")
+    dataset = read_dataset(folder.csv("data.csv", [{"image": "a.png", "question": "Q", "answer": "A", "boxes": box}]))
+    assert (dataset.items, kinds(dataset)) == ((), {"boxes": 1})
+
+
+@pytest.mark.parametrize("column", ["IMG_NAME", "image_name", "Image", "mask"])
+def test_pictures_in_any_column_of_a_parquet_file(folder, column):
+    image = folder.image("a.png", 3)
+    inside = {"bytes": image.read_bytes(), "path": None}
+    table = {column: [inside], "question": ["Q"], "answer": ["A"]} | ({"image": ["a.png"]} if column == "mask" else {})
+    pyarrow.parquet.write_table(pyarrow.table(table), folder.root / "d.parquet")
+    (item,) = read_dataset(folder.root / "d.parquet", unpack_to=folder.root / "pictures").items
+    found = item.mask if column == "mask" else item.image
+    assert found.parent.name == "pictures"
+    assert found.read_bytes() == image.read_bytes()
+
+
+def test_parquet_columns_that_differ_in_case_alone_are_refused(folder):
+    folder.image("a.png")
+    table = {"Image": ["a.png"], "image": ["b.png"], "question": ["Q"], "answer": ["A"]}
+    pyarrow.parquet.write_table(pyarrow.table(table), folder.root / "d.parquet")
+    assert kinds(read_dataset(folder.root / "d.parquet")) == {"header": 1}
