@@ -61,6 +61,11 @@ def read_tiff(stream: BinaryIO, frame: int | None, read_bytes: Callable[[int], C
         check_size(page.imagelength, page.imagewidth)
         if _channels(page) != channels:
             raise unsupported("The pages of the TIFF file differ in their number of channels", _EXPORT)
+        if pages == 1 and (tiff.is_imagej or tiff.is_shaped) and tiff.series[0].size > page.size:
+            # Only the first picture of the stack has a directory; the others would be left out.
+            raise unsupported(
+                "The TIFF file is a stack in one piece, which is not supported", "Save its slices as pages"
+            )
         aspect = _aspect(page)
         if channels == 1 and _suits_pillow(page):
             try:

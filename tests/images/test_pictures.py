@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from a3tune.errors import ImageError, RequestError
@@ -204,3 +205,13 @@ def test_arrays():
 def test_arrays_that_are_no_pictures(array):
     with pytest.raises(ImageError):
         image_from_array(array)
+
+
+@pytest.mark.parametrize("imagej", [False, True])
+def test_a_tiff_stack_with_one_directory_is_refused_by_name(tmp_path, imagej):
+    stack = np.stack([np.full((8, 9), shade, np.uint8) for shade in (10, 200)])
+    tifffile.imwrite(tmp_path / "a.tif", stack, photometric="minisblack", imagej=imagej, truncate=True)
+    with pytest.raises(ImageError, match="a stack in one piece"):
+        load_image(tmp_path / "a.tif")
+    tifffile.imwrite(tmp_path / "b.tif", stack, photometric="minisblack", imagej=imagej)
+    assert load_image(tmp_path / "b.tif", frame=1).pixels.min() == 200
