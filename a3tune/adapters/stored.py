@@ -8,10 +8,11 @@ import json
 import math
 import pickle
 import re
+import shutil
 import struct
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -22,7 +23,7 @@ from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME
 
 from a3tune.adapters.a3moe import register
 from a3tune.errors import AdapterError
-from a3tune.storage import read_json
+from a3tune.storage import read_json, whole_file
 
 MOST_SETTINGS = 1 << 20
 """Largest adapter_config.json in bytes."""
@@ -62,12 +63,14 @@ class StoredAdapter:
         kind: PEFT's name of the method: "LORA", "A3MOE", ...
         settings: what adapter_config.json says, of the types that PEFT expects; what PEFT does not know is left out.
         shapes: tensor -> shape.
+        notes: what the weight file says beside its tensors.
     """
 
     folder: Path
     kind: str
     settings: Mapping[str, Any]
     shapes: Mapping[str, tuple[int, ...]]
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_adapter(folder: str | Path) -> StoredAdapter:
@@ -97,8 +100,9 @@ def read_adapter(folder: str | Path) -> StoredAdapter:
             got=f"{folder.name} holds a {kind} adapter, which {_NOT_LAYERS.get(kind, 'changes the prompt')}",
             remedy="Load it with peft alone",
         )
-    shapes = read_shapes(weights) if weights.suffix == ".safetensors" else _pickled_shapes(weights)
-    return StoredAdapter(folder, kind, settings, shapes)
+    if weights.suffix != ".safetensors":
+        return StoredAdapter(folder, kind, settings, _pickled_shapes(weights))
+    return StoredAdapter(folder, kind, settings, *_read_head(weights))
 
 
 def read_settings(path: Path) -> tuple[str, dict[str, Any]]:
@@ -158,6 +162,26 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     Raises:
         AdapterError: the file is damaged.
     """
+    return _read_head(path)[0]
+
+
+def add_notes(path: Path, notes: Mapping[str, str]) -> None:
+    """Write texts into the head of a safetensors file, where they go with the weights and trouble no reader.
+
+    Raises:
+        OSError: it cannot be written; the file is then as before.
+    """
+    with path.open("rb") as stream, whole_file(path) as target:
+        (length,) = struct.unpack("<Q", stream.read(8))
+        head = json.loads(stream.read(length))
+        head["__metadata__"] = {**head.get("__metadata__", {}), **notes}
+        text = json.dumps(head, ensure_ascii=False).encode()
+        text += b" " * (-len(text) % 8)
+        target.write(struct.pack("<Q", len(text)) + text)
+        shutil.copyfileobj(stream, target, 1 << 20)
+
+
+def _read_head(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
     try:
         size = path.stat().st_size
         with path.open("rb") as stream:
@@ -179,7 +203,9 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
             got=f"It cannot be read ({error})",
             remedy="Download it again, or save the adapter anew",
         ) from error
-    return shapes
+    notes = head.get("__metadata__")
+    texts = notes.items() if isinstance(notes, dict) else ()
+    return shapes, {name: text for name, text in texts if isinstance(text, str)}
 
 
 def _pickled_shapes(path: Path) -> dict[str, tuple[int, ...]]:

@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 from a3tune.adapters.a3moe import A3MoeConfig, register
 from a3tune.adapters.exact import exact_config
 from a3tune.adapters.isolation import Change, taken_back
+from a3tune.adapters.origin import Base, check_origin
 from a3tune.adapters.stored import read_adapter
 from a3tune.errors import AdapterError
 
@@ -34,6 +35,7 @@ class _Mounted:
 
     model: PeftModel
     changes: tuple[Change, ...]
+    origin: str
 
 
 class AdapterSet:
@@ -46,12 +48,22 @@ class AdapterSet:
     Args:
         base: the base model, without adapters.
         folders: adapter folders in PEFT's format by name; more can be added later.
+        identity: the same model as it was stored (a `VisionLanguageModel`): adapters that were made for other weights
+            are refused. None compares nothing.
+        allow_other_base: take such adapters all the same; `origin` says so.
 
     Raises:
         AdapterError: see `add`.
     """
 
-    def __init__(self, base: PreTrainedModel, folders: Mapping[str, str | Path] | None = None) -> None:
+    def __init__(
+        self,
+        base: PreTrainedModel,
+        folders: Mapping[str, str | Path] | None = None,
+        *,
+        identity: Base | None = None,
+        allow_other_base: bool = False,
+    ) -> None:
         if hasattr(base, "peft_config"):
             raise AdapterError(
                 expected="a base model without adapters",
@@ -60,6 +72,7 @@ class AdapterSet:
             )
         register()
         self.base = base
+        self._identity, self._allow_other = identity, allow_other_base
         self._adapters: dict[str, _Mounted] = {}
         self._active = BASE
         for name, folder in (folders or {}).items():
@@ -83,6 +96,10 @@ class AdapterSet:
     def config(self, name: str) -> PeftConfig | None:
         """The settings of an adapter; None for "base"."""
         return None if self._known(name) == BASE else self._adapters[name].model.peft_config[name]
+
+    def origin(self, name: str) -> str:
+        """What is to be said about whether an adapter was made for this base; "" where there is no doubt."""
+        return "" if self._known(name) == BASE else self._adapters[name].origin
 
     def takes_masks(self, name: str) -> bool:
         """Whether the adapter has to be told where question and image stand (see `a3moe.TokenSpans`)."""
@@ -118,7 +135,7 @@ class AdapterSet:
 
         Raises:
             AdapterError: the folder holds no adapter, or the adapter does not fit the base model (layers that it
-                does not have, other shapes, parts missing). The set is then as before.
+                does not have, other shapes, parts missing, made for other weights). The set is then as before.
         """
         if name in self.names or not name or "." in name:
             raise AdapterError(
@@ -127,13 +144,16 @@ class AdapterSet:
                 remedy="Choose another name",
             )
         stored = read_adapter(folder)
+        origin = ""
+        if self._identity is not None and self._identity.source:
+            origin = check_origin(stored, self._identity, allow_other=self._allow_other)
         active = self._active
         self._unmount()
         try:
             config = exact_config(stored, self.base)
             with taken_back(self.base) as changes:
                 model = self._load(name, Path(folder), config)
-            self._adapters[name] = _Mounted(model, tuple(changes))
+            self._adapters[name] = _Mounted(model, tuple(changes), origin)
         finally:
             self._mount(active)
 

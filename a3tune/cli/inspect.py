@@ -37,6 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='"base" and adapters as NAME=FOLDER, separated by commas: each gets its answer and maps (default base); '
         "with the demo model also lora and a3",
     )
+    parser.add_argument(
+        "--allow-other-base",
+        action="store_true",
+        help="use adapters that were made for other weights of the same shapes all the same",
+    )
     parser.add_argument("--critical-heads", type=int, metavar="K", help="how many (default: heads of one layer)")
     parser.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="longest answer (default 64)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default auto)")
@@ -102,7 +107,12 @@ def run(options: argparse.Namespace) -> int:
         image,
         options.question,
         adapters=tuple(folders),
-        adapter_set=AdapterSet(model.model, {name: folder for name, folder in folders.items() if folder is not None}),
+        adapter_set=AdapterSet(
+            model.model,
+            {name: folder for name, folder in folders.items() if folder is not None},
+            identity=model,
+            allow_other_base=options.allow_other_base,
+        ),
         critical_count=options.critical_heads,
         max_new_tokens=options.max_new_tokens,
         target=target,
@@ -114,7 +124,13 @@ def run(options: argparse.Namespace) -> int:
         print(f"{view.adapter}: {view.answer}")
     if len(inspection.views) > 1 or target is not None:
         print(metrics_table(inspection))
-    print(*image.notes, *model.notes, f"{len(written)} files in {options.out}", sep="\n")
+    print(
+        *image.notes,
+        *model.notes,
+        *(note for view in inspection.views for note in view.notes),
+        f"{len(written)} files in {options.out}",
+        sep="\n",
+    )
     return 0
 
 

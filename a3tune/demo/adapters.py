@@ -182,7 +182,7 @@ def publish_adapters(
             (made / name).mkdir(parents=True)
             for file in _FILES:
                 shutil.copyfile(RunFolder(summary.folder).adapter / file, made / name / file)
-        adapters = AdapterSet(model.model, {name: made / name for name in runs})
+        adapters = AdapterSet(model.model, {name: made / name for name in runs}, identity=model)
         figures = measure_adapters(model, adapters, HELD_OUT_SEEDS[:measured], on_progress=on_progress)
         base = figures[BASE]
         for name, summary in runs.items():

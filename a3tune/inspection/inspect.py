@@ -55,6 +55,7 @@ class AdapterView:
         critical_heads: the heads with the highest visual ratio, highest first.
         metrics: named numbers about the maps (see a3tune.attention.metrics).
         experts: what the adapter's routers chose in the same pass; None where it has no routers.
+        notes: what is to be said about the adapter, such as that it was made for other weights.
     """
 
     adapter: str
@@ -65,6 +66,7 @@ class AdapterView:
     critical_heads: tuple[Head, ...]
     metrics: dict[str, float] = field(default_factory=dict)
     experts: ExpertChoice | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +182,9 @@ def inspect_each(
         heads = critical_heads(ratio, maps.heads if critical_count is None else critical_count)
         metrics = measure_head_set(maps, heads, coverage, answer_rows(whole.tokens, maps))
         experts = None if held is None else _experts(use, held, adapter)
-        views += (AdapterView(adapter, answer.text, whole.tokens, maps, ratio, heads, metrics, experts),)
+        origin = "" if held is None else held.origin(adapter)
+        notes = (f"{adapter}: {origin}",) if origin else ()
+        views += (AdapterView(adapter, answer.text, whole.tokens, maps, ratio, heads, metrics, experts, notes),)
         if len(views) == len(adapters):
             proceed("Done", 1.0)
         yield Inspection(model.name, image, question, grid, views, seconds=seconds)

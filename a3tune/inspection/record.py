@@ -226,6 +226,7 @@ def _view(view: AdapterView, grid: tuple[int, int]) -> dict[str, Any]:
         "heads": view.maps.heads,
         "critical_heads": [list(head) for head in view.critical_heads],
         "metrics": {name: _number(value) for name, value in view.metrics.items()},
+        "notes": list(view.notes),
     }
 
 

@@ -137,7 +137,7 @@ def load_model(
             f"This program was not tested with models of type {kind} that see with {tower}. Where this one's image "
             "tokens lie was tried; `python -m a3tune parity --checkpoint` also compares its attention."
         )
-    return VisionLanguageModel(display, model.eval(), processor, notes, convention_of(str(source), kind))
+    return VisionLanguageModel(display, model.eval(), processor, notes, convention_of(str(source), kind), str(source))
 
 
 def count_weights(folder: Path) -> int:

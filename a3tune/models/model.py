@@ -23,6 +23,7 @@ from a3tune.decoder_layers import attention_layers
 from a3tune.errors import RequestError
 from a3tune.geometry.patch_grid import probe_patch_grid
 from a3tune.models import token_spans as spans
+from a3tune.models.fingerprint import weights_fingerprint
 from a3tune.models.prompt import EncodedBatch, EncodedPrompt, PromptEncoder
 from a3tune.models.question_template import QuestionTemplate, question_template
 from a3tune.types import MedicalImage, PatchGrid
@@ -53,6 +54,7 @@ class VisionLanguageModel:
         notes: what a person should know about how it was loaded, in words.
         convention: how it was trained to see computed tomography, to be given to :func:`a3tune.images.load_image`; None
             for as it is shown.
+        source: what it was loaded from: "demo", a folder or a hub id; "" where that is not known.
         lock: held while an answer is generated; hold it for other passes where threads share the model.
     """
 
@@ -63,11 +65,20 @@ class VisionLanguageModel:
         processor: ProcessorMixin,
         notes: Sequence[str] = (),
         convention: str | None = None,
+        source: str = "",
     ) -> None:
         self.name, self.model, self.processor, self.notes = name, model, processor, tuple(notes)
-        self.config, self.convention = model.config, convention
+        self.config, self.convention, self.source = model.config, convention, source
         self.lock = threading.RLock()
         self._encoder = PromptEncoder(processor, self.config, self.device, convention, self.dtype)
+
+    def fingerprint(self) -> str:
+        """Of the weights as they are stored, whatever precision they are in; see `weights_fingerprint`.
+
+        Raises:
+            ModelError: they cannot be read any more.
+        """
+        return weights_fingerprint(self.source)
 
     def cpu_encoder(self) -> PromptEncoder:
         """An encoder of this model's prompts whose tensors stay on the CPU."""

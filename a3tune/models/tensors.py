@@ -29,6 +29,8 @@ _DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
+SAFETENSORS_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+"""Data type -> what safetensors calls it."""
 
 
 @dataclass(frozen=True)
@@ -46,33 +48,36 @@ class StoredTensor:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def list_tensors(folder: Path, *, single: str = "model", pickled: str = "pytorch_model") -> dict[str, StoredTensor]:
-    """Every tensor of a checkpoint folder by name; safetensors files count before pickled ones.
-
-    Args:
-        folder: holds ``model.safetensors`` or its shards and their index, or the same as ``pytorch_model.bin``.
-        single, pickled: the files' stems.
+def weight_files(folder: Path) -> list[Path]:
+    """The weight files of a checkpoint folder: ``model.safetensors`` or the shards that its index names, else the same
+    of ``pytorch_model.bin``.
 
     Raises:
-        ModelError: there are no weights, one is missing, damaged, or holds more than tensors.
+        ModelError: there are none, or the index is damaged.
     """
-    for stem, suffix in ((single, "safetensors"), (pickled, "bin")):
-        index = folder / f"{stem}.{suffix}.index.json"
-        if (folder / f"{stem}.{suffix}").is_file():
-            files = [folder / f"{stem}.{suffix}"]
-        elif index.is_file():
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        index = folder / f"{name}.index.json"
+        if (folder / name).is_file():
+            return [folder / name]
+        if index.is_file():
             places = read_json(index).get("weight_map")
             if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
                 raise ModelError(expected=f"a weight_map in {index}", got="none", remedy="Fetch the file again")
-            files = [folder / name for name in sorted(set(places.values()))]
-        else:
-            continue
-        return {tensor.name: tensor for file in files for tensor in _headers(file)}
+            return [folder / name for name in sorted(set(places.values()))]
     raise ModelError(
         expected="model.safetensors or pytorch_model.bin (or their shards and index)",
         got=f"{folder} without weights",
         remedy="Fetch the missing files",
     )
+
+
+def list_tensors(folder: Path) -> dict[str, StoredTensor]:
+    """Every tensor of a checkpoint folder by name; safetensors files count before pickled ones.
+
+    Raises:
+        ModelError: there are no weights, one is missing, damaged, or holds more than tensors.
+    """
+    return {tensor.name: tensor for file in weight_files(folder) for tensor in _headers(file)}
 
 
 def read_tensors(tensors: Iterable[StoredTensor]) -> Iterator[tuple[StoredTensor, torch.Tensor]]:
@@ -85,7 +90,7 @@ def read_tensors(tensors: Iterable[StoredTensor]) -> Iterator[tuple[StoredTensor
     values: Any = None
     for tensor in tensors:
         if tensor.file != opened:
-            values, opened = _open(tensor.file), tensor.file
+            values, opened = open_weights(tensor.file), tensor.file
         try:
             value = values[tensor.name] if isinstance(values, dict) else values.get_tensor(tensor.name)
         except (KeyError, SafetensorError, OSError) as error:
@@ -106,8 +111,11 @@ def write_tensors(file: Path, tensors: Sequence[StoredTensor], values: Iterable[
     end = 0
     for tensor in tensors:
         start, end = end, end + tensor.size
-        kind = next(name for name, dtype in _DTYPES.items() if dtype == tensor.dtype)
-        header[tensor.name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [start, end]}
+        header[tensor.name] = {
+            "dtype": SAFETENSORS_NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, end],
+        }
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     with open(file, "wb") as out:
@@ -124,13 +132,13 @@ def lazy_weights(folder: Path) -> dict[str, Any]:
     """
     slices: dict[str, Any] = {}
     for file in {tensor.file: None for tensor in list_tensors(folder).values()}:
-        opened = _open(file)
+        opened = open_weights(file)
         slices |= {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 - no mapping
     return slices
 
 
 def _headers(file: Path) -> list[StoredTensor]:
-    values = _open(file)
+    values = open_weights(file)
     if isinstance(values, dict):
         return [StoredTensor(name, file, tuple(value.shape), value.dtype) for name, value in values.items()]
     headers = []
@@ -147,7 +155,7 @@ def _headers(file: Path) -> list[StoredTensor]:
     return headers
 
 
-def _open(file: Path) -> Any:
+def open_weights(file: Path) -> Any:
     """An open safetensors file, or a dictionary of tensors that lie in the file until they are used."""
     if not file.is_file():
         raise ModelError(

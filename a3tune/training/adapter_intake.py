@@ -6,6 +6,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,11 +15,13 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidat
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 
 from a3tune.adapters.exact import check_bounded
-from a3tune.adapters.stored import MOST_SETTINGS, read_adapter, read_shapes
+from a3tune.adapters.origin import check_origin
+from a3tune.adapters.stored import MOST_SETTINGS, StoredAdapter, read_adapter, read_shapes
 from a3tune.bundle import model_source
 from a3tune.data.intake import LIMITS, IntakeLimits, NewFolder, check_room
 from a3tune.errors import AdapterError, ModelError
 from a3tune.models.conversion import model_folder
+from a3tune.models.fingerprint import weights_fingerprint
 from a3tune.storage import DAMAGED_ZIP
 from a3tune.training.model_card import CARD_NAME
 
@@ -112,8 +115,9 @@ def fetch_adapter(hub_id: str, folder: str | Path, *, token: str | None = None) 
     return folder
 
 
-def check_fit(folder: str | Path, model: str) -> None:
-    """Whether an adapter's weights have the shapes of a base model's layers, without loading either.
+def check_fit(folder: str | Path, model: str) -> str:
+    """Whether an adapter was made for a base model, and its weights have the shapes of its layers, without loading
+    either.
 
     LoRA and A3MoE are held against the layers that they name; other kinds when they are loaded.
 
@@ -121,15 +125,32 @@ def check_fit(folder: str | Path, model: str) -> None:
         folder: the adapter's folder.
         model: "demo", a checkpoint folder or a hub id.
 
+    Returns:
+        What is to be said about its base, as of `a3tune.adapters.origin.check_origin`.
+
     Raises:
         AdapterError: it was made for another base model.
         ModelError: there is no such model.
     """
     stored = read_adapter(folder)
     check_bounded(stored)
+    if stored.kind in _LORA_LIKE:
+        _check_layers(stored, model)
+    return check_origin(stored, _Checkpoint(model))
+
+
+@dataclass(frozen=True)
+class _Checkpoint:
+    """A base model that is not loaded."""
+
+    source: str
+
+    def fingerprint(self) -> str:
+        return weights_fingerprint(self.source)
+
+
+def _check_layers(stored: StoredAdapter, model: str) -> None:
     settings = stored.settings
-    if stored.kind not in _LORA_LIKE:
-        return
     layers = _layer_shapes(model)
     for name, shape in stored.shapes.items():
         layer, side = _layer_of(name)

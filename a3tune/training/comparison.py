@@ -101,7 +101,7 @@ def compare_with_base(
     chosen = [items[place * len(items) // most] for place in range(most)] if len(items) > most else list(items)
     on_progress("Loading the model", 0.0)
     loaded = load_base(config, model, device)
-    adapters = AdapterSet(loaded.model, {TUNED: adapter})
+    adapters = AdapterSet(loaded.model, {TUNED: adapter}, identity=loaded)
     prepare_capture(loaded.model)
     encoder = loaded.cpu_encoder()
     maker = TargetMaker(

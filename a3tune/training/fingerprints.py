@@ -1,4 +1,5 @@
-"""Fingerprints of models and data sets: short texts that change when what a run rests on changes."""
+"""Fingerprints of data sets, and of models as former versions made them: short texts that change with what a run rests
+on. Those of models are made in `a3tune.models.fingerprint`."""
 
 from __future__ import annotations
 
@@ -15,11 +16,9 @@ from a3tune.models.conversion import model_folder
 _SAMPLE = 1 << 20
 
 
-def model_fingerprint(source: str) -> str:
-    """16 hex digits of a checkpoint: its configuration, and the size and both ends of each weight file.
-
-    A file's head holds the names and shapes of its tensors, its tail the last layers' weights, so that other
-    weights are told apart without reading gigabytes.
+def former_model_fingerprint(source: str) -> str:
+    """16 hex digits of a checkpoint's configuration and of the size and both ends of each weight file: what run folders
+    of former versions hold. It does not tell all weights apart; only unfinished runs are compared by it.
 
     Raises:
         ModelError: there is no such checkpoint.

@@ -51,11 +51,13 @@ class RunIdentity:
         model: name and fingerprint of the base model.
         data: path and fingerprint of the data set.
         config: the settings as plain JSON values.
+        former_fingerprint: of the base model, as former versions made it.
     """
 
     model: Mapping[str, Any]
     data: Mapping[str, Any]
     config: Mapping[str, Any]
+    former_fingerprint: str = ""
 
     def record(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -113,7 +115,7 @@ class RunFolder:
             return False
         wanted = identity.record()
         for part, name in (("model", "another model"), ("data", "other data"), ("config", "another configuration")):
-            there = _as_now(part, record, wanted)
+            there = _as_now(part, record, identity)
             if there != wanted[part]:
                 raise DataError(
                     expected="a new folder, or one with an unfinished run of the same model, data and configuration",
@@ -131,7 +133,7 @@ class RunFolder:
     def saved_by_this_run(self, step: int, identity: RunIdentity) -> bool:
         """Whether a checkpoint is one of a run of this model, data and configuration."""
         record, wanted = read_json_or_empty(self.checkpoint(step) / IDENTITY_NAME), identity.record()
-        return all(_as_now(part, record, wanted) == wanted[part] for part in wanted)
+        return all(_as_now(part, record, identity) == wanted[part] for part in wanted)
 
     def as_begun(self, config: TuneConfig) -> TuneConfig:
         """The settings with which a run that an earlier version began goes on: it took weak labels alone."""
@@ -290,13 +292,17 @@ def _is_older(record: Mapping[str, Any]) -> bool:
     return record.get(_OLDER) is True or (isinstance(config, dict) and "targets" not in config)
 
 
-def _as_now(part: str, record: Mapping[str, Any], wanted: Mapping[str, Any]) -> Any:
-    """What was written down of a run, with settings that there were not yet as they were then."""
+def _as_now(part: str, record: Mapping[str, Any], identity: RunIdentity) -> Any:
+    """What was written down of a run, by this version or a former one, as this version writes it."""
     there = record.get(part)
-    if part != "config" or not isinstance(there, dict):
+    if not isinstance(there, dict):
+        return there
+    if part == "model" and there.get("fingerprint") == identity.former_fingerprint:
+        return {**there, "fingerprint": identity.model["fingerprint"]}
+    if part != "config":
         return there
     # Data that was taken without the permission is taken with it too: a preset may give it by now.
-    return {**_FORMER_SETTINGS, **{name: wanted[part].get(name) for name in _PERMISSIONS}, **there}
+    return {**_FORMER_SETTINGS, **{name: identity.config.get(name) for name in _PERMISSIONS}, **there}
 
 
 def _difference(there: Any, wanted: Any) -> str:

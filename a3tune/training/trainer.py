@@ -28,6 +28,7 @@ from transformers import (
 from transformers.trainer import TRAINER_STATE_NAME
 
 from a3tune.adapters.a3moe import A3MoeConfig, record_experts
+from a3tune.adapters.origin import write_origin
 from a3tune.attention.capture import capture
 from a3tune.attention.heads import critical_heads, visual_ratio
 from a3tune.attention.loss import alignment_loss
@@ -333,6 +334,8 @@ class AlignmentTrainer(Trainer):
             # PEFT adds a model card to fill in; nobody fills it in here.
             with suppress(FileNotFoundError):
                 (Path(folder) / "README.md").unlink()
+            base = self._identity["model"]
+            write_origin(Path(folder), base["source"], base["fingerprint"])
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """Everything that the next step depends on, written beside its place and renamed into it when complete.

@@ -23,6 +23,7 @@ from a3tune.bundle import model_source
 from a3tune.data.dataset import Dataset, TrainingItem
 from a3tune.data.read import read_dataset, split_dataset
 from a3tune.errors import A3TuneError, Cancelled, DataError
+from a3tune.models.fingerprint import weights_fingerprint
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.prompt import PromptEncoder
 from a3tune.progress import Progress, no_progress
@@ -31,7 +32,7 @@ from a3tune.training.attention_watch import AttentionWatch
 from a3tune.training.base_model import load_base
 from a3tune.training.collate import Questions, QuestionStream, on_device
 from a3tune.training.config import TuneConfig
-from a3tune.training.fingerprints import data_fingerprint, model_fingerprint
+from a3tune.training.fingerprints import data_fingerprint, former_model_fingerprint
 from a3tune.training.heartbeat import Heartbeat
 from a3tune.training.lengths import TokenCounter
 from a3tune.training.methods import Objective, add_adapter, objective_of, trainable_count
@@ -155,10 +156,14 @@ class _Tuning:
         return dataset
 
     def _identity(self, data: Path, dataset: Dataset) -> RunIdentity:
+        # The main process reads the weights once, and the others what it kept.
+        with self.state.main_process_first():
+            fingerprint = weights_fingerprint(self.source, self._report)
         return RunIdentity(
-            model={"source": self.source, "fingerprint": model_fingerprint(model_source(self.source))},
+            model={"source": self.source, "fingerprint": fingerprint},
             data={"path": data.name, "fingerprint": data_fingerprint(dataset), "questions": len(dataset.items)},
             config={**asdict(self.config), "processes": self.state.num_processes},
+            former_fingerprint=former_model_fingerprint(model_source(self.source)),
         )
 
     def _agree(self, identity: RunIdentity, resume: bool, dataset: Dataset) -> bool:

@@ -197,7 +197,7 @@ class ModelSlot:
                 on_progress=report,
                 **self.choice.options,
             )
-            self._adapter_set = library.AdapterSet(model.model, self._folders)
+            self._adapter_set = library.AdapterSet(model.model, self._folders, identity=model)
             self.generation.special_tokens = frozenset(model.tokenizer.all_special_tokens)
             self._model = model
         except Exception as error:

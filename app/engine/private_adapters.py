@@ -54,7 +54,7 @@ class PrivateAdapters:
             # A run that goes on writes its adapter anew: what was read before is of no use any more.
             for older in [entry for entry in mounted if entry[:2] == state[:2]]:
                 del mounted[older]
-            mounted[state] = library.AdapterSet(model.model, {name: own[name]})
+            mounted[state] = library.AdapterSet(model.model, {name: own[name]}, identity=model)
             while len(mounted) > MOST_MOUNTED:
                 mounted.popitem(last=False)
         mounted.move_to_end(state)

@@ -69,7 +69,7 @@ def result_value(result: Result) -> dict[str, Any]:
         "id": result.id,
         "question": inspection.question,
         "model": inspection.model,
-        "notice": DEMO_NOTICE if result.demo else "",
+        "notice": " ".join([DEMO_NOTICE] * result.demo + [note for view in inspection.views for note in view.notes]),
         "complete": result.complete,
         "patches": inspection.grid.count,
         "tiles": inspection.grid.tiles_record(),

@@ -188,6 +188,7 @@ class AdapterPanel:
 
     def _loaded(self, visitor: str, name: AdapterName) -> Update:
         words = f"Loaded as “{name}”: it fits the base model, and you find it in Inspect under “Answer with”."
+        words = f"{words} {self._service.adapters.origin(owner_of(visitor), name)}".strip()
         return {self._load_status: status(words), **self.show(visitor, name)}
 
     @errors_in("_scale_status")

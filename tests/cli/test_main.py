@@ -15,6 +15,7 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
 from a3tune.adapters.a3moe import A3MoeConfig
+from a3tune.adapters.origin import write_origin
 from a3tune.cli.main import COMMANDS, main
 from a3tune.models.load import load_model
 from tests.support.damaged_files import SECRET, write_damaged
@@ -119,6 +120,21 @@ def test_a_convention_that_does_not_fit_is_refused_before_the_model_is_loaded(pi
 def test_the_window_may_be_given_in_numbers(tmp_path, tiny_checkpoint):
     assert inspect(get_testdata_file("CT_small.dcm"), tmp_path, tiny_checkpoint("llava"), "--window", "40,350") == 0
     assert json.loads((tmp_path / "inspect.json").read_text())["image"]["window"] == [40.0, 350.0]
+
+
+def test_inspect_uses_an_adapter_of_other_weights_only_when_told(picture, tmp_path, tiny_checkpoint, capsys):
+    base = tiny_checkpoint("llava")
+    tuned = get_peft_model(load_model(base, device="cpu").model, A3MoeConfig(r=2, expert_r=2))
+    tuned.save_pretrained(tmp_path / "a3", save_embedding_layers=False)
+    write_origin(tmp_path / "a3", str(base), "0" * 64)
+    given = ("--adapters", f"base,a3={tmp_path / 'a3'}")
+    assert inspect(picture, tmp_path / "out", base, *given) == 2
+    assert "It was made for other weights" in capsys.readouterr().err
+    assert inspect(picture, tmp_path / "out", base, *given, "--allow-other-base") == 0
+    assert "a3: WARNING: the adapter was made for other weights" in capsys.readouterr().out
+    record = json.loads((tmp_path / "out" / "inspect.json").read_text())
+    assert record["adapters"]["a3"]["notes"][0].startswith("a3: WARNING")
+    assert record["adapters"]["base"]["notes"] == []
 
 
 def test_inspect_compares_base_and_adapters_on_one_scale(picture, tmp_path, tiny_checkpoint):

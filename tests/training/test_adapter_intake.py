@@ -2,12 +2,13 @@
 
 import io
 import json
+import shutil
 import zipfile
 
 import pytest
 import torch
 import yaml
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from a3tune.errors import AdapterError, DataError, RequestError
 from a3tune.training.adapter_intake import check_fit, fetch_adapter, unpack_adapter
@@ -76,6 +77,19 @@ def test_a_download_can_be_loaded_again(finished, tmp_path, tiny_checkpoint, met
     check_fit(folder, str(tiny_checkpoint("llava")))
     with pytest.raises(AdapterError, match=r"It does not fit: .*q_proj|It does not fit: .*k_proj"):
         check_fit(folder, str(tiny_checkpoint("gemma3")))
+
+
+def test_an_adapter_of_other_weights_of_the_same_shapes_is_refused(finished, tmp_path, tiny_checkpoint):
+    (tmp_path / "a.zip").write_bytes(zip_adapter(finished("lora")))
+    folder = unpack_adapter(tmp_path / "a.zip", tmp_path / "adapter")
+    merged = tmp_path / "merged"
+    shutil.copytree(tiny_checkpoint("llava"), merged)
+    weights = load_file(merged / "model.safetensors")
+    weights[sorted(weights)[0]] += 1
+    save_file(weights, merged / "model.safetensors", {"format": "pt"})
+    assert check_fit(folder, str(tiny_checkpoint("llava"))) == ""
+    with pytest.raises(AdapterError, match=r"other weights .* than those of merged"):
+        check_fit(folder, str(merged))
 
 
 def test_the_card_is_filled_in_and_names_no_path(finished):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -34,6 +34,18 @@ def test_a_run_of_an_earlier_version_goes_on_with_the_weak_labels_that_it_began_
     assert older.check(identity(config))
     with pytest.raises(DataError, match="targets is 'weak' there, 'truth' here"):
         older.check(identity(tiny_config(targets="truth")))
+
+
+def test_a_run_of_an_earlier_version_goes_on_with_its_former_fingerprint(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    begun = RunIdentity(model={"source": "m", "fingerprint": "1" * 16}, data={}, config=asdict(tiny_config()))
+    run.start(begun, {})
+    now = replace(begun, model={"source": "m", "fingerprint": "a" * 64}, former_fingerprint="1" * 16)
+    assert run.check(now)
+    with pytest.raises(DataError, match="a run of another model: fingerprint is"):
+        run.check(replace(now, former_fingerprint="2" * 16))
+    run.start(now, {})
+    assert run.read()["model"]["fingerprint"] == "a" * 64
 
 
 def test_a_new_run_takes_the_settings_as_they_are(tmp_path):

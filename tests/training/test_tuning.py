@@ -12,8 +12,10 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from a3tune.adapters.stored import read_adapter
 from a3tune.adapters.switch import AdapterSet
 from a3tune.errors import Cancelled, DataError, ModelError
+from a3tune.models.fingerprint import weights_fingerprint
 from a3tune.models.load import load_model
 from a3tune.training.methods import add_adapter
 from a3tune.training.run import STOP_NAME, RunFolder
@@ -94,7 +96,10 @@ def test_a_run_writes_what_it_did(run, tmp_path):
     record = RunFolder(tmp_path / "run").read()
     assert record["status"] == "finished"
     assert record["config"]["method"] == "a3"
-    assert record["model"]["fingerprint"]
+    assert record["model"]["fingerprint"] == weights_fingerprint(record["model"]["source"])
+    notes = read_adapter(summary.adapter).notes
+    assert notes["a3tune_base_fingerprint"] == record["model"]["fingerprint"]
+    assert "/" not in notes["a3tune_base"]
     assert record["versions"]["torch"] == torch.__version__
     steps = events(tmp_path / "run", "step")
     assert [event["step"] for event in steps] == [1, 2, 3, 4, 5, 6]

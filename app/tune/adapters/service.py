@@ -146,9 +146,9 @@ class AdapterService:
                 raise AdapterError(
                     expected="a ZIP archive or a hub id", got="There is neither", remedy="Give one of them"
                 )
-            library.check_fit(folder, self._slot.profile)
+            origin = library.check_fit(folder, self._slot.profile)
             words = (title or hub_id).strip()[:TITLE_LENGTH] or "loaded adapter"
-            write_json(folder / _LOADED_NAME, {"title": words, "model": self._slot.profile})
+            write_json(folder / _LOADED_NAME, {"title": words, "model": self._slot.profile, "origin": origin})
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -156,6 +156,10 @@ class AdapterService:
             if archive is not None:
                 remove_upload(archive)
         return self._name(owner, folder)
+
+    def origin(self, owner: OwnerId, name: AdapterName) -> str:
+        """What is to be said about the base model that a loaded adapter was made for; "" where there is no doubt."""
+        return str(read_json_or_empty(self._folder(owner, name) / _LOADED_NAME).get("origin", ""))
 
     def delete(self, owner: OwnerId, name: AdapterName) -> str:
         """Remove an adapter that was loaded, in a minute; one of a run goes with the run.
