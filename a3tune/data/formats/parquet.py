@@ -69,8 +69,9 @@ def _named(value: object, row: Row, log: FaultLog, unpack_to: Path | None) -> ob
     """A picture, or a list of them, as names of files; what is a name already stays."""
     if isinstance(value, list):
         return [_named(one, row, log, unpack_to) for one in value]
-    picture = isinstance(value, dict) and bool(value) and value.keys() <= {"bytes", "path"}
-    return _picture_name(value, row, log, unpack_to) if picture else value
+    if isinstance(value, dict) and value and value.keys() <= {"bytes", "path"}:
+        return _picture_name(value, row, log, unpack_to)
+    return value
 
 
 def _picture_name(picture: dict, row: Row, log: FaultLog, unpack_to: Path | None) -> object:
