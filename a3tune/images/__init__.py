@@ -5,6 +5,7 @@ from a3tune.images.conventions import CONVENTIONS
 from a3tune.images.grey import WINDOW_PRESETS
 from a3tune.images.load import ImageDescription, describe_image, image_from_array, load_image
 from a3tune.images.nifti import AXES
+from a3tune.images.series import find_series
 
 __all__ = [
     "AXES",
@@ -14,6 +15,7 @@ __all__ = [
     "WINDOW_PRESETS",
     "ImageDescription",
     "describe_image",
+    "find_series",
     "image_from_array",
     "load_image",
 ]

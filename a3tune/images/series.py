@@ -23,6 +23,7 @@ from a3tune.images.dicom import MODALITIES, read_dicom
 from a3tune.images.dicom_header import text, whole_number
 from a3tune.images.dicom_kinds import describe_object
 from a3tune.images.kinds import detect_kind
+from a3tune.images.silence_decoders import quiet
 from a3tune.images.slices import Series, Slice, describe_gaps, frame_order, read_plane
 from a3tune.wording import counted
 
@@ -100,6 +101,19 @@ def holds_series(path: str | os.PathLike[str]) -> bool:
     with open(path, "rb") as stream:
         start = stream.read(512)
     return start.startswith(_ZIP_SIGNATURE) or (start[128:132] == b"DICM" and _DICOMDIR_CLASS in start)
+
+
+def find_series(path: str | os.PathLike[str]) -> tuple[Series, ...]:
+    """The series in a folder, a ZIP archive or the medium of a DICOMDIR, as ``load_image`` counts them from 1; none for
+    any other file.
+
+    Raises:
+        ImageError: as ``read_series``.
+    """
+    if not holds_series(path):
+        return ()
+    with quiet(), _open_source(Path(path)) as source:
+        return tuple(_find_series(source))
 
 
 def read_series(path: str | os.PathLike[str], frame: int | None, series: int | Series | None) -> Content:

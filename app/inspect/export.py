@@ -108,6 +108,8 @@ def command_line(result: Result, adapters: Sequence[str]) -> str:
         parts += _option("--window", ",".join(_number(value) for value in image.window))
     if image.convention is not None:
         parts += ["--convention", image.convention]
+    if len(opened.series) > 1 and opened.choices.series is not None:
+        parts += ["--series", str(opened.series.index(opened.choices.series) + 1)]
     if image.frame_count > 1:
         parts += ["--frame", str(image.frame)]
     if opened.axis != 2:

@@ -10,14 +10,15 @@ import tempfile
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from a3tune.bundle import ASSETS, EXAMPLES
 from a3tune.errors import Cancelled, RequestError
-from a3tune.images import ImageDescription, describe_image, load_image
+from a3tune.images import ImageDescription, describe_image, find_series, load_image
+from a3tune.images.slices import Series
 from a3tune.types import MedicalImage, Window
 from app.engine.ids import RegionSessionId, SessionId
 from app.inspect.regions import RegionService, Target
@@ -38,6 +39,7 @@ class OpenedImage(NamedTuple):
         axis, volume: of a volume, what was chosen (see :func:`a3tune.images.load_image`).
         window: what was chosen; None for the file's own.
         convention: that of the model that it was read for, followed or not.
+        series: the series of a folder or archive that can be chosen from; none for a single file.
     """
 
     image: MedicalImage
@@ -50,6 +52,7 @@ class OpenedImage(NamedTuple):
     volume: int = 0
     window: str | Window | None = None
     convention: str | None = None
+    series: tuple[Series, ...] = ()
 
 
 @dataclass(eq=False)
@@ -164,7 +167,7 @@ class Sessions:
         finally:
             if remove:
                 _remove(path)
-        opened = _read(content, self._convention())
+        opened = _open(content, self._convention())
         opened = opened._replace(key=key, source=_example_path(path) if key else "")
         return self._show(name, request, opened)
 
@@ -215,7 +218,29 @@ class Sessions:
             )
         choice = {"window": window, "frame": frame, "axis": axis, "volume": volume}
         opened = _read(before.content, self._convention(), before.choices, **choice)
-        return self._show(name, request, opened._replace(key=before.key, source=before.source))
+        kept = {key: getattr(before, key) for key in ("key", "source", "series")}
+        return self._show(name, request, opened._replace(**kept))
+
+    def change_series(self, name: SessionId, number: int) -> OpenedImage:
+        """Show another series of the session's archive, as it is shown first.
+
+        Args:
+            name: the session's name.
+            number: which of those in ``OpenedImage.series``, from 1.
+
+        Raises:
+            ImageError, RequestError: the series cannot be shown, or there is none of that number.
+            Cancelled: another image or view was asked for meanwhile.
+        """
+        request = self._count_request(name)
+        before = self.opened(name)
+        if before is None or before.content is None or not 1 <= number <= len(before.series):
+            raise RequestError(
+                expected="one of the series of the archive on show",
+                got=f"There is no series {number}",
+                remedy="Choose one that is listed",
+            )
+        return self._show(name, request, _open(before.content, self._convention(), before.series, number))
 
     def read_for_model(self, name: SessionId, opened: OpenedImage, convention: str | None) -> OpenedImage:
         """An image as a model with this convention is given it; where the session has it on show, that stands there.
@@ -266,7 +291,7 @@ def open_example(path: Path, key: str, convention: str | None = None) -> OpenedI
     Raises:
         ImageError: the file is not an image that can be shown.
     """
-    return _read(path.read_bytes(), convention)._replace(key=key, source=_example_path(path))
+    return _open(path.read_bytes(), convention)._replace(key=key, source=_example_path(path))
 
 
 def _remove(path: Path) -> None:
@@ -279,16 +304,29 @@ def _example_path(path: Path) -> str:
     return (EXAMPLES.relative_to(ASSETS.parent) / path.name).as_posix()
 
 
-def _read(
-    content: bytes, convention: str | None, choices: ImageDescription | None = None, **choice: Any
+def _open(
+    content: bytes, convention: str | None, series: tuple[Series, ...] | None = None, number: int = 1
 ) -> OpenedImage:
+    """An image as it is shown first: of several series the one of this number. ``series`` spares looking for them."""
+    with _file(content) as path:
+        series = find_series(path) if series is None else series
+        choices = describe_image(path, series=series[number - 1] if series else None)
+    return _read(content, convention, choices)._replace(series=series)
+
+
+def _read(content: bytes, convention: str | None, choices: ImageDescription, **choice: Any) -> OpenedImage:
+    with _file(content) as path:
+        image = load_image(path, series=choices.series, convention=convention, **choice)
+    again = choices.windowable or image.frame_count > 1 or choices.volumes > 1 or choices.series is not None
+    picked = {name: choice[name] for name in ("axis", "volume", "window") if name in choice}
+    return OpenedImage(image, choices, content if again else None, convention=convention, **picked)
+
+
+@contextlib.contextmanager
+def _file(content: bytes) -> Iterator[Path]:
     # The readers need a path; the folder is readable by this user only and gone before the image is shown. The
     # file's own name, which may be a patient's, is not used.
     with tempfile.TemporaryDirectory(prefix="a3tune-") as folder:
         path = Path(folder) / "image"
         path.write_bytes(content)
-        choices = choices or describe_image(path)
-        image = load_image(path, series=choices.series, convention=convention, **choice)
-    again = choices.windowable or image.frame_count > 1 or choices.volumes > 1
-    picked = {name: choice[name] for name in ("axis", "volume", "window") if name in choice}
-    return OpenedImage(image, choices, content if again else None, convention=convention, **picked)
+        yield path

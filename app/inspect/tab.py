@@ -79,6 +79,7 @@ class InspectTab:
                     elem_id="upload",
                 )
                 with gr.Group(visible=False, elem_id="display") as self._display:
+                    self._series = gr.Dropdown([], label="Series", visible=False, elem_id="series")
                     with gr.Row():
                         self._window = gr.Dropdown(
                             [FILE_WINDOW, *WINDOW_PRESETS, OWN_WINDOW],
@@ -138,7 +139,7 @@ class InspectTab:
     # ---- wiring ------------------------------------------------------------------------------
 
     def _wire(self, page: gr.Blocks, tab: gr.Tab) -> None:
-        choices = [self._display, self._window, self._own_window, self._axis, self._frame, self._volume]
+        choices = [self._display, self._series, self._window, self._own_window, self._axis, self._frame, self._volume]
         opened = [self._viewer, self._status, self._strip, self._suggestions, self._question, *choices]
         answered = [*opened, self._cancel]
         self.own_outputs = [self._adapters, *answered]
@@ -162,6 +163,7 @@ class InspectTab:
             self._volume.input,
         ):
             event(self._change_view, view, changed, trigger_mode="always_last", **EVENT_OPTIONS)
+        self._series.input(self._change_series, [self._series], opened, trigger_mode="always_last", **EVENT_OPTIONS)
         self._axis.input(self._change_axis, view, changed, trigger_mode="always_last", **EVENT_OPTIONS)
 
         waiting = [self._status, self._cancel]
@@ -263,6 +265,8 @@ class InspectTab:
             yield {self._file: None, **self._failed(error)}
             return
         words = "Opened. The upload was deleted from the server's disk; the image is forgotten with this visit."
+        if len(opened.series) > 1:
+            words = f"The first of {len(opened.series)} series is on show; another one can be chosen. {words}"
         yield {self._file: None, **self._opened(session, opened, None, words, GENERAL_QUESTIONS)}
 
     def _reopen(self, event: gr.EventData, request: gr.Request) -> Update:
@@ -296,7 +300,10 @@ class InspectTab:
             self._status: status(words),
             self._strip: example,
             self._suggestions: json.dumps(questions),
-            self._display: gr.update(visible=choices.windowable or count > 1 or choices.volumes > 1),
+            self._display: gr.update(
+                visible=choices.windowable or count > 1 or choices.volumes > 1 or len(opened.series) > 1
+            ),
+            self._series: _series_update(opened),
             self._window: gr.update(
                 choices=[FILE_WINDOW, *presets, OWN_WINDOW], value=FILE_WINDOW, visible=choices.windowable
             ),
@@ -343,6 +350,14 @@ class InspectTab:
             self._status: status("Ask to see the attention in this picture."),
             self._frame: _frame_update(opened),
         }
+
+    def _change_series(self, number: int, request: gr.Request) -> Update:
+        session = _session(request)
+        try:
+            opened = self._service.sessions.change_series(session, int(number))
+        except Exception as error:
+            return self._failed(error)
+        return self._opened(session, opened, None, "Ask to see the attention in this series.", GENERAL_QUESTIONS)
 
     def _change_axis(
         self,
@@ -459,6 +474,13 @@ def _item(example: Example) -> dict[str, str]:
 def _regions_of(opened: OpenedImage | None) -> RegionSessionId | None:
     """What tells whether the same image is still on show."""
     return None if opened is None else opened.regions
+
+
+def _series_update(opened: OpenedImage) -> Any:
+    listed = [(f"{place} · {series}", place) for place, series in enumerate(opened.series, start=1)]
+    chosen = opened.choices.series
+    value = opened.series.index(chosen) + 1 if chosen in opened.series else None
+    return gr.update(choices=listed, value=value, visible=len(listed) > 1)
 
 
 def _frame_update(opened: OpenedImage) -> Any:

@@ -15,7 +15,7 @@ from pydicom import Dataset, FileMetaDataset, Sequence, dcmread, dcmwrite, uid
 from pydicom.data import get_testdata_file
 
 from a3tune.errors import ImageError, RequestError
-from a3tune.images import describe_image, load_image
+from a3tune.images import describe_image, find_series, load_image
 
 SIDE = 16
 AXIAL, CORONAL = [1, 0, 0, 0, 1, 0], [1, 0, 0, 0, 0, -1]
@@ -123,6 +123,9 @@ def test_mixed_series_are_listed_and_chosen_by_number(tmp_path):
         assert "CT, 1 slice of" in told
         assert "SECRET" not in told
         assert values(at, series=3) == [10, 11, 12]
+        found = find_series(at)
+        assert [len(one.slices) for one in found][2] == 3
+        assert values(at, series=found[2]) == [10, 11, 12]
         assert sorted([values(at, series=1), values(at, series=2)], key=len) == [[77], list(range(10, 20))]
         with pytest.raises(RequestError, match="from 1 to 3"):
             load_image(at, series=4)

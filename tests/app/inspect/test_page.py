@@ -127,6 +127,33 @@ def test_several_files_are_the_slices_of_a_series(visit, tmp_path):
     assert not visitor.complaints
 
 
+def test_one_of_several_series_is_chosen_in_a_list(visit, tmp_path):
+    visitor = visit()
+    paths = []
+    for number, (place, modality) in enumerate([(0, "CT"), (5, "CT"), (10, "CT"), (0, "MR")]):
+        data = dcmread(get_testdata_file("CT_small.dcm"))
+        data.ImagePositionPatient, data.Modality = [0, 0, place], modality
+        data.SeriesInstanceUID = "1.2.3" if modality == "CT" else "1.2.4"
+        paths.append(tmp_path / f"{number}.dcm")
+        data.save_as(paths[-1])
+    chosen, label = visitor.page.locator("#series input"), visitor.page.locator("[data-part=imageLabel]")
+    expect(chosen).to_have_count(0)
+    visitor.page.set_input_files("#upload input[type=file]", [str(path) for path in paths])
+    expect(label).to_contain_text("2 of 3")
+    expect(visitor.page.locator("#status")).to_contain_text("The first of 2 series is on show")
+    expect(chosen).to_have_value(re.compile("^1 · CT, 3 slices"))
+    chosen.click()
+    visitor.page.get_by_role("option", name="2 · MR").click()
+    expect(label).to_contain_text("MR · DICOM")
+    expect(visitor.page.locator("#frame input").first).to_be_hidden()
+    chosen.click()
+    visitor.page.get_by_role("option", name="1 · CT").click()
+    expect(label).to_contain_text("2 of 3")
+    visitor.upload(get_testdata_file("CT_small.dcm"))
+    expect(chosen).to_be_hidden()
+    assert not visitor.complaints
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [

@@ -88,6 +88,32 @@ def test_the_slices_of_a_series_are_one_volume(service, slices, tmp_path):
     assert not any(path.parent.exists() for path in slices)
 
 
+def test_one_of_several_series_is_chosen(service, slices, tmp_path):
+    data = dcmread(slices[0])
+    data.SeriesInstanceUID, data.SeriesNumber, data.Modality = "1.2.3.4", 99, "MR"
+    data.save_as(tmp_path / "other.dcm")
+    archive = tmp_path / "upload" / "study.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        for number, path in enumerate([tmp_path / "other.dcm", *slices]):
+            packed.write(path, f"IM{number}")
+    visit = "one"
+    opened = service.sessions.open_file(visit, archive, remove=True)
+    assert [(series.modality, len(series.slices)) for series in opened.series] == [("CT", 3), ("MR", 1)]
+    assert (opened.image.modality, opened.image.frame_count, opened.choices.hounsfield) == ("CT", 3, True)
+    service.sessions.change_view(visit, frame=2)
+    other = service.sessions.change_series(visit, 2)
+    assert (other.image.modality, other.image.frame_count, other.choices.hounsfield) == ("MR", 1, False)
+    assert np.array_equal(other.image.pixels, load_image(tmp_path / "other.dcm").pixels)
+    assert "--series 2" in command_line(finish(service, visit), ["base"])
+    windowed = service.sessions.change_view(visit, window=Window(1000, 500))
+    assert (windowed.image.modality, windowed.series) == ("MR", opened.series)
+    back = service.sessions.change_series(visit, 1)
+    assert np.array_equal(back.image.pixels, opened.image.pixels)
+    for number in (0, 3):
+        with pytest.raises(RequestError, match="no series"):
+            service.sessions.change_series(visit, number)
+
+
 def test_an_upload_is_read_and_deleted_with_its_folder(service, png):
     visit = "one"
     opened = service.sessions.open_file(visit, png, remove=True)
