@@ -1,10 +1,10 @@
 """The public names, each where it lives; ``import a3tune`` loads one when it is first asked for."""
 
 from .adapters.a3moe.config import A3MoeConfig
-from .adapters.a3moe.spans import TokenSpans
+from .adapters.a3moe.token_spans import TokenSpans
 from .adapters.switch import AdapterSet
 from .attention.capture import capture, prepare_capture
-from .attention.heads import critical_heads, head_set_map, visual_ratio
+from .attention.critical_heads import critical_heads, head_set_map, visual_ratio
 from .attention.loss import alignment_loss, batch_alignment_loss
 from .attention.metrics import (
     attention_mass,

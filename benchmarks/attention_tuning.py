@@ -38,8 +38,8 @@ from a3tune.models.load import load_model
 from a3tune.phantom.questions import ask
 from a3tune.phantom.scene import make_phantom
 from a3tune.phantom.structures import HELD_OUT_SEEDS, STYLES, VALIDATION_SEEDS
+from a3tune.training.attention_targets import TargetPlan, target_plan
 from a3tune.training.config_file import load_config, parse_overrides
-from a3tune.training.targets import TargetPlan, target_plan
 from a3tune.training.tuning import tune
 
 METHODS: dict[str, dict[str, object]] = {

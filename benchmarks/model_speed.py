@@ -51,7 +51,7 @@ from transformers import (
 
 from a3tune.adapters.a3moe import record_experts
 from a3tune.attention.capture import capture, prepare_capture
-from a3tune.attention.heads import critical_heads, visual_ratio
+from a3tune.attention.critical_heads import critical_heads, visual_ratio
 from a3tune.attention.loss import alignment_loss
 from a3tune.attention.record import AttentionRecord
 from a3tune.bundle import DEMO_MODEL

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from a3tune.attention.heads import head_maps, head_set_map, rows_at
+from a3tune.attention.critical_heads import head_maps, head_set_map, rows_at
 from a3tune.attention.metrics import attention_mass
 from a3tune.errors import RequestError
 from a3tune.types import AttentionMaps, Head, Token

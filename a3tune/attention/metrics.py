@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from a3tune.attention.heads import head_maps, head_set_map
+from a3tune.attention.critical_heads import head_maps, head_set_map
 from a3tune.errors import RequestError
 from a3tune.types import AttentionMaps, Head
 

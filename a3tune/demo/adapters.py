@@ -27,7 +27,7 @@ from a3tune.progress import Progress, no_progress, part_of
 from a3tune.storage import place_folder, write_json
 from a3tune.training.config_file import load_config
 from a3tune.training.methods import a3moe_config
-from a3tune.training.run import RunFolder
+from a3tune.training.run_folder import RunFolder
 from a3tune.training.run_summary import RunSummary
 from a3tune.training.tuning import tune
 

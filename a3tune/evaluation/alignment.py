@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from a3tune.adapters.a3moe.spans import TokenSpans
+from a3tune.adapters.a3moe.token_spans import TokenSpans
 from a3tune.adapters.switch import BASE, AdapterSet
 from a3tune.attention.capture import capture, prepare_capture
-from a3tune.attention.heads import critical_heads, visual_ratio
+from a3tune.attention.critical_heads import critical_heads, visual_ratio
 from a3tune.attention.metrics import attention_mass, pointing_game, relative_mass
 from a3tune.errors import Cancelled, RequestError
 from a3tune.geometry.patch_grid import to_patches

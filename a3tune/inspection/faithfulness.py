@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from a3tune.adapters.switch import AdapterSet
+from a3tune.attention.critical_heads import head_set_map
 from a3tune.attention.deletion_curves import area_under, curve_shares, first_patches, patch_order, rank_correlation
-from a3tune.attention.heads import head_set_map
 from a3tune.errors import Cancelled, RequestError
 from a3tune.geometry.patch_grid import to_source
 from a3tune.images import image_from_array
@@ -85,7 +85,7 @@ def measure_curves(
         model: the model that the inspection was made with.
         inspection: image, question and the adapter's answer.
         adapter: whose map and answer.
-        heads, rows: the map, as in :func:`a3tune.attention.heads.head_set_map`.
+        heads, rows: the map, as in :func:`a3tune.attention.critical_heads.head_set_map`.
         adapter_set: the adapters beside the model.
         steps: how many steps a curve has.
         random_orders: how many random orders are averaged for the comparison.

@@ -12,10 +12,10 @@ import torch
 
 from a3tune.adapters.a3moe import A3MoeConfig
 from a3tune.adapters.a3moe.record import ExpertUse, record_experts
-from a3tune.adapters.a3moe.spans import TokenSpans
+from a3tune.adapters.a3moe.token_spans import TokenSpans
 from a3tune.adapters.switch import BASE, AdapterSet
 from a3tune.attention.capture import capture, prepare_capture
-from a3tune.attention.heads import critical_heads, rows_at, visual_ratio
+from a3tune.attention.critical_heads import critical_heads, rows_at, visual_ratio
 from a3tune.attention.metrics import measure_head_set
 from a3tune.errors import AdapterError, Cancelled, RequestError
 from a3tune.geometry.patch_grid import to_patches

@@ -12,7 +12,7 @@ from PIL import Image
 
 from a3tune import __version__
 from a3tune.attention.comparison import common_tokens, compared_maps, head_changes
-from a3tune.attention.heads import head_set_map
+from a3tune.attention.critical_heads import head_set_map
 from a3tune.figures.plots import (
     Caption,
     attention_figure,

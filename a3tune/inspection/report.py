@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
-from a3tune.attention.heads import head_set_map
+from a3tune.attention.critical_heads import head_set_map
 from a3tune.figures.overlay import DIFFERENCE_MAP, outline, overlay
 from a3tune.figures.plots import Caption, attention_figure, difference_figure, printable
 from a3tune.geometry.patch_grid import to_source
@@ -41,7 +41,7 @@ class Side:
     Attributes:
         inspection: image, question and model.
         view: whose attention.
-        heads, rows: the map is the mean over these, see :func:`a3tune.attention.heads.head_set_map`.
+        heads, rows: the map is the mean over these, see :func:`a3tune.attention.critical_heads.head_set_map`.
         head_words: the head set in words, such as "8 critical heads".
         row_words: the words in words, such as "mean of the answer".
     """

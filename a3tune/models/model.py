@@ -22,7 +22,7 @@ from transformers import (
 from a3tune.decoder_layers import attention_layers
 from a3tune.errors import RequestError
 from a3tune.geometry.patch_grid import probe_patch_grid
-from a3tune.models import token_spans as spans
+from a3tune.models import token_roles as roles
 from a3tune.models.fingerprint import weights_fingerprint
 from a3tune.models.prompt import EncodedBatch, EncodedPrompt, PromptEncoder
 from a3tune.models.question_template import QuestionTemplate, question_template
@@ -143,7 +143,7 @@ class VisionLanguageModel:
 
     def question_template(self) -> QuestionTemplate | None:
         """The token ids around a question in the model's chat template; None when there are none for certain."""
-        return question_template(self._encoder, spans.image_token_id(self.config, self.processor))
+        return question_template(self._encoder, roles.image_token_id(self.config, self.processor))
 
     def encode(
         self,
@@ -238,7 +238,7 @@ class VisionLanguageModel:
 
     def _generation_config(self, max_new_tokens: int) -> GenerationConfig:
         # Image tokens in an answer would ask for an image that is not there when the answer is replayed.
-        image_tokens = self.tokenizer.convert_tokens_to_ids(sorted(spans.image_markers(self.config, self.processor)))
+        image_tokens = self.tokenizer.convert_tokens_to_ids(sorted(roles.image_markers(self.config, self.processor)))
         return GenerationConfig(
             max_new_tokens=max_new_tokens,
             do_sample=False,

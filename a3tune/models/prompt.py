@@ -12,7 +12,7 @@ from PIL import Image
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase, ProcessorMixin
 
 from a3tune.errors import ModelError, RequestError
-from a3tune.models import token_spans as spans
+from a3tune.models import token_roles as roles
 from a3tune.models.processor_options import image_options
 from a3tune.models.quirks import quirk_of
 from a3tune.types import MedicalImage, Token, TokenRole
@@ -61,7 +61,7 @@ class EncodedPrompt:
     @cached_property
     def tokens(self) -> tuple[Token, ...]:
         """Every token in order; their texts join to the decoded sequence."""
-        texts = spans.token_texts(self.tokenizer, self.ids)
+        texts = roles.token_texts(self.tokenizer, self.ids)
         return tuple(
             Token(position, *parts) for position, parts in enumerate(zip(self.ids, texts, self.roles, strict=True))
         )
@@ -166,7 +166,7 @@ class PromptEncoder:
         self.processor, self.tokenizer, self.device = processor, processor.tokenizer, device
         self.convention, self._dtype = convention, dtype
         self._config, self._quirk = config, quirk_of(config)
-        self._image_token = spans.image_token_id(config, processor)
+        self._image_token = roles.image_token_id(config, processor)
         self.limit: int = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None) or 1 << 62
 
     def encode(self, images: Sequence[MedicalImage], question: str, context: Sequence[str] = ()) -> EncodedPrompt:
@@ -177,8 +177,8 @@ class PromptEncoder:
             question: the question.
             context: the turns before it: question, answer, question, ...
         """
-        question = spans.check_question(question, self._config, self.processor)
-        context = tuple(spans.check_question(turn, self._config, self.processor) for turn in context)
+        question = roles.check_question(question, self._config, self.processor)
+        context = tuple(roles.check_question(turn, self._config, self.processor) for turn in context)
         if not images:
             raise RequestError(expected="at least one image", got="none", remedy="Choose an image first")
         pictures = [Image.fromarray(image.model_input) for image in images]
@@ -187,12 +187,12 @@ class PromptEncoder:
         inputs = self._process(text, pictures)
         ids = inputs["input_ids"][0].tolist()
         self._check_length(len(ids))
-        groups = spans.split_images(
+        groups = roles.split_images(
             [position for position, token in enumerate(ids) if token == self._image_token],
             len(pictures),
             lambda index: self._count_image_tokens(pictures[index]),
         )
-        positions = spans.question_positions(
+        positions = roles.question_positions(
             ids, prefix, question, suffix, self.tokenizer, self.adds_special_tokens(text),
             lambda other: self._process(other, pictures)["input_ids"][0].tolist(),
         )  # fmt: skip

@@ -9,7 +9,7 @@ import numpy as np
 from jinja2 import TemplateError
 
 from a3tune.errors import ModelError
-from a3tune.models import token_spans as spans
+from a3tune.models import token_roles as roles
 from a3tune.models.prompt import EncodedPrompt, PromptEncoder
 from a3tune.types import MedicalImage
 
@@ -110,5 +110,5 @@ def _split(encoder: PromptEncoder, text: str, question: str) -> tuple[Ids, Ids]:
         return encoder.tokenizer(other, add_special_tokens=special, truncation=False)["input_ids"]
 
     ids = tokenize(text)
-    positions = spans.question_positions(ids, prefix, question, suffix, encoder.tokenizer, special, tokenize)
+    positions = roles.question_positions(ids, prefix, question, suffix, encoder.tokenizer, special, tokenize)
     return tuple(ids[: positions[0]]), tuple(ids[positions[-1] + 1 :])

@@ -19,8 +19,8 @@ from torch import nn
 
 from a3tune.adapters.a3moe import A3MoeConfig, ExpertLinear, TokenSpans, record_experts
 from a3tune.adapters.a3moe.routing import published_balance_loss
-from a3tune.adapters.a3moe.spans import set_window
-from a3tune.attention.heads import critical_heads, visual_ratio
+from a3tune.adapters.a3moe.token_spans import set_window
+from a3tune.attention.critical_heads import critical_heads, visual_ratio
 from a3tune.attention.loss import GROUND_TRUTH_WEIGHT, closest_mask_kl, kl_loss, mass_loss
 from a3tune.errors import DataError
 from a3tune.geometry.patch_grid import to_patches

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from a3tune.attention.capture import capture
-from a3tune.attention.heads import critical_heads, visual_ratio
+from a3tune.attention.critical_heads import critical_heads, visual_ratio
 from a3tune.encoding import base64_halves
 from a3tune.images import load_image
 from a3tune.models.model import VisionLanguageModel

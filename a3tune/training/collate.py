@@ -16,7 +16,7 @@ from a3tune.errors import DataError, ImageError
 from a3tune.images import load_image
 from a3tune.labels.segmenters.segmentation import RecentlyUsed
 from a3tune.models.prompt import EncodedPrompt, PromptEncoder
-from a3tune.training.targets import PatchTargets
+from a3tune.training.attention_targets import PatchTargets
 
 _REMEMBERED_BYTES = 256 * 1024 * 1024
 

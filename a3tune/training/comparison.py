@@ -24,13 +24,13 @@ from a3tune.data.read import read_dataset, split_dataset
 from a3tune.errors import A3TuneError, DataError
 from a3tune.process import RUN, prepare_process
 from a3tune.progress import Progress, no_progress
+from a3tune.training.attention_targets import TargetMaker, label_source, target_plan
 from a3tune.training.base_model import load_base
 from a3tune.training.collate import Questions, on_device
 from a3tune.training.config import TuneConfig
 from a3tune.training.methods import objective_of
 from a3tune.training.options import add_tune_arguments, config_of
-from a3tune.training.run import RunFolder
-from a3tune.training.targets import TargetMaker, label_source, target_plan
+from a3tune.training.run_folder import RunFolder
 from a3tune.training.validation import Tally, validate
 from a3tune.types import Head
 

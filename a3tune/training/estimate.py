@@ -38,13 +38,13 @@ from a3tune.models.memory import BYTES_PER_WEIGHT
 from a3tune.models.prompt import PromptEncoder
 from a3tune.process import RUN, prepare_process
 from a3tune.training.arguments import training_arguments
+from a3tune.training.attention_targets import PatchTargets, label_source
 from a3tune.training.base_model import load_base
 from a3tune.training.collate import Questions, QuestionStream
 from a3tune.training.config import TuneConfig
 from a3tune.training.methods import add_adapter, objective_of, parameter_count, trainable_count
 from a3tune.training.options import add_tune_arguments, config_of
-from a3tune.training.run import RunFolder
-from a3tune.training.targets import PatchTargets, label_source
+from a3tune.training.run_folder import RunFolder
 from a3tune.training.trainer import AlignmentTrainer
 
 _STEPS = 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from a3tune.training.run import RunFolder
+from a3tune.training.run_folder import RunFolder
 
 INTERVAL = 0.7
 """Seconds between two signs at least, so that a long validation does not fill the disk; less than the second after

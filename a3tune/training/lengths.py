@@ -7,7 +7,7 @@ from pathlib import Path
 from a3tune.data.dataset import TrainingItem
 from a3tune.errors import DataError, RequestError
 from a3tune.models.model import VisionLanguageModel
-from a3tune.models.token_spans import check_question
+from a3tune.models.token_roles import check_question
 from a3tune.training.collate import encode_item
 
 _NEAR_LIMIT = 16

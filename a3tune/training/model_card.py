@@ -15,7 +15,7 @@ from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 
 from a3tune.errors import DataError
 from a3tune.storage import read_json
-from a3tune.training.run import RunFolder
+from a3tune.training.run_folder import RunFolder
 
 CARD_NAME = "README.md"
 

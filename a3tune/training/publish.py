@@ -7,7 +7,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineMod
 
 from a3tune.errors import RequestError
 from a3tune.training.model_card import adapter_files
-from a3tune.training.run import RunFolder
+from a3tune.training.run_folder import RunFolder
 
 
 def push_adapter(run: RunFolder, repository: str, token: str, *, private: bool = True) -> str:

@@ -30,14 +30,14 @@ from transformers.trainer import TRAINER_STATE_NAME
 from a3tune.adapters.a3moe import A3MoeConfig, record_experts
 from a3tune.adapters.origin import write_origin
 from a3tune.attention.capture import capture
-from a3tune.attention.heads import critical_heads, visual_ratio
+from a3tune.attention.critical_heads import critical_heads, visual_ratio
 from a3tune.attention.loss import alignment_loss
 from a3tune.attention.record import AttentionRecord
 from a3tune.errors import A3TuneError, DataError, ModelError
 from a3tune.training.collate import Collator, Questions, QuestionStream
 from a3tune.training.heartbeat import Heartbeat
 from a3tune.training.methods import Objective
-from a3tune.training.run import IDENTITY_NAME, RunFolder
+from a3tune.training.run_folder import IDENTITY_NAME, RunFolder
 from a3tune.training.validation import Tally, answer_logits, validate
 from a3tune.types import Head
 

@@ -28,6 +28,7 @@ from a3tune.models.model import VisionLanguageModel
 from a3tune.models.prompt import PromptEncoder
 from a3tune.progress import Progress, no_progress
 from a3tune.training.arguments import TIMEOUT, training_arguments
+from a3tune.training.attention_targets import PatchTargets, TargetMaker, label_source, plan_digest, target_plan
 from a3tune.training.attention_watch import AttentionWatch
 from a3tune.training.base_model import load_base
 from a3tune.training.collate import Questions, QuestionStream, on_device
@@ -36,10 +37,9 @@ from a3tune.training.fingerprints import data_fingerprint, former_model_fingerpr
 from a3tune.training.heartbeat import Heartbeat
 from a3tune.training.lengths import TokenCounter
 from a3tune.training.methods import Objective, add_adapter, objective_of, trainable_count
-from a3tune.training.run import RunFolder, RunIdentity
+from a3tune.training.run_folder import RunFolder, RunIdentity
 from a3tune.training.run_summary import RunSummary, StepReporter, last_validation, target_notes, versions
-from a3tune.training.stopping import StopSwitch
-from a3tune.training.targets import PatchTargets, TargetMaker, label_source, plan_digest, target_plan
+from a3tune.training.stop import StopSwitch
 from a3tune.training.trainer import AlignmentTrainer, StopRequested
 from a3tune.training.validation import calibrate_heads
 from a3tune.types import Head

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from a3tune.attention.capture import capture
-from a3tune.attention.heads import critical_heads, visual_ratio
+from a3tune.attention.critical_heads import critical_heads, visual_ratio
 from a3tune.attention.record import AttentionRecord
 from a3tune.progress import Progress, no_progress
 from a3tune.training.collate import Collator, Question, Questions

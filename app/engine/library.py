@@ -28,11 +28,11 @@ if TYPE_CHECKING:  # read by type checkers, and by `__getattr__`
     from a3tune.models.load import load_model
     from a3tune.models.memory import release_memory
     from a3tune.training.adapter_intake import check_fit, fetch_adapter, unpack_adapter
+    from a3tune.training.attention_targets import target_plan
     from a3tune.training.config_file import load_config, to_yaml
     from a3tune.training.foreign_run import unpack_run
     from a3tune.training.model_card import zip_adapter, zip_folder
     from a3tune.training.publish import push_adapter
-    from a3tune.training.targets import target_plan
 
 _MODULES: dict[str, str] = {
     name.name: str(statement.module)

@@ -11,7 +11,7 @@ import gradio as gr
 
 from a3tune.encoding import base64_text
 from a3tune.errors import RequestError
-from app.common.deletion import Deletion
+from app.common.delete_button import DeleteButton
 from app.common.identity import is_secret, owner_of
 from app.common.status import error_status, status
 from app.common.widgets import EVENT_OPTIONS, Update, build_stop, errors_in, follow_work, json_text, server_function
@@ -55,7 +55,7 @@ class AdapterPanel:
                 "Evaluate against base", interactive=False, min_width=150, size="sm", elem_id="tune-compare"
             )
             self._stop = build_stop("tune-compare-stop")
-            self._deletion = Deletion("Delete", "tune-remove")
+            self._deletion = DeleteButton("Delete", "tune-remove")
             self._deletion.build_button(interactive=False, min_width=80)
         self._deletion.build_question()
         self.status = gr.HTML(

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.common.deletion import Deletion
+from app.common.delete_button import DeleteButton
 from app.common.identity import owner_of
 from app.common.status import status
 from app.common.widgets import EVENT_OPTIONS, Update, build_stop, follow_work, server_function
@@ -72,7 +72,7 @@ class DataPanel:
             apply_default_css=False,
         )
         self._stop = build_stop("tune-data-stop")
-        self._deletion = Deletion("Delete this data set", "tune-delete-data")
+        self._deletion = DeleteButton("Delete this data set", "tune-delete-data")
         self._deletion.build_button()
         self._deletion.build_question()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.common.deletion import Deletion
+from app.common.delete_button import DeleteButton
 from app.common.identity import owner_of
 from app.common.widgets import EVENT_OPTIONS, Update, errors_in, server_function
 from app.engine.ids import JobId, OwnerId
@@ -47,7 +47,7 @@ class RunPanel:
                 elem_id="tune-run-inspect",
             )
             # Far from Cancel.
-            self._deletion = Deletion("Delete", "tune-delete")
+            self._deletion = DeleteButton("Delete", "tune-delete")
             self._deletion.build_button(interactive=False, min_width=80)
         self._deletion.build_question()
         self.status = gr.HTML("", elem_id="tune-run-status", apply_default_css=False)

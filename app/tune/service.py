@@ -22,10 +22,10 @@ from a3tune.wording import counted
 from app.common.studio_folder import StudioFolder, default_studio_folder, remove_upload
 from app.engine import library
 from app.engine.background import Step, Task, run
-from app.engine.cancel import CancelEvents
 from app.engine.ids import AdapterName, DataSetId, JobId, OwnerId
 from app.engine.model_slot import ModelSlot
 from app.engine.region_slot import RegionSlot
+from app.engine.stop import StopEvents
 from app.engine.subprocess_tasks import run_module
 from app.tune.adapters.service import TITLE_LENGTH, AdapterService
 from app.tune.data.regions import RegionPreviewService
@@ -33,7 +33,7 @@ from app.tune.data.service import DataService
 from app.tune.data.sets import DataSet, DataSetStore
 from app.tune.machine import check_machine, devices
 from app.tune.plans import Plan
-from app.tune.runs.events import EventReader
+from app.tune.runs.event_reader import EventReader
 from app.tune.runs.jobs import CONFIG_NAME, Job, JobQueue
 from app.tune.runs.news import run_news
 from app.tune.runs.view import RunView, view_run
@@ -60,7 +60,7 @@ class TuneService:
         self.adapters = AdapterService(slot, self.jobs)
         self._reader = EventReader()
         self._guard = threading.Lock()
-        self._cancel = CancelEvents()
+        self._cancel = StopEvents()
         # What the last measurement of a plan found: (visitor, data, settings) -> its result.
         self._measured: OrderedDict[tuple[OwnerId, Path, str], Mapping[str, Any]] = OrderedDict()
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from a3tune.attention.heads import critical_heads, rows_at, visual_ratio
+from a3tune.attention.critical_heads import critical_heads, rows_at, visual_ratio
 from a3tune.attention.metrics import measure_head_set
 from a3tune.errors import AdapterError, Cancelled, RequestError
 from a3tune.evaluation.alignment import KnownQuestion, prepare_questions, read_questions

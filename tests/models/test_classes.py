@@ -14,7 +14,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 from a3tune.decoder_layers import attention_layers
 from a3tune.errors import ModelError
 from a3tune.models import checkpoint_folder
-from a3tune.models import token_spans as spans
+from a3tune.models import token_roles as roles
 from a3tune.models.load import load_model
 from a3tune.types import MedicalImage
 
@@ -27,7 +27,7 @@ def test_an_answer_written_token_by_token_is_the_replays_most_likely(tiny_name, 
     replay = model.append_answer(prompt, answer.token_ids)
     with torch.no_grad():
         scores = model.model(**replay.inputs).logits[0, prompt.length - 1 : -1].clone()
-    markers = model.tokenizer.convert_tokens_to_ids(sorted(spans.image_markers(model.config, model.processor)))
+    markers = model.tokenizer.convert_tokens_to_ids(sorted(roles.image_markers(model.config, model.processor)))
     scores[:, [marker for marker in markers if marker is not None]] = -torch.inf
     assert tuple(scores.argmax(-1).tolist()) == answer.token_ids
 

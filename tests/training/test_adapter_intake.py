@@ -14,7 +14,7 @@ from a3tune.errors import AdapterError, DataError, RequestError
 from a3tune.training.adapter_intake import check_fit, fetch_adapter, unpack_adapter
 from a3tune.training.model_card import zip_adapter
 from a3tune.training.publish import push_adapter
-from a3tune.training.run import RunFolder
+from a3tune.training.run_folder import RunFolder
 from a3tune.training.tuning import tune
 from tests.support.tuning_data import tiny_config, write_data
 

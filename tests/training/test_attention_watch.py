@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from a3tune.training.attention_watch import AttentionWatch, choose_watched
-from a3tune.training.run import RunFolder
+from a3tune.training.run_folder import RunFolder
 from a3tune.training.tuning import tune
 from tests.support.tuning_data import tiny_config, write_data
 

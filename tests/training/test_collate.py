@@ -12,8 +12,8 @@ from a3tune.data.read import read_dataset
 from a3tune.errors import DataError
 from a3tune.images import load_image
 from a3tune.models.load import load_model
+from a3tune.training.attention_targets import PatchTargets
 from a3tune.training.collate import Collator, Questions, QuestionStream, encode_item
-from a3tune.training.targets import PatchTargets
 from tests.support.tuning_data import write_data
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from a3tune.errors import AdapterError, DataError
 from a3tune.training.comparison import compare_with_base, main
-from a3tune.training.run import RunFolder
+from a3tune.training.run_folder import RunFolder
 from a3tune.training.tuning import tune
 from tests.support.tuning_data import tiny_config, write_data
 

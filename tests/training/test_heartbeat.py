@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 
 from a3tune.training import heartbeat as heartbeat
 from a3tune.training.heartbeat import Heartbeat
-from a3tune.training.run import RunFolder
+from a3tune.training.run_folder import RunFolder
 from a3tune.training.tuning import tune
 from tests.support.tuning_data import tiny_config, write_data
 

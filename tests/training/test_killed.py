@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from a3tune.training.run import RunFolder
+from a3tune.training.run_folder import RunFolder
 from a3tune.training.tuning import tune
 from tests.support.tuning_data import tiny_config, write_data
 

@@ -9,17 +9,17 @@ from peft import PeftModel
 
 from a3tune.adapters.a3moe import record_experts
 from a3tune.attention.capture import capture, prepare_capture
-from a3tune.attention.heads import critical_heads, visual_ratio
+from a3tune.attention.critical_heads import critical_heads, visual_ratio
 from a3tune.attention.loss import alignment_loss
 from a3tune.data.read import read_dataset, split_dataset
 from a3tune.errors import AdapterError, ModelError
 from a3tune.images import load_image
 from a3tune.models.load import load_model
 from a3tune.models.prompt import PromptEncoder
+from a3tune.training.attention_targets import TargetMaker, TargetPlan
 from a3tune.training.collate import Collator, Questions, QuestionStream
 from a3tune.training.methods import adapter_config, add_adapter, objective_of
-from a3tune.training.run import RunFolder
-from a3tune.training.targets import TargetMaker, TargetPlan
+from a3tune.training.run_folder import RunFolder
 from a3tune.training.trainer import AlignmentTrainer
 from a3tune.training.tuning import tune
 from a3tune.training.validation import Tally, validate

@@ -18,7 +18,7 @@ from a3tune.errors import Cancelled, DataError, ModelError
 from a3tune.models.fingerprint import weights_fingerprint
 from a3tune.models.load import load_model
 from a3tune.training.methods import add_adapter
-from a3tune.training.run import STOP_NAME, RunFolder
+from a3tune.training.run_folder import STOP_NAME, RunFolder
 from a3tune.training.trainer import AlignmentTrainer, StopRequested
 from a3tune.training.tuning import tune
 from tests.support.tuning_data import TINY, tiny_config, write_data

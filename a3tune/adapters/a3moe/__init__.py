@@ -8,7 +8,7 @@ from a3tune.adapters.a3moe.layer import ExpertLayer, ExpertLinear
 from a3tune.adapters.a3moe.model import A3MoeModel, A3MoePeftModel
 from a3tune.adapters.a3moe.questions import question_spans
 from a3tune.adapters.a3moe.record import ExpertUse, record_experts
-from a3tune.adapters.a3moe.spans import TokenSpans
+from a3tune.adapters.a3moe.token_spans import TokenSpans
 
 __all__ = [
     "DEFAULT_TARGETS",

@@ -17,7 +17,7 @@ from torch.nn import functional
 from a3tune.adapters.a3moe.config import A3MoeConfig, Role
 from a3tune.adapters.a3moe.record import KeyUse, current_record
 from a3tune.adapters.a3moe.routing import choose_experts, key_probabilities, query_gates
-from a3tune.adapters.a3moe.spans import SpanWindow, current_window
+from a3tune.adapters.a3moe.token_spans import SpanWindow, current_window
 from a3tune.errors import AdapterError
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from a3tune.adapters.a3moe.config import A3MoeConfig
 from a3tune.adapters.a3moe.layer import ExpertLayer, ExpertLinear, _unmergeable
 from a3tune.adapters.a3moe.questions import PromptTokens
-from a3tune.adapters.a3moe.spans import (
+from a3tune.adapters.a3moe.token_spans import (
     SpanWindow,
     TokenSpans,
     current_prompt,

@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional
 
 from a3tune.adapters.a3moe.routing import balance_loss
-from a3tune.adapters.a3moe.spans import SpanWindow
+from a3tune.adapters.a3moe.token_spans import SpanWindow
 from a3tune.errors import AdapterError
 
 

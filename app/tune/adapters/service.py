@@ -18,13 +18,13 @@ from typing import Any
 
 from a3tune.errors import AdapterError, RequestError
 from a3tune.storage import read_json_or_empty, write_json
-from a3tune.training.run import RunFolder
+from a3tune.training.run_folder import RunFolder
 from app.common.studio_folder import megabytes, remove_upload, restore_folder, retire_folder
 from app.engine import library
 from app.engine.background import Step, Task, run
-from app.engine.cancel import CancelEvents
 from app.engine.ids import AdapterName, JobId, OwnerId
 from app.engine.model_slot import ModelSlot
+from app.engine.stop import StopEvents
 from app.engine.subprocess_tasks import run_module
 from app.tune.data.sets import DataSet
 from app.tune.runs.jobs import CONFIG_NAME, WEIGHTS_NAME, JobQueue
@@ -60,7 +60,7 @@ class AdapterService:
 
     def __init__(self, slot: ModelSlot, jobs: JobQueue) -> None:
         self._slot, self._jobs = slot, jobs
-        self._cancel = CancelEvents()
+        self._cancel = StopEvents()
 
     def of(self, owner: OwnerId) -> dict[AdapterName, Path]:
         """Name -> folder in PEFT's format of every adapter that a visitor can use with the base model: those of

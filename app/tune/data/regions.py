@@ -22,15 +22,15 @@ from app.common.pictures import thumbnail
 from app.common.widgets import json_text
 from app.engine import library
 from app.engine.background import Step, Task, run
-from app.engine.cancel import CancelEvents
 from app.engine.ids import DataSetId, OwnerId
 from app.engine.region_slot import RegionSlot
+from app.engine.stop import StopEvents
 from app.tune.data.service import DataService
 
 if TYPE_CHECKING:
     from a3tune.data.dataset import Dataset, TrainingItem
+    from a3tune.training.attention_targets import TargetPlan
     from a3tune.training.config import TuneConfig
-    from a3tune.training.targets import TargetPlan
 
 ROWS = 6
 """How many rows are shown."""
@@ -99,7 +99,7 @@ class RegionPreviewService:
     def __init__(self, data: DataService, slot: RegionSlot) -> None:
         self._data, self._slot = data, slot
         self._shown: OrderedDict[tuple[OwnerId, DataSetId], _Shown] = OrderedDict()
-        self._cancel = CancelEvents()
+        self._cancel = StopEvents()
 
     def preview(self, owner: OwnerId, name: DataSetId | None, config: TuneConfig) -> Iterator[Step | LabelPreview]:
         """Find and rank the regions of a handful of rows: steps while it works, the rows last.

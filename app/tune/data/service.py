@@ -15,7 +15,7 @@ from typing import Any
 
 from a3tune.bundle import DEMO_SAMPLE
 from a3tune.data.archive import unpack_archive
-from a3tune.data.columns import Naming, naming_for, rename_columns
+from a3tune.data.column_renaming import Naming, naming_for, rename_columns
 from a3tune.data.dataset import Dataset
 from a3tune.data.formats.layouts import LAYOUTS
 from a3tune.data.hub import fetch_dataset
@@ -28,8 +28,8 @@ from a3tune.images import load_image
 from app.common.pictures import thumbnail
 from app.common.studio_folder import megabytes, remove_upload
 from app.engine.background import Step, Task, run
-from app.engine.cancel import CancelEvents
 from app.engine.ids import DataSetId, OwnerId
+from app.engine.stop import StopEvents
 from app.tune.data.sets import DataSet, DataSetStore
 
 GALLERY = 12
@@ -72,7 +72,7 @@ class DataService:
 
     def __init__(self, sets: DataSetStore) -> None:
         self.sets = sets
-        self._cancel = CancelEvents()
+        self._cancel = StopEvents()
         self._checked: OrderedDict[Path, CheckedData] = OrderedDict()
         self._guard = threading.RLock()
 

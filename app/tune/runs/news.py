@@ -10,7 +10,7 @@ from a3tune.encoding import data_url
 from a3tune.progress import duration
 from app.common.widgets import json_text
 from app.engine.ids import JobId
-from app.tune.runs.events import thinned
+from app.tune.runs.event_reader import thinned
 from app.tune.runs.view import RunView
 
 STATES = {

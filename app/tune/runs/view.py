@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from a3tune.storage import read_json_or_empty
 from app.engine.subprocess_tasks import LESS_MEMORY
-from app.tune.runs.events import EventReader, Events
+from app.tune.runs.event_reader import EventReader, Events
 from app.tune.runs.jobs import WEIGHTS_NAME, Job
 
 Status = Literal[

@@ -11,8 +11,8 @@ import pytest
 from a3tune.errors import RequestError
 from a3tune.labels.sources import LabelSource
 from a3tune.labels.store import LabelStore
+from a3tune.training.attention_targets import TargetMaker, target_plan
 from a3tune.training.config_file import load_config
-from a3tune.training.targets import TargetMaker, target_plan
 from a3tune.types import PatchGrid, PatchTile
 from app.tune.data.regions import LabelPreview, labels_value, row_value
 

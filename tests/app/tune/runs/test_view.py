@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from app.tune.runs.events import EventReader, thinned
+from app.tune.runs.event_reader import EventReader, thinned
 from app.tune.runs.jobs import Job
 from app.tune.runs.view import view_run
 

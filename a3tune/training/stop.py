@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
-from a3tune.training.run import RunFolder
+from a3tune.training.run_folder import RunFolder
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

@@ -7,7 +7,7 @@ import threading
 from app.engine.ids import OwnerId
 
 
-class CancelEvents:
+class StopEvents:
     """An event for each visitor, which ends the work that it was given to."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from a3tune.errors import DataError
-from a3tune.training.run import IDENTITY_NAME, RunFolder, RunIdentity
+from a3tune.training.run_folder import IDENTITY_NAME, RunFolder, RunIdentity
 from tests.support.tuning_data import tiny_config
 
 NEW = ("targets", "validation_targets", "allow_shared_images")

@@ -1,7 +1,7 @@
 import pytest
 
 from a3tune.errors import ModelError, RequestError
-from a3tune.models import token_spans as spans
+from a3tune.models import token_roles as roles
 
 QUESTIONS = [
     "Is there a mass in the left lung?",
@@ -44,14 +44,14 @@ def test_spans_by_difference_agree_with_spans_by_offsets(tiny_name, tiny_model, 
         return model.encode(random_image(), text[len(prefix) : len(text) - len(suffix)]).ids
 
     slow = type("Slow", (), {"is_fast": False})()
-    found = spans.question_positions(prompt.ids, prefix, "Which organ is enlarged?", suffix, slow, True, expand)
+    found = roles.question_positions(prompt.ids, prefix, "Which organ is enlarged?", suffix, slow, True, expand)
     assert found == prompt.question
 
 
 def test_a_question_that_cannot_be_found_is_an_error():
     slow = type("Slow", (), {"is_fast": False})()
     with pytest.raises(ModelError, match="not found among 3"):
-        spans.question_positions([1, 2, 3], "a", "b", "c", slow, True, lambda text: [1, 2, 3])
+        roles.question_positions([1, 2, 3], "a", "b", "c", slow, True, lambda text: [1, 2, 3])
 
 
 def test_image_tokens_are_the_ids_of_the_configuration(tiny_name, tiny_model, random_image):
@@ -84,31 +84,31 @@ def test_tiled_images_are_one_image_with_gaps(tiny_model, random_image):
 
 def test_several_images_without_anything_between_them():
     counts = {0: 3, 1: 2}
-    assert spans.split_images([4, 5, 6, 7, 8], 2, counts.get) == ((4, 5, 6), (7, 8))
+    assert roles.split_images([4, 5, 6, 7, 8], 2, counts.get) == ((4, 5, 6), (7, 8))
 
 
 def test_images_that_take_fewer_tokens_in_company_are_told_apart_by_their_runs():
-    assert spans.split_images([4, 5, 9, 10, 11], 2, lambda index: 40) == ((4, 5), (9, 10, 11))
+    assert roles.split_images([4, 5, 9, 10, 11], 2, lambda index: 40) == ((4, 5), (9, 10, 11))
 
 
 def test_images_that_cannot_be_told_apart_are_an_error():
     with pytest.raises(ModelError, match="one image at a time"):
-        spans.split_images([4, 5, 6], 2, lambda index: 40)
+        roles.split_images([4, 5, 6], 2, lambda index: 40)
     with pytest.raises(ModelError, match="one token per patch"):
-        spans.split_images([4], 1, lambda index: 1)
+        roles.split_images([4], 1, lambda index: 1)
 
 
 def test_token_texts_join_to_the_decoded_text(tiny_name, tiny_model):
     tokenizer = tiny_model(tiny_name).tokenizer
     for text in QUESTIONS:
         ids = tokenizer(text)["input_ids"]
-        assert "".join(spans.token_texts(tokenizer, ids)) == tokenizer.decode(ids)
+        assert "".join(roles.token_texts(tokenizer, ids)) == tokenizer.decode(ids)
 
 
 def test_token_texts_of_any_ids_join_to_the_decoded_text(tiny_name, tiny_model):
     tokenizer = tiny_model(tiny_name).tokenizer
     ids = [(37 * number * number + 11) % len(tokenizer) for number in range(200)]
-    texts = spans.token_texts(tokenizer, ids)
+    texts = roles.token_texts(tokenizer, ids)
     assert len(texts) == len(ids)
     assert "".join(texts) == tokenizer.decode(ids)
 
@@ -116,14 +116,14 @@ def test_token_texts_of_any_ids_join_to_the_decoded_text(tiny_name, tiny_model):
 def test_a_character_of_several_tokens_reads_at_its_last(tiny_name, tiny_model):
     tokenizer = tiny_model(tiny_name).tokenizer
     ids = tokenizer("é", add_special_tokens=False)["input_ids"]
-    texts = spans.token_texts(tokenizer, ids)
+    texts = roles.token_texts(tokenizer, ids)
     assert texts[-1] == "é"
     assert set(texts[:-1]) <= {"", " "}
 
 
 def test_control_tokens_in_a_question_are_refused(tiny_name, tiny_model, random_image):
     model = tiny_model(tiny_name)
-    markers = spans.image_markers(model.config, model.processor)
+    markers = roles.image_markers(model.config, model.processor)
     assert markers
     for marker in [*markers, model.tokenizer.eos_token]:
         with pytest.raises(RequestError, match="control token"):
@@ -139,4 +139,4 @@ def test_empty_questions_are_refused(tiny_model, random_image, question):
 def test_a_model_without_image_tokens_is_named():
     config, processor = type("BlipConfig", (), {})(), type("BlipProcessor", (), {})()
     with pytest.raises(ModelError, match="BlipConfig names no image token"):
-        spans.image_token_id(config, processor)
+        roles.image_token_id(config, processor)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from a3tune.data.columns import naming_for, rename_columns
+from a3tune.data.column_renaming import naming_for, rename_columns
 from a3tune.data.read import read_dataset
 from a3tune.errors import DataError
 

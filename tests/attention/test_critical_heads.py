@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from a3tune.attention.heads import critical_heads, head_maps, head_set_map, rows_at, visual_ratio
+from a3tune.attention.critical_heads import critical_heads, head_maps, head_set_map, rows_at, visual_ratio
 from a3tune.errors import ModelError, RequestError
 from a3tune.types import AttentionMaps, Head
 

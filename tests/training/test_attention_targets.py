@@ -18,7 +18,7 @@ from a3tune.labels.segmenters.segmentation import region_from_mask
 from a3tune.labels.sources import LabelSource, item_prompt
 from a3tune.labels.store import LabelStore
 from a3tune.models.prompt import PromptEncoder
-from a3tune.training.targets import (
+from a3tune.training.attention_targets import (
     PatchTargets,
     TargetMaker,
     TargetPlan,

@@ -15,7 +15,7 @@ from app.common.widgets import EVENT_OPTIONS, Update, errors_in
 from app.engine.ids import OwnerId
 
 
-class Deletion:
+class DeleteButton:
     """A button that deletes, with its question and its way back.
 
     Args:
