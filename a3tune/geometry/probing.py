@@ -37,6 +37,8 @@ _CALIBRATION_EDGE = 256
 _FILTER_REACH = 3
 _FEW_PIXELS = 16
 _LONGEST_FAULT = 200
+# From such a ratio of the edges on, what cannot be followed may be due to the shape.
+_THIN = 16
 # Added before the cut to whole levels, hence the half.
 _NOISE = np.random.default_rng(0).uniform(-6, 6, (251, 251)).astype(np.float32) + 0.5
 
@@ -55,13 +57,15 @@ class ProcessorTile:
 
     Attributes:
         height, width: size in processor pixels.
-        y, x: where it lies in the source image; None for both when it shows padding only.
+        y, x: where it lies in the source image; None for both when it shows padding only, or is not told.
+        fault: why its place cannot be told; to be raised when the place is needed.
     """
 
     height: int
     width: int
     y: AxisMap | None
     x: AxisMap | None
+    fault: ModelError | None = None
 
 
 @dataclass(frozen=True)
@@ -124,8 +128,8 @@ def probe(image_processor: Any, height: int, width: int, options: Mapping[str, A
         The tiles it makes of an image of this size.
 
     Raises:
-        ModelError: the processor fails on such an image, its output has an unknown form, or the output is not an
-            axis-aligned affine image of the input.
+        ModelError: the processor fails on such an image, or its output has an unknown form. That a tile is no
+            axis-aligned affine image of the input is its ``fault``.
     """
     calibration = (_CALIBRATION_EDGE, _CALIBRATION_EDGE, 3)
     unit = _run(image_processor, np.full(calibration, _LIGHT, np.uint8), options).pixels
@@ -163,15 +167,14 @@ def probe(image_processor: Any, height: int, width: int, options: Mapping[str, A
             continue
         x = _fit_axis(coverage, ramp_x, width, x_span, partial(steps_in, 1, index))
         y = _fit_axis(coverage.T, ramp_y.T, height, y_span, partial(steps_in, 0, index))
+        fault = None
         if x is None or y is None:
-            raise ModelError(
-                expected="an image whose place in every tile can be measured",
-                got=f"The image of {width} x {height} pixels is too thin for {_name(image_processor)}",
-                remedy="Pad or crop the image to a less extreme shape",
-            )
-        if not (_explains(x, coverage, ramp_x, width, x_span) and _explains(y, coverage.T, ramp_y.T, height, y_span)):
-            raise _refusal(image_processor, "turns, mirrors or bends the image")
-        tiles.append(ProcessorTile(tile_height, tile_width, y, x))
+            fault = _too_thin(image_processor, height, width)
+        elif not (_explains(x, coverage, ramp_x, width, x_span) and _explains(y, coverage.T, ramp_y.T, height, y_span)):
+            thin = max(height, width) > _THIN * min(height, width)
+            bent = "turns, mirrors or bends the image"
+            fault = _too_thin(image_processor, height, width) if thin else _refusal(image_processor, bent)
+        tiles.append(ProcessorTile(tile_height, tile_width, None if fault else y, None if fault else x, fault))
     return Probe(tuple(tiles), form.merged, form.any_resolution)
 
 
@@ -293,7 +296,8 @@ def _fit_steps(cover: np.ndarray, steps: np.ndarray, start: int, stop: int, size
     """The map of an axis of few source pixels, from the places where the borders between them show.
 
     Where fewer than two borders show, the tile shows parts of at most two pixels along the axis, and the
-    map is right to within one source pixel, which no mask or map in source pixels can tell from exact.
+    map is right to within one source pixel, which no mask or map in source pixels can tell from exact. Where all of
+    the tile shows the same blend of several source pixels, it is as long as so many equal shares would be.
     """
     count = len(cover)
     shares = steps.sum(axis=1)[:, start:stop] / cover[start:stop] if size > 1 else np.empty((0, stop - start))
@@ -316,9 +320,16 @@ def _fit_steps(cover: np.ndarray, steps: np.ndarray, start: int, stop: int, size
     if len(borders) == 1:
         scale = 1 / max(places[0] - start, stop - places[0])
         return AxisMap(borders[0] - scale * places[0], scale)
-    pixel = int((shares.mean(axis=1) >= 0.5).sum())
-    scale = 1 / (stop - start)
-    return AxisMap(pixel - scale * start, scale)
+    weights = np.clip(-np.diff(np.concatenate([[1.0], shares.mean(axis=1), [0.0]])), 0, None)
+    weights /= weights.sum()
+    length = min(1 / float(weights @ weights), float(size))
+    if length < 1.5:
+        first, length = float(weights.argmax()), 1.0
+    else:
+        length = float(size) if length > 0.85 * size else length
+        first = float(np.clip(weights @ (np.arange(size) + 0.5) - length / 2, 0, size - length))
+    scale = length / (stop - start)
+    return AxisMap(first - scale * start, scale)
 
 
 def _line(places: np.ndarray, source: np.ndarray, count: int, size: int, slack: float = 0.0) -> AxisMap:
@@ -357,7 +368,7 @@ def _run(image_processor: Any, image: np.ndarray, options: Mapping[str, Any]) ->
     height, width = image.shape[:2]
     try:
         features = image_processor(images=Image.fromarray(image), return_tensors="pt", **options)
-    except (ValueError, TypeError, RuntimeError, ZeroDivisionError, IndexError, KeyError) as fault:
+    except (ValueError, TypeError, RuntimeError, ArithmeticError, LookupError) as fault:
         raise ModelError(
             expected=f"an image size that {_name(image_processor)} takes",
             # Some print their whole configuration.
@@ -439,6 +450,14 @@ def _padded_patches(image_processor: Any, pixels: np.ndarray, shapes: np.ndarray
 
 def _name(image_processor: Any) -> str:
     return type(image_processor).__name__
+
+
+def _too_thin(image_processor: Any, height: int, width: int) -> ModelError:
+    return ModelError(
+        expected="an image whose place in every tile can be measured",
+        got=f"The image of {width} x {height} pixels is too thin for {_name(image_processor)}",
+        remedy="Pad or crop the image to a less extreme shape",
+    )
 
 
 def _refusal(image_processor: Any, fault: str) -> ModelError:

@@ -25,12 +25,19 @@ def tile_patches(measured: Probe, height: int, width: int, patches: int, patch_s
         The grid, with the tiles that show what others show in more detail marked as overviews.
 
     Raises:
-        ModelError: the number of tokens does not follow from the tiles.
+        ModelError: the number of tokens does not follow from the tiles, or a tile's place cannot be told.
     """
-    if measured.merged is not None:
-        boxes, tiles = _merged_tokens(measured.tiles, measured.merged, patches)
-    elif measured.any_resolution and len(measured.tiles) > 1:
+    any_resolution = measured.any_resolution and len(measured.tiles) > 1
+    thin = _only_overview(measured.tiles, height, width, patches, patch_size) if any_resolution else None
+    for tile in measured.tiles[:1] if thin else measured.tiles:
+        if tile.fault is not None:
+            raise tile.fault
+    if thin is not None:
+        boxes, tiles = thin
+    elif any_resolution:
         boxes, tiles = _any_resolution_tokens(measured.tiles, height, width, patches, patch_size)
+    elif measured.merged is not None:
+        boxes, tiles = _merged_tokens(measured.tiles, measured.merged, patches)
     else:
         boxes, tiles = _tile_tokens(measured.tiles, patches, patch_size)
     return PatchGrid(boxes, _with_overviews(tiles, height, width), height, width)
@@ -95,6 +102,8 @@ def _any_resolution_tokens(
             continue
         top, left = _padding_cells(height, width, tile_rows * edge, tile_columns * edge)
         rows, columns = tile_rows * edge - 2 * top, tile_columns * edge - 2 * left
+        if not rows * columns:
+            continue
         for most in (None, *range(1, len(details))):
             ratio = 1.0 if most is None else math.sqrt(rows * columns / (most * edge**2))
             shape = (rows, columns) if most is None else (int(rows // ratio), int(columns // ratio))
@@ -117,6 +126,25 @@ def _any_resolution_tokens(
         result.append(PatchTile(start, 1, shape[1], (x0[0], y0[row], x1[-1], y1[row])))
         start += shape[1] + 1
     return np.concatenate(boxes), result
+
+
+def _only_overview(
+    measured: tuple[ProcessorTile, ...], height: int, width: int, patches: int, patch_size: int | None
+) -> tuple[np.ndarray, list[PatchTile]] | None:
+    """The tokens of an image so thin that what is cut leaves no row or no column of the raster: the overview's, and
+    one separator for each row that is left. None when the count says otherwise."""
+    base, details = measured[0], len(measured) - 1
+    edges = range(1, math.isqrt(patches) + 1) if patch_size is None else [base.height // patch_size]
+    for edge, tile_rows in itertools.product(edges, range(1, details + 1)):
+        if details % tile_rows or _cell(base.height, edge, patch_size) is None:
+            continue
+        rows, columns = tile_rows * edge, details // tile_rows * edge
+        top, left = _padding_cells(height, width, rows, columns)
+        left_over = rows - 2 * top
+        if not left_over * (columns - 2 * left) and patches == edge**2 + left_over:
+            boxes, box = _tile_boxes(base, edge, edge, patch_size)
+            return np.concatenate([boxes, np.zeros((left_over, 4))]), [PatchTile(0, edge, edge, box)]
+    return None
 
 
 def _padding_cells(height: int, width: int, rows: int, columns: int) -> tuple[int, int]:

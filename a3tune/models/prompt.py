@@ -18,6 +18,7 @@ from a3tune.models.quirks import quirk_of
 from a3tune.types import MedicalImage, Token, TokenRole
 
 _STAND_IN = "zqxjkvzqxjkv"
+_LONGEST_FAULT = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -374,11 +375,14 @@ class PromptEncoder:
                 joined = torch.cat([torch.as_tensor(image) for image in inputs.pop(tiles)])[None]
                 inputs = {name: torch.tensor(value) for name, value in inputs.items()} | {tiles: joined}
             return inputs
-        except (ValueError, TypeError, RuntimeError) as error:
+        except (ValueError, TypeError, RuntimeError, ArithmeticError, LookupError) as error:
+            sizes = ", ".join(f"{picture.width} x {picture.height}" for picture in pictures)
             raise ModelError(
                 expected=f"images and text that {type(self.processor).__name__} accepts",
-                got=f"it failed with {type(error).__name__}: {error}",
-                remedy="Try another image; if it fails for every image the checkpoint's processor files do not fit",
+                # Some print their whole configuration.
+                got=f"It fails on {sizes} pixels ({' '.join(str(error).split())[:_LONGEST_FAULT]})",
+                remedy="Try another image, or pad or crop a very thin one; if it fails for every image, the "
+                "checkpoint's processor files do not fit",
             ) from error
 
     def _count_image_tokens(self, picture: Image.Image) -> int:

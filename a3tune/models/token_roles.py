@@ -165,6 +165,12 @@ def split_images(
             groups = [tuple(positions[end - count : end]) for end, count in zip(ends, counts, strict=True)]
         else:  # Some processors cut an image up less finely when it has company; then each image is one run.
             groups = _runs(positions)
+    if images == 1 and len(positions) < 2:
+        raise ModelError(
+            expected="an image that becomes several patches",
+            got=f"It becomes {len(positions)} image token{'' if len(positions) == 1 else 's'}, being too small or thin",
+            remedy="Enlarge or pad the image, or choose a model whose prompt holds one token per patch",
+        )
     if len(groups) != images or any(len(group) < 2 for group in groups):
         raise ModelError(
             expected=f"{images} image(s), each as several tokens in the prompt",

@@ -272,6 +272,30 @@ def test_any_resolution_tokens_lie_where_their_pixels_come_from(height, width):
     assert sharp[~mask].mean() < 0.15
 
 
+@pytest.mark.parametrize(("height", "width"), [(1, 50), (1, 51), (20, 1020), (1, 200), (10, 2000), (3, 1000)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_an_image_too_thin_for_any_detail_is_its_overview(height, width, turned):
+    """Of a raster of 8 x 16 or 8 x 24 cells no row is left, or when turned no column, only a separator for each row."""
+    height, width = (width, height) if turned else (height, width)
+    processor = LlavaNextImageProcessor(
+        size={"shortest_edge": 112}, crop_size=SQUARE, image_grid_pinpoints=[[112, 224], [224, 112], [224, 224]]
+    )
+    separators = 16 if turned else 0
+    grid = probe_patch_grid(processor, height, width, 64 + separators, patch_size=14)
+    assert (len(grid.tiles), grid.count) == (1, 64 + separators)
+    np.testing.assert_allclose(grid.boxes[0], (0, 0, width / 8, height / 8), atol=0.1)
+    np.testing.assert_allclose(grid.boxes[63], (width * 7 / 8, height * 7 / 8, width, height), atol=0.1)
+    np.testing.assert_array_equal(grid.boxes[64:], np.zeros((separators, 4)))
+    with pytest.raises(ModelError, match="image tokens do not fit|is too thin for"):
+        probe_patch_grid(processor, height, width, 64 + separators + 3, patch_size=14)
+
+
+def test_rows_that_a_processor_blends_into_one_lie_over_all_of_them():
+    grid = probe_patch_grid(PixtralImageProcessor(size={"longest_edge": 40}, patch_size=1), 10, 400, 40)
+    np.testing.assert_allclose(grid.boxes[:, [1, 3]], np.tile([0, 10], (40, 1)), atol=0.01)
+    np.testing.assert_allclose(grid.boxes[:, 0], np.arange(40) * 10, atol=0.1)
+
+
 def test_any_resolution_tokens_that_a_model_shrinks():
     processor = LlavaOnevisionImageProcessor(
         size={"height": 112, "width": 112},

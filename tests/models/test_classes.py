@@ -55,6 +55,26 @@ def test_the_grid_explains_every_image_token(tiny_name, tiny_model, random_image
     assert inside.any()
 
 
+@pytest.mark.parametrize(
+    ("height", "width"),
+    [(1, 1), (5, 7), (1, 50), (1, 51), (51, 1), (20, 1020), (1, 200), (200, 1), (10, 2000), (1, 1000), (1000, 1)],
+)
+def test_extreme_shapes_have_a_grid_or_are_refused_in_words(tiny_name, tiny_model, height, width):
+    model = tiny_model(tiny_name)
+    noise = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    try:
+        prompt = model.encode(MedicalImage(noise), "What is it?")
+        grid = model.patch_grid(height, width, len(prompt.images[0]))
+    except ModelError as error:
+        assert re.search(r"too thin|too small|fails on", error.got)
+        return
+    assert grid.count == len(prompt.images[0])
+    x0, y0, x1, y1 = grid.boxes.T
+    assert ((x0 < width) & (x1 > 0) & (y0 < height) & (y1 > 0)).any()
+    with torch.no_grad():
+        assert torch.isfinite(model.model(**prompt.inputs).logits).all()
+
+
 def test_a_painted_patch_changes_its_own_pixels(tiny_name, tiny_model):
     """Of the processor's pixels some change, and most do not."""
     model = tiny_model(tiny_name)
