@@ -286,7 +286,7 @@ def test_an_image_too_thin_for_any_detail_is_its_overview(height, width, turned)
     np.testing.assert_allclose(grid.boxes[0], (0, 0, width / 8, height / 8), atol=0.1)
     np.testing.assert_allclose(grid.boxes[63], (width * 7 / 8, height * 7 / 8, width, height), atol=0.1)
     np.testing.assert_array_equal(grid.boxes[64:], np.zeros((separators, 4)))
-    with pytest.raises(ModelError, match="image tokens do not fit|is too thin for"):
+    with pytest.raises(ModelError, match=r"image tokens do not fit|is too thin for"):
         probe_patch_grid(processor, height, width, 64 + separators + 3, patch_size=14)
 
 

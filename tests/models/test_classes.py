@@ -66,8 +66,9 @@ def test_extreme_shapes_have_a_grid_or_are_refused_in_words(tiny_name, tiny_mode
         prompt = model.encode(MedicalImage(noise), "What is it?")
         grid = model.patch_grid(height, width, len(prompt.images[0]))
     except ModelError as error:
-        assert re.search(r"too thin|too small|fails on", error.got)
-        return
+        if re.search(r"too thin|too small|fails on", error.got):
+            return
+        raise
     assert grid.count == len(prompt.images[0])
     x0, y0, x1, y1 = grid.boxes.T
     assert ((x0 < width) & (x1 > 0) & (y0 < height) & (y1 > 0)).any()
