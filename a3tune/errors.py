@@ -49,6 +49,10 @@ class RequestError(A3TuneError):
     """An argument or a choice on the page is outside what is possible."""
 
 
+class EmptyTargetError(RequestError):
+    """A mask fits its image and marks nothing on what is shown of it."""
+
+
 class Cancelled(A3TuneError):
     """The person asked for the work to stop; nothing went wrong."""
 

@@ -34,8 +34,11 @@ class TrainingItem:
         identifier: the data set's own id of the row; "" where it has none.
         organ: organ or location that the data set names ("HEAD", "Lung"); "" where it names none.
         modality: modality that the data set names ("MRI"); "" where it names none.
-        mask: file of a mask of where to look (any value above 0 counts), of the image's size; or None.
-        mask_values: the values of the mask that count (see `a3tune.images.masks.mask_labels`); all above 0 when empty.
+        mask: file of a mask of where to look, or None: a picture of the image's size (any value above 0 counts), or a
+            NIfTI volume, DICOM segmentation or structure set that lies where the image does.
+        mask_values: the values of the mask that count (see `a3tune.images.masks.mask_labels`), of a segmentation or
+            structure set the numbers; all above 0 when empty.
+        segment: number or name of the one segment or structure of the mask that counts, instead of ``mask_values``.
         boxes: where to look, as (x, y, width, height) in source pixels.
         context: the turns before, question, answer, question, ...; the image stands before the first of them.
     """
@@ -54,6 +57,7 @@ class TrainingItem:
     boxes: tuple[tuple[float, float, float, float], ...] = ()
     context: tuple[str, ...] = ()
     mask_values: tuple[int, ...] = ()
+    segment: str = ""
 
     @property
     def place(self) -> str:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from a3tune.data.dataset import TrainingItem
-from a3tune.data.formats.faults import FaultLog
-from a3tune.errors import Cancelled, ImageError, RequestError
-from a3tune.images import ImageDescription, describe_image
+from a3tune.data.formats.faults import FaultLog, Severity
+from a3tune.data.masks import counting_values, is_located, true_mask
+from a3tune.errors import A3TuneError, Cancelled, ImageError, RequestError
+from a3tune.images import ImageDescription, describe_image, load_image
+from a3tune.images.masks import mask_labels
 from a3tune.progress import Progress, no_progress
 from a3tune.wording import counted
 
@@ -59,7 +63,7 @@ def open_images(
     rows = Counter(item.image for item in items)
     seen: dict[Path, ImageDescription | None] = {}
     digests: dict[Path, str] = {}
-    kept = []
+    targets, kept = _TargetChecks(log), []
     for number, item in enumerate(items):
         if should_stop is not None and should_stop():
             raise Cancelled
@@ -68,7 +72,7 @@ def open_images(
         if item.image not in seen:
             seen[item.image] = _describe(item, item.image, "image", log, rows[item.image] - 1, digests)
         picture = seen[item.image]
-        if picture is not None and _target_fits(item, picture, seen, log):
+        if picture is not None and targets.fits(item, picture):
             kept.append(item)
     pictures = [picture for path in digests if (picture := seen[path]) is not None]
     sizes = sorted(((picture.height, picture.width) for picture in pictures), key=lambda size: size[0] * size[1])
@@ -97,27 +101,79 @@ def _describe(
     return None
 
 
-def _target_fits(
-    item: TrainingItem, picture: ImageDescription, seen: dict[Path, ImageDescription | None], log: FaultLog
-) -> bool:
-    """Whether mask and boxes of an item lie on its image."""
-    size = f"{picture.width} x {picture.height}"
-    if item.mask is not None:
-        if item.mask not in seen:
-            seen[item.mask] = _describe(item, item.mask, "mask", log, 0, {})
-        mask = seen[item.mask]
+class _TargetChecks:
+    """Whether masks and boxes lie on their images; every mask is opened once for each image that it belongs to.
+
+    Args:
+        log: takes what is wrong.
+    """
+
+    def __init__(self, log: FaultLog) -> None:
+        self._log = log
+        self._described: dict[Path, ImageDescription | None] = {}
+        self._values: dict[Path, set[int]] = {}
+        self._located: dict[tuple[object, ...], bool | A3TuneError] = {}
+
+    def fits(self, item: TrainingItem, picture: ImageDescription) -> bool:
+        size = f"{picture.width} x {picture.height}"
+        for x, y, width, height in item.boxes:
+            if x + width > picture.width or y + height > picture.height:
+                what = f"the box {x:g}, {y:g}, {width:g}, {height:g} reaches beyond the image of {size} pixels"
+                self._add("boxes", item, "boxes", what, "Give boxes in pixels of the image itself")
+                return False
+        if item.mask is None:
+            return True
+        try:
+            located = is_located(item.mask)
+            marked = self._marks_there(item) if located else self._marks_picture(item, item.mask, picture)
+        except (A3TuneError, OSError, ValueError) as error:
+            told = error if isinstance(error, A3TuneError) else None
+            what = told.got if told else f"{item.mask.name} cannot be read as a mask"
+            self._add("mask", item, "mask", what, told.remedy if told else "Save it as an 8-bit PNG in grey")
+            return False
+        if marked is False:
+            what = f"{item.mask.name} marks nothing on its image"
+            self._add("empty-mask", item, "mask", what, "Nothing, if nothing is to be seen there", "warning")
+        return marked is not None
+
+    def _marks_picture(self, item: TrainingItem, path: Path, picture: ImageDescription) -> bool | None:
+        """Whether a mask that is a picture marks anything; None where it cannot be used, which is in the log."""
+        if path not in self._described:
+            self._described[path] = _describe(item, path, "mask", self._log, 0, {})
+        mask = self._described[path]
         if mask is None:
-            return False
+            return None
         if (mask.height, mask.width) != (picture.height, picture.width):
-            what = f"{item.mask.name} has {mask.width} x {mask.height} pixels, its image has {size}"
-            log.add("mask-size", item.file, item.line, "mask", what, "Give a mask of the image's own size")
-            return False
-    for x, y, width, height in item.boxes:
-        if x + width > picture.width or y + height > picture.height:
-            what = f"the box {x:g}, {y:g}, {width:g}, {height:g} reaches beyond the image of {size} pixels"
-            log.add("boxes", item.file, item.line, "boxes", what, "Give boxes in pixels of the image itself")
-            return False
-    return True
+            what = f"{path.name} has {mask.width} x {mask.height} pixels, its image has {picture.width} x "
+            what += str(picture.height)
+            self._add("mask-size", item, "mask", what, "Give a mask of the image's own size")
+            return None
+        if path not in self._values:
+            self._values[path] = set(np.unique(mask_labels(path)).tolist()) - {0}
+        counting = counting_values(item)
+        return bool(self._values[path] & set(counting) if counting else self._values[path])
+
+    def _marks_there(self, item: TrainingItem) -> bool:
+        """Whether a mask that says where it lies marks anything on the item's image.
+
+        Raises:
+            A3TuneError: it lies elsewhere, has no such segment, or cannot be read.
+        """
+        key = (item.image, item.mask, item.mask_values, item.segment)
+        if key not in self._located:
+            try:
+                self._located[key] = true_mask(replace(item, boxes=()), load_image(item.image)) is not None
+            except A3TuneError as error:
+                self._located[key] = error
+        found = self._located[key]
+        if isinstance(found, A3TuneError):
+            raise found
+        return found
+
+    def _add(
+        self, kind: str, item: TrainingItem, field: str, what: str, remedy: str, severity: Severity = "error"
+    ) -> None:
+        self._log.add(kind, item.file, item.line, field, what, remedy, severity)
 
 
 def find_shared_images(

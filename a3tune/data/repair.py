@@ -32,12 +32,13 @@ COLUMNS = (
     "boxes",
     "context",
     "mask_values",
+    "segment",
 )
 
 # Remarks: a run can use rows with these.
 _REMARKS = (
     *("shared-image", "shared-question", "duplicate", "contradiction", "stray-columns", "left-out", "pickle", "option"),
-    *("text-only", "no-answer", "report-marks"),
+    *("text-only", "no-answer", "report-marks", "empty-mask"),
 )
 _MARKS = re.compile(r"_{2,}|^[ \t]*(?:FINAL (?:REPORT|ADDENDUM)|WET READ)\b[^\n]*?(?:\n|:|$)", re.MULTILINE)
 
@@ -177,5 +178,6 @@ def _row(item: TrainingItem, root: Path) -> dict[str, str]:
         "mask": "" if item.mask is None else item.mask.relative_to(root).as_posix(),
         "boxes": json.dumps([list(box) for box in item.boxes]) if item.boxes else "",
         "mask_values": json.dumps(item.mask_values) if item.mask_values else "",
+        "segment": item.segment,
         "context": json.dumps(item.context, ensure_ascii=False) if item.context else "",
     }

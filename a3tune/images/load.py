@@ -264,6 +264,16 @@ def read_content(
         return decode(kind, lambda: read_picture(stream, kind, frame), lambda: ends_early(stream, kind))
 
 
+def kind_of(path: str | os.PathLike[str]) -> str:
+    """What a file is, by its contents (see :func:`a3tune.images.kinds.detect_kind`).
+
+    Raises:
+        ImageError: it cannot be opened, or is of no kind that can be shown.
+    """
+    with open_file(path) as stream:
+        return detect_kind(stream)
+
+
 def open_file(path: str | os.PathLike[str]) -> BinaryIO:
     """Open a regular file for reading; what the system has against it becomes an ImageError."""
     problem, remedy = "", "Check the name and the folder"

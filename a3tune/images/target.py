@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, NoReturn
 import numpy as np
 from pydicom import Dataset, dcmread, uid
 
-from a3tune.errors import RequestError
+from a3tune.errors import EmptyTargetError, RequestError
 from a3tune.images.content import Content, decode
 from a3tune.images.dicom import read_dicom
 from a3tune.images.dicom_header import holder, text, whole_number
@@ -29,6 +29,8 @@ from a3tune.types import MedicalImage
 
 _SEGMENTATIONS = (uid.SegmentationStorage, uid.UID("1.2.840.10008.5.1.4.1.1.66.7"))
 _LISTED = 20
+_LOCATED = ("DICOM", "NIfTI", "NIfTI.gz")
+_EXPECTED = "a mask with something in it, drawn on this very image"
 
 
 def load_target(
@@ -62,8 +64,8 @@ def load_target(
 
     Raises:
         ImageError: a file cannot be read.
-        RequestError: the mask does not fit the image, or has nothing on it; no such segment, or several and none
-            is chosen.
+        EmptyTargetError: the mask fits the image and has nothing on it.
+        RequestError: the mask does not fit the image; no such segment, or several and none is chosen.
     """
     path = Path(path)
     content = read_content(image_path, frame, axis, volume, series)
@@ -82,7 +84,7 @@ def load_target(
         else:
             mask = _from_picture(path, content, segment)
     if not mask.any():
-        _refuse("is empty on this slice" if kind in ("DICOM", "NIfTI", "NIfTI.gz") else "is black all over", path.name)
+        _refuse_empty("is empty on this slice" if kind in _LOCATED else "is black all over", path.name)
     return mask_to_source(mask, image, path.name)
 
 
@@ -90,10 +92,12 @@ def _storage(dataset: Dataset) -> str:
     return str(dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID") or "")
 
 
-def _refuse(what: str, name: str, expected: str = "a mask with something in it, drawn on this very image") -> NoReturn:
-    raise RequestError(
-        expected=expected, got=f"{name} {what}", remedy="Choose another slice or mask, or leave the mask out"
-    )
+def _refuse(what: str, name: str, expected: str = _EXPECTED, kind: type[RequestError] = RequestError) -> NoReturn:
+    raise kind(expected=expected, got=f"{name} {what}", remedy="Choose another slice or mask, or leave the mask out")
+
+
+def _refuse_empty(what: str, name: str) -> NoReturn:
+    _refuse(what, name, kind=EmptyTargetError)
 
 
 # ---- pictures and volumes --------------------------------------------------------------------
@@ -141,7 +145,7 @@ def _chosen_values(content: Content, name: str, segment: str | None) -> np.ndarr
     wanted = [value for value in present if segment == f"{value:g}"]
     if not wanted:
         listed = ", ".join(f"{value:g}" for value in present[:_LISTED])
-        _refuse(f"has no pixel of the value {segment} on this slice (but {listed or 'zeros only'})", name)
+        _refuse_empty(f"has no pixel of the value {segment} on this slice (but {listed or 'zeros only'})", name)
     return values == wanted[0]
 
 
@@ -229,7 +233,7 @@ def _from_structures(dataset: Dataset, image: Content, name: str, segment: str |
     nearest = min((abs(float(place.mean())) for place in flat), default=np.inf)
     # Outlines drawn between two slices belong to the nearer one.
     if nearest > at.thickness / 2 + 0.01:
-        _refuse("has no outline of this structure on this slice", name)
+        _refuse_empty("has no outline of this structure on this slice", name)
     here = [
         at.pixels(points)
         for points, place in zip(outlines, places, strict=True)

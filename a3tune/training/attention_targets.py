@@ -14,11 +14,10 @@ from typing import Any, Literal
 import numpy as np
 
 from a3tune.data.dataset import TrainingItem
-from a3tune.errors import Cancelled, DataError, LabelError
+from a3tune.data.masks import true_mask
+from a3tune.errors import Cancelled, LabelError
 from a3tune.geometry.patch_grid import to_patches
 from a3tune.images import load_image
-from a3tune.images.frames import mask_to_source
-from a3tune.images.masks import mask_labels
 from a3tune.labels.fuse import soft_target, union_mask
 from a3tune.labels.scorers.templates import TEMPLATE_SETS
 from a3tune.labels.sources import LabelSource, data_source, item_prompt
@@ -274,36 +273,6 @@ class TargetMaker:
 def says_nothing_is_there(answer: str) -> bool:
     """Whether an answer begins with "no", "none", "zero" or "0" as a word of its own, in upper or lower case."""
     return _NEGATIVE.match(answer) is not None
-
-
-def true_mask(item: TrainingItem, image: MedicalImage) -> np.ndarray | None:
-    """bool [height, width], source pixels: the item's own mask and boxes (both in stored pixels) together; None when
-    they are empty.
-
-    Raises:
-        DataError: the mask cannot be read or has another size than the image.
-    """
-    mask = np.zeros(image.stored_size, bool)
-    if item.mask is not None:
-        try:
-            values = mask_labels(item.mask)
-        except (OSError, ValueError) as error:
-            raise DataError(
-                expected="the mask that was there when the data was checked",
-                got=f"{item.mask.name} ({item.place}) cannot be read: {error}",
-                remedy="Check the data folder and start again",
-            ) from error
-        if values.shape != mask.shape:
-            raise DataError(
-                expected=f"a mask of the image's size, {mask.shape[1]} x {mask.shape[0]} pixels",
-                got=f"{item.mask.name} ({item.place}) has {values.shape[1]} x {values.shape[0]}",
-                remedy="Save the mask in the image's own size",
-            )
-        mask |= np.isin(values, item.mask_values) if item.mask_values else values > 0
-    for x, y, width, height in item.boxes:
-        left, top = max(0, round(x)), max(0, round(y))
-        mask[top : max(0, round(y + height)), left : max(0, round(x + width))] = True
-    return mask_to_source(mask, image) if mask.any() else None
 
 
 def _uses_truth(item: TrainingItem, plan: TargetPlan) -> bool:

@@ -57,6 +57,8 @@ def data_fingerprint(dataset: Dataset) -> str:
 def _facts(item: TrainingItem, digests: dict[Path, str]) -> list[Any]:
     mask = None if item.mask is None else digests[item.mask]
     texts = [item.question, item.answer, item.answer_type, item.split, item.organ]
-    facts = [digests[item.image], *texts, mask, [list(box) for box in item.boxes]]
+    facts: list[Any] = [digests[item.image], *texts, mask, [list(box) for box in item.boxes]]
     # Data without them keeps the fingerprint that earlier runs of it wrote down.
-    return [*facts, list(item.context), list(item.mask_values)] if item.context or item.mask_values else facts
+    if item.context or item.mask_values or item.segment:
+        facts += [list(item.context), list(item.mask_values)]
+    return [*facts, item.segment] if item.segment else facts

@@ -212,7 +212,7 @@ def test_columns_that_are_not_used_are_named_once(folder):
 
 def test_masks_and_boxes_must_lie_on_their_image(folder):
     folder.image("a.png", size=(12, 10))
-    folder.image("good.png", size=(12, 10))
+    folder.image("good.png", shade=200, size=(12, 10))
     folder.image("turned.png", size=(10, 12))
     names = [("good.png", ""), ("turned.png", ""), ("gone.png", ""), ("", "[[2, 2, 10, 8]]"), ("", "[[2, 2, 11, 8]]")]
     lines = [

@@ -22,7 +22,7 @@ _OPTIONS = (*(f"{word}{sign}{letter}" for word in ("option", "choice") for sign 
             "options", "choices")  # fmt: skip
 _TABLE_EXTRAS = (
     "answer_type", "split", "id", "organ", "location", "image_organ", "modality", "mask", "boxes", "context",
-    "mask_values", *_OPTIONS,
+    "mask_values", "segment", *_OPTIONS,
 )  # fmt: skip
 _LETTER = re.compile(r"\W*([a-j])\W*", re.IGNORECASE)
 _LETTERED = re.compile(r"\s*\(?([A-J])\s*[.:)]\s*(.*)", re.DOTALL)
@@ -41,6 +41,7 @@ class Draft:
         split_hint: what something else in the row says about the split; counts where neither row nor file names it.
         organ, modality: what the data set says about the image.
         mask: name of a mask's file.
+        segment: number or name of the segment or structure of the mask that counts.
         boxes: list of [x, y, width, height].
         mask_values: the values of the mask that count, a list of numbers or JSON text with one; all above 0 when None.
         identifier: the row's own id.
@@ -62,6 +63,7 @@ class Draft:
     context: object = None
     split_hint: Split | None = None
     mask_values: object = None
+    segment: object = None
     names: Mapping[str, str] | None = None
 
     def name(self, value: str) -> str:
@@ -211,7 +213,7 @@ def _table(row: Row, log: FaultLog) -> Iterator[Draft]:
     yield Draft(
         row, _image(row, "image", "images"), question, answer, get("answer_type") or kind, get("split"),
         get("organ") or get("location") or get("image_organ"), get("modality"), get("mask"), get("boxes"), get("id"),
-        get("context"), mask_values=get("mask_values"),
+        get("context"), mask_values=get("mask_values"), segment=get("segment"),
     )  # fmt: skip
 
 
@@ -243,7 +245,7 @@ def _llava(row: Row, log: FaultLog) -> Iterator[Draft]:
         yield Draft(
             row, image, texts[start], texts[start + 1], get("answer_type"), get("split"),
             get("organ") or get("location") or get("image_organ"), get("modality"), get("mask"), get("boxes"),
-            get("id"), texts[:start], names=names,
+            get("id"), texts[:start], mask_values=get("mask_values"), segment=get("segment"), names=names,
         )  # fmt: skip
 
 
