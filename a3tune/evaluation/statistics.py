@@ -1,0 +1,311 @@
+"""How far the numbers of an evaluation can be trusted: intervals, tests and the smallest difference that would show.
+
+Questions about one image are not independent: an image that is hard is hard for all of them. So images are drawn, not
+questions ("clustered"): Cameron, Gelbach and Miller, "Bootstrap-Based Improvements for Inference with Clustered
+Errors", Review of Economics and Statistics 90 (2008).
+
+A number is the mean over questions, as published scores are; every array here holds one value for each question, NaN
+where the number is not defined for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import norm, t
+from statsmodels.stats.contingency_tables import mcnemar as mcnemar_table
+from statsmodels.stats.multitest import multipletests
+
+from a3tune.errors import RequestError
+
+LEVEL = 0.95
+POWER = 0.8
+DRAWS = 2000
+_FEW = 3
+"""Fewer images than this tell nothing about the spread between images."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over questions with its interval over images.
+
+    Attributes:
+        value: the mean; NaN without a question.
+        low, high: the interval of `LEVEL`; NaN with fewer than three images.
+        questions, images: how many there are.
+    """
+
+    value: float
+    low: float
+    high: float
+    questions: int
+    images: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What changed between two systems on the same questions.
+
+    Attributes:
+        before, after: the means over the questions that both have.
+        value: after minus before.
+        low, high: its interval of `LEVEL` over images.
+        p: two-sided, from a permutation test that swaps the two systems image by image.
+        p_mcnemar: exact McNemar test over questions, for numbers that are 0 or 1; None for others. It takes questions
+            for independent and is told beside ``p`` because papers give it.
+        detectable: the smallest difference that this set would have shown with a power of `POWER`.
+        images_needed: images of this kind with which ``value`` would show with that power; None where it is 0.
+        questions, images: how many there are.
+    """
+
+    before: float
+    after: float
+    value: float
+    low: float
+    high: float
+    p: float
+    p_mcnemar: float | None
+    detectable: float
+    images_needed: int | None
+    questions: int
+    images: int
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Several runs of one recipe under other seeds: not to be mixed up with an interval over images.
+
+    Attributes:
+        mean, deviation: over the runs; the deviation of a single run is NaN.
+        low, high: Student's interval of `LEVEL` of the mean over runs.
+        values: one for each run.
+    """
+
+    mean: float
+    deviation: float
+    low: float
+    high: float
+    values: tuple[float, ...]
+
+
+def mean_interval(
+    values: Sequence[float] | np.ndarray, images: Sequence[object], *, seed: int = 0, draws: int = DRAWS
+) -> Interval:
+    """The mean with a bootstrap interval over images.
+
+    The interval is the studentised bootstrap of the ratio of sums over drawn images: percentiles alone fall short with
+    few images. Where all images agree (all right, or all wrong), a bootstrap knows no spread: the interval is then
+    Wilson's for that many images.
+
+    Args:
+        values: [questions], NaN where undefined.
+        images: which image each question is about.
+        seed: of the draws.
+        draws: how many.
+    """
+    sums, counts = _by_image(values, images)
+    total = counts.sum()
+    if not len(sums):
+        return Interval(math.nan, math.nan, math.nan, 0, 0)
+    value = float(sums.sum() / total)
+    low, high = _interval(sums, counts, value, seed, draws)
+    if len(sums) >= _FEW and low == high and value in (0.0, 1.0):
+        low, high = _wilson(value, len(sums))
+    if not (np.asarray(values, np.float64) < 0).any() and not (np.asarray(values, np.float64) > 1).any():
+        low, high = max(low, 0.0), min(high, 1.0)  # a share; NaN stays NaN
+    return Interval(value, low, high, int(total), len(sums))
+
+
+def paired_difference(
+    before: Sequence[float] | np.ndarray,
+    after: Sequence[float] | np.ndarray,
+    images: Sequence[object],
+    *,
+    seed: int = 0,
+    draws: int = DRAWS,
+) -> Difference:
+    """How two systems differ on the questions that both answered.
+
+    Args:
+        before, after: [questions], NaN where undefined; only questions with both count.
+        images, seed, draws: as `mean_interval`.
+
+    Raises:
+        RequestError: the two are not of one length.
+    """
+    first, second = np.asarray(before, np.float64), np.asarray(after, np.float64)
+    if first.shape != second.shape or len(first) != len(images):
+        raise RequestError(
+            expected="two lists of numbers about the same questions",
+            got=f"{len(first)} and {len(second)} numbers for {len(images)} questions",
+            remedy="Compare results on the same data and split",
+        )
+    both = np.isfinite(first) & np.isfinite(second)
+    first, second = first[both], second[both]
+    kept = [image for image, there in zip(images, both, strict=True) if there]
+    sums, counts = _by_image(second - first, kept)
+    if not len(sums):
+        return Difference(*(math.nan,) * 6, None, math.nan, None, 0, 0)
+    total = counts.sum()
+    value = float(sums.sum() / total)
+    low, high = _interval(sums, counts, value, seed, draws)
+    binary = bool(np.isin(np.concatenate([first, second]), (0.0, 1.0)).all())
+    # The linearised standard error of a ratio of sums over images.
+    error = _standard_error(sums, counts, value)
+    effort = float(norm.ppf(0.5 + LEVEL / 2) + norm.ppf(POWER))
+    needed = None
+    if value and math.isfinite(error):
+        needed = max(_FEW, math.ceil(len(sums) * (effort * error / value) ** 2))
+    return Difference(
+        float(first.mean()),
+        float(second.mean()),
+        value,
+        low,
+        high,
+        _permutation(sums, seed, draws),
+        mcnemar(first, second) if binary else None,
+        effort * error,
+        needed,
+        len(first),
+        len(sums),
+    )
+
+
+def mcnemar(before: Sequence[float] | np.ndarray, after: Sequence[float] | np.ndarray) -> float:
+    """Exact two-sided McNemar test of two lists of 0 and 1 about the same questions; 1 where none differ."""
+    first, second = np.asarray(before) > 0.5, np.asarray(after) > 0.5
+    table = [[int((a & b).sum()) for b in (second, ~second)] for a in (first, ~first)]
+    return 1.0 if not table[0][1] + table[1][0] else float(mcnemar_table(table, exact=True).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p values corrected for their number (Holm 1979), in the same order; NaN stays and is not counted."""
+    known = [index for index, value in enumerate(p_values) if math.isfinite(value)]
+    corrected = [math.nan] * len(p_values)
+    if known:
+        adjusted = multipletests([p_values[index] for index in known], method="holm")[1]
+        for index, value in zip(known, adjusted, strict=True):
+            corrected[index] = float(value)
+    return corrected
+
+
+def spread_of_runs(values: Sequence[float]) -> Spread:
+    """Mean and spread over runs that differ in their seed alone."""
+    array = np.asarray(values, np.float64)
+    mean, n = float(array.mean()), len(array)
+    deviation = float(array.std(ddof=1)) if n > 1 else math.nan
+    reach = float(t.ppf(0.5 + LEVEL / 2, n - 1)) * deviation / math.sqrt(n) if n > 1 else math.nan
+    return Spread(mean, deviation, mean - reach, mean + reach, tuple(float(value) for value in array))
+
+
+def verdict(difference: Difference, p: float | None = None, *, points: bool = True) -> str:
+    """What a difference says, in words that its numbers carry.
+
+    Args:
+        difference: from `paired_difference`.
+        p: corrected for several comparisons; the difference's own when None.
+        points: whether the number is a share, told in percentage points.
+    """
+    p = difference.p if p is None else p
+    scale, unit = (100.0, " points") if points else (1.0, "")
+    images = f"{difference.images} images"
+    if not difference.images:
+        return "cannot be compared: no question has this number on both sides"
+    if difference.images < _FEW or not math.isfinite(difference.low):
+        return f"cannot be told from {difference.images} image{'s' * (difference.images != 1)}"
+    size = f"{abs(difference.value) * scale:.3g}{unit}"
+    if p < 1 - LEVEL and (difference.low > 0 or difference.high < 0):
+        word = "higher" if difference.value > 0 else "lower"
+        reach = sorted(abs(edge) * scale for edge in (difference.low, difference.high))
+        return f"{word} by {size} ({reach[0]:.3g} to {reach[1]:.3g}), told apart by {images}"
+    if difference.value == 0 and difference.detectable == 0:
+        return f"the same on every one of {images}"
+    words = f"not told apart by {images}"
+    if difference.images_needed is not None and difference.images_needed > difference.images:
+        words += f": a difference of {size} would need about {_rounded(difference.images_needed)}"
+    return f"{words}; they could have shown {difference.detectable * scale:.3g}{unit}"
+
+
+def _by_image(values: Sequence[float] | np.ndarray, images: Sequence[object]) -> tuple[np.ndarray, np.ndarray]:
+    """float64 [images], the sum of the values of each image, and how many there are; undefined ones left out."""
+    places: dict[object, int] = {}
+    sums: list[float] = []
+    counts: list[int] = []
+    for value, image in zip(np.asarray(values, np.float64), images, strict=True):
+        if not np.isfinite(value):
+            continue
+        place = places.setdefault(image, len(places))
+        if place == len(sums):
+            sums.append(0.0)
+            counts.append(0)
+        sums[place] += float(value)
+        counts[place] += 1
+    return np.array(sums), np.array(counts, np.float64)
+
+
+def _standard_error(sums: np.ndarray, counts: np.ndarray, value: float) -> float:
+    if len(sums) < 2:
+        return math.nan
+    rest = sums - value * counts
+    return float(np.sqrt(len(sums) / (len(sums) - 1) * (rest**2).sum()) / counts.sum())
+
+
+def _interval(sums: np.ndarray, counts: np.ndarray, value: float, seed: int, draws: int) -> tuple[float, float]:
+    """The studentised bootstrap interval of sum over count, images drawn with replacement."""
+    n = len(sums)
+    if n < _FEW:
+        return math.nan, math.nan
+    error = _standard_error(sums, counts, value)
+    if error == 0:
+        return value, value
+    generator = np.random.default_rng([seed, n])
+    pivots = []
+    for start in range(0, draws, _chunk(n)):
+        drawn = generator.integers(0, n, (min(_chunk(n), draws - start), n))
+        some, many = sums[drawn], counts[drawn]
+        totals = many.sum(axis=1)
+        means = some.sum(axis=1) / totals
+        rest = some - means[:, None] * many
+        errors = np.sqrt(n / (n - 1) * (rest**2).sum(axis=1)) / totals
+        pivots.append((means - value)[errors > 0] / errors[errors > 0])
+    found = np.concatenate(pivots)
+    # A draw of nothing but one image over and over has no spread; with very few images these leave too few draws.
+    least = float(t.ppf(0.5 + LEVEL / 2, n - 1))
+    if len(found) < draws / 2:
+        return value - least * error, value + least * error
+    below, above = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    # Few images with few distinct values make heavy tails of the pivot: no wider than three times Student's.
+    above, below = min(float(above), 3 * least), max(float(below), -3 * least)
+    return value - above * error, value - below * error
+
+
+def _permutation(sums: np.ndarray, seed: int, draws: int) -> float:
+    """Two-sided p of the sum under signs drawn for each image; (1 + as extreme) / (1 + draws)."""
+    n, observed = len(sums), abs(sums.sum())
+    if n == 0:
+        return math.nan
+    generator = np.random.default_rng([seed, n, 1])
+    extreme = 0
+    tolerance = 1e-12 * max(1.0, float(np.abs(sums).sum()))
+    for start in range(0, draws, _chunk(n)):
+        signs = generator.integers(0, 2, (min(_chunk(n), draws - start), n)) * 2 - 1
+        extreme += int((np.abs(signs @ sums) >= observed - tolerance).sum())
+    return (1 + extreme) / (1 + draws)
+
+
+def _chunk(n: int) -> int:
+    return max(1, 2_000_000 // n)
+
+
+def _wilson(value: float, n: int) -> tuple[float, float]:
+    z = float(norm.ppf(0.5 + LEVEL / 2))
+    centre, reach = (value + z * z / (2 * n)) / (1 + z * z / n), z * math.sqrt(z * z / (4 * n * n)) / (1 + z * z / n)
+    return max(0.0, centre - reach), min(1.0, centre + reach)
+
+
+def _rounded(number: int) -> str:
+    digits = max(0, len(str(number)) - 2)
+    return f"{round(number, -digits):,} images"

@@ -1,0 +1,142 @@
+"""How right one answer is, in two modes: as the research code of A3Tune counts, and without its faults.
+
+Each function looks at one question. `REFERENCE` exists to compare with published numbers: it credits "normal" for "no"
+and repeated words for recall. `STRICT` does not.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from typing import Literal
+
+from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
+
+from a3tune.evaluation.options import chosen_option, reference_option_hit
+from a3tune.evaluation.text_normalisation import REFERENCE, normalise_reference, strict_words
+
+Mode = Literal["reference", "strict"]
+MODES: tuple[Mode, ...] = ("strict", "reference")
+
+CLOSED_METRICS = ("accuracy",)
+OPEN_METRICS = ("recall", "precision", "f1", "exact_match", "bleu", "bleu_1", "bleu_2", "bleu_3")
+
+_YES, _NO = {"yes", "yeah", "yep", "true", "correct"}, {"no", "nope", "false", "incorrect"}
+_DENIALS = {"not", "without", "cannot", "no", "isn't", "aren't", "doesn't", "don't", "never"}
+_PAIRS = (("left", "right"), ("benign", "malignant"), ("normal", "abnormal"), ("present", "absent"))
+_OPPOSITE = {word: other for pair in _PAIRS for word, other in (pair, pair[::-1])}
+_ORDERS = {"bleu": (0.25,) * 4, "bleu_1": (1.0,), "bleu_2": (0.0, 1.0), "bleu_3": (0.0, 0.0, 1.0)}
+
+
+def score_closed(mode: Mode, answer: str, prediction: str, options: Sequence[str] = ()) -> dict[str, float]:
+    """Whether a closed question is answered right.
+
+    Args:
+        mode: how.
+        answer, prediction: as they stand.
+        options: those among which the answer was to be chosen; none for a question of yes and no.
+
+    Returns:
+        "accuracy", 0 or 1.
+    """
+    if mode == REFERENCE:
+        right = reference_option_hit(prediction, answer, options) if options else _reference_hit(answer, prediction)
+    elif options:
+        chosen = chosen_option(prediction, options)
+        right = chosen is not None and chosen == chosen_option(answer, options)
+    else:
+        right = _strict_hit(answer, prediction)
+    return {"accuracy": float(right)}
+
+
+def score_open(mode: Mode, answer: str, prediction: str) -> dict[str, float]:
+    """How much of an open question's answer is right: `OPEN_METRICS`, each 0 to 1.
+
+    With c and g the counts of a word in prediction and answer: in `STRICT` precision, recall and F1 are over
+    ``min(c, g)``; "exact_match" is equality of the normalised texts; BLEU is smoothed (Chen and Cherry 2014, method 1)
+    and of no higher order than the shorter text has words. In `REFERENCE` a word that is shared counts as often as it
+    is predicted, "exact_match" is the share of predicted words that the answer's distinct words make up, and BLEU is
+    nltk's without smoothing, each order by itself.
+    """
+    if mode == REFERENCE:
+        return _reference_open(answer, prediction)
+    said, wanted = strict_words(prediction), strict_words(answer)
+    shared = sum((Counter(said) & Counter(wanted)).values())
+    scores = _ratios(shared, len(said) - shared, len(wanted) - shared)
+    scores["exact_match"] = float(bool(wanted) and said == wanted)
+    most = min(len(said), len(wanted))
+    orders = {"bleu": 4, "bleu_1": 1, "bleu_2": 2, "bleu_3": 3}
+    for name, order in orders.items():
+        weights = (1 / max(1, min(order, most)),) * max(1, min(order, most))
+        smooth = SmoothingFunction().method1
+        scores[name] = float(sentence_bleu([wanted], said, weights, smoothing_function=smooth)) if shared else 0.0
+    return scores
+
+
+def polarity(text: str) -> Literal["yes", "no"] | None:
+    """Whether a text says yes or no: by its first word, unless the other one is offered beside it ("yes or no"), else
+    by the only one of the two words in it; None where that is not certain.
+
+    "normal", "nodule" and "know" hold no "no".
+    """
+    words = strict_words(text)
+    # What some templates leave before the answer.
+    words = words[1:] if words[:1] == ("assistant",) else words
+    said = ["yes" if word in _YES else "no" if word in _NO else "" for word in words]
+    kinds = {kind for kind in said if kind}
+    if not kinds:
+        return None
+    if said[0] and not (len(words) > 2 and words[1] in ("or", "and") and said[2] and said[2] != said[0]):
+        return "yes" if said[0] == "yes" else "no"
+    return None if len(kinds) > 1 else "yes" if kinds == {"yes"} else "no"
+
+
+def _strict_hit(answer: str, prediction: str) -> bool:
+    wanted = strict_words(answer)
+    if wanted in {("yes",), ("no",)}:
+        return polarity(prediction) == wanted[0]
+    said = strict_words(prediction)
+    if not wanted or not said:
+        return False
+    others = [_OPPOSITE[word] for word in wanted if word in _OPPOSITE]
+    for other in others:
+        if other in wanted:
+            continue
+        # "the right side, not the left" says right; "left and right" says neither alone.
+        places = [place for place, word in enumerate(said) if word == other]
+        if any(not _DENIALS & set(said[max(0, place - 2) : place]) for place in places):
+            return False
+    denials = _DENIALS - set(wanted)
+    starts = [start for start in range(len(said)) if said[start : start + len(wanted)] == wanted]
+    return any(not denials & set(said[max(0, start - 2) : start]) for start in starts)
+
+
+def _reference_hit(answer: str, prediction: str) -> bool:
+    said, wanted = (normalise_reference(text.lower()) for text in (prediction, answer))
+    return ("yes" in said or "no" in said) and wanted in said
+
+
+def _reference_open(answer: str, prediction: str) -> dict[str, float]:
+    # The research code normalises once for the table and once more inside each metric.
+    once = [normalise_reference(text.lower()) for text in (prediction, answer)]
+    said, wanted = (Counter(normalise_reference(text).split()) for text in once)
+    shared = sum(count for word, count in said.items() if word in wanted)
+    wrong = sum(count for word, count in said.items() if word not in wanted)
+    missed = sum(count for word, count in wanted.items() if word not in said)
+    scores = _ratios(shared, wrong, missed)
+    total = sum(said.values())
+    scores["exact_match"] = len(said.keys() & wanted.keys()) / total if total else 0.0
+    hypothesis, reference = once[0].split(), once[1].split()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nltk tells of each order without a match; that is what is reproduced here
+        for name, weights in _ORDERS.items():
+            scores[name] = float(sentence_bleu([reference], hypothesis, weights)) if hypothesis else 0.0
+    return scores
+
+
+def _ratios(shared: float, wrong: float, missed: float) -> dict[str, float]:
+    if not shared:
+        return {"recall": 0.0, "precision": 0.0, "f1": 0.0}
+    precision, recall = shared / (shared + wrong), shared / (shared + missed)
+    return {"recall": recall, "precision": precision, "f1": 2 * precision * recall / (precision + recall)}
