@@ -17,13 +17,14 @@ from a3tune.checkpoints import HUB_PREFIX
 from a3tune.device import choose_device
 from a3tune.errors import ModelError, RequestError
 from a3tune.labels import parts
+from a3tune.memory_advice import TO_LOAD_A_MODEL
 from a3tune.models.checkpoint_folder import check_weights
 from a3tune.models.conversion import model_folder
 from a3tune.models.download import is_complete
 from a3tune.models.load import count_weights
 from a3tune.models.memory import BYTES_PER_WEIGHT, available_memory, memory_needed, total_memory
 from a3tune.models.precision import Precision, list_precisions, offload_obstacle, usual_precision
-from a3tune.models.profiles import PROFILES, find_profile, permitted_source
+from a3tune.models.profiles import PROFILES, find_profile
 from a3tune.progress import Progress, no_progress
 from a3tune.storage import is_folder, is_hub_id, named_path
 
@@ -145,17 +146,6 @@ def entry(kind: Kind, name: str) -> Entry:
     return _model_entry(name) if kind == "model" else _part_entry(kind, name)
 
 
-def permitted(kind: Kind, name: str, *, any_model: bool, offered: Sequence[str]) -> str:
-    """The source that a name stands for, when the operator lets people load it.
-
-    Raises:
-        RequestError: there is no name, or it is not permitted.
-    """
-    if kind == "model":
-        return permitted_source(name, any_model=any_model, offered=offered)
-    return parts.permitted_part(name, kind, any_model=any_model, offered=offered)
-
-
 def fetch(kind: Kind, source: str, on_progress: Progress = no_progress) -> None:
     """Bring it onto this machine, ready to be loaded: fetched, and converted where that is needed.
 
@@ -197,7 +187,7 @@ def check_choice(source: str, precision: str, offload: bool, *, device: str = AU
         raise ModelError(
             expected=f"a model that fits: this one needs about {needed / 1e9:.1f} GB in {kept}",
             got=f"{room / 1e9:.1f} GB of memory are free, the model in memory counted as gone",
-            remedy="Choose a smaller precision, a smaller model, or close other programs",
+            remedy=TO_LOAD_A_MODEL,
         )
 
 

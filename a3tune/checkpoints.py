@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from a3tune import hub
 from a3tune.errors import LabelError
+from a3tune.hub_errors import hub_errors
 from a3tune.progress import Progress, no_progress
 from a3tune.storage import is_folder, named_path
 
@@ -93,7 +94,7 @@ def locate_checkpoint(name: str | Path, *, purpose: str, gives: str, on_progress
             got=f"The place is {str(name)!r}",
             remedy=f"Write for instance {HUB_PREFIX}ybelkada/segment-anything/checkpoints/sam_vit_b_01ec64.pth",
         )
-    with hub.faults(
+    with hub_errors(
         repository,
         LabelError,
         what=f"{file} of {repository}: {purpose}, {gives}",

@@ -6,8 +6,7 @@ import fnmatch
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,19 +21,10 @@ from huggingface_hub import (
     snapshot_download,
     try_to_load_from_cache,
 )
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-)
 from huggingface_hub.utils import WeakFileLock, build_hf_headers, get_session, hf_raise_for_status, httpx, tqdm
 from safetensors import SafetensorError, safe_open
 
-from a3tune.errors import A3TuneError, RequestError
+from a3tune.errors import RequestError
 from a3tune.progress import Progress, no_progress
 
 PARTIAL = ".a3tune-part"
@@ -125,57 +115,6 @@ def list_files(name: str, patterns: Sequence[str]) -> list[str]:
     """Names of a repository's files that fit one of the patterns, as the hub tells them."""
     files = snapshot_download(name, allow_patterns=list(patterns), dry_run=True, tqdm_class=_Silent)
     return [file.filename for file in files if any(fnmatch.fnmatch(file.filename, pattern) for pattern in patterns)]
-
-
-@contextmanager
-def faults(
-    name: str, error_class: type[A3TuneError], *, what: str, command: str, otherwise: str = ""
-) -> Iterator[None]:
-    """One clear message for each way in which the hub can fail inside the block.
-
-    Args:
-        name: the hub id.
-        error_class: what is raised.
-        what: what is wanted, as it should read in an error ("config.json among the model's files").
-        command: fetches the same on a command line.
-        otherwise: one more way out, to end a remedy with (", or ...").
-    """
-    try:
-        yield
-    except GatedRepoError as error:
-        raise error_class(
-            expected="access to a gated repository",
-            got=f"{name} asks for its licence to be accepted",
-            remedy=f"Accept it at https://huggingface.co/{name}, run `hf auth login`, then `{command}`{otherwise}",
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise error_class(
-            expected=what,
-            got=f"There is no model named {name} on the hub, or it is a private one",
-            remedy=f"Check the name, or log in with `hf auth login`{otherwise}",
-        ) from error
-    except HFValidationError as error:
-        raise error_class(
-            expected="a hub id such as owner/name", got=f"{name!r}", remedy=f"Check the name{otherwise}"
-        ) from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-        raise error_class(
-            expected=what,
-            got=f"The hub is out of reach, and the files of {name} are not on this machine: they could not be fetched",
-            remedy=f"Run `{command}` while connected, or name a folder that holds them{otherwise}",
-        ) from error
-    except EntryNotFoundError as error:
-        raise error_class(
-            expected=what,
-            got=f"{name} has no such file",
-            remedy=f"Choose a repository that has it{otherwise}",
-        ) from error
-    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
-        raise error_class(
-            expected=what,
-            got=f"The download of {name} broke off ({_first_line(error)})",
-            remedy=f"Try again: what has come is kept. Or run `{command}` and try then{otherwise}",
-        ) from error
 
 
 def reachable() -> bool:
@@ -306,8 +245,3 @@ def _check_disk(missing: int) -> None:
             got=f"{free / 1e9:.1f} GB are free",
             remedy="Free some space, or set HF_HOME to a folder on a larger disk",
         )
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -13,15 +13,27 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 # What each folder (or module that stands alone) may import besides its own: one rule for each, from the ground up.
-GROUND = {"errors", "types", "wording", "process", "progress", "storage", "positions", "encoding", "decoder_layers"}
-_SHARED = GROUND | {"hub", "checkpoints", "device", "bundle", "geometry", "images", "figures"}
+GROUND = {
+    "errors",
+    "types",
+    "wording",
+    "process",
+    "progress",
+    "storage",
+    "positions",
+    "encoding",
+    "decoder_layers",
+    "memory_advice",
+}
+_SHARED = GROUND | {"hub", "hub_errors", "checkpoints", "device", "bundle", "geometry", "images", "figures"}
 _MODEL_SIDE = _SHARED | {"models", "attention", "adapters"}
 LIBRARY_RULES: dict[str, set[str]] = {
     "a3tune": {"peft_registration"},
     "peft_registration": set(),
     **{room: {"errors", "types"} for room in GROUND},
     "hub": GROUND,
-    "checkpoints": GROUND | {"hub"},
+    "hub_errors": GROUND,
+    "checkpoints": GROUND | {"hub", "hub_errors"},
     "device": GROUND,
     "bundle": GROUND,
     "geometry": GROUND,
@@ -38,6 +50,7 @@ LIBRARY_RULES: dict[str, set[str]] = {
     "evaluation": _MODEL_SIDE | {"data", "labels"},
     "training": _MODEL_SIDE | {"data", "labels"},
     "catalogue": _SHARED | {"models", "labels"},
+    "permissions": _SHARED | {"models", "labels", "catalogue"},
     "parity": _MODEL_SIDE | {"labels"},
     "demo": _MODEL_SIDE | {"data", "labels", "phantom", "inspection", "evaluation", "training"},
 }

@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from a3tune.data.dataset import Dataset
+from a3tune.data.formats.column_names import USUAL_NAMES
 from a3tune.data.formats.faults import FaultLog
 from a3tune.data.formats.layouts import LAYOUTS
 from a3tune.data.formats.rows import open_text_source, read_text, table_start
@@ -25,14 +26,6 @@ NAMED = (*REQUIRED, "answer_type", "split")
 _SUFFIXES = (".csv", ".tsv")
 _SAMPLE = 50
 _PICTURE = re.compile(r".+\.(png|jpe?g|tiff?|bmp|webp|dcm|dicom|nii|nii\.gz)", re.IGNORECASE)
-_USUAL = {
-    "image": ("image", "img", "image_name", "img_name", "image_file", "image_path", "image_id", "filename", "file_name",
-              "file", "path", "picture", "scan", "study"),
-    "question": ("question", "query", "prompt", "instruction", "input", "q", "text"),
-    "answer": ("answer", "response", "output", "label", "target", "ground_truth", "gt", "caption", "report", "a"),
-    "answer_type": ("answer_type", "type", "question_type", "kind"),
-    "split": ("split", "subset", "partition", "fold", "set", "phase"),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -141,7 +134,7 @@ def _guess(columns: tuple[str, ...], values: Mapping[str, list[str]]) -> dict[st
     plain = {name: re.sub(r"[^a-z0-9]+", "_", name).strip("_") for name in columns}
     guess: dict[str, str] = {}
     pictures = [name for name in columns if values[name] and all(_PICTURE.fullmatch(value) for value in values[name])]
-    for wanted, usual in _USUAL.items():
+    for wanted, usual in USUAL_NAMES.items():
         free = [name for name in columns if name not in guess.values()]
         order = [name for word in usual for name in free if plain[name] == word]
         order += [name for word in usual for name in free if len(word) > 2 and word in plain[name]]

@@ -1,60 +1,15 @@
-"""Pictures of maps and masks as RGB arrays, for the page and for files.
-
-All colour maps are perceptually even (equal steps in value look like equal steps in colour) and readable with the
-common colour vision deficiencies.
-"""
+"""Pictures of maps and masks as RGB arrays, for the page and for files."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import cv2
-import matplotlib
 import numpy as np
 
 from a3tune.errors import RequestError
+from a3tune.figures.colour_tables import DIFFERENCE_MAP, colour_map, limits, scaled
 from a3tune.figures.regions import REGION_COLOURS
-
-COLOUR_MAPS = ("inferno", "viridis", "magma", "cividis")
-"""Names for maps that start at zero."""
-
-DIFFERENCE_MAP = "RdBu_r"
-"""The diverging map of differences: blue is less, white is equal, red is more."""
-
-
-def colour_map(
-    values: np.ndarray, name: str = "inferno", lower: float | None = None, upper: float | None = None
-) -> np.ndarray:
-    """Colours for a map of numbers.
-
-    Args:
-        values: float or int [...]; NaN is drawn as ``lower``.
-        name: one of :data:`COLOUR_MAPS`, or :data:`DIFFERENCE_MAP`.
-        lower, upper: the values of the first and last colour; the map's own finite minimum and maximum when None.
-            A map without any spread gets the first colour.
-
-    Returns:
-        uint8 [..., 3], RGB.
-
-    Raises:
-        RequestError: an unknown name, or ``lower`` above ``upper``.
-    """
-    if name not in (*COLOUR_MAPS, DIFFERENCE_MAP):
-        raise RequestError(
-            expected=f"one of the colour maps {', '.join((*COLOUR_MAPS, DIFFERENCE_MAP))}",
-            got=f"The colour map is {name!r}",
-            remedy="Choose one of these",
-        )
-    return matplotlib.colormaps[name](_scaled(values, lower, upper), bytes=True)[..., :3]
-
-
-def colour_table(name: str) -> np.ndarray:
-    """uint8 [256, 3], RGB: a colour map from its lowest to its highest value.
-
-    Args:
-        name: as in `colour_map`.
-    """
-    return colour_map(np.arange(256), name)
 
 
 def overlay(
@@ -90,7 +45,7 @@ def overlay(
     colours = colour_map(values, name, lower, upper).astype(np.float32)
     share = np.full(values.shape, opacity, np.float32)
     if fade:
-        level = _scaled(values, lower, upper)
+        level = scaled(values, lower, upper)
         share *= np.sqrt(np.abs(2 * level - 1) if name == DIFFERENCE_MAP else level)
     share = np.where(np.isfinite(values), share, 0)[..., None]
     return np.rint(image * (1 - share) + colours * share).astype(np.uint8)
@@ -138,29 +93,6 @@ def outline(
         )
         result[mask & (inner == 0)] = colours[index % len(colours)]
     return result
-
-
-def limits(values: np.ndarray, lower: float | None, upper: float | None) -> tuple[float, float]:
-    """The limits that were given, and the least and the greatest finite value for those that were not."""
-    finite = np.asarray(values, dtype=np.float64)
-    finite = finite[np.isfinite(finite)]
-    lower = (float(finite.min()) if finite.size else 0.0) if lower is None else float(lower)
-    upper = (float(finite.max()) if finite.size else lower) if upper is None else float(upper)
-    return lower, upper
-
-
-def _scaled(values: np.ndarray, lower: float | None, upper: float | None) -> np.ndarray:
-    lowest, highest = limits(values, lower, upper)
-    if lower is not None and upper is not None and lower > upper:
-        raise RequestError(
-            expected="a lower limit that is not above the upper one",
-            got=f"The limits are {lower} and {upper}",
-            remedy="Exchange them",
-        )
-    values = np.nan_to_num(np.asarray(values, dtype=np.float64), nan=lowest, posinf=highest, neginf=lowest)
-    if highest <= lowest:
-        return np.zeros(values.shape)
-    return np.clip((values - lowest) / (highest - lowest), 0, 1)
 
 
 def difference_limit(differences: Sequence[np.ndarray]) -> float:

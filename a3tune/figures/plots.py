@@ -24,14 +24,8 @@ from matplotlib.font_manager import findfont
 from matplotlib.ft2font import FT2Font
 from matplotlib.ticker import MaxNLocator
 
-from a3tune.figures.overlay import (
-    DIFFERENCE_MAP,
-    check_same_frame,
-    difference_limit,
-    limits,
-    outline,
-    overlay,
-)
+from a3tune.figures.colour_tables import DIFFERENCE_MAP, limits
+from a3tune.figures.overlay import check_same_frame, difference_limit, outline, overlay
 from a3tune.types import Head
 
 

@@ -11,7 +11,7 @@ from pydicom.encaps import parse_basic_offsets
 
 from a3tune.errors import ImageError
 from a3tune.images.codecs import check_syntax, is_native
-from a3tune.images.content import Content, check_size, choose_frame, cut_off
+from a3tune.images.content import Content, choose_frame, cut_off
 from a3tune.images.dicom_grey import grey_frame, palette, to_bytes
 from a3tune.images.dicom_header import (
     PIXEL_KEYWORDS,
@@ -26,6 +26,7 @@ from a3tune.images.dicom_header import (
 )
 from a3tune.images.dicom_kinds import check_has_pixels, describe_object
 from a3tune.images.dicom_pixels import read_frame
+from a3tune.images.limits import check_size
 from a3tune.images.slices import frame_order, read_placement
 
 # The defined terms of PS3.3 C.7.3.1.1.1 that belong to pictures. Anything else in the field is free text, which may

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from a3tune.errors import RequestError
-from a3tune.images.content import MAX_PIXELS
+from a3tune.images.limits import MAX_PIXELS
 from a3tune.types import MedicalImage, Region, WeakLabels
 
 MAX_ASPECT = 50.0

@@ -10,12 +10,13 @@ from typing import BinaryIO
 import numpy as np
 
 from a3tune.errors import ImageError, RequestError
-from a3tune.images.content import MAX_BYTES, Content, check_size, decode
+from a3tune.images.content import Content, decode
 from a3tune.images.conventions import check_convention, misfit, model_picture, told
 from a3tune.images.dicom import read_dicom
 from a3tune.images.frames import resample, square_size
 from a3tune.images.grey import resolve_window, show
 from a3tune.images.kinds import detect_kind
+from a3tune.images.limits import MAX_BYTES, check_size
 from a3tune.images.nifti import read_nifti
 from a3tune.images.pictures import ends_early, read_picture
 from a3tune.images.series import holds_series, read_series

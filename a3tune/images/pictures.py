@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from a3tune.errors import ImageError
-from a3tune.images.content import Content, check_size, choose_frame, cut_off, pixel_aspect, unsupported
+from a3tune.images.content import Content, choose_frame, cut_off, pixel_aspect, unsupported
+from a3tune.images.limits import check_size
 from a3tune.images.samples import to_frame, upright
 
 _PILLOW_FORMATS = {

@@ -18,11 +18,12 @@ from typing import BinaryIO, cast
 from pydicom import dcmread, uid
 
 from a3tune.errors import A3TuneError, ImageError, RequestError
-from a3tune.images.content import MAX_BYTES, Content, choose_frame, damaged, decode, unsupported
+from a3tune.images.content import Content, choose_frame, damaged, decode, unsupported
 from a3tune.images.dicom import MODALITIES, read_dicom
 from a3tune.images.dicom_header import text, whole_number
 from a3tune.images.dicom_kinds import describe_object
 from a3tune.images.kinds import detect_kind
+from a3tune.images.limits import MAX_BYTES
 from a3tune.images.silence_decoders import quiet
 from a3tune.images.slices import Series, Slice, describe_gaps, frame_order, read_plane
 from a3tune.wording import counted

@@ -17,7 +17,8 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from a3tune.attention.critical_heads import head_set_map
-from a3tune.figures.overlay import DIFFERENCE_MAP, outline, overlay
+from a3tune.figures.colour_tables import DIFFERENCE_MAP
+from a3tune.figures.overlay import outline, overlay
 from a3tune.figures.plots import Caption, attention_figure, difference_figure, printable
 from a3tune.geometry.patch_grid import to_source
 from a3tune.inspection.inspect import AdapterView, Inspection

@@ -1,16 +1,15 @@
-"""The parts that find and rank regions by name: which are offered, who may load which, and how they are loaded."""
+"""The parts that find and rank regions by name: which are offered, and how they are loaded."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from a3tune import hub
 from a3tune.bundle import DEMO, DEMO_SCORER
 from a3tune.checkpoints import HUB_PREFIX, hub_place, locate_checkpoint
-from a3tune.errors import LabelError, RequestError
+from a3tune.errors import LabelError
 from a3tune.labels.cache import RegionCache
 from a3tune.labels.pipeline import LabelMaker
 from a3tune.labels.scorers.open_clip import BIOMEDCLIP, load_scorer
@@ -92,26 +91,6 @@ PARTS = (
 def find_part(name: str, kind: Kind) -> Part | None:
     """The part of a kind whose key or source ``name`` is, or None."""
     return next((part for part in PARTS if part.kind == kind and name in (part.key, part.source)), None)
-
-
-def permitted_part(name: str, kind: Kind, *, any_model: bool, offered: Sequence[str] | None = None) -> str:
-    """The source of a part that somebody named; see `a3tune.models.profiles.permitted_source`.
-
-    Raises:
-        RequestError: the name is empty, or stands for another part and the operator does not allow that.
-    """
-    name = name.strip()
-    part = find_part(name, kind)
-    source = name if part is None else part.source
-    names = [part.key for part in PARTS if part.kind == kind] if offered is None else list(offered)
-    allowed = {name if (found := find_part(name, kind)) is None else found.source for name in names}
-    if not name or (source not in allowed and not any_model):
-        raise RequestError(
-            expected=f"one of the parts offered here ({', '.join(names)})",
-            got=f"{name!r}" if name else "none",
-            remedy="Choose one of them, or ask whoever runs this page to allow it (--models or --any-model)",
-        )
-    return source
 
 
 def repository_of(source: str, kind: Kind) -> str | None:

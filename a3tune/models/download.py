@@ -7,6 +7,7 @@ from pathlib import Path
 
 from a3tune import hub
 from a3tune.errors import ModelError
+from a3tune.hub_errors import hub_errors
 from a3tune.models import checkpoint_folder
 from a3tune.progress import Progress, no_progress
 from a3tune.storage import is_folder, is_hub_id, named_path
@@ -53,7 +54,7 @@ def fetch(name: str, on_progress: Progress = no_progress) -> Path:
         RequestError: the disk is full.
     """
     command = f"hf download {name}"
-    with hub.faults(name, ModelError, what=f"a model with a config.json at {name}", command=command):
+    with hub_errors(name, ModelError, what=f"a model with a config.json at {name}", command=command):
         config = checkpoint_folder.read_json(hub.fetch_file(name, "config.json"))
         original = checkpoint_folder.is_original(config)
         if not original:
@@ -79,7 +80,7 @@ def fetch_tower(name: str, on_progress: Progress = no_progress) -> Path:
     if there is not None and is_complete(there):
         return there
     command = f"hf download {name} --local-dir FOLDER"
-    with hub.faults(
+    with hub_errors(
         name,
         ModelError,
         what=f"the vision tower {name}, whose weights the checkpoint does not hold",

@@ -29,6 +29,7 @@ from a3tune.bundle import DEMO, DEMO_NAME, model_source
 from a3tune.decoder_layers import attention_layers
 from a3tune.device import choose_device
 from a3tune.errors import ModelError, RequestError
+from a3tune.memory_advice import TO_LOAD_A_MODEL
 from a3tune.models.checkpoint_folder import PROVEN, check_weights
 from a3tune.models.conversion import model_folder, prepares_with_pil
 from a3tune.models.memory import available_memory, check_room, memory_needed, total_memory
@@ -257,7 +258,7 @@ def _load_weights(
         raise ModelError(
             expected=f"memory for the model on {device}",
             got=f"too little: {error}",
-            remedy="Choose a smaller model, half precision or another device",
+            remedy=TO_LOAD_A_MODEL,
         ) from error
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(

@@ -11,6 +11,7 @@ import psutil
 import torch
 
 from a3tune.errors import ModelError
+from a3tune.memory_advice import TO_LOAD_A_MODEL
 
 BYTES_PER_WEIGHT = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "8bit": 1.1, "4bit": 0.65}
 """Precision -> bytes of memory for each weight; quantized models keep embeddings and scales in half precision."""
@@ -54,7 +55,7 @@ def check_room(needed: int, device: torch.device, what: str) -> None:
         raise ModelError(
             expected=f"about {needed / 1e9:.1f} GB of free memory on {device} for {what}",
             got=f"{free / 1e9:.1f} GB are free",
-            remedy="Close other programs, choose half, 8 or 4 bit precision, offload to the CPU, or a smaller model",
+            remedy=TO_LOAD_A_MODEL,
         )
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from a3tune.bundle import DEMO, DEMO_NAME
-from a3tune.errors import RequestError
 from a3tune.images.conventions import MEDGEMMA_CT
-from a3tune.storage import is_hub_id
 
 
 @dataclass(frozen=True)
@@ -90,33 +87,6 @@ def convention_of(source: str, model_type: str) -> str | None:
     *above, own = Path(source).parts or ("",)
     names = [own, *(part for part in above if part.startswith("models--"))]
     return MEDGEMMA_CT if model_type == "gemma3" and any("medgemma" in name.lower() for name in names) else None
-
-
-def permitted_source(name: str, *, any_model: bool, offered: Sequence[str] | None = None) -> str:
-    """What to load for a name that somebody typed: "demo", a hub id or a folder.
-
-    Whether there is such a folder on this machine is not looked up before it is permitted: strangers may ask.
-
-    Args:
-        name: a profile's key, a hub id or a folder.
-        any_model: whether the operator lets people load more than what is offered.
-        offered: the names that are offered; the profiles' when None.
-
-    Raises:
-        RequestError: the name is empty, or stands for another model and the operator does not allow that.
-    """
-    name = name.strip()
-    if not name:
-        raise RequestError(expected="a model's name", got="none", remedy="Choose a profile, or type a folder or hub id")
-    names = [profile.key for profile in PROFILES] if offered is None else list(offered)
-    source = source_of(name)
-    if not any_model and source not in {source_of(other) for other in names}:
-        raise RequestError(
-            expected=f"one of the models offered here ({', '.join(names)})",
-            got=f"{'a hub id' if is_hub_id(name) else 'a folder or name'} of your own, {name!r}",
-            remedy="Ask whoever runs this page to start it with that model (--profile, --models or --any-model)",
-        )
-    return source
 
 
 def source_of(name: str) -> str:

@@ -24,6 +24,7 @@ import psutil
 import torch
 from transformers import TrainerCallback
 
+from a3tune import memory_advice
 from a3tune.attention.capture import prepare_capture
 from a3tune.bundle import model_source
 from a3tune.data.dataset import Dataset, TrainingItem
@@ -110,7 +111,7 @@ def estimate_run(
     weights = weight_bytes(model, config.quantization)
     steps = config.max_steps or max(1, -(-round(config.epochs * len(items)) // config.effective_batch()))
     if weights > free:
-        return _too_large(config, steps, weights, free, remedy_for_weights(config))
+        return _too_large(config, steps, weights, free, memory_advice.to_hold_the_weights(config))
     loaded = load_base(config, model, "cpu" if cpu else device)
     # Of the accumulated batches each is like the other: one or two tell.
     batches = min(config.gradient_accumulation, 2)
@@ -120,7 +121,7 @@ def estimate_run(
     try:
         trainable, seconds = _measure(small, loaded, model, chosen)
     except torch.OutOfMemoryError:
-        return _too_large(config, steps, free, free, remedy_for_memory(config))
+        return _too_large(config, steps, free, free, memory_advice.to_make_a_step(config))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     if not cpu:
         peak = torch.cuda.max_memory_allocated()
@@ -137,27 +138,8 @@ def estimate_run(
         peak_bytes=int(peak),
         free_bytes=int(free),
         fits=fits,
-        remedy="" if fits else remedy_for_memory(config),
+        remedy="" if fits else memory_advice.to_make_a_step(config),
     )
-
-
-def remedy_for_memory(config: TuneConfig) -> str:
-    """What to change so that a run takes less memory, the least harmful first."""
-    steps = []
-    if config.batch_size > 1:
-        half = config.batch_size // 2
-        steps.append(f"set batch_size to {half} and gradient_accumulation to {config.gradient_accumulation * 2}")
-    if not config.gradient_checkpointing:
-        steps.append("switch gradient_checkpointing on")
-    if config.precision == "fp32":
-        steps.append("set precision to bf16")
-    return ", or ".join([*steps, remedy_for_weights(config)])
-
-
-def remedy_for_weights(config: TuneConfig) -> str:
-    """What to change so that the base model's weights take less memory."""
-    smaller = [] if config.quantization == "4bit" else ["set quantization to 4bit (needs the package bitsandbytes)"]
-    return ", or ".join([*smaller, "choose a smaller base model, or a machine with more memory (see Scale)"])
 
 
 def weight_bytes(model: str, quantization: str = "none") -> int:

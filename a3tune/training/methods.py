@@ -8,7 +8,8 @@ from typing import Any, Literal
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from torch import nn
 
-from a3tune.adapters.a3moe import DEFAULT_TARGETS, A3MoeConfig, question_spans
+from a3tune.adapters.a3moe import A3MoeConfig, question_spans
+from a3tune.adapters.a3moe.target_layers import DEFAULT_TARGETS
 from a3tune.attention.loss import Combine, Form
 from a3tune.errors import ModelError
 from a3tune.models.model import VisionLanguageModel

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # read by type checkers, and by `__getattr__`
     from a3tune.adapters.switch import AdapterSet
     from a3tune.attention.metrics import attention_mass, measure_head_set, measure_heads
-    from a3tune.catalogue import check_choice, check_precision, entries, entry, fetch, machine, permitted
+    from a3tune.catalogue import check_choice, check_precision, entries, entry, fetch, machine
     from a3tune.figures.plots import save_figure
     from a3tune.inspection.faithfulness import measure_curves, measure_randomised
     from a3tune.inspection.inspect import answer_rows, inspect_each, inspect_image
@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # read by type checkers, and by `__getattr__`
     from a3tune.labels.sources import LABELS_NAME, item_prompt, safe_rank
     from a3tune.models.load import load_model
     from a3tune.models.memory import release_memory
+    from a3tune.permissions import permitted
     from a3tune.training.adapter_intake import check_fit, fetch_adapter, unpack_adapter
     from a3tune.training.attention_targets import target_plan
     from a3tune.training.config_file import load_config, to_yaml

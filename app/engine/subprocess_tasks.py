@@ -17,14 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from a3tune.errors import RequestError
+from a3tune.memory_advice import TO_MAKE_A_STEP
 from a3tune.process import RUN, waiting_variables
 from app.engine.background import Task
-
-LESS_MEMORY = (
-    "Set a smaller batch_size with more gradient_accumulation, switch gradient_checkpointing on, or set quantization "
-    "to 4bit"
-)
-"""What a person can do when a step does not fit into memory."""
 
 PROJECT = Path(__file__).resolve().parents[2]
 _COMPLAINTS = 4000
@@ -103,7 +98,7 @@ def _nothing_found(code: int, complaints: str) -> RequestError:
         return RequestError(
             expected="a step that fits into memory and ends in a quarter of an hour",
             got="It was ended for want of memory or time",
-            remedy=f"{LESS_MEMORY}; or choose a smaller base model",
+            remedy=f"{TO_MAKE_A_STEP}; or choose a smaller base model",
         )
     lines = [line.strip() for line in complaints.splitlines() if line.strip()]
     return RequestError(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from a3tune.encoding import base64_text
-from a3tune.figures.overlay import COLOUR_MAPS, colour_table
+from a3tune.figures.colour_tables import COLOUR_MAPS, browser_tables
 from app.common.widgets import Answer, widget_parts
 from app.tune.runs.news import charts
 
@@ -22,7 +21,7 @@ def build_run_view(read_run: Answer) -> gr.HTML:
         read_run: answers with what is new; see :func:`app.tune.runs.news.run_news`.
     """
     # The inspector's first colour map, so that the same colour means the same on both tabs.
-    colours = base64_text(colour_table(COLOUR_MAPS[0]))
+    colours = browser_tables()[COLOUR_MAPS[0]]
     parts = widget_parts("tune/static/run", charts=charts(), colours=colours)
     return gr.HTML(value="", **parts, server_functions=[read_run], elem_id="tune-progress")
 

@@ -6,14 +6,8 @@ import numpy as np
 import pytest
 
 from a3tune.errors import RequestError
-from a3tune.figures.overlay import (
-    COLOUR_MAPS,
-    DIFFERENCE_MAP,
-    REGION_COLOURS,
-    colour_map,
-    outline,
-    overlay,
-)
+from a3tune.figures.colour_tables import COLOUR_MAPS, DIFFERENCE_MAP, colour_map
+from a3tune.figures.overlay import REGION_COLOURS, outline, overlay
 
 
 def grey(height=40, width=60, level=100):

@@ -14,7 +14,6 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
 from a3tune.images import describe_image, image_from_array, load_image
-from a3tune.images.content import MAX_PIXELS
 from a3tune.images.frames import (
     boxes_to_stored,
     image_record,
@@ -24,6 +23,7 @@ from a3tune.images.frames import (
     mask_to_stored,
     square_size,
 )
+from a3tune.images.limits import MAX_PIXELS
 from a3tune.types import MedicalImage, Region, ScoredRegion, WeakLabels
 
 GREY = np.random.default_rng(2).integers(0, 256, (24, 40), np.uint8)

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from a3tune.errors import LabelError, RequestError
+from a3tune.errors import LabelError
 from a3tune.labels import parts
-from a3tune.labels.parts import PARTS, fetch_part, find_part, is_here, permitted_part
+from a3tune.labels.parts import PARTS, fetch_part, find_part, is_here
 
 
 def test_parts_are_told_apart_and_say_their_licence():
@@ -19,17 +19,6 @@ def test_parts_are_told_apart_and_say_their_licence():
 def test_a_part_is_found_by_key_and_source_of_its_kind_only():
     assert find_part("hub:wanglab/medsam-vit-base/model.safetensors", "segmenter") is find_part("medsam", "segmenter")
     assert find_part("medsam", "scorer") is None
-
-
-def test_other_parts_need_the_operators_leave():
-    assert permitted_part(" medsam ", "segmenter", any_model=False).startswith("hub:wanglab/")
-    for name in ("", "hub:owner/name/file.pth", "biomedclip"):
-        with pytest.raises(RequestError, match="--any-model"):
-            permitted_part(name, "segmenter", any_model=False)
-    with pytest.raises(RequestError, match="litemedsam"):
-        permitted_part("medsam", "segmenter", any_model=False, offered=["litemedsam"])
-    place = "hub:owner/name/file.pth"
-    assert permitted_part(place, "segmenter", any_model=True) == place
 
 
 def test_a_checkpoint_is_fetched_once_with_progress(fake_hub, tmp_path):

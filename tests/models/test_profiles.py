@@ -1,9 +1,8 @@
 import pytest
 
 from a3tune.bundle import DEMO
-from a3tune.errors import RequestError
 from a3tune.images import CONVENTIONS
-from a3tune.models.profiles import PROFILES, convention_of, find_profile, permitted_source
+from a3tune.models.profiles import PROFILES, convention_of, find_profile
 
 
 def test_profiles_are_told_apart_and_say_their_licence():
@@ -21,22 +20,6 @@ def test_a_profile_is_found_by_key_and_by_hub_id():
     assert find_profile("medgemma-4b") is find_profile("google/medgemma-4b-it")
     assert find_profile("medgemma-4b").gated
     assert find_profile("owner/name") is None
-
-
-def test_other_models_need_the_operators_leave(tmp_path):
-    assert permitted_source(" demo ", any_model=False) == DEMO
-    assert permitted_source("llava-med-7b", any_model=False) == "microsoft/llava-med-v1.5-mistral-7b"
-    with pytest.raises(RequestError, match=r"a hub id of your own, 'owner/name'.*--profile"):
-        permitted_source("owner/name", any_model=False)
-    with pytest.raises(RequestError, match="a folder or name of your own"):
-        permitted_source(str(tmp_path), any_model=False)
-    offered = ["demo", "owner/name"]
-    assert permitted_source("owner/name", any_model=False, offered=offered) == "owner/name"
-    with pytest.raises(RequestError, match=r"one of the models offered here \(demo, owner/name\)"):
-        permitted_source("llava-med-7b", any_model=False, offered=offered)
-    assert permitted_source("owner/name", any_model=True) == "owner/name"
-    with pytest.raises(RequestError, match="type a folder or hub id"):
-        permitted_source("  ", any_model=True)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import json
 import pytest
 
 import a3tune.training.estimate as estimate
+from a3tune.memory_advice import to_make_a_step
 from tests.support.tuning_data import tiny_config, write_data
 
 
@@ -38,7 +39,7 @@ def test_too_little_memory_is_refused_before_the_model_is_loaded(rows, tiny_chec
 
 
 def test_a_step_too_large_names_the_least_harmful_remedy_first():
-    found = estimate.remedy_for_memory(tiny_config(batch_size=4, precision="fp32"))
+    found = to_make_a_step(tiny_config(batch_size=4, precision="fp32"))
     words = (
         "batch_size to 2 and gradient_accumulation to 2",
         "gradient_checkpointing",

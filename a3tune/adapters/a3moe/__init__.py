@@ -3,7 +3,7 @@
 from peft.auto import MODEL_TYPE_TO_PEFT_MODEL_MAPPING
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 
-from a3tune.adapters.a3moe.config import DEFAULT_TARGETS, A3MoeConfig, A3PeftType, A3TaskType
+from a3tune.adapters.a3moe.config import A3MoeConfig, A3PeftType, A3TaskType
 from a3tune.adapters.a3moe.layer import ExpertLayer, ExpertLinear
 from a3tune.adapters.a3moe.model import A3MoeModel, A3MoePeftModel
 from a3tune.adapters.a3moe.questions import question_spans
@@ -11,7 +11,6 @@ from a3tune.adapters.a3moe.record import ExpertUse, record_experts
 from a3tune.adapters.a3moe.token_spans import TokenSpans
 
 __all__ = [
-    "DEFAULT_TARGETS",
     "A3MoeConfig",
     "A3MoeModel",
     "A3MoePeftModel",

@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 
 from peft import PeftConfig
 
+from a3tune.adapters.a3moe.target_layers import DEFAULT_TARGETS
 from a3tune.errors import AdapterError
-
-DEFAULT_TARGETS = r"(.*\.)?(language_model|text_model)\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
-"""Every linear layer of the decoder. A bare suffix such as ``q_proj`` would also hit the vision tower."""
 
 KEY_GATES = ("straight_through", "probability")
 

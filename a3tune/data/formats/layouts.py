@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from a3tune.data.formats.column_names import CONVERSATIONS, OPTION_LETTERS, TABLE_EXTRAS
 from a3tune.data.formats.faults import FaultLog
 from a3tune.data.formats.files import Split
 from a3tune.data.formats.rows import Row
@@ -17,13 +18,6 @@ from a3tune.wording import brief
 REPORT_QUESTION = "Describe the findings of this chest X-ray as a radiology report."
 """What is asked for where a data set holds reports and no questions."""
 
-_LETTERS = "abcdefghij"
-_OPTIONS = (*(f"{word}{sign}{letter}" for word in ("option", "choice") for sign in "_ " for letter in _LETTERS),
-            "options", "choices")  # fmt: skip
-_TABLE_EXTRAS = (
-    "answer_type", "split", "id", "organ", "location", "image_organ", "modality", "mask", "boxes", "context",
-    "mask_values", "segment", *_OPTIONS,
-)  # fmt: skip
 _LETTER = re.compile(r"\W*([a-j])\W*", re.IGNORECASE)
 _LETTERED = re.compile(r"\s*\(?([A-J])\s*[.:)]\s*(.*)", re.DOTALL)
 
@@ -161,15 +155,15 @@ def _options(get: Callable[[str], object]) -> dict[str, str]:
             raise ValueError(given)
     if isinstance(given, Mapping | list):
         listed = list(given.values()) if isinstance(given, Mapping) else given
-        if len(listed) > len(_LETTERS) or any(isinstance(text, Mapping | list) for text in listed):
+        if len(listed) > len(OPTION_LETTERS) or any(isinstance(text, Mapping | list) for text in listed):
             raise ValueError(given)
     if isinstance(given, Mapping):
         found = {str(letter).strip().upper(): text for letter, text in given.items()}
     elif isinstance(given, list):
-        found = dict(zip(_LETTERS.upper(), given, strict=False))
+        found = dict(zip(OPTION_LETTERS.upper(), given, strict=False))
     else:
         keys = {letter: [f"{word}{sign}{letter}" for word in ("option", "choice") for sign in "_ "]
-                for letter in _LETTERS}  # fmt: skip
+                for letter in OPTION_LETTERS}  # fmt: skip
         found = {letter.upper(): next((get(key) for key in names if get(key) not in (None, "")), None)
                  for letter, names in keys.items()}  # fmt: skip
     texts = {letter: str(text).strip() for letter, text in found.items() if text not in (None, "")}
@@ -219,7 +213,7 @@ def _table(row: Row, log: FaultLog) -> Iterator[Draft]:
 
 def _llava(row: Row, log: FaultLog) -> Iterator[Draft]:
     get = row.fields.get
-    turns = next((get(key) for key in ("conversations", *_CONVERSATIONS) if get(key) is not None), None)
+    turns = next((get(key) for key in ("conversations", *CONVERSATIONS) if get(key) is not None), None)
     remedy = 'Give pairs of {"from": "human", "value": ...} and {"from": "gpt", "value": ...}'
     if not isinstance(turns, list) or not turns or not all(isinstance(turn, dict) for turn in turns):
         log.add("conversations", row.file, row.line, "conversations", f"expected turns, not {brief(turns)}", remedy)
@@ -336,15 +330,12 @@ def _report(row: Row, log: FaultLog) -> Iterator[Draft]:
     )  # fmt: skip
 
 
-_CONVERSATIONS = ("conversatons", "conversation", "messages")
-"""How LLaVA-Med's published files, and others, spell the key."""
-
 LAYOUTS: dict[str, Layout] = {
     layout.name: layout
     for layout in (
         Layout(
             "llava", "LLaVA conversations", ("conversations",), _llava,
-            spellings=dict.fromkeys(_CONVERSATIONS, "conversations"),
+            spellings=dict.fromkeys(CONVERSATIONS, "conversations"),
         ),
         Layout(
             "omnimedvqa", "OmniMedVQA", ("question", "gt_answer", "image_path"), _omnimedvqa,
@@ -368,11 +359,11 @@ LAYOUTS: dict[str, Layout] = {
         Layout(
             "pathvqa", "PathVQA", ("image", "question", "answer"), _table,
             folders=("images", *(f"images/{split}" for split in ("train", "val", "test"))),
-            known=("image", "question", "answer", *_TABLE_EXTRAS), image_name=re.compile(r"(train|val|test)_\d+"),
+            known=("image", "question", "answer", *TABLE_EXTRAS), image_name=re.compile(r"(train|val|test)_\d+"),
         ),
         Layout(
             "table", "table of image, question and answer", ("image", "question", "answer"), _table,
-            known=("image", "images", "question", "answer", *_TABLE_EXTRAS), spellings={"images": "image"},
+            known=("image", "images", "question", "answer", *TABLE_EXTRAS), spellings={"images": "image"},
         ),
     )
 }  # fmt: skip

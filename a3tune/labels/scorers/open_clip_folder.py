@@ -16,6 +16,7 @@ from transformers import BertConfig
 from a3tune import hub
 from a3tune.checkpoints import read_checkpoint
 from a3tune.errors import LabelError
+from a3tune.hub_errors import hub_errors
 from a3tune.labels.scorers.crops import CROPS, CropStyle
 from a3tune.progress import Progress, no_progress
 from a3tune.storage import read_json
@@ -55,7 +56,7 @@ def fetch_folder(repository: str, on_progress: Progress = no_progress) -> Path:
         LabelError: the hub cannot be reached and no copy is there, or the repository does not exist.
         RequestError: the disk is full.
     """
-    with hub.faults(
+    with hub_errors(
         repository,
         LabelError,
         what=f"{CONFIG} and {WEIGHTS[2]} of {repository}, which score how well a region fits a text",

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 
 import gradio as gr
 
-from a3tune.encoding import base64_text
-from a3tune.figures.overlay import COLOUR_MAPS, DIFFERENCE_MAP, colour_table
+from a3tune.figures.colour_tables import DIFFERENCE_MAP, browser_tables
 from app.common.widgets import widget_parts
 
 
@@ -23,7 +22,7 @@ def build_viewer(answers: Sequence[Callable[[dict], dict]], *, elem_id: str) -> 
             hold ``{"error": text}`` (see :mod:`app.inspect.handlers`).
         elem_id: id of the component's element on the page.
     """
-    colours = {name: base64_text(colour_table(name)) for name in COLOUR_MAPS}
-    difference = base64_text(colour_table(DIFFERENCE_MAP))
+    colours = browser_tables()
+    difference = colours.pop(DIFFERENCE_MAP)
     parts = widget_parts("inspect/viewer/viewer", colours=colours, difference=difference)
     return gr.HTML(value="", **parts, server_functions=list(answers), elem_id=elem_id)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from a3tune.memory_advice import TO_MAKE_A_STEP
 from a3tune.storage import read_json_or_empty
-from app.engine.subprocess_tasks import LESS_MEMORY
 from app.tune.runs.event_reader import EventReader, Events
 from app.tune.runs.jobs import WEIGHTS_NAME, Job
 
@@ -139,12 +139,12 @@ def _cause(job: Job, record: Mapping[str, Any], log: str) -> str:
         return str(record["error"])
     lowered = log.lower()
     if "outofmemoryerror" in lowered or "out of memory" in lowered or "memoryerror" in lowered:
-        return f"The device ran out of memory. {LESS_MEMORY}, in a new run."
+        return f"The device ran out of memory. {TO_MAKE_A_STEP}, in a new run."
     if "no space left on device" in lowered or "disk quota exceeded" in lowered:
         return "The disk is full. Delete runs or data that are no longer needed."
     number = job.exit.get("signal")
     if job.exit.get("out_of_memory"):
-        return f"The system ended the process, since the machine ran out of memory. {LESS_MEMORY}, in a new run."
+        return f"The system ended the process, since the machine ran out of memory. {TO_MAKE_A_STEP}, in a new run."
     if number:
         with suppress(ValueError):
             name = signal.Signals(number).name

@@ -7,7 +7,7 @@ import functools
 import numpy as np
 import pytest
 
-from a3tune.figures.overlay import COLOUR_MAPS, DIFFERENCE_MAP, colour_map
+from a3tune.figures.colour_tables import COLOUR_MAPS, DIFFERENCE_MAP, colour_map
 
 LUTS = {name: colour_map(np.arange(256), name) for name in (*COLOUR_MAPS, DIFFERENCE_MAP)}
 

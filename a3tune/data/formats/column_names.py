@@ -1,0 +1,25 @@
+"""The names of columns and keys that are understood, beside those that a layout requires."""
+
+OPTION_LETTERS = "abcdefghij"
+_OPTIONS = (
+    *(f"{word}{sign}{letter}" for word in ("option", "choice") for sign in "_ " for letter in OPTION_LETTERS),
+    "options", "choices",
+)  # fmt: skip
+TABLE_EXTRAS = (
+    "answer_type", "split", "id", "organ", "location", "image_organ", "modality", "mask", "boxes", "context",
+    "mask_values", "segment", *_OPTIONS,
+)  # fmt: skip
+"""What a table may hold beside image, question and answer."""
+
+CONVERSATIONS = ("conversatons", "conversation", "messages")
+"""How LLaVA-Med's published files, and others, spell "conversations"."""
+
+USUAL_NAMES = {
+    "image": ("image", "img", "image_name", "img_name", "image_file", "image_path", "image_id", "filename", "file_name",
+              "file", "path", "picture", "scan", "study"),
+    "question": ("question", "query", "prompt", "instruction", "input", "q", "text"),
+    "answer": ("answer", "response", "output", "label", "target", "ground_truth", "gt", "caption", "report", "a"),
+    "answer_type": ("answer_type", "type", "question_type", "kind"),
+    "split": ("split", "subset", "partition", "fold", "set", "phase"),
+}  # fmt: skip
+"""What is understood -> how others call such a column, the likeliest first; a person is asked before it counts."""

@@ -1,0 +1,50 @@
+"""What a person can do when a model or a step of training does not fit into memory."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+TO_LOAD_A_MODEL = (
+    "Close other programs, or choose a smaller precision (half, 8 or 4 bit), offloading to the CPU, a smaller model or "
+    "another device"
+)
+
+TO_MAKE_A_STEP = (
+    "Set a smaller batch_size with more gradient_accumulation, switch gradient_checkpointing on, or set quantization "
+    "to 4bit"
+)
+"""When the settings of the run are not at hand."""
+
+
+class StepSettings(Protocol):
+    """What decides how much memory a step of training takes; see `a3tune.training.config.TuneConfig`."""
+
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def gradient_accumulation(self) -> int: ...
+    @property
+    def gradient_checkpointing(self) -> bool: ...
+    @property
+    def precision(self) -> str: ...
+    @property
+    def quantization(self) -> str: ...
+
+
+def to_make_a_step(settings: StepSettings) -> str:
+    """What to change so that a step takes less memory, the least harmful first."""
+    changes = []
+    if settings.batch_size > 1:
+        more = settings.gradient_accumulation * 2
+        changes.append(f"set batch_size to {settings.batch_size // 2} and gradient_accumulation to {more}")
+    if not settings.gradient_checkpointing:
+        changes.append("switch gradient_checkpointing on")
+    if settings.precision == "fp32":
+        changes.append("set precision to bf16")
+    return ", or ".join([*changes, to_hold_the_weights(settings)])
+
+
+def to_hold_the_weights(settings: StepSettings) -> str:
+    """What to change so that the base model's weights take less memory."""
+    smaller = [] if settings.quantization == "4bit" else ["set quantization to 4bit (needs the package bitsandbytes)"]
+    return ", or ".join([*smaller, "choose a smaller base model, or a machine with more memory (see Scale)"])
