@@ -73,7 +73,9 @@ def describe(summary: RunSummary) -> str:
         }
         shown = [text.format(summary.metrics[name]) for name, text in names.items() if name in summary.metrics]
         lines.append(f"Last validation: {', '.join(shown)}.")
-    if summary.best_step is not None and summary.best_step != summary.step:
+    if summary.verdict is not None:
+        lines.append(summary.verdict.words())
+    elif summary.best_step is not None and summary.best_step != summary.step:
         lines.append(f"The adapter is the one of step {summary.best_step}, with the lowest validation loss.")
     lines += summary.notes
     if summary.status == "stopped":

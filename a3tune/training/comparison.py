@@ -114,7 +114,7 @@ def compare_with_base(
     questions = Questions(chosen, encoder, targets)
     heads = _fixed_heads(run)
     count = objective_of(config, loaded).head_count
-    tallies = {BASE: Tally(), TUNED: Tally()}
+    tallies = {BASE: Tally.of(questions), TUNED: Tally.of(questions)}
     keeps = "logits_to_keep" in inspect.signature(loaded.model.forward).parameters
     for start in range(0, len(chosen), config.batch_size):
         on_progress("Asking both", start / len(chosen))
@@ -131,13 +131,13 @@ def compare_with_base(
                     extra=_masks if adapters.takes_masks(name) else _no_masks,
                     keeps=keeps,
                 )
-            tallies[name] = Tally.of(tally.tensor(torch.device("cpu")) + found.tensor(torch.device("cpu")))
+            tally.table.add_(found.table)
     on_progress("Done", 1.0)
     return Comparison(
         split=split,
         questions=len(chosen),
         held_out=len(items),
-        with_target=int(tallies[BASE].looked),
+        with_target=sum(bool(targets.masks(index).any()) for index in range(len(chosen))),
         base=tallies[BASE].metrics(),
         tuned=tallies[TUNED].metrics(),
     )

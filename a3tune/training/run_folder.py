@@ -1,9 +1,9 @@
 """The run folder: what a tuning run writes down while it works, and what it needs to go on after a stop.
 
 ``run.json`` says what is tuned on what and how far it got, ``events.jsonl`` tells everything that happened (one JSON
-object a line), ``checkpoints/`` holds all that the next step depends on, ``adapter/`` the adapter in PEFT's format.
-Files and folders are written beside their place and renamed into it, so that a full disk or a killed process never
-leaves a half-written one.
+object a line), ``checkpoints/`` holds all that the next step depends on, ``adapter/`` the adapter in PEFT's format,
+``validation/`` the answers of the base model and of the best steps, question by question. Files and folders are written
+beside their place and renamed into it, so that a full disk or a killed process never leaves a half-written one.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ CHECKPOINTS_NAME = "checkpoints"
 ADAPTER_NAME = "adapter"
 STOP_NAME = "stop"
 TARGETS_NAME = "targets.npz"
+TALLIES_NAME = "validation"
 IDENTITY_NAME = "run_identity.json"
 
 _FORMER_SETTINGS: dict[str, Any] = {"targets": "weak", "validation_targets": None}
@@ -38,7 +39,7 @@ _PERMISSIONS = ("allow_shared_images",)
 _OLDER = "begun_by_an_earlier_version"
 _FORMAT = 1
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)$")
-_OWN = {RUN_NAME, EVENTS_NAME, CHECKPOINTS_NAME, ADAPTER_NAME, STOP_NAME, TARGETS_NAME}
+_OWN = {RUN_NAME, EVENTS_NAME, CHECKPOINTS_NAME, ADAPTER_NAME, STOP_NAME, TARGETS_NAME, TALLIES_NAME}
 # What a log of a job that was started with this folder may have put there before.
 _HARMLESS = (".log", ".out", ".err", ".pid")
 
@@ -76,6 +77,10 @@ class RunFolder:
         self.checkpoints = self.path / CHECKPOINTS_NAME
         self.adapter = self.path / ADAPTER_NAME
         self.targets = self.path / TARGETS_NAME
+
+    def tally(self, step: int | None) -> Path:
+        """Where the answers of the validation of a step lie, question by question; those of the base model for None."""
+        return self.path / TALLIES_NAME / f"{'base' if step is None else step}.npy"
 
     # The record
 

@@ -18,6 +18,7 @@ from a3tune import __version__
 from a3tune.errors import DataError
 from a3tune.progress import Progress
 from a3tune.training.config import TuneConfig
+from a3tune.training.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class RunSummary:
         seconds: wall-clock time of this start.
         targets: how many training questions have "weak" or "truth" targets, or "none".
         notes: what a person should know, in words.
+        verdict: the adapter beside the base model; None without validation, or before the run's end.
     """
 
     folder: Path
@@ -46,6 +48,7 @@ class RunSummary:
     seconds: float
     targets: dict[str, int]
     notes: tuple[str, ...] = ()
+    verdict: Verdict | None = None
 
 
 class StepReporter(transformers.TrainerCallback):

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
 from a3tune.training.run_folder import RunFolder
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -50,3 +53,27 @@ class StopSwitch:
         for number, handler in self._former.items():
             signal.signal(number, handler)
         self._former = {}
+
+
+class StopRequested(TrainerCallback):
+    """Ends the run after the current step, with a checkpoint, when somebody asks for it.
+
+    Args:
+        asked: whether to stop now; the answer of any process counts for all.
+    """
+
+    def __init__(self, asked: Callable[[], bool]) -> None:
+        self.asked, self.stopped = asked, False
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        asked = self.asked()
+        if args.world_size > 1:
+            flag = torch.tensor(float(asked), device=args.device)
+            torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
+            asked = bool(flag)
+        if asked and state.global_step < state.max_steps:
+            self.stopped = True
+            control.should_save = control.should_training_stop = True
+        return control

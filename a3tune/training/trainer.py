@@ -22,7 +22,6 @@ from transformers import (
     Trainer,
     TrainerCallback,
     TrainerControl,
-    TrainerState,
     TrainingArguments,
 )
 from transformers.trainer import TRAINER_STATE_NAME
@@ -42,30 +41,6 @@ from a3tune.training.validation import Tally, answer_logits, validate
 from a3tune.types import Head
 
 _PARTS = ("cross_entropy", "alignment", "balance", "attention_mass")
-
-
-class StopRequested(TrainerCallback):
-    """Ends the run after the current step, with a checkpoint, when somebody asks for it.
-
-    Args:
-        asked: whether to stop now; the answer of any process counts for all.
-    """
-
-    def __init__(self, asked: Callable[[], bool]) -> None:
-        self.asked, self.stopped = asked, False
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> TrainerControl:
-        asked = self.asked()
-        if args.world_size > 1:
-            flag = torch.tensor(float(asked), device=args.device)
-            torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
-            asked = bool(flag)
-        if asked and state.global_step < state.max_steps:
-            self.stopped = True
-            control.should_save = control.should_training_stop = True
-        return control
 
 
 class AlignmentTrainer(Trainer):
@@ -124,6 +99,7 @@ class AlignmentTrainer(Trainer):
         self._parts = torch.zeros(len(_PARTS), dtype=torch.float64, device=args.device)
         self._began: tuple[float, int] | None = None
         self._passes = 0
+        self.tally: Tally | None = None
         self._heartbeat = Heartbeat(run if self.is_world_process_zero() else None)
 
     # Data
@@ -226,33 +202,44 @@ class AlignmentTrainer(Trainer):
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
         """Loss, exact accuracy and attention mass on the validation questions; each process takes its share."""
-        # The Trainer comes here only where there are some.
+        self.tally = self._validated(self.adapter_inputs)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.tally.metrics().items()}
+        self.state.log_history.append({**metrics, "step": self.state.global_step})
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def validate_base(self) -> None:
+        """The same of the base model, kept in the run folder, and a "base_validation" event."""
+        with self.model.disable_adapter():
+            tally = self._validated(lambda batch: {})
+        self._tell("base_validation", **tally.metrics(), questions=len(self.eval_dataset))
+        if self.is_world_process_zero():
+            tally.save(self.run.tally(None))
+
+    def _validated(self, extra: Callable[[dict[str, Any]], dict[str, torch.Tensor]]) -> Tally:
+        # Nobody comes here without validation questions.
         questions = cast(Questions, self.validation)
         training = self.model.training
         self.model.eval()
-        # Outside of DDP's wrapper: processes may have different numbers of batches here.
-        model = self.model
         indices = range(self.args.process_index, len(questions), self.args.world_size)
         tally = validate(
-            model,
+            # Outside of DDP's wrapper: processes may have different numbers of batches here.
+            self.model,
             questions,
             indices,
             batch_size=self.args.per_device_eval_batch_size,
             head_count=self.objective.head_count,
             fixed_heads=self.fixed_heads,
             to_device=self.to_device,
-            extra=self.adapter_inputs,
+            extra=extra,
             keeps=self.keeps_logits,
             on_progress=lambda what, share: self.tell_work(what, round(share * len(indices)), len(indices)),
         )
         self.model.train(training)
-        sums = tally.tensor(torch.device("cpu")).to(self.args.device, torch.float32)
         if self.args.world_size > 1:
-            tally = Tally.of(self.accelerator.reduce(sums, "sum"))
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in tally.metrics().items()}
-        self.state.log_history.append({**metrics, "step": self.state.global_step})
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
+            sums = self.accelerator.reduce(tally.table.to(self.args.device, torch.float32), "sum")
+            tally.table.copy_(sums)
+        return tally
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         best = super()._determine_best_metric(metrics, trial)
@@ -261,6 +248,8 @@ class AlignmentTrainer(Trainer):
         since = [entry for entry in self.state.log_history if entry["step"] > (self.state.best_global_step or 0)]
         if best:
             self.control.should_save = True
+            if self.is_world_process_zero() and self.tally is not None:
+                self.tally.save(self.run.tally(self.state.global_step))
         elif self._patience is not None and len(since) >= self._patience:
             self._tell("early_stopping", best_step=self.state.best_global_step, validations=len(since))
             self.control.should_training_stop = self.control.should_save = True

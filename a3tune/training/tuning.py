@@ -26,7 +26,7 @@ from a3tune.errors import A3TuneError, Cancelled, DataError
 from a3tune.models.fingerprint import weights_fingerprint
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.prompt import PromptEncoder
-from a3tune.progress import Progress, no_progress
+from a3tune.progress import Progress, no_progress, part_of
 from a3tune.training.arguments import TIMEOUT, training_arguments
 from a3tune.training.attention_targets import PatchTargets, TargetMaker, label_source, plan_digest, target_plan
 from a3tune.training.attention_watch import AttentionWatch
@@ -39,9 +39,10 @@ from a3tune.training.lengths import TokenCounter
 from a3tune.training.methods import Objective, add_adapter, objective_of, trainable_count
 from a3tune.training.run_folder import RunFolder, RunIdentity
 from a3tune.training.run_summary import RunSummary, StepReporter, last_validation, target_notes, versions
-from a3tune.training.stop import StopSwitch
-from a3tune.training.trainer import AlignmentTrainer, StopRequested
-from a3tune.training.validation import calibrate_heads
+from a3tune.training.stop import StopRequested, StopSwitch
+from a3tune.training.trainer import AlignmentTrainer
+from a3tune.training.validation import Tally, calibrate_heads
+from a3tune.training.verdict import verdict_of
 from a3tune.types import Head
 
 _CALIBRATION = 64
@@ -239,6 +240,9 @@ class _Tuning:
         )
         trainer.add_callback(AttentionWatch(model, trainer, held_out or questions))
         start = self._start_point(identity, waiting)
+        if held_out is not None and (start is None or Tally.load(self.run.tally(None), held_out) is None):
+            self._proceed("Validating the base model")
+            trainer.validate_base()
         if self.main:
             self.run.update(
                 status="training",
@@ -256,18 +260,22 @@ class _Tuning:
             trainer.train(resume_from_checkpoint=str(self.run.checkpoint(start)) if start is not None else None)
         status = "stopped" if stopper.stopped else "finished"
         metrics = last_validation(trainer.state.log_history)
-        self._end(status, step=trainer.state.global_step, best_step=trainer.state.best_global_step, metrics=metrics)
+        best = trainer.state.best_global_step
+        verdict = verdict_of(self.run, held_out, best) if held_out is not None and status == "finished" else None
+        told = None if verdict is None else verdict.record()
+        self._end(status, step=trainer.state.global_step, best_step=best, metrics=metrics, verdict=told)
         return RunSummary(
             self.run.path,
             status,
             trainer.state.global_step,
             arguments.max_steps,
-            trainer.state.best_global_step,
+            best,
             metrics,
             self.run.adapter if self.run.adapter.is_dir() else None,
             time.perf_counter() - began,
             counts,
             (*model.notes, *self.notes),
+            verdict,
         )
 
     def _check_lengths(self, dataset: Dataset, model: VisionLanguageModel, limit: int) -> Dataset:
@@ -302,8 +310,9 @@ class _Tuning:
                 device = "cpu" if self.cpu else "auto"
                 source = label_source(self.config, root, self.source, device, make=self.config.aligns)
                 labelled, parts = self._labelled(len(training) + len(validation)), []
-                for plan, items, before in zip(plans, (training, validation), (0, len(training)), strict=True):
-                    progress = _part_of(labelled, before, len(items), len(training) + len(validation))
+                cut = len(training) / (len(training) + len(validation))
+                for plan, items, bounds in zip(plans, (training, validation), ((0, cut), (cut, 1)), strict=True):
+                    progress = part_of(labelled, *bounds)
                     maker = TargetMaker(plan, encoder, model.patch_grid, source)
                     parts.append(maker.make(items, progress, self.stop))
                 made = PatchTargets.joined(*parts)
@@ -401,8 +410,3 @@ class _Tuning:
                 self.run.update(status=status, **facts)
             with suppress(OSError):
                 self.run.add_event(status, **facts)
-
-
-def _part_of(whole: Progress, before: int, count: int, total: int) -> Progress:
-    """Progress of ``count`` of ``total`` questions, of which ``before`` are done."""
-    return lambda what, share: whole(what, (before + share * count) / total)

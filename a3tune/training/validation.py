@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -14,48 +17,66 @@ from a3tune.attention.capture import capture
 from a3tune.attention.critical_heads import critical_heads, visual_ratio
 from a3tune.attention.record import AttentionRecord
 from a3tune.progress import Progress, no_progress
+from a3tune.storage import whole_file
 from a3tune.training.collate import Collator, Question, Questions
 from a3tune.types import Head
 
+COLUMNS = ("loss", "tokens", "right", "mass", "looked")
 
-@dataclass
+
+@dataclass(frozen=True, eq=False)
 class Tally:
-    """Sums over questions; those of several processes are added up before they are read.
+    """What a model did with the questions of a split, one by one; those of several processes are added up.
 
     Attributes:
-        loss, tokens: summed cross-entropy of the answers' tokens, and their number.
-        closed, closed_right, open, open_right: questions of each answer type, and how many are exactly right.
-        mass, looked: summed attention mass inside the target, over the questions that have a target, and their number.
+        table: float64 [questions, 5], zeros where nobody asked: summed cross-entropy of the answer's tokens, their
+            number, 1 where it is exactly right, attention mass inside the target, 1 where there is one.
+        closed: bool [questions]: which are closed ones.
     """
 
-    loss: float = 0.0
-    tokens: float = 0.0
-    closed: float = 0.0
-    closed_right: float = 0.0
-    open: float = 0.0
-    open_right: float = 0.0
-    mass: float = 0.0
-    looked: float = 0.0
-
-    def tensor(self, device: torch.device) -> torch.Tensor:
-        """float64 [8]."""
-        return torch.tensor([getattr(self, item.name) for item in fields(self)], dtype=torch.float64, device=device)
+    table: torch.Tensor
+    closed: torch.Tensor
 
     @classmethod
-    def of(cls, tensor: torch.Tensor) -> Tally:
-        return cls(*tensor.tolist())
+    def of(cls, questions: Questions) -> Tally:
+        """Nothing asked yet."""
+        closed = [item.answer_type == "closed" for item in questions.items]
+        return cls(torch.zeros(len(closed), len(COLUMNS), dtype=torch.float64), torch.tensor(closed, dtype=torch.bool))
+
+    @property
+    def right(self) -> torch.Tensor:
+        """float64 [questions], 0 or 1."""
+        return self.table[:, 2]
+
+    def save(self, path: Path) -> None:
+        """Write the table, complete or not at all."""
+        path.parent.mkdir(exist_ok=True)
+        with whole_file(path) as stream:
+            np.save(stream, self.table.numpy())
+
+    @classmethod
+    def load(cls, path: Path, questions: Questions) -> Tally | None:
+        """What `save` wrote about these questions; None when there is no such file."""
+        tally = cls.of(questions)
+        with suppress(OSError, ValueError):
+            table = torch.from_numpy(np.load(path))
+            return cls(table, tally.closed) if table.shape == tally.table.shape else None
+        return None
 
     def metrics(self) -> dict[str, float]:
         """ "loss", "accuracy", "closed_accuracy", "open_accuracy" and "attention_mass"; those without a question are
         left out."""
+        loss, tokens, right, mass, looked = self.table.T
+        asked = tokens > 0
+        closed, opened = asked & self.closed, asked & ~self.closed
         parts = {
-            "loss": (self.loss, self.tokens),
-            "accuracy": (self.closed_right + self.open_right, self.closed + self.open),
-            "closed_accuracy": (self.closed_right, self.closed),
-            "open_accuracy": (self.open_right, self.open),
-            "attention_mass": (self.mass, self.looked),
+            "loss": (loss.sum(), tokens.sum()),
+            "accuracy": (right.sum(), asked.sum()),
+            "closed_accuracy": (right[closed].sum(), closed.sum()),
+            "open_accuracy": (right[opened].sum(), opened.sum()),
+            "attention_mass": (mass.sum(), looked.sum()),
         }
-        return {name: total / count for name, (total, count) in parts.items() if count}
+        return {name: float(total / count) for name, (total, count) in parts.items() if count}
 
 
 def answer_logits(
@@ -109,25 +130,26 @@ def validate(
         keeps: whether the model takes ``logits_to_keep``.
         on_progress: told before each pass how far it is.
     """
-    tally = Tally()
+    tally = Tally.of(questions)
     collate = Collator(questions.encoder)
     for start in range(0, len(indices), batch_size):
         on_progress("Validating", start / len(indices))
-        chosen = [questions[index] for index in indices[start : start + batch_size]]
+        places = indices[start : start + batch_size]
+        chosen = [questions[index] for index in places]
         batch = to_device(collate(chosen))
         with capture(batch["rows"], batch["columns"]) as record:
             logits, following = answer_logits(model, batch, extra(batch), keeps)
         answered = following != -100
-        tally.loss += float(functional.cross_entropy(logits[answered].float(), following[answered], reduction="sum"))
-        tally.tokens += int(answered.sum())
-        right = ((logits.argmax(dim=-1) == following) | ~answered).all(dim=1).tolist()
-        for b, question in enumerate(chosen):
-            kind = question.item.answer_type
-            setattr(tally, kind, getattr(tally, kind) + 1)
-            setattr(tally, f"{kind}_right", getattr(tally, f"{kind}_right") + right[b])
+        losses = functional.cross_entropy(
+            logits.float().transpose(1, 2), following, ignore_index=-100, reduction="none"
+        ).sum(dim=1)
+        right = ((logits.argmax(dim=-1) == following) | ~answered).all(dim=1)
+        sums = torch.stack([losses, answered.sum(dim=1), right], dim=1)
+        tally.table[list(places), :3] = sums.cpu().double()
+        for b, (place, question) in enumerate(zip(places, chosen, strict=True)):
             if question.target.any():
-                tally.mass += _mass(record, batch, b, question, head_count, fixed_heads)
-                tally.looked += 1
+                tally.table[place, 3] = _mass(record, batch, b, question, head_count, fixed_heads)
+                tally.table[place, 4] = 1
     return tally
 
 

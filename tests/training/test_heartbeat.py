@@ -67,7 +67,7 @@ def test_everything_that_takes_long_tells_how_far_it_is_and_changes_no_weight(ru
         ("Batches of the next step", batch, 2, step) for step in (0, 1) for batch in (1, 2)
     ]
     validating = [entry for entry in told if entry[0] == "Validating"]
-    assert validating == [("Validating", done, held_out, 2) for done in range(0, held_out, 4)]
+    assert validating == [("Validating", done, held_out, step) for step in (0, 2) for done in range(0, held_out, 4)]
     assert ("Saving a checkpoint", 0, 0, 2) in told
     assert ("Looking at the watched questions", 1, 2, 0) in told
     one, other = (load_file(folder.adapter / "adapter_model.safetensors") for folder in (silent, lively))

@@ -184,10 +184,11 @@ def test_exact_answers_are_those_that_greedy_decoding_writes(tiny_checkpoint, da
 
 
 def test_a_tally_adds_up_over_processes():
-    one = Tally(loss=2, tokens=4, closed=1, closed_right=1, mass=0.5, looked=1)
-    two = Tally(loss=4, tokens=2, open=3, open_right=1)
-    both = Tally.of(one.tensor(torch.device("cpu")) + two.tensor(torch.device("cpu")))
+    closed = torch.tensor([True, False, False, False])
+    one, two = torch.zeros(2, 4, 5, dtype=torch.float64)
+    one[0] = torch.tensor([2, 4, 1, 0.5, 1])
+    two[1:] = torch.tensor([[1, 1, 1, 0, 0], [1, 0.5, 0, 0, 0], [2, 0.5, 0, 0, 0]])
     wanted = {"loss": 1.0, "accuracy": 0.5, "closed_accuracy": 1.0, "open_accuracy": 1 / 3, "attention_mass": 0.5}
-    assert both.metrics() == pytest.approx(wanted)
-    assert "open_accuracy" not in one.metrics()
-    assert json.dumps(two.metrics())
+    assert Tally(one + two, closed).metrics() == pytest.approx(wanted)
+    assert "open_accuracy" not in Tally(one, closed).metrics()
+    assert json.dumps(Tally(two, closed).metrics())

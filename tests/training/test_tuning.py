@@ -19,7 +19,8 @@ from a3tune.models.fingerprint import weights_fingerprint
 from a3tune.models.load import load_model
 from a3tune.training.methods import add_adapter
 from a3tune.training.run_folder import STOP_NAME, RunFolder
-from a3tune.training.trainer import AlignmentTrainer, StopRequested
+from a3tune.training.stop import StopRequested
+from a3tune.training.trainer import AlignmentTrainer
 from a3tune.training.tuning import tune
 from tests.support.tuning_data import TINY, tiny_config, write_data
 
@@ -109,6 +110,12 @@ def test_a_run_writes_what_it_did(run, tmp_path):
     assert [event["step"] for event in events(tmp_path / "run", "validation")] == [3, 6]
     best = min(events(tmp_path / "run", "validation"), key=lambda event: event["loss"])["step"]
     assert summary.best_step == best
+    (base,) = events(tmp_path / "run", "base_validation")
+    assert (base["step"], base["questions"]) == (0, events(tmp_path / "run", "validation")[0]["questions"])
+    found = next(event for event in events(tmp_path / "run", "validation") if event["step"] == best)
+    assert record["verdict"]["gain"] == pytest.approx(100 * (found["accuracy"] - base["accuracy"]), abs=0.01)
+    assert record["verdict"]["step"] == best
+    assert record["verdict"]["words"] == summary.verdict.words()
     kept = RunFolder(tmp_path / "run").steps_saved()
     assert set(kept) == {best, 6}
     assert same(weights(summary.adapter), weights(RunFolder(tmp_path / "run").checkpoint(best)))
@@ -210,6 +217,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(run, kill, unbroken, tmp_path,
     assert all(torch.equal(states[0][key]["exp_avg"], states[1][key]["exp_avg"]) for key in states[0])
     for kind in ("step", "validation"):
         assert without_times(events(tmp_path / "run", kind)) == without_times(events(unbroken, kind))
+    assert summary.verdict.record() == RunFolder(unbroken).read()["verdict"]
 
 
 def test_fixed_heads_survive_a_kill(run, kill, tmp_path):

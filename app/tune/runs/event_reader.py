@@ -33,6 +33,7 @@ class Events:
         work: (what, done, all) of what it does between two steps; None when it told something else since.
         curves: name -> {step: value} of the training steps.
         validation: name -> {step: value}.
+        base: name -> value of the base model's validation, before the first step.
         best_step: step of the best validation; None without one.
         watched_questions: asked again every few steps (see a3tune.training.attention_watch).
         attention: step -> the "attention" event of that step, a snapshot of the maps of these questions.
@@ -49,6 +50,7 @@ class Events:
     work: tuple[str, int, int] | None = None
     curves: dict[str, dict[int, float]] = field(default_factory=lambda: {name: {} for name in STEP_CURVES})
     validation: dict[str, dict[int, float]] = field(default_factory=lambda: {name: {} for name in VALIDATION_CURVES})
+    base: dict[str, float] = field(default_factory=dict)
     best_step: int | None = None
     watched_questions: list[dict[str, Any]] = field(default_factory=list)
     attention: dict[int, dict[str, Any]] = field(default_factory=dict)
@@ -65,6 +67,8 @@ class Events:
             self.step, self.seconds_left = step, event.get("seconds_left")
             self.steps = event.get("steps") or self.steps
             _note(self.curves, event, step)
+        elif kind == "base_validation":
+            self.base = {name: float(event[name]) for name in VALIDATION_CURVES if _is_number(event.get(name))}
         elif kind == "validation" and step is not None:
             _note(self.validation, event, step)
             self.best_step = step if event.get("best") else self.best_step
@@ -130,5 +134,9 @@ def thinned(points: Mapping[int, float], most: int = MOST_POINTS) -> list[list[f
 
 def _note(curves: dict[str, dict[int, float]], event: Mapping[str, Any], step: int) -> None:
     for name, curve in curves.items():
-        if isinstance(event.get(name), (int, float)):
+        if _is_number(event.get(name)):
             curve[step] = float(event[name])
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float))

@@ -126,6 +126,7 @@ def _head(view: RunView) -> dict[str, Any]:
         "steps": events.steps,
         "share": round(view.share, 4),
         "notes": events.notes,
+        "base": {f"validation.{name}": value for name, value in events.base.items()},
         "live": view.live,
         "stamp": view.stamp,
     }

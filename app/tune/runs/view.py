@@ -89,7 +89,8 @@ def _status(job: Job, record: Mapping[str, Any], events: Events, log: str) -> tu
     if record.get("status") == "finished":
         stopped = events.step < events.steps
         early = f" after {events.step} of {events.steps} steps, since it got no better" if stopped else ""
-        return "finished", f"Finished{early}. The adapter is ready."
+        verdict = (record.get("verdict") or {}).get("words")
+        return "finished", f"Finished{early}. The adapter is ready.{f' {verdict}' if verdict else ''}"
     if job.cancelled:
         return "cancelled", f"Cancelled. {kept}"
     if record.get("status") == "stopped":

@@ -55,7 +55,8 @@ export default function mount({ element, props, server, trigger, watch }, { char
     }
     seen = news.at;
     if (news.head) {
-      if (!head || head.steps !== news.head.steps) stale = new Set(charts);
+      const drawn = (told) => JSON.stringify(told && [told.steps, told.base]);
+      if (drawn(head) !== drawn(news.head)) stale = new Set(charts);
       head = news.head;
     }
     spent = { seconds: news.seconds, since: performance.now() };
@@ -103,7 +104,11 @@ export default function mount({ element, props, server, trigger, watch }, { char
       }
       // A chart under the pointer is being read.
       if (figure.matches(":hover") && figure.dataset.run === head.name) continue;
-      const series = chart.series.map((one) => ({ ...one, points: points[one.curve] || [] }));
+      const series = chart.series.map((one) => ({
+        ...one,
+        points: points[one.curve] || [],
+        base: head.base[one.curve],
+      }));
       drawChart(figure, { ...chart, series }, head.steps);
       figure.dataset.run = head.name;
       stale.delete(chart);

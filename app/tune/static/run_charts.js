@@ -35,17 +35,16 @@ function rangeOf(values, percent) {
   return [low, high > low ? high : low + 1];
 }
 
-// Draws a chart into a figure: {title, percent, series: [{name, points}]}, with the run's last step at its end.
+// Draws a chart into a figure: {title, percent, series: [{name, points, base}]}, with the run's last step at its end. A
+// dashed line across is the base model's value of the series, where it is known.
 export function drawChart(figure, { title, percent, series }, last) {
   const shown = series.filter((one) => one.points.length);
   const points = shown.flatMap((one) => one.points);
   figure.hidden = points.length === 0;
   figure.dataset.points = points.length;
   if (figure.hidden) return;
-  const [low, high] = rangeOf(
-    points.map((point) => point[1]),
-    percent,
-  );
+  const known = shown.filter((one) => one.base !== undefined);
+  const [low, high] = rangeOf([...points.map((point) => point[1]), ...known.map((one) => one.base)], percent);
   const end = Math.max(last, ...points.map((point) => point[0]), 1);
   const x = (step) => LEFT + (step / end) * (WIDTH - LEFT - 6);
   const y = (value) => 6 + (1 - (value - low) / (high - low)) * (HEIGHT - BOTTOM - 6);
@@ -62,6 +61,10 @@ export function drawChart(figure, { title, percent, series }, last) {
       ([step, value], place) => (place ? "L" : "M") + x(step).toFixed(1) + " " + y(value).toFixed(1),
     );
     picture.append(svg("path", { class: "curve", d: path.join(""), stroke: COLOURS[index] }));
+    if (one.base !== undefined) {
+      const [height, colour] = [y(one.base), COLOURS[index]];
+      picture.append(svg("line", { class: "base", x1: LEFT, x2: WIDTH - 6, y1: height, y2: height, stroke: colour }));
+    }
     if (one.points.length >= 40) return;
     for (const [step, value] of one.points)
       picture.append(svg("circle", { cx: x(step), cy: y(value), r: 2, fill: COLOURS[index] }));
@@ -82,13 +85,14 @@ export function drawChart(figure, { title, percent, series }, last) {
   figure.replaceChildren(caption, picture, key);
 }
 
-// The name of each curve with its last value up to a step.
+// The name of each curve with its last value up to a step, and the base model's.
 function fillKey(key, series, percent, step) {
   const entries = series.map((one, index) => {
     const mark = make("i");
     mark.style.background = COLOURS[index];
     const point = one.points.filter((other) => other[0] <= step).at(-1);
-    return make("span", {}, mark, one.name + (point ? " " + numberWords(point[1], percent) : ""));
+    const base = one.base === undefined ? "" : ` (base ${numberWords(one.base, percent)})`;
+    return make("span", {}, mark, one.name + (point ? " " + numberWords(point[1], percent) : "") + base);
   });
   key.replaceChildren(...entries);
 }

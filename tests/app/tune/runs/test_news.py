@@ -116,3 +116,10 @@ def test_every_curve_has_a_chart_and_a_run_is_named_for_the_browser(view):
         "stamp": STAMP,
         "turn": 7,
     }
+
+
+def test_the_base_models_validation_is_told_as_a_line_and_not_as_a_point(view):
+    events = told({"event": "base_validation", "step": 0, "loss": 2.0, "accuracy": 0.25, "questions": 8})
+    news = run_news(view(events), {})
+    assert news["head"]["base"] == {"validation.loss": 2.0, "validation.accuracy": 0.25}
+    assert "points" not in news

@@ -1,0 +1,109 @@
+"""Whether tuning made a model better: two validations of the same questions, compared pair by pair."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from a3tune.training.collate import Questions
+from a3tune.training.run_folder import RunFolder
+from a3tune.training.validation import Tally
+
+_RESAMPLES = 2000
+# From here on attention is said to have changed; below it is noise of a few questions.
+_SAME_RATIO = 1.05
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The tuned model against the base model on the validation questions.
+
+    Attributes:
+        questions, images: how many questions about how many images.
+        gain: exactly right answers, tuned less base, in points (per cent).
+        low, high: its 95 % interval: images are drawn anew as wholes, since questions about one are not independent.
+        attention: attention mass inside the regions, tuned by base; None where no question has a region.
+        step: of the adapter that is kept, the one with the lowest validation loss.
+    """
+
+    questions: int
+    images: int
+    gain: float
+    low: float
+    high: float
+    attention: float | None
+    step: int
+
+    @property
+    def worse(self) -> bool:
+        """Whether answers are below the base model's beyond what other images would change."""
+        return self.high < 0
+
+    def record(self) -> dict[str, Any]:
+        """As plain JSON values, with the "words"."""
+        return {**asdict(self), "worse": self.worse, "words": self.words()}
+
+    def words(self) -> str:
+        """One or two sentences: "Beside the base model: answers 0.4 points up (-1.0 to +2.0), attention ..."."""
+        way = "up" if self.gain > 0 else "down" if self.gain < 0 else "changed"
+        text = f"answers {abs(self.gain):.1f} points {way} ({self.low:+.1f} to {self.high:+.1f})"
+        if self.attention is not None:
+            text += f", attention inside the regions {self.attention:.1f} x"
+        text = f"Beside the base model on {self.questions} validation questions: {text}."
+        if self.worse:
+            text += " This adapter answers worse than the base model."
+        elif self.low <= 0:
+            text += " So many questions cannot tell the answers from the base model's."
+        if self.attention is not None and 1 / _SAME_RATIO < self.attention < _SAME_RATIO:
+            text += " Attention is as it was."
+        return f"{text} Kept: step {self.step}, the one with the lowest validation loss."
+
+
+def verdict_of(run: RunFolder, questions: Questions, best_step: int | None) -> Verdict | None:
+    """The verdict on a run by the validations in its folder; None where one of them is missing.
+
+    Args:
+        run: the run.
+        questions: its validation questions.
+        best_step: the step whose adapter is kept.
+    """
+    base, tuned = (Tally.load(run.tally(step), questions) for step in (None, best_step))
+    if best_step is None or base is None or tuned is None:
+        return None
+    return judge(base, tuned, [item.image for item in questions.items], best_step)
+
+
+def judge(base: Tally, tuned: Tally, images: Sequence[Path], step: int) -> Verdict | None:
+    """Compare two validations of the same questions.
+
+    Args:
+        base, tuned: what both models did.
+        images: the image of each question.
+        step: the step of the tuned model.
+
+    Returns:
+        The verdict; None without a question.
+    """
+    if not len(images):
+        return None
+    change = (tuned.right - base.right).numpy()
+    names, places = np.unique([str(image) for image in images], return_inverse=True)
+    sums = np.stack([np.bincount(places, change, len(names)), np.bincount(places, minlength=len(names))], axis=1)
+    random = np.random.default_rng(0)
+    draws = (random.integers(0, len(names), len(names)) for _ in range(_RESAMPLES))
+    total = np.stack([np.bincount(draw, minlength=len(names)) @ sums for draw in draws])
+    low, high = np.percentile(100 * total[:, 0] / total[:, 1], [2.5, 97.5])
+    before, after = (tally.metrics().get("attention_mass") for tally in (base, tuned))
+    return Verdict(
+        questions=len(images),
+        images=len(names),
+        gain=round(float(100 * change.mean()), 2),
+        low=round(float(low), 2),
+        high=round(float(high), 2),
+        attention=round(after / before, 3) if before and after is not None else None,
+        step=step,
+    )
