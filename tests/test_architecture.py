@@ -48,7 +48,7 @@ LIBRARY_RULES: dict[str, set[str]] = {
     "phantom": GROUND,
     "inspection": _MODEL_SIDE,
     "evaluation": _MODEL_SIDE | {"data", "labels"},
-    "training": _MODEL_SIDE | {"data", "labels"},
+    "training": _MODEL_SIDE | {"data", "labels", "evaluation"},
     "catalogue": _SHARED | {"models", "labels"},
     "permissions": _SHARED | {"models", "labels", "catalogue"},
     "parity": _MODEL_SIDE | {"labels"},

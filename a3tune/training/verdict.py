@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from a3tune.evaluation.statistics import paired_difference
 from a3tune.training.collate import Questions
 from a3tune.training.run_folder import RunFolder
 from a3tune.training.validation import Tally
 
-_RESAMPLES = 2000
 # From here on attention is said to have changed; below it is noise of a few questions.
 _SAME_RATIO = 1.05
 
@@ -25,7 +24,7 @@ class Verdict:
     Attributes:
         questions, images: how many questions about how many images.
         gain: exactly right answers, tuned less base, in points (per cent).
-        low, high: its 95 % interval: images are drawn anew as wholes, since questions about one are not independent.
+        low, high: its 95 % interval over images (see `a3tune.evaluation.statistics`); None with fewer than three.
         attention: attention mass inside the regions, tuned by base; None where no question has a region.
         step: of the adapter that is kept, the one with the lowest validation loss.
     """
@@ -33,15 +32,15 @@ class Verdict:
     questions: int
     images: int
     gain: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     attention: float | None
     step: int
 
     @property
     def worse(self) -> bool:
         """Whether answers are below the base model's beyond what other images would change."""
-        return self.high < 0
+        return self.high is not None and self.high < 0
 
     def record(self) -> dict[str, Any]:
         """As plain JSON values, with the "words"."""
@@ -50,13 +49,16 @@ class Verdict:
     def words(self) -> str:
         """One or two sentences: "Beside the base model: answers 0.4 points up (-1.0 to +2.0), attention ..."."""
         way = "up" if self.gain > 0 else "down" if self.gain < 0 else "changed"
-        text = f"answers {abs(self.gain):.1f} points {way} ({self.low:+.1f} to {self.high:+.1f})"
+        reach = "too few images for an interval"
+        if self.low is not None and self.high is not None:
+            reach = f"{self.low:+.1f} to {self.high:+.1f}"
+        text = f"answers {abs(self.gain):.1f} points {way} ({reach})"
         if self.attention is not None:
             text += f", attention inside the regions {self.attention:.1f} x"
         text = f"Beside the base model on {self.questions} validation questions: {text}."
         if self.worse:
             text += " This adapter answers worse than the base model."
-        elif self.low <= 0:
+        elif self.low is None or self.low <= 0:
             text += " So many questions cannot tell the answers from the base model's."
         if self.attention is not None and 1 / _SAME_RATIO < self.attention < _SAME_RATIO:
             text += " Attention is as it was."
@@ -90,20 +92,14 @@ def judge(base: Tally, tuned: Tally, images: Sequence[Path], step: int) -> Verdi
     """
     if not len(images):
         return None
-    change = (tuned.right - base.right).numpy()
-    names, places = np.unique([str(image) for image in images], return_inverse=True)
-    sums = np.stack([np.bincount(places, change, len(names)), np.bincount(places, minlength=len(names))], axis=1)
-    random = np.random.default_rng(0)
-    draws = (random.integers(0, len(names), len(names)) for _ in range(_RESAMPLES))
-    total = np.stack([np.bincount(draw, minlength=len(names)) @ sums for draw in draws])
-    low, high = np.percentile(100 * total[:, 0] / total[:, 1], [2.5, 97.5])
+    change = paired_difference(100 * base.right.numpy(), 100 * tuned.right.numpy(), images)
     before, after = (tally.metrics().get("attention_mass") for tally in (base, tuned))
     return Verdict(
-        questions=len(images),
-        images=len(names),
-        gain=round(float(100 * change.mean()), 2),
-        low=round(float(low), 2),
-        high=round(float(high), 2),
+        questions=change.questions,
+        images=change.images,
+        gain=round(change.value, 2),
+        low=round(change.low, 2) if math.isfinite(change.low) else None,
+        high=round(change.high, 2) if math.isfinite(change.high) else None,
         attention=round(after / before, 3) if before and after is not None else None,
         step=step,
     )

@@ -40,10 +40,16 @@ def test_questions_about_one_image_do_not_count_as_many():
     base = [0] * 80
     tuned = [place < 4 for place in range(80)]
     found = judge(tally(base), tally(tuned), IMAGES, 5)
-    assert found.low == 0.0
+    assert found.low < 0 < found.gain < found.high + 0.01
     assert "cannot tell" in found.words()
     assert "Attention is as it was." in found.words()
 
 
 def test_without_a_question_there_is_no_verdict():
     assert judge(tally([]), tally([]), [], 5) is None
+
+
+def test_two_images_have_no_interval():
+    found = judge(tally([0, 0]), tally([1, 0]), IMAGES[3:5], 5)
+    assert "answers 50.0 points up (too few images for an interval)" in found.words()
+    assert not found.worse
