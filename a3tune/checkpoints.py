@@ -18,7 +18,8 @@ from a3tune import hub
 from a3tune.errors import LabelError
 from a3tune.hub_errors import hub_errors
 from a3tune.progress import Progress, no_progress
-from a3tune.storage import is_folder, named_path
+from a3tune.state_dicts import plain_names, quantized
+from a3tune.storage import find_stand_in, is_folder, named_path
 
 HUB_PREFIX = "hub:"
 _WRAPPERS = ("model", "state_dict", "model_state_dict")
@@ -35,7 +36,8 @@ def read_checkpoint(path: str | Path, *, purpose: str) -> dict[str, torch.Tensor
         purpose: what the weights are for, as it should read in an error ("a SAM checkpoint").
 
     Raises:
-        LabelError: the file is missing, damaged, hostile or holds no named tensors.
+        LabelError: the file is missing, damaged, hostile, a pointer or web page in its place, or holds no named
+            tensors or quantized ones.
     """
     path = named_path(path)
     if not os.path.isfile(path):
@@ -44,6 +46,8 @@ def read_checkpoint(path: str | Path, *, purpose: str) -> dict[str, torch.Tensor
             got=f"There is no file {path}" if not is_folder(path) else f"{path} is a folder",
             remedy="Check the path, or leave it out to use the parts that come with the program",
         )
+    if found := find_stand_in(path):
+        raise LabelError(expected=purpose, got=f"{path.name} is {found.what}", remedy=found.remedy)
     try:
         state = load_file(path) if path.suffix == ".safetensors" else _unpickle_tensors(path)
     except pickle.UnpicklingError as error:
@@ -68,7 +72,19 @@ def read_checkpoint(path: str | Path, *, purpose: str) -> dict[str, torch.Tensor
             got=f"{path.name} holds something else",
             remedy="Use a file that holds the model's state dict",
         )
-    return {name.removeprefix("module."): value for name, value in state.items()}
+    if fault := quantized({name: value.dtype for name, value in state.items()}):
+        raise LabelError(
+            expected=f"{purpose} in float32, float16 or bfloat16",
+            got=f"In {path.name} {fault}",
+            remedy="Use the weights from before they were quantized",
+        )
+    try:
+        names = plain_names(map(str, state))
+    except ValueError as error:
+        raise LabelError(
+            expected=f"{purpose}: one model", got=f"In {path.name} {error}", remedy="Save the model alone"
+        ) from error
+    return {names[str(name)]: value for name, value in state.items()}
 
 
 def locate_checkpoint(name: str | Path, *, purpose: str, gives: str, on_progress: Progress = no_progress) -> Path:

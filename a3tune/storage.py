@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
 """What reading a ZIP archive raises that is damaged or packed in a way that Python does not know."""
@@ -93,6 +93,39 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+class StandIn(NamedTuple):
+    """What lies where a file should be whose content never came: what it is, and what to do."""
+
+    what: str
+    remedy: str
+
+
+def find_stand_in(path: Path) -> StandIn | None:
+    """What a file is when it is none of its own kind but a pointer to it, or the page that shows it; else None."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(2048).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    except OSError:
+        return None
+    if head.startswith(b"version https://git-lfs"):
+        return StandIn("a pointer of Git LFS, not the file itself", "Run `git lfs pull`, or download the file itself")
+    if head.startswith((b"/annex/objects/", b".git/annex/objects/")):
+        return StandIn(
+            "a pointer of git-annex, not the file itself", "Run `git annex get`, or download the file itself"
+        )
+    if head.startswith(b"<") and any(sign in head for sign in (b"<!doctype html", b"<html", b"<head")):
+        return StandIn("a saved web page, not the file itself", "Use the download link on that page, not the page")
+    if head.startswith(b"<?xml"):
+        return StandIn("an XML text, as servers send with an error", "Download the file again")
+    return None
+
+
+def first_stand_in(folder: Path, suffixes: tuple[str, ...]) -> tuple[Path, StandIn] | None:
+    """The first of a folder's own files with these endings that is none of its kind, and what it is."""
+    files = sorted(path for path in folder.iterdir() if path.suffix in suffixes and path.is_file())
+    return next(((path, found) for path in files if (found := find_stand_in(path))), None)
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file.
 
@@ -104,6 +137,10 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+    except ValueError as error:
+        if found := find_stand_in(path):
+            raise ValueError(f"it is {found.what}. {found.remedy}") from error
+        raise
     if not isinstance(value, dict):
         raise ValueError(f"it holds {type(value).__name__} where an object is expected")
     return value

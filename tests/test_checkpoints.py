@@ -53,6 +53,47 @@ def test_state_dicts_are_found_in_their_wrappers(tmp_path, wrapper):
     assert torch.equal(read["a"], state["module.a"])
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "model._orig_mod.module."])
+def test_prefixes_of_wrappers_are_left_out(tmp_path, prefix):
+    state = {"image_encoder.a": torch.arange(3.0), "mask_decoder.b": torch.ones(2, 2)}
+    torch.save({"state_dict": {prefix + name: value for name, value in state.items()}}, tmp_path / "w.pth")
+    read = read_checkpoint(tmp_path / "w.pth", purpose="weights")
+    assert set(read) == set(state)
+    assert torch.equal(read["image_encoder.a"], state["image_encoder.a"])
+
+
+def test_one_weight_under_two_names_is_refused(tmp_path):
+    torch.save({"module.a": torch.zeros(2), "a": torch.ones(2)}, tmp_path / "w.pth")
+    with pytest.raises(LabelError, match="are one without the names of wrappers"):
+        read_checkpoint(tmp_path / "w.pth", purpose="weights")
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.float8_e4m3fn])
+def test_weights_in_8_bit_are_refused_by_name(tmp_path, suffix, dtype):
+    state = {"a": torch.zeros(2), "image_encoder.b": torch.zeros(2).to(dtype), "index": torch.arange(2)}
+    (save_file if suffix == ".safetensors" else torch.save)(state, tmp_path / f"w{suffix}")
+    with pytest.raises(LabelError, match=r"image_encoder\.b is stored as .*int8|image_encoder\.b is stored as float8"):
+        read_checkpoint(tmp_path / f"w{suffix}", purpose="weights")
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 9\n",
+            "w is a pointer of Git LFS.*git lfs pull",
+        ),
+        ("<!doctype html><html></html>", "w is a saved web page.*download link"),
+    ],
+)
+def test_what_lies_in_place_of_weights_is_named(tmp_path, suffix, text, said):
+    (tmp_path / f"w{suffix}").write_text(text)
+    with pytest.raises(LabelError, match=said.replace("w is", f"w{suffix} is")):
+        read_checkpoint(tmp_path / f"w{suffix}", purpose="weights")
+
+
 def test_old_torch_format_and_safetensors(tmp_path):
     state = {"a": torch.arange(4.0)}
     torch.save(state, tmp_path / "old.pt", _use_new_zipfile_serialization=False)

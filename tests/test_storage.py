@@ -11,6 +11,8 @@ from a3tune.errors import LabelError, ModelError
 from a3tune.labels.parts import load_segmenter
 from a3tune.models.download import locate
 from a3tune.storage import (
+    find_stand_in,
+    first_stand_in,
     is_folder,
     is_hub_id,
     named_path,
@@ -113,3 +115,31 @@ def test_a_folder_takes_the_place_of_the_former_one(tmp_path):
         (part / f"{number}.txt").touch()
         place_folder(part, place)
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["adapter", "adapter/2.txt"]
+
+
+STAND_INS = {
+    "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 391\n": "a pointer of Git LFS",
+    "/annex/objects/SHA256E-s391--4d7a.bin\n": "a pointer of git-annex",
+    "<!DOCTYPE html>\n<html><head></head></html>": "a saved web page",
+    "\n<!-- saved from url=(0030)https://example.org -->\n<HTML>": "a saved web page",
+    '<?xml version="1.0"?><!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0//EN">': "a saved web page",
+    '<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>': "an XML text",
+}
+
+
+@pytest.mark.parametrize("text", STAND_INS)
+def test_what_lies_in_a_files_place_is_named(tmp_path, text):
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    assert find_stand_in(path).what.startswith(STAND_INS[text])
+    assert first_stand_in(tmp_path, (".json",)) == (path, find_stand_in(path))
+    assert first_stand_in(tmp_path, (".txt",)) is None
+    with pytest.raises(ValueError, match=f"it is {STAND_INS[text]}"):
+        read_json(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"<s>", b"[PAD]\n[UNK]", b"\x80\x02}q\x00", b"PK\x03\x04"])
+def test_other_files_are_no_stand_ins(tmp_path, content):
+    (tmp_path / "file").write_bytes(content)
+    assert find_stand_in(tmp_path / "file") is None
+    assert find_stand_in(tmp_path / "absent") is None

@@ -10,8 +10,10 @@ import pickle
 import re
 import shutil
 import struct
+import tempfile
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -20,10 +22,13 @@ import torch
 from peft import AdaptionPromptConfig, PromptLearningConfig
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from a3tune.adapters.a3moe import register
 from a3tune.errors import AdapterError
-from a3tune.storage import read_json, whole_file
+from a3tune.state_dicts import first_difference, plain_names
+from a3tune.storage import find_stand_in, read_json, whole_file
 
 MOST_SETTINGS = 1 << 20
 """Largest adapter_config.json in bytes."""
@@ -51,6 +56,19 @@ _NOT_LAYERS = {
     "XLORA": "names further adapters to fetch",
     "SHADOW": "runs a second model beside the base",
 }
+# What stands behind "model." where a wrapper put that before every name.
+_TOPS = ("base_model.",)
+_EIGHT_BITS = ("I8", "U8", "F8_E4M3", "F8_E5M2", "F8_E8M0")
+_UNREADABLE = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    OSError,
+    EOFError,
+    AttributeError,
+    ValueError,
+    LookupError,
+    TypeError,
+)
 _NEEDS_DATA = ("loftq", "corda", "lora_ga")
 
 
@@ -91,6 +109,8 @@ def read_adapter(folder: str | Path) -> StoredAdapter:
             got=f"{folder.name} has no such files",
             remedy="Give the folder that save_pretrained has written (a run's adapter/ folder)",
         )
+    if found := find_stand_in(weights):
+        raise _fault(f"{weights.name} is {found.what}", found.remedy)
     kind, settings = read_settings(folder / CONFIG_NAME)
     if kind in _NOT_LAYERS or issubclass(
         PEFT_TYPE_TO_CONFIG_MAPPING[kind], (PromptLearningConfig, AdaptionPromptConfig)
@@ -101,8 +121,27 @@ def read_adapter(folder: str | Path) -> StoredAdapter:
             remedy="Load it with peft alone",
         )
     if weights.suffix != ".safetensors":
-        return StoredAdapter(folder, kind, settings, _pickled_shapes(weights))
-    return StoredAdapter(folder, kind, settings, *_read_head(weights))
+        return StoredAdapter(folder, kind, settings, _plain(_pickled_shapes(weights)))
+    if (folder / WEIGHTS_NAME).is_file():
+        _check_copies(weights, folder / WEIGHTS_NAME)
+    shapes, notes = _read_head(weights)
+    return StoredAdapter(folder, kind, settings, _plain(shapes), notes)
+
+
+@contextmanager
+def plainly_named(folder: Path) -> Iterator[Path]:
+    """The folder, or a copy of it for the length of the block in which wrappers' prefixes are gone from the tensors'
+    names, as PEFT needs them."""
+    weights = folder / SAFETENSORS_WEIGHTS_NAME
+    names = plain_names(_read_head(weights)[0], _TOPS) if weights.is_file() else {}
+    if all(name == plain for name, plain in names.items()):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        shutil.copy(folder / CONFIG_NAME, scratch)
+        state = {names[name]: value for name, value in load_file(weights).items()}
+        save_file(state, Path(scratch) / SAFETENSORS_WEIGHTS_NAME)
+        yield Path(scratch)
 
 
 def read_settings(path: Path) -> tuple[str, dict[str, Any]]:
@@ -190,6 +229,8 @@ def _read_head(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
                 raise ValueError("its head is longer than itself")
             head = json.loads(stream.read(length))
         entries = {name: entry for name, entry in head.items() if name != "__metadata__"}
+        if eight := next((n for n, e in entries.items() if e["dtype"] in _EIGHT_BITS and "indices" not in n), None):
+            raise ValueError(f"{eight} is stored as {entries[eight]['dtype']}, quantized; save it in 16 or 32 bit")
         shapes = {name: tuple(entry["shape"]) for name, entry in entries.items()}
         end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
         sane = all(type(number) is int and number >= 0 for shape in shapes.values() for number in shape)
@@ -212,8 +253,32 @@ def _pickled_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     try:
         values = torch.load(path, map_location="meta", weights_only=True)
         return {name: tuple(value.shape) for name, value in values.items()}
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, AttributeError, ValueError, LookupError) as error:
+    except _UNREADABLE as error:
         raise _fault(f"{path.name} cannot be read as tensors", "Save the adapter anew, as safetensors") from error
+
+
+def _plain(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    try:
+        names = plain_names(shapes, _TOPS)
+    except ValueError as error:
+        raise _fault(str(error), "Save the adapter again with PEFT") from error
+    return {names[name]: shape for name, shape in shapes.items()}
+
+
+def _check_copies(weights: Path, pickled: Path) -> None:
+    if found := find_stand_in(pickled):
+        raise _fault(f"{pickled.name} is {found.what}", found.remedy)
+    try:
+        other = torch.load(pickled, map_location="cpu", weights_only=True)
+        fault = first_difference(load_file(weights), other)
+    except (*_UNREADABLE, SafetensorError) as error:
+        raise _fault(
+            f"{pickled.name} beside {weights.name} cannot be compared with it", f"Move {pickled.name} away"
+        ) from error
+    if fault:
+        raise _fault(
+            f"{weights.name} and {pickled.name} differ: {fault}", "Move the one that is not meant out of the folder"
+        )
 
 
 def _known_settings(kind: str) -> dict[str, Any]:

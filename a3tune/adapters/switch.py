@@ -22,7 +22,7 @@ from a3tune.adapters.a3moe import A3MoeConfig, register
 from a3tune.adapters.exact import exact_config
 from a3tune.adapters.isolation import Change, taken_back
 from a3tune.adapters.origin import Base, check_origin
-from a3tune.adapters.stored import read_adapter
+from a3tune.adapters.stored import plainly_named, read_adapter
 from a3tune.errors import AdapterError
 
 BASE = "base"
@@ -151,8 +151,8 @@ class AdapterSet:
         self._unmount()
         try:
             config = exact_config(stored, self.base)
-            with taken_back(self.base) as changes:
-                model = self._load(name, Path(folder), config)
+            with taken_back(self.base) as changes, plainly_named(Path(folder)) as plain:
+                model = self._load(name, Path(folder), plain, config)
             self._adapters[name] = _Mounted(model, tuple(changes), origin)
         finally:
             self._mount(active)
@@ -171,12 +171,12 @@ class AdapterSet:
             self._unmount()
         del self._adapters[name]
 
-    def _load(self, name: str, folder: Path, config: PeftConfig) -> PeftModel:
+    def _load(self, name: str, folder: Path, plain: Path, config: PeftConfig) -> PeftModel:
         kind = MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(config.task_type, PeftModel)
         config.inference_mode = True
         try:
             model = kind(self.base, config, name)
-            result = model.load_adapter(str(folder), name)
+            result = model.load_adapter(str(plain), name)
         except ImportError as error:
             raise AdapterError(
                 expected=f"what {config.peft_type} adapters need to be installed",

@@ -16,6 +16,7 @@ from a3tune.errors import ModelError
 ORIGINAL_TYPES = ("llava_mistral", "llava_llama")
 """Model types of LLaVA checkpoints as their authors publish them, which transformers does not know."""
 
+_READ = (".json", ".jinja", ".model", ".txt", ".safetensors")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -141,6 +142,16 @@ def check_weights(folder: Path) -> None:
             got=f"{folder} without weights",
             remedy="Fetch the missing files, or name the folder that save_pretrained wrote",
         )
+    if quantization := read_json(folder / "config.json").get("quantization_config"):
+        method = quantization.get("quant_method") if isinstance(quantization, dict) else None
+        raise ModelError(
+            expected="weights as plain numbers",
+            got=f"config.json says that they are quantized ({method or 'by a method without a name'})",
+            remedy="Choose a checkpoint that is not quantized; 8 and 4 bit can be chosen when loading",
+        )
+    if stand_in := storage.first_stand_in(folder, _READ):
+        path, found = stand_in
+        raise ModelError(expected="the checkpoint's own files", got=f"{path.name} is {found.what}", remedy=found.remedy)
     for path in files:
         if not path.is_file():
             raise ModelError(

@@ -34,7 +34,7 @@ from transformers.models.llava_next.image_processing_pil_llava_next import Llava
 from a3tune.errors import ModelError
 from a3tune.models.checkpoint_folder import read_json
 from a3tune.models.llava_tokenizer import IMAGE_TOKEN, build_tokenizer
-from a3tune.models.tensors import StoredTensor, list_tensors
+from a3tune.models.tensors import StoredTensor, check_copies, list_tensors
 from a3tune.storage import named_path
 
 TEXT_CONFIGS = {"llava_mistral": MistralConfig, "llava_llama": LlamaConfig}
@@ -134,6 +134,7 @@ def read_original(folder: Path, vision_tower: str | Path | None = None) -> Origi
     name = str(original.get("mm_vision_tower"))
     beside = tower_folder(folder, name, vision_tower)
     tower = _read_tower(beside, name)
+    check_copies(folder)
     tensors = _renamed(list_tensors(folder))
     if not any(name.startswith("vision_tower.") for name in tensors):
         if beside is None:
@@ -142,6 +143,7 @@ def read_original(folder: Path, vision_tower: str | Path | None = None) -> Origi
                 got=f"{folder.name} holds none, and its tower {name} is not at hand",
                 remedy=f"Run `hf download {name} --local-dir FOLDER` and name that folder (--vision-tower)",
             )
+        check_copies(beside)
         found = _renamed(list_tensors(beside))
         tensors |= {name: tensor for name, tensor in found.items() if name.startswith("vision_tower.")}
     tokenizer = build_tokenizer(folder)

@@ -36,7 +36,7 @@ from a3tune.models.memory import available_memory, check_room, memory_needed, to
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.precision import usual_precision
 from a3tune.models.profiles import convention_of
-from a3tune.models.tensors import lazy_weights, list_tensors
+from a3tune.models.tensors import check_copies, lazy_weights, list_tensors
 from a3tune.models.token_alignment import check_token_alignment
 from a3tune.progress import Progress, no_progress
 from a3tune.storage import is_folder
@@ -116,6 +116,7 @@ def load_model(
     placement = _placement(target, precision, quantization, offload)
     folder = model_folder(source, vision_tower=vision_tower, on_progress=on_progress)
     check_weights(folder)
+    check_copies(folder)
     notes: list[str] = []
     processor = _load_processor(folder)
     weights = count_weights(folder)

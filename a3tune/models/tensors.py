@@ -16,6 +16,8 @@ from safetensors import SafetensorError, safe_open
 
 from a3tune.errors import ModelError
 from a3tune.models.checkpoint_folder import read_json
+from a3tune.state_dicts import first_difference, plain_names, quantized
+from a3tune.storage import find_stand_in
 
 _DTYPES = {
     "F64": torch.float64,
@@ -31,6 +33,8 @@ _DTYPES = {
 }
 SAFETENSORS_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 """Data type -> what safetensors calls it."""
+
+_FORMS = ("model.safetensors", "pytorch_model.bin")
 
 
 @dataclass(frozen=True)
@@ -55,15 +59,8 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         ModelError: there are none, or the index is damaged.
     """
-    for name in ("model.safetensors", "pytorch_model.bin"):
-        index = folder / f"{name}.index.json"
-        if (folder / name).is_file():
-            return [folder / name]
-        if index.is_file():
-            places = read_json(index).get("weight_map")
-            if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
-                raise ModelError(expected=f"a weight_map in {index}", got="none", remedy="Fetch the file again")
-            return [folder / name for name in sorted(set(places.values()))]
+    if copies := _copies(folder):
+        return copies[0]
     raise ModelError(
         expected="model.safetensors or pytorch_model.bin (or their shards and index)",
         got=f"{folder} without weights",
@@ -72,12 +69,17 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def list_tensors(folder: Path) -> dict[str, StoredTensor]:
-    """Every tensor of a checkpoint folder by name; safetensors files count before pickled ones.
+    """Every tensor of a checkpoint folder by its name in the model, without what wrappers put before it; safetensors
+    files count before pickled ones.
 
     Raises:
-        ModelError: there are no weights, one is missing, damaged, or holds more than tensors.
+        ModelError: there are no weights, one is missing, damaged, quantized, or holds more than tensors.
     """
-    return {tensor.name: tensor for file in weight_files(folder) for tensor in _headers(file)}
+    stored = {tensor.name: tensor for file in weight_files(folder) for tensor in _headers(file)}
+    if fault := quantized({name: tensor.dtype for name, tensor in stored.items()}):
+        raise _quantized(fault)
+    names = _plain_names(folder, stored)
+    return {names[name]: tensor for name, tensor in stored.items()}
 
 
 def read_tensors(tensors: Iterable[StoredTensor]) -> Iterator[tuple[StoredTensor, torch.Tensor]]:
@@ -130,11 +132,67 @@ def lazy_weights(folder: Path) -> dict[str, Any]:
     Raises:
         ModelError: as :func:`list_tensors`.
     """
+    return _slices(weight_files(folder))
+
+
+def check_copies(folder: Path) -> None:
+    """Refuse a folder that holds its weights in several forms which do not hold the same: nothing tells which is meant.
+
+    Raises:
+        ModelError: naming two files and their first difference, or a file is damaged.
+    """
+    first, *others = _copies(folder)
+    for other in others:
+        if fault := first_difference(_slices(first), _slices(other)):
+            raise ModelError(
+                expected="one set of weights in the folder",
+                got=f"{first[0].name} and {other[0].name} differ: {fault}",
+                remedy="Move the file that is not meant, often the older one, out of the folder",
+            )
+
+
+def _copies(folder: Path) -> list[list[Path]]:
+    """The weight files in each form in which a folder holds them, the one that counts first."""
+    found = []
+    for name in _FORMS:
+        index = folder / f"{name}.index.json"
+        if (folder / name).is_file():
+            found.append([folder / name])
+        if index.is_file():
+            places = read_json(index).get("weight_map")
+            if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+                raise ModelError(expected=f"a weight_map in {index}", got="none", remedy="Fetch the file again")
+            files = {folder / name for name in places.values()} - {file for form in found for file in form}
+            if files:
+                found.append(sorted(files))
+    return found
+
+
+def _slices(files: Sequence[Path]) -> dict[str, Any]:
     slices: dict[str, Any] = {}
-    for file in {tensor.file: None for tensor in list_tensors(folder).values()}:
+    for file in files:
         opened = open_weights(file)
-        slices |= {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 - no mapping
-    return slices
+        is_read = isinstance(opened, dict)
+        slices |= {name: opened[name] if is_read else opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
+    names = _plain_names(files[0].parent, slices)
+    return {names[name]: part for name, part in slices.items()}
+
+
+def _plain_names(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    try:
+        return plain_names(names, ("model.", "lm_head.", "language_model.lm_head."))
+    except ValueError as error:
+        raise ModelError(
+            expected=f"the weights of one model in {folder.name}", got=str(error), remedy="Save the model alone"
+        ) from error
+
+
+def _quantized(fault: str) -> ModelError:
+    return ModelError(
+        expected="weights as plain numbers",
+        got=fault,
+        remedy="Choose a checkpoint that is not quantized; 8 and 4 bit can be chosen when loading",
+    )
 
 
 def _headers(file: Path) -> list[StoredTensor]:
@@ -146,11 +204,7 @@ def _headers(file: Path) -> list[StoredTensor]:
         entry = values.get_slice(name)
         kind = entry.get_dtype()
         if kind not in _DTYPES:
-            raise ModelError(
-                expected=f"weights as plain numbers in {file.name}",
-                got=f"{name} stored as {kind}",
-                remedy="Choose a checkpoint that is not quantized; 8 and 4 bit can be chosen when loading",
-            )
+            raise _quantized(f"{name} in {file.name} is stored as {kind}")
         headers.append(StoredTensor(name, file, tuple(entry.get_shape()), _DTYPES[kind]))
     return headers
 
@@ -163,6 +217,8 @@ def open_weights(file: Path) -> Any:
             got=f"{file.parent} without it",
             remedy="Fetch the missing file into the folder",
         )
+    if found := find_stand_in(file):
+        raise ModelError(expected="a complete weight file", got=f"{file.name} is {found.what}", remedy=found.remedy)
     try:
         if file.suffix == ".safetensors":
             # Read, not mapped: the pages of a mapped file would count as this process's memory beside the tensors.

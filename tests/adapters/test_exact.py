@@ -220,3 +220,56 @@ def test_honest_adapters_pass(tiny_llava, tmp_path, method):
     get_peft_model(tiny_llava(), config).save_pretrained(tmp_path, save_embedding_layers=False)
     assert load_file(tmp_path / "adapter_model.safetensors")
     check_bounded(read_adapter(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "change", [lambda name: f"module.{name}", lambda name: name.replace("l.model", "l._orig_mod.model", 1)]
+)
+def test_an_adapter_saved_from_a_wrapped_model_is_the_same(adapter, tiny_llava, change):
+    tensors = {f"{QUERY}.lora_A.weight": torch.randn(8, 32), f"{QUERY}.lora_B.weight": torch.randn(32, 8)}
+    with torch.no_grad():
+        inputs = {"input_ids": torch.tensor([[1, 5, 9]])}
+        plain, wrapped = AdapterSet(tiny_llava()), AdapterSet(tiny_llava())
+        plain.add("one", adapter(tensors))
+        renamed = {change(name): value for name, value in tensors.items()}
+        assert set(renamed) != set(tensors)
+        wrapped.add("one", adapter(renamed))
+        results = [parts.activate("one")(**inputs).logits for parts in (plain, wrapped)]
+        assert torch.equal(*results)
+        assert not torch.equal(results[0], plain.activate("base")(**inputs).logits)
+
+
+def test_adapters_in_8_bit_are_refused_by_name(adapter):
+    tensors = lora_tensors()
+    name = f"{QUERY}.lora_B.weight"
+    with pytest.raises(AdapterError, match=f"{re.escape(name)} is stored as I8, quantized"):
+        read_adapter(adapter({**tensors, name: tensors[name].to(torch.int8)}))
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 9\n", "a pointer of Git LFS"),
+        ("<!DOCTYPE html>\n<html lang='en'></html>", "a saved web page"),
+    ],
+)
+def test_pointers_and_web_pages_are_named(adapter, name, text, said):
+    folder = adapter()
+    (folder / name).write_text(text)
+    with pytest.raises(AdapterError, match=said) as caught:
+        read_adapter(folder)
+    assert name in str(caught.value)
+
+
+def test_weights_in_two_forms_must_be_the_same(adapter):
+    folder = adapter()
+    tensors = load_file(folder / "adapter_model.safetensors")
+    torch.save(tensors, folder / "adapter_model.bin")
+    assert read_adapter(folder).kind == "LORA"
+    torch.save({name: value + 1 for name, value in tensors.items()}, folder / "adapter_model.bin")
+    with pytest.raises(AdapterError, match=r"adapter_model\.safetensors and adapter_model\.bin differ"):
+        read_adapter(folder)
+    (folder / "adapter_model.bin").write_bytes(b"\x80\x02c__main__\nx\n.")
+    with pytest.raises(AdapterError, match=r"adapter_model\.bin beside .* cannot be compared"):
+        read_adapter(folder)

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 
 import pytest
@@ -124,6 +125,66 @@ def test_damaged_weights_are_named(folder, damage):
     path.write_bytes({"cut": whole[:-1000], "empty": b"", "noise": b"\xff" * 4000, "header": whole[:40]}[damage])
     with pytest.raises(ModelError, match=r"model\.safetensors.*Fetch the file again"):
         load_model(folder)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model."])
+def test_prefixes_of_wrappers_are_left_out(folder, tiny_model, prefix):
+    path = folder / "model.safetensors"
+    save_file({prefix + name: value for name, value in load_file(path).items()}, path, {"format": "pt"})
+    found = load_model(folder, device="cpu").model.state_dict()
+    assert all(torch.equal(value, found[name]) for name, value in tiny_model("llava").model.state_dict().items())
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.float8_e4m3fn])
+def test_weights_in_8_bit_are_refused_by_name(folder, dtype):
+    path = folder / "model.safetensors"
+    state = load_file(path)
+    name = next(name for name in state if "q_proj" in name)
+    save_file({**state, name: state[name].to(dtype)}, path, {"format": "pt"})
+    with pytest.raises(ModelError, match=f"{re.escape(name)}.* is stored as .*not quantized"):
+        load_model(folder, device="cpu")
+
+
+def test_a_quantized_checkpoint_is_refused_by_its_method(folder):
+    edit_json(folder / "config.json", quantization_config={"quant_method": "gptq", "bits": 4})
+    with pytest.raises(ModelError, match=r"they are quantized \(gptq\)"):
+        load_model(folder, device="cpu")
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "model.safetensors", "tokenizer.json", "processor_config.json", "generation_config.json"]
+)
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 9\n", "a pointer of Git LFS"),
+        ("<!DOCTYPE html>\n<html lang='en'></html>", "a saved web page"),
+    ],
+)
+def test_pointers_and_web_pages_are_named(folder, name, text, said):
+    assert (folder / name).is_file()
+    (folder / name).write_text(text)
+    with pytest.raises(ModelError, match=rf"{said}.*[Rr]un|{said}.*[Uu]se") as caught:
+        load_model(folder, device="cpu")
+    assert name in str(caught.value)
+
+
+def test_weights_in_two_forms_must_be_the_same(folder, tiny_model):
+    state = load_file(folder / "model.safetensors")
+    torch.save(state, folder / "pytorch_model.bin")
+    assert load_model(folder, device="cpu").layers == 3
+    name = next(name for name in state if "k_proj" in name)
+    torch.save({**state, name: state[name] + 1}, folder / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=rf"model\.safetensors and pytorch_model\.bin differ: {re.escape(name)} has"):
+        load_model(folder, device="cpu")
+    (folder / "pytorch_model.bin").unlink()
+    tiny_model("llava").model.save_pretrained(folder / "shards", max_shard_size="100KB")
+    for path in (folder / "shards").glob("model*"):
+        shutil.copy(path, folder)
+    assert load_model(folder, device="cpu").layers == 3
+    save_file({**state, name: state[name] + 1}, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match=r"model\.safetensors and model-00001-of-\d+\.safetensors differ"):
+        load_model(folder, device="cpu")
 
 
 def test_a_damaged_index_is_named(folder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 
 import open_clip
 import torch
-from transformers import BertConfig
+from transformers import AutoConfig, AutoModel, BertConfig, PreTrainedConfig
 
 from a3tune import hub
 from a3tune.checkpoints import read_checkpoint
@@ -19,7 +20,8 @@ from a3tune.errors import LabelError
 from a3tune.hub_errors import hub_errors
 from a3tune.labels.scorers.crops import CROPS, CropStyle
 from a3tune.progress import Progress, no_progress
-from a3tune.storage import read_json
+from a3tune.state_dicts import first_difference
+from a3tune.storage import first_stand_in, read_json
 
 CONFIG = "open_clip_config.json"
 CROP_KEY = "a3tune_crop"
@@ -31,6 +33,13 @@ WEIGHTS = (
     "open_clip_pytorch_model.pth",
 )
 _FILES = [CONFIG, *WEIGHTS, "tokenizer*", "vocab*", "special_tokens_map.json", "config.json"]
+_SMALL = (".json", ".txt", ".model", ".jinja")
+_TEXT = "text.transformer."
+_SAID_BY = {
+    "positional_embedding": " (context_length)",
+    "pos_embed": " (image_size)",
+    "token_embedding": " (vocab_size)",
+}
 _PURPOSE = "the weights of an open_clip model"
 _BUNDLED = "or use the scorer that comes with the program (assets/demo/scorer), which knows synthetic images only"
 
@@ -74,20 +83,17 @@ def load_folder(folder: Path) -> ClipParts:
 
     The folder has the form that open_clip calls ``local-dir``: ``open_clip_config.json``, weights, and the
     files of a Hugging Face tokenizer where the configuration names one. The text encoder's own configuration,
-    which BiomedCLIP leaves in another repository, is read off the weights where it is missing.
+    which BiomedCLIP leaves in another repository, is read off the weights where it is missing or another model's.
+    The configuration has to agree with the weights, and files of several forms with each other.
 
     Raises:
         LabelError: something is missing, damaged, hostile or does not fit.
     """
     config = _read_config(folder)
-    weights = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
-    if weights is None:
-        raise LabelError(
-            expected=f"one of {', '.join(WEIGHTS)}: {_PURPOSE}",
-            got=f"{folder} holds none of them",
-            remedy=f"Fetch the file into the folder, {_BUNDLED}",
-        )
-    state = read_checkpoint(weights, purpose=_PURPOSE)
+    if stand_in := first_stand_in(folder, _SMALL):
+        path, found = stand_in
+        raise LabelError(expected="the model's own files", got=f"{path.name} is {found.what}", remedy=found.remedy)
+    state = _read_weights(folder)
     text = dict(config["model_cfg"]["text_cfg"], hf_model_pretrained=False)
     with tempfile.TemporaryDirectory() as scratch:
         if text.get("hf_model_name"):
@@ -97,15 +103,87 @@ def load_folder(folder: Path) -> ClipParts:
                 model, _, preprocess = open_clip.create_model_and_transforms(
                     f"local-dir:{folder}", load_weights=False, pretrained_text=False, text_cfg=text
                 )
-            open_clip.load_checkpoint(model, str(weights), weights_only=True)
-            tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
-        except (RuntimeError, ValueError, TypeError, KeyError, OSError, AttributeError) as error:
+            _load_weights(model, state)
+            tokenizer = open_clip.get_tokenizer(f"local-dir:{_tokenizer_files(folder, Path(scratch))}")
+            _check_sizes(config, state, tokenizer)
+        except (RuntimeError, ValueError, TypeError, LookupError, OSError, AttributeError, AssertionError) as error:
             raise LabelError(
                 expected="an open_clip folder whose configuration, weights and tokenizer belong together",
                 got=f"{folder} does not load ({str(error).strip().splitlines()[0] if str(error).strip() else error!r})",
                 remedy=f"Fetch all files of one model again, {_BUNDLED}",
             ) from error
     return ClipParts(model, preprocess, tokenizer, str(config.get("name", "")), config.get(CROP_KEY, "region"))
+
+
+def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """The weights; files of several forms must hold the same."""
+    files = [folder / name for name in WEIGHTS if (folder / name).is_file()]
+    if not files:
+        raise LabelError(
+            expected=f"one of {', '.join(WEIGHTS)}: {_PURPOSE}",
+            got=f"{folder} holds none of them",
+            remedy=f"Fetch the file into the folder, {_BUNDLED}",
+        )
+    state = read_checkpoint(files[0], purpose=_PURPOSE)
+    for other in files[1:]:
+        if fault := first_difference(state, read_checkpoint(other, purpose=_PURPOSE)):
+            raise LabelError(
+                expected="one set of weights in the folder",
+                got=f"{files[0].name} and {other.name} differ: {fault}",
+                remedy="Move the file that is not meant, often the older one, out of the folder",
+            )
+    return state
+
+
+def _load_weights(model: torch.nn.Module, state: dict[str, torch.Tensor]) -> None:
+    """Put the weights in as open_clip would, but resize nothing: what was trained on another image size or for longer
+    texts is not what the configuration says.
+
+    Raises:
+        ValueError: the configuration says otherwise than the weights.
+    """
+    state = open_clip.convert.convert_state_dict(model, state)
+    if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
+        state = open_clip.model.convert_to_custom_text_state_dict(state)
+    own = model.state_dict()
+    for name in ("logit_scale", "logit_bias"):
+        if name in state and name in own and state[name].numel() == own[name].numel():
+            state[name] = state[name].reshape(own[name].shape)
+    # Buffers of counted positions, which newer versions of transformers no longer keep.
+    state = {name: value for name, value in state.items() if name in own or not name.endswith(".position_ids")}
+    for name, value in state.items():
+        if name in own and own[name].shape != value.shape:
+            said, found = tuple(own[name].shape), tuple(value.shape)
+            what = next((said for part, said in _SAID_BY.items() if part in name), "")
+            if name.startswith("visual."):
+                what = what.replace("context_length", "image_size")
+            raise ValueError(f"{name} has the shape {found}, the configuration says {said}{what}")
+    model.load_state_dict(state)
+
+
+def _check_sizes(config: Mapping[str, Any], state: Mapping[str, torch.Tensor], tokenizer: Any) -> None:
+    """What the weights' shapes leave open: lengths, words and pixels that go in.
+
+    Raises:
+        ValueError: two of them disagree.
+    """
+    positions = state.get(f"{_TEXT}embeddings.position_embeddings.weight")
+    length = config["model_cfg"]["text_cfg"].get("context_length", 77)
+    if positions is not None and length > len(positions):
+        raise ValueError(f"its context_length is {length}, its text encoder has {len(positions)} positions")
+    names = (f"{_TEXT}embeddings.word_embeddings.weight", "token_embedding.weight", "text.token_embedding.weight")
+    rows = next((len(state[name]) for name in names if name in state), None)
+    words = len(tokenizer.tokenizer) if hasattr(tokenizer, "tokenizer") else getattr(tokenizer, "vocab_size", 0)
+    if rows is not None and words > rows:
+        raise ValueError(f"its tokenizer knows {words} words, its text encoder {rows}")
+    seen = config["model_cfg"]["vision_cfg"].get("image_size")
+    shown = config.get("preprocess_cfg", {}).get("size")
+    if seen and shown and _pair(seen) != _pair(shown):
+        raise ValueError(f"its preprocess_cfg makes images of {shown} pixels, its model sees {seen}")
+
+
+def _pair(size: Any) -> tuple[Any, ...]:
+    return tuple(size) if isinstance(size, (list, tuple)) else (size, size)
 
 
 @contextmanager
@@ -148,21 +226,37 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def _tokenizer_files(folder: Path, text_model: Path) -> Path:
+    """The folder without its weights, with the text encoder's true configuration, from which a tokenizer's class may be
+    read."""
+    place = text_model / "tokenizer"
+    place.mkdir()
+    for path in folder.iterdir():
+        if path.is_file() and path.suffix in _SMALL and path.name != "config.json":
+            shutil.copy(path, place)
+    if (text_model / "config.json").is_file():
+        shutil.copy(text_model / "config.json", place)
+    return place
+
+
 def _text_model(folder: Path, text: Mapping[str, Any], state: Mapping[str, torch.Tensor], scratch: Path) -> str:
     """A folder that holds the configuration of the Hugging Face text encoder."""
-    if (folder / "config.json").is_file():
-        return str(folder)
-    embeddings = state.get("text.transformer.embeddings.word_embeddings.weight")
-    positions = state.get("text.transformer.embeddings.position_embeddings.weight")
-    types = state.get("text.transformer.embeddings.token_type_embeddings.weight")
-    inner = state.get("text.transformer.encoder.layer.0.intermediate.dense.weight")
-    if embeddings is None or positions is None or types is None or inner is None:
+    own = _own_text_config(folder, state)
+    if own is not None:
+        own.save_pretrained(scratch)
+        return str(scratch)
+    embeddings = state.get(f"{_TEXT}embeddings.word_embeddings.weight")
+    positions = state.get(f"{_TEXT}embeddings.position_embeddings.weight")
+    types = state.get(f"{_TEXT}embeddings.token_type_embeddings.weight")
+    inner = state.get(f"{_TEXT}encoder.layer.0.intermediate.dense.weight")
+    # RoBERTa has the same names, one kind of token, and counts positions otherwise.
+    if embeddings is None or positions is None or types is None or inner is None or len(types) != 2:
         raise LabelError(
             expected=f"the configuration of the text encoder {text['hf_model_name']} as config.json in the folder",
-            got="It is missing, and the weights are not those of a BERT, from which it could be read",
+            got="It is missing or another model's, and the weights are no BERT's, from which it could be read",
             remedy="Put that model's config.json into the folder",
         )
-    prefix = "text.transformer.encoder.layer."
+    prefix = f"{_TEXT}encoder.layer."
     layers = {key.removeprefix(prefix).split(".")[0] for key in state if key.startswith(prefix)}
     width = embeddings.shape[1]
     config = BertConfig(
@@ -177,3 +271,24 @@ def _text_model(folder: Path, text: Mapping[str, Any], state: Mapping[str, torch
     )
     config.save_pretrained(scratch)
     return str(scratch)
+
+
+def _own_text_config(folder: Path, state: Mapping[str, torch.Tensor]) -> PreTrainedConfig | None:
+    """The folder's config.json, if the model that it describes has the weights' names and shapes."""
+    try:
+        given = read_json(folder / "config.json")
+        kind = given.pop("model_type")
+        given.pop("auto_map", None)
+        config = AutoConfig.for_model(kind, **given)
+        with torch.device("meta"):
+            described = AutoModel.from_config(config).state_dict()
+    except FileNotFoundError:
+        return None
+    # Many classes check what is said in their own ways.
+    except (ValueError, TypeError, LookupError, AttributeError, RuntimeError, ArithmeticError, OSError, ImportError):
+        return None
+    found = {name.removeprefix(_TEXT): tuple(value.shape) for name, value in state.items() if name.startswith(_TEXT)}
+    optional = ("pooler.", "embeddings.position_ids", "embeddings.token_type_ids")
+    names = {name for name in described.keys() | found.keys() if not name.startswith(optional)}
+    fits = all(name in described and found.get(name) == tuple(described[name].shape) for name in names)
+    return config if found and fits else None

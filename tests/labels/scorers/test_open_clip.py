@@ -7,12 +7,15 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch.nn import functional
+from transformers import BertTokenizer
 
 from a3tune.errors import LabelError
 from a3tune.labels.scorers.crops import crop
 from a3tune.labels.scorers.open_clip import BIOMEDCLIP, load_scorer
 from a3tune.types import Region
+from tests.labels.conftest import WORDS
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +181,110 @@ def test_weights_of_another_model(copied):
     state.pop("logit_scale")
     torch.save(state, copied / "open_clip_pytorch_model.bin")
     with pytest.raises(LabelError, match="does not load"):
+        load_scorer(copied)
+
+
+FOREIGN_TEXT = {
+    "another model": {"model_type": "gpt2", "n_embd": 8},
+    "no model": {"architectures": ["CLIPModel"]},
+    "unheard": {"model_type": "biomed_clip", "auto_map": {"AutoConfig": "configuration.Own"}},
+    "CLIP as a whole": {"model_type": "clip", "text_config": {"hidden_size": 8}},
+    "another size": {"model_type": "bert", "vocab_size": 99, "hidden_size": 64, "num_attention_heads": 1},
+    "more layers": {
+        "model_type": "bert", "vocab_size": 14, "hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 1,
+        "intermediate_size": 128, "max_position_embeddings": 64,
+    },
+    "impossible": {"model_type": "bert", "hidden_size": 63, "num_attention_heads": 7},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*FOREIGN_TEXT, "damaged"])
+def test_another_models_configuration_of_the_text_is_not_taken(copied, organs, regions, scorer, name):
+    text = json.dumps(FOREIGN_TEXT[name]) if name in FOREIGN_TEXT else "{"
+    (copied / "config.json").write_text(text)
+    first, second = (one.score(organs[0], regions, "liver") for one in (scorer, load_scorer(copied, device="cpu")))
+    assert [entry.score for entry in first] == [entry.score for entry in second]
+
+
+def test_weights_in_two_forms_must_be_the_same(copied, organs, regions, scorer):
+    state = torch.load(copied / "open_clip_pytorch_model.bin", weights_only=True)
+    save_file({f"_orig_mod.{name}": value for name, value in state.items()}, copied / "open_clip_model.safetensors")
+    first, second = (one.score(organs[0], regions, "liver") for one in (scorer, load_scorer(copied, device="cpu")))
+    assert [entry.score for entry in first] == [entry.score for entry in second]
+    save_file({**state, "logit_scale": state["logit_scale"] + 1}, copied / "open_clip_model.safetensors")
+    with pytest.raises(
+        LabelError, match=r"open_clip_model\.safetensors and open_clip_pytorch_model\.bin differ: logit"
+    ):
+        load_scorer(copied)
+
+
+def native_folder(folder, **vision):
+    """A folder of open_clip's own classes: images of 64 pixels, texts of 77 tokens."""
+    parts = {
+        "embed_dim": 32,
+        "vision_cfg": {"image_size": 64, "patch_size": 16, "width": 32, "head_width": 16, "layers": 2, **vision},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+    }
+    torch.manual_seed(0)
+    torch.save(open_clip.CLIP(**parts).state_dict(), folder / "open_clip_pytorch_model.bin")
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": parts, "preprocess_cfg": {}}))
+    return folder
+
+
+def test_open_clips_own_classes(tmp_path, organs, regions):
+    scorer = load_scorer(native_folder(tmp_path), device="cpu")
+    kept = torch.load(tmp_path / "open_clip_pytorch_model.bin", weights_only=True)
+    assert all(torch.equal(value, kept[name]) for name, value in scorer._model.state_dict().items())
+    assert len(scorer.score(organs[0], regions, "liver")) == len(regions)
+
+
+@pytest.mark.parametrize(
+    ("part", "setting", "value", "said"),
+    [
+        (
+            "text_cfg",
+            "context_length",
+            248,
+            r"positional_embedding has the shape \(77, 32\).*\(248, 32\).*context_length",
+        ),
+        ("text_cfg", "context_length", 60, "context_length"),
+        ("text_cfg", "vocab_size", 50000, "vocab_size"),
+        (
+            "vision_cfg",
+            "image_size",
+            96,
+            r"visual\.positional_embedding has the shape \(17, 32\).*\(37, 32\).*image_size",
+        ),
+        ("preprocess_cfg", "size", 96, "images of 96 pixels, its model sees 64"),
+        ("preprocess_cfg", "size", [96, 64], "its model sees 64"),
+    ],
+)
+def test_a_configuration_that_disagrees_with_the_weights_is_refused(tmp_path, part, setting, value, said):
+    path = native_folder(tmp_path) / "open_clip_config.json"
+    config = json.loads(path.read_text())
+    (config[part] if part in config else config["model_cfg"][part])[setting] = value
+    path.write_text(json.dumps(config))
+    with pytest.raises(LabelError, match=said):
+        load_scorer(tmp_path)
+
+
+def test_texts_longer_than_berts_positions_are_refused(copied):
+    path = copied / "open_clip_config.json"
+    path.write_text(path.read_text().replace('"context_length": 24', '"context_length": 248'))
+    with pytest.raises(LabelError, match="context_length is 248, its text encoder has 64 positions"):
+        load_scorer(copied)
+
+
+def test_a_tokenizer_with_more_words_than_the_weights_is_refused(copied):
+    BertTokenizer({word: place for place, word in enumerate([*WORDS, "heart"])}).save_pretrained(copied)
+    with pytest.raises(LabelError, match="tokenizer knows 15 words, its text encoder 14"):
+        load_scorer(copied)
+
+
+@pytest.mark.parametrize("name", ["open_clip_config.json", "open_clip_pytorch_model.bin", "tokenizer_config.json"])
+def test_pointers_and_web_pages_are_named(copied, name):
+    (copied / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 9\n")
+    with pytest.raises(LabelError, match=f"{name} is .*a pointer of Git LFS"):
         load_scorer(copied)
 
 
