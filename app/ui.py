@@ -18,11 +18,11 @@ from app.common.modules import ModuleFiles
 from app.common.status import DEMO_NOTICE, model_value
 from app.common.theme import STYLES, TUNE_STYLES, build_theme
 from app.common.widgets import build_header
-from app.engine.ids import SessionId
 from app.engine.model_slot import ModelSlot
 from app.engine.region_slot import RegionSlot
 from app.inspect.examples import read_examples
 from app.inspect.service import InspectService
+from app.inspect.sessions.session_end import end_with_page, keep_ending_idle
 from app.inspect.tab import InspectTab, OwnAdapters
 from app.models.service import ModelService
 from app.models.tab import build_models
@@ -100,9 +100,6 @@ def build(asking: InspectService, tuning: TuneService, models: ModelService) -> 
     def model_status(_request: object = None) -> dict[str, str | int]:
         return model_value(asking.slot.status)
 
-    def leave(request: gr.Request) -> None:
-        asking.sessions.end(SessionId(str(request.session_hash)))
-
     with gr.Blocks(title="A3Tune Studio", analytics_enabled=False, delete_cache=_SWEEP) as blocks:
         header = build_header(model_status, f"{RESEARCH_NOTICE} {DEMO_NOTICE}" if asking.slot.demo else RESEARCH_NOTICE)
         visitor = build_visitor(blocks)
@@ -111,7 +108,7 @@ def build(asking: InspectService, tuning: TuneService, models: ModelService) -> 
             for tab in TABS:
                 with gr.Tab(tab.title, id=tab.id) as opened:
                     tab.fill(page, opened)
-        blocks.unload(leave)
+        end_with_page(blocks, asking.sessions)
     blocks.queue(max_size=_QUEUE_LENGTH, default_concurrency_limit=_READERS, api_open=False)
     return blocks, page.inspect
 
@@ -178,7 +175,7 @@ def launch(
     )
     # Only now: importing torch would hold up the first answer to a browser.
     slot.start()
-    asking.sessions.keep_tidy()
+    keep_ending_idle(asking.sessions)
     tuning.jobs.keep_going()
     asking.prepare(examples)
     page.block_thread()

@@ -36,7 +36,7 @@ _LONG = (
     "app/inspect/test_viewer.py",
     "app/inspect/test_page.py",
     "models/test_bits.py",
-    "app/inspect/test_regions.py",
+    "app/inspect/sessions/test_regions.py",
 )
 
 

@@ -55,7 +55,7 @@ class AttentionWatch(TrainerCallback):
         if not self._watched:
             return
         if self._main:
-            self._run.add_event("watched", step=0, questions=self._describe())
+            self._run.event_log.add("watched", step=0, questions=self._describe())
         if state.global_step == 0:
             self._look(kwargs["model"], 0)
 
@@ -90,7 +90,7 @@ class AttentionWatch(TrainerCallback):
             right.append(bool(((logits.argmax(dim=-1) == following) | (following == -100)).all()))
         model.train(training)
         if self._main:
-            self._run.add_event("attention", step=step, maps=maps, mass=mass, right=right)
+            self._run.event_log.add("attention", step=step, maps=maps, mass=mass, right=right)
 
     def _describe(self) -> list[dict[str, Any]]:
         folder = self._run.path / WATCH_NAME

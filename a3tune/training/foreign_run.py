@@ -14,7 +14,8 @@ from a3tune.errors import DataError
 from a3tune.storage import DAMAGED_ZIP
 from a3tune.training.adapter_intake import MAX_WEIGHTS, check_files
 from a3tune.training.attention_watch import WATCH_NAME
-from a3tune.training.run_folder import ADAPTER_NAME, EVENTS_NAME, RUN_NAME, RunFolder
+from a3tune.training.event_log import EVENTS_NAME
+from a3tune.training.run_folder import ADAPTER_NAME, RUN_NAME, RunFolder
 
 _EXPECTED = f"a run folder packed as ZIP: {RUN_NAME}, {EVENTS_NAME}, {ADAPTER_NAME}/ and {WATCH_NAME}/"
 _LARGEST = {

@@ -36,7 +36,7 @@ class Heartbeat:
             step: the last step that was made.
         """
         if self._run is not None and self._clock() - self._told >= INTERVAL:
-            self._run.add_event("work", step=step, what=what, done=done, count=count)
+            self._run.event_log.add("work", step=step, what=what, done=done, count=count)
             self.rest()
 
     def rest(self) -> None:

@@ -55,7 +55,7 @@ def adapter_files(run: RunFolder) -> dict[str, bytes]:
     return {
         CONFIG_NAME: (json.dumps(settings, indent=2) + "\n").encode(),
         SAFETENSORS_WEIGHTS_NAME: (run.adapter / SAFETENSORS_WEIGHTS_NAME).read_bytes(),
-        CARD_NAME: model_card(record, run.events()).encode(),
+        CARD_NAME: model_card(record, run.event_log.read()).encode(),
     }
 
 

@@ -9,24 +9,21 @@ beside their place and renamed into it, so that a full disk or a killed process 
 from __future__ import annotations
 
 import json
-import math
 import re
 import shutil
-import time
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from a3tune.errors import DataError
-from a3tune.storage import place_folder, read_json, read_json_or_empty, write_json, write_text
+from a3tune.storage import place_folder, read_json, read_json_or_empty, write_json
+from a3tune.training.event_log import EVENTS_NAME, EventLog, now, plain
 
 if TYPE_CHECKING:
     from a3tune.training.config import TuneConfig
 
 RUN_NAME = "run.json"
-EVENTS_NAME = "events.jsonl"
 CHECKPOINTS_NAME = "checkpoints"
 ADAPTER_NAME = "adapter"
 STOP_NAME = "stop"
@@ -77,6 +74,7 @@ class RunFolder:
         self.checkpoints = self.path / CHECKPOINTS_NAME
         self.adapter = self.path / ADAPTER_NAME
         self.targets = self.path / TARGETS_NAME
+        self.event_log = EventLog(self.path / EVENTS_NAME)
 
     def tally(self, step: int | None) -> Path:
         """Where the answers of the validation of a step lie, question by question; those of the base model for None."""
@@ -155,7 +153,7 @@ class RunFolder:
         for left in self.path.glob("**/.*.part"):
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         old = self.read() or {}
-        started = old.get("started", _now())
+        started = old.get("started", now())
         kept: dict[str, Any] = {key: old[key] for key in ("fixed_heads", "label_settings") if key in old}
         if _is_older(old):
             kept[_OLDER] = True
@@ -172,39 +170,7 @@ class RunFolder:
     def update(self, **facts: Any) -> None:
         """Put facts into ``run.json``."""
         record = self.read() or {"format": _FORMAT}
-        self._write({**record, **facts, "updated": _now()})
-
-    # Events
-
-    def add_event(self, kind: str, **facts: Any) -> None:
-        """Append one line to ``events.jsonl``; numbers that are not finite become null."""
-        line = json.dumps({"event": kind, "time": _now(), **_plain(facts)}, ensure_ascii=False)
-        with (self.path / EVENTS_NAME).open("a", encoding="utf-8") as stream:
-            stream.write(line + "\n")
-
-    def events(self) -> list[dict[str, Any]]:
-        """All events so far, oldest first; a line that is still being written is left out."""
-        path = self.path / EVENTS_NAME
-        if not path.is_file():
-            return []
-        found = []
-        for line in path.read_text(encoding="utf-8").splitlines():
-            with suppress(ValueError):
-                found.append(json.loads(line))
-        return found
-
-    def forget_events_after(self, step: int) -> None:
-        """Drop what happened after a checkpoint from which the run goes on: these steps will be made again."""
-        events = self.events()
-        kept = [event for event in events if not isinstance(event.get("step"), int) or event["step"] <= step]
-        if len(kept) < len(events) or self._cut_off():
-            text = "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in kept)
-            write_text(self.path / EVENTS_NAME, text)
-
-    def _cut_off(self) -> bool:
-        """Whether the last line was still being written when the process was killed: the next would go on it."""
-        path = self.path / EVENTS_NAME
-        return path.is_file() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
+        self._write({**record, **facts, "updated": now()})
 
     # Stop requests
 
@@ -256,7 +222,7 @@ class RunFolder:
         place_folder(part, self.adapter)
 
     def _write(self, record: Mapping[str, Any]) -> None:
-        write_json(self.path / RUN_NAME, _plain(record))
+        write_json(self.path / RUN_NAME, plain(record))
 
     def _check_free(self) -> None:
         if self.path.exists() and not self.path.is_dir():
@@ -273,22 +239,6 @@ class RunFolder:
                 got=f"{self.path} holds other files ({sorted(others)[0]})",
                 remedy="Choose another folder",
             )
-
-
-def _now() -> float:
-    """Seconds since 1970, to the millisecond."""
-    return round(time.time(), 3)
-
-
-def _plain(value: Any) -> Any:
-    """The value in JSON's own types; what is not a finite number becomes None, since JSON has no word for it."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
 
 
 def _is_older(record: Mapping[str, Any]) -> bool:

@@ -311,7 +311,7 @@ class AlignmentTrainer(Trainer):
 
     def _tell(self, kind: str, **facts: Any) -> None:
         if self.is_world_process_zero():
-            self.run.add_event(kind, step=self.state.global_step, **facts)
+            self.run.event_log.add(kind, step=self.state.global_step, **facts)
             self._heartbeat.rest()
 
     # Checkpoints

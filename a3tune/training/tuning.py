@@ -251,7 +251,7 @@ class _Tuning:
                 fixed_heads=None if fixed is None else [list(head) for head in fixed],
                 targets=counts,
             )
-            self.run.add_event(
+            self.run.event_log.add(
                 "training", step=start or 0, steps=arguments.max_steps, resumed=start is not None, targets=counts
             )
         with warnings.catch_warnings():
@@ -340,14 +340,14 @@ class _Tuning:
             now = time.monotonic()
             if share == 1 or now - self._told > 1:
                 self._told = now
-                self.run.add_event("labels", done=round(share * count), count=count)
+                self.run.event_log.add("labels", done=round(share * count), count=count)
 
         return labelled
 
     def _note(self, note: str) -> None:
         self.notes.append(note)
         if self.main:
-            self.run.add_event("note", text=note)
+            self.run.event_log.add("note", text=note)
 
     def _fixed_heads(
         self, model: VisionLanguageModel, stream: QuestionStream, objective: Objective
@@ -380,7 +380,7 @@ class _Tuning:
         steps = self.run.steps_saved() if waiting else ()
         if not steps:
             if self.main and waiting:
-                self.run.forget_events_after(0)
+                self.run.event_log.forget_after(0)
             return None
         step, folder = steps[-1], self.run.checkpoint(steps[-1])
         if not (folder / TRAINER_STATE_NAME).is_file() or not self.run.saved_by_this_run(step, identity):
@@ -390,7 +390,7 @@ class _Tuning:
                 remedy="Remove this checkpoint folder and start again: the run goes on from the one before",
             )
         if self.main:
-            self.run.forget_events_after(step)
+            self.run.event_log.forget_after(step)
         return step
 
     def _label_settings(self) -> Any:
@@ -401,7 +401,7 @@ class _Tuning:
             raise Cancelled
         self._report(what, 0.0)
         if self.main:
-            self.run.add_event("progress", text=what)
+            self.run.event_log.add("progress", text=what)
 
     def _end(self, status: str, **facts: Any) -> None:
         """Write down how it ended; a disk too full for this is already being reported."""
@@ -409,4 +409,4 @@ class _Tuning:
             with suppress(OSError):
                 self.run.update(status=status, **facts)
             with suppress(OSError):
-                self.run.add_event(status, **facts)
+                self.run.event_log.add(status, **facts)

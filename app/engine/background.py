@@ -5,17 +5,15 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from a3tune.errors import Cancelled
 from app.engine.generation import ModelGeneration
 
 Value = TypeVar("Value")
-Held = TypeVar("Held", covariant=True)
 
-# How often a thread that waits looks whether it is still wanted, in seconds.
-_INTERVAL = 0.1
+INTERVAL = 0.1
+"""How often a thread that waits looks whether it is still wanted, in seconds."""
 
 
 class Step(NamedTuple):
@@ -23,16 +21,6 @@ class Step(NamedTuple):
 
     what: str
     share: float
-
-
-class Slot(Protocol[Held]):
-    """What people share and use one at a time: a model, or the parts that find regions."""
-
-    in_use: threading.Lock
-
-    def wait(self, timeout: float | None) -> Held | None:
-        """What is in the slot, or None when it is not loaded within ``timeout`` seconds."""
-        ...
 
 
 class Task(Generic[Value]):
@@ -81,7 +69,7 @@ class Task(Generic[Value]):
         try:
             while True:
                 with self._changed:
-                    self._changed.wait_for(lambda: self._reports or self.over, _INTERVAL)
+                    self._changed.wait_for(lambda: self._reports or self.over, INTERVAL)
                     reported, over = bool(self._reports), self.over
                     report = self._reports.popleft() if reported else None
                 if self.cancel.is_set():
@@ -132,29 +120,6 @@ class Task(Generic[Value]):
         """
         if self.should_stop():
             raise Cancelled
-
-    @contextmanager
-    def turn(self, slot: Slot[Held], loading: str, waiting: str) -> Iterator[Held]:
-        """What is in a slot, once it is loaded and nobody else uses it, for the length of a ``with`` block.
-
-        Args:
-            slot: what is to be used.
-            loading, waiting: the steps to report until then.
-
-        Raises:
-            Cancelled: the work has to stop.
-        """
-        patience = 0.0
-        while (held := slot.wait(patience)) is None:
-            self.progress(loading, 0.0)
-            patience = _INTERVAL
-        while not slot.in_use.acquire(timeout=_INTERVAL):
-            self.progress(waiting, 0.0)
-        try:
-            self.check()
-            yield held
-        finally:
-            slot.in_use.release()
 
     # ---- the thread --------------------------------------------------------------------------
 

@@ -12,9 +12,10 @@ from a3tune.types import Head
 from app.engine import library
 from app.engine.background import Step, Task
 from app.engine.ids import CheckId, ResultId
+from app.engine.model_lock import turn
 from app.engine.model_slot import ModelSlot
 from app.engine.private_adapters import PrivateAdapters
-from app.inspect.results import ResultStore
+from app.inspect.sessions.results import ResultStore
 
 if TYPE_CHECKING:
     from a3tune.inspection.faithfulness import FaithfulnessCurves, RandomisedWeights
@@ -78,7 +79,7 @@ class FaithfulnessService:
         chosen = chosen_heads(view, heads)
 
         def work(check: _Check) -> FaithfulnessCurves | RandomisedWeights:
-            with check.turn(self._slot, "Waiting for the model", "Waiting for the model") as model:
+            with turn(check, self._slot, "Waiting for the model", "Waiting for the model") as model:
                 return (library.measure_curves if kind == "curves" else library.measure_randomised)(
                     model,
                     asked.inspection,

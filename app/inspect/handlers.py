@@ -6,7 +6,7 @@ from typing import Any
 
 from app.common.widgets import Answer, server_function
 from app.engine.ids import CheckId, RegionSessionId, ResultId
-from app.inspect.export import export
+from app.inspect.export_request import export
 from app.inspect.service import InspectService
 from app.inspect.values import (
     faithfulness_value,

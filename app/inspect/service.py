@@ -20,13 +20,14 @@ from app.common.status import explain
 from app.engine import library
 from app.engine.background import Step, Task, run
 from app.engine.ids import RegionSessionId, ResultId, SessionId
+from app.engine.model_lock import turn
 from app.engine.model_slot import ModelSlot
 from app.engine.private_adapters import PrivateAdapters
 from app.engine.region_slot import RegionSlot
 from app.inspect.faithfulness import FaithfulnessService
-from app.inspect.regions import RegionService, Target, TargetNumbers
-from app.inspect.results import Result, ResultStore, ViewNumbers
-from app.inspect.sessions import OpenedImage, Sessions, open_example
+from app.inspect.sessions.regions import RegionService, Target, TargetNumbers
+from app.inspect.sessions.results import Result, ResultStore, ViewNumbers
+from app.inspect.sessions.sessions import OpenedImage, Sessions, open_example
 
 if TYPE_CHECKING:
     from a3tune.inspection.inspect import AdapterView, Inspection
@@ -119,7 +120,7 @@ class InspectService:
 
         def work(task: Task[Inspection]) -> Inspection:
             nonlocal shown
-            with generation.answering(), task.turn(self.slot, _LOADING, _WAITING) as model:
+            with generation.answering(), turn(task, self.slot, _LOADING, _WAITING) as model:
                 shown = self.sessions.read_for_model(session_id, shown, model.convention)
                 for inspection in self._inspect(model, shown, question, asked, own, task):
                     if len(inspection.views) < len(asked):
@@ -190,7 +191,7 @@ class InspectService:
             size = 0
             for path, question, key in examples:
                 opened = open_example(path, key, self.slot.convention)
-                with task.turn(self.slot, _LOADING, _WAITING) as model:
+                with turn(task, self.slot, _LOADING, _WAITING) as model:
                     asked = self.slot.adapters
                     *_, inspection = self._inspect(model, opened, question, asked, {}, task)
                 size += sum(view.maps.weights.nbytes for view in inspection.views)
@@ -247,7 +248,7 @@ class InspectService:
     def measure(
         self, regions: RegionSessionId, keys: Sequence[str], others: Sequence[ResultId]
     ) -> TargetNumbers | None:
-        """:meth:`app.inspect.regions.RegionService.choose`, with further results of the same image by their names.
+        """:meth:`~app.inspect.sessions.regions.RegionService.choose`, with further results of the same image by name.
 
         Raises:
             RequestError: as there, or a result was removed.
@@ -280,7 +281,7 @@ class InspectService:
 
     def keep_target(self, regions: RegionSessionId, keys: list[str]) -> tuple[Target, bytes]:
         """Make regions of the image on show the session's target; see
-        :meth:`app.inspect.regions.RegionService.keep`."""
+        :meth:`app.inspect.sessions.regions.RegionService.keep`."""
         target, files = self.regions.keep(regions, keys)
         session = self.sessions.showing(regions)
         if session is not None:

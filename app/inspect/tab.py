@@ -18,9 +18,9 @@ from app.engine.background import Step
 from app.engine.ids import RegionSessionId, ResultId, SessionId
 from app.inspect.examples import Example, build_examples, build_suggestions
 from app.inspect.handlers import viewer_answers
-from app.inspect.results import Result
 from app.inspect.service import InspectService
-from app.inspect.sessions import OpenedImage, open_example
+from app.inspect.sessions.results import Result
+from app.inspect.sessions.sessions import OpenedImage, open_example
 from app.inspect.values import adopted_value, finished_status, thumbnail, viewer_value
 from app.inspect.viewer import build_viewer
 

@@ -17,9 +17,9 @@ from a3tune.types import MedicalImage, Token
 from app.common.status import DEMO_NOTICE, describe, status
 from app.common.widgets import json_text
 from app.engine.background import Step
-from app.inspect.regions import RankedRegions, ShownRegion, Target, TargetNumbers
-from app.inspect.results import Result, ViewNumbers
-from app.inspect.sessions import OpenedImage
+from app.inspect.sessions.regions import RankedRegions, ShownRegion, Target, TargetNumbers
+from app.inspect.sessions.results import Result, ViewNumbers
+from app.inspect.sessions.sessions import OpenedImage
 
 if TYPE_CHECKING:
     from a3tune.inspection.faithfulness import FaithfulnessCurves, RandomisedWeights

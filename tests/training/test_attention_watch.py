@@ -33,7 +33,7 @@ def halves(text):
 
 def test_every_look_is_told_with_maps_that_fit_the_picture(run):
     folder = run("told")
-    events = folder.events()
+    events = folder.event_log.read()
     (watched,) = [event for event in events if event["event"] == "watched"]
     looks = [event for event in events if event["event"] == "attention"]
     assert [event["step"] for event in looks] == [0, 1, 2, 3]

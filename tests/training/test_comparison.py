@@ -36,7 +36,7 @@ def test_the_numbers_are_those_of_the_runs_own_validation(finished, data, source
     found = compare_with_base(
         config, data, out / "adapter", source, run=out, device="cpu", on_progress=lambda what, share: told.append(share)
     )
-    (validation,) = [event for event in RunFolder(out).events() if event["event"] == "validation"]
+    (validation,) = [event for event in RunFolder(out).event_log.read() if event["event"] == "validation"]
     assert (found.split, found.questions) == ("validation", validation["questions"])
     for name, value in found.tuned.items():
         assert value == pytest.approx(validation[name], rel=1e-4), name

@@ -14,7 +14,7 @@ from tests.support.tuning_data import tiny_config, write_data
 def works(folder: RunFolder) -> list[tuple]:
     return [
         tuple(event[key] for key in ("what", "done", "count", "step"))
-        for event in folder.events()
+        for event in folder.event_log.read()
         if event["event"] == "work"
     ]
 
@@ -62,7 +62,7 @@ def test_everything_that_takes_long_tells_how_far_it_is_and_changes_no_weight(ru
     monkeypatch.setattr(heartbeat, "INTERVAL", 0.0)
     lively = run("lively")
     told = works(lively)
-    held_out = next(event for event in lively.events() if event["event"] == "validation")["questions"]
+    held_out = next(event for event in lively.event_log.read() if event["event"] == "validation")["questions"]
     assert [entry for entry in told if entry[0] == "Batches of the next step"] == [
         ("Batches of the next step", batch, 2, step) for step in (0, 1) for batch in (1, 2)
     ]

@@ -42,7 +42,7 @@ def start(tiny_checkpoint, tmp_path_factory):
 
 def last_step(out):
     """The last step that the run has told."""
-    return max((event["step"] for event in RunFolder(out).events() if event["event"] == "step"), default=0)
+    return max((event["step"] for event in RunFolder(out).event_log.read() if event["event"] == "step"), default=0)
 
 
 def wait_for_step(process, out, step):
@@ -79,9 +79,9 @@ def test_killed_at_five_random_steps_it_ends_at_the_weights_of_an_unbroken_run(s
 
 def test_a_line_that_was_cut_off_does_not_spoil_the_next(tmp_path):
     run = RunFolder(tmp_path)
-    run.add_event("step", step=1)
+    run.event_log.add("step", step=1)
     with (tmp_path / "events.jsonl").open("a") as stream:
         stream.write('{"event": "attention", "step": 1, "ma')
-    run.forget_events_after(1)
-    run.add_event("step", step=2)
-    assert [event["step"] for event in run.events()] == [1, 2]
+    run.event_log.forget_after(1)
+    run.event_log.add("step", step=2)
+    assert [event["step"] for event in run.event_log.read()] == [1, 2]

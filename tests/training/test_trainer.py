@@ -44,7 +44,7 @@ def tuned(tiny_checkpoint, data, tmp_path):
         targets = TargetMaker(TargetPlan("truth"), encoder, model.patch_grid).make(items)
         questions = Questions(items, encoder, targets)
         order = QuestionStream(questions, steps=1, per_step=config.effective_batch(), seed=config.seed)
-        event = next(event for event in RunFolder(tmp_path / "run").events() if event["event"] == "step")
+        event = next(event for event in RunFolder(tmp_path / "run").event_log.read() if event["event"] == "step")
         return event, model, questions, [order.index(position) for position in range(config.effective_batch())]
 
     return start

@@ -17,6 +17,7 @@ from a3tune.adapters.switch import AdapterSet
 from a3tune.errors import Cancelled, DataError, ModelError
 from a3tune.models.fingerprint import weights_fingerprint
 from a3tune.models.load import load_model
+from a3tune.training.event_log import EventLog
 from a3tune.training.methods import add_adapter
 from a3tune.training.run_folder import STOP_NAME, RunFolder
 from a3tune.training.stop import StopRequested
@@ -53,7 +54,7 @@ def same(one, other):
 
 
 def events(folder, kind):
-    return [event for event in RunFolder(folder).events() if event["event"] == kind]
+    return [event for event in RunFolder(folder).event_log.read() if event["event"] == kind]
 
 
 def without_times(found):
@@ -242,18 +243,18 @@ def test_a_stop_request_saves_and_the_run_goes_on(run, unbroken, tmp_path):
 
 
 def test_a_stop_file_or_signal_stops_after_the_step(run, tmp_path, monkeypatch):
-    told = RunFolder.add_event
+    told = EventLog.add
 
     def add_event(self, kind, **facts):
         told(self, kind, **facts)
         if kind == "step" and facts["step"] == 1:
             asks[0](self)
 
-    monkeypatch.setattr(RunFolder, "add_event", add_event)
+    monkeypatch.setattr(EventLog, "add", add_event)
     before = signal.getsignal(signal.SIGTERM)
     for name, ask in (
-        ("file", lambda folder: (folder.path / STOP_NAME).touch()),
-        ("signal", lambda folder: os.kill(os.getpid(), signal.SIGTERM)),
+        ("file", lambda log: (log.path.parent / STOP_NAME).touch()),
+        ("signal", lambda log: os.kill(os.getpid(), signal.SIGTERM)),
     ):
         asks = [ask]
         summary = run(tmp_path / name, evaluate_every=None, save_every=None)

@@ -23,6 +23,7 @@ from app.common.widgets import json_text
 from app.engine import library
 from app.engine.background import Step, Task, run
 from app.engine.ids import DataSetId, OwnerId
+from app.engine.model_lock import turn
 from app.engine.region_slot import RegionSlot
 from app.engine.stop import StopEvents
 from app.tune.data.service import DataService
@@ -123,7 +124,7 @@ class RegionPreviewService:
                 return LabelPreview((), most, "This method does not align attention: it needs no regions.")
             items = choose_rows(checked.dataset)
             store = LabelStore(checked.dataset.root / library.LABELS_NAME)
-            with task.turn(self._slot, _LOADING, _WAITING) as maker:
+            with turn(task, self._slot, _LOADING, _WAITING) as maker:
                 cache = library.RegionCache(data.cache / "regions")
                 labeller = library.LabelMaker(maker.segmenter, maker.scorer, cache=cache)
                 rows = []
@@ -151,7 +152,7 @@ class RegionPreviewService:
         shown, row = self._find(owner, name, number)
 
         def work(task: Task) -> ScoredRegion:
-            with task.turn(self._slot, _LOADING, _WAITING) as maker:
+            with turn(task, self._slot, _LOADING, _WAITING) as maker:
                 region = maker.segmenter.segment_box(row.image, cast("tuple[int, int, int, int]", box))
                 return maker.scorer.score(row.image, (region,), row.prompt)[0]
 

@@ -18,8 +18,8 @@ from app.common.status import describe, error_status, explain, model_value, step
 from app.engine.background import Step
 from app.engine.generation import ModelGeneration
 from app.engine.model_slot import ModelStatus
-from app.inspect.results import Result, ViewNumbers
-from app.inspect.sessions import OpenedImage
+from app.inspect.sessions.results import Result, ViewNumbers
+from app.inspect.sessions.sessions import OpenedImage
 from app.inspect.values import finished_status, head_map_value, thumbnail, viewer_value
 
 

@@ -10,6 +10,7 @@ import pytest
 from a3tune.errors import Cancelled, RequestError
 from app.engine.background import Step, Task, run
 from app.engine.generation import ModelGeneration
+from app.engine.model_lock import turn
 
 LAST = 30.0
 
@@ -99,7 +100,7 @@ def test_a_cancel_ends_the_wait_for_a_slot(loaded):
     shared = slot("the model" if loaded else None)
 
     def work(task):
-        with task.turn(shared, "Loading", "Waiting"):
+        with turn(task, shared, "Loading", "Waiting"):
             pytest.fail("nobody gave the slot free")
 
     with shared.in_use:
@@ -115,7 +116,7 @@ def test_a_slot_is_given_free_after_a_failure():
     shared = slot()
 
     def work(task):
-        with task.turn(shared, "Loading", "Waiting") as held:
+        with turn(task, shared, "Loading", "Waiting") as held:
             raise ValueError(held)
 
     with pytest.raises(ValueError, match="the model"):

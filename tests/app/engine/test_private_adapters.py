@@ -15,7 +15,7 @@ from a3tune.errors import AdapterError, RequestError
 from a3tune.models.load import load_model
 from app.engine import private_adapters as private_adapters
 from app.engine.model_slot import ModelSlot
-from app.inspect.export import command_line
+from app.inspect.export_request import command_line
 from app.inspect.service import InspectService
 
 TARGETS = r".*language_model.*\.(q|v)_proj"

@@ -20,10 +20,10 @@ from a3tune.images import load_image
 from a3tune.types import Window
 from app.engine.background import Step
 from app.engine.model_slot import ModelChoice, ModelSlot
-from app.inspect import results, sessions
-from app.inspect.export import command_line
-from app.inspect.results import Result
+from app.inspect.export_request import command_line
 from app.inspect.service import InspectService
+from app.inspect.sessions import results, session_end, sessions
+from app.inspect.sessions.results import Result
 from app.inspect.values import viewer_value
 
 
@@ -230,10 +230,10 @@ def test_examples_are_answered_beforehand_and_no_other_image_is_looked_up(servic
 
 def test_a_visit_that_is_left_alone_is_forgotten(service, png, monkeypatch):
     service.sessions.open_file("one", png, remove=True)
-    service.sessions.forget_idle()
+    session_end.end_idle(service.sessions)
     assert service.sessions.opened("one") is not None
-    monkeypatch.setattr(sessions, "SESSION_LIFETIME", -1.0)
-    service.sessions.forget_idle()
+    monkeypatch.setattr(session_end, "SESSION_LIFETIME", -1.0)
+    session_end.end_idle(service.sessions)
     assert service.sessions.opened("one") is None
 
 

@@ -20,7 +20,7 @@ from a3tune.models import memory
 from app.engine.background import Step
 from app.engine.model_slot import ModelChoice, ModelSlot
 from app.engine.region_slot import RegionSlot
-from app.inspect.export import command_line
+from app.inspect.export_request import command_line
 from app.inspect.service import InspectService
 from app.models.service import ModelService, Work
 from app.models.values import catalogue_value, offer_value, work_value

@@ -17,9 +17,9 @@ from a3tune.cli.main import main
 from a3tune.inspection.inspect import answer_rows
 from a3tune.inspection.report import MapStyle, Side, shown_figure
 from a3tune.types import Window
-from app.inspect.export import export
-from app.inspect.results import Result
+from app.inspect.export_request import export
 from app.inspect.service import InspectService
+from app.inspect.sessions.results import Result
 
 LOOK = {"opacity": 0.85, "colours": "inferno", "smooth": True}
 

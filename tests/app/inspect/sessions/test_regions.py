@@ -16,9 +16,9 @@ from a3tune.geometry.patch_grid import to_patches
 from a3tune.inspection.inspect import answer_rows
 from a3tune.phantom import make_phantom
 from app.engine.region_slot import RegionSlot
-from app.inspect.regions import CHOSEN, SHOWN
-from app.inspect.results import Result
 from app.inspect.service import InspectService
+from app.inspect.sessions.regions import CHOSEN, SHOWN
+from app.inspect.sessions.results import Result
 from app.inspect.values import numbers_value, regions_value, target_value
 
 

@@ -13,7 +13,7 @@ from a3tune.bundle import DEMO_NAME
 from a3tune.errors import RequestError
 from app.engine.generation import ModelGeneration
 from app.engine.ids import ResultId, SessionId
-from app.inspect.sessions import OpenedImage
+from app.inspect.sessions.sessions import OpenedImage
 
 if TYPE_CHECKING:
     import numpy as np

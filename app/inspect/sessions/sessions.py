@@ -21,10 +21,7 @@ from a3tune.images import ImageDescription, describe_image, find_series, load_im
 from a3tune.images.slices import Series
 from a3tune.types import MedicalImage, Window
 from app.engine.ids import RegionSessionId, SessionId
-from app.inspect.regions import RegionService, Target
-
-# A session that nobody touches for this long is forgotten with all its data, in seconds.
-SESSION_LIFETIME = 3600.0
+from app.inspect.sessions.regions import RegionService, Target
 
 
 class OpenedImage(NamedTuple):
@@ -128,23 +125,10 @@ class Sessions:
                 self._regions.close(gone.opened.regions)
             self._on_end(name)
 
-    def forget_idle(self) -> None:
-        """End the sessions that nobody touched for an hour."""
-        oldest = time.monotonic() - SESSION_LIFETIME
+    def untouched_since(self, moment: float) -> list[SessionId]:
+        """The sessions that nobody touched since a reading of :func:`time.monotonic`."""
         with self._guard:
-            idle = [name for name, session in self._sessions.items() if session.touched < oldest]
-        for name in idle:
-            self.end(name)
-
-    def keep_tidy(self, interval: float = 300.0) -> None:
-        """Look for idle sessions every ``interval`` seconds, in a thread of its own, as long as the process lives."""
-
-        def tidy() -> None:
-            while not never.wait(interval):
-                self.forget_idle()
-
-        never = threading.Event()
-        threading.Thread(target=tidy, name="tidy", daemon=True).start()
+            return [name for name, session in self._sessions.items() if session.touched < moment]
 
     # ---- images ------------------------------------------------------------------------------
 

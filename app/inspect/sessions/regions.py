@@ -24,6 +24,7 @@ from a3tune.types import MedicalImage, Region, ScoredRegion, WeakLabels
 from app.engine import library
 from app.engine.background import Task, run
 from app.engine.ids import RegionSessionId, ResultId
+from app.engine.model_lock import turn
 from app.engine.region_slot import RegionSlot
 
 if TYPE_CHECKING:
@@ -289,8 +290,8 @@ class RegionService:
             session.cancel = cancel = threading.Event()
 
         def in_turn(task: Task[Value]) -> Value:
-            with task.turn(
-                self.slot, "Loading what finds regions", "Waiting for the regions of another image"
+            with turn(
+                task, self.slot, "Loading what finds regions", "Waiting for the regions of another image"
             ) as maker:
                 return work(maker, cancel)
 

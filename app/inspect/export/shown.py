@@ -1,0 +1,41 @@
+"""What is on show, as it goes into a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from a3tune.types import WeakLabels
+
+if TYPE_CHECKING:
+    from a3tune.inspection.report import MapStyle, Side
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """What is on show.
+
+    Attributes:
+        name: what its file is called, without an ending.
+        sides: one or two maps.
+        numbers: for each side its rows of key, name, value and meaning.
+        labels: the regions that are switched on.
+        style: how the maps are coloured.
+        command: what makes the same inspection again.
+        settings: the viewer's.
+    """
+
+    name: str
+    sides: list[Side]
+    numbers: list[list[list[str]]]
+    labels: WeakLabels | None
+    style: MapStyle
+    command: str
+    settings: dict[str, Any]
+
+    @property
+    def masks(self) -> list[np.ndarray]:
+        """Bool [height, width] of each region, in source pixels."""
+        return [] if self.labels is None else [item.region.mask for item in self.labels.regions]

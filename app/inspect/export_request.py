@@ -1,0 +1,135 @@
+"""What a browser asks to have as a file: read, and written as a ZIP archive or a PDF page."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from a3tune.errors import RequestError
+from a3tune.wording import counted
+from app.engine import library
+from app.engine.ids import RegionSessionId, ResultId
+from app.inspect.export.pdf_page import pdf_page
+from app.inspect.export.shown import Shown
+from app.inspect.export.zip_archive import zip_archive
+from app.inspect.faithfulness import chosen_heads
+from app.inspect.service import InspectService
+from app.inspect.sessions.results import Result
+from app.inspect.values import view_rows
+
+if TYPE_CHECKING:
+    from a3tune.inspection.report import Side
+
+_FORMS = {"zip": ("application/zip", zip_archive), "pdf": ("application/pdf", pdf_page)}
+
+
+def export(service: InspectService, request: dict[str, Any]) -> tuple[str, str, bytes]:
+    """What is on show as a file: its name, its media type, its bytes.
+
+    Args:
+        service: where the results are.
+        request: ``form`` ("zip" or "pdf"), ``sides``, ``heads``, ``words``, ``session``, ``regions`` and ``look`` as
+            :func:`_read_shown` says.
+
+    Raises:
+        RequestError: a part of the request is not known, or a result was removed.
+    """
+    form = request.get("form")
+    if form not in _FORMS or not 1 <= len(request["sides"]) <= 2:
+        raise RequestError(
+            expected="a ZIP archive or a PDF page of one or two maps", got=f"{form!r}", remedy="Choose again"
+        )
+    shown = _read_shown(service, request)
+    kind, write = _FORMS[form]
+    return f"{shown.name}.{form}", kind, write(shown)
+
+
+def command_line(result: Result, adapters: Sequence[str]) -> str:
+    """The command that makes the same inspection again; the name of an own image's file is not known here."""
+    opened, image = result.opened, result.opened.image
+    parts = ["python", "-m", "a3tune", "inspect", "--image", opened.source or "IMAGE_FILE"]
+    if image.window is not None:
+        parts += _option("--window", ",".join(_number(value) for value in image.window))
+    if image.convention is not None:
+        parts += ["--convention", image.convention]
+    if len(opened.series) > 1 and opened.choices.series is not None:
+        parts += ["--series", str(opened.series.index(opened.choices.series) + 1)]
+    if image.frame_count > 1:
+        parts += ["--frame", str(image.frame)]
+    if opened.axis != 2:
+        parts += ["--axis", str(opened.axis)]
+    if opened.volume:
+        parts += ["--volume", str(opened.volume)]
+    # The visitor has an adapter of their own as a download: where it was unpacked is not known here.
+    places = {**result.generation.folders, **dict.fromkeys(result.own, "ADAPTER_FOLDER")}
+    named = [f"{name}={places[name]}" if name in places else name for name in adapters]
+    parts += ["--model", result.generation.source, "--adapters", ",".join(named)]
+    parts += [*_option("--question", result.inspection.question), "--out", "result"]
+    return shlex.join(parts)
+
+
+def _option(name: str, value: str) -> list[str]:
+    # A value that begins like an option, such as the centre of a lung window, is taken for one if it stands alone.
+    return [f"{name}={value}"] if value.startswith("-") else [name, value]
+
+
+def _number(value: float) -> str:
+    """All digits that the number has, and no more: a window that was measured has many."""
+    return str(int(value)) if float(value).is_integer() else repr(float(value))
+
+
+def _read_shown(service: InspectService, request: dict[str, Any]) -> Shown:
+    """What a browser says that it shows.
+
+    Args:
+        service: where the results are.
+        request: ``sides`` (one or two of ``result``, ``adapter`` and ``rows``), ``heads`` ("critical", "mean" or a
+            layer and a head), ``words`` ("answer", "question" or "own"), ``session`` (the region session),
+            ``regions`` (keys of those switched on), ``look`` (the viewer's settings).
+
+    Raises:
+        RequestError: a part of the request is not known, or a result was removed.
+    """
+    regions, keys = RegionSessionId(str(request["session"])), request["regions"]
+    results = [service.results.get(ResultId(str(side["result"]))) for side in request["sides"]]
+    sides = [_side(result, side, request) for result, side in zip(results, request["sides"], strict=True)]
+    target = service.measure(regions, keys, [result.id for result in results]) if keys else None
+    adapters = list(dict.fromkeys(side.view.adapter for side in sides))
+    style = request["look"]
+    return Shown(
+        f"a3tune-{results[0].opened.image.sha256[:8]}-{'-'.join(adapters)}",
+        sides,
+        [view_rows(side.view, target, result.id) for result, side in zip(results, sides, strict=True)],
+        service.regions.labels(regions, keys) if keys else None,
+        library.MapStyle(min(1.0, max(0.0, float(style["opacity"]))), str(style["colours"]), bool(style["smooth"])),
+        command_line(results[0], adapters),
+        {
+            "heads": request["heads"],
+            "words": request["words"],
+            "look": {name: style[name] for name in sorted(style) if isinstance(style[name], (str, int, float, bool))},
+        },
+    )
+
+
+def _side(result: Result, asked: dict[str, Any], request: dict[str, Any]) -> Side:
+    view = result.view(str(asked["adapter"]))
+    rows = tuple(int(row) for row in asked["rows"])
+    heads = chosen_heads(view, request["heads"])
+    # The answer comes last, so its first word has the name of the row that it shares with the prompt's last token.
+    texts = {
+        int(place): token.text for token in view.tokens for place in np.flatnonzero(view.maps.rows == token.read_at)
+    }
+    if not rows or not texts.keys() >= set(rows):
+        raise RequestError(
+            expected="words that both sides have",
+            got=f"{view.adapter} has no such word",
+            remedy="Choose the mean of the answer, or a word of the question",
+        )
+    head_words = {"critical": counted(len(heads), "critical head"), "mean": f"mean of all {len(heads)} heads"}
+    one_head = f"layer {heads[0].layer}, head {heads[0].head}"
+    own = " + ".join(f"“{texts[row].strip()}”" for row in rows)
+    words = {"answer": "mean of the answer", "question": "mean of the question"}.get(request["words"], own)
+    return library.Side(result.inspection, view, heads, rows, head_words.get(str(request["heads"]), one_head), words)

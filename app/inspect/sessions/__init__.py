@@ -1,0 +1,1 @@
+"""What each visitor has open: images, regions and results, in memory only."""
