@@ -132,6 +132,34 @@ def intersection_over_union(
     return np.where(weights.sum(axis=-1) > 0, overlap, np.nan)
 
 
+def area_under_curve(weights: np.ndarray, coverage: np.ndarray, inside: float = 0.5) -> np.ndarray:
+    """How well a map's values part the target's patches from the others: the area under the ROC curve, 0.5 by chance.
+
+    The share of pairs of one patch in the target and one outside in which the first has the higher weight, ties
+    counting half (Mann and Whitney 1947): free of any threshold.
+
+    Args:
+        weights: float [..., patches].
+        coverage: float or bool [patches], 0 to 1.
+        inside: which patches count as the target's, as in :func:`pointing_game`.
+
+    Returns:
+        float64 [...], 0 to 1; NaN for a map without weight, for an empty target and for one that fills the image.
+    """
+    weights, coverage = _checked(weights, coverage)
+    target = target_patches(coverage, inside)
+    if not target.any() or target.all():
+        return np.full(weights.shape[:-1], np.nan)
+    others = np.sort(weights[..., ~target], axis=-1).reshape(-1, int((~target).sum()))
+    chosen = weights[..., target].reshape(-1, int(target.sum()))
+    wins = [
+        (np.searchsorted(low, high, "left") + np.searchsorted(low, high, "right")).sum() / 2
+        for low, high in zip(others, chosen, strict=True)
+    ]
+    pairs = np.where(weights.sum(axis=-1) > 0, others.shape[1] * chosen.shape[1], 0)
+    return _divide(np.array(wins, np.float64).reshape(weights.shape[:-1]), pairs)
+
+
 def normalised_entropy(weights: np.ndarray) -> np.ndarray:
     """How spread out a map is: Shannon entropy over its maximum, 0 (one patch) to 1 (uniform).
 
@@ -179,7 +207,9 @@ def measure(weights: np.ndarray, coverage: np.ndarray | None = None, threshold: 
 
     Returns:
         float64 [...] under "entropy", and with a target "attention_mass", "relative_mass", "pointing_game", "iou"
-        (at ``threshold``) and "iou_area" (as many patches as the target has).
+        (at ``threshold``), "iou_area" (as many patches as the target has), "area_under_curve" and "touched_mass": the
+        attention mass when every patch that the target touches counts whole. A map cannot be finer than its patches:
+        of a structure smaller than a patch, "attention_mass" counts most as outside.
     """
     numbers = {"entropy": normalised_entropy(weights)}
     if coverage is not None:
@@ -188,6 +218,8 @@ def measure(weights: np.ndarray, coverage: np.ndarray | None = None, threshold: 
         numbers["pointing_game"] = pointing_game(weights, coverage)
         numbers["iou"] = intersection_over_union(weights, coverage, threshold)
         numbers["iou_area"] = intersection_over_union(weights, coverage, rule="area")
+        numbers["area_under_curve"] = area_under_curve(weights, coverage)
+        numbers["touched_mass"] = attention_mass(weights, np.asarray(coverage) > 0)
     return numbers
 
 

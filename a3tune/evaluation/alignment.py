@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,9 +11,8 @@ import torch
 
 from a3tune.adapters.a3moe.token_spans import TokenSpans
 from a3tune.adapters.switch import BASE, AdapterSet
+from a3tune.attention.answer import answer_attention, measure_answer
 from a3tune.attention.capture import capture, prepare_capture
-from a3tune.attention.critical_heads import critical_heads, visual_ratio
-from a3tune.attention.metrics import attention_mass, pointing_game, relative_mass
 from a3tune.errors import Cancelled, RequestError
 from a3tune.geometry.patch_grid import to_patches
 from a3tune.models.model import VisionLanguageModel
@@ -127,9 +127,8 @@ def read_questions(
     """Answer questions and see where the critical heads look meanwhile.
 
     The right answer is read after the question, and counts as given when each of its tokens and the end token is the
-    model's first choice after the ones before: just then greedy decoding writes it. The critical heads are chosen for
-    each question by their visual ratio over all text tokens after the image (A3Tune, ACL 2025); their map is the mean
-    over the answer's tokens, each read where it is written, as in an inspection.
+    model's first choice after the ones before: just then greedy decoding writes it. Where the model looks is read as
+    `a3tune.attention.answer` says, as in an inspection.
 
     Args:
         model: the model; nothing of it is changed.
@@ -183,24 +182,12 @@ def _read(
     right = ((logits.argmax(dim=-1) == following) | (following == _IGNORED)).all(dim=1).tolist()
     readings = []
     for b, item in enumerate(questions):
-        share = record.image_share(b)
-        heads = critical_heads(visual_ratio(share), share.shape[1] if count is None else count)
-        writing = batch.writing[b][batch.rows[b]].to(share.device)
-        chosen = record.select(b, heads)[:, writing].mean(dim=(0, 1)).double().cpu().numpy()
-        readings.append(_reading(right[b], item, chosen))
+        writing = batch.writing[b][batch.rows[b]]
+        found = answer_attention(record, b, writing, closed=item.prompt.closed, count=count)
+        readings.append(_reading(right[b], item, measure_answer(found.weights, item.coverage)))
     return readings
 
 
-def _reading(right: bool, item: PreparedQuestion, weights: np.ndarray) -> Reading:
-    if item.coverage is None:
-        return Reading(right, item.answer_type, np.nan, np.nan, np.nan, float(weights.sum()), np.nan)
-    mass, relative, pointing, touched = (
-        float(metric(weights, target))
-        for metric, target in (
-            (attention_mass, item.coverage),
-            (relative_mass, item.coverage),
-            (pointing_game, item.coverage),
-            (attention_mass, item.coverage > 0),
-        )
-    )
-    return Reading(right, item.answer_type, mass, relative, pointing, float(weights.sum()), touched)
+def _reading(right: bool, item: PreparedQuestion, numbers: dict[str, float]) -> Reading:
+    placed = ("attention_mass", "relative_mass", "pointing_game", "image_share", "touched_mass")
+    return Reading(right, item.answer_type, *(numbers.get(name, math.nan) for name in placed))

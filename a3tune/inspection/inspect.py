@@ -14,9 +14,9 @@ from a3tune.adapters.a3moe import A3MoeConfig
 from a3tune.adapters.a3moe.record import ExpertUse, record_experts
 from a3tune.adapters.a3moe.token_spans import TokenSpans
 from a3tune.adapters.switch import BASE, AdapterSet
+from a3tune.attention.answer import measure_answer
 from a3tune.attention.capture import capture, prepare_capture
-from a3tune.attention.critical_heads import critical_heads, rows_at, visual_ratio
-from a3tune.attention.metrics import measure_head_set
+from a3tune.attention.critical_heads import critical_heads, head_set_map, rows_at, visual_ratio
 from a3tune.errors import AdapterError, Cancelled, RequestError
 from a3tune.geometry.patch_grid import to_patches
 from a3tune.models.model import VisionLanguageModel
@@ -180,7 +180,7 @@ def inspect_each(
         seconds = {**seconds, **took}
         ratio = visual_ratio(maps.image_share)
         heads = critical_heads(ratio, maps.heads if critical_count is None else critical_count)
-        metrics = measure_head_set(maps, heads, coverage, answer_rows(whole.tokens, maps))
+        metrics = measure_answer(head_set_map(maps, heads, answer_rows(whole.tokens, maps)), coverage)
         experts = None if held is None else _experts(use, held, adapter)
         origin = "" if held is None else held.origin(adapter)
         notes = (f"{adapter}: {origin}",) if origin else ()

@@ -10,8 +10,9 @@ from PIL import Image
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from a3tune.attention.answer import answer_attention
 from a3tune.attention.capture import capture
-from a3tune.attention.critical_heads import critical_heads, visual_ratio
+from a3tune.attention.metrics import attention_mass
 from a3tune.encoding import base64_halves
 from a3tune.images import load_image
 from a3tune.models.model import VisionLanguageModel
@@ -75,18 +76,14 @@ class AttentionWatch(TrainerCallback):
             batch = trainer.to_device(self._collate([question]))
             with capture(batch["rows"], batch["columns"]) as record:
                 logits, following = answer_logits(model, batch, trainer.adapter_inputs(batch), trainer.keeps_logits)
-            share = record.image_share(0)
-            if not share.isfinite().all():
+            if not record.image_share(0).isfinite().all():
                 # The trainer ends such a run when it logs the step, and gives the loss as the reason.
                 model.train(training)
                 return
-            heads = trainer.fixed_heads or critical_heads(visual_ratio(share), trainer.objective.head_count)
-            writing = batch["writing"][0][batch["rows"][0]]
-            attention = record.select(0, heads)[:, writing].mean(dim=(0, 1)).double()
-            attention = attention / attention.sum().clamp(min=1e-12)
-            maps.append(base64_halves(attention.cpu().numpy()))
-            target = question.target.amax(dim=0).to(attention) if question.target.any() else None
-            mass.append(None if target is None else round(float(attention @ target), 5))
+            weights = answer_attention(record, 0, batch["writing"][0][batch["rows"][0]], closed=True).weights
+            maps.append(base64_halves(weights / max(weights.sum(), 1e-12)))
+            known = bool(question.target.any())
+            mass.append(round(float(attention_mass(weights, question.coverage)), 5) if known else None)
             right.append(bool(((logits.argmax(dim=-1) == following) | (following == -100)).all()))
         model.train(training)
         if self._main:
@@ -104,7 +101,7 @@ class AttentionWatch(TrainerCallback):
         name = f"{number}.png"
         picture.save(folder / name, "PNG")
         grid = self._model.patch_grid(image.height, image.width, len(question.prompt.images[0]))
-        target = question.target.amax(dim=0).numpy() if question.target.any() else None
+        target = question.coverage if question.target.any() else None
         return {
             "question": question.item.question,
             "answer": question.item.answer,

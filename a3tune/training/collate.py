@@ -37,6 +37,11 @@ class Question:
     target: torch.Tensor
     known: bool
 
+    @property
+    def coverage(self) -> np.ndarray:
+        """float32 [patches], 0 to 1: how much of each patch any of the masks covers."""
+        return self.target.amax(dim=0).numpy()
+
 
 class Questions:
     """The questions of one split, encoded when they are asked for; recent ones are remembered.

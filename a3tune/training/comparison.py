@@ -28,11 +28,8 @@ from a3tune.training.attention_targets import TargetMaker, label_source, target_
 from a3tune.training.base_model import load_base
 from a3tune.training.collate import Questions, on_device
 from a3tune.training.config import TuneConfig
-from a3tune.training.methods import objective_of
 from a3tune.training.options import add_tune_arguments, config_of
-from a3tune.training.run_folder import RunFolder
 from a3tune.training.validation import Tally, validate
-from a3tune.types import Head
 
 MOST_QUESTIONS = 200
 """How many questions are asked at most; they are spread evenly over the split."""
@@ -68,7 +65,6 @@ def compare_with_base(
     adapter: str | Path,
     model: str = "demo",
     *,
-    run: str | Path | None = None,
     device: str = "auto",
     layout: str = "auto",
     images: str | Path | None = None,
@@ -81,7 +77,6 @@ def compare_with_base(
     Args:
         config: the run's settings; split, seed, labels and heads count.
         adapter: a folder in PEFT's format.
-        run: the run folder that the adapter comes from, for heads that it chose beforehand.
         model, device, layout, images: as `a3tune.training.tuning.tune`.
         most: how many questions are asked at most.
         on_progress: called with what is being done and the share done, 0 to 1.
@@ -112,8 +107,6 @@ def compare_with_base(
     )
     targets = maker.make(chosen, on_progress)
     questions = Questions(chosen, encoder, targets)
-    heads = _fixed_heads(run)
-    count = objective_of(config, loaded).head_count
     tallies = {BASE: Tally.of(questions), TUNED: Tally.of(questions)}
     keeps = "logits_to_keep" in inspect.signature(loaded.model.forward).parameters
     for start in range(0, len(chosen), config.batch_size):
@@ -125,8 +118,6 @@ def compare_with_base(
                     questions,
                     range(start, min(start + config.batch_size, len(chosen))),
                     batch_size=config.batch_size,
-                    head_count=count,
-                    fixed_heads=heads,
                     to_device=lambda batch: on_device(batch, loaded.device),
                     extra=_masks if adapters.takes_masks(name) else _no_masks,
                     keeps=keeps,
@@ -154,12 +145,6 @@ def _held_out(dataset: Dataset) -> tuple[str, tuple[TrainingItem, ...]]:
     )
 
 
-def _fixed_heads(run: str | Path | None) -> tuple[Head, ...] | None:
-    record = RunFolder(run).read() if run is not None else None
-    chosen = (record or {}).get("fixed_heads")
-    return tuple(Head(*head) for head in chosen) if chosen else None
-
-
 def _no_masks(batch: dict[str, Any]) -> dict[str, torch.Tensor]:
     return {}
 
@@ -185,7 +170,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.data,
             options.adapter,
             options.model,
-            run=options.out,
             device=options.device,
             layout=options.layout,
             images=options.images,

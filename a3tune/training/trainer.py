@@ -228,8 +228,6 @@ class AlignmentTrainer(Trainer):
             questions,
             indices,
             batch_size=self.args.per_device_eval_batch_size,
-            head_count=self.objective.head_count,
-            fixed_heads=self.fixed_heads,
             to_device=self.to_device,
             extra=extra,
             keeps=self.keeps_logits,

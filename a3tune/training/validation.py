@@ -13,12 +13,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from a3tune.attention.answer import answer_attention
 from a3tune.attention.capture import capture
 from a3tune.attention.critical_heads import critical_heads, visual_ratio
-from a3tune.attention.record import AttentionRecord
+from a3tune.attention.metrics import attention_mass
 from a3tune.progress import Progress, no_progress
 from a3tune.storage import whole_file
-from a3tune.training.collate import Collator, Question, Questions
+from a3tune.training.collate import Collator, Questions
 from a3tune.types import Head
 
 COLUMNS = ("loss", "tokens", "right", "mass", "looked")
@@ -108,8 +109,6 @@ def validate(
     indices: Sequence[int],
     *,
     batch_size: int,
-    head_count: int,
-    fixed_heads: Sequence[Head] | None,
     to_device: Callable[[dict[str, Any]], dict[str, Any]],
     extra: Callable[[dict[str, Any]], dict[str, torch.Tensor]],
     keeps: bool,
@@ -124,7 +123,6 @@ def validate(
         model: the prepared (attention can be captured), perhaps wrapped model.
         questions, indices: which questions.
         batch_size: questions in one pass.
-        head_count: K; the critical heads are chosen for each question when ``fixed_heads`` is None.
         to_device: moves a batch to the model's device.
         extra: batch -> further keyword arguments of the model.
         keeps: whether the model takes ``logits_to_keep``.
@@ -148,25 +146,11 @@ def validate(
         tally.table[list(places), :3] = sums.cpu().double()
         for b, (place, question) in enumerate(zip(places, chosen, strict=True)):
             if question.target.any():
-                tally.table[place, 3] = _mass(record, batch, b, question, head_count, fixed_heads)
+                writing = batch["writing"][b][batch["rows"][b]]
+                found = answer_attention(record, b, writing, closed=True)
+                tally.table[place, 3] = float(attention_mass(found.weights, question.coverage))
                 tally.table[place, 4] = 1
     return tally
-
-
-def _mass(
-    record: AttentionRecord,
-    batch: dict[str, Any],
-    b: int,
-    question: Question,
-    count: int,
-    fixed: Sequence[Head] | None,
-) -> float:
-    """Share of the critical heads' attention to the image that lies in the target, while the answer is written."""
-    heads = critical_heads(visual_ratio(record.image_share(b)), count) if fixed is None else fixed
-    writing = batch["writing"][b][batch["rows"][b]]
-    attention = record.select(b, heads)[:, writing].mean(dim=(0, 1)).double()
-    target = question.target.amax(dim=0).to(attention)
-    return float((attention * target).sum() / attention.sum().clamp(min=1e-12))
 
 
 @torch.no_grad()

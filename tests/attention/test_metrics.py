@@ -76,7 +76,15 @@ def test_zero_maps_give_nan(coverage):
 def test_empty_targets_give_nan_where_a_target_is_needed():
     numbers = measure(np.array([0.1, 0.2, 0.3, 0.4]), np.zeros(4))
     assert 0 < numbers.pop("entropy") < 1
-    assert numbers.keys() == {"attention_mass", "relative_mass", "pointing_game", "iou", "iou_area"}
+    assert numbers.keys() == {
+        "attention_mass",
+        "relative_mass",
+        "pointing_game",
+        "iou",
+        "iou_area",
+        "area_under_curve",
+        "touched_mass",
+    }
     assert all(np.isnan(value) for value in numbers.values())
 
 

@@ -29,7 +29,7 @@ def test_each_question_is_measured_as_an_inspection_measures_it(tiny_model, know
     model = tiny_model("llava")
     readings = read_questions(model, prepare_questions(model, known), critical_count=3, batch_size=2)
     for item, reading in zip(known[:2], readings, strict=False):
-        prompt = model.encode(item.image, item.question, item.answer, close=True)
+        prompt = model.encode(item.image, item.question, item.answer)
         maps = read_attention(model, prompt)
         heads = critical_heads(visual_ratio(maps.image_share), 3)
         grid = model.patch_grid(60, 92, len(prompt.images[0]))

@@ -34,7 +34,7 @@ def test_the_numbers_are_those_of_the_runs_own_validation(finished, data, source
     config, out = finished
     told = []
     found = compare_with_base(
-        config, data, out / "adapter", source, run=out, device="cpu", on_progress=lambda what, share: told.append(share)
+        config, data, out / "adapter", source, device="cpu", on_progress=lambda what, share: told.append(share)
     )
     (validation,) = [event for event in RunFolder(out).event_log.read() if event["event"] == "validation"]
     assert (found.split, found.questions) == ("validation", validation["questions"])

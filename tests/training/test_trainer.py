@@ -167,7 +167,7 @@ def test_exact_answers_are_those_that_greedy_decoding_writes(tiny_checkpoint, da
     right = []
     for index, item in enumerate(items):
         tally = validate(
-            model.model, questions, [index], batch_size=1, head_count=2, fixed_heads=None,
+            model.model, questions, [index], batch_size=1,
             to_device=lambda batch: batch, extra=lambda batch: {}, keeps=True,
         )  # fmt: skip
         prompt = questions[index].prompt
@@ -177,7 +177,7 @@ def test_exact_answers_are_those_that_greedy_decoding_writes(tiny_checkpoint, da
         right.append(exact)
     assert any(right)
     together = validate(
-        model.model, questions, range(len(items)), batch_size=4, head_count=2, fixed_heads=None,
+        model.model, questions, range(len(items)), batch_size=4,
         to_device=lambda batch: batch, extra=lambda batch: {}, keeps=True,
     )  # fmt: skip
     assert together.metrics()["accuracy"] == pytest.approx(sum(right) / len(right))
