@@ -29,6 +29,10 @@ class ImageError(A3TuneError):
     """A file is not an image that can be shown: damaged, empty, too large, of an unknown kind."""
 
 
+class ImageMemoryError(ImageError):
+    """Reading a file takes more memory than there is, or than it may take."""
+
+
 class ModelError(A3TuneError):
     """A checkpoint cannot be loaded, or a model cannot do what is asked of it."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import NamedTuple
 import gradio as gr
 from starlette.middleware import Middleware
 
+from a3tune.images.worker_pool import decode_in_workers
 from a3tune.process import SERVER, prepare_process
 from a3tune.wording import RESEARCH_NOTICE
 from app.common.identity import build_visitor, is_secret, owner_of
@@ -34,7 +36,7 @@ MAX_UPLOAD = "256mb"
 # Requests that wait at once, over all visitors; more are told that the queue is full.
 _QUEUE_LENGTH = 64
 # Requests that read images at once; questions have a limit of their own.
-_READERS = 4
+_READERS = 16
 # How often gradio's own folder is swept, and how old a left-over file may get, in seconds.
 _SWEEP = (600, 1800)
 
@@ -148,6 +150,7 @@ def launch(
 
     models = ModelService(slot, asking.regions.slot, offered=offered, any_model=any_model, on_loaded=prepare_demo)
     page, inspect = build(asking, tuning, models)
+    decoders = decode_in_workers(os.environ)
     question, titles = examples[0][1], [tab.title for tab in TABS]
     page.launch(
         prevent_thread_lock=True,
@@ -175,6 +178,7 @@ def launch(
     )
     # Only now: importing torch would hold up the first answer to a browser.
     slot.start()
+    decoders.start()
     keep_ending_idle(asking.sessions)
     tuning.jobs.keep_going()
     asking.prepare(examples)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from a3tune.data.dataset import TrainingItem
-from a3tune.errors import A3TuneError, DataError, EmptyTargetError
+from a3tune.errors import A3TuneError, DataError, EmptyTargetError, ImageError
 from a3tune.images.frames import mask_to_source
 from a3tune.images.load import kind_of
 from a3tune.images.masks import mask_labels
@@ -74,10 +74,10 @@ def _located_mask(item: TrainingItem, path: Path, image: MedicalImage) -> np.nda
 def _picture_mask(item: TrainingItem, path: Path, image: MedicalImage) -> np.ndarray:
     try:
         values = mask_labels(path)
-    except (OSError, ValueError) as error:
+    except ImageError as error:
         raise DataError(
             expected="the mask that was there when the data was checked",
-            got=f"{path.name} ({item.place}) cannot be read: {error}",
+            got=f"{path.name} ({item.place}) cannot be read: {error.got}",
             remedy="Check the data folder and start again",
         ) from error
     height, width = image.stored_size

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from a3tune.errors import A3TuneError, ImageError, RequestError
+from a3tune.errors import A3TuneError, ImageError, ImageMemoryError, RequestError
 from a3tune.images.grey import GreyFrame
 from a3tune.images.placement import Placement
 
@@ -155,7 +155,7 @@ def decode(name: str, work: Callable[[], Result], ends_early: Callable[[], bool]
     except A3TuneError as error:
         chosen = error
     except MemoryError:
-        chosen = ImageError(
+        chosen = ImageMemoryError(
             got=f"There is not enough memory to decode the {name} file",
             expected="a picture that fits into this machine's memory",
             remedy="Scale the picture down, or close other programs",

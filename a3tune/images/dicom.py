@@ -196,10 +196,14 @@ def _frame_count(dataset: Dataset, syntax: uid.UID, header: PixelHeader) -> int:
     count = whole_number(dataset, "NumberOfFrames")
     if count is None and not dataset.get_item("NumberOfFrames"):
         return 1
+    data = dataset[header.keyword].value or b""
     if count is not None and count > 0:
+        # A compressed frame stands in an item of its own, with a tag and a length.
+        least = header.frame_bits if is_native(syntax) else 64
+        if count * least > len(data) * 8:
+            raise cut_off("DICOM")
         return count
     # A number that cannot be: the data themselves tell, at least of one frame.
-    data = dataset[header.keyword].value or b""
     return max(1, len(data) * 8 // header.frame_bits if is_native(syntax) else len(parse_basic_offsets(data)))
 
 

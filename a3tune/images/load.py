@@ -15,11 +15,12 @@ from a3tune.images.conventions import check_convention, misfit, model_picture, t
 from a3tune.images.dicom import read_dicom
 from a3tune.images.frames import resample, square_size
 from a3tune.images.grey import resolve_window, show
+from a3tune.images.isolation import isolable
 from a3tune.images.kinds import detect_kind
 from a3tune.images.limits import MAX_BYTES, check_size
 from a3tune.images.nifti import read_nifti
 from a3tune.images.pictures import ends_early, read_picture
-from a3tune.images.series import holds_series, read_series
+from a3tune.images.series import find_series, holds_series, read_series
 from a3tune.images.silence_decoders import quiet, quiet_terminal
 from a3tune.images.slices import Series
 from a3tune.images.tiff import read_tiff
@@ -60,6 +61,7 @@ class ImageDescription:
     notes: tuple[str, ...] = ()
 
 
+@isolable
 def load_image(
     path: str | os.PathLike[str],
     *,
@@ -76,7 +78,8 @@ def load_image(
     a folder, a ZIP archive or the medium of a DICOMDIR (slices are in the order of their places).
 
     The kind is told from the contents, never from the name. Of a header only modality, spacing and window are kept.
-    Nothing stays open; several threads may read at the same time (they take turns).
+    Nothing stays open; several threads may read at the same time (they take turns, unless
+    :mod:`a3tune.images.isolation` has files decoded elsewhere).
 
     Values of more than 8 bits, DICOM and NIfTI are shown with, in this order: the window asked for, the window
     that the file names (several: the first), its VOI table, all values of a DICOM picture of 8 bits or fewer, or
@@ -112,10 +115,17 @@ def load_image(
             preset for values that are not Hounsfield units; an unknown convention, or one that is insisted on and does
             not fit.
     """
-    window, preset = resolve_window(window), isinstance(window, str)
+    chosen = resolve_window(window)
     if convention is not None:
         check_convention(convention)
     content = read_content(path, frame, axis, volume, series)
+    stated = insist or isinstance(window, str)
+    return _show(content, chosen, convention, square=square, stated=stated, insist=insist)
+
+
+def _show(
+    content: Content, window: Window | str | None, convention: str | None, *, square: bool, stated: bool, insist: bool
+) -> MedicalImage:
     notes: tuple[str, ...] = ()
     if content.grey is None:
         if window is not None:
@@ -133,7 +143,7 @@ def load_image(
     stored_size = (pixels.shape[0], pixels.shape[1])
     size = square_size(*stored_size, aspect=content.pixel_aspect) if square else stored_size
     pixels = resample(pixels, size)
-    model_pixels, remarks = _by_convention(content, convention, stated=preset or insist, insist=insist)
+    model_pixels, remarks = _by_convention(content, convention, stated=stated, insist=insist)
     notes = (*content.notes, *notes, *remarks)
     if pixels.shape[:2] != stored_size:
         notes = (*notes, _resampled(stored_size, pixels.shape[:2]))
@@ -183,6 +193,7 @@ def _resampled(stored: tuple[int, int], shown: tuple[int, int]) -> str:
     )
 
 
+@isolable
 def describe_image(
     path: str | os.PathLike[str], *, axis: int = 2, series: int | Series | None = None
 ) -> ImageDescription:
@@ -191,7 +202,37 @@ def describe_image(
     Raises:
         ImageError, RequestError: as ``load_image``.
     """
-    content = read_content(path, None, axis, 0, series)
+    return _describe(read_content(path, None, axis, 0, series))
+
+
+@isolable
+def open_image(
+    path: str | os.PathLike[str],
+    *,
+    series: tuple[Series, ...] | None = None,
+    number: int = 1,
+    convention: str | None = None,
+) -> tuple[tuple[Series, ...], ImageDescription, MedicalImage]:
+    """A file as it is shown first: what ``find_series``, ``describe_image`` and ``load_image`` give, read once.
+
+    Args:
+        path: the file, folder or archive.
+        series: what ``find_series`` found in it before, which spares looking again.
+        number: which of several series to open, from 1.
+        convention: as ``load_image``.
+
+    Raises:
+        ImageError, RequestError: as ``load_image``.
+    """
+    if convention is not None:
+        check_convention(convention)
+    series = find_series(path) if series is None else series
+    content = read_content(path, None, 2, 0, series[number - 1] if series else None)
+    image = _show(content, None, convention, square=True, stated=False, insist=False)
+    return series, _describe(content), image
+
+
+def _describe(content: Content) -> ImageDescription:
     grey = content.grey
     notes = content.notes if grey is None else (*content.notes, *show(grey, None)[2])
     height, width = content.stored_size

@@ -22,6 +22,7 @@ from a3tune.images.content import Content, choose_frame, damaged, decode, unsupp
 from a3tune.images.dicom import MODALITIES, read_dicom
 from a3tune.images.dicom_header import text, whole_number
 from a3tune.images.dicom_kinds import describe_object
+from a3tune.images.isolation import isolable
 from a3tune.images.kinds import detect_kind
 from a3tune.images.limits import MAX_BYTES
 from a3tune.images.silence_decoders import quiet
@@ -29,7 +30,7 @@ from a3tune.images.slices import Series, Slice, describe_gaps, frame_order, read
 from a3tune.wording import counted
 
 MAX_FILES = 20_000
-"""Most files that a folder or archive may hold."""
+"""Most files that a folder or archive may hold, and most frames that one of them may."""
 
 _ZIP_SIGNATURE = b"PK\x03\x04"
 _DICOMDIR_CLASS = b"1.2.840.10008.1.3.10"
@@ -104,6 +105,7 @@ def holds_series(path: str | os.PathLike[str]) -> bool:
     return start.startswith(_ZIP_SIGNATURE) or (start[128:132] == b"DICM" and _DICOMDIR_CLASS in start)
 
 
+@isolable
 def find_series(path: str | os.PathLike[str]) -> tuple[Series, ...]:
     """The series in a folder, a ZIP archive or the medium of a DICOMDIR, as ``load_image`` counts them from 1; none for
     any other file.
@@ -222,6 +224,8 @@ def _read_header(stream: BinaryIO, name: str) -> list[tuple[tuple, tuple, Slice]
     modality = text(dataset, "Modality")
     facts = modality if modality in MODALITIES else None, whole_number(dataset, "SeriesNumber"), (rows, columns)
     count = max(1, whole_number(dataset, "NumberOfFrames") or 1)
+    if count > MAX_FILES:
+        raise damaged("DICOM")
     order = frame_order(dataset, count)
     found = []
     for shown, stored in enumerate(order):

@@ -109,13 +109,14 @@ def _triple(values: np.ndarray) -> tuple[float, float, float]:
     return x, y, z
 
 
-def frame_order(dataset: Dataset, count: int) -> list[int]:
+def frame_order(dataset: Dataset, count: int) -> Sequence[int]:
     """The frames of a multi-frame object in the order of their places along the normal.
 
     Frames that already go one way, differ in their orientation or tell no place stay as they are.
     """
-    stored = list(range(count))
-    if count == 1 or "PerFrameFunctionalGroupsSequence" not in dataset:
+    # Not a list: a header may claim any number of frames.
+    stored = range(count)
+    if count == 1 or len(dataset.get("PerFrameFunctionalGroupsSequence") or ()) < count:
         return stored
     found = [read_plane(dataset, frame) for frame in stored]
     planes = [plane for plane in found if plane is not None]

@@ -20,6 +20,7 @@ from a3tune.images.content import Content, decode
 from a3tune.images.dicom import read_dicom
 from a3tune.images.dicom_header import holder, text, whole_number
 from a3tune.images.frames import mask_to_source
+from a3tune.images.isolation import isolable
 from a3tune.images.kinds import detect_kind
 from a3tune.images.load import open_file, read_content
 from a3tune.images.placement import Placement, fill_polygons, is_same_plane, resample_mask, share_coordinates
@@ -33,6 +34,7 @@ _LOCATED = ("DICOM", "NIfTI", "NIfTI.gz")
 _EXPECTED = "a mask with something in it, drawn on this very image"
 
 
+@isolable
 def load_target(
     path: str | os.PathLike[str],
     image: MedicalImage,

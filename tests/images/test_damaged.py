@@ -162,3 +162,30 @@ def test_a_sound_file_is_not_altered_by_the_writer(tmp_path):
     path.write_bytes(dicom_file())
     assert dcmread(path).PatientName == SECRET
     assert np.array_equal(dcmread(path).pixel_array, RAMP)
+
+
+@pytest.mark.parametrize("box", ["jp2 ", "ftyp", "jp2h", "jp2c"])
+def test_a_box_of_length_0_ends_the_reading(write, box):
+    """Length 0 means that a box reaches to the end of the file (ISO/IEC 15444-1 I.4); only the last one may."""
+    noise = np.random.default_rng(0).integers(0, 256, (170, 170)).astype(np.uint8)
+    frame = imagecodecs.jpeg2k_encode(noise, level=0, codecformat="jp2")
+    at = 12 if box == "jp2 " else frame.index(box.encode()) - 4
+    # A box of another kind is laid before the first; others lose their length.
+    broken = frame[:at] + (b"\0\0\0\0free" if box == "jp2 " else bytes(4)) + frame[at + (0 if box == "jp2 " else 4) :]
+    path = write(noise, uid.JPEG2000Lossless, [broken])
+    if box == "jp2c":
+        assert np.array_equal(load_image(path).pixels[..., 0], noise)
+    else:
+        with pytest.raises(ImageError, match="damaged"):
+            load_image(path)
+
+
+@pytest.mark.parametrize("syntax", [uid.JPEG2000Lossless, uid.RLELossless, uid.ExplicitVRLittleEndian])
+def test_frames_that_a_file_is_too_small_for_are_not_counted_up(write, syntax):
+    stored = np.zeros((4, 4), np.uint8)
+    frames = None if syntax == uid.ExplicitVRLittleEndian else [bytes(64)]
+    path = write(stored, syntax, frames, NumberOfFrames=2_000_000_000)
+    with pytest.raises(ImageError, match="cut off"):
+        load_image(path)
+    with pytest.raises(ImageError, match="no slice of a DICOM series"):
+        load_image(path.parent)

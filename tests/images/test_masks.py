@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from a3tune.errors import ImageError
 from a3tune.images.masks import mask_labels
 
 MARKED = np.array([[0, 0, 3], [7, 0, 0]], np.uint8)
@@ -40,5 +41,5 @@ def test_fractions_are_marks_and_what_is_no_number_is_none(tmp_path):
 
 def test_what_is_no_picture_is_refused(tmp_path):
     (tmp_path / "mask.png").write_bytes(b"no picture")
-    with pytest.raises(OSError, match="cannot identify"):
+    with pytest.raises(ImageError, match="damaged"):
         mask_labels(tmp_path / "mask.png")

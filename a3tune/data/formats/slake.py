@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from a3tune.images.masks import mask_labels
+from a3tune.errors import ImageError
+from a3tune.images.masks import mask_labels, picture_size
 
 Box = tuple[float, float, float, float]
 
@@ -72,8 +72,7 @@ def _words(text: str) -> frozenset[str]:
 @lru_cache(maxsize=256)
 def _structures(image: Path) -> tuple[_Structure, ...]:
     try:
-        with Image.open(image) as picture:
-            width, height = picture.size
+        height, width = picture_size(image)
         entries = json.loads((image.parent / _DETECTION).read_text(encoding="utf-8"))
         boxes: dict[frozenset[str], list[Box]] = {}
         for entry in entries:
@@ -82,7 +81,7 @@ def _structures(image: Path) -> tuple[_Structure, ...]:
                 if min(x, y) < 0 or min(across, down) <= 0 or x + across > width + 1 or y + down > height + 1:
                     return ()
                 boxes.setdefault(_words(name), []).append((x, y, min(across, width - x), min(down, height - y)))
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (ImageError, OSError, ValueError, TypeError, AttributeError):
         return ()
     labels = _labels(image.parent / _MASK, height, width)
     values = {words: None if labels is None else _plain_value(labels, found) for words, found in boxes.items()}
@@ -97,7 +96,7 @@ def _structures(image: Path) -> tuple[_Structure, ...]:
 def _labels(path: Path, height: int, width: int) -> np.ndarray | None:
     try:
         labels = mask_labels(path)
-    except (OSError, ValueError):
+    except ImageError:
         return None
     return labels if labels.shape == (height, width) else None
 

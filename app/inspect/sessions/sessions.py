@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from a3tune.bundle import ASSETS, EXAMPLES
 from a3tune.errors import Cancelled, RequestError
-from a3tune.images import ImageDescription, describe_image, find_series, load_image
+from a3tune.images import ImageDescription, load_image, open_image
 from a3tune.images.slices import Series
 from a3tune.types import MedicalImage, Window
 from app.engine.ids import RegionSessionId, SessionId
@@ -293,14 +293,19 @@ def _open(
 ) -> OpenedImage:
     """An image as it is shown first: of several series the one of this number. ``series`` spares looking for them."""
     with _file(content) as path:
-        series = find_series(path) if series is None else series
-        choices = describe_image(path, series=series[number - 1] if series else None)
-    return _read(content, convention, choices)._replace(series=series)
+        series, choices, image = open_image(path, series=series, number=number, convention=convention)
+    return _opened(content, convention, choices, image)._replace(series=series)
 
 
 def _read(content: bytes, convention: str | None, choices: ImageDescription, **choice: Any) -> OpenedImage:
     with _file(content) as path:
         image = load_image(path, series=choices.series, convention=convention, **choice)
+    return _opened(content, convention, choices, image, **choice)
+
+
+def _opened(
+    content: bytes, convention: str | None, choices: ImageDescription, image: MedicalImage, **choice: Any
+) -> OpenedImage:
     again = choices.windowable or image.frame_count > 1 or choices.volumes > 1 or choices.series is not None
     picked = {name: choice[name] for name in ("axis", "volume", "window") if name in choice}
     return OpenedImage(image, choices, content if again else None, convention=convention, **picked)

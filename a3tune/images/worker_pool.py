@@ -1,0 +1,397 @@
+"""Processes that decode files for this one, within limits of time, memory and output.
+
+Nothing is held while a file is decoded but a place in one of two lanes, one for everyday pictures and one for what may
+take long; what does take long moves out of its lane and stands back behind everything else. So no slow volume, and no
+picture made to be slow, delays another picture for long. A process that passes a limit is ended, and another one takes
+its place.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import pickle
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import psutil
+
+from a3tune.errors import A3TuneError, ImageError, ImageMemoryError, RequestError
+from a3tune.images.isolation import decode_through
+from a3tune.images.messages import TooLarge, receive, send
+
+SECONDS_VARIABLE, MEMORY_VARIABLE = "A3TUNE_DECODE_SECONDS", "A3TUNE_DECODE_MEMORY"
+_PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF")
+_PICTURE_BYTES = 32 << 20
+# How many bytes a process may have grown to for being kept for the next file.
+_GROWN = 512 << 20
+# How often the limits are looked at, after which time a file counts as slow, and how long a process may take to start,
+# in seconds; how far a slow one stands back behind everything else.
+_INTERVAL, _SLOW, _START = 0.05, 1.0, 60.0
+_NICENESS = 10
+# Variables that a decoder needs; secrets of the server are among the others.
+_NEEDED = ("PATH", "LANG", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "WINDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+_NEEDED_BEGINNINGS = ("LC_", "OMP_", "GOMP_", "OPENBLAS_", "MKL_")
+
+
+@dataclass(frozen=True)
+class DecodeLimits:
+    """What one file may take.
+
+    Attributes:
+        seconds: time for any file.
+        bytes_per_second: a second more for as many bytes of the file.
+        memory: bytes of working memory.
+        total: bytes of working memory of all files together: where they take more, the one that takes most is ended.
+        output: bytes of the decoded picture.
+        pictures, volumes: how many PNG, JPEG, GIF, BMP and WebP files, and how many others, are decoded at once.
+        slow: how many more may be in the making that have taken a second already.
+        spare: how many idle processes are kept for the next files, the last of them for pictures.
+        waiting: how long a file may wait for its turn, in seconds.
+    """
+
+    seconds: float = 4.0
+    bytes_per_second: float = 2 << 20
+    memory: int = 2 << 30
+    total: int = field(default_factory=lambda: psutil.virtual_memory().total // 2)
+    output: int = 512 << 20
+    pictures: int = 4
+    volumes: int = 4
+    slow: int = 6
+    spare: int = 3
+    waiting: float = 60.0
+
+
+@dataclass(eq=False)
+class _Worker:
+    process: subprocess.Popen[bytes]
+    requests: BinaryIO
+    replies: BinaryIO
+    facts: psutil.Process
+    lane: threading.BoundedSemaphore | None = None
+    begun: float = 0.0
+    seconds: float = 0.0
+    slow: bool = False
+    ended_for: str = ""
+
+    @property
+    def memory(self) -> int:
+        """Bytes that it holds."""
+        try:
+            return self.facts.memory_info().rss
+        except psutil.Error:
+            return 0
+
+    def end(self, reason: str = "") -> None:
+        self.ended_for = self.ended_for or reason
+        with suppress(OSError):
+            self.process.kill()
+
+    def close(self) -> None:
+        """End it and take its status, so that nothing of it stays behind."""
+        self.end()
+        self.process.wait()
+        for stream in (self.requests, self.replies):
+            with suppress(OSError):
+                stream.close()
+
+
+class WorkerPool:
+    """Worker processes; each is started when it is first needed.
+
+    Args:
+        limits: what one file may take.
+    """
+
+    def __init__(self, limits: DecodeLimits | None = None) -> None:
+        self.limits = limits or DecodeLimits()
+        self._lanes = {
+            True: threading.BoundedSemaphore(self.limits.pictures),
+            False: threading.BoundedSemaphore(self.limits.volumes),
+        }
+        self._idle: list[_Worker] = []
+        self._busy: set[_Worker] = set()
+        self._changed = threading.Condition()
+        self._watching = self._filling = False
+        self._closed = False
+
+    def run(self, function: Callable[..., object], *args: object, **kwargs: object) -> Any:
+        """``function(*args, **kwargs)``, run by a worker.
+
+        Args:
+            function: found in its module by its name; it gives arrays, numbers, texts, or records of this library.
+            args, kwargs: its arguments. The sizes of the files that they name decide how long it may take.
+
+        Raises:
+            A3TuneError: raised by the function.
+            ImageError: the function took too long or too much memory, gave too much or what no reader gives, or its
+                process ended; too many files wait.
+        """
+        named = [Path(value) for value in (*args, *kwargs.values()) if isinstance(value, str | os.PathLike)]
+        paths = [path for path in named if _exists(path)]
+        pictures = bool(paths) and all(map(_is_picture, paths))
+        lane = self._lanes[pictures]
+        if not lane.acquire(timeout=self.limits.waiting):
+            raise ImageError(
+                got="Too many files are being read at the moment",
+                expected=f"a turn within {self.limits.waiting:g} seconds",
+                remedy="Try again in a minute",
+            )
+        seconds = self.limits.seconds + sum(map(_size, paths)) / self.limits.bytes_per_second
+        try:
+            worker = self._take(pictures)
+        except BaseException:
+            lane.release()
+            raise
+        worker.lane = lane
+        good, value = self._ask(worker, (function.__module__, function.__name__, args, kwargs, seconds), seconds)
+        if good:
+            return value
+        raise cast(A3TuneError, value)
+
+    def start(self) -> None:
+        """Have idle workers ready soon, so that no file need wait for one."""
+        with self._changed:
+            if self._filling or self._closed or len(self._idle) >= self.limits.spare:
+                return
+            self._filling = True
+        threading.Thread(target=self._fill, name="decoding-start", daemon=True).start()
+
+    def close(self) -> None:
+        """End all workers; files that are being read fail."""
+        with self._changed:
+            self._closed = True
+            idle, self._idle = self._idle, []
+            for worker in self._busy:
+                worker.end("close")
+            self._changed.notify_all()
+        for worker in idle:
+            worker.close()
+
+    # ---- one request -------------------------------------------------------------------------
+
+    def _ask(self, worker: _Worker, request: tuple, seconds: float) -> tuple[bool, object]:
+        sound = False
+        try:
+            self._begin(worker, seconds)
+            send(worker.requests, request)
+            reply = receive(worker.replies, self.limits.output + (1 << 20))
+            good, value = reply
+            sound = good is True or isinstance(value, A3TuneError)
+            if isinstance(value, ImageMemoryError):
+                worker.end("memory")
+        except (EOFError, OSError):
+            value = None
+        except (TooLarge, pickle.UnpicklingError, struct.error, ValueError, TypeError, AttributeError, ImportError):
+            worker.end("reply")
+            value = None
+        finally:
+            self._finish(worker)
+            if sound and not worker.slow and not worker.ended_for and worker.memory <= _GROWN:
+                self._put(worker)
+            else:
+                worker.close()
+        if not sound or worker.ended_for:
+            return False, self._refusal(worker, seconds)
+        return bool(good), value
+
+    def _refusal(self, worker: _Worker, seconds: float) -> ImageError:
+        # The system ends a process with this signal when there is no memory left for all.
+        if worker.ended_for == "memory" or (not worker.ended_for and worker.process.returncode == -9):
+            return ImageError(
+                got="Reading the file took too much memory and was ended",
+                expected=f"a file that can be read with {self.limits.memory / 2**30:.3g} GiB",
+                remedy="Scale the picture down or open a part of it; who runs this server can allow more memory "
+                f"({MEMORY_VARIABLE}, in GiB)",
+            )
+        if worker.ended_for == "time":
+            return ImageError(
+                got="Reading the file took too long and was ended",
+                expected=f"a file of this size that can be read in {seconds:.3g} seconds",
+                remedy="Export it again from the program that made it, or open a part of it; who runs this server can "
+                f"allow more time ({SECONDS_VARIABLE})",
+            )
+        return ImageError(
+            got="The decoder broke off while it read the file",
+            expected="a complete, unaltered picture file",
+            remedy="Open it in the program that made it and export it as PNG",
+        )
+
+    # ---- the workers -------------------------------------------------------------------------
+
+    def _take(self, picture: bool) -> _Worker:
+        with self._changed:
+            kept = 0 if picture else min(1, self.limits.spare - 1)
+            worker = self._idle.pop() if len(self._idle) > kept else None
+        self.start()
+        return worker or self._start()
+
+    def _fill(self) -> None:
+        # One after the other, so that they take no more than one core.
+        with suppress(ImageError):  # told to whoever opens a file
+            while not self._closed and len(self._idle) < self.limits.spare:
+                self._put(self._start())
+        self._filling = False
+
+    def _put(self, worker: _Worker) -> None:
+        with self._changed:
+            keep = not self._closed and len(self._idle) < self.limits.spare
+            if keep:
+                self._idle.append(worker)
+        if not keep:
+            worker.close()
+
+    def _start(self) -> _Worker:
+        limits = f"{self.limits.memory}, {self.limits.output + (1 << 19)}"
+        script = f"import sys; sys.path[:] = {sys.path!r}; from a3tune.images.worker import serve; serve({limits})"
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if name.upper() in _NEEDED or name.startswith(_NEEDED_BEGINNINGS)
+        }
+        worker = None
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-c", script],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=kept,
+                bufsize=0,
+            )
+            facts = psutil.Process(process.pid)
+            worker = _Worker(process, cast(BinaryIO, process.stdin), cast(BinaryIO, process.stdout), facts)
+            self._begin(worker, _START)
+            receive(worker.replies, 1 << 20)
+            return worker
+        except (EOFError, OSError, TooLarge, pickle.UnpicklingError, psutil.Error):
+            if worker is not None:
+                worker.close()
+        finally:
+            if worker is not None:
+                self._finish(worker)
+        raise ImageError(
+            got="The process that reads files could not be started",
+            expected="memory and rights for a further Python process",
+            remedy="Try again; who runs this server finds out more from its machine's state",
+        )
+
+    # ---- the watch ---------------------------------------------------------------------------
+
+    def _begin(self, worker: _Worker, seconds: float) -> None:
+        with self._changed:
+            if self._closed:
+                worker.end("close")
+            worker.begun, worker.seconds = time.monotonic(), seconds
+            self._busy.add(worker)
+            if not self._watching:
+                self._watching = True
+                threading.Thread(target=self._watch, name="decoding", daemon=True).start()
+            self._changed.notify_all()
+
+    def _finish(self, worker: _Worker) -> None:
+        with self._changed:
+            self._busy.discard(worker)
+            if worker.lane is not None:
+                worker.lane.release()
+                worker.lane = None
+
+    def _watch(self) -> None:
+        """End what passes a limit; make slow work stand back, so that others' pictures come at once."""
+        while True:
+            with self._changed:
+                while not self._busy:
+                    if self._closed:
+                        return
+                    self._changed.wait()
+                for worker in self._busy:
+                    self._check(worker)
+                if sum(worker.memory for worker in self._busy) > self.limits.total:
+                    max(self._busy, key=lambda worker: worker.memory).end("memory")
+            time.sleep(_INTERVAL)
+
+    def _check(self, worker: _Worker) -> None:
+        taken = time.monotonic() - worker.begun
+        if taken > worker.seconds:
+            worker.end("time")
+        elif worker.memory > self.limits.memory + _GROWN:
+            worker.end("memory")
+        elif taken > _SLOW and worker.lane is not None:
+            if not worker.slow:
+                # It cannot be taken back, so this process reads no further file.
+                worker.slow = True
+                with suppress(psutil.Error, OSError):
+                    worker.facts.nice(_lower(worker.facts.nice()))
+            if sum(other.slow and other.lane is None for other in self._busy) < self.limits.slow:
+                worker.lane.release()
+                worker.lane = None
+
+
+def _lower(niceness: int) -> int:
+    return getattr(psutil, "BELOW_NORMAL_PRIORITY_CLASS", min(19, niceness + _NICENESS))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, or of the files below a folder."""
+    with suppress(OSError):
+        if path.is_dir():
+            return sum(entry.stat().st_size for entry in path.rglob("*") if entry.is_file())
+        return path.stat().st_size
+    return 0
+
+
+def _is_picture(path: Path) -> bool:
+    """Whether a file is an everyday picture by its beginning; that of a DICOM file may be anything."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(132)
+            return head.startswith(_PICTURES) and head[128:] != b"DICM" and path.stat().st_size <= _PICTURE_BYTES
+    except OSError:
+        return False
+
+
+def decode_in_workers(variables: Mapping[str, str]) -> WorkerPool:
+    """Have every file that this process opens from now on decoded by workers; none is started yet.
+
+    Args:
+        variables: those of the environment, of which two raise or lower the limits.
+
+    Raises:
+        RequestError: one of them is no number above 0.
+    """
+    usual = DecodeLimits()
+    seconds = _number(variables, SECONDS_VARIABLE, usual.seconds)
+    memory = _number(variables, MEMORY_VARIABLE, usual.memory / 2**30)
+    pool = WorkerPool(DecodeLimits(seconds=seconds, memory=int(memory * 2**30)))
+    decode_through(pool.run)
+    return pool
+
+
+def _number(variables: Mapping[str, str], name: str, usual: float) -> float:
+    text = variables.get(name, "").strip()
+    try:
+        value = float(text) if text else usual
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise RequestError(
+            expected=f"a number above 0 for {name} (usually {usual:g})",
+            got=f"It is {text}",
+            remedy="Set it, or unset it",
+        )
+    return value

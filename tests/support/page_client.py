@@ -1,0 +1,53 @@
+"""A visitor without a browser: gives files to a served page and takes what it says."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+
+class PageClient:
+    """One visit to the page at ``url``."""
+
+    def __init__(self, url: str) -> None:
+        self._http = httpx.Client(base_url=url, timeout=httpx.Timeout(120, pool=None), trust_env=False)
+        self._session = secrets.token_hex(8)
+        self._config = self._http.get("/config").json()
+        self._prefix = self._config.get("api_prefix", "")
+
+    def open(self, path: Path) -> str:
+        """Give a file to the Inspect tab and say what the page's status line says last, as text with its markup."""
+        (file,) = self._http.post(
+            f"{self._prefix}/upload", files={"files": (path.name, path.read_bytes())}, params={"upload_id": "u"}
+        ).json()
+        target = self._component("upload")
+        given = [{"path": file, "meta": {"_type": "gradio.FileData"}, "orig_name": path.name}]
+        *_, last = self._run(target, "upload", [given])
+        place = self._event(target, "upload")["outputs"].index(self._component("status"))
+        return str(last["data"][place])
+
+    def close(self) -> None:
+        self._http.close()
+
+    def _component(self, name: str) -> int:
+        return next(part["id"] for part in self._config["components"] if part["props"].get("elem_id") == name)
+
+    def _event(self, target: int, kind: str) -> dict[str, Any]:
+        return next(event for event in self._config["dependencies"] if [target, kind] in event["targets"])
+
+    def _run(self, target: int, kind: str, data: list[Any]) -> Iterator[dict[str, Any]]:
+        event = self._event(target, kind)
+        asked = {"data": data, "fn_index": event["id"], "session_hash": self._session, "trigger_id": target}
+        self._http.post(f"{self._prefix}/queue/join", json=asked).raise_for_status()
+        with self._http.stream("GET", f"{self._prefix}/queue/data", params={"session_hash": self._session}) as lines:
+            for line in lines.iter_lines():
+                told = json.loads(line[5:]) if line.startswith("data:") else {}
+                if told.get("msg") in ("process_generating", "process_completed"):
+                    yield told["output"]
+                if told.get("msg") == "process_completed":
+                    return
