@@ -23,6 +23,7 @@ def main() -> None:
         segmenter=options.segmenter,
         offered=options.models,
         any_model=options.any_model,
+        allow_other_base=options.allow_other_base,
     )
 
 

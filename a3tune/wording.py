@@ -5,6 +5,8 @@ from collections.abc import Iterable
 
 RESEARCH_NOTICE = "Research use only. Not a medical device, not for diagnosis or treatment."
 """What every page and every picture of a person's image says."""
+WARNING = "WARNING"
+"""How a remark begins that nobody may miss: the adapter at work was made for another base model."""
 
 _brief = reprlib.Repr()
 _brief.maxstring = _brief.maxother = 80

@@ -125,6 +125,7 @@ def launch(
     segmenter: str = "litemedsam",
     offered: Sequence[str] | None = None,
     any_model: bool = False,
+    allow_other_base: bool = False,
 ) -> None:
     """Serve the page until the process is stopped; the model loads meanwhile.
 
@@ -136,9 +137,10 @@ def launch(
         segmenter: what finds regions: "litemedsam", or a Segment Anything checkpoint.
         offered: what visitors may load besides, see :class:`app.models.service.ModelService`.
         any_model: whether they may name any folder or hub id.
+        allow_other_base: take ``adapters`` that were made for other weights; their answers say so.
     """
     prepare_process(SERVER)
-    slot = ModelSlot(profile, adapters)
+    slot = ModelSlot(profile, adapters, allow_other_base=allow_other_base)
     asking = InspectService(slot, RegionSlot(scorer, segmenter))
     tuning = TuneService(slot, asking.regions.slot)
     examples = [(example.path, example.questions[0], example.key) for example in read_examples()]

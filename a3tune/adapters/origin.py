@@ -9,6 +9,7 @@ from peft.utils import SAFETENSORS_WEIGHTS_NAME
 
 from a3tune.adapters.stored import StoredAdapter, add_notes
 from a3tune.errors import AdapterError
+from a3tune.wording import WARNING
 
 _FINGERPRINT = "a3tune_base_fingerprint"
 _NAME = "a3tune_base"
@@ -71,11 +72,12 @@ def check_origin(stored: StoredAdapter, base: Base, *, allow_other: bool = False
         return ""
     if allow_other:
         return (
-            f"WARNING: the adapter was made for other weights ({made_for or 'unnamed'}) than those of {here}; what it "
-            "answers and where it looks says nothing about how it was trained."
+            f"{WARNING}: the adapter was made for other weights ({made_for or 'unnamed'}) than those of {here}; what "
+            "it answers and where it looks says nothing about how it was trained."
         )
     raise AdapterError(
         expected="the very weights that the adapter was made for",
         got=f"It was made for other weights ({made_for or 'unnamed'}) than those of {here}",
-        remedy="Load that base model; to use it on this one all the same, the command takes --allow-other-base",
+        remedy="Load that base model; to use it on this one all the same, allow other weights (--allow-other-base, or "
+        "the box under Load an adapter)",
     )

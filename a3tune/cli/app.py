@@ -63,6 +63,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=FOLDER",
         help="an adapter in PEFT's format to compare the model with; may be given several times",
     )
+    parser.add_argument(
+        "--allow-other-base",
+        action="store_true",
+        default=os.environ.get("A3TUNE_ALLOW_OTHER_BASE") == "1",
+        help="take adapters of --adapter that were made for other weights of the same shapes; their answers say so",
+    )
 
 
 def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -96,6 +102,7 @@ def run(options: argparse.Namespace) -> int:
     chosen += [("--adapter", pair) for pair in options.adapter]
     given = [str(part) for name, value in chosen if value is not None for part in (name, value)]
     given += ["--any-model"] if options.any_model else []
+    given += ["--allow-other-base"] if options.allow_other_base else []
     # The library never imports the page's packages, so the app takes this process's place.
     os.execv(sys.executable, [sys.executable, str(script), *given])
 

@@ -115,7 +115,7 @@ def fetch_adapter(hub_id: str, folder: str | Path, *, token: str | None = None) 
     return folder
 
 
-def check_fit(folder: str | Path, model: str) -> str:
+def check_fit(folder: str | Path, model: str, *, allow_other_base: bool = False) -> str:
     """Whether an adapter was made for a base model, and its weights have the shapes of its layers, without loading
     either.
 
@@ -124,6 +124,7 @@ def check_fit(folder: str | Path, model: str) -> str:
     Args:
         folder: the adapter's folder.
         model: "demo", a checkpoint folder or a hub id.
+        allow_other_base: take one that was made for other weights of the same shapes; the result says so.
 
     Returns:
         What is to be said about its base, as of `a3tune.adapters.origin.check_origin`.
@@ -136,7 +137,7 @@ def check_fit(folder: str | Path, model: str) -> str:
     check_bounded(stored)
     if stored.kind in _LORA_LIKE:
         _check_layers(stored, model)
-    return check_origin(stored, _Checkpoint(model))
+    return check_origin(stored, _Checkpoint(model), allow_other=allow_other_base)
 
 
 @dataclass(frozen=True)

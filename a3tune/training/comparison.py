@@ -69,6 +69,7 @@ def compare_with_base(
     layout: str = "auto",
     images: str | Path | None = None,
     most: int = MOST_QUESTIONS,
+    allow_other_base: bool = False,
     on_progress: Progress = no_progress,
 ) -> Comparison:
     """Ask the base model and the adapter the held-out questions of a data set: those of its validation split, as a run
@@ -79,6 +80,7 @@ def compare_with_base(
         adapter: a folder in PEFT's format.
         model, device, layout, images: as `a3tune.training.tuning.tune`.
         most: how many questions are asked at most.
+        allow_other_base: take an adapter that was made for other weights.
         on_progress: called with what is being done and the share done, 0 to 1.
 
     Raises:
@@ -96,7 +98,7 @@ def compare_with_base(
     chosen = [items[place * len(items) // most] for place in range(most)] if len(items) > most else list(items)
     on_progress("Loading the model", 0.0)
     loaded = load_base(config, model, device)
-    adapters = AdapterSet(loaded.model, {TUNED: adapter}, identity=loaded)
+    adapters = AdapterSet(loaded.model, {TUNED: adapter}, identity=loaded, allow_other_base=allow_other_base)
     prepare_capture(loaded.model)
     encoder = loaded.cpu_encoder()
     maker = TargetMaker(
@@ -158,6 +160,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Compare a tuned adapter with the base model on held-out questions.")
     add_tune_arguments(parser)
     parser.add_argument("--adapter", type=Path, required=True, metavar="DIR", help="adapter folder in PEFT's format")
+    parser.add_argument(
+        "--allow-other-base", action="store_true", help="take an adapter that was made for other weights"
+    )
     options = parser.parse_args(arguments)
     prepare_process(RUN)
 
@@ -173,6 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             device=options.device,
             layout=options.layout,
             images=options.images,
+            allow_other_base=options.allow_other_base,
             on_progress=report,
         )
     except A3TuneError as error:

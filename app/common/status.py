@@ -54,7 +54,12 @@ def error_status(error: BaseException) -> str:
     """The error as the page's status line."""
     if isinstance(error, Cancelled):
         return status("Cancelled.")
-    return f'<p class="status error" role="alert">{html.escape(explain(error))}</p>'
+    return warning_status(explain(error))
+
+
+def warning_status(text: str) -> str:
+    """A status line that cannot be missed."""
+    return f'<p class="status error" role="alert">{html.escape(text)}</p>'
 
 
 def status(text: str) -> str:

@@ -61,14 +61,21 @@ class ModelSlot:
         adapters: folders of adapters in PEFT's format by name, loaded beside this model; the bundled ones come with
             the demo.
         device: "auto", "cpu", "cuda" or "mps".
+        allow_other_base: take adapters that were made for other weights of the same shapes; their answers say so.
     """
 
     def __init__(
-        self, profile: str = DEMO, adapters: Mapping[str, Path] | None = None, *, device: str = "auto"
+        self,
+        profile: str = DEMO,
+        adapters: Mapping[str, Path] | None = None,
+        *,
+        device: str = "auto",
+        allow_other_base: bool = False,
     ) -> None:
         self.in_use = threading.Lock()
         self.device = device
         self.choice = ModelChoice(profile)
+        self._allow_other_base = allow_other_base
         self._named = (profile, dict(adapters or {}))
         self.generation = self._next_generation(0)
         self._adapter_set: AdapterSet | None = None
@@ -197,7 +204,9 @@ class ModelSlot:
                 on_progress=report,
                 **self.choice.options,
             )
-            self._adapter_set = library.AdapterSet(model.model, self._folders, identity=model)
+            self._adapter_set = library.AdapterSet(
+                model.model, self._folders, identity=model, allow_other_base=self._allow_other_base
+            )
             self.generation.special_tokens = frozenset(model.tokenizer.all_special_tokens)
             self._model = model
         except Exception as error:

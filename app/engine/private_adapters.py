@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 from weakref import WeakKeyDictionary
 
 from a3tune.errors import AdapterError
+from a3tune.storage import read_json_or_empty
 from app.engine import library
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 MOST_MOUNTED = 4
 """How many visitors' adapters stay in memory together; the one that was asked longest ago makes room."""
+
+LOADED = "loaded.json"
+"""In an adapter's folder that was loaded: where it came from, and ``allow_other_base``, the visitor's word on it."""
 
 _WEIGHTS = "adapter_model.safetensors"
 _State = tuple[str, str, int, int]
@@ -54,11 +58,18 @@ class PrivateAdapters:
             # A run that goes on writes its adapter anew: what was read before is of no use any more.
             for older in [entry for entry in mounted if entry[:2] == state[:2]]:
                 del mounted[older]
-            mounted[state] = library.AdapterSet(model.model, {name: own[name]}, identity=model)
+            mounted[state] = library.AdapterSet(
+                model.model, {name: own[name]}, identity=model, allow_other_base=allows_other_base(own[name])
+            )
             while len(mounted) > MOST_MOUNTED:
                 mounted.popitem(last=False)
         mounted.move_to_end(state)
         return mounted[state]
+
+
+def allows_other_base(folder: Path) -> bool:
+    """Whether the visitor who loaded an adapter wants it also on weights that it was not made for."""
+    return read_json_or_empty(folder / LOADED).get("allow_other_base") is True
 
 
 def _state(name: str, folder: Path) -> _State:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from a3tune.encoding import base64_halves, base64_text, data_url
 from a3tune.types import MedicalImage, Token
+from a3tune.wording import WARNING
 from app.common.status import DEMO_NOTICE, describe, status
 from app.common.widgets import json_text
 from app.engine.background import Step
@@ -69,7 +70,7 @@ def result_value(result: Result) -> dict[str, Any]:
         "id": result.id,
         "question": inspection.question,
         "model": inspection.model,
-        "notice": " ".join([DEMO_NOTICE] * result.demo + [note for view in inspection.views for note in view.notes]),
+        "notice": " ".join([DEMO_NOTICE] * result.demo + _remarks(inspection.views, warnings=False)),
         "complete": result.complete,
         "patches": inspection.grid.count,
         "tiles": inspection.grid.tiles_record(),
@@ -292,7 +293,13 @@ def _view(view: AdapterView, numbers: ViewNumbers, special: frozenset[str]) -> d
         "sinks": list(numbers.sinks.items()),
         "rows": _rows(_VIEW_ROWS, view.metrics),
         "experts": None if view.experts is None else _experts(view.experts),
+        "warning": " ".join(_remarks([view], warnings=True)),
     }
+
+
+def _remarks(views: Sequence[AdapterView], *, warnings: bool) -> list[str]:
+    """What is to be said about the adapters: warnings, which stand at their answers, or all else."""
+    return [note for view in views for note in view.notes if (WARNING in note) == warnings]
 
 
 def _head_means(weights: np.ndarray, tokens: list[dict[str, Any]], role: str) -> str | None:

@@ -11,9 +11,10 @@ import gradio as gr
 
 from a3tune.encoding import base64_text
 from a3tune.errors import RequestError
+from a3tune.wording import WARNING
 from app.common.delete_button import DeleteButton
 from app.common.identity import is_secret, owner_of
-from app.common.status import error_status, status
+from app.common.status import error_status, status, warning_status
 from app.common.widgets import EVENT_OPTIONS, Update, build_stop, errors_in, follow_work, json_text, server_function
 from app.engine.ids import AdapterName, DataSetId
 from app.tune.adapters.comparison import comparison_table
@@ -74,6 +75,11 @@ class AdapterPanel:
                     label="Or from the hub", placeholder="name/repository", scale=3, elem_id="tune-adapter-hub"
                 )
                 self._load = gr.Button("Load from the hub", size="sm", min_width=140, elem_id="tune-load-hub")
+            self._other_base = gr.Checkbox(
+                label="Also one that was made for other weights than this base model's",
+                info="What it answers then says nothing about how it was trained.",
+                elem_id="tune-other-base",
+            )
             self._load_status = gr.HTML("", elem_id="tune-load-status", apply_default_css=False)
         with gr.Accordion("Push to the hub", open=False, elem_id="tune-hub-push"):
             self._repository = gr.Textbox(label="Repository", placeholder="your-name/repository", elem_id="tune-repo")
@@ -143,24 +149,32 @@ class AdapterPanel:
         self._push.click(self._send, [*own, self._repository, self._token], pushed, **EVENT_OPTIONS)
         loaded = [self._load_status, *self.outputs]
         self._adapter.upload(
-            self._load_archive, [self._visitor, self._adapter], [self._adapter, *loaded], **EVENT_OPTIONS
+            self._load_archive,
+            [self._visitor, self._adapter, self._other_base],
+            [self._adapter, *loaded],
+            **EVENT_OPTIONS,
         )
-        self._load.click(self._load_public, [self._visitor, self._hub], loaded, **EVENT_OPTIONS)
+        self._load.click(self._load_public, [self._visitor, self._hub, self._other_base], loaded, **EVENT_OPTIONS)
         self._write.click(self._scale, plan.inputs, [self._text, self._config, self._scale_status], **EVENT_OPTIONS)
 
     # ---- events ------------------------------------------------------------------------------
 
     @errors_in("status")
     def _choose(self, visitor: str, name: AdapterName | None) -> Update:
-        return {**self.show(visitor, name), self.status: "", self._table: ""}
+        return {**self.show(visitor, name), self.status: self._warning(visitor, name), self._table: ""}
 
     def _evaluate(self, visitor: str, name: AdapterName, data: DataSetId | None, *plan: Any) -> Iterator[Update]:
         yield from follow_work(
             lambda: self._service.compare(owner_of(visitor), name, data, self._plan.read(*plan)),
             self.status,
             self._stop,
-            lambda found: {self._table: comparison_table(name, found)},
+            lambda found: {self._table: comparison_table(name, found), self.status: self._warning(visitor, name)},
         )
+
+    def _warning(self, visitor: str, name: AdapterName | None) -> str:
+        """The status about an adapter that was made for another base; "" for any other."""
+        origin = "" if name is None else self._service.adapters.origin(owner_of(visitor), name)
+        return warning_status(origin) if origin.startswith(WARNING) else ""
 
     def _end(self, visitor: str) -> None:
         self._service.adapters.stop(owner_of(visitor))
@@ -172,24 +186,30 @@ class AdapterPanel:
         address = self._service.adapters.push(owner_of(visitor), name, repository.strip(), token)
         yield {self._push_status: status(f"Pushed to {address}")}
 
-    def _load_archive(self, visitor: str, path: str | None) -> Update:
+    def _load_archive(self, visitor: str, path: str | None, other_base: bool) -> Update:
         if path is None:
             return gr.skip()
         try:
-            name = self._service.adapters.load(owner_of(visitor), Path(path).stem, archive=Path(path))
+            name = self._service.adapters.load(
+                owner_of(visitor), Path(path).stem, archive=Path(path), allow_other_base=other_base
+            )
         except Exception as error:
             return {self._adapter: None, self._load_status: error_status(error)}
         return {self._adapter: None, **self._loaded(visitor, name)}
 
     @errors_in("_load_status")
-    def _load_public(self, visitor: str, hub_id: str) -> Iterator[Update]:
+    def _load_public(self, visitor: str, hub_id: str, other_base: bool) -> Iterator[Update]:
         yield {self._load_status: status("Fetching …")}
-        yield self._loaded(visitor, self._service.adapters.load(owner_of(visitor), hub_id, hub_id=hub_id))
+        name = self._service.adapters.load(owner_of(visitor), hub_id, hub_id=hub_id, allow_other_base=other_base)
+        yield self._loaded(visitor, name)
 
     def _loaded(self, visitor: str, name: AdapterName) -> Update:
         words = f"Loaded as “{name}”: it fits the base model, and you find it in Inspect under “Answer with”."
-        words = f"{words} {self._service.adapters.origin(owner_of(visitor), name)}".strip()
-        return {self._load_status: status(words), **self.show(visitor, name)}
+        origin = self._service.adapters.origin(owner_of(visitor), name)
+        if origin.startswith(WARNING):
+            words = f"Loaded as “{name}”. {origin} Its answers in Inspect carry this warning."
+            return {self._load_status: warning_status(words), **self.show(visitor, name)}
+        return {self._load_status: status(f"{words} {origin}".strip()), **self.show(visitor, name)}
 
     @errors_in("_scale_status")
     def _scale(self, *values: Any) -> Update:

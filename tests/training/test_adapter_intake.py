@@ -90,6 +90,7 @@ def test_an_adapter_of_other_weights_of_the_same_shapes_is_refused(finished, tmp
     assert check_fit(folder, str(tiny_checkpoint("llava"))) == ""
     with pytest.raises(AdapterError, match=r"other weights .* than those of merged"):
         check_fit(folder, str(merged))
+    assert check_fit(folder, str(merged), allow_other_base=True).startswith("WARNING: the adapter was made for other")
 
 
 def test_the_card_is_filled_in_and_names_no_path(finished):

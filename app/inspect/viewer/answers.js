@@ -19,6 +19,7 @@ export function createAnswers({ part, state, caption }) {
     const made = make("div", { className: "answer-of" + (view === state.front ? " front" : "") });
     if (state.sideB)
       made.append(make("p", { className: "fine", textContent: (side ? "B" : "A") + " · " + view.label }));
+    if (view.warning) made.append(make("p", { className: "warning", role: "alert", textContent: view.warning }));
     const text = make("p", { className: "answer", dataset: { part: side ? "answerB" : "answer" } });
     const words = view.tokens.filter((token) => token.role === "answer" && isWord(token));
     // The words as the tokens have them, with those marked that the other side has not; where the tokens do not spell

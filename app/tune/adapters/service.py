@@ -24,13 +24,13 @@ from app.engine import library
 from app.engine.background import Step, Task, run
 from app.engine.ids import AdapterName, JobId, OwnerId
 from app.engine.model_slot import ModelSlot
+from app.engine.private_adapters import LOADED, allows_other_base
 from app.engine.stop import StopEvents
 from app.engine.subprocess_tasks import run_module
 from app.tune.data.sets import DataSet
 from app.tune.runs.jobs import CONFIG_NAME, WEIGHTS_NAME, JobQueue
 
 TITLE_LENGTH = 60
-_LOADED_NAME = "loaded.json"
 # A name goes into PEFT's module names and into a list on a command line.
 _UNUSABLE = re.compile(r"[.,=]")
 
@@ -79,7 +79,7 @@ class AdapterService:
             if job.record.get("model", self._slot.profile) == self._slot.profile:
                 take(job.title, job.adapter)
         for folder in self._loaded(owner):
-            facts = read_json_or_empty(folder / _LOADED_NAME)
+            facts = read_json_or_empty(folder / LOADED)
             if facts.get("model", self._slot.profile) == self._slot.profile:
                 take(str(facts.get("title", folder.name)), folder)
         return found
@@ -126,8 +126,19 @@ class AdapterService:
             )
         return library.push_adapter(run, repository, token)
 
-    def load(self, owner: OwnerId, title: str, *, archive: Path | None = None, hub_id: str = "") -> AdapterName:
+    def load(
+        self,
+        owner: OwnerId,
+        title: str,
+        *,
+        archive: Path | None = None,
+        hub_id: str = "",
+        allow_other_base: bool = False,
+    ) -> AdapterName:
         """Take an adapter in from a ZIP archive or the hub, when it fits the base model.
+
+        Args:
+            allow_other_base: also one that was made for other weights of the same shapes; `origin` says so.
 
         Returns:
             the name under which it is found.
@@ -146,9 +157,10 @@ class AdapterService:
                 raise AdapterError(
                     expected="a ZIP archive or a hub id", got="There is neither", remedy="Give one of them"
                 )
-            origin = library.check_fit(folder, self._slot.profile)
+            origin = library.check_fit(folder, self._slot.profile, allow_other_base=allow_other_base)
             words = (title or hub_id).strip()[:TITLE_LENGTH] or "loaded adapter"
-            write_json(folder / _LOADED_NAME, {"title": words, "model": self._slot.profile, "origin": origin})
+            facts = {"title": words, "model": self._slot.profile, "origin": origin}
+            write_json(folder / LOADED, {**facts, "allow_other_base": allow_other_base})
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -159,7 +171,7 @@ class AdapterService:
 
     def origin(self, owner: OwnerId, name: AdapterName) -> str:
         """What is to be said about the base model that a loaded adapter was made for; "" where there is no doubt."""
-        return str(read_json_or_empty(self._folder(owner, name) / _LOADED_NAME).get("origin", ""))
+        return str(read_json_or_empty(self._folder(owner, name) / LOADED).get("origin", ""))
 
     def delete(self, owner: OwnerId, name: AdapterName) -> str:
         """Remove an adapter that was loaded, in a minute; one of a run goes with the run.
@@ -219,6 +231,7 @@ class AdapterService:
                     settings.write_text(config, encoding="utf-8")
                 arguments = ["--adapter", str(adapter), "--out", str(run_folder), "--config", str(settings)]
                 arguments += [*data.arguments, "--model", self._slot.profile]
+                arguments += ["--allow-other-base"] if allows_other_base(adapter) else []
                 task.progress("Starting", 0.0)
                 return run_module("a3tune.training.comparison", arguments, data.environment, task)
 

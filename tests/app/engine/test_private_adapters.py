@@ -11,12 +11,15 @@ import torch
 from peft import LoraConfig, get_peft_model
 from PIL import Image
 
+from a3tune.adapters.origin import write_origin
 from a3tune.errors import AdapterError, RequestError
 from a3tune.models.load import load_model
+from a3tune.storage import write_json
 from app.engine import private_adapters as private_adapters
 from app.engine.model_slot import ModelSlot
 from app.inspect.export_request import command_line
 from app.inspect.service import InspectService
+from app.inspect.values import result_value
 
 TARGETS = r".*language_model.*\.(q|v)_proj"
 
@@ -95,6 +98,32 @@ def test_an_adapter_that_was_written_anew_is_read_anew(service, adapter):
     shutil.rmtree(folder)
     with pytest.raises(AdapterError, match="was removed from the server"):
         ask(service, "one", ["mine"], {"mine": folder})
+
+
+def test_other_weights_are_refused_unless_their_owner_allows_it(service, adapter):
+    folder = adapter("mine")
+    write_origin(folder, "house/other", "f" * 64)
+    with pytest.raises(AdapterError, match="made for other weights"):
+        ask(service, "one", ["mine"], {"mine": folder})
+    write_json(folder / private_adapters.LOADED, {"allow_other_base": True})
+    os.utime(folder / "adapter_model.safetensors", (1, 1))
+    finished = ask(service, "one", ["base", "mine"], {"mine": folder})
+    base, mine = result_value(finished)["views"]
+    assert mine["warning"].startswith("mine: WARNING: the adapter was made for other weights")
+    assert base["warning"] == ""
+
+
+def test_named_adapters_of_other_weights_need_the_servers_word(checkpoint, adapter):
+    folder = adapter("mine")
+    write_origin(folder, "house/other", "f" * 64)
+    slot = ModelSlot(checkpoint, {"mine": folder}, device="cpu")
+    slot.start()
+    with pytest.raises(AdapterError, match="made for other weights"):
+        slot.wait(None)
+    slot = ModelSlot(checkpoint, {"mine": folder}, device="cpu", allow_other_base=True)
+    slot.start()
+    slot.wait(None)
+    assert slot.adapter_set.origin("mine").startswith("WARNING")
 
 
 def test_only_so_many_stay_in_memory(service, adapter, monkeypatch):

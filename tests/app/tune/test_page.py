@@ -21,6 +21,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, TimeoutError, expect
 
+from a3tune.adapters.origin import write_origin
 from a3tune.demo.sample_data import write_sample
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -304,6 +305,20 @@ def test_from_the_upload_to_the_adapter_over_reloads_stops_kills_and_a_new_serve
     expect(page.locator("#tune-own input")).to_have_value("mine")
     visitor.screenshot("tune_use")
 
+    # Made for other weights of the same shapes: refused, and with the visitor's word taken with a warning.
+    with zipfile.ZipFile(tmp_path / "mine.zip") as archive:
+        archive.extractall(tmp_path / "foreign")
+    write_origin(tmp_path / "foreign", "house/other", "f" * 64)
+    with zipfile.ZipFile(tmp_path / "foreign.zip", "w") as archive:
+        for path in (tmp_path / "foreign").iterdir():
+            archive.write(path, path.name)
+    loaded = page.locator("#tune-load-status [role=alert]")
+    page.set_input_files("#tune-adapter input[type=file]", str(tmp_path / "foreign.zip"))
+    expect(loaded).to_contain_text("made for other weights (house/other)")
+    page.locator("#tune-other-base input").check()
+    page.set_input_files("#tune-adapter input[type=file]", str(tmp_path / "foreign.zip"))
+    expect(loaded).to_contain_text("Loaded as “foreign”. WARNING: the adapter was made for other weights")
+
     # The token goes with the press and is nowhere afterwards, in the page or on the disk.
     page.locator("#tune-hub-push button").first.click()
     page.locator("#tune-repo input, #tune-repo textarea").fill("house/adapter")
@@ -319,6 +334,12 @@ def test_from_the_upload_to_the_adapter_over_reloads_stops_kills_and_a_new_serve
     page.locator("#adapters label", has_text="mine").locator("input").check()
     page.locator("#ask").click()
     visitor.inspected("base", name, "mine")
+    page.locator("#adapters label", has_text="mine").locator("input").uncheck()
+    page.locator("#adapters label", has_text="foreign").locator("input").check()
+    page.locator("#ask").click()
+    visitor.inspected("base", name, "foreign")
+    expect(page.locator(".answer-of .warning")).to_contain_text("foreign: WARNING: the adapter was made for other")
+    visitor.screenshot("other_base")
     other = tuner()
     other.page.get_by_role("tab", name="Inspect", exact=True).click()
     expect(other.page.locator("#adapters")).to_contain_text("base")
