@@ -10,8 +10,7 @@ from pydicom import Dataset, uid
 from pydicom.pixels import apply_color_lut
 
 from a3tune.errors import ImageError
-from a3tune.images.content import damaged
-from a3tune.images.dicom_header import holder, missing_field, number, text
+from a3tune.images.dicom_header import contradiction, holder, missing_field, number, text
 from a3tune.images.dicom_kinds import ObjectKind
 from a3tune.images.dicom_pixels import StoredFrame
 from a3tune.images.grey import GreyFrame, VoiTable, WindowFunction
@@ -24,6 +23,15 @@ _PADDING = (
     ("FloatPixelPaddingValue", "FloatPixelPaddingRangeLimit"),
     ("DoubleFloatPixelPaddingValue", "DoubleFloatPixelPaddingRangeLimit"),
 )
+
+_LOSSY_SYNTAXES = frozenset(
+    (
+        *(uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLSNearLossless, uid.JPEG2000, uid.HTJ2K),
+        *map(uid.UID, (f"1.2.840.10008.1.2.4.{number}" for number in (53, 55, 112))),
+    )
+)
+_LOSSY = 0.01
+"""Part of a picture's span that lossy compression may move the values of its padding."""
 
 
 def grey_frame(
@@ -42,7 +50,7 @@ def grey_frame(
     """
     values = stored.values
     signed = values.dtype.kind == "i"
-    padding, usual = _padding(stored, dataset)
+    padding, usual = _padding(stored, dataset, syntax)
     rescale = holder(dataset, frame, "PixelValueTransformationSequence", "RescaleSlope")
     units = text(rescale, "RescaleType")
     slope, intercept = number(rescale, "RescaleSlope", 1.0), number(rescale, "RescaleIntercept", 0.0)
@@ -105,49 +113,95 @@ def to_bytes(values: np.ndarray, bits: int) -> np.ndarray:
     if values.dtype == np.uint8 and bits == 8:
         return values
     if not 1 <= bits <= 64:
-        raise damaged("DICOM")
+        contradiction(f"the entries of a lookup table have {bits} bits each")
     scaled = values >> (bits - 8) if bits >= 8 else values * (255 // (2**bits - 1))
     return np.clip(scaled, 0, 255).astype(np.uint8)
 
 
-def _padding(stored: StoredFrame, dataset: Dataset) -> tuple[np.ndarray | None, tuple[float, float] | None]:
+def _padding(
+    stored: StoredFrame, dataset: Dataset, syntax: uid.UID
+) -> tuple[np.ndarray | None, tuple[float, float] | None]:
     """Which pixels are padding (bool [height, width]), and the stored values that may rule the automatic window."""
-    chosen = next((keywords for keywords in _PADDING if number(dataset, keywords[0]) is not None), None)
-    if chosen is None:
+    ends = next((told for keywords in _PADDING if (told := _padding_ends(dataset, keywords, syntax))), None)
+    if ends is None:
         return None, None
     values = stored.values
-    start = number(dataset, chosen[0], 0.0)
-    low, high = sorted(_as_stored(end, values.dtype) for end in (start, number(dataset, chosen[1], start)))
+    low, high = _as_stored(ends, stored)
     padding = (values >= low) & (values <= high)
     if stored.raw is not None:
         # Padding may use bits that values do not.
-        padding |= stored.raw == (int(start) & (2 ** (8 * stored.raw.dtype.itemsize) - 1))
-    below, above = values[values < low], values[values > high]
-    usual = None
-    # Lossy compression smears padding to both sides. The picture lies on the side of more pixels; what lies on the
-    # other side is smear where it does not reach far and mostly stays near, and reaches as far into the picture's.
-    if below.size <= above.size and below.size:
-        reach = low - float(below.min())
-        if reach <= (float(above.max()) - high) / 3 and (below > low - reach / 2).mean() > 0.5:
-            padding |= values < low
-            usual = high + reach, math.inf
-    elif above.size and below.size:
-        reach = float(above.max()) - high
-        if reach <= (low - float(below.min())) / 3 and (above < high + reach / 2).mean() > 0.5:
-            padding |= values > high
-            usual = -math.inf, low - reach
-    return (padding if padding.any() else None), usual
+        padding |= stored.raw == (int(ends[0]) & (2 ** (8 * stored.raw.dtype.itemsize) - 1))
+    finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    lowest, highest = (float(finite.min()), float(finite.max())) if finite.size else (low, high)
+    # Lossy compression smears padding to both sides; the picture lies on the side that reaches further.
+    if highest - high >= low - lowest:
+        below = low - finite[finite < low].astype(np.float64)
+        smeared, reach = _smear(below, highest - high, syntax)
+        padding |= (values < low) & smeared
+        usual = (high + reach, math.inf)
+    else:
+        above = finite[finite > high].astype(np.float64) - high
+        smeared, reach = _smear(above, low - lowest, syntax)
+        padding |= (values > high) & smeared
+        usual = (-math.inf, low - reach)
+    return (padding if padding.any() else None), (usual if smeared or reach else None)
 
 
-def _as_stored(value: float, dtype: np.dtype) -> float:
-    """A padding value as the pixels have it: of 32-bit floats rounded so, of integers with the picture's sign, since
-    a value that is written with the wrong one (PS3.5 6.2, US or SS) stands for the same bits."""
-    if dtype.kind == "f":
-        return float(dtype.type(value))
-    bits = min(16, 8 * dtype.itemsize)
-    if dtype.kind == "i" and 2 ** (bits - 1) <= value < 2**bits:
-        return value - 2**bits
-    return value + 2**bits if dtype.kind == "u" and value < 0 else value
+def _smear(beyond: np.ndarray, span: float, syntax: uid.UID) -> tuple[bool, float]:
+    """Whether what lies beyond the padding is padding too, and how far padding reaches into the picture.
+
+    It is where it lies no further away than a third of the picture's span, and stays near or in one place.
+
+    Args:
+        beyond: distances [n] from the padding, on the side that is not the picture's.
+        span: of the picture, from the padding on.
+        syntax: a lossy one moves padding by itself.
+    """
+    least = _LOSSY * span if syntax in _LOSSY_SYNTAXES else 0.0
+    reach = float(beyond.max()) if beyond.size else 0.0
+    if not 0 < reach <= span / 3:
+        return False, least
+    near = reach <= _LOSSY * span or (beyond < reach / 2).mean() > 0.5
+    return near or float(np.ptp(beyond)) == 0, max(least, reach if near else 0.0)
+
+
+def _padding_ends(dataset: Dataset, keywords: tuple[str, str], syntax: uid.UID) -> tuple[float, float] | None:
+    """A padding value and the other end of its range, as they are written."""
+    start = _padding_number(dataset, keywords[0], syntax)
+    limit = _padding_number(dataset, keywords[1], syntax)
+    return None if start is None else (start, start if limit is None else limit)
+
+
+def _padding_number(dataset: Dataset, keyword: str, syntax: uid.UID) -> float | None:
+    value = dataset.get(keyword)
+    if isinstance(value, bytes):
+        # An element of a type without numbers (OW, OB): its bytes are those of a pixel.
+        return float(int.from_bytes(value, "big" if syntax == uid.ExplicitVRBigEndian else "little")) if value else None
+    return number(dataset, keyword)
+
+
+def _as_stored(ends: tuple[float, float], stored: StoredFrame) -> tuple[float, float]:
+    """The lowest and highest padding as the pixels have it: of 32-bit floats rounded so; of integers read with or
+    without a sign, since a value that is written with the wrong one (PS3.5 6.2, US or SS) stands for the same bits: the
+    first reading that pixels can have and do have, or only can have."""
+    values = stored.values
+    if values.dtype.kind == "f":
+        first, last = sorted(float(values.dtype.type(end)) for end in ends)
+        return first, last
+    signed = values.dtype.kind == "i"
+    least, most = (-(2.0 ** (stored.bits - 1)), 2.0 ** (stored.bits - 1) - 1) if signed else (0.0, 2.0**stored.bits - 1)
+    widths = sorted({16, 32, stored.bits, 8 * values.dtype.itemsize})
+    readings = [ends]
+    for width in widths:
+        turned = [
+            end - 2.0**width if signed and 2 ** (width - 1) <= end < 2**width else
+            end + 2.0**width if not signed and -(2 ** (width - 1)) <= end < 0 else end
+            for end in ends
+        ]  # fmt: skip
+        readings.append((turned[0], turned[1]))
+    spans = [(min(pair), max(pair)) for pair in readings]
+    possible = [(low, high) for low, high in spans if high >= least and low <= most] or spans[:1]
+    return next((span for span in possible if ((values >= span[0]) & (values <= span[1])).any()), possible[0])
 
 
 def _full_range(
@@ -211,5 +265,5 @@ def _entries(data: Any, count: int, syntax: uid.UID) -> np.ndarray:
         data = np.frombuffer(data, (">u2" if big else "<u2") if wide else "u1")
     entries = np.atleast_1d(np.asarray(data)).astype(np.int64)[:count]
     if len(entries) < count:
-        raise damaged("DICOM")
+        contradiction(f"a lookup table should have {count} entries, and has {len(entries)}")
     return entries

@@ -156,6 +156,11 @@ def _give_sign(pixels: np.ndarray, stream: Codestream, header: PixelHeader) -> t
     if stream.signed:
         pixels = pixels.view(f"u{pixels.dtype.itemsize}")
         pixels = pixels & pixels.dtype.type(2**precision - 1)
+    above = header.high + 1 - header.stored
+    if above > 0 and precision > header.high:
+        # The stored bits do not lie lowest.
+        pixels = pixels >> pixels.dtype.type(above) & pixels.dtype.type(2**header.stored - 1)
+        precision = header.stored
     highest = int(pixels.max())
     bits = header.stored if header.stored <= precision and highest < 2**header.stored else precision
     if not header.signed:

@@ -146,9 +146,19 @@ def show(frame: GreyFrame, window: Window | str | None) -> tuple[np.ndarray, Win
     function = frame.function if named else "LINEAR_EXACT"
     window = named or frame.full_range or _percentile_window(finite)
     notes: tuple[str, ...] = ()
-    if function == "LINEAR" and (window.width < 1.0 or (window.width == 1.0 and (finite != np.rint(finite)).any())):
+    if function == "LINEAR" and _is_lost(finite, window):
         function, notes = "LINEAR_EXACT", (_EXACT,)
     return _map(frame, lambda values: _apply(values, window, function)), window, notes
+
+
+def _is_lost(finite: np.ndarray, window: Window) -> bool:
+    """Whether LINEAR, by the letter, makes a black and white picture of fractions that lie inside the window."""
+    if window.width < 1.0:
+        return True
+    if window.width >= 2.0:
+        return False
+    fractions = finite[(finite != np.rint(finite)) & (np.abs(finite - window.centre) < window.width / 2)]
+    return bool(fractions.size and np.isin(_apply(fractions, window, "LINEAR"), (0, 255)).all())
 
 
 def not_hounsfield(frame: GreyFrame, *, stated: bool) -> str | None:

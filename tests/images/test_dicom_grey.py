@@ -70,6 +70,53 @@ def test_padding_of_eight_signed_bits(write, kind, value):
     assert image.window == (-0.5, 255)
 
 
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("SL", (-2000).to_bytes(4, "little", signed=True)),
+        ("UL", (2**16 - 2000).to_bytes(4, "little")),
+        ("UL", (2**32 - 2000).to_bytes(4, "little")),
+        ("DS", b"-2000 "),
+        ("LO", b"-2000 "),
+        ("OW", (2**16 - 2000).to_bytes(2, "little")),
+        ("OB", (2**16 - 2000).to_bytes(2, "little")),
+        ("UN", (2**16 - 2000).to_bytes(2, "little")),
+        ("US", (2**16 - 2000).to_bytes(2, "little") * 2),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["i2", "i4"])
+def test_padding_written_as_another_type(write, kind, value, dtype):
+    stored, inside = framed(-2000, dtype)
+    path = write_padding(write, stored, "SS", -2000)
+    tag, long = b"\x28\x00\x20\x01", kind in ("OW", "OB", "UN")
+    head = kind.encode() + (bytes(2) + len(value).to_bytes(4, "little") if long else len(value).to_bytes(2, "little"))
+    written = path.read_bytes()
+    former = tag + b"SS\x02\x00" + (-2000).to_bytes(2, "little", signed=True)
+    assert written.count(former) == 1
+    path.write_bytes(written.replace(former, tag + head + value))
+    assert_only_the_picture_counts(load_image(path), stored, inside)
+
+
+@pytest.mark.parametrize(("kind", "value"), [("US", 2**12 - 2000), ("US", 2**16 - 2000), ("SS", -2000)])
+def test_padding_of_twelve_signed_bits(write, kind, value):
+    stored, inside = framed(-2000, picture=RAMP - 400)
+    path = write_padding(write, (stored & 0xFFF).astype("u2"), kind, value, BitsStored=12, PixelRepresentation=1)
+    assert_only_the_picture_counts(load_image(path), stored, inside)
+
+
+@pytest.mark.parametrize("moved", [-8, -3, 3, 8])
+def test_padding_moved_as_a_whole_by_a_lossy_codec(write, moved):
+    stored, inside = framed(-2000 + moved, picture=RAMP - 1000)
+    stream = imagecodecs.jpegls_encode(stored.view("u2"))
+    path = write(stored, uid.JPEGLSNearLossless, [stream], PixelPaddingValue=-2000)
+    assert_only_the_picture_counts(load_image(path), stored, inside)
+
+
+def test_one_value_below_the_padding_is_padding_too(write):
+    stored, inside = framed(-1500, picture=RAMP * 3 - 900)
+    assert_only_the_picture_counts(load_image(write_padding(write, stored, "SS", -1000)), stored, inside)
+
+
 def test_a_range_of_padding(write):
     stored, inside = framed(-2000)
     stored[:5] = -1970
@@ -206,6 +253,27 @@ def test_a_window_of_width_one_over_fractions(write, function):
     said = any("window is read as the span of" in note for note in image.notes)
     assert said == (function in (None, "LINEAR"))
     assert describe_image(write(UNIT, **fields)).notes == image.notes
+
+
+@pytest.mark.parametrize(("width", "told"), [(1.2, 1), (2.0, 0)])
+def test_a_narrow_window_that_leaves_black_and_white_of_fractions_is_read_as_its_span(write, width, told):
+    stored = np.repeat(np.array([5, 8, 16, 19], np.uint16) * 1000, 25).reshape(10, 10)
+    scale = width / 20000
+    path = write(stored, RescaleSlope=f"{scale:.9f}", RescaleIntercept=0, WindowCenter=width / 2, WindowWidth=width)
+    image = load_image(path)
+    assert len(image.notes) == told
+    span, start = (width, 0) if told else (width - 1, width / 2 - 0.5 - (width - 1) / 2)
+    expected = np.rint(np.clip((stored * scale - start) / span, 0, 1) * 255)
+    assert np.abs(image.pixels[..., 0] - expected).max() <= 1
+
+
+def test_a_short_lookup_table_is_named(write):
+    item = Dataset()
+    item.ModalityLUTType = "US"
+    item.add_new("LUTDescriptor", "US", [1000, 0, 16])
+    item.add_new("LUTData", "US", list(range(100)))
+    with pytest.raises(ImageError, match="lookup table should have 1000 entries, and has 100"):
+        load_image(write(RAMP, ModalityLUTSequence=[item]))
 
 
 def test_a_window_of_width_one_over_whole_numbers_is_a_threshold(write):

@@ -161,6 +161,15 @@ def test_signed_values_in_codecs_without_a_sign(write, name, bits):
 
 
 @pytest.mark.parametrize("name", CODECS)
+@pytest.mark.parametrize("values", [RAMP, SIGNED])
+def test_left_aligned_values_in_codecs_are_moved_down(write, name, values):
+    syntax, encode = CODECS[name]
+    frame = encode(pattern(values << 4, 16))
+    path = write(values, syntax=syntax, frames=[frame], BitsStored=12, HighBit=15)
+    assert stored(path).tolist() == values.tolist()
+
+
+@pytest.mark.parametrize("name", CODECS)
 def test_unsigned_values_in_codecs(write, name):
     syntax, encode = CODECS[name]
     assert stored(write(RAMP, syntax=syntax, frames=[encode(RAMP)], BitsStored=12)).tolist() == RAMP.tolist()
