@@ -33,6 +33,34 @@ def show_progress(what: str, share: float) -> None:
         print(f"\r\x1b[K{share:4.0%} {what}", end="" if share < 1 else "\n", file=sys.stderr, flush=True)
 
 
+class SteadyProgress:
+    """Progress of long work on stderr: a line that rewrites itself on a terminal; elsewhere, as in a batch job's log, a
+    line every few seconds.
+
+    Args:
+        seconds: between two lines of a log, at least.
+        stream: where to write; stderr when None.
+        clock: seconds from any fixed moment.
+    """
+
+    def __init__(
+        self, seconds: float = 5.0, *, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._rewrites = self._stream.isatty()
+        self._seconds, self._clock = seconds, clock
+        self._told = clock() - seconds
+
+    def __call__(self, what: str, share: float) -> None:
+        """Say what is being done and which share of it, 0 to 1, is done."""
+        now = self._clock()
+        if not self._rewrites and now - self._told < self._seconds:
+            return
+        self._told = now
+        start, end = ("\r\x1b[K", "\n" if share >= 1 else "") if self._rewrites else ("", "\n")
+        print(f"{start}{share:4.0%} {what}", end=end, file=self._stream, flush=True)
+
+
 class TimedProgress:
     """Progress of one long piece of work on stderr, with the time that is left.
 

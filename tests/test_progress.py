@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from a3tune.progress import ItemProgress, duration
+from a3tune.progress import ItemProgress, SteadyProgress, duration
 
 
 class Terminal(io.StringIO):
@@ -46,3 +46,16 @@ def test_a_log_gets_a_line_for_each_tenth():
 )
 def test_durations_read_well(seconds, text):
     assert duration(seconds) == text
+
+
+def test_a_log_gets_a_line_every_few_seconds_and_a_terminal_every_one():
+    ticks = [0.0, 1.0, 4.9, 5.0, 9.0, 12.0]
+    log, terminal = io.StringIO(), Terminal()
+    for stream in (log, terminal):
+        times = iter([0.0, *ticks])
+        progress = SteadyProgress(5.0, stream=stream, clock=lambda times=times: next(times))
+        for number, _ in enumerate(ticks):
+            progress(f"step {number}", number / 5)
+    assert log.getvalue() == "  0% step 0\n 60% step 3\n100% step 5\n"
+    assert terminal.getvalue().count("\r") == 6
+    assert terminal.getvalue().endswith("step 5\n")

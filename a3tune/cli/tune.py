@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from a3tune.errors import A3TuneError, Cancelled
-from a3tune.progress import show_progress
+from a3tune.progress import SteadyProgress
 from a3tune.training.options import add_tune_arguments, config_of
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
             layout=options.layout,
             images=options.images,
             resume=options.resume,
-            on_progress=show_progress,
+            on_progress=SteadyProgress(),
         )
     except Cancelled:
         if is_first_process():
