@@ -28,6 +28,7 @@ from app.inspect.sessions.session_end import end_with_page, keep_ending_idle
 from app.inspect.tab import InspectTab, OwnAdapters
 from app.models.service import ModelService
 from app.models.tab import build_models
+from app.server.operation import Operation
 from app.tune.service import TuneService
 from app.tune.tab import TuneTab
 
@@ -152,7 +153,9 @@ def launch(
 
     models = ModelService(slot, asking.regions.slot, offered=offered, any_model=any_model, on_loaded=prepare_demo)
     page, inspect = build(asking, tuning, models)
-    decoders = decode_in_workers(os.environ)
+    studio = tuning.jobs.studio.root
+    operation = Operation(os.environ, lambda: slot.status.state, lambda: sum(tuning.jobs.busy().values()), studio)
+    decoders = decode_in_workers(os.environ, operation.decoded)
     question, titles = examples[0][1], [tab.title for tab in TABS]
     page.launch(
         prevent_thread_lock=True,
@@ -173,6 +176,7 @@ def launch(
         css_paths=[STYLES, TUNE_STYLES],
         app_kwargs={
             "middleware": [
+                operation.middleware,
                 Middleware(ModuleFiles),
                 Middleware(InitialPage, inspect.opening_value, lambda: page.theme_css, titles, question),
             ]
@@ -184,4 +188,8 @@ def launch(
     keep_ending_idle(asking.sessions)
     tuning.jobs.keep_going()
     asking.prepare(examples)
-    page.block_thread()
+    try:
+        operation.wait()
+    finally:
+        decoders.close()
+        page.close(verbose=False)

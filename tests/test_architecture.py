@@ -63,7 +63,8 @@ PAGE_RULES: dict[str, set[str]] = {
     "engine": set(),
     "common": {"engine"},
     **{tab: {"engine", "common"} for tab in ("inspect", "tune", "models")},
-    "ui": {"engine", "common", "inspect", "tune", "models"},
+    "server": {"engine"},
+    "ui": {"engine", "common", "server", "inspect", "tune", "models"},
     "app.py": {"ui"},
 }
 # Libraries that compute: the page reaches them through a3tune.

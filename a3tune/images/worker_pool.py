@@ -109,10 +109,14 @@ class WorkerPool:
 
     Args:
         limits: what one file may take.
+        on_end: told how each file ended ("done", "refused", or ended for "time", "memory", "broken") and how long it
+            took in seconds.
     """
 
-    def __init__(self, limits: DecodeLimits | None = None) -> None:
-        self.limits = limits or DecodeLimits()
+    def __init__(
+        self, limits: DecodeLimits | None = None, on_end: Callable[[str, float], None] = lambda outcome, seconds: None
+    ) -> None:
+        self.limits, self.on_end = limits or DecodeLimits(), on_end
         self._lanes = {
             True: threading.BoundedSemaphore(self.limits.pictures),
             False: threading.BoundedSemaphore(self.limits.volumes),
@@ -152,7 +156,10 @@ class WorkerPool:
             lane.release()
             raise
         worker.lane = lane
+        begun = time.monotonic()
         good, value = self._ask(worker, (function.__module__, function.__name__, args, kwargs, seconds), seconds)
+        ended = worker.ended_for or ("done" if good else "refused")
+        self.on_end(ended if ended in ("done", "refused", "time", "memory") else "broken", time.monotonic() - begun)
         if good:
             return value
         raise cast(A3TuneError, value)
@@ -189,6 +196,7 @@ class WorkerPool:
             if isinstance(value, ImageMemoryError):
                 worker.end("memory")
         except (EOFError, OSError):
+            worker.ended_for = worker.ended_for or "crash"
             value = None
         except (TooLarge, pickle.UnpicklingError, struct.error, ValueError, TypeError, AttributeError, ImportError):
             worker.end("reply")
@@ -205,7 +213,7 @@ class WorkerPool:
 
     def _refusal(self, worker: _Worker, seconds: float) -> ImageError:
         # The system ends a process with this signal when there is no memory left for all.
-        if worker.ended_for == "memory" or (not worker.ended_for and worker.process.returncode == -9):
+        if worker.ended_for == "memory" or (worker.ended_for == "crash" and worker.process.returncode == -9):
             return ImageError(
                 got="Reading the file took too much memory and was ended",
                 expected=f"a file that can be read with {self.limits.memory / 2**30:.3g} GiB",
@@ -365,11 +373,14 @@ def _is_picture(path: Path) -> bool:
         return False
 
 
-def decode_in_workers(variables: Mapping[str, str]) -> WorkerPool:
+def decode_in_workers(
+    variables: Mapping[str, str], on_end: Callable[[str, float], None] = lambda outcome, seconds: None
+) -> WorkerPool:
     """Have every file that this process opens from now on decoded by workers; none is started yet.
 
     Args:
         variables: those of the environment, of which two raise or lower the limits.
+        on_end: see `WorkerPool`.
 
     Raises:
         RequestError: one of them is no number above 0.
@@ -377,7 +388,7 @@ def decode_in_workers(variables: Mapping[str, str]) -> WorkerPool:
     usual = DecodeLimits()
     seconds = _number(variables, SECONDS_VARIABLE, usual.seconds)
     memory = _number(variables, MEMORY_VARIABLE, usual.memory / 2**30)
-    pool = WorkerPool(DecodeLimits(seconds=seconds, memory=int(memory * 2**30)))
+    pool = WorkerPool(DecodeLimits(seconds=seconds, memory=int(memory * 2**30)), on_end)
     decode_through(pool.run)
     return pool
 

@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from a3tune.errors import Cancelled
+from a3tune.errors import A3TuneError, Cancelled
 from app.engine.generation import ModelGeneration
 
 Value = TypeVar("Value")
 
 INTERVAL = 0.1
 """How often a thread that waits looks whether it is still wanted, in seconds."""
+
+
+Observer = Callable[[str, str, float], None]
+"""Told of work that has ended: its kind, "done", "cancelled", "refused" or "failed", and how long it took in
+seconds."""
+
+_guard = threading.Lock()
+_at_work = 0
+_observer: Observer | None = None
+
+
+def at_work() -> int:
+    """How many pieces of work somebody waits for at the moment."""
+    return _at_work
+
+
+def observe(observer: Observer | None) -> None:
+    """Have all work that ends in this process told from now on."""
+    global _observer
+    _observer = observer
 
 
 class Step(NamedTuple):
@@ -34,6 +55,7 @@ class Task(Generic[Value]):
         cancel: ends the work when it is set; an event of its own when None.
         generation: what has to stay in memory meanwhile; whoever follows is told when it is replaced.
         detached: whether it goes on when the iterator is closed, since what comes of it is found again.
+        kind: what it is, in a word for the server's log and numbers; "" for what nobody waits for.
 
     Attributes:
         cancel: the event that ends the work.
@@ -50,13 +72,14 @@ class Task(Generic[Value]):
         generation: ModelGeneration | None = None,
         *,
         detached: bool = False,
+        kind: str = "",
     ) -> None:
         self.cancel = threading.Event() if cancel is None else cancel
         self.step = Step("", 0.0)
         self.over = False
         self.result: Value | None = None
         self.error: BaseException | None = None
-        self._work, self._generation, self._detached = work, generation, detached
+        self._work, self._generation, self._detached, self._kind = work, generation, detached, kind
         self._reports: deque[Any] = deque()
         self._changed = threading.Condition()
 
@@ -124,6 +147,10 @@ class Task(Generic[Value]):
     # ---- the thread --------------------------------------------------------------------------
 
     def _run(self) -> None:
+        global _at_work
+        begun = time.monotonic()
+        with _guard:
+            _at_work += bool(self._kind)
         try:
             self.result = self._work(self)
         except Cancelled as error:
@@ -131,9 +158,20 @@ class Task(Generic[Value]):
             self.error = replaced or error
         except BaseException as error:  # handed on to whoever follows, who raises it
             self.error = error
+        with _guard:
+            _at_work -= bool(self._kind)
+        if _observer is not None and self._kind:
+            _observer(self._kind, self._outcome(), time.monotonic() - begun)
         with self._changed:
             self.over = True
             self._changed.notify_all()
+
+    def _outcome(self) -> str:
+        if self.error is None:
+            return "done"
+        if isinstance(self.error, Cancelled):
+            return "cancelled"
+        return "refused" if isinstance(self.error, A3TuneError) else "failed"
 
     def _tell(self, report: Any) -> None:
         self._reports.append(report)
@@ -146,9 +184,10 @@ def run(
     generation: ModelGeneration | None = None,
     *,
     detached: bool = False,
+    kind: str = "",
 ) -> Iterator[Any]:
     """Do some work in a thread of its own: its steps and parts, and its result last; see :class:`Task`.
 
     The work begins with the first step that is asked for.
     """
-    yield from Task(work, cancel, generation, detached=detached).start()
+    yield from Task(work, cancel, generation, detached=detached, kind=kind).start()

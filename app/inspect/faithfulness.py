@@ -93,7 +93,7 @@ class FaithfulnessService:
 
         # Checks whose page was closed are nobody's any more.
         self._checks = {known: check for known, check in self._checks.items() if not check.should_stop()}
-        check = _Check(work, generation=generation)
+        check = _Check(work, generation=generation, kind="check")
         check.step, check.followed = Step("Waiting for the model", 0.0), time.monotonic()
         name = CheckId(secrets.token_urlsafe(18))
         self._checks[name] = check

@@ -133,7 +133,7 @@ class InspectService:
         # Nothing is told of it before its first part has come.
         first = cast("Inspection", known)
         result = Result(ResultId(secrets.token_urlsafe(18)), first, (), opened, generation, own=own)
-        for report in run(work, cancel, generation) if known is None else (known,):
+        for report in run(work, cancel, generation, kind="answer") if known is None else (known,):
             if isinstance(report, Step):
                 yield report
                 continue

@@ -90,7 +90,7 @@ class TuneService:
                 self._measured.popitem(last=False)
             return {**found, "busy": busy}
 
-        return run(work, self._cancel.renew(owner))
+        return run(work, self._cancel.renew(owner), kind="estimate")
 
     def stop_measuring(self, owner: OwnerId) -> None:
         """End a visitor's measurement."""

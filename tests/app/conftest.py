@@ -80,10 +80,12 @@ def random_adapters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]
 
 
 class Served(NamedTuple):
-    """A running application: where it is, and the folder where it keeps uploads."""
+    """A running application: where it is, the folder where it keeps uploads, its process and the file with its log."""
 
     url: str
     uploads: Path
+    process: subprocess.Popen[str]
+    log: Path
 
 
 Serve = Callable[..., AbstractContextManager[Served]]
@@ -91,11 +93,11 @@ Serve = Callable[..., AbstractContextManager[Served]]
 
 @pytest.fixture(scope="session")
 def serve(tmp_path_factory: pytest.TempPathFactory, small_scorer: Path) -> Serve:
-    """(*arguments) -> the application in a process of its own, offline, on the bundled model with a random scorer (or
-    the one that A3TUNE_SCORER names), for the length of a ``with`` block."""
+    """(*arguments, **variables) -> the application in a process of its own, offline, on the bundled model with a random
+    scorer (or the one that A3TUNE_SCORER names), for the length of a ``with`` block."""
 
     @contextmanager
-    def start(*arguments: str) -> Iterator[Served]:
+    def start(*arguments: str, **variables: str) -> Iterator[Served]:
         uploads = tmp_path_factory.mktemp("uploads")
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -107,6 +109,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory, small_scorer: Path) -> Serve
             "PYTHONUNBUFFERED": "1",
             "A3TUNE_CACHE": str(tmp_path_factory.mktemp("cache")),
             "A3TUNE_SCORER": os.environ.get("A3TUNE_SCORER", str(small_scorer)),
+            **variables,
         }
         log = tmp_path_factory.mktemp("server") / "errors.txt"
         with (
@@ -126,7 +129,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory, small_scorer: Path) -> Serve
                         break
                 else:
                     pytest.fail(f"The application ended before it served a page:\n{log.read_text()}")
-                yield Served(f"http://127.0.0.1:{port}", uploads)
+                yield Served(f"http://127.0.0.1:{port}", uploads, server, log)
             finally:
                 server.terminate()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +19,47 @@ class PageClient:
         self._session = secrets.token_hex(8)
         self._config = self._http.get("/config").json()
         self._prefix = self._config.get("api_prefix", "")
+        self._unfinished: Iterator[dict[str, Any]] = iter(())
+
+    def __enter__(self) -> PageClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def open(self, path: Path) -> str:
         """Give a file to the Inspect tab and say what the page's status line says last, as text with its markup."""
-        (file,) = self._http.post(
-            f"{self._prefix}/upload", files={"files": (path.name, path.read_bytes())}, params={"upload_id": "u"}
-        ).json()
         target = self._component("upload")
-        given = [{"path": file, "meta": {"_type": "gradio.FileData"}, "orig_name": path.name}]
-        *_, last = self._run(target, "upload", [given])
+        *_, last = self._run(target, "upload", [self._upload(path)])
         place = self._event(target, "upload")["outputs"].index(self._component("status"))
         return str(last["data"][place])
 
+    def begin_to_open(self, path: Path) -> None:
+        """Give a file to the Inspect tab, and wait until it is being read."""
+        self._unfinished = self._run(self._component("upload"), "upload", [self._upload(path)])
+        next(self._unfinished)
+
+    def ask(self, question: str) -> Iterator[None]:
+        """Ask about the image on show: an item for each thing that is told meanwhile."""
+        button, words = self._component("ask"), self._component("question")
+        reserve = self._event(button, "click")
+        list(self._run(button, "click", []))
+        answer = next(event for event in self._config["dependencies"] if event.get("trigger_after") == reserve["id"])
+        given = {words: question, self._component("adapters"): ["base"]}
+        for _ in self._follow(answer["id"], button, [given.get(part) for part in answer["inputs"]]):
+            yield
+
     def close(self) -> None:
+        """Leave; what was begun is left alone."""
+        if isinstance(self._unfinished, Generator):
+            self._unfinished.close()
         self._http.close()
+
+    def _upload(self, path: Path) -> list[dict[str, Any]]:
+        (file,) = self._http.post(
+            f"{self._prefix}/upload", files={"files": (path.name, path.read_bytes())}, params={"upload_id": "u"}
+        ).json()
+        return [{"path": file, "meta": {"_type": "gradio.FileData"}, "orig_name": path.name}]
 
     def _component(self, name: str) -> int:
         return next(part["id"] for part in self._config["components"] if part["props"].get("elem_id") == name)
@@ -41,8 +68,10 @@ class PageClient:
         return next(event for event in self._config["dependencies"] if [target, kind] in event["targets"])
 
     def _run(self, target: int, kind: str, data: list[Any]) -> Iterator[dict[str, Any]]:
-        event = self._event(target, kind)
-        asked = {"data": data, "fn_index": event["id"], "session_hash": self._session, "trigger_id": target}
+        return self._follow(self._event(target, kind)["id"], target, data)
+
+    def _follow(self, event: int, target: int, data: list[Any]) -> Iterator[dict[str, Any]]:
+        asked = {"data": data, "fn_index": event, "session_hash": self._session, "trigger_id": target}
         self._http.post(f"{self._prefix}/queue/join", json=asked).raise_for_status()
         with self._http.stream("GET", f"{self._prefix}/queue/data", params={"session_hash": self._session}) as lines:
             for line in lines.iter_lines():

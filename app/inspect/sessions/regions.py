@@ -295,7 +295,7 @@ class RegionService:
             ) as maker:
                 return work(maker, cancel)
 
-        *_, value = run(in_turn, cancel, self.slot.generation)
+        *_, value = run(in_turn, cancel, self.slot.generation, kind="regions")
         return value
 
     def _rank(

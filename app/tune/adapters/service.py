@@ -235,7 +235,7 @@ class AdapterService:
                 task.progress("Starting", 0.0)
                 return run_module("a3tune.training.comparison", arguments, data.environment, task)
 
-        return run(work, self._cancel.renew(owner))
+        return run(work, self._cancel.renew(owner), kind="comparison")
 
     def stop(self, owner: OwnerId) -> None:
         """End a visitor's comparison."""

@@ -136,7 +136,7 @@ class RegionPreviewService:
             self._keep(owner, data.id, _Shown(preview, store, labeller.settings))
             return preview
 
-        return run(work, self._cancel.renew(owner), self._slot.generation)
+        return run(work, self._cancel.renew(owner), self._slot.generation, kind="labels")
 
     def stop(self, owner: OwnerId) -> None:
         """End a visitor's preview that is being made."""
@@ -156,7 +156,7 @@ class RegionPreviewService:
                 region = maker.segmenter.segment_box(row.image, cast("tuple[int, int, int, int]", box))
                 return maker.scorer.score(row.image, (region,), row.prompt)[0]
 
-        *_, scored = run(work, None, self._slot.generation)
+        *_, scored = run(work, None, self._slot.generation, kind="labels")
         key = scored.region.key
         self._replace(shown, number, replace(row, regions={**row.regions, key: scored}, drawn=row.drawn | {key}))
         return self.choose(owner, name, number, (key, *row.chosen)[: shown.preview.most])

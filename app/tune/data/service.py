@@ -232,7 +232,7 @@ class DataService:
 
     def _run(self, owner: OwnerId, work: Callable[[Task], CheckedData]) -> Iterator[Step | CheckedData]:
         # It goes on when the page is left: the data set is in the list later.
-        return run(work, self._cancel.of(owner), detached=True)
+        return run(work, self._cancel.of(owner), detached=True, kind="data")
 
     def _add(
         self, owner: OwnerId, title: str, fill: Callable[[Path], object], task: Task, digest: str = ""

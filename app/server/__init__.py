@@ -1,0 +1,1 @@
+"""The server as a process: its health, its numbers, its log and its end."""

@@ -1,0 +1,32 @@
+"""What a line of the log holds, and what it never does."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+
+from app.server.logs import JsonLines
+
+
+def line(name: str, message: str, **more) -> dict:
+    error = more.pop("error", None)
+    record = logging.LogRecord(name, logging.WARNING, "/srv/module.py", 7, message, (), error)
+    vars(record).update(more)
+    return json.loads(JsonLines().format(record))
+
+
+def test_our_own_words_and_facts_are_kept():
+    told = line("a3tune.app", "Work ended", facts={"kind": "answer", "seconds": 0.5})
+    assert (told["message"], told["kind"], told["seconds"], told["level"]) == ("Work ended", "answer", 0.5, "warning")
+    assert told["time"].endswith("Z")
+
+
+def test_of_others_only_the_place_is_kept():
+    try:
+        raise ValueError("patient Doe")
+    except ValueError:
+        told = line("pydicom", "patient Doe", error=sys.exc_info())
+    assert {**told, "time": ""} == {
+        "time": "", "level": "warning", "logger": "pydicom", "module": "module", "line": 7, "error": "ValueError",
+    }  # fmt: skip
