@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import anyio.to_thread
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -108,7 +108,7 @@ class Health:
         if path == "/healthz":
             return JSONResponse({"alive": True})
         if path == "/readyz":
-            disk = await anyio.to_thread.run_sync(self._disk.writable)
+            disk = await run_in_threadpool(self._disk.writable)
             model = self._model()
             ready = model == "ready" and disk and not self._drain.begun
             facts = {"ready": ready, "model": model, "disk": disk, "ending": self._drain.begun}
@@ -116,7 +116,7 @@ class Health:
         if path == "/metrics":
             if not self._may_see_numbers(scope):
                 return JSONResponse({"detail": "The numbers are for whoever runs this server"}, 403)
-            content, kind = await anyio.to_thread.run_sync(self._numbers)
+            content, kind = await run_in_threadpool(self._numbers)
             return Response(content, media_type=kind)
         if path.endswith(_BEGINS) and self._drain.begun:
             return JSONResponse({"detail": _ENDING}, 503, {"Retry-After": "30"})
