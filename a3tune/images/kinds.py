@@ -134,6 +134,7 @@ def _inside_gzip(stream: BinaryIO) -> str:
         return "NIfTI.gz"
     if head[128:132] == b"DICM":
         raise unsupported("This is a DICOM file packed with gzip", "Unpack it (gunzip) and open the result")
+    _refuse_foreign(head)
     if 0 < len(head) < _HEAD and not head.strip(b"\x00"):
         raise unsupported("The gzip archive holds only zeros", "Copy it again from where it came from")
     raise unsupported("This is a gzip archive that holds no NIfTI volume", _UNPACK)

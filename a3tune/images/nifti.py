@@ -22,6 +22,8 @@ AXES = ("sagittal", "coronal", "axial")
 """What a slice at right angles to canonical axis 0, 1 and 2 is called."""
 
 _CIFTI_INTENTS = range(3000, 3100)
+# Data types without a value for each voxel: unknown, single bits, whole rows of unknown meaning.
+_NO_VALUES = (0, 1, 255)
 _MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 
 
@@ -59,7 +61,12 @@ def read_nifti(stream: BinaryIO, kind: str, frame: int | None, axis: int, volume
         source.seek(0)
         two = (540).to_bytes(4, "little") in (head[:4], head[3::-1])
         _check_single_file(source, two)
-        header = (nibabel.Nifti2Header if two else nibabel.Nifti1Header).from_fileobj(source)
+        kind_of_header = nibabel.Nifti2Header if two else nibabel.Nifti1Header
+        header = kind_of_header.from_fileobj(source, check=False)
+        _check_data_type(header)
+        _settle_offset(header, stream.seek(0, 2) if not packed else None)
+        source.seek(0)
+        header.check_fix(error_level=40)
         # nibabel refuses an intercept that is no number; a writer that leaves it so means none.
         if not math.isfinite(header["scl_inter"]):
             header["scl_inter"] = 0
@@ -106,6 +113,42 @@ def _check_single_file(source: BinaryIO | gzip.GzipFile, two: bool) -> None:
             "This is one half of a NIfTI pair (.hdr and .img)",
             "Convert the pair to a single .nii file and open that",
         )
+
+
+def _check_data_type(header: nibabel.Nifti1Header) -> None:
+    try:
+        known = header.get_data_dtype().itemsize > 0
+    except (HeaderDataError, KeyError):
+        known = False
+    if not known or int(header["datatype"]) in _NO_VALUES:
+        raise unsupported(
+            f"The NIfTI file stores its voxels as data type {int(header['datatype'])}, which is not supported",
+            "Convert it to whole numbers of 16 bits or to 32-bit floats",
+        )
+
+
+def _settle_offset(header: nibabel.Nifti1Header, size: int | None) -> None:
+    """Put right where the voxels begin in a single file: never inside the header (NIfTI-1, field vox_offset).
+
+    Args:
+        header: its offset is changed.
+        size: the file's bytes; None where it is packed.
+
+    Raises:
+        ImageError: the offset is impossible, and the file's length does not tell another.
+    """
+    least, offset = type(header).single_vox_offset, float(header["vox_offset"])
+    if offset >= least:
+        return
+    needed = math.prod(int(extent) for extent in header.get_data_shape()) * header.get_data_dtype().itemsize
+    begins = [start for start in (least, type(header).sizeof_hdr) if size is None or size == start + needed]
+    if (offset != 0 and not (math.isnan(offset) and size is not None)) or not begins:
+        raise ImageError(
+            got=f"The NIfTI header says that the voxels begin at byte {offset:g}, which lies inside the header",
+            expected=f"a vox_offset of {least} or more",
+            remedy="Write the file again with the program that made it, or convert it again from the original files",
+        )
+    header["vox_offset"] = begins[0]
 
 
 def _check_shape(header: nibabel.Nifti1Header) -> tuple[int, int, int]:

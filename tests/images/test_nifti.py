@@ -243,3 +243,34 @@ def test_the_name_does_not_matter(write, tmp_path):
 def test_a_table_is_no_volume():
     with pytest.raises(ImageError, match="CIFTI"):
         load_image(SHIPPED / "row_major.dconn.nii")
+
+
+@pytest.mark.parametrize(
+    ("kind", "at", "pattern", "offset"),
+    [
+        (nibabel.Nifti1Image, 108, "<f", 0.0),
+        (nibabel.Nifti1Image, 108, "<f", float("nan")),
+        (nibabel.Nifti2Image, 168, "<q", 0),
+    ],
+)
+def test_voxels_never_begin_inside_the_header(tmp_path, kind, at, pattern, offset):
+    kind(PATIENT, np.eye(4)).to_filename(tmp_path / "a.nii")
+    expected = grey(tmp_path / "a.nii")
+    content = bytearray((tmp_path / "a.nii").read_bytes())
+    struct.pack_into(pattern, content, at, offset)
+    (tmp_path / "a.nii").write_bytes(content)
+    assert np.array_equal(grey(tmp_path / "a.nii"), expected)
+    # Where the length does not tell, nothing is guessed.
+    (tmp_path / "a.nii").write_bytes(content + bytes(100))
+    with pytest.raises(ImageError, match=r"the voxels begin at byte .*, which lies inside the header"):
+        load_image(tmp_path / "a.nii")
+
+
+@pytest.mark.parametrize("code", [0, 1, 255, 777])
+def test_a_data_type_without_values_is_named(write, code):
+    path = write(PATIENT)
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<h", content, 70, code)
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match=f"stores its voxels as data type {code}, which is not supported"):
+        load_image(path)
