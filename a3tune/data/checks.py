@@ -9,7 +9,7 @@ from typing import Any
 
 from a3tune.data.dataset import AnswerType, Split, TrainingItem
 from a3tune.data.formats.faults import FaultLog, place_of
-from a3tune.data.formats.files import SPLITS
+from a3tune.data.formats.files import split_named
 from a3tune.data.formats.image_files import PictureFinder
 from a3tune.data.formats.layouts import Draft
 from a3tune.data.formats.rows import Row
@@ -70,7 +70,9 @@ class RowChecker:
             what = f"the same image, question and answer as in {place_of(*first)}"
             log.add("duplicate", *here, "", what, "Remove one of them", "warning")
         plain = answer.casefold().strip(" .")
-        other, file, line = self._answers.setdefault(tuple(asked), (plain, *here))
+        *about, question = asked
+        alike = (*about, question_words(str(question)))
+        other, file, line = self._answers.setdefault(alike, (plain, *here))
         if other != plain and max(len(other.split()), len(plain.split())) <= _SHORT:
             what = f"another answer to the same question about the same image than in {place_of(file, line)}"
             log.add("contradiction", *here, "answer", what, "Keep the right one", "warning")
@@ -131,7 +133,7 @@ class RowChecker:
         given = draft.split
         if given is None or (isinstance(given, str) and not given.strip()):
             return default
-        split = SPLITS.get(given.strip().lower()) if isinstance(given, str) else None
+        split = split_named(given) if isinstance(given, str) else None
         # The name of a JSON list that is no split ("data") says nothing, unlike a value in the row.
         if split is None and given != draft.row.group:
             what = f"expected train, validation or test, not {brief(given)}"
@@ -183,6 +185,11 @@ class RowChecker:
         what = f"expected [[x, y, width, height], ...] in pixels, not {brief(draft.boxes)}"
         _add(log, "boxes", draft, "boxes", what, "Correct the boxes, or leave them out")
         return ()
+
+
+def question_words(question: str) -> str:
+    """A question without what makes no difference: case, spaces, and the mark at its end."""
+    return " ".join(question.casefold().split()).rstrip(" ?.")
 
 
 def _label(value: object) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from a3tune.data.checks import question_words
 from a3tune.data.dataset import TrainingItem
 from a3tune.data.formats.faults import FaultLog, Severity
 from a3tune.data.masks import counting_values, is_located, true_mask
@@ -219,8 +220,7 @@ def _count_shared_questions(items: Sequence[TrainingItem], digests: dict[Path, s
     """A warning that counts the held-out questions that are asked about the same image in train too."""
 
     def asked(item: TrainingItem) -> tuple[object, ...]:
-        words = " ".join(item.question.casefold().split()).rstrip(" ?.")
-        return digests.get(item.image, item.image), item.context, words
+        return digests.get(item.image, item.image), item.context, question_words(item.question)
 
     trained = {asked(item) for item in items if item.split == "train"}
     again = [item for item in items if item.split in ("validation", "test") and asked(item) in trained]

@@ -254,10 +254,167 @@ def test_what_bears_a_wrong_ending_is_named_as_what_it_is(folder, content, words
         read_dataset(folder.text(name, content)).raise_for_faults()
 
 
-@pytest.mark.parametrize("content", [b"PK", b"no workbook", b""])
-def test_a_broken_workbook_is_a_fault(folder, content):
-    with pytest.raises(DataError, match="is not an Excel workbook that can be read"):
-        read_dataset(folder.text("d.xlsx", content)).raise_for_faults()
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"PK", "is not an Excel workbook that can be read"),
+        (b"", "is not an Excel workbook that can be read"),
+        (b"image,question,answer\n", "is text, not an Excel workbook"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "is an old Excel workbook"),
+    ],
+)
+@pytest.mark.parametrize("name", ["d.xlsx", "d.xls"])
+def test_a_broken_workbook_is_a_fault(folder, content, words, name):
+    with pytest.raises(DataError, match=words):
+        read_dataset(folder.text(name, content)).raise_for_faults()
+
+
+def test_a_workbook_is_read_whatever_its_ending_says(folder):
+    folder.image("a.png")
+    book = workbook(folder.root / "book.xlsx", [["image", "question", "answer"], ["a.png", "Is it?", "no"]])
+    book.rename(folder.root / "book.xls")
+    assert len(read_dataset(folder.root).items) == 1
+
+
+def test_formulas_that_were_never_computed_are_named_by_their_rows(folder):
+    folder.image("a.png")
+    rows = [
+        ["image", "question", "answer"],
+        ["a.png", "Is it?", '="y"&"es"'],
+        ["a.png", "And that?", "no"],
+        ["=A2"] * 3,
+    ]
+    dataset = read_dataset(workbook(folder.root / "book.xlsx", rows))
+    assert [item.question for item in dataset.items] == ["And that?"]
+    assert [(fault.kind, fault.line, fault.field) for fault in dataset.faults] == [
+        ("excel-formula", 2, "answer"),
+        ("excel-formula", 4, "image"),
+    ]
+
+
+def test_formulas_that_are_empty_on_purpose_are_empty(folder):
+    folder.image("a.png")
+    rows = [["image", "question", "answer"], ["a.png", "Is it?", '="no"'], ["=A9"] * 3]
+    book = workbook(folder.root / "book.xlsx", rows)
+    # As Excel saves them: with what each came to, which is nothing for those of the last row.
+    with zipfile.ZipFile(book) as packed:
+        parts = {name: packed.read(name) for name in packed.namelist()}
+    sheet = parts["xl/worksheets/sheet1.xml"].decode()
+    sheet = re.sub(r'(<c r="C2")[^>]*>(<f>[^<]*</f>)<v ?/?>(</v>)?', r'\1 t="str">\2<v>no</v>', sheet)
+    parts["xl/worksheets/sheet1.xml"] = sheet.encode()
+    with zipfile.ZipFile(book, "w") as packed:
+        for name, content in parts.items():
+            packed.writestr(name, content)
+    dataset = read_dataset(book)
+    assert dataset.faults == ()
+    assert [item.answer for item in dataset.items] == ["no"]
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ('{"image": "a.png", "question": "q", "answer": "y", "answer": "n"}\n' * 2, "d.jsonl, line 1"),
+        ('[{"image": "a.png", "question": "q", "answer": "y"},\n'
+         '{"id": 7, "image": "a.png", "question": "q", "question": "p", "answer": "y"}]', "d.json, line 2"),
+        ('[{"id": 7, "image": "a.png", "conversations": [{"from": "human", "value": "a", "value": "b"}, '
+         '{"from": "gpt", "value": "c"}]}]', "d.json, row 1 (id 7)"),
+    ],
+)  # fmt: skip
+def test_a_key_that_stands_twice_in_a_row_is_named(folder, text, place):
+    folder.image("a.png")
+    dataset = read_dataset(folder.text(place.split(",")[0], text))
+    assert str(dataset.faults[0]).startswith(place)
+    assert "more than once, each time with a value of its own" in dataset.faults[0].what
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [
+        {
+            "1": {"image": "a.png", "question": "q", "answer": "y"},
+            "2": {"image": "a.png", "question": "p", "answer": "n"},
+        },
+        {"image": ["a.png", "a.png"], "question": ["q", "p"], "answer": ["y", "n"]},
+        {"Image": {"0": "a.png", "1": "a.png"}, "question": {"0": "q", "1": "p"}, "answer": {"0": "y", "1": "n"}},
+    ],
+)
+def test_rows_by_their_ids_and_by_columns_are_rows(folder, whole):
+    folder.image("a.png")
+    dataset = read_dataset(folder.json("d.json", whole))
+    assert [(item.question, item.answer, str(item.line)) for item in dataset.items] == [
+        ("q", "y", "1"),
+        ("p", "n", "2"),
+    ]
+    assert dataset.faults == ()
+
+
+@pytest.mark.parametrize("name", ["d.csv", "d.jsonl"])
+def test_lines_that_end_as_on_old_macs_are_lines(folder, name):
+    folder.image("a.png")
+    rows = [{"image": image, "question": "Is it?", "answer": "no"} for image in ("a.png", "gone.png")]
+    lines = [json.dumps(row) for row in rows] if name == "d.jsonl" else ["image,question,answer"]
+    lines += [",".join(row.values()) for row in rows if name == "d.csv"]
+    dataset = read_dataset(folder.text(name, "\r".join(lines) + "\r"))
+    assert len(dataset.items) == 1
+    assert dataset.faults[0].line == len(lines)
+
+
+def test_rows_that_share_a_line_are_told_by_their_numbers(folder):
+    row = {"image": "gone.png", "question": "q", "answer": "y"}
+    lines = ",".join(json.dumps({"id": f"r{number}", **row}) for number in (1, 2))
+    dataset = read_dataset(folder.text("d.json", f"[\n{lines}\n]\n"))
+    assert [str(fault)[:22] for fault in dataset.faults] == ["d.json, row 1 (id r1),", "d.json, row 2 (id r2),"]
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        *(("trainval", "train"), ("train_val", "train"), ("train-validation", "train"), ("TrainVal_set", "train")),
+        *(
+            ("holdout", "test"),
+            ("held-out", "test"),
+            ("hold_out", "test"),
+            ("dev", "validation"),
+            ("dev_set", "validation"),
+        ),
+        *(("development", "validation"), ("test_questions", "test"), ("validate", "validation")),
+    ],
+)
+def test_split_names_in_files_and_rows(folder, name, split):
+    folder.image("a.png")
+    row = {"image": "a.png", "question": "Is it?", "answer": "no"}
+    path = folder.json(f"{name}.json", [row])
+    assert [item.split for item in read_dataset(path).items] == [split]
+    path.unlink()
+    assert [item.split for item in read_dataset(folder.json("d.json", [{**row, "split": name}])).items] == [split]
+
+
+def test_files_of_rows_further_down_are_told(folder):
+    folder.image("a.png")
+    folder.image("images/b.png")
+    row = [{"image": "a.png", "question": "Is it?", "answer": "no"}]
+    folder.json("train.json", row)
+    folder.json("test/test.json", row)
+    folder.json("images/detection.json", [{"liver": [1, 2, 3, 4]}])
+    (fault,) = read_dataset(folder.root).faults
+    assert (fault.kind, fault.severity) == ("left-out", "warning")
+    assert fault.what.endswith("left out: test/test.json")
+
+
+def test_images_in_a_folder_that_is_named_after_them(folder):
+    folder.image("train/Train_images/a.jpg")
+    folder.image("train/other images/b.jpg", 1)
+    folder.image("train/Train_images/b.jpg", 2)
+    dataset = read_dataset(folder.text("train/All_QA_Pairs_train.txt", "a|Is it?|no\nb|Is it?|no\n").parent.parent)
+    assert [item.image.name for item in dataset.items] == ["a.jpg"]
+    assert [fault.kind for fault in dataset.faults] == ["ambiguous-image"]
+    assert "lies in several folders (Train_images, other images)" in dataset.faults[0].what
+
+
+def test_a_contradiction_is_seen_whatever_the_spelling(folder):
+    folder.image("a.png")
+    rows = [{"image": "a.png", "question": q, "answer": a} for q, a in (("Is it?", "yes"), ("is  it", "no"))]
+    assert [fault.kind for fault in read_dataset(folder.json("d.json", rows)).faults] == ["contradiction"]
 
 
 @pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])

@@ -33,7 +33,7 @@ def test_all_faults_of_a_table_are_told_at_once(folder):
         "a.png, ,cyst,open,train",
         "a.png,What?,,open,train",
         "a.png,What?,cyst,maybe,train",
-        "a.png,What?,cyst,open,holdout",
+        "a.png,What?,cyst,open,somewhere",
         "a.png,What?,cyst,open",
         "a.png,What?,cyst,open,train,more",
         'a.png,"What"?,cyst,open,train',
@@ -66,7 +66,7 @@ def test_all_faults_of_a_table_are_told_at_once(folder):
     assert [item.line for item in dataset.items] == [16, 17, 18, 19]
     assert (dataset.counts.rows, dataset.counts.errors, dataset.counts.warnings) == (15, 15, 1)
     assert str(dataset.faults[0]) == "data.csv, line 2, image: 'gone.png' does not exist"
-    assert str(dataset.faults[8]) == "data.csv, line 10, split: expected train, validation or test, not 'holdout'"
+    assert str(dataset.faults[8]) == "data.csv, line 10, split: expected train, validation or test, not 'somewhere'"
     assert str(dataset.faults[9]) == "data.csv, line 11: has 4 fields, the header has 5"
     with pytest.raises(DataError) as caught:
         dataset.raise_for_faults()
@@ -76,7 +76,7 @@ def test_all_faults_of_a_table_are_told_at_once(folder):
 
 
 def test_a_row_with_several_faults_tells_each(folder):
-    dataset = read_dataset(folder.text("data.csv", HEADER + "gone.png,,,maybe,holdout\n"))
+    dataset = read_dataset(folder.text("data.csv", HEADER + "gone.png,,,maybe,somewhere\n"))
     kinds = [fault.kind for fault in dataset.faults]
     assert kinds == ["missing-image", "empty-question", "empty-answer", "answer-type", "split"]
 
@@ -278,7 +278,7 @@ def test_a_hundred_thousand_faults_cost_a_bounded_amount(folder, monkeypatch):
         return real(path, **more)
 
     monkeypatch.setattr(pictures.os, "stat", counted)
-    lines = "".join(f"gone{number % 1000}.png,What?,,maybe,holdout\n" for number in range(count // 4))
+    lines = "".join(f"gone{number % 1000}.png,What?,,maybe,somewhere\n" for number in range(count // 4))
     dataset = read_dataset(folder.text("data.csv", HEADER + lines))
     assert dataset.counts.errors == count
     assert dataset.counts.kinds == dict.fromkeys(("missing-image", "empty-answer", "answer-type", "split"), count // 4)

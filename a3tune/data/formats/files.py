@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 TEXT_SUFFIXES = (".json", ".jsonl", ".csv", ".tsv")
-EXCEL_SUFFIX = ".xlsx"
+EXCEL_SUFFIXES = (".xlsx", ".xlsm", ".xls")
 PARQUET_SUFFIX = ".parquet"
-ROW_SUFFIXES = (*TEXT_SUFFIXES, EXCEL_SUFFIX, PARQUET_SUFFIX)
+ROW_SUFFIXES = (*TEXT_SUFFIXES, *EXCEL_SUFFIXES, PARQUET_SUFFIX)
 """Endings of the files that hold rows."""
 PICKLE_SUFFIXES = (".pkl", ".pickle", ".p")
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
@@ -25,14 +25,17 @@ MAX_FILES = 400
 Split = Literal["train", "validation", "test"]
 
 SPLITS: dict[str, Split] = {
-    "train": "train", "training": "train",
+    "train": "train", "training": "train", "trainval": "train", "traindev": "train",
     "validation": "validation", "validate": "validation", "valid": "validation", "val": "validation",
-    "dev": "validation", "eval": "validation", "evaluation": "validation",
-    "test": "test", "testing": "test",
+    "dev": "validation", "devel": "validation", "development": "validation",
+    "eval": "validation", "evaluation": "validation",
+    "test": "test", "testing": "test", "holdout": "test", "heldout": "test",
 }  # fmt: skip
-"""Every name of a split that data sets use -> "train", "validation" or "test"."""
+"""Every name of a split that data sets use, in one word -> "train", "validation" or "test". "trainval" is what a run
+trains on where the test set alone is kept back, and a "holdout" is what is kept back."""
 
 _CAMEL_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_TWO_WORDS = re.compile(r"(train)[ _-]?(?:and[ _-]?)?(val)(?:id|idation)?(?![a-z])|(hold|held)[ _-]?(out)(?![a-z])")
 _SPLIT_SUFFIX = re.compile(r"(?<=.)(set|data|split|questions?|qa)$")
 
 
@@ -71,11 +74,21 @@ def is_pair_list(name: str) -> bool:
     return _PAIR_LIST.fullmatch(name) is not None
 
 
+def split_named(text: str) -> Split | None:
+    """The split that a value of a row names ("val", "Test set", "hold-out"); None for any other text."""
+    word = re.sub(r"[ _-]+", "", _in_one_word(text.strip().lower()))
+    return SPLITS.get(word) or SPLITS.get(_SPLIT_SUFFIX.sub("", word))
+
+
+def _in_one_word(text: str) -> str:
+    return _TWO_WORDS.sub(lambda match: "".join(part for part in match.groups() if part), text)
+
+
 def split_of_path(file: str) -> Split | None:
     """The split that a file's name, or else its folder's name, stands for ("qas/train/train_qa.json"); None where a
     name tells none, or several."""
     for part in reversed(file.split("/")[-2:]):
-        words = re.split(r"[^a-z]+", _CAMEL_HUMP.sub("_", part).lower())
+        words = re.split(r"[^a-z]+", _in_one_word(_CAMEL_HUMP.sub("_", part).lower()))
         told = {SPLITS[name] for word in words if (name := _SPLIT_SUFFIX.sub("", word)) in SPLITS}
         if told:
             return told.pop() if len(told) == 1 else None

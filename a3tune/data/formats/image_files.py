@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path, PureWindowsPath
 
-from a3tune.wording import brief
+from a3tune.wording import brief, listed
 
 _SUFFIXES = (".jpg", ".png", ".jpeg")
+_IMAGES = re.compile(r"(images?|imgs?)$", re.IGNORECASE)
 _COPY = "Copy the image into the data folder, or correct the name"
 
 Found = Path | tuple[str, str, str]
@@ -30,6 +32,7 @@ class PictureFinder:
         self._bases = tuple(dict.fromkeys(os.path.realpath(base) for base in bases if base.is_dir()))
         self._found: dict[str, Found] = {}
         self._listings: dict[str, dict[str, str]] = {}
+        self._folders: dict[str, list[str]] = {}
 
     def find(self, name: str) -> Found:
         """The file that ``name`` stands for, resolved; or what is wrong with it."""
@@ -56,7 +59,33 @@ class PictureFinder:
         if found is None and not name.isascii():
             # macOS writes accents as characters of their own (NFD), most tables hold them in one (NFC).
             found = self._first_file([other for path in there if (other := self._spelled_otherwise(path))], name)
+        if found is None:
+            found = self._in_image_folders(there, name)
         return found or ("missing-image", f"{brief(name)} does not exist", _COPY)
+
+    def _in_image_folders(self, paths: Iterable[str], name: str) -> Found | None:
+        """The file in a folder for images beside where it should lie ("Train_images"), if just one has it."""
+        found: dict[Path, str] = {}
+        for path in paths:
+            beside, last = os.path.split(path)
+            for folder in self._image_folders(beside):
+                file = self._first_file([os.path.join(folder, last)], name)
+                if isinstance(file, Path):
+                    found.setdefault(file, os.path.basename(folder))
+        if len(found) > 1:
+            what = f"{brief(name)} lies in several folders ({listed(sorted(set(found.values())))})"
+            return "ambiguous-image", what, "Write the folder into the name"
+        return next(iter(found), None)
+
+    def _image_folders(self, place: str) -> list[str]:
+        if place not in self._folders:
+            try:
+                with os.scandir(place) as entries:
+                    names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+            except OSError:
+                names = []
+            self._folders[place] = [os.path.join(place, name) for name in sorted(names) if _IMAGES.search(name)]
+        return self._folders[place]
 
     def _first_file(self, paths: Iterable[str], name: str) -> Found | None:
         for path in paths:

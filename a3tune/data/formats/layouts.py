@@ -229,7 +229,7 @@ def _llava(row: Row, log: FaultLog) -> Iterator[Draft]:
         log.add("conversations", row.file, row.line, "conversations", what, remedy)
         return
     image = _image(row, "image", "images")
-    texts = [turn.get("value", turn.get("content")) for turn in turns]
+    texts = [_turn_text(turn.get("value", turn.get("content"))) for turn in turns]
     if image is None and not any("<image>" in str(text) for text in texts):
         what = "has no image and was left out"
         log.add("text-only", row.file, row.line, "image", what, "Nothing: only rows with an image count", "warning")
@@ -241,6 +241,14 @@ def _llava(row: Row, log: FaultLog) -> Iterator[Draft]:
             get("organ") or get("location") or get("image_organ"), get("modality"), get("mask"), get("boxes"),
             get("id"), texts[:start], mask_values=get("mask_values"), segment=get("segment"), names=names,
         )  # fmt: skip
+
+
+def _turn_text(content: object) -> object:
+    """A turn's text, also where it stands in parts of type text and image."""
+    if not isinstance(content, list) or not all(isinstance(part, dict) and "type" in part for part in content):
+        return content
+    marked = [part.get("text") if part["type"] == "text" else f"<{part['type']}>" for part in content]
+    return " ".join(map(str, marked)) if all(isinstance(text, str) for text in marked) else content
 
 
 def _vqa_rad(row: Row, log: FaultLog) -> Iterator[Draft]:
@@ -260,7 +268,7 @@ def _slake(row: Row, log: FaultLog) -> Iterator[Draft]:
     get = row.fields.get
     if get("q_lang", "en") != "en":
         return
-    if isinstance(get("answer"), str) and not str(get("answer")).strip():
+    if get("answer") is None or (isinstance(get("answer"), str) and not str(get("answer")).strip()):
         told = f" (qid {get('qid')})" if get("qid") is not None else ""
         what = f"the answer is empty{told}: the row was left out"
         log.add("no-answer", row.file, row.line, "answer", what, "Nothing: SLAKE has such a row", "warning")

@@ -69,6 +69,8 @@ def _named(value: object, row: Row, log: FaultLog, unpack_to: Path | None) -> ob
     """A picture, or a list of them, as names of files; what is a name already stays."""
     if isinstance(value, list):
         return [_named(one, row, log, unpack_to) for one in value]
+    if isinstance(value, bytes):
+        return _picture_name({"bytes": value}, row, log, unpack_to)
     if isinstance(value, dict) and value and value.keys() <= {"bytes", "path"}:
         return _picture_name(value, row, log, unpack_to)
     return value

@@ -23,8 +23,9 @@ from a3tune.wording import brief, listed
 MAX_FILE_BYTES = 1 << 30
 """Largest file of rows: they are held in memory while they are checked."""
 
+_LINE_END = re.compile(r"\r\n|\n|\r")
 _SPACE = re.compile(r"[ \t\r\n]*")
-_DELIMITERS = ",;\t"
+_DELIMITERS = ",;\t|"
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[ \t]*(?:\r\n|\n|\r|$)', re.IGNORECASE)
 _IDENTIFIERS = ("id", "qid", "question_id", "qa_id", "uid")
 
@@ -115,7 +116,22 @@ def read_text(path: Path, file: str, log: FaultLog) -> str:
         return raw.decode("utf-8-sig", "replace")
 
 
-_decoder = json.JSONDecoder()
+class _Twice(dict):
+    """An object of JSON that names a key more than once; holds the last value of each, and which key it is."""
+
+    key = ""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        found = _Twice(found)
+        found.key = next(key for key in keys if keys.count(key) > 1)
+    return found
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def _is_json_lines(text: str) -> bool:
@@ -123,7 +139,7 @@ def _is_json_lines(text: str) -> bool:
     start = _skip(text, 0)
     if text[start : start + 1] != "{":
         return False
-    line = text[start : max(start, text.find("\n", start))]
+    line = _LINE_END.split(text[start:], maxsplit=1)[0]
     try:
         json.loads(line)
     except (ValueError, RecursionError):
@@ -133,7 +149,7 @@ def _is_json_lines(text: str) -> bool:
 
 def _json_line_rows(text: str, file: str, log: FaultLog) -> Iterator[Row]:
     # Not splitlines: JSON strings may hold the line separators of Unicode.
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(_LINE_END.split(text), start=1):
         if not line.strip():
             continue
         try:
@@ -151,22 +167,50 @@ def _json_line_rows(text: str, file: str, log: FaultLog) -> Iterator[Row]:
 
 
 def _json_rows(text: str, file: str, log: FaultLog, is_row: Callable[[Mapping[str, object]], bool]) -> Iterator[Row]:
-    one_line = "\n" not in text.strip()
+    elements: list[tuple[str, int, object]] = []
+    alone: list[object] | None = None
     try:
         whole = _Walk(text).whole()
-        if whole is not None and is_row({key.strip().lower(): value for key, value in whole.items()}):
-            elements: Iterator[tuple[str, int, object]] = iter([("", RowNumber(1, _identifier(whole)), whole)])
+        alone = None if whole is None else _rows_of_object(whole, is_row)
+        if alone is None:
+            for element in _Walk(text).elements():
+                # One by one, so that those before a fault of the syntax count.
+                elements.append(element)
         else:
-            elements = _Walk(text).elements()
-        for number, (group, line, value) in enumerate(elements, start=1):
-            row = _row(file, RowNumber(number, _identifier(value)) if one_line else line, value, group, log)
-            if row is not None:
-                yield row
+            elements = [("", number, value) for number, value in enumerate(alone, start=1)]
     except json.JSONDecodeError as error:
         what = f"is not JSON: {error.msg} at column {error.colno}"
         log.add("syntax", file, error.lineno, "", what, "Correct the file at this place; what follows was not read")
     except (ValueError, RecursionError) as error:
         log.add("syntax", file, 0, "", f"is not JSON: {_reason(error)}", "Correct the file")
+    # Lines tell rows apart only where each row has one of its own.
+    shared = alone is not None or "\n" not in text.strip() or len({line for _, line, _ in elements}) < len(elements)
+    for number, (group, line, value) in enumerate(elements, start=1):
+        row = _row(file, RowNumber(number, _identifier(value)) if shared else line, value, group, log)
+        if row is not None:
+            yield row
+
+
+def _rows_of_object(whole: dict[str, object], is_row: Callable[[Mapping[str, object]], bool]) -> list[object] | None:
+    """The rows of a JSON file that is one object: itself, the objects in it by their ids, or its columns (as pandas
+    writes them); None where its lists hold the rows."""
+    values = list(whole.values())
+    first = values[0] if values else None
+    if isinstance(first, dict) and all(isinstance(value, dict) for value in values) and is_row(_lower(first)):
+        return list(values)
+    if not is_row(_lower(whole)):
+        return None
+    if isinstance(first, list) and all(isinstance(value, list) and len(value) == len(first) for value in values):
+        columns = {key: value for key, value in whole.items() if isinstance(value, list)}
+        return [{key: column[place] for key, column in columns.items()} for place in range(len(first))]
+    if isinstance(first, dict) and all(isinstance(value, dict) and value.keys() == first.keys() for value in values):
+        indexed = {key: value for key, value in whole.items() if isinstance(value, dict)}
+        return [{key: column[place] for key, column in indexed.items()} for place in first]
+    return [whole]
+
+
+def _lower(fields: Mapping[str, object]) -> dict[str, object]:
+    return {key.strip().lower(): value for key, value in fields.items()}
 
 
 def _identifier(value: object) -> object:
@@ -189,12 +233,24 @@ def _row(file: str, line: int, value: object, group: str, log: FaultLog) -> Row 
         what = f"names one key in several spellings: {listed(twice)}"
         log.add("header", file, line, twice[0], what, "Keep one of them")
         return None
+    if (key_named_twice := _named_twice(value)) is not None:
+        what = f"names the key {brief(key_named_twice)} more than once, each time with a value of its own"
+        log.add("header", file, line, key_named_twice, what, "Keep one of them")
+        return None
     for key, found in fields.items():
         if _has_no_number(found):
             what = "holds NaN or Infinity, which is no value that JSON knows"
             log.add("not-a-number", file, line, key, what, "Correct the value, or write null where there is none")
             return None
     return Row(file, line, fields, group)
+
+
+def _named_twice(value: object) -> str | None:
+    """The first key that an object, or one inside it, names more than once; None where there is none."""
+    if isinstance(value, _Twice):
+        return value.key
+    inner = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+    return next((key for one in inner if (key := _named_twice(one)) is not None), None)
 
 
 def _has_no_number(value: object) -> bool:
@@ -294,13 +350,13 @@ class _Walk:
 def table_start(text: str) -> tuple[str, int]:
     """What separates the fields of a table, and at which character its first row begins.
 
-    Excel's own first line, ``sep=;``, says it; else it is of comma, semicolon and tab the one that the first line has
-    most of.
+    Excel's own first line, ``sep=;``, says it; else it is of comma, semicolon, tab and bar the one that the first
+    line has most of.
     """
     told = _SEPARATOR_LINE.match(text)
     if told:
         return told[1], told.end()
-    first = text.lstrip("\r\n").split("\n", 1)[0]
+    first = _LINE_END.split(text.lstrip("\r\n"), maxsplit=1)[0]
     return max(_DELIMITERS, key=first.count), 0
 
 

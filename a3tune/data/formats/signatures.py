@@ -30,6 +30,8 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"(\xb5/\xfd", "is compressed with zstd, not text", "Unpack it"),
     (b"7z\xbc\xaf\x27\x1c", "is a 7z archive, not text", "Unpack it"),
     (b"Rar!", "is a RAR archive, not text", "Unpack it"),
+    (b"\x89PNG", "is a PNG picture, not text", "Give the table that names it"),
+    (b"\xff\xd8\xff", "is a JPEG picture, not text", "Give the table that names it"),
     (b"SQLite format 3\x00", "is an SQLite database, not text", "Export the table as CSV"),
     (b"%PDF-", "is a PDF file, not text", "Give the table itself, as CSV"),
     (b"ARROW1", "is an Arrow file, not text", "Save it as Parquet"),
@@ -42,6 +44,8 @@ def kind_of_content(raw: bytes) -> ForeignContent | None:
     if raw.startswith(b"PK\x03\x04"):
         if b"xl/" in raw:
             return ForeignContent("is an Excel workbook (.xlsx), not text", 'Name it .xlsx, or save it as "CSV UTF-8"')
+        if b"opendocument" in raw[:200]:
+            return ForeignContent("is an OpenDocument file, not text", 'Save it as "CSV UTF-8" or as .xlsx')
         return ForeignContent("is a ZIP archive, not text", "Unpack it")
     for signature, what, remedy in _SIGNATURES:
         if raw.startswith(signature):
@@ -50,6 +54,8 @@ def kind_of_content(raw: bytes) -> ForeignContent | None:
         return ForeignContent("is UTF-32, not UTF-8", _TEXT_REMEDY)
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         return ForeignContent("is UTF-16, not UTF-8", _TEXT_REMEDY)
+    if raw[:_SAMPLE].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html")):
+        return ForeignContent("is a web page (HTML), not a table", "Download or export the table itself")
     head = raw[:_SAMPLE]
     if 0 not in head:
         return None

@@ -11,7 +11,7 @@ from a3tune.data.formats.excel import open_excel_source
 from a3tune.data.formats.faults import FaultLog
 from a3tune.data.formats.files import (
     ARCHIVE_SUFFIXES,
-    EXCEL_SUFFIX,
+    EXCEL_SUFFIXES,
     PARQUET_SUFFIX,
     PICKLE_SUFFIXES,
     ROW_SUFFIXES,
@@ -126,7 +126,8 @@ def _first_level(root: Path, chosen: Layout | None, log: FaultLog, unpack_to: Pa
     """The files of the first depth that has a data set, or something that was meant to be one."""
     strange: list[LaidOut] = []
     pickles: list[str] = []
-    for files in files_by_depth(root):
+    depths = files_by_depth(root)
+    for files in depths:
         found: list[LaidOut] = []
         tables = [entry for entry in strange if _may_be_table(entry)]
         for path in files:
@@ -145,17 +146,29 @@ def _first_level(root: Path, chosen: Layout | None, log: FaultLog, unpack_to: Pa
                 log.add("left-out", entry.source.file, 0, "", what, "Nothing, if it is no data", "warning")
             for file in pickles:
                 log.add("pickle", file, 0, "", _PICKLE, _PICKLE_REMEDY, "warning")
+            _tell_deeper([path for deeper in depths for path in deeper], root, found, log)
             return found
     if pickles:
         raise DataError(got=f"{pickles[0]} {_PICKLE}", expected=_EXPECTED, remedy=_PICKLE_REMEDY)
     return strange
 
 
+def _tell_deeper(paths: list[Path], root: Path, found: list[LaidOut], log: FaultLog) -> None:
+    """A warning about files of rows further down, those left aside that lie among the images."""
+    among = {folder.lower() for entry in found if entry.layout is not None for folder in entry.layout.folders}
+    files = [path.relative_to(root) for path in paths if path.suffix.lower() in ROW_SUFFIXES]
+    files = [file for file in files if not among & {part.lower() for part in file.parts[:-1]}]
+    if files:
+        what = f"of the files of rows only those nearest to the top are read; left out: {listed(map(str, files), 5)}"
+        remedy = "Put them beside the others if they belong to the data"
+        log.add("left-out", found[0].source.file, 0, "", what, remedy, "warning")
+
+
 def _open(path: Path, file: str, chosen: Layout | None, unpack_to: Path | None, sole: bool = False) -> LaidOut:
     log = FaultLog()
     if path.suffix.lower() == PARQUET_SUFFIX:
         source = open_parquet_source(path, file, log, unpack_to)
-    elif path.suffix.lower() == EXCEL_SUFFIX:
+    elif path.suffix.lower() in EXCEL_SUFFIXES:
         source = open_excel_source(path, file, log)
     elif is_pair_list(path.name):
         source = open_pair_list(path, file, log)

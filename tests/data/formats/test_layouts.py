@@ -260,7 +260,7 @@ def test_several_layouts_are_not_mixed(folder):
     ("name", "content", "message"),
     [
         ("data.zip", "PK", "is an archive"),
-        ("data.xls", "PK", "has the ending '.xls'"),
+        ("data.ods", "PK", "has the ending '.ods'"),
         ("data.json", '{"a": 1}', "Nothing in"),
         ("data.csv", "name,label\nx,1\n", "Nothing in"),
     ],
