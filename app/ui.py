@@ -188,8 +188,9 @@ def launch(
     keep_ending_idle(asking.sessions)
     tuning.jobs.keep_going()
     asking.prepare(examples)
-    try:
-        operation.wait()
-    finally:
-        decoders.close()
+
+    def close() -> None:
         page.close(verbose=False)
+        decoders.close()
+
+    operation.serve(close)

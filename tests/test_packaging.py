@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SUPPORTED = ("3.10", "3.11", "3.12", "3.13")
 # Files over this size need the hub's large-file storage.
 LARGEST_ASSET = 10_000_000
-PROJECT_FOLDERS = (".ci", "a3tune", "app", "assets", "benchmarks", "docs", "tests")
+PROJECT_FOLDERS = (".ci", "a3tune", "app", "assets", "benchmarks", "deploy", "docs", "tests")
 TEXT_KINDS = {".py", ".md", ".txt", ".toml", ".yaml", ".yml", ".json", ".jsonl", ".csv", ".html", ".css", ".js", ".sh"}
 
 

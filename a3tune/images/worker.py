@@ -11,7 +11,6 @@ import faulthandler
 import importlib
 import os
 import signal
-import sys
 
 from a3tune.errors import A3TuneError, ImageError, ImageMemoryError
 from a3tune.images.messages import TooLarge, receive, send
@@ -43,7 +42,6 @@ def serve(memory: int, output: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # meant for the program in the terminal, which ends this one
     for module in _READERS:
         importlib.import_module(module)
-    sys.dont_write_bytecode = True
     _limit(memory)
     send(told, (True, None))
     with contextlib.suppress(EOFError, OSError):

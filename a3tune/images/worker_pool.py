@@ -268,7 +268,7 @@ class WorkerPool:
         worker = None
         try:
             process = subprocess.Popen(
-                [sys.executable, "-I", "-c", script],
+                [sys.executable, "-I", "-B", "-c", script],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import cast
+from typing import NoReturn, cast
 
 from starlette.middleware import Middleware
 
@@ -66,11 +69,25 @@ class Operation:
         """Take note of a file that was decoded, or was not."""
         self.ended("decode", outcome, seconds)
 
-    def wait(self) -> None:
-        """Wait until the server has to end and nothing is being answered any more; called by the main thread."""
+    def serve(self, close: Callable[[], None]) -> NoReturn:
+        """Wait until the server has to end and nothing is being answered any more, and end the process; called by the
+        main thread.
+
+        Args:
+            close: called before.
+        """
         self._drain.listen()
         log.info("The server is ready for visitors; the model loads")
-        self._drain.wait()
+        code = 0
+        try:
+            self._drain.wait()
+        except KeyboardInterrupt:
+            code = 128 + signal.SIGINT
+        close()
+        logging.shutdown()
+        sys.stdout.flush()
+        # Threads that compute for nobody any more would otherwise be torn down with the interpreter under them.
+        os._exit(code)
 
 
 def _style(variables: Mapping[str, str]) -> Style:
