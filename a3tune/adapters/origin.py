@@ -13,29 +13,38 @@ from a3tune.wording import WARNING
 
 _FINGERPRINT = "a3tune_base_fingerprint"
 _NAME = "a3tune_base"
+_CONVENTION = "a3tune_convention"
 
 
 class Base(Protocol):
-    """A model as it was stored: what it was loaded from, and a digest of its weights."""
+    """A model as it was stored: what it was loaded from, how it sees computed tomography (a name in
+    `a3tune.images.conventions`, or None), and a digest of its weights."""
 
     @property
     def source(self) -> str: ...
 
+    @property
+    def convention(self) -> str | None: ...
+
     def fingerprint(self) -> str: ...
 
 
-def write_origin(folder: Path, source: str, fingerprint: str) -> None:
-    """Write the base's name and fingerprint into an adapter's weight file.
+def write_origin(folder: Path, source: str, fingerprint: str, convention: str | None = None) -> None:
+    """Write the base's name and fingerprint, and what it was given to see, into an adapter's weight file.
 
     Args:
         folder: the adapter's.
         source: how the user named the base; folders of this machine are left out.
         fingerprint: of the base's weights.
+        convention: by which it was given computed tomography while the adapter was tuned; None for as it is shown.
 
     Raises:
         OSError: it cannot be written.
     """
-    add_notes(folder / SAFETENSORS_WEIGHTS_NAME, {_NAME: short_name(source), _FINGERPRINT: fingerprint})
+    add_notes(
+        folder / SAFETENSORS_WEIGHTS_NAME,
+        {_NAME: short_name(source), _FINGERPRINT: fingerprint, _CONVENTION: convention or ""},
+    )
 
 
 def short_name(source: str) -> str:
@@ -44,7 +53,8 @@ def short_name(source: str) -> str:
 
 
 def check_origin(stored: StoredAdapter, base: Base, *, allow_other: bool = False) -> str:
-    """Whether an adapter was made for a base: by the weights' fingerprint where it carries one, else by name.
+    """Whether an adapter was made for a base: by the weights' fingerprint where it carries one, else by name; and
+    whether that base was given computed tomography in the same way.
 
     Args:
         stored: the adapter.
@@ -57,6 +67,19 @@ def check_origin(stored: StoredAdapter, base: Base, *, allow_other: bool = False
     Raises:
         AdapterError: it was made for other weights.
     """
+    told = (_told_of_weights(stored, base, allow_other), _told_of_convention(stored, base))
+    return " ".join(filter(None, told))
+
+
+def _told_of_convention(stored: StoredAdapter, base: Base) -> str:
+    seen, here = stored.notes.get(_CONVENTION), base.convention or ""
+    if seen is None or seen == here:
+        return ""
+    ways = [f"by the convention {name}" if name else "as it is shown" for name in (seen, here)]
+    return f"{WARNING}: the adapter was tuned on computed tomography given {ways[0]}; here it is given {ways[1]}."
+
+
+def _told_of_weights(stored: StoredAdapter, base: Base, allow_other: bool) -> str:
     made_for = stored.notes.get(_NAME) or short_name(str(stored.settings.get("base_model_name_or_path") or ""))
     here = short_name(base.source) or "the model at hand"
     fingerprint = stored.notes.get(_FINGERPRINT)

@@ -117,6 +117,7 @@ def _read_rows(
     default = split_of_path(source.file) if layout.split_from_path else None
     rows = skipped = 0
     items = []
+    doubted: set[Path] = set()
     for row in source.rows:
         rows += 1
         if header_fault:
@@ -126,16 +127,24 @@ def _read_rows(
         for draft in drafts:
             item = checker.check(draft, finder, default, log)
             if item is not None:
-                items.append(_marked(item, layout))
+                items.append(_marked(item, layout, log, doubted))
         skipped += not drafts and log.totals["error"] == errors
     return rows, skipped, items
 
 
-def _marked(item: TrainingItem, layout: Layout) -> TrainingItem:
-    """The item with the marks that the layout keeps beside its image, where the row itself names none."""
+def _marked(item: TrainingItem, layout: Layout, log: FaultLog, doubted: set[Path]) -> TrainingItem:
+    """The item with the marks that the layout keeps beside its image, where the row itself names none.
+
+    Args:
+        doubted: images about whose marks a warning was given; takes this one.
+    """
     if layout.marks is None or item.mask is not None or item.boxes:
         return item
     marks = layout.marks(item.image, item.question)
+    if marks.doubt and item.image not in doubted:
+        doubted.add(item.image)
+        what = f"the boxes beside {item.image.parent.name}/{item.image.name} {marks.doubt}; they are not used"
+        log.add("marks", item.file, item.line, "boxes", what, "Nothing: weak labels take their place", "warning")
     return replace(item, mask=marks.mask, mask_values=marks.values, boxes=marks.boxes)
 
 

@@ -38,7 +38,7 @@ COLUMNS = (
 # Remarks: a run can use rows with these.
 _REMARKS = (
     *("shared-image", "shared-question", "duplicate", "contradiction", "stray-columns", "left-out", "pickle", "option"),
-    *("text-only", "no-answer", "report-marks", "empty-mask"),
+    *("text-only", "no-answer", "report-marks", "empty-mask", "marks"),
 )
 _MARKS = re.compile(r"_{2,}|^[ \t]*(?:FINAL (?:REPORT|ADDENDUM)|WET READ)\b[^\n]*?(?:\n|:|$)", re.MULTILINE)
 

@@ -20,6 +20,7 @@ from a3tune.adapters.stored import MOST_SETTINGS, StoredAdapter, read_adapter, r
 from a3tune.bundle import model_source
 from a3tune.data.intake import LIMITS, IntakeLimits, NewFolder, check_room
 from a3tune.errors import AdapterError, ModelError
+from a3tune.models.conventions import stored_convention
 from a3tune.models.conversion import model_folder
 from a3tune.models.fingerprint import weights_fingerprint
 from a3tune.storage import DAMAGED_ZIP
@@ -145,6 +146,10 @@ class _Checkpoint:
     """A base model that is not loaded."""
 
     source: str
+
+    @property
+    def convention(self) -> str | None:
+        return stored_convention(model_source(self.source))
 
     def fingerprint(self) -> str:
         return weights_fingerprint(self.source)

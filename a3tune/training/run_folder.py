@@ -46,7 +46,7 @@ class RunIdentity:
     """What must agree for a run to be continued.
 
     Attributes:
-        model: name and fingerprint of the base model.
+        model: name and fingerprint of the base model, and the convention by which it is given computed tomography.
         data: path and fingerprint of the data set.
         config: the settings as plain JSON values.
         former_fingerprint: of the base model, as former versions made it.
@@ -252,8 +252,11 @@ def _as_now(part: str, record: Mapping[str, Any], identity: RunIdentity) -> Any:
     there = record.get(part)
     if not isinstance(there, dict):
         return there
-    if part == "model" and there.get("fingerprint") == identity.former_fingerprint:
-        return {**there, "fingerprint": identity.model["fingerprint"]}
+    if part == "model":
+        # Former versions gave every model its pictures as they are shown.
+        there = {**({"convention": None} if "convention" in identity.model else {}), **there}
+        known = there.get("fingerprint") == identity.former_fingerprint
+        return {**there, "fingerprint": identity.model["fingerprint"]} if known else there
     if part != "config":
         return there
     # Data that was taken without the permission is taken with it too: a preset may give it by now.

@@ -322,7 +322,7 @@ class AlignmentTrainer(Trainer):
             with suppress(FileNotFoundError):
                 (Path(folder) / "README.md").unlink()
             base = self._identity["model"]
-            write_origin(Path(folder), base["source"], base["fingerprint"])
+            write_origin(Path(folder), base["source"], base["fingerprint"], base["convention"])
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """Everything that the next step depends on, written beside its place and renamed into it when complete.

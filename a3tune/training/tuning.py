@@ -23,6 +23,7 @@ from a3tune.bundle import model_source
 from a3tune.data.dataset import Dataset, TrainingItem
 from a3tune.data.read import read_dataset, split_dataset
 from a3tune.errors import A3TuneError, Cancelled, DataError
+from a3tune.models.conventions import stored_convention
 from a3tune.models.fingerprint import weights_fingerprint
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.prompt import PromptEncoder
@@ -161,7 +162,11 @@ class _Tuning:
         with self.state.main_process_first():
             fingerprint = weights_fingerprint(self.source, self._report)
         return RunIdentity(
-            model={"source": self.source, "fingerprint": fingerprint},
+            model={
+                "source": self.source,
+                "fingerprint": fingerprint,
+                "convention": stored_convention(model_source(self.source)),
+            },
             data={"path": data.name, "fingerprint": data_fingerprint(dataset), "questions": len(dataset.items)},
             config={**asdict(self.config), "processes": self.state.num_processes},
             former_fingerprint=former_model_fingerprint(model_source(self.source)),

@@ -15,8 +15,8 @@ from a3tune.errors import AdapterError
 from a3tune.models.fingerprint import weights_fingerprint
 
 
-def stored(source="house/model", fingerprint="f" * 64):
-    return SimpleNamespace(source=source, fingerprint=lambda: fingerprint)
+def stored(source="house/model", fingerprint="f" * 64, convention=None):
+    return SimpleNamespace(source=source, fingerprint=lambda: fingerprint, convention=convention)
 
 
 @pytest.fixture
@@ -46,6 +46,27 @@ def test_other_weights_are_refused_unless_told(tiny_llava, folder):
 
 
 @pytest.mark.parametrize(
+    ("tuned", "here", "words"),
+    [
+        (
+            "medgemma-ct",
+            None,
+            "tuned on computed tomography given by the convention medgemma-ct; here it is given as it",
+        ),
+        (None, "medgemma-ct", "given as it is shown; here it is given by the convention medgemma-ct"),
+        ("medgemma-ct", "medgemma-ct", ""),
+        (None, None, ""),
+    ],
+)
+def test_another_way_of_seeing_computed_tomography_is_said(tiny_llava, folder, tuned, here, words):
+    write_origin(folder, "house/model", "f" * 64, tuned)
+    origin = AdapterSet(tiny_llava(), {"x": folder}, identity=stored(convention=here)).origin("x")
+    assert words in origin
+    assert origin.startswith("WARNING" if words else "")
+    assert bool(origin) == bool(words)
+
+
+@pytest.mark.parametrize(
     ("name", "words"),
     [
         ("/mnt/Model", "name model as its base, which is the name of the base model here"),
@@ -64,7 +85,12 @@ def test_what_is_written_troubles_no_reader(tiny_llava, folder):
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
     with safe_open(folder / "adapter_model.safetensors", "pt") as opened:
-        assert opened.metadata() == {"format": "pt", "a3tune_base": "house/model", "a3tune_base_fingerprint": "e" * 64}
+        assert opened.metadata() == {
+            "format": "pt",
+            "a3tune_base": "house/model",
+            "a3tune_base_fingerprint": "e" * 64,
+            "a3tune_convention": "",
+        }
     PeftModel.from_pretrained(tiny_llava(), folder)
 
 

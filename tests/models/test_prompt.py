@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from a3tune.errors import ModelError, RequestError
+from a3tune.models.conventions import stored_convention
 from a3tune.models.load import load_model
 from a3tune.types import MedicalImage
 
@@ -170,4 +171,5 @@ def test_the_model_is_given_the_picture_that_was_made_for_it(tiny_name, tiny_mod
 def test_a_loaded_child_of_medgemma_knows_its_convention(tiny_medgemma, tiny_model):
     model = load_model(tiny_medgemma, device="cpu")
     assert model.convention == model.cpu_encoder().convention == "medgemma-ct"
+    assert stored_convention(str(tiny_medgemma)) == "medgemma-ct"
     assert tiny_model("gemma3").convention is None

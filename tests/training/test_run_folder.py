@@ -36,6 +36,23 @@ def test_a_run_of_an_earlier_version_goes_on_with_the_weak_labels_that_it_began_
         older.check(identity(tiny_config(targets="truth")))
 
 
+def test_a_run_goes_on_only_with_the_pictures_that_it_was_begun_on(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    facts = {"source": "m", "fingerprint": "a" * 64}
+    begun = RunIdentity(model={**facts, "convention": "medgemma-ct"}, data={}, config=asdict(tiny_config()))
+    run.start(begun, {})
+    assert run.read()["model"]["convention"] == "medgemma-ct"
+    assert run.check(begun)
+    words = "a run of another model: convention is 'medgemma-ct' there, None here"
+    with pytest.raises(DataError, match=words):
+        run.check(replace(begun, model={**facts, "convention": None}))
+    # What an earlier version began says nothing of it, and was given pictures as they are shown.
+    run.update(model=facts)
+    assert run.check(replace(begun, model={**facts, "convention": None}))
+    with pytest.raises(DataError, match="convention is None there, 'medgemma-ct' here"):
+        run.check(begun)
+
+
 def test_a_run_of_an_earlier_version_goes_on_with_its_former_fingerprint(tmp_path):
     run = RunFolder(tmp_path / "run")
     begun = RunIdentity(model={"source": "m", "fingerprint": "1" * 16}, data={}, config=asdict(tiny_config()))

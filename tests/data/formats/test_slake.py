@@ -76,11 +76,47 @@ def test_a_value_that_is_not_plain_is_not_taken(study):
 
 @pytest.mark.parametrize(
     "detection",
-    [None, {}, [], [{"Liver": [1, 2, 3]}], [{"Liver": "here"}], [{"Liver": [4, 4, 39, 8]}], [{"Liver": [4, 4, 0, 8]}],
-     ["Liver"]],
-)  # fmt: skip
+    [None, {}, [], [{"Liver": [1, 2, 3]}], [{"Liver": "here"}], ["Liver"]],
+)
 def test_what_cannot_be_boxes_of_the_image_is_none(study, detection):
     assert marks_for(study(detection), "Where is the liver?") == Marks()
+
+
+# As sizes it would be (4, 4, 22, 20).
+BOTH = [{"Liver": (4, 4, 26, 24)}]
+
+
+def filled(x, y, width, height):
+    mask = np.zeros((30, 40), np.uint8)
+    mask[y : y + height, x : x + width] = 7
+    return mask
+
+
+@pytest.mark.parametrize(
+    ("detection", "mask", "words"),
+    [
+        ([{"Liver": [4, 4, 39, 8]}], None, "reach beyond the image as x, y, width and height"),
+        ([{"Liver": [4, 4, 0, 8]}], None, "reach beyond the image as x, y, width and height"),
+        (BOTH, None, "may be corners as well as x, y, width and height, and no mask"),
+        (BOTH, filled(4, 4, 22, 20), "may be corners as well as x, y, width and height, and the mask does not tell"),
+    ],
+)
+def test_boxes_of_uncertain_meaning_are_not_used_and_told_once(study, folder, detection, mask, words):
+    image = study(detection, mask)
+    assert marks_for(image, "Where is the liver?") == Marks(doubt=marks_for(image, "Anything?").doubt)
+    assert marks_for(image, "Where is the liver?").doubt.startswith(words)
+    row = {"img_name": "xmlab0/source.jpg", "answer": "yes", "q_lang": "en"}
+    rows = [{**row, "question": question} for question in ("Is the liver there?", "Is the liver large?")]
+    dataset = read_dataset(folder.json("train.json", rows))
+    assert [(item.mask, item.boxes) for item in dataset.items] == [(None, ())] * 2
+    (fault,) = dataset.faults
+    assert fault.severity == "warning"
+    assert fault.what.startswith("the boxes beside xmlab0/source.jpg " + words)
+
+
+def test_a_mask_that_agrees_with_sizes_settles_what_the_numbers_are(study):
+    image = study(BOTH, filled(5, 5, 25, 22))
+    assert marks_for(image, "Where is the liver?") == Marks(image.with_name("mask.png"), (7,))
 
 
 def test_a_data_set_carries_the_marks_and_its_repair_too(study, folder):
