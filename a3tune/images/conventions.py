@@ -15,6 +15,7 @@ MEDGEMMA_CT = "medgemma-ct"
 CONVENTIONS: Mapping[str, tuple[tuple[float, float], ...]] = MappingProxyType(
     {
         MEDGEMMA_CT: ((-1024.0, 1024.0), (-135.0, 215.0), (0.0, 80.0)),
+        "medgemma-1-ct": ((-1225.0, 1025.0), (-135.0, 215.0), (0.0, 80.0)),
     }
 )
 """By name: the lowest and highest value, in Hounsfield units, of the windows that stand in the red, green and blue
@@ -23,6 +24,8 @@ channel, each clipped, scaled to 0..255 and rounded to the nearest.
 ``medgemma-ct``: a wide, a soft tissue and a brain window as in Google Health's notebook on computed tomography with
 MedGemma 1.5 (google-health/medgemma, ``notebooks/high_dimensional_ct_hugging_face.ipynb``, functions ``norm`` and
 ``window``); its maintainers name it as what the models expect, also when they are tuned (issues 27 and 65 there).
+``medgemma-1-ct``: the windows of the first MedGemma's technical report, as issue 27 quotes them (width and level 2250
+and -100, 350 and 40, 80 and 40). To be chosen by name: no profile has it, since the answer there speaks for both.
 """
 
 

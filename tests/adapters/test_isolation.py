@@ -117,8 +117,6 @@ def test_base_and_others_stay_bit_equal(tiny_llava, a3_model, inputs, prompts, t
         return model
 
     kind, settings = CASES[case]
-    if kind == "ADAMSS":
-        pytest.importorskip("sklearn")
     torch.manual_seed(2)
     config = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(kind)](**{"target_modules": TARGETS, **settings})
     made = get_peft_model(base(), config).eval()

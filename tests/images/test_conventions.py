@@ -138,3 +138,9 @@ def test_the_two_pictures_must_have_one_size():
     pixels = np.zeros((4, 5, 3), np.uint8)
     with pytest.raises(ValueError, match=r"model_pixels must be \(4, 5, 3\)"):
         MedicalImage(pixels, model_pixels=pixels[:3])
+
+
+def test_the_first_medgemmas_red_window_is_wider_below(write):
+    stored = np.array([[-1225, -100, 1025, 40]], np.int16).repeat(4, axis=0) + 1024
+    image = load_image(write(stored, **CT), convention="medgemma-1-ct", insist=True)
+    assert image.model_pixels[0].tolist() == [[0, 0, 0], [128, 26, 0], [255, 255, 255], [143, 128, 128]]
