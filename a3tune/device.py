@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from a3tune.errors import RequestError
@@ -12,13 +14,16 @@ def choose_device(device: str, *, mps: bool = True) -> torch.device:
 
     Args:
         device: "auto", "cpu", "cuda", "cuda:1", ..., "mps"; "auto" is the current CUDA device where there is one, else
-            MPS where there is one, else the CPU.
+            MPS where there is one, else the CPU. On a ZeroGPU Space it is the CPU: the GPU that seems to be there is
+            lent to single calls only.
         mps: whether "auto" may be MPS.
 
     Raises:
         RequestError: this machine has no such device.
     """
     if device == "auto":
+        if os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true"):
+            return torch.device("cpu")
         if torch.cuda.is_available():
             return torch.device("cuda", torch.cuda.current_device())
         return torch.device("mps" if mps and torch.backends.mps.is_available() else "cpu")

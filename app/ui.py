@@ -22,6 +22,7 @@ from app.common.theme import STYLES, TUNE_STYLES, build_theme
 from app.common.widgets import build_header
 from app.engine.model_slot import ModelSlot
 from app.engine.region_slot import RegionSlot
+from app.inspect import zero_gpu
 from app.inspect.examples import read_examples
 from app.inspect.service import InspectService
 from app.inspect.sessions.session_end import end_with_page, keep_ending_idle
@@ -156,6 +157,8 @@ def launch(
     studio = tuning.jobs.studio.root
     operation = Operation(os.environ, lambda: slot.status.state, lambda: sum(tuning.jobs.busy().values()), studio)
     decoders = decode_in_workers(os.environ, operation.decoded)
+    if zero_gpu.ON and not slot.demo:
+        zero_gpu.hold(slot, asking.private_adapters)
     question, titles = examples[0][1], [tab.title for tab in TABS]
     page.launch(
         prevent_thread_lock=True,
@@ -183,7 +186,8 @@ def launch(
         },
     )
     # Only now: importing torch would hold up the first answer to a browser.
-    slot.start()
+    if not zero_gpu.is_held():
+        slot.start()
     decoders.start()
     keep_ending_idle(asking.sessions)
     tuning.jobs.keep_going()

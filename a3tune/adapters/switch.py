@@ -176,7 +176,8 @@ class AdapterSet:
         config.inference_mode = True
         try:
             model = kind(self.base, config, name)
-            result = model.load_adapter(str(plain), name)
+            # PEFT would read them onto a GPU that it believes to be there, and copy them to the layers from there.
+            result = model.load_adapter(str(plain), name, torch_device="cpu")
         except ImportError as error:
             raise AdapterError(
                 expected=f"what {config.peft_type} adapters need to be installed",

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from a3tune.errors import A3TuneError, Cancelled
@@ -85,7 +86,9 @@ class Task(Generic[Value]):
 
     def start(self) -> Task[Value]:
         """Begin the work; returns at once."""
-        threading.Thread(target=self._run, name="background", daemon=True).start()
+        # The request that it belongs to goes with it: a lent GPU is put down to whoever asked.
+        context = copy_context()
+        threading.Thread(target=context.run, args=(self._run,), name="background", daemon=True).start()
         return self
 
     def __iter__(self) -> Iterator[Any]:

@@ -90,6 +90,11 @@ class ModelSlot:
         """Begin loading; returns at once."""
         self._thread.start()
 
+    def load_here(self) -> VisionLanguageModel | None:
+        """Load in the thread that asks, in the place of :meth:`start`; None when that fails, see :attr:`status`."""
+        self._load()
+        return self._model
+
     def switch(self, choice: ModelChoice, on_progress: Progress = no_progress) -> None:
         """Let the model in memory go and load another in its place; returns when that is ready.
 

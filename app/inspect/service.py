@@ -24,6 +24,7 @@ from app.engine.model_lock import turn
 from app.engine.model_slot import ModelSlot
 from app.engine.private_adapters import PrivateAdapters
 from app.engine.region_slot import RegionSlot
+from app.inspect import zero_gpu
 from app.inspect.faithfulness import FaithfulnessService
 from app.inspect.sessions.regions import RegionService, Target, TargetNumbers
 from app.inspect.sessions.results import Result, ResultStore, ViewNumbers
@@ -157,6 +158,9 @@ class InspectService:
         own: Mapping[str, Path],
         task: Task,
     ) -> Iterator[Inspection]:
+        if zero_gpu.is_held():
+            task.progress("Waiting for a GPU", 0.0)
+            return zero_gpu.inspect_each(opened.image, question, tuple(adapters), dict(own))
         return library.inspect_each(
             model,
             opened.image,
