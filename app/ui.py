@@ -145,7 +145,8 @@ def launch(
     slot = ModelSlot(profile, adapters, allow_other_base=allow_other_base)
     asking = InspectService(slot, RegionSlot(scorer, segmenter))
     tuning = TuneService(slot, asking.regions.slot)
-    examples = [(example.path, example.questions[0], example.key) for example in read_examples()]
+    first, *_ = shown = read_examples()
+    examples = [(example.path, example.questions[0], example.key) for example in shown]
 
     def prepare_demo() -> None:
         # A large model would keep its visitors waiting for answers that nobody asked for.
@@ -159,7 +160,7 @@ def launch(
     decoders = decode_in_workers(os.environ, operation.decoded)
     if zero_gpu.ON and not slot.demo:
         zero_gpu.hold(slot, asking.private_adapters)
-    question, titles = examples[0][1], [tab.title for tab in TABS]
+    opening = [tab.title for tab in TABS], first.questions[0], first.about
     page.launch(
         prevent_thread_lock=True,
         server_name=host,
@@ -181,7 +182,7 @@ def launch(
             "middleware": [
                 operation.middleware,
                 Middleware(ModuleFiles),
-                Middleware(InitialPage, inspect.opening_value, lambda: page.theme_css, titles, question),
+                Middleware(InitialPage, inspect.opening_value, lambda: page.theme_css, *opening),
             ]
         },
     )

@@ -37,14 +37,21 @@ class InitialPage:
         styles: the theme's style sheet, asked for likewise.
         tabs: the names of the page's tabs, the first of which is on show.
         question: the question that the opening value answers.
+        about: what is said of it.
     """
 
     def __init__(
-        self, app: ASGIApp, value: Callable[[], str], styles: Callable[[], str], tabs: Sequence[str], question: str
+        self,
+        app: ASGIApp,
+        value: Callable[[], str],
+        styles: Callable[[], str],
+        tabs: Sequence[str],
+        question: str,
+        about: str,
     ) -> None:
         self._app = app
         self._value, self._styles = value, styles
-        self._tabs, self._question = tabs, question
+        self._tabs, self._question, self._about = tabs, question, about
         self._script = bundled_script({"page": "common/static/initial_page.js", **_WIDGETS}, _DRAW).encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,7 +92,7 @@ class InitialPage:
 
     def markup(self) -> str:
         """The opening picture as HTML with its own style and script."""
-        frame = (_FOLDER / "initial_page.html").read_text(encoding="utf-8")
+        frame = (_FOLDER / "initial_page.html").read_text(encoding="utf-8").replace("{about}", html.escape(self._about))
         names = "".join(f"<span>{html.escape(name)}</span>" for name in self._tabs)
         style = (_FOLDER / "initial_page.css").read_text(encoding="utf-8")
         theme = (_FOLDER / "initial_theme.js").read_text(encoding="utf-8")

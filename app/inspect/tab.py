@@ -128,7 +128,7 @@ class InspectTab:
         if self._opening is None or self._opening[0] is not result:
             example = next(iter(self._examples.values()))
             opened = open_example(example.path, example.key) if result is None else result.opened
-            self._opening = result, viewer_value(opened, result)
+            self._opening = result, viewer_value(opened, result, side_by_side=True)
         return self._opening[1]
 
     def _adapter_choices(self, secret: Any = None) -> dict[str, Any]:
@@ -296,7 +296,7 @@ class InspectTab:
         choices, count = opened.choices, opened.image.frame_count
         presets = [] if choices.hounsfield is False else list(WINDOW_PRESETS)
         return {
-            self._viewer: viewer_value(opened, result, self._service.results.of(session)),
+            self._viewer: viewer_value(opened, result, self._service.results.of(session), side_by_side=bool(example)),
             self._status: status(words),
             self._strip: example,
             self._suggestions: json.dumps(questions),

@@ -40,8 +40,12 @@ _VIEW_ROWS = (
 _AREA = ("area", "Area of the image", "{:.1f} %", "How much of the image the target covers")
 
 
-def viewer_value(opened: OpenedImage, result: Result | None = None, history: Sequence[Result] = ()) -> str:
+def viewer_value(
+    opened: OpenedImage, result: Result | None = None, history: Sequence[Result] = (), *, side_by_side: bool = False
+) -> str:
     """The viewer's value: a JSON text with the image, the result once there is one, and what can be reopened.
+
+    ``side_by_side`` shows the first two views beside each other until somebody chooses otherwise or asks again.
 
     Maps are base64 of little-endian float16. Of each view "critical" and "mean" (mean over the critical heads and
     over all heads) are [text tokens, patches]; "answer" and "question" under "head_means" are [layers * heads,
@@ -52,6 +56,7 @@ def viewer_value(opened: OpenedImage, result: Result | None = None, history: Seq
         "result": None if result is None else result_value(result),
         "session": opened.regions,
         "history": [_past(earlier) for earlier in history],
+        "sideBySide": side_by_side,
     }
     return json_text(value)
 

@@ -27,7 +27,8 @@ export class ViewState {
   modelPicture = null; // what the model was given, decoded, where that is another picture
   showsModelPicture = false;
   views = []; // all that can be compared: the views of the result on show, then those of results taken along
-  pair = { a: 0, b: -1, mode: "one", front: "a", wipe: 0.5 }; // b is -1 where there is nothing to compare with
+  // b is -1 where there is nothing to compare with; given: the page chose the mode, nobody else
+  pair = { a: 0, b: -1, mode: "one", given: false, front: "a", wipe: 0.5 };
   chosen = { heads: "critical", layer: 0, head: 0, words: "answer", rows: [], of: null };
   zoom = WHOLE;
   levels = AS_OPENED;

@@ -87,8 +87,11 @@ export function createUpdates(viewer) {
     const place = (adapter) => views.findIndex((view) => view.adapter === adapter);
     const [a, b] = before.adapters.map(place);
     const kept = before.comparable && a >= 0 && (b === undefined || b >= 0);
+    const { sideBySide } = state.data;
     state.pair = {
       ...pair,
+      // What the page chose by itself is no choice to keep.
+      ...(grows ? {} : { mode: sideBySide ? "side" : pair.given ? "one" : pair.mode, given: sideBySide }),
       a: kept ? a : 0,
       b: kept ? (b ?? -1) : views.length > 1 ? 1 : -1,
       front: grows && kept ? pair.front : "a",

@@ -63,7 +63,7 @@ def test_the_first_example_is_drawn_with_its_answers_before_any_widget_stands(pr
     answers = page.locator(".answer").all_inner_texts()
     caption = page.locator("[data-part=caption]").inner_text()
     places, accent = page.evaluate(PLACES), page.evaluate(ACCENT)
-    assert "adapter: base" in caption
+    assert "base against B: a3" in caption
     context.close()
 
     visitor = visit(**options)
@@ -129,7 +129,7 @@ def serve(body: bytes, path: str = "/", status: int = 200, accept: bytes = b"") 
     async def send(message):
         sent.append(message)
 
-    look = InitialPage(page, lambda: '{"</script>": 1}', lambda: ":root {}", ("One & two", "Three"), "a < b?")
+    look = InitialPage(page, lambda: '{"</script>": 1}', lambda: ":root {}", ("One & two", "Three"), "a < b?", "b > a")
     scope = {"type": "http", "method": "GET", "path": path, "headers": [(b"accept-encoding", accept)]}
     # In a thread of its own: the browser's loop may be running in this one.
     with ThreadPoolExecutor(1) as pool:
