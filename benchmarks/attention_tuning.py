@@ -1,423 +1,250 @@
-"""What tuning does to the demo model: attention, pointing and accuracy on held-out phantoms, for every method and seed.
+"""What alignment gives and costs the demo model: answers against attention, for every ratio, number of heads and seed.
 
-    python -m benchmarks.attention_tuning --runs .cache/attention_tuning --write docs/attention_tuning.md
+    python -m benchmarks.attention_tuning --runs .cache/attention_tuning --sets validation
+    python -m benchmarks.attention_tuning --runs .cache/attention_tuning --report
 
-Every finished run is kept in the runs folder, so that the work may be stopped and started again; several processes may
-share it, each takes runs that nobody has taken (--worker). With --report the table is written from what is there.
+Every finished run, and what was measured with it, is kept in the runs folder, so that the work may be stopped and
+started again; several processes may share it, each takes runs that nobody has taken. The report is written from what
+is there.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import shutil
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass
-from itertools import groupby
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from a3tune.adapters.switch import BASE, AdapterSet
-from a3tune.attention.loss import FORMS
-from a3tune.attention.metrics import attention_mass
 from a3tune.bundle import DEMO, DEMO_SAMPLE, model_source
-from a3tune.data.read import read_dataset
-from a3tune.demo.adapters import SAME_STEPS, phantom_questions
-from a3tune.evaluation.alignment import PreparedQuestion, prepare_questions, read_questions
-from a3tune.images import load_image
-from a3tune.labels.sources import LABELS_NAME, item_prompt
-from a3tune.labels.store import LabelStore
+from a3tune.evaluation.alignment import KnownQuestion, PreparedQuestion, prepare_questions, read_questions
 from a3tune.models.load import load_model
 from a3tune.phantom.questions import ask
 from a3tune.phantom.scene import make_phantom
-from a3tune.phantom.structures import HELD_OUT_SEEDS, STYLES, VALIDATION_SEEDS
-from a3tune.training.attention_targets import TargetPlan, target_plan
-from a3tune.training.config_file import load_config, parse_overrides
+from a3tune.phantom.structures import HELD_OUT_SEEDS, KINDS, VALIDATION_SEEDS, PhantomStyle
+from a3tune.storage import read_json, write_json
+from a3tune.training.config_file import load_config
+from a3tune.training.run_folder import RunFolder
 from a3tune.training.tuning import tune
+from benchmarks.attention_report import EQUAL, EXPERTS, LORA, write_report
 
-METHODS: dict[str, dict[str, object]] = {
-    "lora": {"method": "lora"},
-    "a3": {"method": "a3"},
-    "a3, no alignment": {"method": "a3", "no_alignment": True},
-    "a3, no query experts": {"method": "a3", "no_query_experts": True},
-    "a3, no key experts": {"method": "a3", "no_key_experts": True},
-    "a3, no head selection": {"method": "a3", "no_head_selection": True},
-    "a3, fixed heads": {"method": "a3", "head_choice": "fixed"},
+DOCUMENT = Path("docs/attention_tuning.md")
+PRESET = "demo"
+RATIOS = (0.02, 0.06, 0.1, 0.2, 0.5, 1.0)
+HEADS = (2, 4)
+SEEDS = (4, 5, 6)
+KNEE = (0.06, 2)
+
+# Every method with the same steps and no validation in between, which would choose each adapter by its loss.
+SAME_STEPS: dict[str, object] = {"evaluate_every": None}
+_KNEE_SETTINGS: dict[str, object] = {"method": "a3", "ratio": KNEE[0], "top_heads": KNEE[1]}
+
+
+def a3_name(ratio: float, heads: int) -> str:
+    """The name of A3Tune with that ratio and number of heads."""
+    return f"a3, ratio {ratio:g}, {heads} heads"
+
+
+PLAIN: dict[str, dict[str, object]] = {
+    LORA: {"method": "lora"},
+    # 174,080 trained numbers; A3MoE has 170,032 and LoRA of rank 8 has 81,920.
+    EQUAL: {"method": "lora", "lora_rank": 17, "lora_alpha": 17.0},
+    EXPERTS: {"method": "a3moe"},
+}
+CURVE: dict[str, dict[str, object]] = {
+    a3_name(ratio, heads): {"method": "a3", "ratio": ratio, "top_heads": heads} for heads in HEADS for ratio in RATIOS
+}
+AT_THE_KNEE: dict[str, dict[str, object]] = {
+    "loss mass": {"alignment": "mass"},
+    "loss kl": {"alignment": "kl"},
+    "all rows of the text": {"align_rows": "text"},
+    "no query experts": {"no_query_experts": True},
+    "no key experts": {"no_key_experts": True},
+    "no head selection": {"no_head_selection": True},
+    "fixed heads": {"head_choice": "fixed"},
     "lora + alignment": {"method": "lora+align"},
-    "a3, as published": {
-        "method": "a3",
+    "as published": {
         "align_rows": "text",
         "align_negative_answers": True,
         "label_min_score": None,
-        "top_heads": None,
         "alignment": "mass",
         "masks": "each",
     },
 }
-EXTRAS = ("a3, fixed heads", "lora + alignment", "a3, as published")
-SEEDS = (4, 5, 6)
-PHANTOMS = 50
-RESAMPLES = 2000
+VARIANTS = PLAIN | CURVE | {name: _KNEE_SETTINGS | settings for name, settings in AT_THE_KNEE.items()}
+
+
+@dataclass(frozen=True)
+class PhantomSet:
+    """Phantoms to measure on: their seeds and style."""
+
+    seeds: Sequence[int]
+    style: PhantomStyle
+
+
+SETS = {
+    "validation": PhantomSet(VALIDATION_SEEDS[50_000:], "standard"),
+    "standard": PhantomSet(HELD_OUT_SEEDS, "standard"),
+    "shifted": PhantomSet(HELD_OUT_SEEDS, "shifted"),
+}
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run: a method with one seed; the base model has one run and no seed."""
+    """One run: a variant with one seed; the base model has one run and no seed."""
 
-    method: str
+    variant: str
     seed: int | None
 
     @property
     def name(self) -> str:
-        words = self.method.replace(",", "").replace("+", "and").replace(" ", "-")
+        words = self.variant.replace(",", "").replace("+", "and").replace(" ", "-")
         return words if self.seed is None else f"{words}-{self.seed}"
 
 
-def jobs(seeds: Sequence[int]) -> Iterator[Job]:
-    """All runs, the most important ones first."""
-    for seed in seeds:
-        for method in METHODS:
-            if method not in EXTRAS:
-                yield Job(method, seed)
+def jobs() -> Iterator[Job]:
+    """All runs, the most important ones first: the base, what is compared at the knee, the curve, its variations."""
     yield Job(BASE, None)
-    for seed in seeds:
-        for method in EXTRAS:
-            yield Job(method, seed)
+    for seed in SEEDS:
+        for variant in (*PLAIN, a3_name(*KNEE)):
+            yield Job(variant, seed)
+    for seed in SEEDS:
+        for variant in sorted(CURVE, key=lambda name: CURVE[name]["top_heads"] != KNEE[1]):
+            if variant != a3_name(*KNEE):
+                yield Job(variant, seed)
+    for variant in AT_THE_KNEE:
+        yield Job(variant, SEEDS[0])
 
 
 class Bench:
-    """Does one run after the other; the held-out questions are prepared once.
+    """Does one run after the other, and measures; the questions of a set are prepared once.
 
     Args:
-        runs: where results are kept.
+        runs: where runs and results are kept.
         data: the data to tune on.
-        phantoms: on how many held-out phantoms of each style.
-        settings: settings that differ from the preset.
-        seeds: which phantoms: held out, or meant for choosing settings.
+        phantoms: on how many phantoms of each set.
     """
 
-    def __init__(
-        self, runs: Path, data: Path, phantoms: int, settings: dict[str, object], seeds: Sequence[int]
-    ) -> None:
-        self.runs, self.data, self.settings, self.seeds = runs, data, settings, seeds[:phantoms]
+    def __init__(self, runs: Path, data: Path, phantoms: int) -> None:
+        self.runs, self.data, self.phantoms = runs, data, phantoms
         self.model = load_model(model_source(DEMO), device="cpu")
-        self._questions: dict[str, tuple[list[int], list[PreparedQuestion]]] = {}
+        self._asked: dict[str, tuple[list[dict[str, object]], list[PreparedQuestion]]] = {}
 
-    def work(self, todo: Sequence[Job]) -> None:
-        self.runs.mkdir(parents=True, exist_ok=True)
+    def work(self, todo: Sequence[Job], sets: Sequence[str]) -> None:
+        """Do what is not there yet."""
         for job in todo:
-            result, claim = self.runs / f"{job.name}.json", self.runs / f"{job.name}.claim"
-            if result.is_file() or not _claim(claim):
-                continue
-            try:
-                began = time.process_time()
-                record = self._run(job)
-                record["processor_seconds"] = round(time.process_time() - began, 1)
-                part = result.with_suffix(".part")
-                part.write_text(json.dumps(record) + "\n", encoding="utf-8")
-                part.replace(result)
-            finally:
-                claim.unlink()
-            print(f"{job.name}: {record['processor_seconds']} s, {_brief(record)}", file=sys.stderr, flush=True)
+            folder = self.runs / job.name
+            folder.mkdir(parents=True, exist_ok=True)
+            with _claimed(folder / "claim") as mine:
+                if mine:
+                    self._tune(job, folder)
+                    for name in sets:
+                        self._measure(job, folder, name)
 
-    def _run(self, job: Job) -> dict[str, object]:
+    def _tune(self, job: Job, folder: Path) -> None:
+        run = RunFolder(folder / "run")
+        if job.seed is None or (run.read() or {}).get("status") == "finished":
+            return
+        began = time.process_time()
+        settings = {**SAME_STEPS, **VARIANTS[job.variant], "seed": job.seed}
+        tune(load_config(PRESET, settings), self.data, run.path, DEMO, device="cpu")
+        print(f"{job.name}: tuned, {time.process_time() - began:.0f} s", file=sys.stderr, flush=True)
+
+    def _measure(self, job: Job, folder: Path, name: str) -> None:
+        result = folder / f"{name}.json"
+        if result.is_file() and read_json(result)["phantoms"] >= self.phantoms:
+            return
+        began = time.process_time()
         adapters = AdapterSet(self.model.model)
+        used = BASE
         if job.seed is not None:
-            folder = self.runs / f"{job.name}.run"
-            shutil.rmtree(folder, ignore_errors=True)
-            config = load_config("demo", {**SAME_STEPS, **self.settings, **METHODS[job.method], "seed": job.seed})
-            summary = tune(config, self.data, folder, DEMO, device="cpu")
-            adapters.add("tuned", summary.adapter)
-        name = BASE if job.seed is None else "tuned"
-        record: dict[str, object] = {"method": job.method, "seed": job.seed}
-        for style in STYLES:
-            phantoms, questions = self._asked(style)
-            readings = read_questions(self.model, questions, adapter_set=adapters, adapter=name)
-            record[style] = [
-                {"phantom": seed, "even": _even_mass(question), **asdict(reading)}
-                for seed, question, reading in zip(phantoms, questions, readings, strict=True)
-            ]
+            used = "tuned"
+            adapters.add(used, RunFolder(folder / "run").adapter)
+        facts, questions = self._questions(name)
+        readings = read_questions(self.model, questions, adapter_set=adapters, adapter=used)
         if job.seed is not None:
-            adapters.remove("tuned")
-        return record
+            adapters.remove(used)
+        rows = [
+            fact
+            | {"right": reading.right}
+            | {key: _number(getattr(reading, key)) for key in ("mass", "touched", "pointing")}
+            for fact, reading in zip(facts, readings, strict=True)
+        ]
+        record = {"variant": job.variant, "seed": job.seed, "set": name, "phantoms": self.phantoms, "rows": rows}
+        write_json(result, record)
+        right = sum(reading.right for reading in readings) / len(readings)
+        took = time.process_time() - began
+        print(f"{job.name}: {name}, {right:.3f} right, {took:.0f} s", file=sys.stderr, flush=True)
 
-    def _asked(self, style: str) -> tuple[list[int], list[PreparedQuestion]]:
-        if style not in self._questions:
-            seeds, known = zip(*phantom_questions(self.seeds, style), strict=True)
-            self._questions[style] = list(seeds), prepare_questions(self.model, known)
-        return self._questions[style]
+    def _questions(self, name: str) -> tuple[list[dict[str, object]], list[PreparedQuestion]]:
+        if name not in self._asked:
+            facts: list[dict[str, object]] = []
+            known: list[KnownQuestion] = []
+            chosen = SETS[name]
+            for number, seed in enumerate(chosen.seeds[: self.phantoms]):
+                phantom = make_phantom(seed, KINDS[number % len(KINDS)], chosen.style)
+                for item in ask(phantom):
+                    target = phantom.mask_of(item.targets) if item.targets else None
+                    known.append(KnownQuestion(phantom.image, item.question, item.answer, item.answer_type, target))
+                    facts.append({"phantom": seed, "topic": item.topic, "type": item.answer_type})
+            self._asked[name] = facts, prepare_questions(self.model, known)
+        return self._asked[name]
 
 
-def _claim(path: Path) -> bool:
-    """Take a run, unless another process that still lives has it."""
+def _number(value: float) -> float | None:
+    return None if value != value else round(value, 5)
+
+
+@contextmanager
+def _claimed(path: Path) -> Iterator[bool]:
+    """Whether this process may do a run: no other one that still lives has it."""
     # Linked into place whole: a claim that is being written would look like one of a process that is gone.
     mine = path.with_name(f".{path.name}.{os.getpid()}")
     mine.write_text(str(os.getpid()), encoding="ascii")
+    taken = False
     try:
         for _ in range(2):
             try:
                 os.link(mine, path)
-                return True
+                taken = True
+                break
             except FileExistsError:
                 with suppress(OSError, ValueError):
                     os.kill(int(path.read_text(encoding="ascii")), 0)
-                    return False
+                    break
                 path.unlink(missing_ok=True)
-        return False
+        yield taken
     finally:
         mine.unlink()
-
-
-def _even_mass(question: PreparedQuestion) -> float:
-    """Attention mass of a map that is as even over the target as patches allow; NaN without a target."""
-    coverage = question.coverage
-    return float("nan") if coverage is None else float(attention_mass(coverage, coverage))
-
-
-def _brief(record: dict) -> str:
-    rows = record["standard"]
-    mass = np.nanmean([row["mass"] for row in rows])
-    touched = np.nanmean([row["touched"] for row in rows])
-    return f"mass {mass:.3f}, touched {touched:.3f}, right {np.mean([row['right'] for row in rows]):.3f}"
-
-
-# The report
-
-_NUMBERS = ("closed", "open", "mass", "touched", "pointing")
-
-
-def by_phantom(rows: Sequence[dict]) -> dict[str, dict[int, tuple[float, int]]]:
-    """number -> phantom -> (sum, count): means over any choice of phantoms follow from these."""
-    found: dict[str, dict[int, tuple[float, int]]] = {name: defaultdict(lambda: (0.0, 0)) for name in _NUMBERS}
-    for row in rows:
-        values = {row["answer_type"]: float(row["right"])}
-        if not np.isnan(row["mass"]):
-            values |= {name: row[name] for name in ("mass", "touched", "pointing")}
-        for name, value in values.items():
-            total, count = found[name][row["phantom"]]
-            found[name][row["phantom"]] = (total + value, count + 1)
-    return found
-
-
-def mean_and_interval(runs: Sequence[dict[int, tuple[float, int]]], phantoms: Sequence[int]) -> tuple[float, ...]:
-    """Mean over runs and questions, its spread over runs, and a 95 % interval over phantoms.
-
-    Questions about one phantom are not independent, so phantoms are drawn anew (bootstrap, percentiles); the runs of
-    all seeds are kept, so the interval says what other images would change, and the spread what other seeds would.
-    """
-    sums = np.array([[run.get(phantom, (0.0, 0)) for phantom in phantoms] for run in runs])
-    means = sums[:, :, 0].sum(axis=1) / sums[:, :, 1].sum(axis=1)
-    draws = np.random.default_rng(0).integers(0, len(phantoms), (RESAMPLES, len(phantoms)))
-    total = sums.mean(axis=0)[draws].sum(axis=1)
-    low, high = np.percentile(total[:, 0] / total[:, 1], [2.5, 97.5])
-    spread = float(means.std(ddof=1)) if len(means) > 1 else float("nan")
-    return float(means.mean()), spread, float(low), float(high)
-
-
-def table(records: Sequence[dict], style: str) -> list[str]:
-    """A row for each method: mean, standard deviation over seeds, interval over phantoms."""
-    lines = [
-        "| method | seeds | closed | open | attention mass | on touched patches | pointing game |",
-        "|---|---:|---|---|---|---|---|",
-    ]
-    groups: dict[str, list[dict]] = defaultdict(list)
-    for record in records:
-        groups[record["method"]].append(record)
-    for method in (BASE, *METHODS):
-        if method not in groups:
-            continue
-        rows = [by_phantom(record[style]) for record in groups[method]]
-        phantoms = sorted({row["phantom"] for row in groups[method][0][style]})
-        cells = []
-        for name in _NUMBERS:
-            mean, spread, low, high = mean_and_interval([row[name] for row in rows], phantoms)
-            both = "" if np.isnan(spread) else f" ± {100 * spread:.1f}"
-            cells.append(f"{100 * mean:.1f}{both} ({100 * low:.1f} to {100 * high:.1f})")
-        lines.append(f"| {method} | {len(rows)} | {' | '.join(cells)} |")
-    return lines
-
-
-def difference(records: Sequence[dict], style: str, first: str, second: str) -> str:
-    """``first`` less ``second`` in words, over the seeds that both have; an interval over the same phantoms."""
-    rows = {
-        (record["method"], record["seed"]): by_phantom(record[style])
-        for record in records
-        if record["method"] in (first, second)
-    }
-    seeds = sorted(seed for method, seed in rows if method == first and (second, seed) in rows)
-    if not seeds:
-        return ""
-    phantoms = sorted({row["phantom"] for row in records[0][style]})
-    draws = np.random.default_rng(0).integers(0, len(phantoms), (RESAMPLES, len(phantoms)))
-    parts = []
-    for name in _NUMBERS:
-        means = []
-        for method in (first, second):
-            runs = [rows[method, seed][name] for seed in seeds]
-            sums = np.array([[run.get(phantom, (0.0, 0)) for phantom in phantoms] for run in runs]).mean(axis=0)
-            total = np.concatenate([sums.sum(axis=0)[None], sums[draws].sum(axis=1)])
-            means.append(100 * total[:, 0] / total[:, 1])
-        change = means[0] - means[1]
-        low, high = np.percentile(change[1:], [2.5, 97.5])
-        parts.append(f"{name} {change[0]:+.1f} ({low:+.1f} to {high:+.1f})")
-    return f"`{first}` less `{second}`, {len(seeds)} seeds, the same phantoms: {', '.join(parts)}."
-
-
-_REMARKS = """## Reading the tables
-
-* The aim was half of the critical heads' attention inside the structure asked about, and answers no worse than
-  `lora`'s. The line below each table says what came of the second: a difference whose interval holds 0 is one that
-  these phantoms cannot tell from none.
-* The preset was chosen on validation phantoms with one seed. What it trades there (`--validation --seeds 4 --methods a3
-  --set ratio=0.4`): with `ratio` 0.4 attention mass 51, closed 85, open 80; with `ratio` 1.5 attention mass 58, closed
-  82, open 79. The phantoms of these tables were looked at once in between, with an earlier preset: their attention mass
-  is about four points below that of the validation phantoms, so more was aimed at there.
-* Where the demo leaves the paper, which `a3, as published` follows at the demo's `ratio` and steps: the words that
-  write the answer are aligned and not every word after the image (`align_rows`); questions whose answer says that
-  nothing is there are left out (`align_negative_answers`), as are regions that the scorer is not sure of
-  (`label_min_score`); twice as many heads are drawn along as count as critical (`top_heads`); and the loss is the
-  logarithm of the mass. {labels}
-* Two things limit the mass: patches that a structure covers in part, and the labels that are wrong.
-* The paper's ablations can hardly be told apart here: a model of 4 layers and two hundred images give its experts
-  little to share out. What matters is whether attention is aligned at all.
-* Critical heads are chosen anew for each question and step (`head_choice: dynamic`), as in the paper, and this is the
-  default: no pass over the data is needed before training, and heads that begin to look at the image while training
-  are aligned too. `a3, fixed heads` is the other choice: the same heads throughout, by 64 questions before training;
-  its attention is measured on the critical heads of each question like the others'.
-"""
-
-_PAGE = """# Attention alignment tuning of the demo model
-
-    python -m benchmarks.attention_tuning --runs .cache/attention_tuning --write docs/attention_tuning.md
-
-The demo model, tuned with the preset `demo` ({steps} steps of {batch} questions) on the bundled sample data with its
-weak labels; no true mask is seen in tuning. Measured on {phantoms} held-out phantoms of each style: {standard} and
-{shifted} questions. Runs: {runs}.
-
-Numbers are per cent: mean over seeds ± standard deviation over seeds (95 % interval over phantoms, which are drawn
-anew as wholes). *closed* and *open*: answers that are exactly right. *attention mass*: share of the critical heads'
-attention to the image (as many heads as one layer has: those that look at it most, chosen for each question) that lies
-inside the structure asked about where the right answer is written; questions about something visible only. A patch
-counts by the share of it that the structure covers. *on touched patches*: the same, every patch that the structure
-touches counted whole: the model cannot look at less than a patch, which is 8 of its 128 pixels wide. A map that is
-spread over the structure as evenly as the patches allow reaches {even_mass:.0f} and 100. *pointing game*: how often the
-map's highest patch lies in it.
-
-## Alignment losses
-
-What the setting `alignment` may name; the preset `demo` names `{form}`.
-
-{forms}
-
-## Standard test set
-
-{standard_table}
-
-{standard_difference}
-
-## Shifted test set
-
-Markers, tubes, noise and window differ from training.
-
-{shifted_table}
-
-{shifted_difference}
-
-{remarks}
-
-Processor time of one run on one core, tuning and measuring, median: {seconds:.0f} s (machine: 2 cores, no GPU).
-
-These figures are about synthetic images. They say nothing about patients' images.
-"""
-
-
-def _label_remark() -> str:
-    """How many of the bundled sample's first regions lie in what is asked about: all, and those that the demo uses."""
-    plan, everything = target_plan(load_config("demo")), TargetPlan("weak", top_k=1)
-    store = LabelStore(DEMO_SAMPLE / LABELS_NAME)
-    right: dict[str, list[bool]] = {"all": [], "used": []}
-    for path, items in groupby(read_dataset(DEMO_SAMPLE).of("train"), key=lambda item: item.image):
-        labels = store.get(load_image(path))
-        kind, seed = path.stem.split("_")
-        phantom = make_phantom(int(seed), kind)
-        targets = {question.question: question.targets for question in ask(phantom)}
-        for item in items:
-            found = labels.get(item_prompt(item, plan.template_set))
-            for name, chosen in (("all", everything), ("used", plan)):
-                for scored in chosen.counting(found, item.answer):
-                    asked = targets[item.question]
-                    mask = scored.region.mask
-                    inside = (mask & phantom.mask_of(asked)).sum() / mask.sum() if asked else 0.0
-                    right[name].append(bool(inside > 0.5))
-    share = {name: 100 * np.mean(values) for name, values in right.items()}
-    return (
-        f"Of the sample's {len(right['all'])} labels\n  {share['all']:.0f} in a hundred lie for the most part inside "
-        f"the structure asked about; of the {len(right['used'])} that are used,\n  {share['used']:.0f} in a hundred do."
-    )
-
-
-def page(records: Sequence[dict]) -> str:
-    """The report as Markdown."""
-    config = load_config("demo")
-    tuned = [record["processor_seconds"] for record in records if record["seed"] is not None]
-    return _PAGE.format(
-        steps=config.max_steps,
-        batch=config.batch_size,
-        phantoms=len({row["phantom"] for row in records[0]["standard"]}),
-        even_mass=100 * np.nanmean([row["even"] for row in records[0]["standard"]]),
-        standard=len(records[0]["standard"]),
-        shifted=len(records[0]["shifted"]),
-        runs=len(tuned),
-        form=config.alignment,
-        forms="\n".join(f"* `{name}`: {form.about}" for name, form in FORMS.items()),
-        standard_table="\n".join(table(records, "standard")),
-        shifted_table="\n".join(table(records, "shifted")),
-        standard_difference=difference(records, "standard", "a3", "lora"),
-        shifted_difference=difference(records, "shifted", "a3", "lora"),
-        remarks=_REMARKS.format(labels=_label_remark()),
-        seconds=np.median(tuned) if tuned else float("nan"),
-    )
+        if taken:
+            path.unlink()
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, required=True, metavar="DIR", help="where finished runs are kept")
     parser.add_argument("--data", type=Path, default=DEMO_SAMPLE, help="data to tune on (default: the bundled sample)")
-    parser.add_argument("--phantoms", type=int, default=PHANTOMS, help=f"held-out phantoms (default {PHANTOMS})")
+    parser.add_argument("--phantoms", type=int, default=200, help="phantoms of each set (default 200)")
+    parser.add_argument("--sets", nargs="+", choices=list(SETS), default=["validation"], help="what to measure on")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
-    parser.add_argument("--methods", nargs="+", choices=[BASE, *METHODS], default=[BASE, *METHODS])
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting of the preset"
-    )
-    parser.add_argument("--validation", action="store_true", help="measure on the seeds meant for choosing settings")
-    parser.add_argument("--worker", action="store_true", help="do runs only, another process reports")
-    parser.add_argument("--report", action="store_true", help="report what is there, do no run")
-    parser.add_argument("--write", type=Path, help="write the report there")
+    parser.add_argument("--variants", nargs="+", choices=[BASE, *VARIANTS], default=[BASE, *VARIANTS], metavar="NAME")
+    parser.add_argument("--report", action="store_true", help="write the report of what is there, do no run")
+    parser.add_argument("--write", type=Path, default=DOCUMENT, help=f"the report (default {DOCUMENT})")
     options = parser.parse_args()
-    todo = [job for job in jobs(options.seeds) if job.method in options.methods]
-    if not options.report:
-        torch.set_num_threads(1)
-        seeds = VALIDATION_SEEDS[50_000:] if options.validation else HELD_OUT_SEEDS
-        Bench(options.runs, options.data, options.phantoms, dict(parse_overrides(options.set)), seeds).work(todo)
-    if options.worker:
-        return 0
-    paths = [options.runs / f"{job.name}.json" for job in todo]
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
-    if not records:
-        print(f"No finished run in {options.runs}", file=sys.stderr)
-        return 1
-    text = page(records)
-    print(text)
-    if options.write:
-        options.write.parent.mkdir(parents=True, exist_ok=True)
-        options.write.write_text(text, encoding="utf-8")
+    todo = [job for job in jobs() if job.variant in options.variants and job.seed in (None, *options.seeds)]
+    if options.report:
+        curves = {heads: [(ratio, a3_name(ratio, heads)) for ratio in RATIOS] for heads in HEADS}
+        tuned = [job for job in jobs() if job.seed is not None]
+        there = sum((options.runs / job.name / "validation.json").is_file() for job in tuned)
+        return write_report(options.runs, options.write, (BASE, *VARIANTS), curves, len(tuned), there)
+    torch.set_num_threads(1)
+    Bench(options.runs, options.data, options.phantoms).work(todo, options.sets)
     return 0
 
 

@@ -14,7 +14,9 @@ from transformers import AutoProcessor
 
 from a3tune.bundle import DEMO_MODEL
 from a3tune.images import load_image
-from benchmarks import image_files, model_speed
+from a3tune.phantom.structures import HELD_OUT_SEEDS
+from a3tune.storage import write_json
+from benchmarks import attention_report, image_files, model_speed, shortcuts
 from benchmarks.document import write_between
 
 SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"
@@ -92,3 +94,45 @@ def test_the_report_on_image_files_counts_and_compares(tmp_path, capsys, monkeyp
 def test_dcmtk_shows_what_is_shown_here(tmp_path):
     for name in ("MR_small.dcm", "CT_small.dcm", "examples_overlay.dcm", "examples_palette.dcm", "rtdose_1frame.dcm"):
         assert image_files.judge(SHIPPED / name).compared == "agrees", name
+
+
+def write_run(runs: Path, variant: str, seed: int | None, right: list[int], mass: float) -> None:
+    """What was measured with one run: a closed and an open question about each phantom."""
+    rows = [
+        {"phantom": place // 2, "topic": "location", "type": ("closed", "open")[place % 2], "right": bool(value),
+         "mass": mass, "touched": mass, "pointing": 1.0}
+        for place, value in enumerate(right)
+    ]  # fmt: skip
+    folder = runs / f"{variant}-{seed}"
+    folder.mkdir(parents=True)
+    write_json(folder / "validation.json", {"variant": variant, "seed": seed, "phantoms": 20, "rows": rows})
+
+
+def test_the_demands_on_the_default_are_held_against_the_same_seeds_and_phantoms(tmp_path):
+    write_run(tmp_path, "base", None, [0] * 40, 0.1)
+    write_run(tmp_path, "lora", 4, [0, 1, 0, 0] * 10, 0.2)
+    write_run(tmp_path, "experts, no alignment", 4, [1, 1, 0, 0] * 10, 0.2)
+    write_run(tmp_path, "a3, good", 4, [1, 1, 0, 1] * 10, 0.3)
+    # Another seed has no LoRA to be compared with and changes no difference.
+    write_run(tmp_path, "a3, good", 5, [0] * 40, 0.3)
+    write_run(tmp_path, "a3, blind", 4, [0, 0, 0, 0] * 10, 0.24)
+    found = attention_report.read_measured(tmp_path, "validation")
+    assert list(attention_report.demands(found, "a3, good").values()) == [True] * 4
+    assert list(attention_report.demands(found, "a3, blind").values()) == [False] * 4
+    change = attention_report.difference(found["a3, good"], found["lora"], "all")
+    assert change is not None
+    assert (change.value, change.images) == (50.0, 20)
+    lines = attention_report.table(found, ["base", "lora", "a3, good"])
+    assert lines[3].startswith("| lora | 4 | 25.0 | 0.0 | 50.0 |")
+    assert "+50.0 (" in lines[4]
+    attention_report.draw(found, {2: [(0.06, "a3, good")]}, tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").stat().st_size > 5000
+
+
+def test_a_shortcut_lies_where_its_cell_says():
+    for cell in shortcuts.CELLS:
+        for phantom, finding, device in shortcuts.phantoms_of(cell, HELD_OUT_SEEDS[50_000:], 2):
+            assert (finding.side == device.side) == (cell == "same")
+            assert phantom.lesions == (finding,) or list(phantom.lesions) == [finding]
+            answers = {answer for question, answer, _ in shortcuts.questions_of(finding) if "Which" in question}
+            assert answers == {finding.side}

@@ -1,0 +1,241 @@
+"""The report of `benchmarks.attention_tuning`: tables, paired differences, the choice on validation, and the figure."""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from a3tune.bundle import DEMO_MODEL
+from a3tune.evaluation.statistics import Difference, Interval, mean_interval, paired_difference
+from a3tune.storage import read_json
+from a3tune.training.config_file import load_config
+from benchmarks.document import write_between
+
+BASE, LORA, EQUAL, EXPERTS = "base", "lora", "lora, as many numbers", "experts, no alignment"
+PICTURE = "attention_tuning.png"
+MASS_GAIN = 1.3
+EXPERTS_MARGIN = -1.0
+
+_TOPICS = ("presence", "organ", "modality", "location", "side", "count", "report")
+_COLUMNS = ("all", "closed", "open", *_TOPICS, "mass", "pointing")
+_PLACED = ("mass", "pointing")
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What the runs of one variant did on one set.
+
+    Attributes:
+        seeds: of the runs, in order; None for the base model.
+        images: the phantom of each question.
+        values: column -> float [runs, questions], in per cent; NaN where a question does not count for it.
+    """
+
+    seeds: tuple[int | None, ...]
+    images: list[int]
+    values: dict[str, np.ndarray]
+
+    def mean(self, column: str) -> float:
+        """Over runs and questions; NaN where none counts."""
+        known = self.values[column][np.isfinite(self.values[column])]
+        return float(known.mean()) if len(known) else float("nan")
+
+    def spread(self, column: str) -> float:
+        """Standard deviation over runs in points; NaN with one run."""
+        means = np.nanmean(self.values[column], axis=1)
+        return float(means.std(ddof=1)) if len(means) > 1 else float("nan")
+
+    def interval(self, column: str) -> Interval:
+        """Of the mean, over images; runs are kept."""
+        return mean_interval(self.values[column].mean(axis=0), self.images)
+
+
+def read_measured(runs: Path, name: str) -> dict[str, Measured]:
+    """variant -> what was measured with it on a set, over the phantoms that all runs have been asked about."""
+    records = [read_json(path) for path in sorted(runs.glob(f"*/{name}.json"))]
+    if not records:
+        return {}
+    shared = set.intersection(*({row["phantom"] for row in record["rows"]} for record in records))
+    found: dict[str, dict[int | None, list[dict[str, Any]]]] = defaultdict(dict)
+    for record in records:
+        found[record["variant"]][record["seed"]] = [row for row in record["rows"] if row["phantom"] in shared]
+    return {
+        variant: Measured(
+            tuple(entries),
+            [row["phantom"] for row in next(iter(entries.values()))],
+            {column: np.array([_column(rows, column) for rows in entries.values()]) for column in _COLUMNS},
+        )
+        for variant, entries in found.items()
+    }
+
+
+def _column(rows: Sequence[dict[str, Any]], column: str) -> list[float]:
+    if column in _PLACED:
+        return [np.nan if row[column] is None else 100 * row[column] for row in rows]
+    return [100.0 * row["right"] if column in ("all", row["type"], row["topic"]) else np.nan for row in rows]
+
+
+def difference(first: Measured, second: Measured, column: str) -> Difference | None:
+    """``first`` less ``second`` over the seeds that both have; None where they share none.
+
+    The interval is over images, the same for both. The runs are kept, so it says what other images would change, not
+    other seeds.
+    """
+    shared = [seed for seed in first.seeds if seed in second.seeds or None in second.seeds]
+    if not shared:
+        return None
+    means = [
+        measured.values[column][[seed is None or seed in shared for seed in measured.seeds]].mean(axis=0)
+        for measured in (second, first)
+    ]
+    return paired_difference(*means, first.images)
+
+
+def in_words(change: Difference) -> str:
+    """ "+2.3 (+1.2 to +3.5)"."""
+    return f"{change.value:+.1f} ({change.low:+.1f} to {change.high:+.1f})"
+
+
+def demands(measured: dict[str, Measured], variant: str) -> dict[str, bool]:
+    """Each demand on the default, and whether a variant meets it; empty where what it is compared with is missing."""
+    if not {variant, LORA, EXPERTS} <= set(measured):
+        return {}
+    own, lora, experts = (measured[name] for name in (variant, LORA, EXPERTS))
+    gain, apart = difference(own, lora, "all"), difference(own, experts, "all")
+    kinds = [difference(own, lora, kind) for kind in ("closed", "open")]
+    if gain is None or apart is None:
+        return {}
+    return {
+        "answers above lora's": gain.low > 0,
+        "neither closed nor open below": all(kind is not None and kind.high >= 0 for kind in kinds),
+        "not below the experts alone": apart.value >= EXPERTS_MARGIN and apart.high >= 0,
+        f"attention at least {MASS_GAIN} x lora's": own.mean("mass") >= MASS_GAIN * lora.mean("mass"),
+    }
+
+
+def table(measured: dict[str, Measured], order: Sequence[str]) -> list[str]:
+    """A row for each variant: means over seeds, and all answers less those of lora and of the experts alone."""
+    lines = [
+        f"| | seeds | {' | '.join(_COLUMNS)} | all, less lora | all, less experts |",
+        f"|---|---{'|---:' * len(_COLUMNS)}|---|---|",
+    ]
+    for variant in order:
+        if variant not in measured:
+            continue
+        own = measured[variant]
+        cells = [f"{own.mean(column):.1f}" for column in _COLUMNS]
+        if not np.isnan(own.spread("all")):
+            cells[0] += f" ± {own.spread('all'):.1f}"
+        for other in (LORA, EXPERTS):
+            change = difference(own, measured[other], "all") if other in measured and variant != other else None
+            cells.append("" if change is None or variant == BASE else in_words(change))
+        seeds = " ".join(str(seed) for seed in own.seeds if seed is not None)
+        lines.append(f"| {variant} | {seeds} | {' | '.join(cells)} |")
+    return lines
+
+
+def draw(measured: dict[str, Measured], curves: dict[int, Sequence[tuple[float, str]]], path: Path) -> None:
+    """The trade-off: answers exactly right against attention mass, one line for each number of heads.
+
+    Args:
+        measured: on one set.
+        curves: number of heads -> (ratio, variant), the ratios rising.
+        path: the picture's.
+    """
+    figure = Figure(figsize=(7.2, 4.4), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    for (heads, variants), colour in zip(curves.items(), ("#0b6e99", "#c2571a"), strict=False):
+        points = [
+            (measured[name].mean("mass"), measured[name].mean("all"), ratio)
+            for ratio, name in variants
+            if name in measured
+        ]
+        if points:
+            places = list(zip(*[point[:2] for point in points], strict=True))
+            axes.plot(*places, "o-", color=colour, label=f"a3, {heads} heads")
+        for mass, right, ratio in points:
+            axes.annotate(f"{ratio:g}", (mass, right), (5, 5), textcoords="offset points", fontsize=8, color=colour)
+    for name, mark, colour in ((LORA, "s", "#555555"), (EQUAL, "D", "#999999"), (EXPERTS, "^", "#2e7d32")):
+        if name in measured:
+            own = measured[name]
+            right = own.interval("all")
+            bars = [[right.value - right.low], [right.high - right.value]]
+            style = {"fmt": mark, "color": colour, "label": name, "capsize": 3, "elinewidth": 0.8}
+            axes.errorbar(own.mean("mass"), right.value, bars, **style)
+    if BASE in measured:
+        own = measured[BASE]
+        axes.set_title(f"base: {own.mean('all'):.1f} % right, mass {own.mean('mass'):.1f} %", fontsize=9)
+    axes.set_xlabel("attention mass inside the structure asked about, %")
+    axes.set_ylabel("answers exactly right, %")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.savefig(path)
+
+
+def write_report(
+    runs: Path,
+    document: Path,
+    order: Sequence[str],
+    curves: dict[int, Sequence[tuple[float, str]]],
+    planned: int,
+    finished: int,
+) -> int:
+    """Write the figures between the document's marks, and the picture beside it; returns an exit status."""
+    validation = read_measured(runs, "validation")
+    if not validation:
+        print(f"Nothing measured on validation phantoms in {runs}", file=sys.stderr)
+        return 1
+    config = load_config("demo")
+    base = read_json(DEMO_MODEL / "figures.json")["recipe"]
+    lines = [
+        f"Runs: {finished} of {planned}, each of {config.max_steps} steps of {config.batch_size} questions, on the base"
+        f" model taught {base['language_steps']} steps.",
+        "",
+        f"![Answers against attention, validation phantoms](images/{PICTURE})",
+        "",
+    ]
+    picture = document.parent / "images" / PICTURE
+    picture.parent.mkdir(exist_ok=True)
+    draw(validation, curves, picture)
+    for name, title in (
+        ("validation", "Validation phantoms: what the default was chosen by"),
+        ("standard", "Test phantoms"),
+        ("shifted", "Shifted test phantoms: markers, tubes, noise and window differ from training"),
+    ):
+        measured = read_measured(runs, name)
+        if measured:
+            lines += [f"## {title}", "", _size(measured), "", *table(measured, order), ""]
+            lines += [*_verdicts(measured, order), ""]
+    write_between(document, "\n".join(lines))
+    return 0
+
+
+def _size(measured: dict[str, Measured]) -> str:
+    one = next(iter(measured.values()))
+    placed = int(np.isfinite(one.values["mass"][0]).sum())
+    return f"{len(set(one.images))} phantoms, {len(one.images)} questions, {placed} of them about something visible."
+
+
+def _verdicts(measured: dict[str, Measured], order: Sequence[str]) -> list[str]:
+    words: Callable[[bool], str] = lambda met: "yes" if met else "no"  # noqa: E731
+    rows = {variant: demands(measured, variant) for variant in order if variant.startswith("a3")}
+    rows = {variant: met for variant, met in rows.items() if met}
+    if not rows:
+        return []
+    names = list(next(iter(rows.values())))
+    return [
+        f"| | {' | '.join(names)} | attention x lora's |",
+        f"|---{'|---' * len(names)}|---:|",
+        *(
+            f"| {variant} | {' | '.join(words(value) for value in met.values())} | "
+            f"{measured[variant].mean('mass') / measured[LORA].mean('mass'):.2f} |"
+            for variant, met in rows.items()
+        ),
+    ]
