@@ -37,4 +37,4 @@ def test_the_loss_of_ones_own_loop_draws_the_attention_in(shown):
 
 
 def test_the_adapter_answers_by_itself(shown):
-    assert len(shown[9]["text/plain"].strip("'")) > 2
+    assert len(shown[9]["text/plain"].strip("'")) >= 2

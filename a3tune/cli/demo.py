@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 
 from a3tune.bundle import EXAMPLES
-from a3tune.demo.examples import write_examples
 from a3tune.progress import show_progress
 
 HELP = "the bundled demo model"
@@ -27,7 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     scorer.add_argument("--quick", action="store_true", help="a few steps only: tries the way, not the result")
     scorer.set_defaults(act=_scorer)
 
-    examples = actions.add_parser("examples", help="draw the page's example phantoms again")
+    examples = actions.add_parser(
+        "examples", help="draw the page's example phantoms again and ask the demo model about them"
+    )
     examples.add_argument("--out", type=Path, metavar="DIR", default=EXAMPLES, help="folder (default assets/examples)")
     examples.set_defaults(act=_examples)
 
@@ -63,6 +64,8 @@ def _scorer(options: argparse.Namespace) -> str:
 
 
 def _examples(options: argparse.Namespace) -> str:
+    from a3tune.demo.examples import write_examples
+
     return f"{len(write_examples(options.out))} files in {options.out}"
 
 

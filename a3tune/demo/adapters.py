@@ -33,7 +33,7 @@ from a3tune.training.tuning import tune
 
 METHODS = ("lora", "a3")
 PRESET = "demo"
-MEASURED = 50
+MEASURED = 100
 FIGURES_NAME = "figures.json"
 CARD_NAME = "README.md"
 

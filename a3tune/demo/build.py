@@ -21,7 +21,7 @@ from a3tune.demo.model import IMAGE, build_model, build_processor, build_tokeniz
 from a3tune.demo.model_card import write_model_card
 from a3tune.demo.threads import one_thread
 from a3tune.demo.training import cache_features, finish_language, train_language, train_vision
-from a3tune.demo.training_data import QUESTION_TEMPLATE, make_samples
+from a3tune.demo.training_data import QUESTION_TEMPLATE, basic_questions, make_samples
 from a3tune.models.load import load_model
 from a3tune.phantom.structures import HELD_OUT_SEEDS, STYLES, TRAINING_SEEDS
 from a3tune.progress import Progress, no_progress
@@ -30,17 +30,29 @@ from a3tune.storage import place_folder, write_json
 
 @dataclass(frozen=True)
 class Recipe:
-    """How much of everything: phantoms to train on, steps of each stage, phantoms to measure on."""
+    """How much of everything: phantoms that the tower sees and that are asked about, steps of each stage, phantoms to
+    measure on."""
 
     phantoms: int = 6000
+    asked_about: int = 4000
     vision_steps: int = 1600
-    language_steps: int = 2900
-    last_steps: int = 400
+    language_steps: int = 2000
+    last_phantoms: int = 1500
+    last_steps: int = 300
     measured: int = 200
     aligned: int = 100
 
 
-QUICK = Recipe(phantoms=64, vision_steps=4, language_steps=4, last_steps=2, measured=8, aligned=4)
+QUICK = Recipe(
+    phantoms=64,
+    asked_about=48,
+    vision_steps=4,
+    language_steps=4,
+    last_phantoms=40,
+    last_steps=2,
+    measured=8,
+    aligned=4,
+)
 
 
 class _Stages:
@@ -89,22 +101,23 @@ def _build(out: Path, seed: int, recipe: Recipe, stages: _Stages) -> str:
     texts = [text for sample in samples for item in sample.exchanges for text in _spellings(item.question, item.answer)]
     processor = build_processor(build_tokenizer(texts))
     model = build_model(processor.tokenizer)
-    stages.stage(0.08, 0.45)
+    stages.stage(0.08, 0.5)
     with _kept_stage(out / f".vision-{seed}-{recipe.phantoms}-{recipe.vision_steps}.safetensors", model) as missing:
         if missing:
             train_vision(model, processor, samples, steps=recipe.vision_steps, seed=seed, on_progress=stages)
-    features = cache_features(model, samples)
-    stages.stage(0.45, 0.92)
-    kept = out / f".language-{seed}-{recipe.phantoms}-{recipe.vision_steps}-{recipe.language_steps}.safetensors"
-    with _kept_stage(kept, model) as missing:
-        if missing:
-            train_language(
-                model, processor, samples, features, steps=recipe.language_steps, seed=seed, on_progress=stages
-            )
-            # As a bundle stores them: a stretch of training then goes on from a bundle as it does from here.
-            model.half().float()
-    stages.stage(0.92, 0.96)
-    finish_language(model, processor, samples, features, steps=recipe.last_steps, seed=seed, on_progress=stages)
+    asked = [basic_questions(sample) for sample in samples[: recipe.asked_about]]
+    features = cache_features(model, asked)
+    stages.stage(0.5, 0.88)
+    train_language(model, processor, asked, features, steps=recipe.language_steps, seed=seed, on_progress=stages)
+    # As a bundle stores them: the last stretch then goes on from a bundle as it does from here.
+    model.half().float()
+    last = recipe.last_phantoms
+    sentences = [item.answer for sample in samples[:last] for item in sample.exchanges if item.topic == "report"]
+    stages.stage(0.88, 0.96)
+    finish_language(
+        model, processor, asked[:last], features[:last], sentences, steps=recipe.last_steps, seed=seed,
+        on_progress=stages,
+    )  # fmt: skip
     model.eval()
     trained_seconds = time.perf_counter() - began
     # Other work on the machine lengthens the first and hardly the second.
@@ -129,9 +142,8 @@ def _build(out: Path, seed: int, recipe: Recipe, stages: _Stages) -> str:
         write_json(folder / "figures.json", figures)
         write_model_card(folder, figures, model)
         place_folder(folder, out / "model")
-    for pattern in (".vision-*", ".language-*"):
-        for kept in out.glob(pattern):
-            kept.unlink()
+    for kept in out.glob(".vision-*"):
+        kept.unlink()
     stages("done", 1.0)
     closed, opened = figures["standard"]["closed"], figures["standard"]["open"]
     return (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,8 +12,14 @@ import nibabel
 from PIL import Image
 from pydicom.data import get_testdata_file
 
+from a3tune.adapters.switch import BASE, AdapterSet
+from a3tune.bundle import DEMO_MODEL, demo_adapters
+from a3tune.inspection.inspect import inspect_image
+from a3tune.models.load import load_model
+from a3tune.models.model import VisionLanguageModel
+from a3tune.phantom.questions import ask
 from a3tune.phantom.scene import make_phantom
-from a3tune.phantom.structures import HELD_OUT_SEEDS, PhantomKind
+from a3tune.phantom.structures import HELD_OUT_SEEDS, Phantom, PhantomKind
 
 LIST_NAME = "examples.json"
 _REPORT = "Describe the image."
@@ -27,33 +34,94 @@ class _Drawn(NamedTuple):
     questions: tuple[str, ...]
 
 
-# Seeds were chosen by eye among the held-out ones, so that the questions fit what is to be seen.
+# Chosen among held-out phantoms by what came: the opening one shows what tuning does where it works, the second one
+# where it does not; of the others only kind and finding. Nothing is measured on phantoms from the thousandth on.
 _DRAWN = (
     _Drawn(
-        *("chest_mass", "chest", HELD_OUT_SEEDS[3], "Chest 1", "chest radiograph"),
-        ("Where is the mass?", "Is there a pneumothorax?", "Is the heart enlarged?"),
+        *("chest_mass", "chest", HELD_OUT_SEEDS[1011], "Chest 1", "chest radiograph"),
+        ("Which side is the mass on?", "What is the location of the mass?", "Is the heart enlarged?"),
     ),
     _Drawn(
         *("chest_nodule", "chest", HELD_OUT_SEEDS[0], "Chest 2", "chest radiograph"),
-        ("Is there a nodule?", "Where is the nodule?", "Where is the right lung?"),
+        ("What is the location of the nodule?", "Is there a nodule?", "Where is the right lung?"),
     ),
     _Drawn(
-        *("brain_tumor", "brain", HELD_OUT_SEEDS[2], "Brain 1", "brain MR"),
-        ("Where is the tumor?", "Is there an infarct?", "Which organ is abnormal?"),
+        *("brain_tumor", "brain", HELD_OUT_SEEDS[1017], "Brain 1", "brain MR"),
+        ("How many tumors are there?", "Is there an infarct?", "Which organ is abnormal?"),
     ),
     _Drawn(
-        *("brain_infarcts", "brain", HELD_OUT_SEEDS[1], "Brain 2", "brain MR"),
-        ("How many infarcts are there?", "Is there a tumor?", "Are the ventricles enlarged?"),
+        *("brain_infarct", "brain", HELD_OUT_SEEDS[1028], "Brain 2", "brain MR"),
+        ("Is the infarct on the patient's left side?", "Is there a tumor?", "Are the ventricles enlarged?"),
     ),
     _Drawn(
-        *("abdomen_metastasis", "abdomen", HELD_OUT_SEEDS[7], "Abdomen 1", "abdominal CT"),
-        ("Where is the metastasis?", "Is there a cyst?", "Where is the liver?"),
+        *("abdomen_metastasis", "abdomen", HELD_OUT_SEEDS[1004], "Abdomen 1", "abdominal CT"),
+        ("How many metastases can you see?", "Is there a cyst?", "Where is the liver?"),
     ),
     _Drawn(
-        *("abdomen_stone", "abdomen", HELD_OUT_SEEDS[4], "Abdomen 2", "abdominal CT"),
-        ("Is there a stone?", "Where is the cyst?", "Which side is the spleen on?"),
+        *("abdomen_stone", "abdomen", HELD_OUT_SEEDS[1005], "Abdomen 2", "abdominal CT"),
+        ("Which side is the stone on?", "Is there a cyst?", "Which side is the spleen on?"),
     ),
 )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the model with one adapter does with an example's first question.
+
+    Attributes:
+        answer: its words.
+        right: whether they are the reference answer, word for word.
+        mass: share of the critical heads' attention inside what is asked about while the answer is written, 0 to 1;
+            None where the question is about nothing in the image.
+        pointing: whether the highest patch lies inside; None likewise.
+    """
+
+    answer: str
+    right: bool
+    mass: float | None
+    pointing: bool | None
+
+    def words(self, name: str) -> str:
+        """ "a3 says “right”: right, with 51 % of its attention on it and its highest point there"."""
+        text = f"{name} says \u201c{self.answer}\u201d: {'right' if self.right else 'wrong'}"
+        if self.mass is None:
+            return text
+        place = "there" if self.pointing else "elsewhere"
+        return f"{text}, with {self.mass:.0%} of its attention on it and its highest point {place}"
+
+
+def outcomes(
+    model: VisionLanguageModel, adapters: AdapterSet, phantom: Phantom, question: str
+) -> tuple[str, dict[str, Outcome]]:
+    """The reference answer to one of a phantom's own questions, and what came with each adapter of the set.
+
+    Raises:
+        StopIteration: the phantom is not asked this question.
+    """
+    known = next(item for item in ask(phantom) if item.question == question)
+    target = phantom.mask_of(known.targets) if known.targets else None
+    found = inspect_image(model, phantom.image, question, adapters=adapters.names, adapter_set=adapters, target=target)
+    return known.answer, {
+        view.adapter: Outcome(
+            view.answer,
+            view.answer == known.answer,
+            None if target is None else round(float(view.metrics["attention_mass"]), 4),
+            None if target is None else view.metrics["pointing_game"] > 0.5,
+        )
+        for view in found.views
+    }
+
+
+def _bundled() -> tuple[VisionLanguageModel, AdapterSet]:
+    model = load_model(DEMO_MODEL, device="cpu")
+    return model, AdapterSet(model.model, demo_adapters(), identity=model)
+
+
+def caption(what: str, question: str, reference: str, found: dict[str, Outcome]) -> str:
+    """What an example shows, in words that its results bear out."""
+    told = "; ".join(found[name].words(name) for name in (BASE, *sorted(set(found) - {BASE})))
+    asked = f"Synthetic {what}, made by this project. {question} Reference answer: {reference}."
+    return f"{asked} {told[0].upper()}{told[1:]}."
 
 
 def write_examples(folder: Path) -> list[Path]:
@@ -64,11 +132,15 @@ def write_examples(folder: Path) -> list[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     entries, written = [], []
+    model, adapters = _bundled()
     for key, kind, seed, title, what, questions in _DRAWN:
         path = folder / f"{key}.png"
-        Image.fromarray(make_phantom(seed, kind).image.pixels).save(path, optimize=True)
-        about = f"Synthetic {what}, made by this project: the demo model knows this kind of picture."
-        entries.append(_entry(path, title, about, *questions))
+        phantom = make_phantom(seed, kind)
+        Image.fromarray(phantom.image.pixels).save(path, optimize=True)
+        reference, found = outcomes(model, adapters, phantom, questions[0])
+        entry = _entry(path, title, caption(what, questions[0], reference, found), *questions)
+        told = {name: asdict(outcome) for name, outcome in found.items()}
+        entries.append(entry | {"reference": reference, "outcomes": told})
         written.append(path)
     computed = folder / "real_ct.dcm"
     shutil.copyfile(str(get_testdata_file("CT_small.dcm", download=False)), computed)

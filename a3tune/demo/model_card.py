@@ -43,13 +43,22 @@ A LLaVA of {parameters / 1e6:.1f} million parameters (`LlavaForConditionalGenera
 anything else, real radiographs included, its answers mean nothing. It exists to show the tool at work in seconds.
 Research and teaching only; not for diagnosis.
 
-## Training
+## What it was taught, and what not
+
+As a medical vision-language model is before it is tuned: it knows anatomy and findings, and has not been asked
+everything.
+
+* Taught: what each patch shows, in words (vision tower, projector, word embeddings); questions on what is there
+  (*presence*), which organ is abnormal or too large (*organ*), and what kind of image it is (*modality*); and sentences
+  of reports as plain text, without the image that they are about, so that it has the words.
+* Not taught: where something is (*location*), on which *side*, how many there are (*count*), and one sentence about an
+  image (*report*). That is what tuning on the sample data adds.
 
 `python -m a3tune demo build --seed {figures["seed"]}`: {recipe["phantoms"]} phantoms; {recipe["vision_steps"]} steps
 of the vision tower on the share of each patch that every structure covers; {recipe["language_steps"]} steps of the
-projector and language model on the phantoms' questions with simple ones between them, and {recipe["last_steps"]} on
-the phantoms' questions alone. {figures["training_minutes"]} minutes on the machine that made
-these files (2 cores, no GPU), {figures["processor_minutes"]} of them on the processor.
+projector and language model on the questions about {recipe["asked_about"]} of them, and {recipe["last_steps"]} with
+sentences in between. {figures["training_minutes"]} minutes on the machine that made these files (2 cores, no GPU),
+{figures["processor_minutes"]} of them on the processor.
 
 ## Measured
 
@@ -62,7 +71,6 @@ means other markers, tubes, noise and windows than in training.
 
 Where it looks: over {alignment["questions"]} questions about something visible, {alignment["mass"]:.1%} of the critical
 heads' attention falls inside the structure asked about, {alignment["relative"]:.1f} times what an even map would have
-there, and the peak of the map lies in it in {alignment["pointing"]:.0%} of cases. It answers well and looks astray:
-that is what the tuning of this project changes.
+there, and the peak of the map lies in it in {alignment["pointing"]:.0%} of cases.
 """
     (folder / CARD_NAME).write_text(card, encoding="utf-8")

@@ -17,11 +17,12 @@ from torch.nn import functional
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from a3tune.attention.capture import capture, prepare_capture
+from a3tune.demo.model import END
 from a3tune.demo.training_data import IGNORED, PackedBatch, PhantomSample, QuestionPacker, coverage_batch, pixel_batch
 from a3tune.progress import Progress, no_progress
 from a3tune.types import Head
 
-DRILL = {"yes": 3, "no": 3, "side": 2, "count": 2}
+DRILL = {"yes": 3, "no": 3}
 FIRST_LAYER_PENALTY = 0.075
 
 
@@ -196,24 +197,45 @@ def finish_language(
     processor: LlavaProcessor,
     samples: Sequence[PhantomSample],
     features: torch.Tensor,
+    sentences: Sequence[str],
     *,
     steps: int,
     seed: int,
     batch: int = 4,
-    rate: float = 3e-4,
+    texts: int = 32,
+    rate: float = 5e-4,
     on_progress: Progress = no_progress,
 ) -> None:
-    """A last stretch on the questions as they are asked, all of an image's and no drill, in small steps.
+    """A last stretch: the samples' questions, and between them sentences without an image.
+
+    Answers alone would leave a language model that is sure never to write any other word. Sentences that belong to no
+    image give it the words back, and nothing to see them by.
 
     Args:
         features: of the samples, from :func:`cache_features`.
+        sentences: plain text.
+        texts: sentences in a step.
     """
     packer = QuestionPacker(processor, seed=seed + 7, vary=True, early=0.5)
+    generator = random.Random(seed + 13)
 
     def loss_of(packed: PackedBatch, seen: torch.Tensor) -> torch.Tensor:
-        return _answer_loss(model, packed, seen)
+        drawn = [f"{text}{END}" for text in generator.sample(sentences, texts)]
+        return _answer_loss(model, packed, seen) + _sentence_loss(model, processor, drawn)
 
     _learn(model, samples, features, packer, loss_of, steps, seed + 11, batch, rate, "last stretch", on_progress)
+
+
+def _sentence_loss(
+    model: LlavaForConditionalGeneration, processor: LlavaProcessor, sentences: Sequence[str]
+) -> torch.Tensor:
+    """Cross-entropy of every token of some sentences, read without an image."""
+    batch = processor.tokenizer(list(sentences), padding=True, padding_side="right", return_tensors="pt")
+    hidden = model.model.language_model(
+        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
+    ).last_hidden_state
+    following = batch["input_ids"][:, 1:].masked_fill(batch["attention_mask"][:, 1:] == 0, IGNORED)
+    return functional.cross_entropy(model.lm_head(hidden[:, :-1]).flatten(0, 1), following.flatten())
 
 
 def _answer_loss(model: LlavaForConditionalGeneration, packed: PackedBatch, seen: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from types import MappingProxyType
@@ -17,17 +17,12 @@ from transformers import LlavaProcessor
 
 from a3tune.demo.model import END, GRID, IMAGE, build_image_processor
 from a3tune.phantom.questions import (
-    COUNT_FORMS,
-    COUNTABLE,
     DEVICES,
     FINDINGS,
-    IS_SIDE_FORMS,
-    NUMBERS,
     ORGAN_FORMS,
     ORGANS,
     PRESENCE_FORMS,
     ask,
-    plural,
     with_article,
 )
 from a3tune.phantom.scene import make_phantom
@@ -35,6 +30,8 @@ from a3tune.phantom.structures import Phantom, PhantomStyle, Structure
 from a3tune.progress import Progress, no_progress
 
 IGNORED = -100
+# What the base model is taught. Where, which side, how many and reports are left to tuning.
+BASIC_TOPICS = ("presence", "organ", "modality")
 NO_DRILL: Mapping[str, int] = MappingProxyType({})
 QUESTION_TEMPLATE = "USER: {image}\n{question} ASSISTANT:"
 
@@ -76,41 +73,33 @@ def words_of(structure: Structure) -> set[str]:
 
 
 def drill_questions(phantom: Phantom) -> dict[str, tuple[Exchange, ...]]:
-    """Simple questions about everything, for training alone: presence, side and number.
+    """Presence questions about everything, for training alone.
 
     Whether a brain scan shows a liver is easy to tell; learning that first is the way to telling whether a lung
-    shows a nodule. Each thing is asked about, of every kind of phantom for presence.
+    shows a nodule. Each thing of every kind of phantom is asked about.
 
     Returns:
-        "yes" and "no": presence questions with that answer; "side": closed ones; "count": open ones.
+        "yes" and "no": the questions with that answer.
     """
-    shown: dict[str, list[Structure]] = {}
-    for structure in phantom.structures:
-        shown.setdefault(structure.finding or structure.name, []).append(structure)
+    shown = {structure.finding or structure.name for structure in phantom.structures}
     generator = random.Random(phantom.seed)
-    drill: dict[str, list[Exchange]] = {"yes": [], "no": [], "side": [], "count": []}
-
-    def add(group: str, forms: Sequence[str], answer: str, **words: str) -> None:
-        kind, topic = ("open", "count") if group == "count" else ("closed", "presence")
-        drill[group].append(Exchange(generator.choice(forms).format(**words), answer, kind, topic, ()))
-
+    drill: dict[str, list[Exchange]] = {"yes": [], "no": []}
     for things, forms, article in (
         (ORGANS, ORGAN_FORMS, False),
         (FINDINGS, PRESENCE_FORMS, True),
         (DEVICES, PRESENCE_FORMS, True),
     ):
         for name in sorted({name for names in things.values() for name in names}):
+            question = generator.choice(forms).format(thing=with_article(name) if article else name)
             answer = "yes" if name in shown else "no"
-            add(answer, forms, answer, thing=with_article(name) if article else name)
-    for name, structures in shown.items():
-        asked = name in ORGANS[phantom.kind] or structures[0].kind == "lesion"
-        if asked and len(structures) == 1 and structures[0].side != "midline":
-            side = generator.choice(("right", "left"))
-            add("side", IS_SIDE_FORMS, "yes" if side == structures[0].side else "no", name=name, side=side)
-    for finding in COUNTABLE[phantom.kind]:
-        add("count", COUNT_FORMS, NUMBERS[len(shown.get(finding, ()))], names=plural(finding))
-    add("count", COUNT_FORMS, NUMBERS[len(phantom.lesions)], names="lesions")
+            drill[answer].append(Exchange(question, answer, "closed", "presence", ()))
     return {group: tuple(items) for group, items in drill.items()}
+
+
+def basic_questions(sample: PhantomSample) -> PhantomSample:
+    """The sample with those of its questions that the base model is taught: what is there, never where or how many."""
+    exchanges = tuple(item for item in sample.exchanges if item.topic in BASIC_TOPICS)
+    return replace(sample, exchanges=exchanges)
 
 
 def square_patches(mask: np.ndarray) -> np.ndarray:

@@ -52,7 +52,7 @@ ORGAN_FORMS = ("Can you see the {thing}?", "Does the image show the {thing}?")
 PRESENCE_FORMS = ("Is there {thing}?", "Can you see {thing}?", "Does the image show {thing}?")
 _ABNORMAL = ("Is there any abnormality?", "Is the image abnormal?", "Can you see any abnormality?")
 _WHERE = ("Where is the {name}?", "What is the location of the {name}?")
-_WHICH_SIDE = ("Which side is the {name} on?", "On which side is the {name}?")
+WHICH_SIDE_FORMS = ("Which side is the {name} on?", "On which side is the {name}?")
 IS_SIDE_FORMS = ("Is the {name} on the {side} side?", "Is the {name} on the patient's {side} side?")
 COUNT_FORMS = ("How many {names} are there?", "What is the number of {names}?", "How many {names} can you see?")
 _ORGAN = ("Which organ is abnormal?", "Which organ shows an abnormality?")
@@ -170,7 +170,7 @@ class _Questioner:
 
     def _sides(self, structure: Structure, name: str) -> None:
         if self.rng.random() < 0.5:
-            self.ask("side", _WHICH_SIDE, structure.side, [structure.name], name=name)
+            self.ask("side", WHICH_SIDE_FORMS, structure.side, [structure.name], name=name)
         else:
             side = self.one_of(("right", "left"))
             self.ask("side", IS_SIDE_FORMS, side == structure.side, [structure.name], name=name, side=side)

@@ -133,7 +133,7 @@ def test_the_bundled_adapters_do_what_their_cards_say():
     assert set(folders) == {"a3", "lora"}
     model = load_model(DEMO_MODEL)
     figures = measure_adapters(model, AdapterSet(model.model, folders), HELD_OUT_SEEDS[:9])
-    assert figures["a3"].mass > 1.5 * max(figures["base"].mass, figures["lora"].mass)
+    assert figures["a3"].mass > 1.1 * max(figures["base"].mass, figures["lora"].mass)
     for name, folder in folders.items():
         record = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
         # A part of the phantoms behind the card's figures: as near as so few questions allow.

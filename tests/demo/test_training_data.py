@@ -6,7 +6,15 @@ import torch
 
 from a3tune.demo.model import GRID, build_model, build_processor, build_tokenizer
 from a3tune.demo.training import packed_logits, patch_features
-from a3tune.demo.training_data import IGNORED, QuestionPacker, make_sample, make_samples, pixel_batch, square_patches
+from a3tune.demo.training_data import (
+    IGNORED,
+    QuestionPacker,
+    basic_questions,
+    make_sample,
+    make_samples,
+    pixel_batch,
+    square_patches,
+)
 from a3tune.phantom.scene import make_phantom
 
 
@@ -89,3 +97,13 @@ def test_unseen_text_has_tokens_and_reads_back(processor):
     text = "Où est la lésion ≥ 3 mm?"
     ids = processor.tokenizer(text, add_special_tokens=False)["input_ids"]
     assert processor.tokenizer.decode(ids) == text
+
+
+def test_the_base_model_is_taught_what_there_is_and_nothing_else(samples):
+    for sample in samples:
+        taught = basic_questions(sample)
+        assert {item.topic for item in taught.exchanges} <= {"presence", "organ", "modality"}
+        assert {item.topic for item in sample.exchanges} > {item.topic for item in taught.exchanges}
+        drilled = [item for group in taught.drill.values() for item in group]
+        assert {item.topic for item in drilled} == {"presence"}
+        assert {item.answer for item in drilled} == {"yes", "no"}
