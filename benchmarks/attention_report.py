@@ -26,6 +26,7 @@ EXPERTS_MARGIN = -1.0
 _TOPICS = ("presence", "organ", "modality", "location", "side", "count", "report")
 _COLUMNS = ("all", "closed", "open", *_TOPICS, "mass", "pointing")
 _PLACED = ("mass", "pointing")
+_OTHERS = (LORA, EQUAL, EXPERTS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,10 +122,10 @@ def demands(measured: dict[str, Measured], variant: str) -> dict[str, bool]:
 
 
 def table(measured: dict[str, Measured], order: Sequence[str]) -> list[str]:
-    """A row for each variant: means over seeds, and all answers less those of lora and of the experts alone."""
+    """A row for each variant: means over seeds, and all answers less those of each baseline."""
     lines = [
-        f"| | seeds | {' | '.join(_COLUMNS)} | all, less lora | all, less experts |",
-        f"|---|---{'|---:' * len(_COLUMNS)}|---|---|",
+        f"| | seeds | {' | '.join(_COLUMNS)} | {' | '.join(f'all, less {other}' for other in _OTHERS)} |",
+        f"|---|---{'|---:' * len(_COLUMNS)}{'|---' * len(_OTHERS)}|",
     ]
     for variant in order:
         if variant not in measured:
@@ -133,7 +134,7 @@ def table(measured: dict[str, Measured], order: Sequence[str]) -> list[str]:
         cells = [f"{own.mean(column):.1f}" for column in _COLUMNS]
         if not np.isnan(own.spread("all")):
             cells[0] += f" ± {own.spread('all'):.1f}"
-        for other in (LORA, EXPERTS):
+        for other in _OTHERS:
             change = difference(own, measured[other], "all") if other in measured and variant != other else None
             cells.append("" if change is None or variant == BASE else in_words(change))
         seeds = " ".join(str(seed) for seed in own.seeds if seed is not None)
