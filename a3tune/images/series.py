@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import os
 import zipfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,9 +18,9 @@ from typing import BinaryIO, cast
 from pydicom import dcmread, uid
 
 from a3tune.errors import A3TuneError, ImageError, RequestError
-from a3tune.images.content import Content, choose_frame, damaged, decode, unsupported
+from a3tune.images.content import Content, choose_frame, decode, unsupported
 from a3tune.images.dicom import MODALITIES, read_dicom
-from a3tune.images.dicom_header import text, whole_number
+from a3tune.images.dicom_header import contradiction, missing_field, text, whole_number
 from a3tune.images.dicom_kinds import describe_object
 from a3tune.images.isolation import isolable
 from a3tune.images.kinds import detect_kind
@@ -40,6 +40,7 @@ _TAGS = [
     *("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"),
 ]
 _LISTED = 20
+_REASONS = 3
 _CHOOSE = "Choose a folder or archive with the slices of a series, or a single picture"
 
 
@@ -172,27 +173,32 @@ def _listed_files(stream: BinaryIO) -> frozenset[str]:
 
 def _find_series(source: _Folder | _Archive) -> list[Series]:
     groups: dict[tuple, list[tuple[Slice, tuple]]] = defaultdict(list)
-    unreadable = 0
+    unreadable: Counter[str] = Counter()
     for count, name in enumerate(source.names()):
         if count >= MAX_FILES:
             raise unsupported(f"The {source.word} holds more than {MAX_FILES} files", _CHOOSE)
         try:
             with source.open(name) as stream:
                 found = _read_slices(stream, name)
-        except ImageError:
-            unreadable += 1
+        except ImageError as error:
+            unreadable[error.got] += 1
             continue
         for key, facts, one in found:
             groups[key].append((one, facts))
     if not groups:
         raise unsupported(
             f"The {source.word} holds no slice of a DICOM series"
-            + (f" that can be read ({counted(unreadable, 'damaged file')})" if unreadable else ""),
+            + (f" that can be read ({_reasons(unreadable)})" if unreadable else ""),
             _CHOOSE,
         )
-    note = (f"{counted(unreadable, 'DICOM file')} could not be read and may be missing from the series",)
+    left_out = counted(unreadable.total(), "DICOM file")
+    note = (f"{left_out} could not be read and may be missing from the series ({_reasons(unreadable)})",)
     series = [_sorted_series(members, note if unreadable else ()) for _, members in sorted(groups.items(), key=_by_key)]
     return sorted(series, key=lambda one: (one.number is None, one.number or 0))
+
+
+def _reasons(found: Counter[str]) -> str:
+    return "; ".join(f"{counted(count, 'file')}: {reason}" for reason, count in found.most_common(_REASONS))
 
 
 def _by_key(item: tuple) -> str:
@@ -219,13 +225,13 @@ def _read_header(stream: BinaryIO, name: str) -> list[tuple[tuple, tuple, Slice]
     storage = dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID")
     if not rows or not columns or describe_object(dataset) is not None:
         if "Image Storage" in uid.UID(str(storage or "")).name:
-            raise damaged("DICOM")
+            missing_field("Rows" if not rows else "Columns")
         return []
     modality = text(dataset, "Modality")
     facts = modality if modality in MODALITIES else None, whole_number(dataset, "SeriesNumber"), (rows, columns)
     count = max(1, whole_number(dataset, "NumberOfFrames") or 1)
     if count > MAX_FILES:
-        raise damaged("DICOM")
+        contradiction(f"its header says it has {count:,} frames, more than {MAX_FILES:,}")
     order = frame_order(dataset, count)
     found = []
     for shown, stored in enumerate(order):

@@ -154,6 +154,18 @@ def test_a_slice_that_cannot_be_read_is_told(tmp_path):
     assert "1 DICOM file could not be read" in image.notes[0]
 
 
+def test_slices_without_pixels_are_named_as_what_they_are(tmp_path):
+    stripped = one_slice(3, 0)
+    for keyword in ("Rows", "Columns", "PixelData"):
+        delattr(stripped, keyword)
+    path = put(tmp_path / "stripped", [encode(stripped)] * 2)
+    with pytest.raises(ImageError, match=r"that can be read \(2 files: The DICOM header lacks Rows"):
+        load_image(path)
+    put(path, series(), 2)
+    (note,) = load_image(path).notes
+    assert note.startswith("2 DICOM files could not be read and may be missing from the series (2 files: The DICOM")
+
+
 def test_folders_and_archives_without_slices_are_told(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ImageError, match="The folder holds no slice"):
