@@ -72,6 +72,11 @@ _UNSUPPORTED: tuple[tuple[Any, ...], ...] = (
     ("a video", b"\x1a\x45\xdf\xa3", b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3"),
 )
 
+# What stands in the third byte of a Targa picture, and in the seventeenth.
+_LIKE_TARGA = "This looks like a Targa (TGA) picture, which is not supported"
+_TARGA = tuple(bytes([kind]) for kind in (1, 2, 3, 9, 10, 11))
+_TARGA_DEPTHS = tuple(bytes([depth]) for depth in (8, 15, 16, 24, 32))
+
 # The value representations that may open a data set without a preamble (PS3.5 6.2).
 _OPENING_VRS = (b"UL", b"UI", b"OB", b"CS", b"LO", b"SH", b"DA", b"TM", b"US", b"ST", b"PN", b"IS")
 
@@ -157,6 +162,9 @@ def _is_bare_dicom(head: bytes) -> bool:
 
 
 def _refuse_foreign(head: bytes) -> None:
+    # It begins as a cursor file does, but for the number of cursors.
+    if head[:8] == b"\0\0\2" + bytes(5):
+        raise unsupported(_LIKE_TARGA, _CONVERT)
     for signature, what, remedy in _FOREIGN:
         if head.startswith(signature):
             raise unsupported(what, remedy)
@@ -169,6 +177,10 @@ def _refuse_foreign(head: bytes) -> None:
         raise unsupported("This is a video or animation, which is not supported", _CONVERT)
     if head[:1] == b"\x30" and _CMS_ENVELOPE in head[:40]:
         raise unsupported("The file is encrypted (a CMS envelope, as on secured DICOM media)", _ENCRYPTED)
+    if head[40:44] == b" EMF":
+        raise unsupported("This is a Windows metafile, which is not supported", _PRINT)
+    if head[20:24] == b"GIMP" or head.startswith((b"gimp xcf", b"Image type: ", b"DanM", b"LinS")):
+        raise unsupported("This is a picture of a rare kind (GIMP, IM, MSP), which is not supported", _CONVERT)
     if head[4:8] == b"ftyp":
         raise unsupported("This is a video, HEIC or AVIF file, which is not supported", _CONVERT)
     if head[:4] in ((348).to_bytes(4, "little"), (348).to_bytes(4, "big")):
@@ -183,5 +195,8 @@ def _refuse_unknown(head: bytes) -> None:
         raise unsupported("This is a web page, not a picture", "Download the picture itself")
     if text.startswith((b"<svg", b"<?xml")):
         raise unsupported("This is an XML or SVG file, not a pixel picture", _PRINT)
+    depth, flags = head[16:17], head[17:18]
+    if head[1:2] in (b"\0", b"\1") and head[2:3] in _TARGA and depth in _TARGA_DEPTHS and flags and flags[0] < 64:
+        raise unsupported(_LIKE_TARGA, _CONVERT)
     if all(byte in b"\t\r\n" or 32 <= byte < 127 for byte in head):
         raise unsupported("This is a text file, not a picture", "Choose the picture itself")

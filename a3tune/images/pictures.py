@@ -30,6 +30,7 @@ _JPEG_OTHER = {
     0xCB: "lossless with arithmetic coding",
 }
 _ORIENTATION_TAG = 274
+_BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)
 _SAVE_AS_PNG = "Open it in the program that made it and save it as PNG"
 
 
@@ -49,6 +50,11 @@ def read_picture(stream: BinaryIO, kind: str, frame: int | None) -> Content:
         content = _read_deep_jpeg(stream, frame)
         if content is not None:
             return content
+    if kind == "GIF":
+        stream.seek(6)
+        size = stream.read(4)
+        stream.seek(0)
+        check_size(int.from_bytes(size[2:], "little"), int.from_bytes(size[:2], "little"))
     problem = None
     try:
         with Image.open(stream, formats=_PILLOW_FORMATS[kind]) as picture:
@@ -73,10 +79,10 @@ def read_picture(stream: BinaryIO, kind: str, frame: int | None) -> Content:
             expected="at most 64 megapixels",
             remedy="Crop it to the part of interest or scale it down, and try again",
         )
-    except OSError as error:
-        if kind != "BMP" or "nsupported" not in str(error):
+    except (OSError, ValueError, SyntaxError) as error:
+        problem = _named(error, kind, stream)
+        if problem is None:
             raise
-        problem = _unsupported_bmp(stream)
     if problem is not None:
         raise problem
     return Content(format=kind, frame=chosen, frame_count=count, rgb=rgb, aspect=aspect)
@@ -150,14 +156,36 @@ def _jpeg_frame(source: bytes) -> tuple[int, int, int, int] | None:
     return None
 
 
+def _named(error: Exception, kind: str, stream: BinaryIO) -> ImageError | None:
+    """The error for a file that Pillow refuses for one of its properties; None where it is damaged."""
+    if kind == "BMP" and ("nsupported" in str(error) or "palette" in str(error)):
+        return _unsupported_bmp(stream)
+    if kind != "PNG":
+        return None
+    stream.seek(0)
+    head = stream.read(1 << 16)
+    if head[8:16] == b"\0\0\0\rIHDR" and head[26:28] != b"\0\0" and not ends_early(stream, kind):
+        what = f"compression method {head[26]}, filter method {head[27]}"
+        return unsupported(f"The PNG file is of a kind that the format does not define ({what})", _SAVE_AS_PNG)
+    if "too large" in str(error):
+        return unsupported("The PNG file's texts unpack to more than can be read safely", _SAVE_AS_PNG)
+    if b"acTL" in head and not ends_early(stream, kind):
+        return unsupported("The PNG file's animation contradicts itself in number or order of its frames", _SAVE_AS_PNG)
+    return None
+
+
 def _unsupported_bmp(stream: BinaryIO) -> ImageError:
     stream.seek(0)
-    head = stream.read(34)
-    bits, compression = int.from_bytes(head[28:30], "little"), int.from_bytes(head[30:34], "little")
-    return unsupported(
-        f"The BMP file is of a kind that is not supported ({bits} bits a pixel, compression {compression})",
-        _SAVE_AS_PNG,
+    head = stream.read(50)
+    size, bits, compression = (
+        int.from_bytes(head[start:end], "little") for start, end in ((14, 18), (28, 30), (30, 34))
     )
+    what = f"{bits} bits a pixel, compression {compression}"
+    if size not in _BMP_HEADERS:
+        what = f"a header of {size} bytes"
+    elif bits in (1, 4, 8) and int.from_bytes(head[46:50], "little") > 2**bits:
+        what = f"a palette of {int.from_bytes(head[46:50], 'little'):,} colours for {bits} bits a pixel"
+    return unsupported(f"The BMP file is of a kind that is not supported ({what})", _SAVE_AS_PNG)
 
 
 def _to_rgb(picture: Image.Image) -> np.ndarray:

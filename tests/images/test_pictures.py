@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -215,3 +216,31 @@ def test_a_tiff_stack_with_one_directory_is_refused_by_name(tmp_path, imagej):
         load_image(tmp_path / "a.tif")
     tifffile.imwrite(tmp_path / "b.tif", stack, photometric="minisblack", imagej=imagej)
     assert load_image(tmp_path / "b.tif", frame=1).pixels.min() == 200
+
+
+def test_pictures_of_kinds_that_are_not_supported_are_no_damaged_ones(tmp_path):
+    path = tmp_path / "a"
+
+    def refused(words):
+        with pytest.raises(ImageError, match=words):
+            load_image(path)
+
+    Image.new("P", (4, 3)).save(path, "BMP")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:46] + (70000).to_bytes(4, "little") + whole[50:])
+    refused(r"not supported \(a palette of 70,000 colours for 8 bits a pixel\)")
+    path.write_bytes(whole[:14] + (16).to_bytes(4, "little") + whole[18:])
+    refused(r"not supported \(a header of 16 bytes\)")
+    Image.new("L", (4, 3)).save(path, "GIF")
+    path.write_bytes(path.read_bytes()[:6] + bytes(2) + path.read_bytes()[8:])
+    refused("its picture is 0 x 3 pixels")
+    frames = [Image.new("L", (4, 3), shade) for shade in (0, 90)]
+    frames[0].save(path, "PNG", save_all=True, append_images=frames[1:])
+    whole = path.read_bytes()
+    first = whole.index(b"fcTL")
+    # The last frame's number is the first one's again.
+    last = whole.rindex(b"fcTL")
+    chunk = whole[last : last + 4] + whole[first + 4 : first + 8] + whole[last + 8 : last + 30]
+    path.write_bytes(whole[:last] + chunk + zlib.crc32(chunk).to_bytes(4, "big") + whole[last + 34 :])
+    with pytest.raises(ImageError, match="animation contradicts itself"):
+        load_image(path, frame=1)

@@ -203,7 +203,7 @@ def write_damaged(folder: Path) -> dict[Path, str]:
         "flat.nii": (nifti_patched(42, "h", 0), "nothing to show"),
         "huge.nii": (nifti_patched(42, "3h", 32000, 32000, 32000), "too large"),
         "wide.nii": (nifti(np.zeros((9000, 9000, 1), np.uint8)), "81 megapixels"),
-        "odd_type.nii": (nifti_patched(70, "h", 77), "NIfTI file is damaged"),
+        "odd_type.nii": (nifti_patched(70, "h", 77), "data type 77, which is not supported"),
         "no_orientation.nii": (unusable_affine(), "orientation"),
         "not_a_number.nii": (nifti(np.full((3, 3, 3), np.nan, np.float32)), "NaN"),
     }
