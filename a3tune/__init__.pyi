@@ -24,9 +24,9 @@ from .inspection.record import write_inspection
 from .labels.fuse import union_mask
 from .labels.parts import load_label_maker
 from .labels.pipeline import LabelMaker
+from .models.encoded_prompt import EncodedBatch, EncodedPrompt
 from .models.load import load_model
 from .models.model import GeneratedAnswer, VisionLanguageModel
-from .models.prompt import EncodedBatch, EncodedPrompt
 from .training.config import TuneConfig
 from .training.config_file import load_config
 from .training.methods import a3moe_config

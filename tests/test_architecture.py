@@ -72,8 +72,9 @@ COMPUTES = {"torch", "torchvision", "transformers", "peft", "open_clip", "segmen
 MOST_FILES = 10
 """How many modules a folder of the page may hold beside its ``__init__``."""
 
-# Lines that hold code: comments, docstrings and blank lines are free.
 LONGEST_MODULE = 400
+"""How many lines a module may have, as ``wc -l`` counts them."""
+BENCHMARKS = sorted(path.relative_to(ROOT) for path in (ROOT / "benchmarks").glob("*.py"))
 
 # Libraries that take long to load. Only a module that loads one of them, directly or through others, is imported
 # inside a function, and only by a module that loads none of its own accord.
@@ -284,25 +285,8 @@ def test_only_slow_modules_are_loaded_by_name():
     assert slow_libraries("app.engine.library") == set()
 
 
-def code_lines(tree: ast.Module) -> int:
-    """How many lines the statements cover, docstrings left out."""
-    lines: set[int] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.stmt):
-            if (
-                isinstance(node, ast.Expr)
-                and isinstance(node.value, ast.Constant)
-                and isinstance(node.value.value, str)
-            ):
-                continue
-            body = getattr(node, "body", None)
-            last = body[0].lineno - 1 if body else node.end_lineno
-            lines.update(range(node.lineno, max(last, node.lineno) + 1))
-    return len(lines)
-
-
 def test_no_module_is_longer_than_one_sitting():
-    lengths = {path.as_posix(): code_lines(tree_of(path)) for path in source_files()}
+    lengths = {path.as_posix(): (ROOT / path).read_bytes().count(b"\n") for path in [*source_files(), *BENCHMARKS]}
     assert {path: lines for path, lines in lengths.items() if lines > LONGEST_MODULE} == {}
 
 

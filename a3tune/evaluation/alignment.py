@@ -15,8 +15,8 @@ from a3tune.attention.answer import answer_attention, measure_answer
 from a3tune.attention.capture import capture, prepare_capture
 from a3tune.errors import Cancelled, RequestError
 from a3tune.geometry.patch_grid import to_patches
+from a3tune.models.encoded_prompt import EncodedPrompt
 from a3tune.models.model import VisionLanguageModel
-from a3tune.models.prompt import EncodedPrompt
 from a3tune.progress import Progress, no_progress
 from a3tune.types import MedicalImage
 

@@ -8,7 +8,8 @@ import math
 import numpy as np
 
 from a3tune.errors import ModelError
-from a3tune.geometry.probing import AxisMap, Probe, ProcessorTile
+from a3tune.geometry.axis_fit import AxisMap
+from a3tune.geometry.probing import Probe, ProcessorTile
 from a3tune.types import PatchGrid, PatchTile
 
 

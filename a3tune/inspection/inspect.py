@@ -19,8 +19,8 @@ from a3tune.attention.capture import capture, prepare_capture
 from a3tune.attention.critical_heads import critical_heads, head_set_map, rows_at, visual_ratio
 from a3tune.errors import AdapterError, Cancelled, RequestError
 from a3tune.geometry.patch_grid import to_patches
+from a3tune.models.encoded_prompt import EncodedPrompt
 from a3tune.models.model import VisionLanguageModel
-from a3tune.models.prompt import EncodedPrompt
 from a3tune.progress import Progress, no_progress
 from a3tune.types import AttentionMaps, Head, MedicalImage, PatchGrid, Token, WeakLabels
 

@@ -23,8 +23,9 @@ from a3tune.decoder_layers import attention_layers
 from a3tune.errors import RequestError
 from a3tune.geometry.patch_grid import probe_patch_grid
 from a3tune.models import token_roles as roles
+from a3tune.models.encoded_prompt import EncodedBatch, EncodedPrompt
 from a3tune.models.fingerprint import weights_fingerprint
-from a3tune.models.prompt import EncodedBatch, EncodedPrompt, PromptEncoder
+from a3tune.models.prompt import PromptEncoder
 from a3tune.models.question_template import QuestionTemplate, question_template
 from a3tune.types import MedicalImage, PatchGrid
 

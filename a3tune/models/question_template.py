@@ -10,7 +10,8 @@ from jinja2 import TemplateError
 
 from a3tune.errors import ModelError
 from a3tune.models import token_roles as roles
-from a3tune.models.prompt import EncodedPrompt, PromptEncoder
+from a3tune.models.encoded_prompt import EncodedPrompt
+from a3tune.models.prompt import PromptEncoder
 from a3tune.types import MedicalImage
 
 # Beginnings and ends of different kinds, with which a template's own letters may melt into one token.

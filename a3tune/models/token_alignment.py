@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from a3tune.errors import A3TuneError, ModelError
+from a3tune.models.encoded_prompt import EncodedPrompt
 from a3tune.models.model import VisionLanguageModel
-from a3tune.models.prompt import EncodedPrompt
 from a3tune.types import MedicalImage, PatchGrid
 
 ALIGNMENT_TOLERANCE = 0.25

@@ -12,9 +12,9 @@ import torch
 
 from a3tune.attention.capture import capture, prepare_capture
 from a3tune.errors import ModelError
+from a3tune.models.encoded_prompt import EncodedBatch
 from a3tune.models.load import load_model
 from a3tune.models.model import VisionLanguageModel
-from a3tune.models.prompt import EncodedBatch
 from a3tune.models.token_alignment import ALIGNMENT_TOLERANCE, stray_change
 from a3tune.types import MedicalImage
 

@@ -11,9 +11,9 @@ import torch
 
 from a3tune.attention.capture import capture, prepare_capture
 from a3tune.errors import DataError
+from a3tune.models.encoded_prompt import EncodedPrompt
 from a3tune.models.load import load_model
 from a3tune.models.model import VisionLanguageModel
-from a3tune.models.prompt import EncodedPrompt
 from a3tune.parity.eager import ATTENTION_TOLERANCE, ParityRow
 from a3tune.storage import named_path
 from a3tune.types import MedicalImage

@@ -30,6 +30,8 @@ STOP_NAME = "stop"
 TARGETS_NAME = "targets.npz"
 TALLIES_NAME = "validation"
 IDENTITY_NAME = "run_identity.json"
+# As the Trainer of transformers calls it, which takes seconds to load.
+STATE_NAME = "trainer_state.json"
 
 _FORMER_SETTINGS: dict[str, Any] = {"targets": "weak", "validation_targets": None}
 _PERMISSIONS = ("allow_shared_images",)
@@ -195,6 +197,24 @@ class RunFolder:
             return ()
         found = [_CHECKPOINT.match(entry.name) for entry in self.checkpoints.iterdir() if entry.is_dir()]
         return tuple(sorted(int(match[1]) for match in found if match))
+
+    def last_step(self, identity: RunIdentity) -> int | None:
+        """The step of the last checkpoint, from which a run goes on; None where there is none.
+
+        Raises:
+            DataError: it is damaged, or one of another run.
+        """
+        steps = self.steps_saved()
+        if not steps:
+            return None
+        folder = self.checkpoint(steps[-1])
+        if not (folder / STATE_NAME).is_file() or not self.saved_by_this_run(steps[-1], identity):
+            raise DataError(
+                expected=f"a checkpoint of this run in {folder}",
+                got="It is damaged, or was copied from another run",
+                remedy="Remove this checkpoint folder and start again: the run goes on from the one before",
+            )
+        return steps[-1]
 
     def part(self, step: int) -> Path:
         """An empty folder in which the checkpoint of a step is written before it takes its place."""

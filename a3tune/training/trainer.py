@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from peft import PeftModel, set_peft_model_state_dict
+from peft import PeftModel
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch.nn import functional
 from transformers import (
     PrinterCallback,
@@ -33,6 +32,7 @@ from a3tune.attention.critical_heads import critical_heads, visual_ratio
 from a3tune.attention.loss import alignment_loss
 from a3tune.attention.record import AttentionRecord
 from a3tune.errors import A3TuneError, DataError, ModelError
+from a3tune.training.adapter_weights import load_adapter_weights
 from a3tune.training.collate import Collator, Questions, QuestionStream
 from a3tune.training.heartbeat import Heartbeat
 from a3tune.training.methods import Objective
@@ -369,22 +369,4 @@ class AlignmentTrainer(Trainer):
         self._tell("checkpoint", adapter_step=source)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """The adapter's weights, every one of them."""
-        path = Path(resume_from_checkpoint) / SAFETENSORS_WEIGHTS_NAME
-        try:
-            weights = load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise DataError(
-                expected=f"a complete checkpoint in {resume_from_checkpoint}",
-                got=f"{path.name} cannot be read ({error})",
-                remedy="Remove this checkpoint folder and start again: the run goes on from the one before",
-            ) from error
-        target = model or self.model
-        result = set_peft_model_state_dict(target, weights, adapter_name=target.active_adapter)
-        missing = [name for name in result.missing_keys if "lora_" in name or "expert_" in name]
-        if missing or result.unexpected_keys:
-            raise DataError(
-                expected=f"the weights of this adapter in {path}",
-                got=f"{[*missing, *result.unexpected_keys][0]} does not fit",
-                remedy="Use the model and the configuration that the run was started with",
-            )
+        load_adapter_weights(model or self.model, Path(resume_from_checkpoint))

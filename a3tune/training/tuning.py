@@ -16,7 +16,6 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from transformers import set_seed
-from transformers.trainer import TRAINER_STATE_NAME
 
 from a3tune.attention.capture import prepare_capture
 from a3tune.bundle import model_source
@@ -244,7 +243,9 @@ class _Tuning:
             callbacks=[stopper, StepReporter(self._report)],
         )
         trainer.add_callback(AttentionWatch(model, trainer, held_out or questions))
-        start = self._start_point(identity, waiting)
+        start = self.run.last_step(identity) if waiting else None
+        if self.main and waiting:
+            self.run.event_log.forget_after(start or 0)
         if held_out is not None and (start is None or Tally.load(self.run.tally(None), held_out) is None):
             self._proceed("Validating the base model")
             trainer.validate_base()
@@ -379,24 +380,6 @@ class _Tuning:
         if self.state.num_processes > 1:
             broadcast_object_list(chosen)
         return tuple(chosen[0])
-
-    def _start_point(self, identity: RunIdentity, waiting: bool) -> int | None:
-        """The step to go on from; None to begin at the beginning."""
-        steps = self.run.steps_saved() if waiting else ()
-        if not steps:
-            if self.main and waiting:
-                self.run.event_log.forget_after(0)
-            return None
-        step, folder = steps[-1], self.run.checkpoint(steps[-1])
-        if not (folder / TRAINER_STATE_NAME).is_file() or not self.run.saved_by_this_run(step, identity):
-            raise DataError(
-                expected=f"a checkpoint of this run in {folder}",
-                got="It is damaged, or was copied from another run",
-                remedy="Remove this checkpoint folder and start again: the run goes on from the one before",
-            )
-        if self.main:
-            self.run.event_log.forget_after(step)
-        return step
 
     def _label_settings(self) -> Any:
         return (self.run.read() or {}).get("label_settings")

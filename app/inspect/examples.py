@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 import gradio as gr
 
+from a3tune.images import load_image
 from app.common.widgets import widget_parts
+from app.inspect.values import thumbnail
 
 FOLDER = Path(__file__).resolve().parents[2] / "assets" / "examples"
 
@@ -41,14 +43,23 @@ def read_examples(folder: Path = FOLDER) -> tuple[Example, ...]:
     )
 
 
-def build_examples(items: Sequence[dict[str, str]], first: str) -> gr.HTML:
-    """Example images as buttons; the event ``pick`` carries ``key``, the value is the key of the one on show.
+def build_examples(examples: Sequence[Example], first: str) -> gr.HTML:
+    """The examples as buttons; the event ``pick`` carries ``key``, the value is the key of the one on show.
 
     Args:
-        items: ``key``, ``title``, ``about`` and ``thumbnail`` (a data URL) of each.
+        examples: what is on offer.
         first: the key of the one on show at first.
     """
-    return gr.HTML(value=first, **widget_parts("inspect/static/examples", items=list(items)), elem_id="examples")
+    items = [
+        {
+            "key": example.key,
+            "title": example.title,
+            "about": example.about,
+            "thumbnail": thumbnail(load_image(example.path)),
+        }
+        for example in examples
+    ]
+    return gr.HTML(value=first, **widget_parts("inspect/static/examples", items=items), elem_id="examples")
 
 
 def build_suggestions(questions: Sequence[str]) -> gr.HTML:

@@ -10,8 +10,6 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from a3tune.errors import Cancelled, RequestError
-from a3tune.images import AXES, WINDOW_PRESETS, load_image
-from a3tune.types import Window
 from app.common.status import error_status, status, step_status
 from app.common.widgets import EVENT_OPTIONS, Update
 from app.engine.background import Step
@@ -21,11 +19,10 @@ from app.inspect.handlers import viewer_answers
 from app.inspect.service import InspectService
 from app.inspect.sessions.results import Result
 from app.inspect.sessions.sessions import OpenedImage, open_example
-from app.inspect.values import adopted_value, finished_status, thumbnail, viewer_value
+from app.inspect.values import adopted_value, finished_status, viewer_value
+from app.inspect.view_controls import ViewControls, chosen_window
 from app.inspect.viewer import build_viewer
 
-FILE_WINDOW = "as in the file"
-OWN_WINDOW = "own centre and width"
 GENERAL_QUESTIONS = ("What does this image show?", "Is there an abnormality?", "Describe the findings.")
 
 _READING = Step("Reading the file", 0.0)
@@ -71,36 +68,14 @@ class InspectTab:
                 gr.HTML("<h2>1 · Image</h2>", apply_default_css=False)
                 # The first example is on show from the start, see `opening_value`.
                 first = next(iter(self._examples.values()))
-                self._strip = build_examples([_item(example) for example in self._examples.values()], first.key)
+                self._strip = build_examples(tuple(self._examples.values()), first.key)
                 self._file = gr.File(
                     label="Own file: PNG, JPEG, TIFF, DICOM, NIfTI …, or the slices of a series",
                     file_count="multiple",
                     height=84,
                     elem_id="upload",
                 )
-                with gr.Group(visible=False, elem_id="display") as self._display:
-                    self._series = gr.Dropdown([], label="Series", visible=False, elem_id="series")
-                    with gr.Row():
-                        self._window = gr.Dropdown(
-                            [FILE_WINDOW, *WINDOW_PRESETS, OWN_WINDOW],
-                            value=FILE_WINDOW,
-                            label="Window",
-                            min_width=120,
-                            elem_id="window",
-                        )
-                        self._axis = gr.Dropdown(
-                            [(name, axis) for axis, name in enumerate(AXES)],
-                            value=2,
-                            label="Plane",
-                            min_width=120,
-                            visible=False,
-                            elem_id="axis",
-                        )
-                    with gr.Row(visible=False) as self._own_window:
-                        self._centre = gr.Number(40, label="Centre", min_width=80, elem_id="centre")
-                        self._width = gr.Number(400, label="Width", minimum=1, min_width=80, elem_id="width")
-                    self._frame = gr.Slider(1, 2, value=1, step=1, label="Slice", visible=False, elem_id="frame")
-                    self._volume = gr.Slider(1, 2, value=1, step=1, label="Volume", visible=False, elem_id="volume")
+                self._view = ViewControls()
                 gr.HTML("<h2>2 · Question</h2>", apply_default_css=False)
                 self._question = gr.Textbox(
                     label="Question",
@@ -139,8 +114,7 @@ class InspectTab:
     # ---- wiring ------------------------------------------------------------------------------
 
     def _wire(self, page: gr.Blocks, tab: gr.Tab) -> None:
-        choices = [self._display, self._series, self._window, self._own_window, self._axis, self._frame, self._volume]
-        opened = [self._viewer, self._status, self._strip, self._suggestions, self._question, *choices]
+        opened = [self._viewer, self._status, self._strip, self._suggestions, self._question, *self._view.outputs]
         answered = [*opened, self._cancel]
         self.own_outputs = [self._adapters, *answered]
         visitor = self._own.visitor
@@ -153,18 +127,8 @@ class InspectTab:
         self._viewer.reopen(self._reopen, None, opened, trigger_mode="multiple", **EVENT_OPTIONS)
         page.load(self._begin, [visitor], self.own_outputs, **EVENT_OPTIONS)
 
-        view = [self._window, self._centre, self._width, self._axis, self._frame, self._volume]
-        changed = [self._viewer, self._status, self._own_window, self._frame]
-        for event in (
-            self._window.input,
-            self._centre.submit,
-            self._width.submit,
-            self._frame.input,
-            self._volume.input,
-        ):
-            event(self._change_view, view, changed, trigger_mode="always_last", **EVENT_OPTIONS)
-        self._series.input(self._change_series, [self._series], opened, trigger_mode="always_last", **EVENT_OPTIONS)
-        self._axis.input(self._change_axis, view, changed, trigger_mode="always_last", **EVENT_OPTIONS)
+        changed = [self._viewer, self._status, *self._view.changed]
+        self._view.wire(self._change_view, changed, self._change_series, opened)
 
         waiting = [self._status, self._cancel]
         fill = self._suggestions.pick(self._take_suggestion, None, [self._question], queue=False, **EVENT_OPTIONS)
@@ -293,24 +257,12 @@ class InspectTab:
         example: str = "",
     ) -> Update:
         """An image that came on show: with a result where there is one, words for the status, questions to ask."""
-        choices, count = opened.choices, opened.image.frame_count
-        presets = [] if choices.hounsfield is False else list(WINDOW_PRESETS)
         return {
             self._viewer: viewer_value(opened, result, self._service.results.of(session), side_by_side=bool(example)),
             self._status: status(words),
             self._strip: example,
             self._suggestions: json.dumps(questions),
-            self._display: gr.update(
-                visible=choices.windowable or count > 1 or choices.volumes > 1 or len(opened.series) > 1
-            ),
-            self._series: _series_update(opened),
-            self._window: gr.update(
-                choices=[FILE_WINDOW, *presets, OWN_WINDOW], value=FILE_WINDOW, visible=choices.windowable
-            ),
-            self._own_window: gr.update(visible=False),
-            self._axis: gr.update(value=2, visible=choices.axes is not None),
-            self._frame: _frame_update(opened),
-            self._volume: gr.update(visible=choices.volumes > 1, maximum=max(2, choices.volumes), value=1),
+            **self._view.opened(opened),
         }
 
     def _failed(self, error: Exception) -> Update:
@@ -323,21 +275,13 @@ class InspectTab:
         centre: float | None,
         width: float | None,
         axis: int,
-        frame: int | None,
         volume: int,
         request: gr.Request,
+        frame: int | None = None,
     ) -> Update:
-        own = {self._own_window: gr.update(visible=window == OWN_WINDOW)}
-        session = _session(request)
+        own, session = self._view.windowed(window), _session(request)
         try:
-            own_window = None if centre is None or width is None else Window(centre, width)
-            if window == OWN_WINDOW and own_window is None:
-                raise RequestError(
-                    expected="a centre and a width",
-                    got="The window is not complete",
-                    remedy="Fill in both numbers, for example 40 and 400",
-                )
-            chosen = {FILE_WINDOW: None, OWN_WINDOW: own_window}.get(window, window)
+            chosen = chosen_window(window, centre, width)
             index = None if frame is None else int(frame) - 1
             opened = self._service.sessions.change_view(
                 session, window=chosen, frame=index, axis=axis, volume=int(volume) - 1
@@ -346,9 +290,9 @@ class InspectTab:
             return {**own, **self._failed(error)}
         return {
             **own,
+            **self._view.framed(opened),
             self._viewer: viewer_value(opened, history=self._service.results.of(session)),
             self._status: status("Ask to see the attention in this picture."),
-            self._frame: _frame_update(opened),
         }
 
     def _change_series(self, number: int, request: gr.Request) -> Update:
@@ -358,19 +302,6 @@ class InspectTab:
         except Exception as error:
             return self._failed(error)
         return self._opened(session, opened, None, "Ask to see the attention in this series.", GENERAL_QUESTIONS)
-
-    def _change_axis(
-        self,
-        window: str,
-        centre: float | None,
-        width: float | None,
-        axis: int,
-        frame: int | None,
-        volume: int,
-        request: gr.Request,
-    ) -> Update:
-        # Slices of another plane are counted anew: begin in the middle.
-        return self._change_view(window, centre, width, axis, None, volume, request)
 
     # ---- questions ---------------------------------------------------------------------------
 
@@ -462,30 +393,6 @@ def _session(request: gr.Request) -> SessionId:
     return SessionId(str(request.session_hash))
 
 
-def _item(example: Example) -> dict[str, str]:
-    return {
-        "key": example.key,
-        "title": example.title,
-        "about": example.about,
-        "thumbnail": thumbnail(load_image(example.path)),
-    }
-
-
 def _regions_of(opened: OpenedImage | None) -> RegionSessionId | None:
     """What tells whether the same image is still on show."""
     return None if opened is None else opened.regions
-
-
-def _series_update(opened: OpenedImage) -> Any:
-    listed = [(f"{place} · {series}", place) for place, series in enumerate(opened.series, start=1)]
-    chosen = opened.choices.series
-    value = opened.series.index(chosen) + 1 if chosen in opened.series else None
-    return gr.update(choices=listed, value=value, visible=len(listed) > 1)
-
-
-def _frame_update(opened: OpenedImage) -> Any:
-    image = opened.image
-    if image.frame_count < 2:
-        return gr.update(visible=False, value=1)
-    label = "Slice" if opened.choices.axes is not None else "Frame"
-    return gr.update(visible=True, maximum=image.frame_count, value=image.frame + 1, label=label)

@@ -27,6 +27,7 @@ from a3tune.storage import read_json_or_empty, write_json, write_text
 from app.common.studio_folder import ID, StudioFolder, megabytes, restore_folder, retire_folder
 from app.engine.ids import JobId, OwnerId
 from app.engine.subprocess_tasks import PROJECT
+from app.tune.runs.processes import alive, end
 from app.tune.runs.worker import (
     EXIT_NAME,
     JOB_NAME,
@@ -36,9 +37,7 @@ from app.tune.runs.worker import (
     STOP_NAME,
     WORKER_NAME,
     identity,
-    is_alive,
     pass_stop_on,
-    process_of,
 )
 
 State = Literal["queued", "running", "ended"]
@@ -47,9 +46,6 @@ WEIGHTS_NAME = "adapter_model.safetensors"
 CONFIG_NAME = "config.yaml"
 MOST_WAITING = 5
 """How many runs one visitor may have in the queue."""
-
-# How long the system may take to end a process, in seconds.
-_GRACE = 5.0
 
 
 @dataclass(frozen=True)
@@ -154,7 +150,7 @@ class JobQueue:
         """Device -> how many runs are at work there."""
         counts: dict[str, int] = {}
         for folder in self._folders():
-            if _alive(folder):
+            if alive(folder):
                 device = read_json_or_empty(folder / JOB_NAME).get("device", "cpu")
                 counts[device] = counts.get(device, 0) + 1
         return counts
@@ -244,7 +240,7 @@ class JobQueue:
             return
         with self._lock():
             self._update(job.folder, queued=None, cancelled=True)
-        _end(job.folder)
+        end(job.folder)
         self.advance()
 
     def delete(self, owner: OwnerId, name: JobId) -> JobId:
@@ -326,7 +322,7 @@ class JobQueue:
 
     def _read(self, folder: Path) -> Job:
         record = read_json_or_empty(folder / JOB_NAME)
-        state: State = "queued" if record.get("queued") else "running" if _alive(folder) else "ended"
+        state: State = "queued" if record.get("queued") else "running" if alive(folder) else "ended"
         position = 0
         if state == "queued":
             kind = record.get("kind")
@@ -371,36 +367,3 @@ class JobQueue:
             with (self.studio.root / "queue.lock").open("w") as stream:
                 fcntl.flock(stream, fcntl.LOCK_EX)
                 yield
-
-
-def _alive(folder: Path) -> bool:
-    if is_alive(read_json_or_empty(folder / PROCESS_NAME)):
-        return True
-    # Between its start and that of the run there is only the worker.
-    return is_alive(read_json_or_empty(folder / WORKER_NAME)) and not (folder / EXIT_NAME).exists()
-
-
-def _end(folder: Path) -> None:
-    """End a run's processes at once; asked politely, the run would save first."""
-    every: list[psutil.Process] = []
-    # Halted ones start nothing more, so that none is left over that came between looking and ending.
-    while found := [process for process in _processes(folder) if process not in every]:
-        for process in found:
-            with suppress(psutil.Error):
-                process.suspend()
-        every += found
-    for process in every:
-        with suppress(psutil.Error):
-            process.kill()
-    psutil.wait_procs(every, timeout=_GRACE)
-
-
-def _processes(folder: Path) -> list[psutil.Process]:
-    """A run's processes: the one that watches, the one that tunes, and what they started."""
-    names = (WORKER_NAME, PROCESS_NAME)
-    own = [process for name in names if (process := process_of(read_json_or_empty(folder / name))) is not None]
-    children = []
-    for process in own:
-        with suppress(psutil.Error):
-            children += process.children(recursive=True)
-    return list(dict.fromkeys([*own, *children]))
