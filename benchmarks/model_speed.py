@@ -23,12 +23,10 @@ plus the highest use while the step ran: of the GPU's allocator, or on Linux of 
 from __future__ import annotations
 
 import argparse
-import copy
 import gc
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -43,14 +41,11 @@ from torch import nn
 from torch.nn import functional
 from transformers import (
     AutoProcessor,
-    CLIPVisionConfig,
-    LlavaConfig,
     LlavaForConditionalGeneration,
-    MistralConfig,
 )
 
 from a3tune.adapters.a3moe import record_experts
-from a3tune.attention.capture import capture, prepare_capture
+from a3tune.attention.capture import capture
 from a3tune.attention.critical_heads import critical_heads, visual_ratio
 from a3tune.attention.loss import alignment_loss
 from a3tune.attention.record import AttentionRecord
@@ -61,32 +56,10 @@ from a3tune.training.config import TuneConfig
 from a3tune.training.methods import adapter_config
 from a3tune.types import Head
 from benchmarks.document import write_between
+from benchmarks.random_llava import AFTER, BEFORE, IMAGE_TOKEN, PATCHES, SIZES, build, masks, prompt, some_heads, twin
+from benchmarks.speed_table import Figures, Row, markdown, tabulate
 
-BEFORE, PATCHES, AFTER = 12, 576, 52
 ANSWER = 20
-IMAGE_TOKEN = 3
-LIMITS = {"critical heads": 1.02, "all heads": 1.10, "A3Tune": 1.05}
-
-
-@dataclass(frozen=True)
-class Size:
-    """The language model's and the vision tower's shape."""
-
-    hidden: int
-    intermediate: int
-    layers: int
-    heads: int
-    key_heads: int
-    vocabulary: int
-    vision: int
-    vision_layers: int
-
-
-SIZES = {
-    "7B": Size(4096, 14336, 32, 32, 8, 32001, 1024, 24),
-    "0.1B": Size(1024, 2816, 8, 16, 4, 8000, 128, 2),
-    "tiny": Size(64, 96, 2, 4, 2, 200, 32, 2),
-}
 
 
 @dataclass(frozen=True)
@@ -100,34 +73,6 @@ class Way:
 
     run: Callable[[], object]
     held: Callable[[], int] = lambda: 0
-
-
-@dataclass
-class Figures:
-    """What one way cost in each pair of turns: seconds of wall clock and of the thread's processor time for one turn,
-    bytes above the shared weights, and the share of the thread's time that was spent in taking in attention."""
-
-    wall: list[float]
-    thread: list[float]
-    memory: list[int]
-    capture: list[float]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table; ``limit`` is the largest ratio that was wanted, for time and for memory, ``spread`` the
-    quartiles of the pairs' ratios of time."""
-
-    what: str
-    wall: float
-    seconds: float
-    slower: float
-    spread: tuple[float, float]
-    peak: float
-    larger: float
-    limit: float | None
-    pairs: int
-    capture: float
 
 
 class Stopwatch:
@@ -222,62 +167,6 @@ def describe(model: nn.Module, device: torch.device, dtype: torch.dtype) -> str:
         f"{count / 1e9:.2f} billion random weights in {str(dtype).removeprefix('torch.')}, "
         f"{BEFORE + PATCHES + AFTER} tokens of which {PATCHES} are patches; {place}, torch {torch.__version__}."
     )
-
-
-def build(size: Size, device: torch.device, dtype: torch.dtype) -> LlavaForConditionalGeneration:
-    """LLaVA on Mistral with random weights, built in place."""
-    config = LlavaConfig(
-        vision_config=CLIPVisionConfig(
-            hidden_size=size.vision, intermediate_size=4 * size.vision, num_hidden_layers=size.vision_layers,
-            num_attention_heads=max(1, size.vision // 64), image_size=336, patch_size=14,
-        ),
-        text_config=MistralConfig(
-            vocab_size=size.vocabulary, hidden_size=size.hidden, intermediate_size=size.intermediate,
-            num_hidden_layers=size.layers, num_attention_heads=size.heads, num_key_value_heads=size.key_heads,
-            max_position_embeddings=4096, sliding_window=None,
-        ),
-        image_token_index=IMAGE_TOKEN, image_seq_length=PATCHES,
-    )  # fmt: skip
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        with torch.device(device):
-            return LlavaForConditionalGeneration(config).eval().requires_grad_(False)
-    finally:
-        torch.set_default_dtype(default)
-
-
-def prompt(model: LlavaForConditionalGeneration, device: torch.device, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    words = torch.randint(4, model.config.text_config.vocab_size, (1, BEFORE + AFTER), device=device)
-    image = torch.full((1, PATCHES), IMAGE_TOKEN, device=device)
-    ids = torch.cat([words[:, :BEFORE], image, words[:, BEFORE:]], dim=1)
-    pixels = torch.randn(1, 3, 336, 336, device=device, dtype=dtype)
-    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": pixels}
-
-
-def twin(model: nn.Module, attention: str | None = None) -> LlavaForConditionalGeneration:
-    """The same model once more, on the same weights; ``attention`` None for one that is prepared for capture."""
-    copied = copy.deepcopy(model, {id(weight): weight for weight in model.parameters()})
-    if attention is None:
-        copied.set_attn_implementation("sdpa")
-        prepare_capture(copied)
-    else:
-        copied.set_attn_implementation(attention)
-    return copied
-
-
-def masks(ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """bool [1, length]: the text after the image, and the image."""
-    columns = (ids == IMAGE_TOKEN).cpu()
-    rows = torch.zeros_like(columns)
-    rows[:, BEFORE + PATCHES :] = True
-    return rows, columns
-
-
-def some_heads(model: LlavaForConditionalGeneration) -> list[Head]:
-    """As many heads as a layer has, spread over all layers."""
-    text = model.config.text_config
-    return [Head(i * text.num_hidden_layers // text.num_attention_heads, i) for i in range(text.num_attention_heads)]
 
 
 def prefills(base: LlavaForConditionalGeneration, inputs: dict[str, torch.Tensor]) -> dict[str, Way]:
@@ -476,56 +365,6 @@ def load_peak(folder: str, dtype: str, device: str) -> tuple[int, int]:
     model = load_model(folder, device=device, dtype=dtype, allow_unused_weights=True).model
     size = sum(weight.numel() * weight.element_size() for weight in model.parameters())
     return size, _peak(torch.device(device)) - before
-
-
-def tabulate(title: str, figures: dict[str, Figures], weights: int, clock: str) -> list[Row]:
-    """Medians, and ratios to the first way."""
-    first = next(iter(figures.values()))
-    rows = []
-    for name, taken in figures.items():
-        pairs = zip(getattr(taken, clock), getattr(first, clock), strict=True)
-        ratios = [own / plain for own, plain in pairs]
-        quartiles = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else 3 * ratios
-        peak = weights + statistics.median(taken.memory)
-        rows.append(
-            Row(
-                what=f"{title}: {name}",
-                wall=statistics.median(taken.wall),
-                seconds=statistics.median(getattr(taken, clock)),
-                slower=statistics.median(ratios),
-                spread=(quartiles[0], quartiles[2]),
-                peak=peak,
-                larger=peak / (weights + statistics.median(first.memory)),
-                limit=LIMITS.get(name) if "answer" not in title else None,
-                pairs=len(taken.wall),
-                # A GPU's work is only asked for inside, and with gradients it is done later.
-                capture=statistics.median(taken.capture) if clock == "thread" and "training" not in title else 0.0,
-            )
-        )
-    return rows
-
-
-def markdown(rows: list[Row], peaks: list[tuple[str, str, int, int]]) -> str:
-    """Both tables."""
-    lines = [
-        "| what | time | wall | x time | middle half | capture itself | peak memory | x memory | wanted | pairs |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for row in rows:
-        wanted = "" if row.limit is None else f"at most {row.limit:.2f} x"
-        capture = f"{100 * row.capture:.2f} %" if row.capture else ""
-        lines.append(
-            f"| {row.what} | {1e3 * row.seconds:.0f} ms | {1e3 * row.wall:.0f} ms | {row.slower:.3f} "
-            f"| {row.spread[0]:.3f} to {row.spread[1]:.3f} | {capture} "
-            f"| {row.peak / 1e9:.3f} GB | {row.larger:.3f} | {wanted} | {row.pairs} |"
-        )
-    lines += ["", "| loading | weights | peak | above the weights | wanted |", "| --- | ---: | ---: | ---: | ---: |"]
-    for stored, loaded, size, peak in peaks:
-        more = f"{100 * (peak / size - 1):+.1f} %" if size else ""
-        lines.append(
-            f"| stored in {stored}, loaded in {loaded} | {size / 1e6:.0f} MB | {peak / 1e6:.0f} MB | {more} | +10 % |"
-        )
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from a3tune.bundle import DEMO_MODEL
 from a3tune.images import load_image
 from a3tune.phantom.structures import HELD_OUT_SEEDS
 from a3tune.storage import write_json
-from benchmarks import attention_report, image_files, model_speed, shortcuts
+from benchmarks import attention_report, image_files, model_speed, random_llava, shortcuts
 from benchmarks.document import write_between
 
 SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"
@@ -51,7 +51,7 @@ def test_a_document_without_marks_is_left_alone(tmp_path):
 
 
 def test_the_peak_of_loading_is_measured(tmp_path):
-    model = model_speed.build(model_speed.SIZES["tiny"], torch.device("cpu"), torch.float32)
+    model = random_llava.build(random_llava.SIZES["tiny"], torch.device("cpu"), torch.float32)
     model.save_pretrained(tmp_path)
     AutoProcessor.from_pretrained(DEMO_MODEL).save_pretrained(tmp_path)
     size, peak = model_speed.load_peak(str(tmp_path), "bfloat16", "cpu")
