@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 
 import numpy as np
 
@@ -16,6 +17,11 @@ def base64_text(content: bytes | np.ndarray) -> str:
 def base64_halves(values: np.ndarray) -> str:
     """Base64 of an array as little-endian float16 in C order."""
     return base64_text(np.asarray(values, dtype="<f2"))
+
+
+def finite(value: float | None) -> float | None:
+    """A number as JSON can hold it: None where it is not finite."""
+    return float(value) if value is not None and math.isfinite(value) else None
 
 
 def data_url(content: bytes, kind: str) -> str:

@@ -24,6 +24,7 @@ GROUND = {
     "encoding",
     "decoder_layers",
     "memory_advice",
+    "recently_used",
     "state_dicts",
 }
 _SHARED = GROUND | {"hub", "hub_errors", "checkpoints", "device", "bundle", "geometry", "images", "figures"}

@@ -11,7 +11,7 @@ import stat
 import struct
 import unicodedata
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -31,7 +31,7 @@ from a3tune.data.intake import (
     parts_of,
     refused,
 )
-from a3tune.errors import Cancelled, DataError
+from a3tune.errors import A3TuneError, Cancelled, DataError
 from a3tune.progress import Progress, no_progress
 from a3tune.storage import DAMAGED_ZIP
 from a3tune.wording import listed
@@ -90,7 +90,7 @@ def unpack_archive(
             size = _check_sizes([entry.info for entry in entries], packed_size, limits)
             check_room(folder.parent, size, limits)
             with NewFolder(folder) as part:
-                _write_entries(packed, entries, part, size, on_progress, should_stop)
+                write_members(packed, {entry.name: entry.info for entry in entries}, part, on_progress, should_stop)
     except zipfile.BadZipFile as error:
         raise DataError(
             expected="a ZIP archive",
@@ -250,29 +250,60 @@ def _check_sizes(infos: Sequence[zipfile.ZipInfo], packed_size: int, limits: Int
 # ---- writing ---------------------------------------------------------------------------------------
 
 
-def _write_entries(
+def write_members(
     packed: zipfile.ZipFile,
-    entries: Sequence[_Entry],
+    members: Mapping[str, zipfile.ZipInfo],
     part: Path,
-    total: int,
-    on_progress: Progress,
-    should_stop: Callable[[], bool] | None,
+    on_progress: Progress = no_progress,
+    should_stop: Callable[[], bool] | None = None,
 ) -> None:
-    for folder in sorted({entry.parts[:-1] for entry in entries}):
-        part.joinpath(*folder).mkdir(parents=True, exist_ok=True)
-    written = 0
-    for number, entry in enumerate(entries):
+    """Write members of an archive into a folder that is being filled.
+
+    Args:
+        members: path below the folder, checked -> the member.
+        part: as `a3tune.data.intake.NewFolder` gives it.
+
+    Raises:
+        DataError: together they have more bytes than they declare.
+        Cancelled: ``should_stop`` said so.
+    """
+    total, written = sum(info.file_size for info in members.values()), 0
+    for number, (name, info) in enumerate(members.items()):
         if should_stop is not None and number % 64 == 0 and should_stop():
             raise Cancelled
+        place = part / name
+        place.parent.mkdir(parents=True, exist_ok=True)
         # "x": never into what is there already, which could be a link only if somebody else put it there.
-        with part.joinpath(*entry.parts).open("xb") as target:
-            for chunk in _chunks(packed, entry.info):
+        with place.open("xb") as target:
+            for chunk in _chunks(packed, info):
                 written += len(chunk)
                 if written > total:
-                    raise refused(entry.name, "unpacks to more than it declares", "Pack the data again")
+                    raise refused(name, "unpacks to more than it declares", "Pack the data again")
                 target.write(chunk)
         if number % 64 == 0:
             on_progress("Unpacking", written / max(total, 1))
+
+
+def folder_of(
+    packed: zipfile.ZipFile, name: str, what: str, expected: str, error: type[A3TuneError], most: int = 1000
+) -> PurePosixPath:
+    """The folder in an archive that holds the one file of a name.
+
+    Args:
+        what: what such a folder is called.
+        expected, error: how it is told that there is none, or more than one, or more than ``most`` entries.
+
+    Raises:
+        A3TuneError: of the kind ``error``.
+    """
+    infos = packed.infolist()
+    if len(infos) > most:
+        raise error(expected=expected, got=f"The archive has {len(infos):,} entries", remedy="Pack it alone")
+    found = [path.parent for info in infos if (path := PurePosixPath(info.filename)).name == name]
+    if len(found) != 1:
+        got = f"The archive holds {len(found)} {what}s" if found else f"The archive holds no {what}"
+        raise error(expected=expected, got=got, remedy=f"Pack one {what} folder")
+    return found[0]
 
 
 def _chunks(packed: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:

@@ -145,10 +145,7 @@ class RowChecker:
         raw = draft.context
         if raw in (None, "", []):
             return ()
-        try:
-            raw = json.loads(raw) if isinstance(raw, str) else raw
-        except (ValueError, RecursionError):
-            raw = None
+        raw = _parsed(raw)
         if isinstance(raw, list) and len(raw) % 2 == 0 and all(isinstance(text, str) for text in raw):
             return tuple(text.replace(_MARKER, " ").strip() for text in raw)
         what = f"expected the turns before, a list of questions and answers in turn, not {brief(draft.context)}"
@@ -160,10 +157,7 @@ class RowChecker:
         raw = draft.mask_values
         if raw in (None, "", []):
             return ()
-        try:
-            values = json.loads(raw) if isinstance(raw, str) else raw
-        except (ValueError, RecursionError):
-            values = None
+        values = _parsed(raw)
         if isinstance(values, list) and all(type(value) is int and value > 0 for value in values):
             return tuple(values)
         what = f"expected the mask's values that count, as [1, 3], not {brief(raw)}"
@@ -190,6 +184,14 @@ class RowChecker:
 def question_words(question: str) -> str:
     """A question without what makes no difference: case, spaces, and the mark at its end."""
     return " ".join(question.casefold().split()).rstrip(" ?.")
+
+
+def _parsed(value: object) -> object:
+    """The value, or what its JSON text says; None for a text that is no JSON."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        return None
 
 
 def _label(value: object) -> str:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import threading
-from collections import OrderedDict
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,13 +18,12 @@ from PIL import Image
 from a3tune.errors import RequestError
 from a3tune.geometry.probing import probe
 from a3tune.geometry.tiling import tile_patches
+from a3tune.recently_used import RecentlyUsed
 from a3tune.types import PatchGrid, PatchTile
 
 TileChoice = Literal["all", "overview", "detail"]
 
-_CACHE_SIZE = 64
-_cache: OrderedDict[Hashable, PatchGrid] = OrderedDict()
-_cache_lock = threading.Lock()
+_cache: RecentlyUsed[PatchGrid] = RecentlyUsed(64)
 # Less of a patch than this inside the image is measuring error, not content.
 _SLIVER = 0.01
 
@@ -69,17 +66,13 @@ def probe_patch_grid(
     """
     options = dict(options or {})
     key = _cache_key(image_processor, height, width, patches, options, patch_size)
-    with _cache_lock:
-        if key in _cache:
-            _cache.move_to_end(key)
-            return _cache[key]
-    # Outside the lock: two requests may measure the same size twice, but none waits for another's processor.
+    known = None if key is None else _cache.get(key)
+    if known is not None:
+        return known
+    # Two requests may measure the same size twice, but none waits for another's processor.
     grid = tile_patches(probe(image_processor, height, width, options), height, width, patches, patch_size)
     if key is not None:
-        with _cache_lock:
-            _cache[key] = grid
-            while len(_cache) > _CACHE_SIZE:
-                _cache.popitem(last=False)
+        _cache.put(key, grid)
     return grid
 
 

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from a3tune.encoding import finite
 from a3tune.errors import RequestError
 from a3tune.images.limits import MAX_PIXELS
-from a3tune.types import MedicalImage, Region, WeakLabels
+from a3tune.types import MedicalImage, Region, ScoredRegion, WeakLabels
 
 MAX_ASPECT = 50.0
 """Pixels that are longer than this many widths (or wider) are taken for a slip of the header and left as they are."""
@@ -154,3 +155,15 @@ def _area_mean(values: np.ndarray, count: int, axis: int) -> np.ndarray:
     # The running sum between two pixel edges grows in proportion.
     at = total[below] + (total[below + 1] - total[below]) * (edges - below)[:, None]
     return np.moveaxis(np.diff(at, axis=0) * (count / len(values)), 0, axis)
+
+
+def region_record(item: ScoredRegion) -> dict[str, Any]:
+    """What files tell of a region that was ranked, as plain JSON values; its box as XYWH in the region's frame."""
+    return {
+        "box": list(item.region.box),
+        "area": item.region.area,
+        "score": finite(item.score),
+        "rank": item.rank,
+        "weight": finite(item.weight),
+        "phrase": item.phrase,
+    }

@@ -13,6 +13,7 @@ from PIL import Image
 from a3tune import __version__
 from a3tune.attention.comparison import common_tokens, compared_maps, head_changes
 from a3tune.attention.critical_heads import head_set_map
+from a3tune.encoding import finite
 from a3tune.figures.plots import (
     Caption,
     attention_figure,
@@ -22,7 +23,7 @@ from a3tune.figures.plots import (
     save_figure,
 )
 from a3tune.geometry.patch_grid import to_patches, to_source
-from a3tune.images.frames import boxes_to_stored, image_record, labels_to_stored
+from a3tune.images.frames import boxes_to_stored, image_record, labels_to_stored, region_record
 from a3tune.inspection.inspect import AdapterView, Inspection, answer_rows
 
 RECORD_NAME = "inspect.json"
@@ -61,7 +62,7 @@ def metrics_table(inspection: Inspection) -> str:
     names = list(dict.fromkeys(name for view in inspection.views for name in view.metrics))
     rows = [["adapter", *names, "answer"]]
     for view in inspection.views:
-        numbers = (_number(view.metrics.get(name, math.nan)) for name in names)
+        numbers = (finite(view.metrics.get(name, math.nan)) for name in names)
         rows.append([view.adapter, *("-" if value is None else f"{value:.3f}" for value in numbers), view.answer])
     widths = [max(len(row[column]) for row in rows) for column in range(len(names) + 1)]
     lines = []
@@ -190,7 +191,7 @@ def _comparisons(inspection: Inspection, target: np.ndarray | None) -> list[dict
             {
                 "head": list(change.head),
                 **{
-                    name: _number(getattr(change, name))
+                    name: finite(getattr(change, name))
                     for name in ("moved", "share_before", "share_after", "mass_before", "mass_after")
                 },
             }
@@ -225,7 +226,7 @@ def _view(view: AdapterView, grid: tuple[int, int]) -> dict[str, Any]:
         "layers": view.maps.layers,
         "heads": view.maps.heads,
         "critical_heads": [list(head) for head in view.critical_heads],
-        "metrics": {name: _number(value) for name, value in view.metrics.items()},
+        "metrics": {name: finite(value) for name, value in view.metrics.items()},
         "notes": list(view.notes),
     }
 
@@ -234,18 +235,4 @@ def _labels(inspection: Inspection) -> list[dict[str, Any]]:
     if inspection.labels is None:
         return []
     labels = labels_to_stored(inspection.labels, inspection.image)
-    return [
-        {
-            "box": list(item.region.box),
-            "area": item.region.area,
-            "score": _number(item.score),
-            "rank": item.rank,
-            "weight": _number(item.weight),
-            "phrase": item.phrase,
-        }
-        for item in labels.regions
-    ]
-
-
-def _number(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
+    return [region_record(item) for item in labels.regions]

@@ -22,7 +22,8 @@ import torch
 import torchvision
 
 from a3tune.errors import LabelError
-from a3tune.labels.segmenters.segmentation import RecentlyUsed, Segmentation, Segmenter, pack_regions, unpack_regions
+from a3tune.labels.segmenters.segmentation import Segmentation, Segmenter, pack_regions, unpack_regions
+from a3tune.recently_used import RecentlyUsed
 from a3tune.storage import DAMAGED_ARRAYS, cache_folder, named_path, whole_file
 from a3tune.types import MedicalImage
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 import os
 import shutil
 import tempfile
@@ -21,7 +20,8 @@ import numpy as np
 from PIL import Image
 
 from a3tune import __version__
-from a3tune.images.frames import image_record, labels_to_stored, mask_to_stored
+from a3tune.encoding import finite
+from a3tune.images.frames import image_record, labels_to_stored, mask_to_stored, region_record
 from a3tune.labels.batch import Outcome
 from a3tune.labels.picture import numbered_outlines
 from a3tune.labels.tasks import LabelTask
@@ -52,14 +52,9 @@ def record(
         "notes": list(labels.notes),
         "regions": [
             {
-                "box": list(item.region.box),
-                "area": item.region.area,
-                "score": _number(item.score),
-                "rank": item.rank,
-                "weight": _number(item.weight),
-                "phrase": item.phrase,
-                "predicted_iou": _number(item.region.predicted_iou),
-                "stability_score": _number(item.region.stability_score),
+                **region_record(item),
+                "predicted_iou": finite(item.region.predicted_iou),
+                "stability_score": finite(item.region.stability_score),
             }
             for item in labels_to_stored(labels, image).regions
         ],
@@ -246,7 +241,3 @@ def _scratch(folder: Path) -> Iterator[Path]:
             with suppress(OSError):
                 path.rmdir()
         raise
-
-
-def _number(value: float | None) -> float | None:
-    return float(value) if value is not None and math.isfinite(value) else None

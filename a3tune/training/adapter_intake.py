@@ -18,6 +18,7 @@ from a3tune.adapters.exact import check_bounded
 from a3tune.adapters.origin import check_origin
 from a3tune.adapters.stored import MOST_SETTINGS, StoredAdapter, read_adapter, read_shapes
 from a3tune.bundle import model_source
+from a3tune.data.archive import folder_of, write_members
 from a3tune.data.intake import LIMITS, IntakeLimits, NewFolder, check_room
 from a3tune.errors import AdapterError, ModelError
 from a3tune.models.conventions import stored_convention
@@ -53,9 +54,7 @@ def unpack_adapter(archive: str | Path, folder: str | Path, limits: IntakeLimits
             infos = _adapter_entries(packed)
             check_room(folder.parent, sum(info.file_size for info in infos.values()), limits)
             with NewFolder(folder) as part:
-                for name, info in infos.items():
-                    with packed.open(info) as source, (part / name).open("xb") as target:
-                        shutil.copyfileobj(source, target, 1 << 20)
+                write_members(packed, infos, part)
                 check_files(part)
     except DAMAGED_ZIP as error:
         raise AdapterError(
@@ -174,17 +173,9 @@ def _check_layers(stored: StoredAdapter, model: str) -> None:
 
 
 def _adapter_entries(packed: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    infos = packed.infolist()
-    if len(infos) > 1000:
-        raise AdapterError(expected=_EXPECTED, got=f"The archive has {len(infos):,} entries", remedy="Pack it alone")
-    configs = [info for info in infos if PurePosixPath(info.filename).name == CONFIG_NAME]
-    if len(configs) != 1:
-        got = "The archive holds no adapter" if not configs else f"The archive holds {len(configs)} adapters"
-        raise AdapterError(expected=_EXPECTED, got=got, remedy="Pack one adapter's folder")
-    beside = PurePosixPath(configs[0].filename).parent
-    by_name = {
-        PurePosixPath(info.filename).name: info for info in infos if PurePosixPath(info.filename).parent == beside
-    }
+    beside = folder_of(packed, CONFIG_NAME, "adapter", _EXPECTED, AdapterError)
+    paths = {PurePosixPath(info.filename): info for info in packed.infolist()}
+    by_name = {path.name: info for path, info in paths.items() if path.parent == beside}
     if SAFETENSORS_WEIGHTS_NAME not in by_name:
         pickled = [name for name in by_name if name.lower().endswith(_PICKLES)]
         raise AdapterError(

@@ -14,9 +14,9 @@ from torch.utils.data import Dataset
 from a3tune.data.dataset import TrainingItem
 from a3tune.errors import DataError, ImageError
 from a3tune.images import load_image
-from a3tune.labels.segmenters.segmentation import RecentlyUsed
 from a3tune.models.encoded_prompt import EncodedPrompt
 from a3tune.models.prompt import PromptEncoder
+from a3tune.recently_used import RecentlyUsed
 from a3tune.training.attention_targets import PatchTargets
 
 _REMEMBERED_BYTES = 256 * 1024 * 1024

@@ -11,7 +11,7 @@ import inspect
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,14 @@ from a3tune.adapters.switch import BASE, AdapterSet
 from a3tune.attention.capture import prepare_capture
 from a3tune.data.dataset import Dataset, TrainingItem
 from a3tune.data.read import read_dataset, split_dataset
-from a3tune.errors import A3TuneError, DataError
+from a3tune.errors import DataError
 from a3tune.process import RUN, prepare_process
 from a3tune.progress import Progress, no_progress
 from a3tune.training.attention_targets import TargetMaker, label_source, target_plan
 from a3tune.training.base_model import load_base
 from a3tune.training.collate import Questions, on_device
 from a3tune.training.config import TuneConfig
-from a3tune.training.options import add_tune_arguments, config_of
+from a3tune.training.options import add_tune_arguments, config_of, print_answer
 from a3tune.training.validation import Tally, validate
 
 MOST_QUESTIONS = 200
@@ -169,8 +169,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def report(what: str, share: float) -> None:
         print(json.dumps({"what": what, "share": round(share, 3)}), flush=True)
 
-    try:
-        found = compare_with_base(
+    return print_answer(
+        lambda: compare_with_base(
             config_of(options),
             options.data,
             options.adapter,
@@ -181,11 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             allow_other_base=options.allow_other_base,
             on_progress=report,
         )
-    except A3TuneError as error:
-        print(json.dumps({"error": str(error)}))
-        return 1
-    print(json.dumps(asdict(found)))
-    return 0
+    )
 
 
 if __name__ == "__main__":

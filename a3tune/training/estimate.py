@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import resource
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from a3tune.attention.capture import prepare_capture
 from a3tune.bundle import model_source
 from a3tune.data.dataset import Dataset, TrainingItem
 from a3tune.data.read import read_dataset, split_dataset
-from a3tune.errors import A3TuneError, LabelError
+from a3tune.errors import LabelError
 from a3tune.geometry.patch_grid import to_patches
 from a3tune.images import load_image
 from a3tune.labels.sources import item_prompt
@@ -44,7 +43,7 @@ from a3tune.training.base_model import load_base
 from a3tune.training.collate import Questions, QuestionStream
 from a3tune.training.config import TuneConfig
 from a3tune.training.methods import add_adapter, objective_of, parameter_count, trainable_count
-from a3tune.training.options import add_tune_arguments, config_of
+from a3tune.training.options import add_tune_arguments, config_of, print_answer
 from a3tune.training.run_folder import RunFolder
 from a3tune.training.trainer import AlignmentTrainer
 
@@ -245,8 +244,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_tune_arguments(parser)
     options = parser.parse_args(arguments)
     prepare_process(RUN)
-    try:
-        found = estimate_run(
+    return print_answer(
+        lambda: estimate_run(
             config_of(options),
             options.data,
             options.model,
@@ -254,11 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             layout=options.layout,
             images=options.images,
         )
-    except A3TuneError as error:
-        print(json.dumps({"error": str(error)}))
-        return 1
-    print(json.dumps(asdict(found)))
-    return 0
+    )
 
 
 if __name__ == "__main__":

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
 import zipfile
 from pathlib import Path, PurePosixPath
 
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 
+from a3tune.data.archive import folder_of, write_members
 from a3tune.data.intake import LIMITS, IntakeLimits, NewFolder, cannot_write, check_room
 from a3tune.errors import DataError
 from a3tune.storage import DAMAGED_ZIP
@@ -45,19 +45,9 @@ def unpack_run(archive: str | Path, folder: str | Path, limits: IntakeLimits = L
     archive, folder = Path(archive), Path(folder)
     try:
         with zipfile.ZipFile(archive) as packed:
-            infos = packed.infolist()
-            if len(infos) > limits.files:
-                raise DataError(expected=_EXPECTED, got=f"There are {len(infos):,} entries", remedy="Pack it alone")
-            records = [info for info in infos if PurePosixPath(info.filename).name == RUN_NAME]
-            if len(records) != 1:
-                raise DataError(
-                    expected=_EXPECTED,
-                    got="The archive holds no run" if not records else f"The archive holds {len(records)} runs",
-                    remedy="Pack one run folder",
-                )
-            top = PurePosixPath(records[0].filename).parent
+            top = folder_of(packed, RUN_NAME, "run", _EXPECTED, DataError, limits.files)
             chosen = {}
-            for info in infos:
+            for info in packed.infolist():
                 path = PurePosixPath(info.filename)
                 if top in (path.parent, path.parent.parent):
                     name = path.relative_to(top).as_posix()
@@ -72,10 +62,7 @@ def unpack_run(archive: str | Path, folder: str | Path, limits: IntakeLimits = L
                         chosen[name] = info
             check_room(folder.parent, sum(info.file_size for info in chosen.values()), limits)
             with NewFolder(folder) as part:
-                for name, info in chosen.items():
-                    (part / name).parent.mkdir(exist_ok=True)
-                    with packed.open(info) as source, (part / name).open("xb") as target:
-                        shutil.copyfileobj(source, target, 1 << 20)
+                write_members(packed, chosen, part)
                 _check(part)
     except DAMAGED_ZIP as error:
         raise DataError(

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib.resources
+import json
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from a3tune.errors import A3TuneError
 
 if TYPE_CHECKING:
     from a3tune.training.config import TuneConfig
@@ -33,6 +38,21 @@ def add_tune_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layout", default="auto", help="layout of the data (default: told from its keys)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default auto)")
     parser.add_argument("--resume", action="store_true", help="go on with an unfinished run, never start a new one")
+
+
+def print_answer(find: Callable[[], Any]) -> int:
+    """Print what a function finds as one line of JSON: its fields, or "error" with the reason in words.
+
+    Returns:
+        the program's exit status.
+    """
+    try:
+        found = asdict(find())
+    except A3TuneError as error:
+        print(json.dumps({"error": str(error)}))
+        return 1
+    print(json.dumps(found))
+    return 0
 
 
 def config_of(options: argparse.Namespace) -> TuneConfig:

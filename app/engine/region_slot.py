@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from typing import TYPE_CHECKING, cast
 
 from a3tune.bundle import DEMO
+from a3tune.recently_used import RecentlyUsed
 from a3tune.types import MedicalImage
 from app.engine import library
 from app.engine.generation import ModelGeneration, without_locals
@@ -109,14 +109,8 @@ class SegmentationMemory:
     """
 
     def __init__(self, capacity: int = 12) -> None:
-        self._capacity = capacity
-        self._known: OrderedDict[str, Segmentation] = OrderedDict()
+        self._known: RecentlyUsed[Segmentation] = RecentlyUsed(capacity)
 
     def get_or_make(self, image: MedicalImage, segmenter: Segmenter) -> Segmentation:
         """The image's regions, found now when they are not known."""
-        if image.sha256 not in self._known:
-            self._known[image.sha256] = segmenter.segment(image)
-            if len(self._known) > self._capacity:
-                self._known.popitem(last=False)
-        self._known.move_to_end(image.sha256)
-        return self._known[image.sha256]
+        return self._known.get_or_make(image.sha256, lambda: segmenter.segment(image))

@@ -20,23 +20,14 @@ from app.engine.ids import AdapterName, DataSetId
 from app.tune.adapters.comparison import comparison_table
 from app.tune.plan_panel import PlanPanel
 from app.tune.plans import launch_command
-from app.tune.service import TuneService
-from app.tune.widgets import build_download
+from app.tune.widgets import Panel, build_download
 
 # Larger ones are sent to the hub, or fetched from the server's disk.
 _MOST_DOWNLOADED = 256 << 20
 
 
-class AdapterPanel:
-    """Widgets and wiring of adapters and other machines.
-
-    Args:
-        service: the tab's services.
-        visitor: the visitor's secret.
-    """
-
-    def __init__(self, service: TuneService, visitor: gr.BrowserState) -> None:
-        self._service, self._visitor = service, visitor
+class AdapterPanel(Panel):
+    """Widgets and wiring of adapters and other machines."""
 
     def build_use(self) -> None:
         """Adapters to use and give away."""

@@ -17,23 +17,14 @@ from app.tune.data.regions import labels_value, row_value
 from app.tune.data.report import data_report, repair_choices
 from app.tune.data.service import CheckedData
 from app.tune.plan_panel import PlanPanel
-from app.tune.service import TuneService
-from app.tune.widgets import build_label_view
+from app.tune.widgets import Panel, build_label_view
 
 NAMED = {"image": "Image", "question": "Question", "answer": "Answer", "answer_type": "Answer type", "split": "Split"}
 COLUMNS = ("image", "question", "answer", "split")
 
 
-class DataPanel:
-    """Widgets and wiring of the data.
-
-    Args:
-        service: the tab's services.
-        visitor: the visitor's secret.
-    """
-
-    def __init__(self, service: TuneService, visitor: gr.BrowserState) -> None:
-        self._service, self._visitor = service, visitor
+class DataPanel(Panel):
+    """Widgets and wiring of the data."""
 
     def build_inputs(self) -> None:
         """The widgets on the left."""

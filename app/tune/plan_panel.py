@@ -15,7 +15,7 @@ from app.common.widgets import EVENT_OPTIONS, Update, build_stop, follow_work
 from app.engine.ids import DataSetId, OwnerId
 from app.tune.machine import machine_notice
 from app.tune.plans import ABLATIONS, QUICK, Plan, estimate_html, method_choices, preset_choices
-from app.tune.service import TuneService
+from app.tune.widgets import Panel
 
 # The settings with a field of their own: name -> words. All others can be written below them.
 _FIELDS = {
@@ -30,16 +30,8 @@ _FIELDS = {
 }
 
 
-class PlanPanel:
-    """Widgets and wiring of the plan.
-
-    Args:
-        service: the tab's services.
-        visitor: the visitor's secret.
-    """
-
-    def __init__(self, service: TuneService, visitor: gr.BrowserState) -> None:
-        self._service, self._visitor = service, visitor
+class PlanPanel(Panel):
+    """Widgets and wiring of the plan."""
 
     def build(self) -> None:
         """The widgets."""

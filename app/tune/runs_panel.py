@@ -14,20 +14,11 @@ from app.common.widgets import EVENT_OPTIONS, Update, errors_in, server_function
 from app.engine.ids import JobId, OwnerId
 from app.tune.adapters_panel import AdapterPanel
 from app.tune.runs.news import follow_value, run_choices
-from app.tune.service import TuneService
-from app.tune.widgets import build_run_view
+from app.tune.widgets import Panel, build_run_view
 
 
-class RunPanel:
-    """Widgets and wiring of the runs.
-
-    Args:
-        service: the tab's services.
-        visitor: the visitor's secret.
-    """
-
-    def __init__(self, service: TuneService, visitor: gr.BrowserState) -> None:
-        self._service, self._visitor = service, visitor
+class RunPanel(Panel):
+    """Widgets and wiring of the runs."""
 
     def build(self) -> None:
         """The widgets."""

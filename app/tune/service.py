@@ -10,13 +10,13 @@ import shutil
 import tempfile
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from a3tune.data.intake import check_room
 from a3tune.errors import AdapterError, RequestError
+from a3tune.recently_used import RecentlyUsed
 from a3tune.storage import read_json_or_empty, write_json
 from a3tune.wording import counted
 from app.common.studio_folder import StudioFolder, default_studio_folder, remove_upload
@@ -62,7 +62,7 @@ class TuneService:
         self._guard = threading.Lock()
         self._cancel = StopEvents()
         # What the last measurement of a plan found: (visitor, data, settings) -> its result.
-        self._measured: OrderedDict[tuple[OwnerId, Path, str], Mapping[str, Any]] = OrderedDict()
+        self._measured: RecentlyUsed[Mapping[str, Any]] = RecentlyUsed(_REMEMBERED)
 
     # ---- plans -------------------------------------------------------------------------------
 
@@ -85,9 +85,7 @@ class TuneService:
                 arguments = ["--out", str(Path(folder) / "run"), "--config", str(config)]
                 arguments += [*data.arguments, "--model", self.slot.profile]
                 found = run_module("a3tune.training.estimate", arguments, data.environment, task)
-            self._measured[owner, data.path, text] = found
-            if len(self._measured) > _REMEMBERED:
-                self._measured.popitem(last=False)
+            self._measured.put((owner, data.path, text), found)
             return {**found, "busy": busy}
 
         return run(work, self._cancel.renew(owner), kind="estimate")

@@ -7,6 +7,7 @@ import gradio as gr
 from a3tune.figures.colour_tables import COLOUR_MAPS, browser_tables
 from app.common.widgets import Answer, widget_parts
 from app.tune.runs.news import charts
+from app.tune.service import TuneService
 
 
 def build_run_view(read_run: Answer) -> gr.HTML:
@@ -46,3 +47,15 @@ def build_download(download_adapter: Answer) -> gr.HTML:
     return gr.HTML(
         value="", **widget_parts("tune/static/download"), server_functions=[download_adapter], elem_id="tune-download"
     )
+
+
+class Panel:
+    """A part of the tab: its widgets and their wiring.
+
+    Args:
+        service: the tab's services.
+        visitor: the visitor's secret.
+    """
+
+    def __init__(self, service: TuneService, visitor: gr.BrowserState) -> None:
+        self._service, self._visitor = service, visitor

@@ -361,7 +361,7 @@ def test_the_cache_knows_processors_by_their_settings():
     assert probe_patch_grid(crop(), 70, 90, 64) is first
     other = probe_patch_grid(CLIPImageProcessor(size={"shortest_edge": 128}, crop_size=SQUARE), 70, 90, 64)
     assert not np.array_equal(other.boxes, first.boxes)
-    assert len(patch_grid._cache) <= patch_grid._CACHE_SIZE
+    assert len(patch_grid._cache) <= patch_grid._cache.capacity
 
 
 # --- conversions on grids made by hand -------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from a3tune.labels.cache import RegionCache
 from a3tune.labels.filters import FilterRules
 from a3tune.labels.pipeline import LabelMaker, settings_digest
 from a3tune.labels.scorers.open_clip import load_scorer
-from a3tune.labels.segmenters.segmentation import RecentlyUsed, Segmentation
+from a3tune.labels.segmenters.segmentation import Segmentation
 
 
 @pytest.fixture(scope="module")
@@ -74,18 +74,6 @@ def test_prompt_is_checked_before_the_work(organs, segmenter, scorer):
     with pytest.raises(RequestError, match="regions to keep is '0'"):
         LabelMaker(segmenter, scorer, top_k=0)
     assert segmenter.calls == 0
-
-
-def test_recently_used_entries_stay():
-    store = RecentlyUsed(2)
-    store.put("a", 1)
-    store.put("b", 2)
-    assert store.get("a") == 1
-    store.put("c", 3)
-    assert (store.get("a"), store.get("b"), store.get("c")) == (1, None, 3)
-    assert store.get_or_make("b", lambda: 5) == 5
-    with pytest.raises(ValueError, match="capacity"):
-        RecentlyUsed(0)
 
 
 def test_a_maker_tells_bad_prompts_from_images_without_regions(organs, scorer):

@@ -25,14 +25,15 @@ from a3tune.labels.proposals.proposals import Proposals, propose_regions
 from a3tune.labels.segmenters.mask_decoder import decode_boxes, stability
 from a3tune.labels.segmenters.segmentation import (
     Box,
-    RecentlyUsed,
     Segmentation,
     check_box,
     check_contrast,
     largest_component,
     region_from_mask,
+    region_in_box,
 )
 from a3tune.labels.segmenters.tiny_vit import speed_up
+from a3tune.recently_used import RecentlyUsed
 from a3tune.types import MedicalImage, Region
 
 with warnings.catch_warnings():
@@ -167,26 +168,12 @@ class LiteMedSamSegmenter:
         return Segmentation(found, self.name, image.height, image.width, (note,))
 
     def segment_box(self, image: MedicalImage, box: Box) -> Region:
-        """The region inside a box that was drawn by hand.
-
-        Args:
-            image: the image.
-            box: (x, y, width, height) in source pixels, exclusive edges; cut to the image.
-
-        Raises:
-            LabelError: the box lies outside, or nothing in it stands out.
-        """
+        """As `Segmenter.segment_box`."""
         check_contrast(image)
         x, y, width, height = check_box(box, image.height, image.width)
         drawn = self._draw(image, np.array([[x, y, x + width, y + height]]))
         region = drawn.region(0, (image.height, image.width))
-        if region is None:
-            raise LabelError(
-                expected="a box around one structure",
-                got=f"Nothing stands out in the box x {x}, y {y}, width {width}, height {height}",
-                remedy="Draw the box closer around the structure",
-            )
-        return region
+        return region_in_box(region, box)
 
     def _draw(self, image: MedicalImage, boxes: np.ndarray) -> _Drawn:
         scale = _SIDE / max(image.height, image.width)

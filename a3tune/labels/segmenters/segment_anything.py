@@ -24,12 +24,13 @@ from a3tune.errors import LabelError, RequestError
 from a3tune.labels.segmenters.segment_anything_names import original_names
 from a3tune.labels.segmenters.segmentation import (
     Box,
-    RecentlyUsed,
     Segmentation,
     check_box,
     check_contrast,
     region_from_mask,
+    region_in_box,
 )
+from a3tune.recently_used import RecentlyUsed
 from a3tune.types import MedicalImage, Region
 
 Variant = Literal["vit_b", "vit_l", "vit_h"]
@@ -206,15 +207,7 @@ class SegmentAnythingSegmenter:
         )
 
     def segment_box(self, image: MedicalImage, box: Box) -> Region:
-        """The region inside a box that was drawn by hand.
-
-        Args:
-            image: the image.
-            box: (x, y, width, height) in source pixels, exclusive edges; cut to the image.
-
-        Raises:
-            LabelError: the box lies outside, or nothing in it stands out.
-        """
+        """As `Segmenter.segment_box`."""
         check_contrast(image)
         x, y, width, height = check_box(box, image.height, image.width)
         with self._turn:
@@ -223,13 +216,7 @@ class SegmentAnythingSegmenter:
                 box=np.array([x, y, x + width, y + height], dtype=np.float32), multimask_output=False
             )
         region = region_from_mask(masks[0], predicted_iou=float(np.clip(quality[0], 0, 1)))
-        if region is None:
-            raise LabelError(
-                expected="a box around one structure",
-                got=f"Nothing stands out in the box x {x}, y {y}, width {width}, height {height}",
-                remedy="Draw the box closer around the structure",
-            )
-        return region
+        return region_in_box(region, box)
 
 
 class _MaskGenerator(SamAutomaticMaskGenerator):

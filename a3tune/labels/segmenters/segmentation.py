@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -14,7 +12,6 @@ import numpy as np
 from a3tune.errors import LabelError
 from a3tune.types import MedicalImage, Region
 
-Value = TypeVar("Value")
 Box = tuple[int, int, int, int]
 
 
@@ -54,45 +51,17 @@ class Segmenter(Protocol):
 
     def segment(self, image: MedicalImage) -> Segmentation: ...
 
-    def segment_box(self, image: MedicalImage, box: Box) -> Region: ...
+    def segment_box(self, image: MedicalImage, box: Box) -> Region:
+        """The region inside a box that was drawn by hand.
 
+        Args:
+            image: the image.
+            box: (x, y, width, height) in source pixels, exclusive edges; cut to the image.
 
-class RecentlyUsed(Generic[Value]):
-    """A bounded map that drops the entry not used for longest; safe under threads.
-
-    Args:
-        capacity: how many entries are kept, at least 1.
-    """
-
-    def __init__(self, capacity: int) -> None:
-        if capacity < 1:
-            raise ValueError(f"capacity must be at least 1, not {capacity}")
-        self.capacity = capacity
-        self._entries: OrderedDict[Hashable, Value] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: Hashable) -> Value | None:
-        """The entry, now the most recently used one, or None."""
-        with self._lock:
-            if key in self._entries:
-                self._entries.move_to_end(key)
-            return self._entries.get(key)
-
-    def put(self, key: Hashable, value: Value) -> None:
-        """Add or replace an entry; the oldest goes when the map is full."""
-        with self._lock:
-            self._entries[key] = value
-            self._entries.move_to_end(key)
-            while len(self._entries) > self.capacity:
-                self._entries.popitem(last=False)
-
-    def get_or_make(self, key: Hashable, make: Callable[[], Value]) -> Value:
-        """The entry, made by ``make`` (outside the lock) when it is not there."""
-        value = self.get(key)
-        if value is None:
-            value = make()
-            self.put(key, value)
-        return value
+        Raises:
+            LabelError: the box lies outside, or nothing in it stands out.
+        """
+        ...
 
 
 def region_from_mask(
@@ -195,3 +164,19 @@ def check_contrast(image: MedicalImage) -> None:
             got=f"Every pixel of the image has the same value ({int(image.pixels.flat[0])})",
             remedy="Check the file, the frame and the grey-value window",
         )
+
+
+def region_in_box(region: Region | None, box: Box) -> Region:
+    """What was found in a box that was drawn by hand.
+
+    Raises:
+        LabelError: nothing.
+    """
+    if region is None:
+        x, y, width, height = box
+        raise LabelError(
+            expected="a box around one structure",
+            got=f"Nothing stands out in the box x {x}, y {y}, width {width}, height {height}",
+            remedy="Draw the box closer around the structure",
+        )
+    return region

@@ -6,7 +6,6 @@ One of the modules of the application that call a3tune; nothing here knows of Gr
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from a3tune.errors import RequestError
 from a3tune.figures.regions import outlines
 from a3tune.images import load_image
 from a3tune.labels.store import LabelStore
+from a3tune.recently_used import RecentlyUsed
 from a3tune.types import MedicalImage, ScoredRegion, WeakLabels
 from app.common.pictures import thumbnail
 from app.common.widgets import json_text
@@ -99,7 +99,7 @@ class RegionPreviewService:
 
     def __init__(self, data: DataService, slot: RegionSlot) -> None:
         self._data, self._slot = data, slot
-        self._shown: OrderedDict[tuple[OwnerId, DataSetId], _Shown] = OrderedDict()
+        self._shown: RecentlyUsed[_Shown] = RecentlyUsed(_REMEMBERED)
         self._cancel = StopEvents()
 
     def preview(self, owner: OwnerId, name: DataSetId | None, config: TuneConfig) -> Iterator[Step | LabelPreview]:
@@ -133,7 +133,7 @@ class RegionPreviewService:
                     rows.append(_row(item, plan, store, labeller))
             faults = [row.labels.notes[0] for row in rows if not (row.regions or row.corrected)]
             preview = LabelPreview(tuple(rows), most, faults[0] if faults else "")
-            self._keep(owner, data.id, _Shown(preview, store, labeller.settings))
+            self._shown.put((owner, data.id), _Shown(preview, store, labeller.settings))
             return preview
 
         return run(work, self._cancel.renew(owner), self._slot.generation, kind="labels")
@@ -192,12 +192,6 @@ class RegionPreviewService:
         if shown is None or not isinstance(number, int) or not 0 <= number < len(shown.preview.rows):
             raise RequestError(expected="a row on show", got="There is no such row", remedy="Show the rows again")
         return shown, shown.preview.rows[number]
-
-    def _keep(self, owner: OwnerId, name: DataSetId, shown: _Shown) -> None:
-        self._shown[owner, name] = shown
-        self._shown.move_to_end((owner, name))
-        if len(self._shown) > _REMEMBERED:
-            self._shown.popitem(last=False)
 
     @staticmethod
     def _replace(shown: _Shown, number: int, row: LabelledRow) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from a3tune.data.read import read_dataset
 from a3tune.data.repair import Offer, repair_dataset, repairs_for
 from a3tune.errors import DataError
 from a3tune.images import load_image
+from a3tune.recently_used import RecentlyUsed
 from app.common.pictures import thumbnail
 from app.common.studio_folder import megabytes, remove_upload
 from app.engine.background import Step, Task, run
@@ -73,7 +73,7 @@ class DataService:
     def __init__(self, sets: DataSetStore) -> None:
         self.sets = sets
         self._cancel = StopEvents()
-        self._checked: OrderedDict[Path, CheckedData] = OrderedDict()
+        self._checked: RecentlyUsed[CheckedData] = RecentlyUsed(_REMEMBERED)
         self._guard = threading.RLock()
 
     # ---- taking in ---------------------------------------------------------------------------
@@ -167,8 +167,7 @@ class DataService:
 
     def known(self, data: DataSet) -> CheckedData | None:
         """What the last check of a data set found, when it was lately."""
-        with self._guard:
-            return self._checked.get(data.path)
+        return self._checked.get(data.path)
 
     def repair(self, owner: OwnerId, name: DataSetId | None, repairs: Sequence[Any]) -> Iterator[Step | CheckedData]:
         """Write a clean table beside the data and check that from now on.
@@ -212,9 +211,7 @@ class DataService:
     def delete(self, owner: OwnerId, name: DataSetId | None) -> DataSetId:
         """Remove a data set in a minute with everything that was derived from it; runs keep what they made."""
         data = self.sets.get(owner, name)
-        with self._guard:
-            for path in [path for path, checked in self._checked.items() if checked.data.folder == data.folder]:
-                del self._checked[path]
+        self._checked.remove(lambda checked: checked.data.folder == data.folder)
         self.sets.retire(data)
         return data.id
 
@@ -247,8 +244,7 @@ class DataService:
 
     def _read_again(self, data: DataSet, task: Task) -> CheckedData:
         """Check a data set by what is allowed now, and keep that."""
-        with self._guard:
-            self._checked.pop(data.path, None)
+        self._checked.remove(lambda checked: checked.data.path == data.path)
         checked = self._check(data, task)
         self.sets.save(checked.data)
         return checked
@@ -281,10 +277,7 @@ class DataService:
         layout = LAYOUTS[dataset.layout].title
         offers, naming = repairs_for(dataset), naming_for(dataset)
         checked = CheckedData(data, dataset, layout, offers, _gallery(dataset), naming=naming)
-        with self._guard:
-            self._checked[data.path] = checked
-            if len(self._checked) > _REMEMBERED:
-                self._checked.popitem(last=False)
+        self._checked.put(data.path, checked)
         return checked
 
 
