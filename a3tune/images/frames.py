@@ -8,7 +8,6 @@ at the limit of 64 megapixels), a mask that goes there and back comes out bit by
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -104,11 +103,6 @@ def labels_to_stored(labels: WeakLabels, image: MedicalImage) -> WeakLabels:
         return labels
     regions = [replace(item, region=_region_to_stored(item.region, image)) for item in labels.regions]
     return replace(labels, regions=tuple(regions))
-
-
-def masks_to_stored(masks: Sequence[np.ndarray], image: MedicalImage) -> np.ndarray:
-    """bool [masks, stored height, stored width]."""
-    return np.stack([mask_to_stored(mask, image) for mask in masks])
 
 
 def image_record(image: MedicalImage) -> dict[str, Any]:

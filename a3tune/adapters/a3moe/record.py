@@ -70,14 +70,6 @@ class ExpertUse:
         uses = self._last(self._keys, adapter).values()
         return _array([use.probabilities[use.rows == row] for use in uses]).astype(np.float32)
 
-    def key_load(self, adapter: str | None = None) -> np.ndarray:
-        """float32 [layers, E]: the share of the batch's image patches that use each expert (sums to K)."""
-        uses = self._last(self._keys, adapter).values()
-        counts = [torch.bincount(use.choice.flatten(), minlength=use.probabilities.shape[1]) for use in uses]
-        return np.stack([c.cpu().numpy() / max(len(u.rows), 1) for c, u in zip(counts, uses, strict=True)]).astype(
-            np.float32
-        )
-
     def balance_loss(self) -> torch.Tensor:
         """Mean of `routing.balance_loss` over the key layers of all recorded passes, with gradient.
 
