@@ -8,7 +8,6 @@ its place.
 
 from __future__ import annotations
 
-import math
 import os
 import pickle
 import struct
@@ -18,17 +17,17 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import psutil
 
-from a3tune.errors import A3TuneError, ImageError, ImageMemoryError, RequestError
+from a3tune.errors import A3TuneError, ImageError, ImageMemoryError
+from a3tune.images.decode_limits import MEMORY_VARIABLE, SECONDS_VARIABLE, DecodeLimits, limits_from
 from a3tune.images.isolation import decode_through
 from a3tune.images.messages import TooLarge, receive, send
 
-SECONDS_VARIABLE, MEMORY_VARIABLE = "A3TUNE_DECODE_SECONDS", "A3TUNE_DECODE_MEMORY"
 _PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF")
 _PICTURE_BYTES = 32 << 20
 # How many bytes a process may have grown to for being kept for the next file.
@@ -40,34 +39,6 @@ _NICENESS = 10
 # Variables that a decoder needs; secrets of the server are among the others.
 _NEEDED = ("PATH", "LANG", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "WINDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _NEEDED_BEGINNINGS = ("LC_", "OMP_", "GOMP_", "OPENBLAS_", "MKL_")
-
-
-@dataclass(frozen=True)
-class DecodeLimits:
-    """What one file may take.
-
-    Attributes:
-        seconds: time for any file.
-        bytes_per_second: a second more for as many bytes of the file.
-        memory: bytes of working memory.
-        total: bytes of working memory of all files together: where they take more, the one that takes most is ended.
-        output: bytes of the decoded picture.
-        pictures, volumes: how many PNG, JPEG, GIF, BMP and WebP files, and how many others, are decoded at once.
-        slow: how many more may be in the making that have taken a second already.
-        spare: how many idle processes are kept for the next files, the last of them for pictures.
-        waiting: how long a file may wait for its turn, in seconds.
-    """
-
-    seconds: float = 4.0
-    bytes_per_second: float = 2 << 20
-    memory: int = 2 << 30
-    total: int = field(default_factory=lambda: psutil.virtual_memory().total // 2)
-    output: int = 512 << 20
-    pictures: int = 4
-    volumes: int = 4
-    slow: int = 6
-    spare: int = 3
-    waiting: float = 60.0
 
 
 @dataclass(eq=False)
@@ -385,24 +356,6 @@ def decode_in_workers(
     Raises:
         RequestError: one of them is no number above 0.
     """
-    usual = DecodeLimits()
-    seconds = _number(variables, SECONDS_VARIABLE, usual.seconds)
-    memory = _number(variables, MEMORY_VARIABLE, usual.memory / 2**30)
-    pool = WorkerPool(DecodeLimits(seconds=seconds, memory=int(memory * 2**30)), on_end)
+    pool = WorkerPool(limits_from(variables), on_end)
     decode_through(pool.run)
     return pool
-
-
-def _number(variables: Mapping[str, str], name: str, usual: float) -> float:
-    text = variables.get(name, "").strip()
-    try:
-        value = float(text) if text else usual
-    except ValueError:
-        value = 0.0
-    if not 0 < value < math.inf:
-        raise RequestError(
-            expected=f"a number above 0 for {name} (usually {usual:g})",
-            got=f"It is {text}",
-            remedy="Set it, or unset it",
-        )
-    return value

@@ -17,10 +17,11 @@ from a3tune.bundle import EXAMPLES
 from a3tune.data.read import read_dataset
 from a3tune.errors import ImageError, RequestError
 from a3tune.images import describe_image, find_series, load_image, open_image
+from a3tune.images.decode_limits import DecodeLimits
 from a3tune.images.isolation import decode_through
 from a3tune.images.masks import mask_labels, picture_size
 from a3tune.images.target import load_target
-from a3tune.images.worker_pool import DecodeLimits, WorkerPool, decode_in_workers
+from a3tune.images.worker_pool import WorkerPool, decode_in_workers
 from tests.support.hostile_files import endless_jpeg
 
 PICTURE, VOLUME = EXAMPLES / "chest_mass.png", EXAMPLES / "real_mr.nii.gz"
