@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from a3tune.data.formats.faults import FaultLog, RowNumber
+from a3tune.data.formats.json_text import DECODER, JsonWalk, named_twice, skip_space
 from a3tune.data.formats.signatures import kind_of_content
 from a3tune.wording import brief, listed
 
@@ -24,7 +25,6 @@ MAX_FILE_BYTES = 1 << 30
 """Largest file of rows: they are held in memory while they are checked."""
 
 _LINE_END = re.compile(r"\r\n|\n|\r")
-_SPACE = re.compile(r"[ \t\r\n]*")
 _DELIMITERS = ",;\t|"
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[ \t]*(?:\r\n|\n|\r|$)', re.IGNORECASE)
 _IDENTIFIERS = ("id", "qid", "question_id", "qa_id", "uid")
@@ -116,27 +116,9 @@ def read_text(path: Path, file: str, log: FaultLog) -> str:
         return raw.decode("utf-8-sig", "replace")
 
 
-class _Twice(dict):
-    """An object of JSON that names a key more than once; holds the last value of each, and which key it is."""
-
-    key = ""
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        found = _Twice(found)
-        found.key = next(key for key in keys if keys.count(key) > 1)
-    return found
-
-
-_decoder = json.JSONDecoder(object_pairs_hook=_object)
-
-
 def _is_json_lines(text: str) -> bool:
     """Whether a file is one object after the other, whatever its name says."""
-    start = _skip(text, 0)
+    start = skip_space(text, 0)
     if text[start : start + 1] != "{":
         return False
     line = _LINE_END.split(text[start:], maxsplit=1)[0]
@@ -144,7 +126,7 @@ def _is_json_lines(text: str) -> bool:
         json.loads(line)
     except (ValueError, RecursionError):
         return False
-    return text[_skip(text, start + len(line)) :][:1] == "{"
+    return text[skip_space(text, start + len(line)) :][:1] == "{"
 
 
 def _json_line_rows(text: str, file: str, log: FaultLog) -> Iterator[Row]:
@@ -153,7 +135,7 @@ def _json_line_rows(text: str, file: str, log: FaultLog) -> Iterator[Row]:
         if not line.strip():
             continue
         try:
-            value = _decoder.decode(line)
+            value = DECODER.decode(line)
         except json.JSONDecodeError as error:
             what = f"is not JSON: {error.msg} at column {error.colno}"
             log.add("syntax", file, number, "", what, "Correct the line")
@@ -170,10 +152,10 @@ def _json_rows(text: str, file: str, log: FaultLog, is_row: Callable[[Mapping[st
     elements: list[tuple[str, int, object]] = []
     alone: list[object] | None = None
     try:
-        whole = _Walk(text).whole()
+        whole = JsonWalk(text).whole()
         alone = None if whole is None else _rows_of_object(whole, is_row)
         if alone is None:
-            for element in _Walk(text).elements():
+            for element in JsonWalk(text).elements():
                 # One by one, so that those before a fault of the syntax count.
                 elements.append(element)
         else:
@@ -233,7 +215,7 @@ def _row(file: str, line: int, value: object, group: str, log: FaultLog) -> Row 
         what = f"names one key in several spellings: {listed(twice)}"
         log.add("header", file, line, twice[0], what, "Keep one of them")
         return None
-    if (key_named_twice := _named_twice(value)) is not None:
+    if (key_named_twice := named_twice(value)) is not None:
         what = f"names the key {brief(key_named_twice)} more than once, each time with a value of its own"
         log.add("header", file, line, key_named_twice, what, "Keep one of them")
         return None
@@ -243,14 +225,6 @@ def _row(file: str, line: int, value: object, group: str, log: FaultLog) -> Row 
             log.add("not-a-number", file, line, key, what, "Correct the value, or write null where there is none")
             return None
     return Row(file, line, fields, group)
-
-
-def _named_twice(value: object) -> str | None:
-    """The first key that an object, or one inside it, names more than once; None where there is none."""
-    if isinstance(value, _Twice):
-        return value.key
-    inner = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
-    return next((key for one in inner if (key := _named_twice(one)) is not None), None)
 
 
 def _has_no_number(value: object) -> bool:
@@ -263,88 +237,6 @@ def _has_no_number(value: object) -> bool:
 
 def _reason(error: Exception) -> str:
     return "it is nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())[:120]
-
-
-def _skip(text: str, position: int) -> int:
-    found = _SPACE.match(text, position)
-    return position if found is None else found.end()
-
-
-class _Walk:
-    """A walk over the outer brackets of a JSON text.
-
-    The standard decoder gives no positions, so the brackets are walked here and only the elements are given to it:
-    lines are counted once, from element to element.
-    """
-
-    def __init__(self, text: str) -> None:
-        self.text, self.position = text, 0
-        self._line, self._counted = 1, 0
-        self.skip()
-
-    def whole(self) -> dict[str, object] | None:
-        """The text as one object; None when it is something else."""
-        value = self._value() if self.text[self.position : self.position + 1] == "{" else None
-        return value if isinstance(value, dict) else None
-
-    def elements(self) -> Iterator[tuple[str, int, object]]:
-        """(group, line, value) of every element of the outer list, or of the lists in the outer object."""
-        if self._take("["):
-            yield from self._list("")
-        elif self._take("{"):
-            closed = self._take("}")
-            while not closed:
-                if self.text[self.position : self.position + 1] != '"':
-                    raise json.JSONDecodeError(
-                        "Expecting property name enclosed in double quotes", self.text, self.position
-                    )
-                key = self._value()
-                self._expect(":")
-                if self._take("["):
-                    yield from self._list(str(key))
-                else:
-                    self._value()
-                closed = self._take("}")
-                if not closed:
-                    self._expect(",")
-        else:
-            self._value()
-        if self.position != len(self.text):
-            raise json.JSONDecodeError("Extra data", self.text, self.position)
-
-    def _list(self, group: str) -> Iterator[tuple[str, int, object]]:
-        closed = self._take("]")
-        while not closed:
-            line = self._line_here()
-            yield group, line, self._value()
-            closed = self._take("]")
-            if not closed:
-                self._expect(",")
-
-    def skip(self) -> None:
-        self.position = _skip(self.text, self.position)
-
-    def _take(self, sign: str) -> bool:
-        """Step over ``sign`` and white space if it stands here."""
-        taken = self.text.startswith(sign, self.position)
-        if taken:
-            self.position += 1
-            self.skip()
-        return taken
-
-    def _expect(self, sign: str) -> None:
-        if not self._take(sign):
-            raise json.JSONDecodeError(f"Expecting '{sign}' delimiter", self.text, self.position)
-
-    def _value(self) -> object:
-        value, self.position = _decoder.raw_decode(self.text, self.position)
-        self.skip()
-        return value
-
-    def _line_here(self) -> int:
-        self._line += self.text.count("\n", self._counted, self.position)
-        self._counted = self.position
-        return self._line
 
 
 def table_start(text: str) -> tuple[str, int]:
