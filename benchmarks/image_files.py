@@ -32,6 +32,7 @@ from a3tune.errors import A3TuneError
 from a3tune.images import load_image
 from a3tune.images.content import Content
 from a3tune.images.dicom import read_dicom
+from a3tune.images.series import holds_series
 from a3tune.images.silence_decoders import quiet
 from a3tune.types import MedicalImage
 from benchmarks.document import write_between
@@ -100,7 +101,8 @@ def judge(path: Path) -> Outcome:
     except Exception as error:
         return Outcome(path.name, f"TRACEBACK: {type(error).__name__}", time.perf_counter() - start)
     seconds = time.perf_counter() - start
-    compared = compare(path, image) if image.format == "DICOM" and shutil.which("dcmj2pnm") else ""
+    single = image.format == "DICOM" and not holds_series(path)
+    compared = compare(path, image) if single and shutil.which("dcmj2pnm") else ""
     return Outcome(path.name, "", seconds, compared)
 
 
@@ -108,7 +110,7 @@ def compare(path: Path, image: MedicalImage) -> str:
     """ "agrees", "differs: ..." or "not shown by DCMTK: ..."."""
     with path.open("rb") as stream, quiet():
         content = read_dicom(stream, None)
-        syntax = pydicom.dcmread(path, force=True, stop_before_pixels=True).file_meta.get("TransferSyntaxUID")
+        syntax = _transfer_syntax(path)
     with tempfile.TemporaryDirectory() as folder:
         source = path
         if syntax in _JPEG_LS:
@@ -158,6 +160,14 @@ def _window_options(content: Content, image: MedicalImage) -> list[str]:
     if not sigmoid:
         centre, width = centre + 0.5, width + 1
     return [*options, "+Wfs" if sigmoid else "+Wfl", "+Ww", str(centre), str(width)]
+
+
+def _transfer_syntax(path: Path) -> uid.UID | None:
+    try:
+        return pydicom.dcmread(path, force=True, stop_before_pixels=True).file_meta.get("TransferSyntaxUID")
+    except OSError:
+        # Sequences of unknown type in a big endian file, which pydicom alone does not read.
+        return None
 
 
 def _encoding(syntax: uid.UID | None) -> str:
