@@ -22,7 +22,7 @@ from a3tune.images import load_image
 from a3tune.inspection.inspect import inspect_image
 from a3tune.models.load import load_model
 
-QUESTION = "Where is the mass?"
+QUESTION = "What is the location of the mass?"
 
 
 @pytest.fixture(scope="module")
