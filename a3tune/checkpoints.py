@@ -19,7 +19,7 @@ from a3tune.errors import LabelError
 from a3tune.hub_errors import hub_errors
 from a3tune.progress import Progress, no_progress
 from a3tune.state_dicts import plain_names, quantized
-from a3tune.storage import find_stand_in, is_folder, named_path
+from a3tune.storage import UNREADABLE_WEIGHTS, find_stand_in, is_folder, named_path
 
 HUB_PREFIX = "hub:"
 _WRAPPERS = ("model", "state_dict", "model_state_dict")
@@ -56,7 +56,7 @@ def read_checkpoint(path: str | Path, *, purpose: str) -> dict[str, torch.Tensor
             got=f"{path.name} is not plain weights and was not executed ({_first_sentence(error)})",
             remedy="Use the file from the model's own source, best in .safetensors form",
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, SafetensorError) as error:
+    except (*UNREADABLE_WEIGHTS, SafetensorError) as error:
         raise LabelError(
             expected=purpose,
             got=f"{path.name} cannot be read as weights ({_first_sentence(error)})",

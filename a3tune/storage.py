@@ -5,10 +5,14 @@ Standard library only: the process that watches over a run reads and writes thro
 
 from __future__ import annotations
 
+import errno
 import json
+import lzma
 import os
 import secrets
 import shutil
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -16,11 +20,31 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
-"""What reading a ZIP archive raises that is damaged or packed in a way that Python does not know."""
+_DAMAGED = (zlib.error, lzma.LZMAError, struct.error, EOFError, RuntimeError, ValueError, OverflowError)
 
-DAMAGED_ARRAYS = (*DAMAGED_ZIP, OSError, ValueError, KeyError, IndexError)
+DAMAGED_ARRAYS = (
+    *(zipfile.BadZipFile, *_DAMAGED, OSError, LookupError, TypeError, AttributeError, MemoryError),
+    *(SyntaxError, tokenize.TokenError, RecursionError),
+)
 """What reading an .npz file raises that is damaged, or lacks what should be in it."""
+
+UNREADABLE_WEIGHTS = (*DAMAGED_ARRAYS, ArithmeticError, AssertionError)
+"""What ``torch.load`` raises at a damaged file, beside ``pickle.UnpicklingError`` for what is no plain tensor."""
+
+
+@contextmanager
+def zip_faults() -> Iterator[None]:
+    """Whatever ``zipfile`` raises in the block at an archive that is damaged, or packed in a way that Python does not
+    know, comes out as ``BadZipFile``; what the system has against a file stays an OSError with its number."""
+    try:
+        yield
+    except _DAMAGED as error:
+        raise zipfile.BadZipFile(" ".join(str(error).split())[:200] or type(error).__name__) from error
+    except OSError as error:
+        # bzip2 reports damaged data so, and a place before the beginning is asked of the file itself.
+        if error.errno in (None, errno.EINVAL):
+            raise zipfile.BadZipFile(str(error)) from error
+        raise
 
 
 def cache_folder() -> Path:

@@ -1,4 +1,5 @@
 import pickle
+from contextlib import suppress
 
 import pytest
 import torch
@@ -149,3 +150,18 @@ def test_hub_out_of_reach_names_file_purpose_and_remedy():
 def test_incomplete_places_on_the_hub(place):
     with pytest.raises(LabelError, match="hub:OWNER/REPOSITORY/FILE"):
         locate_checkpoint(place, **WORDS)
+
+
+@pytest.mark.parametrize("name", ["new.pth", "old.pth", "w.safetensors"])
+def test_a_file_cut_or_spoilt_anywhere_is_an_error_in_words(tmp_path, name):
+    state, path = {"image_encoder.a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(2)}, tmp_path / name
+    if name == "w.safetensors":
+        save_file(state, path)
+    else:
+        torch.save({"model": state}, path, _use_new_zipfile_serialization=name == "new.pth")
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 13):
+        for content in (whole[:place], whole[:place] + b"\xff" + whole[place + 1 :]):
+            path.write_bytes(content)
+            with suppress(LabelError):
+                read_checkpoint(path, purpose="a SAM checkpoint")

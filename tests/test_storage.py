@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import lzma
+import struct
+import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
 
 from a3tune.bundle import DEMO_MODEL, is_demo
-from a3tune.errors import LabelError, ModelError
+from a3tune.errors import DataError, LabelError, ModelError
 from a3tune.labels.parts import load_segmenter
 from a3tune.models.download import locate
 from a3tune.storage import (
@@ -23,6 +28,7 @@ from a3tune.storage import (
     write_bytes,
     write_json,
     write_text,
+    zip_faults,
 )
 
 ODD = ("~nobody-of-that-name/model", "\0", "x" * 300, "a\0b/c")
@@ -143,3 +149,23 @@ def test_other_files_are_no_stand_ins(tmp_path, content):
     (tmp_path / "file").write_bytes(content)
     assert find_stand_in(tmp_path / "file") is None
     assert find_stand_in(tmp_path / "absent") is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        lzma.LZMAError("Corrupt input data"), zlib.error("invalid block"), struct.error("unpack requires"), EOFError(),
+        NotImplementedError("compression type 99"), RuntimeError("Bad password"), OSError("Invalid data stream"),
+        OSError(errno.EINVAL, "Invalid argument"), UnicodeDecodeError("utf-8", b"x", 0, 1, "why"),
+    ],
+)  # fmt: skip
+def test_what_a_damaged_archive_makes_zipfile_raise_is_one_error(error):
+    with pytest.raises(zipfile.BadZipFile), zip_faults():
+        raise error
+
+
+def test_what_the_system_has_against_a_file_stays_as_it_is():
+    with pytest.raises(PermissionError), zip_faults():
+        raise PermissionError(errno.EACCES, "no")
+    with pytest.raises(DataError), zip_faults():
+        raise DataError(expected="a", got="b", remedy="c")

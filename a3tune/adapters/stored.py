@@ -28,7 +28,7 @@ from safetensors.torch import load_file, save_file
 from a3tune.adapters.a3moe import register
 from a3tune.errors import AdapterError
 from a3tune.state_dicts import first_difference, plain_names
-from a3tune.storage import find_stand_in, read_json, whole_file
+from a3tune.storage import UNREADABLE_WEIGHTS, find_stand_in, read_json, whole_file
 
 MOST_SETTINGS = 1 << 20
 """Largest adapter_config.json in bytes."""
@@ -38,6 +38,7 @@ _MOST_TENSORS = 50_000
 _LONGEST_NAME = 500
 _MOST_NAMES = 5_000
 _MOST_PATTERNS = 2_000
+_LARGEST = 2**53
 _LITERAL = re.compile(r"[\w.\-]{1,500}")
 _NAME_LISTS = (
     "target_modules", "exclude_modules", "feedforward_modules", "layers_pattern", "modules_to_save",
@@ -59,16 +60,7 @@ _NOT_LAYERS = {
 # What stands behind "model." where a wrapper put that before every name.
 _TOPS = ("base_model.",)
 _EIGHT_BITS = ("I8", "U8", "F8_E4M3", "F8_E5M2", "F8_E8M0")
-_UNREADABLE = (
-    pickle.UnpicklingError,
-    RuntimeError,
-    OSError,
-    EOFError,
-    AttributeError,
-    ValueError,
-    LookupError,
-    TypeError,
-)
+_UNREADABLE = (pickle.UnpicklingError, *UNREADABLE_WEIGHTS)
 _NEEDS_DATA = ("loftq", "corda", "lora_ga")
 
 
@@ -299,7 +291,8 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is Literal:
         return value in inner
     if hint in (int, float):
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        # Written so, "inf", "nan" and numbers that no float holds are none of them.
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST
     if (origin or hint) in (list, set, tuple):
         part = inner[0] if inner else Any
         return isinstance(value, list) and all(_fits(entry, part) for entry in value)

@@ -33,7 +33,7 @@ from a3tune.data.intake import (
 )
 from a3tune.errors import A3TuneError, Cancelled, DataError
 from a3tune.progress import Progress, no_progress
-from a3tune.storage import DAMAGED_ZIP
+from a3tune.storage import zip_faults
 from a3tune.wording import listed
 
 # What systems and file managers add by themselves.
@@ -41,7 +41,8 @@ _CLUTTER = ("__macosx", "thumbs.db", "desktop.ini")
 # Names in an archive that are not marked as UTF-8 are in the code page of the machine that packed it.
 _ENCODINGS = ("utf-8", "cp437", "cp1252", "cp850", "gb18030", "cp932", "cp949", "cp1251")
 _CHUNK = 1 << 20
-_TABLES_READ = 64 << 20
+_TABLES_READ = 16 << 20
+_SEPARATORS = re.compile(r"[\t\r\n\",;|/\\]+")
 _SHOWN = 5
 # The end of a ZIP archive (APPNOTE.TXT 4.3.14 to 4.3.16): the record that says how long the directory is.
 _END, _END_BYTES, _LONGEST_COMMENT = b"PK\x05\x06", 22, 1 << 16
@@ -85,7 +86,7 @@ def unpack_archive(
     try:
         packed_size = archive.stat().st_size
         _check_directory(archive, packed_size, limits)
-        with zipfile.ZipFile(archive) as packed:
+        with zip_faults(), zipfile.ZipFile(archive) as packed:
             entries, left_out = _choose(packed, limits)
             size = _check_sizes([entry.info for entry in entries], packed_size, limits)
             check_room(folder.parent, size, limits)
@@ -95,13 +96,7 @@ def unpack_archive(
         raise DataError(
             expected="a ZIP archive",
             got=f"This is none, or it is damaged ({error})",
-            remedy="Pack the data again; tar, 7z and rar archives have to be packed as ZIP",
-        ) from error
-    except DAMAGED_ZIP as error:
-        raise DataError(
-            expected="a ZIP archive that can be unpacked",
-            got=f"An entry is damaged or packed in an unusual way ({error})",
-            remedy="Pack the data again with the ordinary (deflate) method",
+            remedy="Pack the data again as ZIP, with the ordinary (deflate) method",
         ) from error
     except OSError as error:
         raise cannot_write(folder, error) from error
@@ -160,7 +155,7 @@ def _names(packed: zipfile.ZipFile, infos: Sequence[zipfile.ZipInfo], limits: In
     given = [info.orig_filename for info in infos]
     if all(name.isascii() for name in given):
         return given
-    text = _table_text(packed, infos, limits)
+    words = _table_words(packed, infos, limits)
     best: tuple[int, list[str]] | None = None
     for encoding in _ENCODINGS:
         try:
@@ -169,7 +164,7 @@ def _names(packed: zipfile.ZipFile, infos: Sequence[zipfile.ZipInfo], limits: In
             continue
         for form in ("NFC", "NFD"):
             spelt = [unicodedata.normalize(form, name) for name in read]
-            named = sum(PurePosixPath(name).name in text for name in spelt if not name.isascii())
+            named = sum(name.rpartition("/")[2] in words for name in spelt if not name.isascii())
             if best is None or named > best[0]:
                 best = (named, spelt)
     return given if best is None else best[1]
@@ -183,20 +178,22 @@ def _raw_name(name: str) -> bytes | None:
         return None
 
 
-def _table_text(packed: zipfile.ZipFile, infos: Sequence[zipfile.ZipInfo], limits: IntakeLimits) -> str:
-    """What the tables say, as far as needed to recognise names."""
-    texts, left = [], _TABLES_READ
+def _table_words(packed: zipfile.ZipFile, infos: Sequence[zipfile.ZipInfo], limits: IntakeLimits) -> set[str]:
+    """What stands between separators in the tables, as far as needed to recognise names beyond ASCII."""
+    words: set[str] = set()
+    left = _TABLES_READ
     for info in infos:
         if kind_of(info.orig_filename) != "table" or info.flag_bits & 0x1 or not 0 < info.file_size <= left:
             continue
         if info.file_size > limits.ratio * max(info.compress_size, 1) and info.file_size > limits.ratio_from:
             continue
-        with suppress(*DAMAGED_ZIP), packed.open(info) as stream:
+        with suppress(zipfile.BadZipFile), zip_faults(), packed.open(info) as stream:
             # JSON may write every letter beyond ASCII as an escape.
             text = stream.read(left).decode("utf-8", "replace")
-            texts.append(text if "\\u" not in text else text + _unescaped(text))
+            for part in (text, _unescaped(text)) if "\\u" in text else (text,):
+                words |= {word.strip() for word in _SEPARATORS.split(part) if not word.isascii()}
         left -= info.file_size
-    return "\n".join(texts)
+    return words
 
 
 def _unescaped(text: str) -> str:

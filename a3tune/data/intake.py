@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from a3tune.data.formats.files import ARCHIVE_SUFFIXES, PICKLE_SUFFIXES, ROW_SUFFIXES, is_pair_list
 from a3tune.errors import DataError
@@ -179,11 +179,16 @@ def check_names(names: Sequence[str]) -> None:
     Raises:
         DataError: they do not.
     """
-    seen = set(names)
-    if len(seen) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise refused(twice, "is there twice", "Rename one of them")
-    folders = {str(parent) for name in names for parent in PurePosixPath(name).parents}
+    seen: set[str] = set()
+    folders: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise refused(name, "is there twice", "Rename one of them")
+        seen.add(name)
+        folder = name.rpartition("/")[0]
+        while folder and folder not in folders:
+            folders.add(folder)
+            folder = folder.rpartition("/")[0]
     clash = next((name for name in names if name in folders), None)
     if clash is not None:
         raise refused(clash, "is a file and a folder", "Rename one of them")

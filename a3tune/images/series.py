@@ -91,7 +91,7 @@ class _Archive:
     def open(self, name: str) -> Iterator[BinaryIO]:
         if self._zip.getinfo(name).file_size > MAX_BYTES:
             raise unsupported("A file in the ZIP archive is larger than 2 GiB", _CHOOSE)
-        with self._zip.open(name) as stream:
+        with decode("ZIP", lambda: self._zip.open(name)) as stream:
             yield cast(BinaryIO, stream)
 
 
@@ -141,7 +141,7 @@ def read_series(path: str | os.PathLike[str], frame: int | None, series: int | S
         member = chosen.slices[number]
         with source.open(member.name) as stream:
             # The decoders go to and fro in the file, which the member of an archive answers by unpacking it again.
-            whole = io.BytesIO(stream.read()) if isinstance(source, _Archive) else stream
+            whole = io.BytesIO(decode("ZIP", stream.read)) if isinstance(source, _Archive) else stream
             content = decode("DICOM", lambda: read_dicom(whole, member.frame))
     return replace(content, frame=number, frame_count=count, notes=(*content.notes, *chosen.notes), series=chosen)
 
@@ -212,7 +212,7 @@ def _read_slices(stream: BinaryIO, name: str) -> list[tuple[tuple, tuple, Slice]
         ImageError: a DICOM file that cannot be read.
     """
     try:
-        if detect_kind(stream) != "DICOM":
+        if decode("ZIP", lambda: detect_kind(stream)) != "DICOM":
             return []
     except ImageError:
         return []

@@ -106,7 +106,7 @@ class RegionCache:
                 segmentation = Segmentation(regions, segmenter.name, image.height, image.width, notes)
         except FileNotFoundError:
             return None
-        except (*DAMAGED_ARRAYS, TypeError):
+        except DAMAGED_ARRAYS:
             with suppress(OSError):
                 path.unlink()
             return None

@@ -48,7 +48,7 @@ class LabelStore:
             # Opened here, because numpy leaves a damaged file open.
             with self._path(image).open("rb") as stream, np.load(stream, allow_pickle=False) as entry:
                 return self._unpack(entry, image)
-        except (*DAMAGED_ARRAYS, TypeError, AttributeError):
+        except DAMAGED_ARRAYS:
             return {}
 
     def put(self, image: MedicalImage, labels: Mapping[str, WeakLabels]) -> None:

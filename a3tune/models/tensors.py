@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from a3tune.errors import ModelError
 from a3tune.models.checkpoint_folder import read_json
 from a3tune.state_dicts import first_difference, plain_names, quantized
-from a3tune.storage import find_stand_in
+from a3tune.storage import UNREADABLE_WEIGHTS, find_stand_in
 
 _DTYPES = {
     "F64": torch.float64,
@@ -231,7 +231,7 @@ def open_weights(file: Path) -> Any:
             got="a pickle that wants to run code, or a damaged file",
             remedy="Fetch the file again from a source that you trust, or a copy in safetensors format",
         ) from error
-    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (SafetensorError, *UNREADABLE_WEIGHTS) as error:
         raise _damaged(file, error) from error
     if not isinstance(values, dict) or not all(isinstance(value, torch.Tensor) for value in values.values()):
         raise ModelError(

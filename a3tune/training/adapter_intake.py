@@ -24,7 +24,7 @@ from a3tune.errors import AdapterError, ModelError
 from a3tune.models.conventions import stored_convention
 from a3tune.models.conversion import model_folder
 from a3tune.models.fingerprint import weights_fingerprint
-from a3tune.storage import DAMAGED_ZIP
+from a3tune.storage import zip_faults
 from a3tune.training.model_card import CARD_NAME
 
 MAX_WEIGHTS = 4 << 30
@@ -50,13 +50,13 @@ def unpack_adapter(archive: str | Path, folder: str | Path, limits: IntakeLimits
     """
     archive, folder = Path(archive), Path(folder)
     try:
-        with zipfile.ZipFile(archive) as packed:
+        with zip_faults(), zipfile.ZipFile(archive) as packed:
             infos = _adapter_entries(packed)
             check_room(folder.parent, sum(info.file_size for info in infos.values()), limits)
             with NewFolder(folder) as part:
                 write_members(packed, infos, part)
                 check_files(part)
-    except DAMAGED_ZIP as error:
+    except zipfile.BadZipFile as error:
         raise AdapterError(
             expected="a ZIP archive with an adapter",
             got=f"This is none, or it is damaged ({error})",

@@ -23,7 +23,7 @@ from a3tune.labels.scorers.templates import TEMPLATE_SETS
 from a3tune.labels.sources import LabelSource, data_source, item_prompt
 from a3tune.models.prompt import PromptEncoder
 from a3tune.progress import Progress, no_progress
-from a3tune.storage import DAMAGED_ZIP, whole_file
+from a3tune.storage import DAMAGED_ARRAYS, whole_file
 from a3tune.training.config import TuneConfig
 from a3tune.types import MedicalImage, PatchGrid, ScoredRegion, WeakLabels
 
@@ -169,7 +169,7 @@ class PatchTargets:
                 if str(entry["digest"]) != digest:
                     return None
                 return cls(entry["values"], entry["shapes"], entry["kinds"])
-        except (FileNotFoundError, ValueError, KeyError, *DAMAGED_ZIP):
+        except DAMAGED_ARRAYS:
             return None
 
     @classmethod

@@ -36,9 +36,11 @@ class EventLog:
         if not self.path.is_file():
             return []
         found = []
-        for line in self.path.read_text(encoding="utf-8").splitlines():
-            with suppress(ValueError):
-                found.append(json.loads(line))
+        for line in self.path.read_bytes().split(b"\n"):
+            with suppress(ValueError, RecursionError):
+                event = json.loads(line)
+                if isinstance(event, dict):
+                    found.append(event)
         return found
 
     def forget_after(self, step: int) -> None:

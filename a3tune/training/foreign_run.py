@@ -11,7 +11,7 @@ from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from a3tune.data.archive import folder_of, write_members
 from a3tune.data.intake import LIMITS, IntakeLimits, NewFolder, cannot_write, check_room
 from a3tune.errors import DataError
-from a3tune.storage import DAMAGED_ZIP
+from a3tune.storage import zip_faults
 from a3tune.training.adapter_intake import MAX_WEIGHTS, check_files
 from a3tune.training.attention_watch import WATCH_NAME
 from a3tune.training.event_log import EVENTS_NAME
@@ -44,7 +44,7 @@ def unpack_run(archive: str | Path, folder: str | Path, limits: IntakeLimits = L
     """
     archive, folder = Path(archive), Path(folder)
     try:
-        with zipfile.ZipFile(archive) as packed:
+        with zip_faults(), zipfile.ZipFile(archive) as packed:
             top = folder_of(packed, RUN_NAME, "run", _EXPECTED, DataError, limits.files)
             chosen = {}
             for info in packed.infolist():
@@ -64,7 +64,7 @@ def unpack_run(archive: str | Path, folder: str | Path, limits: IntakeLimits = L
             with NewFolder(folder) as part:
                 write_members(packed, chosen, part)
                 _check(part)
-    except DAMAGED_ZIP as error:
+    except zipfile.BadZipFile as error:
         raise DataError(
             expected=_EXPECTED, got=f"This is none, or it is damaged ({error})", remedy="Pack the run folder again"
         ) from error

@@ -97,12 +97,12 @@ class RunFolder:
             return None
         except (OSError, ValueError) as error:
             raise DataError(
-                expected=f"{RUN_NAME} as JSON", got=f"{path} is damaged ({error})", remedy="Choose another folder"
+                expected=f"{RUN_NAME} as JSON", got=f"{RUN_NAME} is damaged ({error})", remedy="Choose another folder"
             ) from error
         if record.get("format") != _FORMAT:
             raise DataError(
                 expected=f"{RUN_NAME} of format {_FORMAT}",
-                got=f"{path} has another format",
+                got=f"{RUN_NAME} has another format",
                 remedy="Choose another folder, or the version of this program that wrote it",
             )
         return record

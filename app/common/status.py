@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import html
 import logging
+import re
 import secrets
 import traceback
 
@@ -14,6 +16,9 @@ from app.engine.background import Step
 from app.engine.model_slot import ModelStatus
 
 log = logging.getLogger("a3tune.app")
+
+_PATH = re.compile(r"(?<![\w:/.~-])/(?:[^\s/'\"<>|:*?]+/)+([^\s/'\"<>|:*?]*)")
+_DISK_FULL = ("No space left on device", "Disk quota exceeded")
 
 DEMO_NOTICE = "The demo model knows synthetic phantoms only: its words about real images mean nothing."
 
@@ -36,11 +41,14 @@ def describe(image: MedicalImage) -> str:
 def explain(error: BaseException) -> str:
     """The error in words for the page.
 
-    An error that the library foresaw is told as it is. For any other the reader gets a number, under which the log
-    holds the type and the place; its message is not logged, since it may quote the file.
+    An error that the library foresaw is told as it is, and so is what the machine lacks. For any other the reader gets
+    a number, under which the log holds the type and the place; its message is not logged, since it may quote the file.
     """
     if isinstance(error, A3TuneError):
-        return str(error)
+        return without_folders(str(error))
+    if lack := _lack(error):
+        log.error("%s: %s", type(error).__name__, lack)
+        return lack
     number = secrets.token_hex(3)
     frames = "".join(traceback.format_tb(error.__traceback__))
     log.error("Unexpected %s, number %s\n%s", type(error).__name__, number, frames)
@@ -48,6 +56,28 @@ def explain(error: BaseException) -> str:
         f"Something unexpected went wrong (number {number} in the server's log). "
         "Your image is still open. Try again, or choose another image."
     )
+
+
+def without_folders(text: str) -> str:
+    """A text in which of each absolute path the last part is left: where things lie on the server is no visitor's
+    matter."""
+    return _PATH.sub(lambda path: path[1], text)
+
+
+def _lack(error: BaseException) -> str:
+    """What the machine lacks for the work, in words; "" for any other error."""
+    number = error.errno if isinstance(error, OSError) else None
+    # torch and safetensors tell of a full disk in errors of their own.
+    if number in (errno.ENOSPC, errno.EDQUOT) or any(words in str(error) for words in _DISK_FULL):
+        return (
+            "The disk of the server is full, so nothing of this was kept. "
+            "Delete runs or data that are no longer needed, or tell whoever runs the server, and try again."
+        )
+    if number in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return "The server may not write there. Tell whoever runs it: its folder needs to be writable."
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "There is not enough free memory on the server for this. Try again later, or with a smaller image."
+    return ""
 
 
 def error_status(error: BaseException) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from a3tune.errors import A3TuneError, Cancelled
-from app.common.status import explain, model_value
+from app.common.status import explain, model_value, without_folders
 from app.models.service import Catalogue, Offer, Work
 
 if TYPE_CHECKING:
@@ -117,7 +117,8 @@ def error_value(error: BaseException | None) -> dict[str, str] | None:
     if error is None or isinstance(error, Cancelled):
         return None
     if isinstance(error, A3TuneError):
-        return {"got": _sentence(error.got), "expected": _sentence(error.expected), "remedy": _sentence(error.remedy)}
+        parts = {"got": error.got, "expected": error.expected, "remedy": error.remedy}
+        return {name: _sentence(without_folders(text)) for name, text in parts.items()}
     return {"got": explain(error), "expected": "", "remedy": ""}
 
 

@@ -273,3 +273,9 @@ def test_weights_in_two_forms_must_be_the_same(adapter):
     (folder / "adapter_model.bin").write_bytes(b"\x80\x02c__main__\nx\n.")
     with pytest.raises(AdapterError, match=r"adapter_model\.bin beside .* cannot be compared"):
         read_adapter(folder)
+
+
+@pytest.mark.parametrize("value", [10**400, float("inf"), float("nan"), -(10**30)])
+def test_numbers_beyond_all_measure_are_refused(adapter, value):
+    with pytest.raises(AdapterError, match="for lora_alpha, which PEFT does not take"):
+        read_adapter(adapter(lora_alpha=value))

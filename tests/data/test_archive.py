@@ -3,17 +3,19 @@
 import io
 import json
 import os
+import shutil
 import stat
 import struct
 import unicodedata
 import zipfile
+from contextlib import suppress
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from a3tune.data.archive import unpack_archive
-from a3tune.data.intake import IntakeLimits
+from a3tune.data.intake import IntakeLimits, check_names
 from a3tune.data.read import read_dataset
 from a3tune.errors import Cancelled, DataError
 
@@ -248,3 +250,33 @@ def test_a_folder_that_is_there_is_left_alone(pack, unpack, tmp_path):
     with pytest.raises(DataError, match="is there already"):
         unpack(pack(("data.csv", table("a.png")), ("a.png", picture())))
     assert (tmp_path / "in/data/mine.txt").read_text() == "mine"
+
+
+def test_sixty_thousand_names_of_which_two_are_the_same():
+    names = [f"images/{number}.png" for number in range(60_000)]
+    check_names(names)
+    with pytest.raises(DataError, match=r"images/59999\.png' is there twice"):
+        check_names([*names, names[-1]])
+    with pytest.raises(DataError, match=r"images/0\.png' is a file and a folder"):
+        check_names([*names, "images/0.png/a/b.png"])
+
+
+def test_many_names_beyond_ascii_and_a_long_table_are_matched_in_one_go(unpack, tmp_path):
+    names = [f"Röntgen {number}.png" for number in range(500)]
+    path = tmp_path / "upload.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("data.csv", table(*names) + "x,?,no\n" * 100_000)
+        for name in names:
+            archive.writestr(zipfile.ZipInfo(name), picture())
+    assert unpack(path).files == 501
+    assert (tmp_path / "in" / "data" / names[-1]).is_file()
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA, zipfile.ZIP_DEFLATED])
+def test_an_entry_spoilt_anywhere_is_told(pack, unpack, tmp_path, method):
+    whole = pack(("data.csv", table("a.png")), ("a.png", picture()), compression=method).read_bytes()
+    for place in range(40, len(whole) - 4, 11):
+        (tmp_path / "upload.zip").write_bytes(whole[:place] + b"\xff\x00\xff" + whole[place + 3 :])
+        with suppress(DataError):
+            unpack(tmp_path / "upload.zip")
+        shutil.rmtree(tmp_path / "in", ignore_errors=True)

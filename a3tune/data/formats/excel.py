@@ -15,11 +15,12 @@ from openpyxl.utils.exceptions import InvalidFileException
 from a3tune.data.formats.faults import FaultLog, RowNumber
 from a3tune.data.formats.rows import MAX_FILE_BYTES, Row, Source
 from a3tune.data.formats.signatures import kind_of_content
+from a3tune.storage import DAMAGED_ARRAYS
 from a3tune.wording import listed
 
 _UNCOMPUTED = object()
 _ERRORS = frozenset(("#N/A", "#VALUE!", "#REF!", "#DIV/0!", "#NAME?", "#NUM!", "#NULL!"))
-_FAULTS = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, InvalidFileException, SyntaxError)
+_FAULTS = (*DAMAGED_ARRAYS, InvalidFileException)
 
 
 def open_excel_source(path: Path, file: str, log: FaultLog) -> Source:

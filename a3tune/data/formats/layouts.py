@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from a3tune.data.formats.column_names import CONVERSATIONS, OPTION_LETTERS, TABLE_EXTRAS
+from a3tune.data.formats.answer_options import chosen
+from a3tune.data.formats.column_names import CONVERSATIONS, TABLE_EXTRAS
 from a3tune.data.formats.faults import FaultLog
 from a3tune.data.formats.files import Split
 from a3tune.data.formats.rows import Row
@@ -17,9 +17,6 @@ from a3tune.wording import brief
 
 REPORT_QUESTION = "Describe the findings of this chest X-ray as a radiology report."
 """What is asked for where a data set holds reports and no questions."""
-
-_LETTER = re.compile(r"\W*([a-j])\W*", re.IGNORECASE)
-_LETTERED = re.compile(r"\s*\(?([A-J])\s*[.:)]\s*(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,72 +135,9 @@ def _image(row: Row, *keys: str) -> object:
     return found.get("path") if isinstance(found, dict) else found
 
 
-def _options(get: Callable[[str], object]) -> dict[str, str]:
-    """Letter -> text of the options among which the answer is chosen; empty where there are none.
-
-    Raises:
-        ValueError: what stands there is no list of up to ten texts; holds it.
-    """
-    given = get("options") or get("choices")
-    if isinstance(given, str) and given.strip():
-        # A table holds the list as text, as JSON or as Python writes it.
-        try:
-            given = ast.literal_eval(given.strip())
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            raise ValueError(given) from None
-        if not isinstance(given, Mapping | list):
-            raise ValueError(given)
-    if isinstance(given, Mapping | list):
-        listed = list(given.values()) if isinstance(given, Mapping) else given
-        if len(listed) > len(OPTION_LETTERS) or any(isinstance(text, Mapping | list) for text in listed):
-            raise ValueError(given)
-    if isinstance(given, Mapping):
-        found = {str(letter).strip().upper(): text for letter, text in given.items()}
-    elif isinstance(given, list):
-        found = dict(zip(OPTION_LETTERS.upper(), given, strict=False))
-    else:
-        keys = {letter: [f"{word}{sign}{letter}" for word in ("option", "choice") for sign in "_ "]
-                for letter in OPTION_LETTERS}  # fmt: skip
-        found = {letter.upper(): next((get(key) for key in names if get(key) not in (None, "")), None)
-                 for letter, names in keys.items()}  # fmt: skip
-    texts = {letter: str(text).strip() for letter, text in found.items() if text not in (None, "")}
-    # PMC-VQA repeats the letter in the text, "A: Rectum".
-    return {
-        letter: match[2].strip() if (match := _LETTERED.fullmatch(text)) and match[1] == letter else text
-        for letter, text in texts.items()
-    }
-
-
-def _chosen(row: Row, log: FaultLog, key: str, question: object, answer: object) -> tuple[object, object, str | None]:
-    """(question with its options, answer as the option's text, "closed" where there are options)."""
-    try:
-        options = _options(row.fields.get)
-    except ValueError as error:
-        what = f"expected up to ten options as a list of texts, not {brief(error.args[0])}"
-        log.add("option", row.file, row.line, "options", what, 'Write them as ["lung", "liver"], or leave them out')
-        return question, answer, None
-    if not options or not isinstance(question, str) or not question.strip():
-        return question, answer, None
-    question = question.strip() + "\n" + "\n".join(f"{letter}. {text}" for letter, text in options.items())
-    if isinstance(answer, int):
-        answer = str(answer)
-    if isinstance(answer, str) and answer.strip():
-        answer = answer.strip()
-        lettered = _LETTERED.fullmatch(answer)
-        if answer not in options.values() and lettered and options.get(lettered[1]) == lettered[2].strip():
-            answer = lettered[2].strip()
-        letter = _LETTER.fullmatch(answer)
-        if answer not in options.values() and letter and letter[1].upper() in options:
-            answer = options[letter[1].upper()]
-        if answer not in options.values():
-            what = f"{brief(answer)} is none of the options"
-            log.add("option", row.file, row.line, key, what, "Correct the answer or the options", "warning")
-    return question, answer, "closed"
-
-
 def _table(row: Row, log: FaultLog) -> Iterator[Draft]:
     get = row.fields.get
-    question, answer, kind = _chosen(row, log, "answer", get("question"), get("answer"))
+    question, answer, kind = chosen(row, log, "answer", get("question"), get("answer"))
     yield Draft(
         row, _image(row, "image", "images"), question, answer, get("answer_type") or kind, get("split"),
         get("organ") or get("location") or get("image_organ"), get("modality"), get("mask"), get("boxes"), get("id"),
@@ -281,7 +215,7 @@ def _slake(row: Row, log: FaultLog) -> Iterator[Draft]:
 
 def _omnimedvqa(row: Row, log: FaultLog) -> Iterator[Draft]:
     get = row.fields.get
-    question, answer, kind = _chosen(row, log, "gt_answer", get("question"), get("gt_answer"))
+    question, answer, kind = chosen(row, log, "gt_answer", get("question"), get("gt_answer"))
     yield Draft(
         row, _image(row, "image_path"), question, answer, kind, get("split"),
         modality=get("modality_type") or get("modality"), identifier=get("question_id"),
@@ -291,7 +225,7 @@ def _omnimedvqa(row: Row, log: FaultLog) -> Iterator[Draft]:
 
 def _pmc_vqa(row: Row, log: FaultLog) -> Iterator[Draft]:
     get = row.fields.get
-    question, answer, kind = _chosen(row, log, "answer", get("question"), get("answer_label") or get("answer"))
+    question, answer, kind = chosen(row, log, "answer", get("question"), get("answer_label") or get("answer"))
     yield Draft(
         row, _image(row, "figure_path"), question, answer, kind, get("split"), identifier=get("index"),
         names={"image": "figure_path"},
@@ -308,7 +242,7 @@ def _medxpertqa(row: Row, log: FaultLog) -> Iterator[Draft]:
     question = get("question")
     # The published question ends with the options in one line; they follow below, a line each.
     question = question.partition("Answer Choices:")[0] if isinstance(question, str) else question
-    question, answer, kind = _chosen(row, log, "label", question, get("label"))
+    question, answer, kind = chosen(row, log, "label", question, get("label"))
     names = {"image": "images", "answer": "label"}
     yield Draft(row, image, question, answer, kind, get("split"), identifier=get("id"), names=names)
 

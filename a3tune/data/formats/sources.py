@@ -91,7 +91,7 @@ def find_sources(path: Path, layout: str, log: FaultLog, unpack_to: Path | None)
     if chosen is None and named_otherwise:
         return root, LAYOUTS["table"], named_otherwise
     raise DataError(
-        got=f"Nothing in {path} is a data set that is recognised"
+        got=f"Nothing in {path.name} is a data set that is recognised"
         + (f" (looked at {listed((entry.source.file for entry in found), 5)})" if found else ""),
         expected=_EXPECTED,
         remedy="Name the columns image, question and answer",

@@ -33,6 +33,8 @@ WEIGHTS = (
     "open_clip_pytorch_model.pth",
 )
 _FILES = [CONFIG, *WEIGHTS, "tokenizer*", "vocab*", "special_tokens_map.json", "config.json"]
+_UNFIT = (ArithmeticError, MemoryError, NotImplementedError, ImportError)
+_LARGEST, _MOST_LAYERS = 1024, 256
 _SMALL = (".json", ".txt", ".model", ".jinja")
 _TEXT = "text.transformer."
 _SAID_BY = {
@@ -99,6 +101,7 @@ def load_folder(folder: Path) -> ClipParts:
         if text.get("hf_model_name"):
             text["hf_model_name"] = _text_model(folder, text, state, Path(scratch))
         try:
+            _check_numbers(config["model_cfg"], state)
             with _no_word_of_random_weights():
                 model, _, preprocess = open_clip.create_model_and_transforms(
                     f"local-dir:{folder}", load_weights=False, pretrained_text=False, text_cfg=text
@@ -106,7 +109,16 @@ def load_folder(folder: Path) -> ClipParts:
             _load_weights(model, state)
             tokenizer = open_clip.get_tokenizer(f"local-dir:{_tokenizer_files(folder, Path(scratch))}")
             _check_sizes(config, state, tokenizer)
-        except (RuntimeError, ValueError, TypeError, LookupError, OSError, AttributeError, AssertionError) as error:
+        except (
+            RuntimeError,
+            ValueError,
+            TypeError,
+            LookupError,
+            OSError,
+            AttributeError,
+            AssertionError,
+            *_UNFIT,
+        ) as error:
             raise LabelError(
                 expected="an open_clip folder whose configuration, weights and tokenizer belong together",
                 got=f"{folder} does not load ({str(error).strip().splitlines()[0] if str(error).strip() else error!r})",
@@ -159,6 +171,24 @@ def _load_weights(model: torch.nn.Module, state: dict[str, torch.Tensor]) -> Non
                 what = what.replace("context_length", "image_size")
             raise ValueError(f"{name} has the shape {found}, the configuration says {said}{what}")
     model.load_state_dict(state)
+
+
+def _check_numbers(value: Any, state: Mapping[str, torch.Tensor]) -> None:
+    """Numbers far beyond the weights' own would have a model built that takes all memory, or for ever.
+
+    Raises:
+        ValueError: there is such a number.
+    """
+    largest = 4 * max([_LARGEST, *(size for tensor in state.values() for size in tensor.shape)])
+    for entry in value.values() if isinstance(value, dict) else value:
+        if isinstance(entry, (dict, list)):
+            _check_numbers(entry, state)
+        elif isinstance(entry, (int, float)) and not -largest <= entry <= largest:
+            raise ValueError(f"it names the number {str(entry)[:20]}, over four times the largest size of its weights")
+    layers = value.get("layers") if isinstance(value, dict) else None
+    counts = [layers] if isinstance(layers, int) else layers if isinstance(layers, list) else []
+    if any(isinstance(count, int) and count > _MOST_LAYERS for count in counts):
+        raise ValueError(f"it has over {_MOST_LAYERS} layers")
 
 
 def _check_sizes(config: Mapping[str, Any], state: Mapping[str, torch.Tensor], tokenizer: Any) -> None:

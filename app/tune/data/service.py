@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from a3tune.data.image_checks import file_digest
 from a3tune.data.intake import collect_files
 from a3tune.data.read import read_dataset
 from a3tune.data.repair import Offer, repair_dataset, repairs_for
-from a3tune.errors import DataError
+from a3tune.errors import DataError, RequestError
 from a3tune.images import load_image
 from a3tune.recently_used import RecentlyUsed
 from app.common.pictures import thumbnail
@@ -34,6 +35,9 @@ from app.tune.data.sets import DataSet, DataSetStore
 
 GALLERY = 12
 """How many images the gallery shows."""
+
+MOST_AT_ONCE = 3
+"""How many data sets of one visitor are worked on at the same time."""
 
 _REPAIRED, _UNPACKED = "repaired", "files/unpacked"
 _SIDE = 144
@@ -74,6 +78,7 @@ class DataService:
         self.sets = sets
         self._cancel = StopEvents()
         self._checked: RecentlyUsed[CheckedData] = RecentlyUsed(_REMEMBERED)
+        self._at_work: Counter[OwnerId] = Counter()
         self._guard = threading.RLock()
 
     # ---- taking in ---------------------------------------------------------------------------
@@ -228,8 +233,25 @@ class DataService:
         self._cancel.stop(owner)
 
     def _run(self, owner: OwnerId, work: Callable[[Task], CheckedData]) -> Iterator[Step | CheckedData]:
+        with self._guard:
+            if self._at_work[owner] >= MOST_AT_ONCE:
+                raise RequestError(
+                    expected=f"at most {MOST_AT_ONCE} data sets of one visitor being worked on at once",
+                    got=f"{MOST_AT_ONCE} of yours are",
+                    remedy="Wait until one is finished, or stop it",
+                )
+            self._at_work[owner] += 1
+
+        def counted(task: Task) -> CheckedData:
+            try:
+                return work(task)
+            finally:
+                with self._guard:
+                    self._at_work[owner] -= 1
+                    self._at_work += Counter()  # forgets visitors of whom nothing is at work
+
         # It goes on when the page is left: the data set is in the list later.
-        return run(work, self._cancel.of(owner), detached=True, kind="data")
+        yield from run(counted, self._cancel.of(owner), detached=True, kind="data")
 
     def _add(
         self, owner: OwnerId, title: str, fill: Callable[[Path], object], task: Task, digest: str = ""

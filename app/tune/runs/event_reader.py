@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 STEP_CURVES = ("loss", "cross_entropy", "alignment", "balance", "attention_mass")
 VALIDATION_CURVES = ("loss", "accuracy", "closed_accuracy", "open_accuracy", "attention_mass")
@@ -18,6 +18,7 @@ MOST_POINTS = 400
 
 _CHUNK = 16 << 20
 _REMEMBERED = 64
+_LARGEST, _LARGEST_COUNT = 1e300, 2**53
 
 
 @dataclass(eq=False)
@@ -60,12 +61,12 @@ class Events:
 
     def add(self, event: Mapping[str, Any]) -> None:
         """Take one event in."""
-        kind, step = event.get("event"), event.get("step")
-        step = step if isinstance(step, int) else None
+        kind, step = event.get("event"), _count(event.get("step"))
         self.work = None
         if kind == "step" and step is not None:
-            self.step, self.seconds_left = step, event.get("seconds_left")
-            self.steps = event.get("steps") or self.steps
+            left = event.get("seconds_left")
+            self.step, self.seconds_left = step, float(left) if _is_number(left) else None
+            self.steps = _count(event.get("steps")) or self.steps
             _note(self.curves, event, step)
         elif kind == "base_validation":
             self.base = {name: float(event[name]) for name in VALIDATION_CURVES if _is_number(event.get(name))}
@@ -73,16 +74,16 @@ class Events:
             _note(self.validation, event, step)
             self.best_step = step if event.get("best") else self.best_step
         elif kind == "training" and step is not None:
-            self.steps, self.step = event.get("steps") or 0, step
+            self.steps, self.step = _count(event.get("steps")) or 0, step
             self.resumed, self.stage, self.labelled, self.seconds_left = bool(event.get("resumed")), "", None, None
         elif kind == "progress":
             self.stage = str(event.get("text", ""))
         elif kind == "work":
-            self.work = (str(event.get("what", "")), int(event.get("done") or 0), int(event.get("count") or 0))
+            self.work = (str(event.get("what", "")), _count(event.get("done")) or 0, _count(event.get("count")) or 0)
         elif kind == "labels":
-            self.labelled = (int(event.get("done") or 0), int(event.get("count") or 0))
+            self.labelled = (_count(event.get("done")) or 0, _count(event.get("count")) or 0)
         elif kind == "watched" and isinstance(event.get("questions"), list):
-            self.watched_questions = event["questions"]
+            self.watched_questions = [question for question in event["questions"] if isinstance(question, dict)]
         elif kind == "attention" and step is not None:
             self.attention[step] = dict(event)
         elif kind == "note" and event.get("text") not in self.notes:
@@ -115,8 +116,8 @@ class EventReader:
                 offset += len(whole)
                 stream.seek(offset)
                 for line in whole.split(b"\n"):
-                    with suppress(ValueError, TypeError, AttributeError):
-                        events.add(json.loads(line))
+                    with suppress(ValueError, TypeError, AttributeError, RecursionError):
+                        events.add(json.loads(line, parse_constant=_refuse, parse_float=_finite))
         self._known[path] = (facts.st_ino, offset, events)
         self._known.move_to_end(path)
         if len(self._known) > _REMEMBERED:
@@ -138,5 +139,20 @@ def _note(curves: dict[str, dict[int, float]], event: Mapping[str, Any], step: i
             curve[step] = float(event[name])
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float))
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and abs(value) <= _LARGEST
+
+
+def _count(value: Any) -> int | None:
+    """A whole number that a browser can count with; None for anything else."""
+    return value if isinstance(value, int) and 0 <= value <= _LARGEST_COUNT else None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _finite(digits: str) -> float:
+    if abs(number := float(digits)) > _LARGEST:
+        raise ValueError(f"{digits[:40]} is too large")
+    return number

@@ -82,14 +82,14 @@ def _status(job: Job, record: Mapping[str, Any], events: Events, log: str) -> tu
     if job.state == "queued":
         return "queued", f"Place {job.position} in the queue: it starts when the runs before it have ended."
     # What an earlier start wrote says nothing about this one; what this one wrote last is true before it is gone.
-    told = record.get("updated", 0) > job.record.get("begun", 0)
+    told = _number(record.get("updated")) > _number(job.record.get("begun"))
     if job.state != "ended" and not (told and record.get("status") in ("finished", "stopped")):
         return _running(job, record if told else {}, events)
     kept = _kept(job)
     if record.get("status") == "finished":
         stopped = events.step < events.steps
         early = f" after {events.step} of {events.steps} steps, since it got no better" if stopped else ""
-        verdict = (record.get("verdict") or {}).get("words")
+        verdict = record["verdict"].get("words") if isinstance(record.get("verdict"), dict) else None
         return "finished", f"Finished{early}. The adapter is ready.{f' {verdict}' if verdict else ''}"
     if job.cancelled:
         return "cancelled", f"Cancelled. {kept}"
@@ -157,6 +157,10 @@ def _cause(job: Job, record: Mapping[str, Any], log: str) -> str:
     if not job.exit:
         return "The process is gone without a trace: the machine was switched off, or everything on it was ended."
     return f"The process ended with status {job.exit.get('code')} and said nothing."
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, (int, float)) and abs(value) < 1e18 else 0.0
 
 
 def _last_words(log: str) -> str:

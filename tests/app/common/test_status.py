@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import logging
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
-from a3tune.errors import Cancelled, RequestError
+from a3tune.errors import Cancelled, DataError, RequestError
 from a3tune.images import image_from_array
 from a3tune.inspection.inspect import AdapterView, Inspection
 from a3tune.types import AttentionMaps, Head, PatchGrid, PatchTile, Token, Window
@@ -159,3 +161,41 @@ def test_times_and_the_model_are_told(finished):
     assert model_value(ModelStatus("ready", "x", False))["text"] == "ready"
     remarked = ModelStatus("ready", "x", False, remarks=("The processor does not say its patch size.",))
     assert model_value(remarked)["notice"].endswith(" The processor does not say its patch size.")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("/tmp/tmp1a/.x.part/run.json is damaged", "run.json is damaged"),
+        ("no folder at '/srv/models/llava'", "no folder at 'llava'"),
+        ("see (/a/b/c.png), /d/e/f.", "see (c.png), f."),
+        ("Accept it at https://huggingface.co/a/b, or give and/or 3/4", None),
+        ("owner/name is no folder, 1/2/3 neither; assets/demo/scorer is", None),
+    ],
+)
+def test_no_visitor_reads_where_things_lie_on_the_server(text, shown):
+    error = DataError(expected="a", got=text, remedy="b")
+    assert explain(error) == f"{_ended(shown or text)} Expected a. b."
+
+
+def _ended(text):
+    return text if text.endswith(".") else f"{text}."
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/srv/x"), "disk of the server is full"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "disk of the server is full"),
+        (RuntimeError("PytorchStreamWriter failed: No space left on device"), "disk of the server is full"),
+        (PermissionError(errno.EACCES, "Permission denied", "/srv/x"), "may not write there"),
+        (OSError(errno.EROFS, "Read-only file system"), "may not write there"),
+        (MemoryError(), "not enough free memory"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "not enough free memory"),
+    ],
+)
+def test_what_the_machine_lacks_is_a_sentence(error, words):
+    said = explain(error)
+    assert words in said
+    assert "Something unexpected" not in said
+    assert "/srv" not in said

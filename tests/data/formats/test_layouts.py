@@ -407,3 +407,22 @@ def test_parquet_columns_that_differ_in_case_alone_are_refused(folder):
     table = {"Image": ["a.png"], "image": ["b.png"], "question": ["Q"], "answer": ["A"]}
     pyarrow.parquet.write_table(pyarrow.table(table), folder.root / "d.parquet")
     assert kinds(read_dataset(folder.root / "d.parquet")) == {"header": 1}
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "target"),
+    [
+        ("What grade? A. one B. two", "B", "two"),
+        ("Which side? (A) left (B) right", "(A)", "left"),
+        ("Which side?\nA: left\nB: right\n", "b", "right"),
+        ("Which side? A) left, B) right, C) both", "C.", "both"),
+        ("Which side? (A) left (C) right", "A", "A"),
+        ("Which hepatitis is it?", "B", "B"),
+        ("Which side? (A) left (B) right", "left", "left"),
+    ],
+)
+def test_a_letter_means_the_option_that_the_questions_text_has_for_it(folder, question, answer, target):
+    folder.image("a.png")
+    folder.json("rows.json", [{"image": "a.png", "question": question, "answer": answer}])
+    (item,) = read_dataset(folder.root).items
+    assert (item.question, item.answer) == (question.strip(), target)

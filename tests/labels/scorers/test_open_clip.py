@@ -302,3 +302,16 @@ def test_simple_tokenizer_counts_its_marks(clip_folder, scorer):
     tokenizer = open_clip.SimpleTokenizer(context_length=24)
     other = type(scorer)(scorer._model, scorer._preprocess, tokenizer, name="x", device="cpu")
     assert other.count_tokens("a liver") == 4
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [("layers", 2**63, "names the number"), ("layers", 3000, "over 256 layers"), ("head_width", 0, "does not load")],
+)
+def test_impossible_numbers_of_a_configuration_are_refused(tmp_path, setting, value, said):
+    path = native_folder(tmp_path) / "open_clip_config.json"
+    config = json.loads(path.read_text())
+    config["model_cfg"]["vision_cfg"][setting] = value
+    path.write_text(json.dumps(config))
+    with pytest.raises(LabelError, match=said):
+        load_scorer(tmp_path)

@@ -10,7 +10,7 @@ import pytest
 from a3tune.errors import Cancelled, DataError, RequestError
 from app.common.identity import new_secret, owner_of
 from app.tune.data.report import data_report, repair_choices
-from app.tune.data.service import CheckedData
+from app.tune.data.service import MOST_AT_ONCE, CheckedData
 from app.tune.data.sets import MOST_SETS
 from app.tune.plans import Plan
 
@@ -181,3 +181,27 @@ def test_what_is_stopped_is_not_kept_and_what_was_there_stays(service, owner, up
             work.join(30)
     assert [data.id for data in service.data.sets.all(owner)] == [first.id]
     assert [folder.name for folder in service.jobs.studio.data(owner).iterdir()] == [first.id]
+
+
+def test_sixty_checks_of_one_visitor_take_three_threads(service, owner):
+    going, running = threading.Event(), []
+
+    def work(task):
+        running.append(threading.get_ident())
+        task.progress("Checking", 0.5)
+        going.wait()
+        raise DataError(expected="a", got="b", remedy="c")
+
+    begun = [service.data._run(owner, work) for _ in range(60)]
+    assert [next(reports).what for reports in begun[:MOST_AT_ONCE]] == ["Checking"] * MOST_AT_ONCE
+    for reports in begun[MOST_AT_ONCE:]:
+        with pytest.raises(RequestError, match="3 of yours are"):
+            next(reports)
+    assert len(running) == MOST_AT_ONCE
+    other = service.data._run(owner_of(new_secret()), work)
+    assert next(other).what == "Checking"
+    going.set()
+    for reports in (*begun[:MOST_AT_ONCE], other):
+        with pytest.raises(DataError):
+            list(reports)
+    assert next(service.data._run(owner, work)).what == "Checking"

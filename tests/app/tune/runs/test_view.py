@@ -6,8 +6,10 @@ import json
 
 import pytest
 
+from a3tune.training.run_folder import RunFolder
 from app.tune.runs.event_reader import EventReader, thinned
 from app.tune.runs.jobs import Job
+from app.tune.runs.news import run_news
 from app.tune.runs.view import view_run
 
 
@@ -142,3 +144,40 @@ def test_a_stopped_run_can_go_on_once_its_process_is_gone(job):
     leaving, gone = view_run(job("running"), reader), view_run(job("ended"), reader)
     assert (leaving.status, leaving.live, leaving.can_resume) == ("stopped", True, False)
     assert (gone.status, gone.live, gone.can_resume) == ("stopped", False, True)
+
+
+ODD = (10**400, -1, "3", [1], {"a": 1}, None, True)
+
+
+@pytest.mark.parametrize(
+    "kind", ["step", "training", "validation", "base_validation", "labels", "work", "watched", "attention"]
+)
+@pytest.mark.parametrize("odd", ODD)
+def test_events_of_a_run_from_elsewhere_that_hold_odd_values_are_shown_or_left_out(job, kind, odd):
+    names = ("step", "steps", "loss", "seconds_left", "done", "count", "questions", "attention_mass", "resumed", "what")
+    facts = {"event": kind, "step": 1, "steps": 4, "done": 1, "count": 2, "loss": 0.5, "questions": [{"question": "a"}]}
+    done = job(elsewhere=True)
+    for name in names:
+        write(done, "finished", [{**facts, name: odd}, {**facts, "questions": [odd]}])
+    view = view_run(done, EventReader())
+    json.dumps(run_news(view, {}), allow_nan=False)
+    assert 0 <= view.share <= 1
+
+
+@pytest.mark.parametrize("text", [b"NaN", b"Infinity", b"1e999", b"[" * 200_000, b"\xff\xfe"])
+def test_lines_that_are_no_json_of_a_browser_are_left_out(job, text):
+    done = job()
+    write(done, "finished")
+    with (done.run / "events.jsonl").open("ab") as stream:
+        stream.write(b'{"event": "note", "text": "kept"}\n{"event": "step", "step": 1, "loss": ' + text + b"}\n")
+    events = EventReader().read(done.run / "events.jsonl")
+    assert (events.notes, events.step, events.curves["loss"]) == (["kept"], 0, {})
+    assert next(event.get("text") for event in RunFolder(done.run).event_log.read()) == "kept"
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_records_of_a_run_that_hold_odd_values_are_shown(job, odd):
+    for name in ("status", "updated", "verdict", "error", "step"):
+        write(job(), **{"status": "finished", name: odd})
+        for elsewhere in (False, True):
+            assert view_run(job(elsewhere=elsewhere, begun=1.0), EventReader()).words
