@@ -11,7 +11,7 @@ PIP := $(IN_VENV) -m pip --disable-pip-version-check
 OFFLINE := HF_HUB_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 GRADIO_ANALYTICS_ENABLED=False
 
 .DEFAULT_GOAL := help
-.PHONY: help app test test-wheel lint api architecture bundle clean
+.PHONY: help app test fuzz test-wheel lint api architecture bundle clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -23,6 +23,9 @@ app: $(VENV)/.app ## install what is missing and serve the page (HOST, PORT; ARG
 test: $(VENV)/.test $(VENV)/.bits lint ## install what is missing and run every check (ARGS goes to pytest)
 	@browser="$$(.ci/chromium $(IN_VENV))" && $(OFFLINE) CHROMIUM="$$browser" OMP_NUM_THREADS=1 A3TUNE_BITS=$(VENV)/bits \
 		$(IN_VENV) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(ARGS)
+
+fuzz: $(VENV)/.test ## read 20,000 spoilt files of every kind and print what came of them (ARGS: --inputs, --seed, --keep)
+	@$(OFFLINE) OMP_NUM_THREADS=1 $(IN_VENV) -m tests.fuzz $(ARGS)
 
 test-wheel: $(VENV)/.test ## install the wheel with all that it needs into an environment of its own, and use it
 	@rm -rf $(VENV)-wheel && $(IN_VENV) -m venv $(VENV)-wheel
