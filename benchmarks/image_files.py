@@ -184,6 +184,10 @@ def report(tables: list[tuple[str, list[Outcome]]]) -> str:
         slowest = max((outcome.seconds for outcome in outcomes), default=0.0)
         told = f"{agree} of {both}" if both else "none to compare"
         lines.append(f"| {name} | {len(outcomes)} | {opened} | {len(outcomes) - opened} | {slowest:.1f} s | {told} |")
+    every = [outcome for _, outcomes in tables for outcome in outcomes]
+    slow = sum(outcome.seconds > SLOW for outcome in every)
+    broken = sum(outcome.refused.startswith("TRACEBACK") for outcome in every)
+    lines += ["", f"Over {SLOW:.0f} s: {slow or 'none'}. Ended in a traceback: {broken or 'none'}."]
     for name, outcomes in tables:
         lines += ["", f"## {name}", "", *_details(outcomes)]
     return "\n".join(lines)
