@@ -6,8 +6,8 @@ from collections import Counter
 import pytest
 
 from a3tune.data.formats import image_files as pictures
-from a3tune.data.formats import rows
 from a3tune.data.formats.faults import FAULT_LIMIT
+from a3tune.data.formats.json_text import JsonWalk
 from a3tune.data.read import read_dataset, split_dataset
 from a3tune.errors import Cancelled, DataError
 
@@ -302,7 +302,7 @@ def test_lines_of_json_are_counted_in_one_pass(monkeypatch):
             return super().count(sign, start, stop)
 
     text = Text("[\n" + ",\n".join(f'{{"n": {number}}}' for number in range(2000)) + "\n]")
-    walked = list(rows._Walk(text).elements())
+    walked = list(JsonWalk(text).elements())
     assert [line for _, line, _ in walked] == list(range(2, 2002))
     assert sum(counted) <= len(text)
 
