@@ -16,6 +16,8 @@ import traceback
 from types import TracebackType
 from typing import Any, Literal
 
+from gradio import queueing, routes
+
 Style = Literal["text", "json"]
 _OWN = "a3tune"
 
@@ -42,6 +44,8 @@ class JsonLines(logging.Formatter):
 
 def begin_log(style: Style) -> None:
     """Set up the process's log: JSON with every event, or (text) what is worth a person's attention."""
+    for module in (queueing, routes):
+        vars(module)["traceback"] = _Discreet()
     if style == "text":
         return
     handler = logging.StreamHandler(os.fdopen(os.dup(2), "w", encoding="utf-8"))
@@ -60,6 +64,19 @@ def begin_log(style: Style) -> None:
     sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     sys.excepthook = _log_error
     threading.excepthook = lambda told: _log_error(told.exc_type, told.exc_value, told.exc_traceback)
+
+
+class _Discreet:
+    """Python's ``traceback`` for Gradio, which prints what it refuses in full: a value that is no choice, for one. Here
+    it tells the error's type and place."""
+
+    def print_exc(self) -> None:
+        kind, error, place = sys.exc_info()
+        if kind is not None:
+            _log_error(kind, error, place)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(traceback, name)
 
 
 def _log_error(kind: type[BaseException], error: BaseException | None, place: TracebackType | None) -> None:

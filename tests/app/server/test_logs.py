@@ -6,7 +6,10 @@ import json
 import logging
 import sys
 
-from app.server.logs import JsonLines
+import gradio
+from gradio import queueing, routes
+
+from app.server.logs import JsonLines, begin_log
 
 
 def line(name: str, message: str, **more) -> dict:
@@ -30,3 +33,17 @@ def test_of_others_only_the_place_is_kept():
     assert {**told, "time": ""} == {
         "time": "", "level": "warning", "logger": "pydicom", "module": "module", "line": 7, "error": "ValueError",
     }  # fmt: skip
+
+
+def test_a_value_that_gradio_refuses_is_not_printed(capfd, caplog):
+    begin_log("text")
+    choices = gradio.Dropdown(["a", "b"])
+    try:
+        choices.preprocess("patient Doe")
+    except gradio.Error:
+        queueing.traceback.print_exc()
+        routes.traceback.print_exc()
+    assert [record.getMessage() for record in caplog.records] == ["Unexpected Error"] * 2
+    assert any("dropdown.py" in frame for frame in caplog.records[0].facts["frames"])
+    assert "Doe" not in "".join([*capfd.readouterr(), caplog.text])
+    assert queueing.traceback.format_exc() == "NoneType: None\n"
