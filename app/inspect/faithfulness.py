@@ -24,12 +24,15 @@ if TYPE_CHECKING:
 KINDS = ("curves", "control")
 # A check that nobody follows for this long is stopped: its page was closed. In seconds.
 _PATIENCE = 20.0
+# How many checks may run or wait: each has a thread, and they have the model one after the other.
+_MOST = 16
 
 
 class _Check(Task["FaithfulnessCurves | RandomisedWeights"]):
     """A check of one map, stopped too when nobody follows it."""
 
     followed: float
+    about: tuple[ResultId, str]
 
     def should_stop(self) -> bool:
         return super().should_stop() or time.monotonic() - self.followed > _PATIENCE
@@ -93,7 +96,17 @@ class FaithfulnessService:
 
         # Checks whose page was closed are nobody's any more.
         self._checks = {known: check for known, check in self._checks.items() if not check.should_stop()}
+        for known in self._checks.values():
+            if known.about == (result, kind):
+                known.cancel.set()  # this one takes its place
+        if sum(not (known.over or known.cancel.is_set()) for known in self._checks.values()) >= _MOST:
+            raise RequestError(
+                expected=f"at most {_MOST} checks of all visitors at once",
+                got="As many run or wait already",
+                remedy="Try again in a minute",
+            )
         check = _Check(work, generation=generation, kind="check")
+        check.about = (result, kind)
         check.step, check.followed = Step("Waiting for the model", 0.0), time.monotonic()
         name = CheckId(secrets.token_urlsafe(18))
         self._checks[name] = check

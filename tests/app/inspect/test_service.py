@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from a3tune.images import load_image
 from a3tune.types import Window
 from app.engine.background import Step
 from app.engine.model_slot import ModelChoice, ModelSlot
+from app.inspect import faithfulness
 from app.inspect.export_request import command_line
 from app.inspect.service import InspectService
 from app.inspect.sessions import results, session_end, sessions
@@ -372,3 +374,21 @@ def test_the_image_is_read_again_for_a_model_that_sees_in_its_own_way(slot, tiny
 
 def decoded(url: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))))
+
+
+def test_checks_asked_for_again_and_again_do_not_pile_up(service, png, monkeypatch):
+    service.sessions.open_file("one", png, remove=False)
+    finished = finish(service, "one")
+    monkeypatch.setattr(faithfulness, "_MOST", 2)
+    with service.slot.in_use:  # none of them can end
+        names = [service.faithfulness.start(finished.id, "base", "curves", "mean", [0]) for _ in range(20)]
+        service.faithfulness.start(finished.id, "base", "control", "mean", [0])
+        with pytest.raises(RequestError, match="no such check"):
+            service.faithfulness.follow(names[0])
+        service.sessions.open_file("two", png, remove=False)
+        other = replace(finished, id="another result")
+        service.results.add("two", other)
+        with pytest.raises(RequestError, match=r"at most 2 checks .* in a minute"):
+            service.faithfulness.start(other.id, "base", "curves", "mean", [0])
+        for name in (names[-1], *service.faithfulness._checks):
+            service.faithfulness.stop(name)
