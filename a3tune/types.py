@@ -238,37 +238,98 @@ class AttentionMaps:
         return self.weights.shape[1]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Region:
-    """One region that a segmenter found.
+    """One region that a segmenter found, its mask kept as bits within its box.
+
+    A mask may be drawn on a coarser grid than the image, over the same area: each source pixel then belongs to the
+    grid pixel that holds its centre.
+
+    Args:
+        mask: bool [h, w], the whole image on the source pixels or on a coarser grid.
+        box: (x, y, width, height) in pixels of ``mask``, exclusive edges; what lies outside is left out.
+        predicted_iou: see below.
+        stability_score: see below.
+        size: (height, width) of the image in source pixels; that of ``mask`` when None.
 
     Attributes:
-        mask: bool [height, width], source pixel frame, read-only.
+        grid: (h, w) of the grid that the mask is drawn on.
+        place: (x, y, width, height) of the box in pixels of that grid.
+        size: (height, width) of the image in source pixels.
         box: (x, y, width, height) in source pixels, exclusive edges: the mask lies in
             [x, x + width) x [y, y + height).
         predicted_iou: the segmenter's own estimate of its quality, 0 to 1, or None.
         stability_score: agreement of the mask under a shifted threshold, 0 to 1, or None.
+        bits: uint8, the grid pixels of the box row by row, eight in each.
     """
 
-    mask: np.ndarray
+    grid: tuple[int, int]
+    place: tuple[int, int, int, int]
+    size: tuple[int, int]
     box: tuple[int, int, int, int]
-    predicted_iou: float | None = None
-    stability_score: float | None = None
+    predicted_iou: float | None
+    stability_score: float | None
+    bits: np.ndarray
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "mask", _frozen(self.mask, np.bool_, 2, "mask"))
+    def __init__(
+        self,
+        mask: np.ndarray,
+        box: tuple[int, int, int, int],
+        predicted_iou: float | None = None,
+        stability_score: float | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> None:
+        if mask.dtype != np.bool_ or mask.ndim != 2:
+            raise ValueError(f"mask must be bool with 2 dimensions, not {mask.dtype.name} with shape {mask.shape}")
+        x, y, width, height = box
+        part = mask[y : y + height, x : x + width]
+        values = vars(self)
+        values |= {"grid": mask.shape, "place": (x, y, part.shape[1], part.shape[0]), "size": size or mask.shape}
+        values |= {"predicted_iou": predicted_iou, "stability_score": stability_score, "bits": np.packbits(part)}
+        (top, rows), (left, columns) = self._span(0), self._span(1)
+        values["box"] = box if self.size == self.grid else (left, top, int(columns.sum()), int(rows.sum()))
+
+    def _span(self, axis: int) -> tuple[int, np.ndarray]:
+        """Along rows (0) or columns (1): the first source pixel of the box, and how many each grid pixel holds."""
+        first, length = self.place[1 - axis], self.place[3 - axis]
+        old, new = self.grid[axis], self.size[axis]
+        # Source pixel i belongs to grid pixel floor((2 i + 1) old / (2 new)).
+        edges = -((old - 2 * new * np.arange(first, first + length + 1)) // (2 * old))
+        return int(edges[0]), np.diff(edges)
+
+    @property
+    def inside(self) -> np.ndarray:
+        """bool [h, w]: the mask on its own grid, cut to its box there."""
+        width, height = self.place[2:]
+        return np.unpackbits(self.bits, count=height * width).reshape(height, width).astype(bool)
+
+    @property
+    def mask(self) -> np.ndarray:
+        """bool [height, width], source pixel frame, read-only; made anew each time."""
+        full = self.mask_on(self.size)
+        full.flags.writeable = False
+        return full
+
+    def mask_on(self, grid: tuple[int, int]) -> np.ndarray:
+        """bool [h, w]: the mask on another grid over the same area, taken at each grid pixel's centre."""
+        x, y, width, height = self.place
+        full = np.zeros(grid, dtype=bool)
+        rows, columns = ((2 * np.arange(new) + 1) * old // (2 * new) for new, old in zip(grid, self.grid, strict=True))
+        top, bottom = np.searchsorted(rows, [y, y + height])
+        left, right = np.searchsorted(columns, [x, x + width])
+        full[top:bottom, left:right] = self.inside.take(rows[top:bottom] - y, 0).take(columns[left:right] - x, 1)
+        return full
 
     @cached_property
     def area(self) -> int:
         """How many source pixels the mask holds."""
-        return int(self.mask.sum())
+        return int(self._span(0)[1] @ (self.inside @ self._span(1)[1]))
 
     @cached_property
     def key(self) -> str:
         """16 hex digits that name the region among all of its image: the same for the same pixels."""
-        x, y, width, height = self.box
         digest = hashlib.sha256(repr(self.box).encode())
-        digest.update(np.packbits(self.mask[y : y + height, x : x + width]).tobytes())
+        digest.update(self.bits.tobytes())
         return digest.hexdigest()[:16]
 
 

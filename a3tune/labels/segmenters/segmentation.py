@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -65,52 +66,89 @@ class Segmenter(Protocol):
 
 
 def region_from_mask(
-    mask: np.ndarray, *, predicted_iou: float | None = None, stability_score: float | None = None
+    mask: np.ndarray,
+    *,
+    predicted_iou: float | None = None,
+    stability_score: float | None = None,
+    size: tuple[int, int] | None = None,
 ) -> Region | None:
-    """A region whose box is the tightest around ``mask`` (bool [height, width]); None for an empty mask."""
+    """A region whose box is the tightest around ``mask``; None for an empty mask.
+
+    Args:
+        mask: bool [h, w] on the source pixels, or on a coarser grid over the same area.
+        size: (height, width) of the image in source pixels; that of the mask when None.
+    """
     rows = np.flatnonzero(mask.any(axis=1))
     if not len(rows):
         return None
     columns = np.flatnonzero(mask.any(axis=0))
     x, y = int(columns[0]), int(rows[0])
     box = (x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1)
-    return Region(np.asarray(mask, dtype=bool), box, predicted_iou, stability_score)
+    return Region(np.asarray(mask, dtype=bool), box, predicted_iou, stability_score, size)
 
 
 def pack_regions(regions: Sequence[Region], height: int, width: int) -> dict[str, Any]:
-    """Regions of one image as arrays for an .npz file, each mask's pixels as bits."""
-    bits = np.zeros((len(regions), -(-height * width // 8)), dtype=np.uint8)
-    for row, region in zip(bits, regions, strict=True):
-        row[:] = np.packbits(region.mask.ravel())
+    """Regions of one image as arrays for an .npz file, pixels as bits: ``masks``, a row for each whole mask, or where
+    one is drawn on a coarser grid ``bits`` within the boxes, one after the other, and ``places`` (x, y, width, height,
+    grid height, grid width) of the boxes."""
+    shape = (height, width)
     quality = [(region.predicted_iou, region.stability_score) for region in regions]
-    return {
-        "shape": np.array([height, width], dtype=np.int64),
-        "masks": bits,
+    arrays = {
+        "shape": np.array(shape, dtype=np.int64),
         "quality": np.array(quality, dtype=np.float64).reshape(-1, 2),
     }
+    if any(region.grid != shape for region in regions):
+        places = np.array([(*region.place, *region.grid) for region in regions], dtype=np.int64)
+        return arrays | {"bits": np.concatenate([region.bits for region in regions]), "places": places}
+    bits = np.zeros((len(regions), -(-height * width // 8)), dtype=np.uint8)
+    for row, region in zip(bits, regions, strict=True):
+        row[:] = np.packbits(region.mask)
+    return arrays | {"masks": bits}
 
 
 def unpack_regions(entry: Mapping[str, np.ndarray], image: MedicalImage) -> tuple[Region, ...]:
     """What `pack_regions` packed, each box drawn tightly around its mask; files without "quality" are read too.
 
     Raises:
-        ValueError: it belongs to an image of another size, or a mask is empty.
+        ValueError: it belongs to an image of another size, a mask is empty, or a box lies outside.
         KeyError: an array is missing.
     """
     shape = (image.height, image.width)
     if tuple(entry["shape"]) != shape:
         raise ValueError("the entry belongs to an image of another size")
-    packed = entry["masks"]
-    masks = np.unpackbits(packed, axis=1, count=image.height * image.width).astype(bool).reshape(-1, *shape)
-    quality = entry["quality"] if "quality" in entry else np.full((len(packed), 2), np.nan)
+    masks = _whole_masks(entry["masks"], shape) if "masks" in entry else _placed_masks(entry["bits"], entry["places"])
+    count = len(entry["masks"] if "masks" in entry else entry["places"])
+    quality = entry["quality"] if "quality" in entry else np.full((count, 2), np.nan)
     regions = []
     for mask, numbers in zip(masks, quality, strict=True):
+        if any(found > own for found, own in zip(mask.shape, shape, strict=True)):
+            raise ValueError("a mask is finer than the image")
         predicted, stability = (None if np.isnan(number) else float(number) for number in numbers)
-        region = region_from_mask(mask, predicted_iou=predicted, stability_score=stability)
+        region = region_from_mask(mask, predicted_iou=predicted, stability_score=stability, size=shape)
         if region is None:
             raise ValueError("a mask is empty")
         regions.append(region)
     return tuple(regions)
+
+
+def _whole_masks(packed: np.ndarray, shape: tuple[int, int]) -> Iterator[np.ndarray]:
+    for row in packed:
+        yield np.unpackbits(row, count=math.prod(shape)).astype(bool).reshape(shape)
+
+
+def _placed_masks(bits: np.ndarray, places: np.ndarray) -> Iterator[np.ndarray]:
+    start = 0
+    for x, y, width, height, grid_height, grid_width in places.tolist():
+        if not (x >= 0 and y >= 0 and x + width <= grid_width and y + height <= grid_height):
+            raise ValueError("a box lies outside its image")
+        end = start + -(-width * height // 8)
+        if end > len(bits):
+            raise ValueError("the masks are cut short")
+        mask = np.zeros((grid_height, grid_width), dtype=bool)
+        part = np.unpackbits(bits[start:end], count=width * height).astype(bool).reshape(height, width)
+        mask[y : y + height, x : x + width] = part
+        start = end
+        yield mask
 
 
 def mask_iou(first: np.ndarray, second: np.ndarray) -> float:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 import numpy as np
 
 from a3tune.errors import RequestError
-from a3tune.figures.regions import REGION_COLOURS, outlines, widest_place
+from a3tune.figures.regions import REGION_COLOURS, number_place, outlines
 from a3tune.geometry.patch_grid import to_patches
 from a3tune.types import MedicalImage, Region, ScoredRegion, WeakLabels
 from app.engine import library
@@ -376,6 +376,6 @@ def _shown(labels: WeakLabels, drawn: dict[str, Region]) -> tuple[ShownRegion, .
         keys.add(key)
         colour = REGION_COLOURS[len(shown) % len(REGION_COLOURS)]
         chosen = scored.rank <= CHOSEN or key in drawn
-        anchor = widest_place(scored.region.mask)
+        anchor = number_place(scored.region)
         shown.append(ShownRegion(key, scored, key in drawn, chosen, colour, outlines(scored.region), anchor))
     return tuple(shown)
