@@ -16,6 +16,7 @@ from a3tune.labels.scorers.open_clip import BIOMEDCLIP, load_scorer
 from a3tune.labels.scorers.open_clip_folder import CONFIG, WEIGHTS, fetch_folder
 from a3tune.labels.scorers.templates import check_template, kept_count
 from a3tune.labels.segmenters.lite_medsam import LiteMedSamSegmenter
+from a3tune.labels.segmenters.medsam import MedSamSegmenter, is_medsam
 from a3tune.labels.segmenters.segment_anything import SegmentAnythingSegmenter
 from a3tune.labels.segmenters.segmentation import Segmenter
 from a3tune.progress import Progress, no_progress
@@ -187,7 +188,7 @@ def load_segmenter(name: str, device: str = "auto") -> Segmenter:
             f"path, name one on the hub as {HUB_PREFIX}OWNER/REPOSITORY/FILE, or leave the segmenter out: "
             f"{LITE_MEDSAM} comes with the program",
         )
-    return SegmentAnythingSegmenter(name, device=device)
+    return MedSamSegmenter(name, device=device) if is_medsam(name) else SegmentAnythingSegmenter(name, device=device)
 
 
 def _scorer_source(name: str) -> tuple[str, tuple[str, ...]]:

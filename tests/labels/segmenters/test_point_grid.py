@@ -8,13 +8,15 @@ from segment_anything import SamAutomaticMaskGenerator
 from segment_anything.utils.amg import rle_to_mask
 
 from a3tune.labels.segmenters.point_grid import CompressedMaskGenerator, attend_head_by_head
-from a3tune.labels.segmenters.segment_anything import SegmentAnythingSegmenter
-from a3tune.types import MedicalImage
+from a3tune.labels.segmenters.segment_anything import GridParameters, SegmentAnythingSegmenter
 
+LOOSE = GridParameters(
+    points_per_side=3, predicted_iou_threshold=0.0, stability_score_threshold=0.0, minimum_region_area=5
+)
 SETTINGS = {
     "points_per_side": 4,
     "pred_iou_thresh": 0.0,
-    "stability_score_thresh": 0.1,
+    "stability_score_thresh": 0.0,
     "box_nms_thresh": 0.9,
     "crop_n_layers": 1,
     "crop_n_points_downscale_factor": 2,
@@ -22,15 +24,8 @@ SETTINGS = {
 }
 
 
-def picture(height, width):
-    rng = np.random.default_rng(3)
-    pixels = rng.integers(0, 60, (height, width, 3)).astype(np.uint8)
-    pixels[height // 4 : height // 2, width // 3 : width // 2] = 220
-    return pixels
-
-
-def test_the_masks_of_the_librarys_own_generator(small_sam):
-    pixels = picture(90, 120)
+def test_the_masks_of_the_librarys_own_generator(small_sam, organs):
+    pixels = organs[0].pixels[::2, ::2].copy()
     expected = SamAutomaticMaskGenerator(deepcopy(small_sam), points_per_batch=128, **SETTINGS).generate(pixels)
     model = attend_head_by_head(deepcopy(small_sam))
     generator = CompressedMaskGenerator(model, points_per_batch=8, output_mode="uncompressed_rle", **SETTINGS)
@@ -51,16 +46,16 @@ def test_heads_one_by_one_attend_as_all_together(small_sam):
     assert torch.allclose(found, expected, atol=1e-6)
 
 
-def test_a_large_image_is_worked_on_at_the_stated_size(small_sam, monkeypatch):
-    image = MedicalImage(picture(300, 400))
-    monkeypatch.setattr("a3tune.labels.segmenters.segment_anything.WORKING_SIDE", 100)
-    segmenter = SegmentAnythingSegmenter.from_model(deepcopy(small_sam))
+def test_a_large_image_is_worked_on_at_the_stated_size(small_sam, organs, monkeypatch):
+    image = organs[0]
+    monkeypatch.setattr("a3tune.labels.segmenters.segment_anything.WORKING_SIDE", 150)
+    segmenter = SegmentAnythingSegmenter.from_model(deepcopy(small_sam), parameters=LOOSE)
     found = segmenter.segment(image)
-    assert "100 x 75" in found.notes[1]
-    assert segmenter.parameters["working_side"] == 100
+    assert "150 x 120" in found.notes[1]
+    assert segmenter.parameters["working_side"] == 150
     for region in found.regions:
-        assert region.grid == (75, 100)
-        assert region.mask.shape == (300, 400)
+        assert region.grid == (120, 150)
+        assert region.mask.shape == (240, 300)
         assert region.area == region.mask.sum()
     drawn = segmenter.segment_box(image, (100, 60, 150, 120))
-    assert drawn.mask.shape == (300, 400)
+    assert drawn.mask.shape == (240, 300)
