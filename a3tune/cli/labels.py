@@ -69,6 +69,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--top-k", metavar="N", help="how many regions to keep, or all (default: the template's, 4 or 8)"
     )
+    parser.add_argument(
+        "--minimum-side",
+        type=int,
+        metavar="N",
+        help="leave out regions whose box is this long or shorter, in pixels of a 256 x 256 frame (default: 12 as "
+        "published; 0 keeps every small structure that was found)",
+    )
     parser.add_argument("--layout", default="auto", help="layout of the data set (default: told from its keys)")
     parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the data set's images, if elsewhere")
     parser.add_argument(
@@ -154,6 +161,7 @@ def _build_maker(options: argparse.Namespace) -> LabelMaker:
         options.scorer,
         template=options.template,
         top_k=options.top_k,
+        **({} if options.minimum_side is None else {"minimum_side": options.minimum_side}),
         device=options.device,
     )
 

@@ -43,10 +43,12 @@ class FilterRules:
     last: int = 253
 
     def __post_init__(self) -> None:
-        for name in ("frame", "maximum_area"):
-            if getattr(self, name) <= 0:
+        for name, least in (("frame", 1), ("maximum_area", 1), ("minimum_side", 0)):
+            if getattr(self, name) < least:
                 raise RequestError(
-                    expected=f"{name} above 0", got=f"{name} is {getattr(self, name)}", remedy="Change the filter rule"
+                    expected=f"{name} of {least} or more",
+                    got=f"{name} is {getattr(self, name)}",
+                    remedy="Change the filter rule",
                 )
 
 

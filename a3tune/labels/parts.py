@@ -11,6 +11,7 @@ from a3tune.bundle import DEMO, DEMO_SCORER
 from a3tune.checkpoints import HUB_PREFIX, hub_place, locate_checkpoint
 from a3tune.errors import LabelError
 from a3tune.labels.cache import RegionCache
+from a3tune.labels.filters import PAPER_RULES, FilterRules
 from a3tune.labels.pipeline import LabelMaker
 from a3tune.labels.scorers.open_clip import BIOMEDCLIP, load_scorer
 from a3tune.labels.scorers.open_clip_folder import CONFIG, WEIGHTS, fetch_folder
@@ -142,6 +143,7 @@ def load_label_maker(
     *,
     template: str = "plain",
     top_k: str | int | None = None,
+    minimum_side: int = PAPER_RULES.minimum_side,
     device: str = "auto",
 ) -> LabelMaker:
     """Load the parts by name.
@@ -151,6 +153,8 @@ def load_label_maker(
             or as ``hub:OWNER/REPOSITORY/FILE``.
         scorer: "demo", "biomedclip", the folder of an open_clip model, or its name on the Hugging Face hub.
         template, top_k: as in `LabelMaker`.
+        minimum_side: regions whose box is this long or shorter are not ranked, in pixels of a 256 x 256 frame; 12 as
+            published, 0 to keep every small structure that was found.
         device: "auto", "cpu" or "cuda".
 
     Raises:
@@ -160,6 +164,7 @@ def load_label_maker(
     # What costs nothing to check comes before weights are read.
     check_template(template)
     kept_count(top_k, template)
+    rules = FilterRules(minimum_side=minimum_side)
     source, remarks = _scorer_source(scorer)
     return LabelMaker(
         load_segmenter(segmenter, device),
@@ -167,6 +172,7 @@ def load_label_maker(
         cache=RegionCache(),
         template=template,
         top_k=top_k,
+        rules=rules,
         remarks=remarks,
     )
 

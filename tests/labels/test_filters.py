@@ -65,3 +65,12 @@ def test_rules_can_be_changed_and_are_checked():
     assert drop_reason((60, 60, 5, 5), 25, 256, 256, FilterRules(minimum_side=2)) is None
     with pytest.raises(RequestError, match="maximum_area"):
         FilterRules(maximum_area=0)
+
+
+def test_small_structures_may_be_kept():
+    box = (100, 100, 10, 9)
+    assert drop_reason(box, 80, 256, 256) == "too small"
+    assert drop_reason(box, 80, 256, 256, FilterRules(minimum_side=0)) is None
+    assert drop_reason((100, 100, 1, 1), 1, 256, 256, FilterRules(minimum_side=0)) == "too small"
+    with pytest.raises(RequestError, match="minimum_side"):
+        FilterRules(minimum_side=-1)
