@@ -33,7 +33,7 @@ _PURPOSE = "a checkpoint of MedSAM (a ViT-B)"
 def is_medsam(name: str | Path) -> bool:
     """Whether a path or a place on the hub names MedSAM, by its file or, where that says nothing, its folder: the
     weights have the form of SAM ViT-B, so that nothing in them tells."""
-    *_, folder, file = ("", *Path(str(name)).parts)
+    *_, folder, file = ("", "", *Path(str(name)).parts)
     return "medsam" in (file if "sam" in file.lower() else folder).lower()
 
 

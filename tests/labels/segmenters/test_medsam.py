@@ -28,6 +28,7 @@ def checkpoint(monkeypatch, small_sam, tmp_path):
         ("medsam/sam_vit_b_01ec64.pth", False),
         ("hub:facebook/sam-vit-base/model.safetensors", False),
         ("model.pth", False),
+        (".", False),
     ],
 )
 def test_known_by_its_name(name, expected):
