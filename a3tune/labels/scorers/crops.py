@@ -70,14 +70,13 @@ CROPS: dict[CropStyle, Callable[[MedicalImage, Region], np.ndarray]] = {
 
 
 def _checked(image: MedicalImage, region: Region) -> np.ndarray:
-    if region.mask.shape != (image.height, image.width):
+    if region.size != (image.height, image.width):
         raise LabelError(
             expected=f"a mask of {image.width} x {image.height} pixels, like the image",
-            got=f"The mask has {region.mask.shape[1]} x {region.mask.shape[0]}",
+            got=f"The mask has {region.size[1]} x {region.size[0]}",
             remedy="Use the regions of this image",
         )
-    x, y, width, height = region.box
-    if not region.mask[y : y + height, x : x + width].any():
+    if not region.area:
         raise LabelError(expected="a region with at least one pixel", got="The region is empty", remedy="Leave it out")
     return region.mask
 
