@@ -29,7 +29,7 @@ from a3tune.types import MedicalImage
 
 _FORMAT = 2
 _PACKAGE = Path(__file__).parent
-FINDING = ("proposals", "segmenters", "working_size.py")
+FINDING = ("proposals", "segmenters")
 """What of this package decides which regions an image has."""
 RANKING = (*FINDING, "scorers", "filters.py", "pipeline.py")
 """What of this package decides which labels an image has."""

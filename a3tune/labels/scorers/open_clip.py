@@ -24,7 +24,7 @@ from a3tune.device import choose_device
 from a3tune.errors import LabelError
 from a3tune.labels.scorers.crops import CROPS, CropStyle
 from a3tune.labels.scorers.open_clip_folder import fetch_folder, load_folder
-from a3tune.labels.working_size import region_at, working_image
+from a3tune.labels.segmenters.working_size import region_at, working_image
 from a3tune.recently_used import RecentlyUsed
 from a3tune.storage import is_folder, named_path
 from a3tune.types import MedicalImage, Region, ScoredRegion

@@ -34,7 +34,7 @@ from a3tune.labels.segmenters.segmentation import (
     region_in_box,
 )
 from a3tune.labels.segmenters.tiny_vit import speed_up
-from a3tune.labels.working_size import working_note, working_size
+from a3tune.labels.segmenters.working_size import working_note, working_size
 from a3tune.recently_used import RecentlyUsed
 from a3tune.types import MedicalImage, Region
 

@@ -24,7 +24,7 @@ from a3tune.labels.segmenters.mask_decoder import decode_boxes, stability
 from a3tune.labels.segmenters.point_grid import attend_head_by_head
 from a3tune.labels.segmenters.segment_anything import deduce_variant
 from a3tune.labels.segmenters.segment_anything_names import original_names
-from a3tune.labels.working_size import working_image
+from a3tune.labels.segmenters.working_size import working_image
 from a3tune.types import MedicalImage
 
 _PURPOSE = "a checkpoint of MedSAM (a ViT-B)"

@@ -31,7 +31,7 @@ from a3tune.labels.segmenters.segmentation import (
     region_from_mask,
     region_in_box,
 )
-from a3tune.labels.working_size import WORKING_SIDE, working_image, working_note
+from a3tune.labels.segmenters.working_size import WORKING_SIDE, working_image, working_note
 from a3tune.recently_used import RecentlyUsed
 from a3tune.types import MedicalImage, Region
 

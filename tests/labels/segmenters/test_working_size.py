@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from a3tune.labels.segmenters.segmentation import pack_regions, region_from_mask, unpack_regions
-from a3tune.labels.working_size import region_at, working_image, working_note, working_size
+from a3tune.labels.segmenters.working_size import region_at, working_image, working_note, working_size
 from a3tune.types import MedicalImage, Region
 
 
