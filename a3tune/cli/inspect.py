@@ -7,9 +7,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from a3tune.bundle import DEMO, DEMO_NAME, demo_adapters, is_demo, model_source
+from a3tune.bundle import DEMO, DEMO_NAME, is_demo, model_source
+from a3tune.cli.adapter_options import adapter_folders
 from a3tune.cli.image_options import add_image_options, parse_window
-from a3tune.errors import RequestError
 from a3tune.images import CONVENTIONS, load_image
 from a3tune.images.target import load_target
 from a3tune.labels.fuse import union_mask
@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; returns 0."""
-    folders = _adapter_folders(options.adapters, options.model)
+    folders = adapter_folders(options.adapters, options.model)
     choice = {name: getattr(options, name) for name in ("frame", "axis", "volume", "series")}
     window = parse_window(options.window)
     named = None if options.convention in ("auto", "none") else options.convention
@@ -132,28 +132,3 @@ def run(options: argparse.Namespace) -> int:
         sep="\n",
     )
     return 0
-
-
-def _adapter_folders(text: str, model: str) -> dict[str, Path | None]:
-    """``base,NAME=FOLDER,...`` as folders by name, in order; None for the base.
-
-    Args:
-        text: as given; the names of bundled adapters need no folder where ``model`` is the demo model.
-        model: the model as the user named it.
-
-    Raises:
-        RequestError: a part is neither "base" nor a bundled adapter nor NAME=FOLDER, or a name comes twice.
-    """
-    bundled: dict[str, Path | None] = {"base": None, **(demo_adapters() if is_demo(model) else {})}
-    folders: dict[str, Path | None] = {}
-    for part in (part.strip() for part in text.split(",")):
-        name, equals, folder = (piece.strip() for piece in part.partition("="))
-        known = name in bundled and not equals
-        if name in folders or not (known or (name and folder)):
-            raise RequestError(
-                expected=f"adapters out of {', '.join(bundled)}, or NAME=FOLDER, each name once, separated by commas",
-                got=f"There is no adapter {part!r}" if name not in folders else f"The adapter {name!r} is named twice",
-                remedy="Write for instance --adapters base,tuned=runs/first/adapter",
-            )
-        folders[name] = bundled[name] if known else Path(folder)
-    return folders

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from a3tune import __version__
-from a3tune.cli import app, demo, doctor, inspect, labels, parity, tune
+from a3tune.cli import app, demo, doctor, eval, inspect, labels, parity, tune
 from a3tune.errors import A3TuneError
 from a3tune.process import RUN, prepare_process
 
@@ -21,6 +21,7 @@ COMMANDS = {
     "inspect": inspect,
     "labels": labels,
     "tune": tune,
+    "eval": eval,
     "demo": demo,
     "parity": parity,
     "doctor": doctor,

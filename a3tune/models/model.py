@@ -138,6 +138,11 @@ class VisionLanguageModel:
         return self.text_config.num_attention_heads
 
     @property
+    def context_length(self) -> int:
+        """How many tokens prompt and answer may have together."""
+        return self._encoder.limit
+
+    @property
     def end_token_id(self) -> int:
         """The token with which the model ends an answer."""
         return self._encoder.end_token_id
@@ -152,6 +157,7 @@ class VisionLanguageModel:
         question: str,
         answer: str | Sequence[int] | None = None,
         *,
+        context: Sequence[str] = (),
         close: bool = False,
     ) -> EncodedPrompt:
         """The prompt that asks ``question`` about one or several images.
@@ -161,6 +167,7 @@ class VisionLanguageModel:
             question: plain text; surrounding white space is dropped.
             answer: the answer to put behind the prompt: generated ids are appended exactly as they are (the replay of
                 an answer), a text is tokenized as it stands in the chat template.
+            context: the turns before the question: question, answer, question, ...
             close: with an answer, also append the token that ends it.
 
         Raises:
@@ -168,8 +175,12 @@ class VisionLanguageModel:
             ModelError: the processor or its chat template does not work for this.
         """
         images = [images] if isinstance(images, MedicalImage) else list(images)
-        prompt = self._encoder.encode(images, question)
+        prompt = self._encoder.encode(images, question, context)
         return prompt if answer is None else self._encoder.append(prompt, answer, close=close)
+
+    def encode_text(self, question: str, context: Sequence[str] = ()) -> EncodedPrompt:
+        """The prompt that asks ``question`` without any image; see `PromptEncoder.encode_text`."""
+        return self._encoder.encode_text(question, context)
 
     def append_answer(
         self, prompt: EncodedPrompt, answer: str | Sequence[int], *, close: bool = False
@@ -223,21 +234,23 @@ class VisionLanguageModel:
         with self.lock, torch.no_grad():
             sequence = self.model.generate(
                 **prompt.inputs,
-                generation_config=self._generation_config(room),
+                generation_config=self.generation_config_for(room),
                 stopping_criteria=StoppingCriteriaList([stop]),
             )
         new = sequence[0, prompt.length :].tolist()
-        ended = bool(new) and new[-1] in self._ends
+        ended = bool(new) and new[-1] in self.end_token_ids
         ids = tuple(new[:-1] if ended else new)
         return GeneratedAnswer(self.decode(ids), ids, "end" if ended else "stopped" if stop.stopped else "length")
 
     @property
-    def _ends(self) -> set[int]:
+    def end_token_ids(self) -> set[int]:
+        """The tokens with which an answer ends."""
         configured = self.model.generation_config.eos_token_id
         ends = configured if isinstance(configured, list) else [configured]
         return {end for end in ends if end is not None} | {self.end_token_id}
 
-    def _generation_config(self, max_new_tokens: int) -> GenerationConfig:
+    def generation_config_for(self, max_new_tokens: int) -> GenerationConfig:
+        """Greedy decoding of at most ``max_new_tokens`` tokens, image tokens left out."""
         # Image tokens in an answer would ask for an image that is not there when the answer is replayed.
         image_tokens = self.tokenizer.convert_tokens_to_ids(sorted(roles.image_markers(self.config, self.processor)))
         return GenerationConfig(
@@ -246,7 +259,7 @@ class VisionLanguageModel:
             num_beams=1,
             repetition_penalty=1.0,
             use_cache=True,
-            eos_token_id=sorted(self._ends),
+            eos_token_id=sorted(self.end_token_ids),
             pad_token_id=self._encoder.pad_token_id,
             bos_token_id=self.tokenizer.bos_token_id,
             suppress_tokens=sorted({token for token in image_tokens if token is not None}),

@@ -75,6 +75,27 @@ class PromptEncoder:
         )  # fmt: skip
         return EncodedPrompt(self._to_device(inputs), tuple(ids), groups, positions, (), text, self.tokenizer)
 
+    def encode_text(self, question: str, context: Sequence[str] = ()) -> EncodedPrompt:
+        """The prompt that :meth:`encode` gives, without any image; it has no ``rows``.
+
+        Args: as :meth:`encode`.
+        """
+        question = roles.check_question(question, self._config, self.processor)
+        prefix, suffix = self._render_around(0, context)
+        text = prefix + question + suffix
+        special = self.adds_special_tokens(text)
+
+        def ids_of(words: str) -> list[int]:
+            found = self.tokenizer(words, add_special_tokens=special, truncation=False)["input_ids"]
+            return self._without_end(list(found))
+
+        ids = ids_of(text)
+        self._check_length(len(ids))
+        positions = roles.question_positions(ids, prefix, question, suffix, self.tokenizer, special, ids_of)
+        tokens = torch.tensor([ids], dtype=torch.long)
+        inputs = self._to_device({"input_ids": tokens, "attention_mask": torch.ones_like(tokens)})
+        return EncodedPrompt(inputs, tuple(ids), (), positions, (), text, self.tokenizer)
+
     def append(self, prompt: EncodedPrompt, answer: str | Sequence[int], *, close: bool = False) -> EncodedPrompt:
         """The prompt with its answer behind it.
 

@@ -1,0 +1,209 @@
+"""``python -m a3tune eval``: every question of a data set, asked of the model with each adapter, counted and compared;
+or somebody else's answers scored; or two finished evaluations compared."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from a3tune.bundle import DEMO, DEMO_NAME, DEMO_SAMPLE, is_demo, model_source
+from a3tune.cli.adapter_options import ADAPTERS_HELP, adapter_folders
+from a3tune.errors import A3TuneError, RequestError
+from a3tune.progress import TimedProgress
+from a3tune.storage import cache_folder, is_hub_id, named_path
+
+if TYPE_CHECKING:
+    from a3tune.evaluation.questions import EvaluationData
+    from a3tune.evaluation.report import Report
+
+HELP = "measure answers and attention over a data set, and compare adapters"
+PHANTOM = "phantom"
+EXPORTS = ("markdown", "latex", "lmms-eval", "radeval")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.epilog = (
+        "eval compare A B compares two finished evaluations of the same questions. Several processes: accelerate "
+        "launch --num_processes 2 -m a3tune eval --data ...; an evaluation that was stopped goes on when the same "
+        "command is started again."
+    )
+    parser.add_argument("action", nargs="*", metavar="compare A B", help="compare the evaluations in two folders")
+    parser.add_argument(
+        "--data",
+        metavar="PATH",
+        help=f"file of rows, folder of a data set, hub id, demo for the sample, or {PHANTOM} for the phantom benchmark",
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the results")
+    parser.add_argument("--split", help="train, validation, test or all (default: test, else validation, else all)")
+    parser.add_argument("--model", default=DEMO, help="demo, a checkpoint folder or a hub id (default demo)")
+    parser.add_argument("--adapters", default="base", metavar="LIST", help=ADAPTERS_HELP)
+    parser.add_argument(
+        "--allow-other-base", action="store_true", help="use adapters that were made for other weights all the same"
+    )
+    parser.add_argument(
+        "--masks",
+        choices=("true", "weak", "none"),
+        help="what attention is measured against: the data's own masks, weak labels of the pipeline, or nothing "
+        "(default: true where the data has any, else none)",
+    )
+    parser.add_argument(
+        "--decoding", default="", metavar="LIST", help="ways of decoding to try on the first adapter besides greedy"
+    )
+    parser.add_argument(
+        "--controls", default="", metavar="LIST", help="text, blank, other: also without the image, and with another's"
+    )
+    parser.add_argument("--predictions", type=Path, metavar="FILE", help="score the answers in a file instead")
+    parser.add_argument(
+        "--export", default="", metavar="LIST", help=f"also write {', '.join(EXPORTS)} (separated by commas)"
+    )
+    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="questions in one pass (default 16)")
+    parser.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="longest answer (default 64)")
+    parser.add_argument("--critical-heads", type=int, metavar="K", help="how many (default: heads of one layer)")
+    parser.add_argument("--limit", type=int, metavar="N", help="ask no more than N questions, spread over the split")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of sampling and of the intervals' draws")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the images, where it lies elsewhere")
+    parser.add_argument("--layout", default="auto", help="layout of the data (default: told from its keys)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default auto)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command; returns 0.
+
+    Raises:
+        A3TuneError: bad input; of several processes only the first raises, the others end quietly with 2.
+    """
+    if options.action:
+        return _compare(options)
+    missing = [f"--{name}" for name in ("data", "out") if getattr(options, name) is None]
+    if missing:
+        raise RequestError(
+            expected="--data and --out, or compare A B", got=f"{missing[0]} is not given", remedy="See eval --help"
+        )
+    if options.limit is not None and options.limit < 1:
+        raise RequestError(expected="a limit of at least 1", got=f"{options.limit}", remedy="Leave --limit out for all")
+    exports = _list(options.export, "exports", EXPORTS)
+    try:
+        report = _score(options, exports) if options.predictions is not None else _evaluate(options, exports)
+    except A3TuneError:
+        if _is_first():
+            raise
+        return 2
+    if _is_first():
+        print(report)
+    return 0
+
+
+def _evaluate(options: argparse.Namespace, exports: tuple[str, ...]) -> str:
+    folders = adapter_folders(options.adapters, options.model)
+    controls = _list(options.controls, "controls", ("text", "blank", "other"))
+    progress = TimedProgress() if _is_first() else _silent
+    data = _data(options)
+    from transformers.utils.logging import disable_progress_bar
+
+    from a3tune.evaluation.run import EvaluationPlan, evaluate
+    from a3tune.models.load import load_model
+
+    disable_progress_bar()
+    has_masks = any(question.item.mask is not None or question.item.boxes for question in data.questions)
+    plan = EvaluationPlan(
+        adapters=folders,
+        masks=options.masks or ("true" if has_masks else "none"),
+        decodings=_list(options.decoding, "decoding", None),
+        controls=controls,  # type: ignore[arg-type]
+        batch_size=options.batch_size,
+        max_new_tokens=options.max_new_tokens,
+        critical_count=options.critical_heads,
+        seed=options.seed,
+        allow_other_base=options.allow_other_base,
+    )
+    name = DEMO_NAME if is_demo(options.model) else None
+    model = load_model(model_source(options.model), device=options.device, name=name)
+    report = evaluate(plan, data, model, options.out, model_name=options.model, on_progress=progress)
+    return _summary(report, options.out, exports)
+
+
+def _score(options: argparse.Namespace, exports: tuple[str, ...]) -> str:
+    data = _data(options)
+    from a3tune.evaluation.scoring import score_predictions
+
+    report = score_predictions(options.predictions, data, options.out, seed=options.seed)
+    return _summary(report, options.out, exports)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    if len(options.action) != 3 or options.action[0] != "compare":
+        raise RequestError(
+            expected="compare and two folders", got=" ".join(options.action), remedy="Write: eval compare A B"
+        )
+    from a3tune.evaluation.scoring import compare_folders
+    from a3tune.evaluation.summary import comparison_text
+
+    print(comparison_text(compare_folders(*map(named_path, options.action[1:]), out=options.out, seed=options.seed)))
+    return 0
+
+
+def _data(options: argparse.Namespace) -> EvaluationData:
+    from a3tune.evaluation.questions import read_questions_of
+
+    path, unpack = named_path(options.data), None
+    if options.data == DEMO:
+        path = DEMO_SAMPLE
+    elif options.data == PHANTOM:
+        from a3tune.demo.benchmark_data import phantom_benchmark
+
+        path = phantom_benchmark(on_progress=TimedProgress() if _is_first() else _silent)
+    elif is_hub_id(options.data) and not path.exists():
+        from a3tune.data.hub import fetch_dataset
+
+        path = cache_folder() / "datasets" / hashlib.sha256(options.data.encode()).hexdigest()[:16]
+        if not path.is_dir():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fetch_dataset(options.data, path)
+    if path.is_dir() or path.suffix == ".parquet":
+        unpack = cache_folder() / "pictures" / hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
+    return read_questions_of(
+        path,
+        options.split,
+        name=options.data,
+        layout=options.layout,
+        images=options.images,
+        unpack_to=unpack,
+        most=options.limit,
+    )
+
+
+def _summary(report: Report, out: Path, exports: tuple[str, ...]) -> str:
+    """The report in words, its exports written by the first process."""
+    from a3tune.evaluation.export import export
+    from a3tune.evaluation.items import ITEMS_NAME, read_items
+    from a3tune.evaluation.summary import report_text
+
+    if exports and _is_first():
+        items = read_items(out / ITEMS_NAME)
+        for kind in exports:
+            export(kind, report, items, out)
+    return f"{report_text(report)}\nItems, report and table in {out}"
+
+
+def _list(text: str, name: str, known: tuple[str, ...] | None) -> tuple[str, ...]:
+    parts = tuple(part.strip() for part in text.split(",") if part.strip())
+    unknown = [part for part in parts if known is not None and part not in known]
+    if unknown or len(set(parts)) < len(parts):
+        raise RequestError(
+            expected=f"{name} out of {', '.join(known or ('those known',))}, each once",
+            got=f"{(unknown or parts)[0]!r}",
+            remedy=f"See eval --help for --{name}",
+        )
+    return parts
+
+
+def _is_first() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _silent(what: str, share: float) -> None:
+    """The progress of processes that do not report."""

@@ -1,0 +1,300 @@
+"""Answers that somebody else's program wrote, brought to the questions of a data set.
+
+Read are: this project's ``items.jsonl``; a JSON list of texts, or of objects; a JSON object id -> text; JSON lines with
+the usual keys, LLaVA-Med's answer files among them; sample files of lmms-eval; and tables (CSV, TSV, XLSX), as
+VLMEvalKit writes them. Nothing is guessed: answers that cannot be brought to the questions for certain are refused.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import zipfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import openpyxl
+from openpyxl.utils.exceptions import InvalidFileException
+
+from a3tune.errors import DataError
+from a3tune.evaluation.items import EvaluatedItem, scores_of
+from a3tune.evaluation.questions import EvaluationData
+from a3tune.evaluation.text_normalisation import normalise_strict
+from a3tune.wording import brief, listed
+
+_ANSWERS = (
+    "prediction", "pred", "predicted_answer", "model_prediction", "model_answer", "model_output", "output", "response",
+    "generated_text", "generated_answer", "generation", "text", "pred_answer", "answer_pred", "answer",
+)  # fmt: skip
+_IDS = ("id", "question_id", "qid", "sample_id", "index", "idx", "doc_id", "number")
+_QUESTIONS = ("question", "prompt", "query")
+_ORDER_IDS = {"index", "idx", "doc_id", "number"}
+_LARGEST = 512 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One answer as the file has it.
+
+    Attributes:
+        text: the answer.
+        identifier: what the file calls the question; None where it says nothing.
+        counts: whether the identifier is the question's place in the data, from 0, if no question is called so.
+        question: its words; None where the file does not repeat them.
+        place: where it stands, for messages.
+    """
+
+    text: str
+    identifier: str | None
+    counts: bool
+    question: str | None
+    place: str
+
+
+def read_predictions(path: str | Path, system: str | None = None) -> tuple[Prediction, ...]:
+    """The answers in a file, in its order.
+
+    Args:
+        path: the file.
+        system: of this project's own files with several systems, which one; the first when None.
+
+    Raises:
+        DataError: it cannot be read, or holds something else than answers.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise DataError(
+                expected="a file of answers of at most 512 MB", got=f"{path.name} is larger", remedy="Split it"
+            )
+        if path.suffix.lower() in (".xlsx", ".xlsm"):
+            rows = _excel_rows(path)
+        else:
+            text = path.read_bytes().decode("utf-8-sig")
+            rows = _table_rows(text, path) if path.suffix.lower() in (".csv", ".tsv") else _json_rows(text, path)
+    except OSError as error:
+        raise _unreadable(path, error.strerror or str(error)) from error
+    except UnicodeDecodeError as error:
+        raise _unreadable(path, "it is not UTF-8") from error
+    if rows and isinstance(rows[0], dict) and {"system", "scores", "prediction"} <= rows[0].keys():
+        systems = list(dict.fromkeys(str(row.get("system")) for row in rows if isinstance(row, dict)))
+        chosen = systems[0] if system is None else system
+        if chosen not in systems:
+            raise DataError(
+                expected=f"one of its systems: {listed(systems)}",
+                got=f"{path.name} has none called {chosen!r}",
+                remedy="Choose one of these",
+            )
+        rows = [row for row in rows if isinstance(row, dict) and row.get("system") == chosen]
+    if not rows:
+        raise DataError(expected="a file with answers", got=f"{path.name} has none", remedy="Check the file")
+    return tuple(_prediction(row, f"{path.name}, answer {number}") for number, row in enumerate(rows, 1))
+
+
+def bring_to_questions(
+    predictions: Sequence[Prediction], data: EvaluationData, system: str
+) -> tuple[tuple[EvaluatedItem, ...], tuple[str, ...]]:
+    """One item for each question, and what is to be told, in words.
+
+    Answers that name questions of the data by their ids go there, and questions without an answer become gaps. Others
+    must be as many as the questions and in their order; where they repeat the questions' words, these must be the same.
+
+    Raises:
+        DataError: answers are twice there, name questions that the data does not have, or do not fit in number or
+            order.
+    """
+    by_id = {question.identifier: question.number for question in data.questions}
+    names = [item.identifier for item in predictions]
+    known = [name in by_id for name in names]
+    twice = [name for name, count in Counter(names).items() if name is not None and count > 1]
+    if any(known):
+        if not all(known):
+            stranger = predictions[known.index(False)]
+            raise DataError(
+                expected="answers to questions of this split alone",
+                got=f"{stranger.place} names the question {stranger.identifier!r}, which the data does not have",
+                remedy="Choose the split that was answered, or take these answers out",
+            )
+        places = [by_id[str(name)] for name in names]
+    elif all(item.counts for item in predictions):
+        places = [int(str(item.identifier)) for item in predictions]
+        wrong = [item for item, place in zip(predictions, places, strict=True) if not place < len(data.questions)]
+        if wrong:
+            raise _other_length(
+                len(predictions), len(data.questions), f"; {wrong[0].place} is number {wrong[0].identifier}"
+            )
+    else:
+        if len(predictions) != len(data.questions):
+            raise _other_length(len(predictions), len(data.questions), "")
+        places = list(range(len(predictions)))
+    if twice and (any(known) or all(item.counts for item in predictions)):
+        raise DataError(
+            expected="one answer to each question",
+            got=f"The question {twice[0]!r} is answered more than once",
+            remedy="Keep one of the answers",
+        )
+    answers = dict(zip(places, predictions, strict=True))
+    for number, item in answers.items():
+        asked = data.questions[number].item.question
+        if item.question is not None and not _same_question(item.question, asked):
+            raise DataError(
+                expected=f"the answer to {brief(asked)}",
+                got=f"{item.place} answers {brief(item.question)}",
+                remedy="Bring the answers into the data's order, or give them the questions' ids",
+            )
+    notes = []
+    missing = len(data.questions) - len(answers)
+    if missing:
+        notes.append(f"{missing:,} of {len(data.questions):,} questions have no answer in the file.")
+    if not any(known) and all(item.question is None for item in predictions):
+        notes.append("The answers name no questions: they were taken in the order of the data.")
+    return tuple(_items(answers, data, system)), tuple(notes)
+
+
+def _items(answers: Mapping[int, Prediction], data: EvaluationData, system: str) -> list[EvaluatedItem]:
+    items = []
+    for question in data.questions:
+        item, found = question.item, answers.get(question.number)
+        said = None if found is None else found.text
+        scores = {} if said is None else scores_of(item.answer_type, item.answer, said, question.options)
+        items.append(
+            EvaluatedItem(
+                question.identifier,
+                question.number,
+                system,
+                item.image.name,
+                question.image_digest,
+                item.question,
+                item.answer,
+                item.answer_type,
+                said,
+                question.options,
+                dict(question.groups),
+                scores,
+                gap="" if found is not None else "The file has no answer to this question",
+            )
+        )
+    return items
+
+
+def _same_question(told: str, asked: str) -> bool:
+    # A prompt may stand around the question, and options below it.
+    words, wanted = normalise_strict(told), normalise_strict(asked.splitlines()[0])
+    return wanted in words or words in normalise_strict(asked)
+
+
+def _prediction(row: object, place: str) -> Prediction:
+    if isinstance(row, str):
+        return Prediction(row, None, False, None, place)
+    if not isinstance(row, dict):
+        raise DataError(expected="an answer in words", got=f"{place} is {brief(row)}", remedy="Check the file")
+    fields = {str(key).strip().lower(): value for key, value in row.items()}
+    named = next((name for name in _IDS if fields.get(name) not in (None, "")), None)
+    identifier = None if named is None else str(fields[named])
+    if identifier is not None and identifier.endswith(".0") and identifier[:-2].isdecimal():
+        identifier = identifier[:-2]  # a table's number
+    counts = named in _ORDER_IDS and identifier is not None and identifier.isdecimal()
+    doc = fields.get("doc") if isinstance(fields.get("doc"), dict) else {}
+    asked = next((fields[name] for name in _QUESTIONS if isinstance(fields.get(name), str)), None)
+    asked = asked if asked is not None else (doc or {}).get("question")
+    return Prediction(_text(fields, place), identifier, counts, asked if isinstance(asked, str) else None, place)
+
+
+def _text(fields: Mapping[str, Any], place: str) -> str:
+    for name in ("filtered_resps", "resps"):
+        found = fields.get(name)
+        while isinstance(found, list) and len(found) == 1:
+            found = found[0]
+        if isinstance(found, str):
+            return found
+    for name in _ANSWERS:
+        if name in fields:
+            found = fields[name]
+            if found is None:
+                return ""
+            if isinstance(found, str | int | float):
+                return str(found)
+            raise DataError(
+                expected="an answer in words", got=f"{place} has {brief(found)} under {name}", remedy="Check the file"
+            )
+    raise DataError(
+        expected=f"an answer under one of the keys {listed(_ANSWERS)}",
+        got=f"{place} has {listed(sorted(fields)) or 'no key'}",
+        remedy="Call the answer prediction",
+    )
+
+
+def _json_rows(text: str, path: Path) -> list[Any]:
+    if path.suffix.lower() == ".jsonl":
+        return _json_lines(text, path)
+    try:
+        whole = json.loads(text)
+    except RecursionError as error:
+        raise _unreadable(path, "it is nested too deeply") from error
+    except ValueError:
+        return _json_lines(text, path)
+    if isinstance(whole, dict):
+        # Older lmms-eval keeps the samples in "logs"; one line of JSON lines is an object too.
+        for name in ("logs", "predictions", "answers", "results", "data"):
+            if isinstance(whole.get(name), list):
+                return whole[name]
+        keys = {str(key).lower() for key in whole}
+        if keys & {*_ANSWERS, "resps", "filtered_resps"}:
+            return [whole]
+        return [{"id": key, "prediction": value} for key, value in whole.items()]
+    if not isinstance(whole, list):
+        raise _unreadable(path, f"it holds {brief(whole)}")
+    return whole
+
+
+def _json_lines(text: str, path: Path) -> list[Any]:
+    rows = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(json.loads(line))
+        except (ValueError, RecursionError) as error:
+            raise _unreadable(path, f"line {number} is no JSON") from error
+    return rows
+
+
+def _table_rows(text: str, path: Path) -> list[Any]:
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    try:
+        return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+    except csv.Error as error:
+        raise _unreadable(path, f"it is no table: {error}") from error
+
+
+def _excel_rows(path: Path) -> list[Any]:
+    try:
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+    except (InvalidFileException, zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
+        raise _unreadable(path, "it is no Excel workbook") from error
+    try:
+        sheet = book.worksheets[0]
+        sheet.reset_dimensions()
+        rows = sheet.iter_rows(values_only=True)
+        header = [str(cell or "").strip() for cell in next(rows, ())]
+        return [dict(zip(header, row, strict=False)) for row in rows if any(cell is not None for cell in row)]
+    finally:
+        book.close()
+
+
+def _unreadable(path: Path, why: str) -> DataError:
+    return DataError(
+        expected="answers as JSON, JSON lines, CSV, TSV or XLSX", got=f"{path} cannot be read: {why}", remedy="Check it"
+    )
+
+
+def _other_length(there: int, wanted: int, more: str) -> DataError:
+    return DataError(
+        expected=f"one answer to each of the {wanted:,} questions of the split, or answers with the questions' ids",
+        got=f"The file has {there:,} answers{more}",
+        remedy="Choose the split that was answered, or give the answers ids",
+    )

@@ -1,0 +1,93 @@
+"""What an evaluation was made with: all that its numbers depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from a3tune.adapters.switch import BASE, AdapterSet
+from a3tune.data.image_checks import file_digest
+from a3tune.evaluation.decoding.registry import decoding_named
+from a3tune.evaluation.questions import EvaluationData
+from a3tune.evaluation.systems import GREEDY
+from a3tune.models.model import VisionLanguageModel
+
+if TYPE_CHECKING:
+    from a3tune.evaluation.run import EvaluationPlan
+
+_PACKAGES = ("torch", "transformers", "peft", "accelerate", "numpy", "nltk", "scipy", "statsmodels", "pycocoevalcap")
+_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin", "adapter_config.json")
+
+
+def provenance(
+    plan: EvaluationPlan, data: EvaluationData, model: VisionLanguageModel, adapters: AdapterSet
+) -> dict[str, Any]:
+    """As plain JSON values: "settings" decide what comes out, "environment" where it was made."""
+    return {
+        "format": 1,
+        "settings": {
+            "data": {"name": data.name, "layout": data.layout, "split": data.split, "sha256": data.digest},
+            "model": {
+                "name": model.name,
+                "source": model.source,
+                "sha256": model.fingerprint() if model.source else "",
+            },
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "adapters": [
+                {
+                    "name": name,
+                    "sha256": _adapter_digest(folder),
+                    "note": adapters.origin(name) if name in adapters.names else "",
+                }
+                for name, folder in plan.adapters.items()
+            ],
+            "masks": plan.masks,
+            "decodings": [
+                {"name": name, "title": decoding_named(name).title, **decoding_named(name).settings}
+                for name in (GREEDY, *(name for name in plan.decodings if name != GREEDY))
+            ],
+            "controls": list(plan.controls),
+            "batch_size": plan.batch_size,
+            "max_new_tokens": plan.max_new_tokens,
+            "critical_heads": plan.critical_count or model.heads,
+            "seed": plan.seed,
+            "given": plan.given,
+        },
+        "environment": {
+            "a3tune": _version("a3tune"),
+            "python": platform.python_version(),
+            **{name: _version(name) for name in _PACKAGES},
+            "system": f"{platform.system()} {platform.machine()}",
+            "processors": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "device": torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else model.device.type,
+        },
+    }
+
+
+def settings_digest(facts: dict[str, Any]) -> str:
+    """One hex digest of the settings: equal for evaluations that can go on with each other's batches."""
+    return hashlib.sha256(json.dumps(facts["settings"], sort_keys=True).encode()).hexdigest()
+
+
+def _adapter_digest(folder: Path | None) -> str:
+    if folder is None:
+        return BASE
+    files = [Path(folder) / name for name in _WEIGHTS if (Path(folder) / name).is_file()]
+    return hashlib.sha256("".join(file_digest(path) for path in files).encode()).hexdigest()
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        import a3tune
+
+        return a3tune.__version__ if package == "a3tune" else ""

@@ -1,0 +1,53 @@
+"""Where a model looks while given answers are written, for a batch of prompts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from a3tune.adapters.a3moe.token_spans import TokenSpans
+from a3tune.attention.answer import answer_attention, measure_answer
+from a3tune.attention.capture import capture
+from a3tune.models.model import VisionLanguageModel
+from a3tune.models.prompt import EncodedPrompt
+
+_MOST_BYTES = 512 * 1024 * 1024
+
+
+@torch.no_grad()
+def read_attention_of(
+    model: VisionLanguageModel,
+    prompts: Sequence[EncodedPrompt],
+    coverages: Sequence[np.ndarray | None],
+    count: int | None = None,
+) -> list[dict[str, float | None]]:
+    """The numbers of `a3tune.attention.answer.measure_answer` for each prompt with its answer; None for what is not
+    defined. The adapter at work is mounted, and the caller holds the model's lock.
+
+    Args:
+        prompts: with answers.
+        coverages: float [patches] of each, or None.
+        count: K; None for the number of heads of one layer.
+    """
+    numbers: list[dict[str, float | None]] = []
+    size = max(_bytes(model, prompt) for prompt in prompts)
+    step = max(1, _MOST_BYTES // size)
+    for start in range(0, len(prompts), step):
+        chosen = prompts[start : start + step]
+        batch = model.collate(chosen)
+        with TokenSpans(batch.question, batch.columns), capture(batch.rows, batch.columns) as record:
+            model.model(**batch.inputs, use_cache=False)
+        for b, prompt in enumerate(chosen):
+            writing = batch.writing[b][batch.rows[b]]
+            weights = answer_attention(record, b, writing, closed=prompt.closed, count=count).weights
+            found = measure_answer(weights, coverages[start + b])
+            numbers.append({name: value if math.isfinite(value) else None for name, value in found.items()})
+    return numbers
+
+
+def _bytes(model: VisionLanguageModel, prompt: EncodedPrompt) -> int:
+    rows, patches = int(prompt.rows.sum()), sum(len(image) for image in prompt.images)
+    return model.layers * model.heads * rows * patches * 4

@@ -1,0 +1,104 @@
+"""Metrics of radiology reports over a whole split, as the literature on reports counts them.
+
+BLEU, ROUGE-L, CIDEr and METEOR are pycocoevalcap's. None of them knows what is true: "no effusion" and "effusion" are
+close by all of them, which is why findings are matched with their negation beside (`a3tune.evaluation.findings`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pycocoevalcap.bleu.bleu import Bleu
+from pycocoevalcap.cider.cider import Cider
+from pycocoevalcap.meteor.meteor import Meteor
+from pycocoevalcap.rouge.rouge import Rouge
+
+from a3tune.evaluation.findings import findings_available, match_findings
+from a3tune.evaluation.items import EvaluatedItem
+from a3tune.evaluation.text_normalisation import normalise_strict
+
+LEAST_WORDS = 6
+"""From so many words on, an answer counts as a report."""
+
+
+@dataclass(frozen=True)
+class TextMetric:
+    """One number over all reports of a system.
+
+    Attributes:
+        system: whose.
+        name: "BLEU-1" ... "BLEU-4", "ROUGE-L", "CIDEr", "METEOR", "findings F1", ....
+        value: 0 to 1; CIDEr 0 to 10. None where it could not be measured.
+        reports: over how many.
+        note: why it could not be measured; "" otherwise.
+    """
+
+    system: str
+    name: str
+    value: float | None
+    reports: int
+    note: str = ""
+
+
+def text_metrics(system: str, items: Sequence[EvaluatedItem]) -> list[TextMetric]:
+    """The report metrics of one system over its open questions whose right answer is a report; empty without any.
+
+    Texts are put in the strict normalisation first; an answer that is missing or empty counts as no words.
+    """
+    chosen = [
+        item
+        for item in items
+        if item.answer_type == "open"
+        and item.prediction is not None
+        and len(normalise_strict(item.answer).split()) >= LEAST_WORDS
+    ]
+    if not chosen:
+        return []
+    wanted = {number: [normalise_strict(item.answer)] for number, item in enumerate(chosen)}
+    said = {number: [normalise_strict(item.prediction or "")] for number, item in enumerate(chosen)}
+    found: dict[str, float | None] = {}
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocoevalcap prints as it goes
+        for order, value in enumerate(Bleu(4).compute_score(wanted, said, verbose=0)[0], 1):
+            found[f"BLEU-{order}"] = float(value)
+        found["ROUGE-L"] = float(Rouge().compute_score(wanted, said)[0])
+        # CIDEr weighs words by how rare they are among the reports: with a single one nothing is rare.
+        found["CIDEr"] = float(Cider().compute_score(wanted, said)[0]) if len(chosen) > 1 else None
+    notes = {"CIDEr": "needs at least two reports"}
+    metrics = [
+        TextMetric(system, name, value, len(chosen), notes.get(name, "") if value is None else "")
+        for name, value in found.items()
+    ]
+    reports = [(item.answer, item.prediction or "") for item in chosen]
+    return [*metrics, _meteor(system, wanted, said), *_findings(system, reports)]
+
+
+def _meteor(system: str, wanted: dict[int, list[str]], said: dict[int, list[str]]) -> TextMetric:
+    if shutil.which("java") is None:
+        return TextMetric(system, "METEOR", None, len(wanted), "not measured: Java is not installed")
+    meteor = Meteor()
+    try:
+        return TextMetric(system, "METEOR", float(meteor.compute_score(wanted, said)[0]), len(wanted))
+    finally:
+        process = meteor.meteor_p
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+
+def _findings(system: str, reports: list[tuple[str, str]]) -> list[TextMetric]:
+    names = {"precision": "findings precision", "recall": "findings recall", "f1": "findings F1",
+             "contradicted": "findings contradicted"}  # fmt: skip
+    if not findings_available():
+        note = "not measured: negspacy is not installed"
+        return [TextMetric(system, name, None, len(reports), note) for name in names.values()]
+    return [
+        TextMetric(system, names[key], value, len(reports), "" if value is not None else "no finding is named")
+        for key, value in match_findings(reports).items()
+    ]

@@ -1,0 +1,133 @@
+"""Evaluations that ask no model: somebody else's answers, and two finished evaluations beside each other."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from a3tune.data.image_checks import file_digest
+from a3tune.errors import DataError, RequestError
+from a3tune.evaluation.items import ITEMS_NAME, EvaluatedItem, read_items, write_items
+from a3tune.evaluation.predictions import bring_to_questions, read_predictions
+from a3tune.evaluation.questions import EvaluationData
+from a3tune.evaluation.report import Comparison, Report, compare_systems, finite, make_report, read_report, write_report
+from a3tune.storage import write_json
+
+COMPARISON_NAME = "comparison.json"
+
+
+@dataclass(frozen=True)
+class FolderComparison:
+    """Two finished evaluations of the same questions.
+
+    Attributes:
+        before, after: the folders' names.
+        questions: how many both have.
+        only_before, only_after: how many one alone has.
+        settings: name -> (before, after) of the settings that differ.
+        comparisons: every system of the first against the system of that name in the second, or where the names differ
+            and each has a single one, these two.
+    """
+
+    before: str
+    after: str
+    questions: int
+    only_before: int
+    only_after: int
+    settings: dict[str, tuple[Any, Any]]
+    comparisons: tuple[Comparison, ...]
+
+
+def score_predictions(path: Path, data: EvaluationData, out: Path, *, seed: int = 0) -> Report:
+    """Score the answers in a file, and write items, report and table.
+
+    Raises:
+        DataError: the answers cannot be read or do not fit the data.
+        RequestError: the folder holds an evaluation of a model.
+    """
+    if (out / "evaluation.json").exists():
+        raise RequestError(
+            expected="a new folder", got=f"{out} holds an evaluation of a model", remedy="Choose another with --out"
+        )
+    items, notes = bring_to_questions(read_predictions(path), data, path.stem)
+    facts = {
+        "format": 1,
+        "settings": {
+            "data": {"name": data.name, "layout": data.layout, "split": data.split, "sha256": data.digest},
+            "predictions": {"name": path.name, "sha256": file_digest(path)},
+            "seed": seed,
+        },
+    }
+    report = make_report(items, data.record(), facts, seed=seed)
+    report = replace(report, notes=(*notes, *report.notes))
+    out.mkdir(parents=True, exist_ok=True)
+    write_items(out / ITEMS_NAME, items)
+    write_report(report, out)
+    return report
+
+
+def compare_folders(before: Path, after: Path, *, out: Path | None = None, seed: int = 0) -> FolderComparison:
+    """Compare the results in two folders question by question.
+
+    Questions are the same where id, words and image are.
+
+    Args:
+        before, after: folders that an evaluation was written to.
+        out: folder for ``comparison.json``; not written when None.
+        seed: of the draws of intervals and tests.
+
+    Raises:
+        DataError: a folder holds no finished evaluation, or the two share no question.
+    """
+    first, second = read_items(before / ITEMS_NAME), read_items(after / ITEMS_NAME)
+    settings = [read_report(folder)["provenance"].get("settings", {}) for folder in (before, after)]
+    keys = dict.fromkeys(_key(item) for item in first), dict.fromkeys(_key(item) for item in second)
+    shared = [key for key in keys[0] if key in keys[1]]
+    if not shared:
+        raise DataError(
+            expected="two evaluations of the same questions",
+            got=f"{before} and {after} share none",
+            remedy="Evaluate both on the same data and split",
+        )
+    numbers = {key: number for number, key in enumerate(shared)}
+    systems = [list(dict.fromkeys(item.system for item in items)) for items in (first, second)]
+    pairs = [(name, name) for name in systems[0] if name in systems[1]]
+    if not pairs or (len(systems[0]) == len(systems[1]) == 1):
+        pairs = [(systems[0][0], systems[1][0])]
+    found: list[Comparison] = []
+    for one, other in pairs:
+        left = _named(first, one, f"{one} ({before.name})", numbers)
+        right = _named(second, other, f"{other} ({after.name})", numbers)
+        found += compare_systems(left, [right], seed=seed)
+    result = FolderComparison(
+        str(before),
+        str(after),
+        len(shared),
+        len(keys[0]) - len(shared),
+        len(keys[1]) - len(shared),
+        {
+            name: (settings[0].get(name), settings[1].get(name))
+            for name in dict.fromkeys((*settings[0], *settings[1]))
+            if settings[0].get(name) != settings[1].get(name)
+        },
+        tuple(found),
+    )
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / COMPARISON_NAME, finite(asdict(result)))
+    return result
+
+
+def _key(item: EvaluatedItem) -> tuple[str, str, str]:
+    return item.id, item.question, item.image_sha256
+
+
+def _named(
+    items: tuple[EvaluatedItem, ...], system: str, name: str, numbers: dict[tuple[str, str, str], int]
+) -> list[EvaluatedItem]:
+    return [
+        replace(item, system=name, number=numbers[_key(item)])
+        for item in items
+        if item.system == system and _key(item) in numbers
+    ]

@@ -1,0 +1,77 @@
+"""Results in a few lines for the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from a3tune.evaluation.report import Comparison, Metric, Report
+from a3tune.evaluation.scoring import FolderComparison
+
+_COLUMNS = (
+    ("closed accuracy", "accuracy", "strict"),
+    ("open recall", "recall", "strict"),
+    ("open F1", "f1", "strict"),
+    ("exact match", "exact_match", "strict"),
+    ("mass, given", "attention_mass", "given answer"),
+    ("mass, own", "attention_mass", "generated answer"),
+)
+
+
+def report_text(report: Report) -> str:
+    """The systems' main numbers with their intervals, the verdicts and the notes."""
+    rows = [("", *(title for title, _, _ in _COLUMNS))]
+    for system in report.systems:
+        rows.append((system, *(_shown(report.metric(system, name, mode)) for _, name, mode in _COLUMNS)))
+    used = [place for place in range(len(rows[0])) if place == 0 or any(row[place] != "-" for row in rows[1:])]
+    widths = [max(len(row[place]) for row in rows) for place in used]
+    data = report.data
+    lines = [
+        f"{data.get('questions', 0):,} questions about {data.get('images', 0):,} images of {data.get('name')}, "
+        f"split {data.get('split')}; strict normalisation; 95 % intervals over images, in per cent:"
+    ]
+    lines += [
+        "  ".join(row[place].ljust(width) for place, width in zip(used, widths, strict=True)).rstrip() for row in rows
+    ]
+    lines += _verdicts(report.comparisons)
+    for found in report.hallucination:
+        if math.isfinite(found.affirmed.value):
+            lines.append(
+                f"{found.system}: affirms {found.affirmed.value:.1%} of what is absent, yes-bias {found.yes_bias:+.1%}."
+            )
+    for control in report.controls:
+        needed = "" if math.isnan(control.needed_image) else f"; {control.needed_image:.1%} of the right ones need it"
+        lines.append(
+            f"{control.adapter}, control {control.control}: {control.name} {control.with_image:.1%} with the image, "
+            f"{control.without_image:.1%} without{needed}."
+        )
+    lines += list(report.notes)
+    return "\n".join(lines)
+
+
+def comparison_text(found: FolderComparison) -> str:
+    """What differs between two evaluations, and the verdicts."""
+    lines = [f"{found.questions:,} questions in both ({found.only_before:,} and {found.only_after:,} in one alone)."]
+    lines += [f"{name}: {_brief(before)} -> {_brief(after)}" for name, (before, after) in found.settings.items()]
+    lines += _verdicts(found.comparisons)
+    return "\n".join(lines)
+
+
+def _verdicts(comparisons: Sequence[Comparison]) -> list[str]:
+    return [
+        f"{entry.before} -> {entry.after}, {entry.name} ({entry.mode}): {entry.verdict} (p {entry.p_holm:.3g}, Holm)."
+        for entry in comparisons
+    ]
+
+
+def _shown(metric: Metric | None) -> str:
+    if metric is None or not math.isfinite(metric.interval.value):
+        return "-"
+    found = metric.interval
+    reach = f" ({found.low * 100:.1f} to {found.high * 100:.1f})" if math.isfinite(found.low) else ""
+    return f"{found.value * 100:.1f}{reach}"
+
+
+def _brief(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 100 else text[:97] + "..."

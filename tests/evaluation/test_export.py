@@ -1,0 +1,67 @@
+"""Tables for a paper and files for other programs hold the report's very numbers."""
+
+import json
+
+import pytest
+
+from a3tune.errors import RequestError
+from a3tune.evaluation.export import EXPORTS, export, latex_table, markdown_text
+from a3tune.evaluation.items import EvaluatedItem, read_items, scores_of, write_items
+from a3tune.evaluation.predictions import read_predictions
+from a3tune.evaluation.report import make_report
+
+REPORT = "there is a small right pleural effusion today"
+
+
+def items():
+    made = []
+    for system, wrong in (("base", 2), ("a_3 & more", 1)):
+        for number in range(6):
+            kind, answer = ("open", REPORT) if number == 5 else ("closed", "yes")
+            said = "no" if number < wrong else answer
+            made.append(
+                EvaluatedItem(
+                    f"q|{number}", number, system, f"{number}.png", f"h{number}", "Is it?", answer, kind, said,
+                    scores=scores_of(kind, answer, said, ()), groups={"topic": "presence"}, adapter=system,
+                )
+            )  # fmt: skip
+    return made
+
+
+@pytest.fixture(scope="module")
+def report():
+    return make_report(items(), {"name": "my|data", "split": "test", "questions": 6, "images": 6}, {"format": 1})
+
+
+def test_the_tables_hold_the_numbers(report):
+    text = markdown_text(report)
+    assert "# Evaluation on my\\|data" in text
+    assert "| accuracy | strict | 0.600 (" in text
+    assert "| base | a_3 & more | accuracy | strict | +0.2000 |" in text
+    assert "## accuracy (strict) by topic" in text
+    latex = latex_table(report)
+    assert "a\\_3 \\& more" in latex
+    assert "accuracy & strict & 60.0 {\\scriptsize [" in latex
+    assert latex.count("\\\\\n") == 1 + len({(m.name, m.mode) for m in report.metrics if not m.group})
+
+
+def test_every_export_is_written(report, tmp_path):
+    for kind in EXPORTS:
+        for path in export(kind, report, items(), tmp_path):
+            assert path.stat().st_size > 0
+    results = json.loads((tmp_path / "lmms_eval" / "base" / "results.json").read_text())
+    assert results["results"]["my_data"]["strict_accuracy,none"] == pytest.approx(0.6)
+    samples = tmp_path / "lmms_eval" / "base" / "samples_my_data.jsonl"
+    # They are what the reader of predictions takes.
+    assert [item.text for item in read_predictions(samples)] == [item.prediction for item in items()[:6]]
+    rows = [json.loads(line) for line in (tmp_path / "radeval.jsonl").read_text().splitlines()]
+    assert [(row["system"], row["ref"], row["hyp"]) for row in rows] == [
+        ("base", REPORT, REPORT), ("a_3 & more", REPORT, REPORT),
+    ]  # fmt: skip
+    with pytest.raises(RequestError, match="no export 'word'"):
+        export("word", report, items(), tmp_path)
+
+
+def test_items_come_back_as_they_were(tmp_path):
+    write_items(tmp_path / "items.jsonl", items())
+    assert list(read_items(tmp_path / "items.jsonl")) == items()

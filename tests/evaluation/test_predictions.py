@@ -1,0 +1,181 @@
+"""Answers of other programs: every format that is read, and what cannot be brought to the questions for certain."""
+
+import json
+
+import openpyxl
+import pytest
+
+from a3tune.errors import DataError
+from a3tune.evaluation.predictions import bring_to_questions, read_predictions
+from a3tune.evaluation.questions import read_questions_of
+from a3tune.evaluation.scoring import compare_folders, score_predictions
+from tests.support.tuning_data import write_data
+
+SAID = ("yes", "left lung", "no", "right kidney")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return read_questions_of(write_data(tmp_path_factory.mktemp("answered")))
+
+
+def texts(path, data):
+    items, _ = bring_to_questions(read_predictions(path), data, "theirs")
+    return tuple(item.prediction for item in items)
+
+
+def lines(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def questions_of(data):
+    return [question.item.question for question in data.questions]
+
+
+FORMATS = {
+    "list": lambda path, data: path.write_text(json.dumps(SAID)),
+    "objects": lambda path, data: path.write_text(json.dumps([{"pred": said} for said in SAID])),
+    "mapping": lambda path, data: path.write_text(
+        json.dumps({question.identifier: said for question, said in zip(data.questions, SAID, strict=True)})
+    ),
+    "lines": lambda path, data: lines(
+        path, [{"id": q.identifier, "response": said} for q, said in zip(data.questions, SAID, strict=True)][::-1]
+    ),
+    "llava-med": lambda path, data: lines(
+        path,
+        [
+            {
+                "question_id": f"far{number}",
+                "prompt": "<image>\n" + asked,
+                "text": said,
+                "answer_id": "x",
+                "metadata": {},
+            }
+            for number, (asked, said) in enumerate(zip(questions_of(data), SAID, strict=True))
+        ],
+    ),
+    "lmms-eval": lambda path, data: lines(
+        path,
+        [
+            {
+                "doc_id": number,
+                "doc": {"question": asked},
+                "target": "t",
+                "resps": [[said + "!"]],
+                "filtered_resps": [said],
+            }
+            for number, (asked, said) in enumerate(zip(questions_of(data), SAID, strict=True))
+        ][::-1],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_each_format_is_read(name, data, tmp_path):
+    path = tmp_path / "answers.json"
+    FORMATS[name](path, data)
+    assert texts(path, data) == SAID
+
+
+def test_tables_are_read(data, tmp_path):
+    book = openpyxl.Workbook()
+    book.active.append(["index", "question", "answer", "prediction"])
+    for number, (asked, said) in enumerate(zip(questions_of(data), SAID, strict=True)):
+        book.active.append([number, asked, "?", said])
+    book.save(tmp_path / "vlmevalkit.xlsx")
+    assert texts(tmp_path / "vlmevalkit.xlsx", data) == SAID
+    table = "index\tquestion\tprediction\n"
+    table += "".join(f"{n}\t{q}\t{s}\n" for n, (q, s) in enumerate(zip(questions_of(data), SAID, strict=True)))
+    (tmp_path / "answers.tsv").write_text(table)
+    assert texts(tmp_path / "answers.tsv", data) == SAID
+
+
+def test_missing_answers_are_gaps(data, tmp_path):
+    path = lines(tmp_path / "some.jsonl", [{"id": data.questions[2].identifier, "output": "no"}])
+    items, notes = bring_to_questions(read_predictions(path), data, "theirs")
+    assert [item.prediction for item in items] == [None, None, "no", None]
+    assert "3 of 4 questions have no answer" in notes[0]
+    assert items[0].gap
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([{"output": "yes"}], "has 1 answers"),
+        ([{"output": "yes"}] * 5, "has 5 answers"),
+        ([{"id": "nobody", "output": "yes"}, {"id": "rows.csv:10", "output": "no"}], "'nobody'"),
+        ([{"id": "rows.csv:10", "output": "yes"}] * 2, "more than once"),
+        ([{"doc_id": 9, "output": "yes"}], "number 9"),
+        ([{"doc_id": 1, "output": "yes"}, {"doc_id": 1, "output": "no"}], "more than once"),
+        ([{"weather": "fine"}], "weather"),
+        ([{"output": {"a": 1}}], "under output"),
+        ([7], "answer in words"),
+        ([{"question": "Is it raining?", "output": "yes"}] * 4, "raining"),
+    ],
+)
+def test_what_does_not_fit_is_told(rows, words, data, tmp_path):
+    path = lines(tmp_path / "bad.jsonl", rows)
+    with pytest.raises(DataError, match=words):
+        bring_to_questions(read_predictions(path), data, "theirs")
+
+
+def test_answers_in_another_order_are_refused(data, tmp_path):
+    rows = [{"question": asked, "output": said} for asked, said in zip(questions_of(data), SAID, strict=True)]
+    with pytest.raises(DataError, match="answers"):
+        bring_to_questions(read_predictions(lines(tmp_path / "turned.jsonl", [*rows[1:], rows[0]])), data, "theirs")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.jsonl", b"\xff\xfe{", "UTF-8"),
+        ("a.jsonl", b'{"output": "yes"}\n{"output":', "line 2"),
+        ("a.json", b"[" * 100_000, "nested|no JSON"),
+        ("a.json", b"3", "holds"),
+        ("a.json", b"[]", "has none"),
+        ("a.xlsx", b"no book", "Excel"),
+        ("a.tsv", b'a\tb\n"x', "table"),
+    ],
+)
+def test_damaged_files_are_told(name, content, words, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=words):
+        read_predictions(tmp_path / name)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_predictions(tmp_path / "nothing.json")
+
+
+def test_scored_answers_can_be_read_and_compared(data, tmp_path):
+    first = tmp_path / "first.json"
+    first.write_text(json.dumps(SAID))
+    second = tmp_path / "second.json"
+    second.write_text(json.dumps(("no", "left lung", "no", "nothing at all " * 1000)))
+    one = score_predictions(first, data, tmp_path / "one")
+    score_predictions(second, data, tmp_path / "two")
+    assert "taken in the order" in one.notes[0]
+    assert texts(tmp_path / "one" / "items.jsonl", data) == SAID
+    found = compare_folders(tmp_path / "one", tmp_path / "two", out=tmp_path / "both")
+    assert (found.questions, found.only_before, found.only_after) == (4, 0, 0)
+    assert list(found.settings) == ["predictions"]
+    closed = next(entry for entry in found.comparisons if entry.name == "accuracy")
+    assert closed.before == "first (one)"
+    # With two images there is no interval, and the words say so.
+    assert closed.verdict == "cannot be told from 2 images"
+    assert json.loads((tmp_path / "both" / "comparison.json").read_text())["questions"] == 4
+
+
+def test_folders_that_share_nothing_or_hold_nothing_are_told(data, tmp_path):
+    (tmp_path / "empty").mkdir()
+    first = tmp_path / "first.json"
+    first.write_text(json.dumps(SAID))
+    score_predictions(first, data, tmp_path / "one")
+    with pytest.raises(DataError, match="cannot be read"):
+        compare_folders(tmp_path / "one", tmp_path / "empty")
+    other = read_questions_of(write_data(tmp_path / "other", images=9, validation=2))
+    score_predictions(first, other, tmp_path / "two")
+    with pytest.raises(DataError, match="share none"):
+        compare_folders(tmp_path / "one", tmp_path / "two")
+    (tmp_path / "one" / "items.jsonl").write_text('{"id": 3}\n')
+    with pytest.raises(DataError, match="Line 1"):
+        compare_folders(tmp_path / "one", tmp_path / "two")

@@ -1,0 +1,126 @@
+"""Which questions are asked, what is left out, and what is shared with training."""
+
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from a3tune.errors import DataError
+from a3tune.evaluation.questions import read_questions_of, subject_of, topic_of
+from tests.support.tuning_data import write_data
+
+
+def write_table(folder, rows, columns=("image", "question", "answer", "split")):
+    folder.mkdir(exist_ok=True)
+    with (folder / "data.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(columns)
+        writer.writerows(rows)
+    return folder
+
+
+def picture(path, seed):
+    pixels = np.random.default_rng(seed).integers(0, 255, (20, 24), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.mark.parametrize(
+    ("question", "topic"),
+    [
+        ("Is there a nodule?", "presence"),
+        ("Where is the right lung?", "location"),
+        ("Which side is the effusion on?", "side"),
+        ("Is the mass on the left side?", "side"),
+        ("How many nodules are there?", "count"),
+        ("Which modality is this?", "modality"),
+        ("Is this a CT scan?", "modality"),
+        ("Is the heart enlarged?", "size"),
+        ("Which organ is abnormal?", "organ"),
+        ("Describe the image.", "report"),
+        ("Quo vadis", "other"),
+    ],
+)
+def test_topics_are_told_from_the_words(question, topic):
+    assert topic_of(question) == topic
+
+
+@pytest.mark.parametrize(
+    ("question", "subject"),
+    [
+        ("Is there a nodule?", "nodule"),
+        ("Is there evidence of a pneumothorax in the left lung?", "pneumothorax"),
+        ("Where is the right lung?", "right lung"),
+        ("What is the location of the pneumonia?", "pneumonia"),
+        ("Which side is the effusion on?", "effusion"),
+        ("How many nodules are there?", "nodules"),
+        ("Describe the image.", ""),
+    ],
+)
+def test_what_a_question_is_about_is_told_from_its_words(question, subject):
+    assert subject_of(question) == subject
+
+
+def test_the_split_is_chosen_and_named(tmp_path):
+    path = write_data(tmp_path / "data")
+    assert read_questions_of(path).split == "validation"
+    assert len(read_questions_of(path, "train").questions) == 8
+    assert len(read_questions_of(path, "all").questions) == 12
+    with pytest.raises(DataError, match="no questions of the split 'test'"):
+        read_questions_of(path, "test")
+    few = read_questions_of(path, "all", most=3)
+    assert [question.number for question in few.questions] == [0, 1, 2]
+    assert few.digest != read_questions_of(path, "all").digest
+    assert few.record()["splits"] == {"train": 8, "validation": 4}
+
+
+def test_what_is_shared_with_training_is_counted(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name, seed in (("a.png", 1), ("b.png", 2), ("copy.png", 1)):
+        picture(folder / name, seed)
+    write_table(
+        folder,
+        [
+            ("a.png", "Is there a mass?", "yes", "train"),
+            ("a.png", "Where is it?", "left", "train"),
+            ("copy.png", "is there the mass", "Yes.", "test"),
+            ("copy.png", "Where is it?", "right", "test"),
+            ("b.png", "Where is it?", "left", "test"),
+            ("b.png", "Is it big?", "no", "test"),
+        ],
+    )
+    data = read_questions_of(folder)
+    overlap = data.record()["overlap_with_training"]
+    # "a" and "the" are no words of their own in the strict normalisation.
+    assert overlap == {"images": 2, "questions": 3, "pairs": 2, "exact": 1}
+
+
+def test_rows_that_cannot_be_used_are_gaps(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    picture(folder / "a.png", 1)
+    write_table(folder, [("a.png", "q?", "yes", "test"), ("gone.png", "q?", "no", "test"), ("a.png", "r?", "", "test")])
+    data = read_questions_of(folder)
+    assert (len(data.questions), data.left_out) == (1, 2)
+    assert any("gone.png" in gap for gap in data.gaps)
+
+
+def test_ids_are_the_datas_own_where_they_are_unique(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    picture(folder / "a.png", 1)
+    columns = ("image", "question", "answer", "split", "id")
+    rows = [("a.png", f"q{number}?", "yes", "test", name) for number, name in enumerate(("x", "y", "y"))]
+    data = read_questions_of(write_table(folder, rows, columns))
+    assert [question.identifier for question in data.questions] == ["x", "data.csv:3", "data.csv:4"]
+
+
+def test_groups_come_from_a_table_beside(tmp_path):
+    folder = tmp_path / "data"
+    (folder / "groups").mkdir(parents=True)
+    picture(folder / "a.png", 1)
+    write_table(folder, [("a.png", "Is there a mass?", "yes", "test")])
+    (folder / "groups" / "groups.csv").write_text("image,question,topic,part\na.png,Is there a mass?,own,hard\n")
+    groups = read_questions_of(folder).questions[0].groups
+    assert groups == {"answer_type": "closed", "topic": "own", "structure": "mass", "part": "hard"}

@@ -1,0 +1,152 @@
+"""What follows from the items: hallucination, right for the right reason, comparisons, report metrics and words."""
+
+import math
+
+import pytest
+
+from a3tune.errors import DataError
+from a3tune.evaluation.findings import findings_of, match_findings
+from a3tune.evaluation.hallucination import hallucination
+from a3tune.evaluation.items import EvaluatedItem, scores_of
+from a3tune.evaluation.report import make_report, metrics_csv
+from a3tune.evaluation.report_metrics import text_metrics
+from a3tune.evaluation.right_reason import CELLS, reason_table, transitions
+from a3tune.evaluation.summary import report_text
+
+DATA = {"name": "x", "split": "test", "questions": 8, "images": 8, "left_out": 2, "overlap_with_training": None}
+
+
+def item(number, answer, prediction, *, system="base", relative=None, kind="closed", topic="presence", **fields):
+    attention = {} if relative is None else {"generated": {"relative_mass": relative, "attention_mass": relative / 10}}
+    return EvaluatedItem(
+        f"q{number}", number, system, f"{number}.png", f"hash{number}", "Is there?", answer, kind, prediction,
+        groups={"topic": topic, "answer_type": kind},
+        scores={} if prediction is None else scores_of(kind, answer, prediction, ()),
+        attention=attention, adapter=system, masks="true", **fields,
+    )  # fmt: skip
+
+
+def test_popes_numbers():
+    items = [
+        item(0, "yes", "yes"), item(1, "yes", "no"), item(2, "no", "Yes, it is"), item(3, "no", "no"),
+        item(4, "no", "normal"), item(5, "no", "yes", topic="side"), item(6, "left", "left"), item(7, "no", None),
+    ]  # fmt: skip
+    found = hallucination("base", items)
+    assert found.questions == 6
+    assert found.accuracy == pytest.approx(2 / 6)
+    assert (found.precision, found.recall) == (pytest.approx(1 / 3), pytest.approx(1 / 2))
+    assert found.f1 == pytest.approx(2 * (1 / 3) * (1 / 2) / (1 / 3 + 1 / 2))
+    assert found.yes_share == pytest.approx(3 / 6)
+    assert found.yes_bias == pytest.approx(1 / 6)
+    assert found.unclear == pytest.approx(1 / 6)
+    assert found.affirmed.value == pytest.approx(2 / 4)
+    assert found.absent.value == pytest.approx(1 / 3)
+    assert hallucination("base", [item(0, "left", "left")]) is None
+    nothing = hallucination("base", [item(0, "no", "no")])
+    assert math.isnan(nothing.precision)
+
+
+def test_the_right_reason_has_four_cells_and_every_case_is_named():
+    before = [
+        item(0, "yes", "yes", relative=3.0), item(1, "yes", "yes", relative=1.0), item(2, "no", "yes", relative=2.0),
+        item(3, "no", "yes", relative=0.5), item(4, "no", "no"),
+    ]  # fmt: skip
+    table = reason_table("base", before)
+    assert table.numbers == dict(zip(CELLS, ((0,), (1,), (2,), (3,)), strict=True))
+    swept = dict(table.sweep)
+    assert swept[1.0]["right, inside"] == 2
+    assert swept[10.0]["right, inside"] == 0
+    assert all(sum(counts.values()) == 4 for counts in swept.values())
+    after = [
+        item(0, "yes", "yes", relative=3.0, system="a3"), item(1, "yes", "yes", relative=4.0, system="a3"),
+        item(2, "no", "no", relative=4.0, system="a3"), item(3, "no", "yes", relative=0.4, system="a3"),
+    ]  # fmt: skip
+    moved = transitions(before, after)
+    assert ("right, outside", "right, inside", 1, (1,)) in moved.flows
+    assert ("wrong, inside", "right, inside", 1, (2,)) in moved.flows
+    assert sum(flow[2] for flow in moved.flows) == 4
+    assert reason_table("base", [item(0, "yes", "yes")]) is None
+
+
+def test_a_report_compares_fixes_and_breaks():
+    before = [item(number, "yes", "yes" if number % 2 else "no") for number in range(8)]
+    after = [item(number, "yes", "yes" if number > 2 else "no", system="a3") for number in range(8)]
+    report = make_report([*before, *after], DATA, {})
+    (found,) = report.comparisons
+    assert (found.before, found.after, found.name) == ("base", "a3", "accuracy")
+    assert found.fixed == (4, 6)
+    assert found.broken == (1,)
+    assert found.difference.value == pytest.approx(1 / 8)
+    assert found.p_holm == found.difference.p
+    assert report.notes[0].startswith("2 rows of the data could not be used")
+    assert "There is no open question" in report.notes[1]
+    assert report.metric("a3", "accuracy").interval.value == pytest.approx(5 / 8)
+    assert report.metric("a3", "accuracy", "reference").normalisation != report.metric("a3", "accuracy").normalisation
+    assert report.metric("a3", "accuracy", "strict", "topic", "presence").interval.questions == 8
+    assert report.metric("a3", "recall") is None
+    text = report_text(report)
+    assert "base -> a3, accuracy (strict): not told apart by 8 images" in text
+    assert metrics_csv(report).count("\n") == len(report.metrics) + 1
+
+
+def test_ties_cuts_and_gaps_are_told():
+    items = [
+        item(0, "yes", "yes", margin=1e-6),
+        item(1, "yes", "yes", ending="length"),
+        item(2, "yes", None, gap="no image"),
+    ]  # fmt: skip
+    notes = " ".join(make_report(items, DATA, {}).notes)
+    assert "in 1 answers two next tokens were within 0.0001" in notes
+    assert "1 answers were cut" in notes
+    assert "1 questions without an answer; the first: q2: no image" in notes
+    with pytest.raises(DataError, match="There is none"):
+        make_report([], DATA, {})
+
+
+REPORTS = (
+    "the heart size is normal and the lungs are clear",
+    "there is a small right pleural effusion with atelectasis at the base",
+    "no pneumothorax is seen and the mediastinum is unremarkable today",
+)
+
+
+def test_report_metrics_are_those_of_pycocoevalcap():
+    same = [item(number, text, text, kind="open") for number, text in enumerate(REPORTS)]
+    found = {metric.name: metric for metric in text_metrics("base", same)}
+    for name in ("BLEU-1", "BLEU-4", "ROUGE-L"):
+        assert found[name].value == pytest.approx(1.0, abs=1e-6)
+    assert found["CIDEr"].value == pytest.approx(10.0, abs=1e-6)
+    turned = [item(number, text, REPORTS[number - 1], kind="open") for number, text in enumerate(REPORTS)]
+    other = {metric.name: metric.value for metric in text_metrics("base", turned)}
+    assert other["CIDEr"] < 1
+    assert other["BLEU-4"] < 0.1
+    assert text_metrics("base", [item(0, "yes", "yes"), item(1, "left lung", "left lung", kind="open")]) == []
+    (single,) = [metric for metric in text_metrics("base", same[:1]) if metric.name == "CIDEr"]
+    assert single.value is None
+    assert "two reports" in single.note
+
+
+def test_meteor_is_named_as_absent_without_java(monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    found = text_metrics("base", [item(number, text, text, kind="open") for number, text in enumerate(REPORTS)])
+    (meteor,) = [metric for metric in found if metric.name == "METEOR"]
+    assert meteor.value is None
+    assert "Java" in meteor.note
+
+
+def test_findings_are_told_from_denied_ones():
+    assert findings_of("There is a small effusion. No pneumothorax or nodule is seen.") == {
+        "effusion": True, "pneumothorax": False, "nodule": False,
+    }  # fmt: skip
+    assert findings_of("The heart is normal.") == {}
+    matched = match_findings([("No effusion. A nodule is seen.", "There is an effusion. A nodule is seen.")])
+    assert matched == {
+        "precision": 0.5, "recall": 1.0, "f1": pytest.approx(2 / 3), "contradicted": 0.5,
+    }  # fmt: skip
+
+
+def test_findings_are_named_as_absent_without_their_rules(monkeypatch):
+    monkeypatch.setattr("a3tune.evaluation.report_metrics.findings_available", lambda: False)
+    found = text_metrics("base", [item(number, text, text, kind="open") for number, text in enumerate(REPORTS)])
+    assert found[-1].value is None
+    assert "negspacy" in found[-1].note

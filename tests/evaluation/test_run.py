@@ -1,0 +1,180 @@
+"""An evaluation from data to report: the same words in any batch, gone on with bit for bit, gaps told."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from a3tune.adapters.switch import BASE
+from a3tune.errors import Cancelled, RequestError
+from a3tune.evaluation.alignment import PreparedQuestion, read_questions
+from a3tune.evaluation.items import read_items
+from a3tune.evaluation.journal import Journal
+from a3tune.evaluation.questions import read_questions_of
+from a3tune.evaluation.report import read_report
+from a3tune.evaluation.run import EvaluationPlan, evaluate, plan_batches
+from a3tune.evaluation.systems import System
+from a3tune.geometry.patch_grid import to_patches
+from a3tune.images import load_image
+from tests.support.tuning_data import write_data
+
+BASE_ONLY = {BASE: None}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return read_questions_of(write_data(tmp_path_factory.mktemp("evaluated"), images=5), "all")
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model):
+    return tiny_model("llava")
+
+
+def plan(**settings):
+    return EvaluationPlan(**{"adapters": BASE_ONLY, "masks": "true", "batch_size": 4, "max_new_tokens": 6, **settings})
+
+
+@pytest.fixture(scope="module")
+def whole(data, model, tmp_path_factory):
+    """The folder of an unbroken evaluation."""
+    out = tmp_path_factory.mktemp("run") / "whole"
+    evaluate(plan(), data, model, out)
+    return out
+
+
+def test_the_words_and_numbers_do_not_depend_on_the_batch(data, model, whole, tmp_path):
+    together = read_items(whole / "items.jsonl")
+    evaluate(plan(batch_size=1), data, model, tmp_path / "alone")
+    alone = read_items(tmp_path / "alone" / "items.jsonl")
+    for one, other in zip(together, alone, strict=True):
+        if one.margin > 1e-4:
+            assert one.prediction == other.prediction
+            for when in ("given", "generated"):
+                assert one.attention[when] == pytest.approx(other.attention[when], abs=1e-5)
+    image = load_image(data.questions[0].item.image)
+    written = model.generate(model.encode(image, data.questions[0].item.question), max_new_tokens=6)
+    assert together[0].prediction == written.text
+
+
+def test_attention_is_that_of_an_inspection(data, model, whole):
+    items = read_items(whole / "items.jsonl")
+    asked = data.questions[1]
+    image = load_image(asked.item.image)
+    prompt = model.encode(image, asked.item.question, asked.item.answer, close=True)
+    grid = model.patch_grid(image.height, image.width, len(prompt.images[0]))
+    mask = np.array(load_image(asked.item.mask).pixels[:, :, 0] > 0)
+    (reading,) = read_questions(model, [PreparedQuestion(prompt, to_patches(mask, grid), "open")])
+    assert items[1].value("given.attention_mass") == pytest.approx(reading.mass, rel=1e-5)
+    assert items[1].value("given.pointing_game") == pytest.approx(reading.pointing)
+    assert items[1].masks == "true"
+
+
+def test_an_evaluation_that_was_stopped_goes_on_bit_for_bit(data, model, whole, tmp_path):
+    asked = []
+
+    def stop():
+        asked.append(1)
+        return len(asked) > 2
+
+    with pytest.raises(Cancelled):
+        evaluate(plan(), data, model, tmp_path / "broken", should_stop=stop)
+    assert not (tmp_path / "broken" / "report.json").exists()
+    # What a kill in the middle of writing leaves behind.
+    journal = tmp_path / "broken" / "work" / "0.jsonl"
+    content = journal.read_bytes()
+    assert content.count(b"\n") == 2
+    journal.write_bytes(content[:-20])
+    evaluate(plan(), data, model, tmp_path / "broken")
+    for name in ("items.jsonl", "report.json", "report.csv"):
+        assert (tmp_path / "broken" / name).read_bytes() == (whole / name).read_bytes(), name
+    assert not (tmp_path / "broken" / "work").exists()
+
+
+def test_a_finished_batch_is_not_asked_again(data, model, whole, tmp_path, monkeypatch):
+    batches = plan_batches(data.questions, 4)
+    with Journal(tmp_path / "work", 1) as journal:
+        for index, batch in enumerate(batches):
+            journal.add(f"base/{index}", [{"number": item.number, "prediction": "yes"} for item in batch])
+    done = Journal(tmp_path / "work", 0).done
+    assert len(done) == len(batches)
+    assert sorted(entry["number"] for batch in done.values() for entry in batch) == list(range(len(data.questions)))
+
+
+def test_another_evaluation_in_the_folder_is_refused(data, model, whole, tmp_path):
+    with pytest.raises(RequestError, match="other questions, models or settings"):
+        evaluate(plan(max_new_tokens=5), data, model, whole)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(RequestError, match="holds something else"):
+        evaluate(plan(), data, model, tmp_path)
+
+
+def test_an_image_that_is_gone_is_a_gap_and_the_rest_goes_on(model, tmp_path):
+    data = read_questions_of(write_data(tmp_path / "data", images=3), "all")
+    (tmp_path / "data" / "image1.png").unlink()
+    (tmp_path / "data" / "mask2.png").write_bytes((tmp_path / "data" / "mask0.png").read_bytes()[:40])
+    report = evaluate(plan(), data, model, tmp_path / "out")
+    items = read_items(tmp_path / "out" / "items.jsonl")
+    gone = [item for item in items if item.image == "image1.png"]
+    assert all(item.prediction is None and "does not exist" in item.gap for item in gone)
+    assert all(not item.scores for item in gone)
+    blind = [item for item in items if item.image == "image2.png"]
+    assert all(item.prediction is not None and item.gap.startswith("Without attention") for item in blind)
+    assert any("2 questions without an answer" in note for note in report.notes)
+    assert report.metric("base", "accuracy").interval.questions == 2
+
+
+def test_controls_show_something_else_and_are_compared(data, model, tmp_path):
+    report = evaluate(plan(controls=("text", "blank", "other"), masks="none"), data, model, tmp_path / "out")
+    names = ("base", "base, text only", "base, blank image", "base, image of another patient")
+    assert report.systems == names
+    assert {(found.adapter, found.control) for found in report.controls} == {
+        ("base", "text"), ("base", "blank"), ("base", "other"),
+    }  # fmt: skip
+    items = read_items(tmp_path / "out" / "items.jsonl")
+    said = {name: [item.prediction for item in items if item.system == name] for name in names}
+    assert said["base"] != said["base, blank image"]
+    assert not any(item.attention for item in items if item.control)
+    text = model.encode_text(data.questions[0].item.question)
+    assert not text.images
+    assert said["base, text only"][0] == model.generate(text, max_new_tokens=6).text
+
+
+def test_the_report_reads_back_and_names_every_number(data, whole):
+    report = read_report(whole)
+    assert report["data"]["questions"] == len(data.questions)
+    assert report["provenance"]["settings"]["critical_heads"] == 4
+    for metric in report["metrics"]:
+        assert metric["name"]
+        assert metric["mode"] in ("strict", "reference", "given answer", "generated answer")
+        assert metric["normalisation"]
+    groups = {(metric["group"], metric["value_of_group"]) for metric in report["metrics"]}
+    assert {("answer_type", "open"), ("topic", "location"), ("structure", "mass")} <= groups
+    table = (whole / "report.csv").read_text().splitlines()
+    assert len(table) == len(report["metrics"]) + 1
+    assert json.loads((whole / "evaluation.json").read_text())["status"] == "finished"
+
+
+def test_batches_are_the_same_whatever_the_order_and_leave_nothing_out(data):
+    batches = plan_batches(data.questions, 3)
+    assert sorted(item.number for batch in batches for item in batch) == list(range(len(data.questions)))
+    assert plan_batches(tuple(reversed(data.questions)), 3) == batches
+
+
+def test_bad_settings_are_told():
+    for settings, words in (
+        ({"batch_size": 0}, "batch_size"),
+        ({"adapters": {}}, "at least one adapter"),
+        ({"decodings": ("magic",)}, "magic"),
+    ):
+        with pytest.raises(RequestError, match=words):
+            plan(**settings)
+
+
+def test_systems_have_names_of_their_own():
+    systems = plan(adapters={"base": None, "a3": "x"}, decodings=("beam",), controls=("blank",)).systems
+    assert [system.name for system in systems] == [
+        "base", "a3", "base+beam", "base, blank image", "a3, blank image",
+    ]  # fmt: skip
+    assert dataclasses.asdict(System("a3")) == {"adapter": "a3", "decoding": "greedy", "control": ""}
