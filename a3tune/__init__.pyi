@@ -16,6 +16,9 @@ from .attention.metrics import (
 )
 from .attention.record import AttentionRecord
 from .errors import A3TuneError
+from .evaluation.questions import EvaluationData, read_evaluation_data
+from .evaluation.report import Report, read_report
+from .evaluation.run import EvaluationPlan, evaluate
 from .figures.overlay import overlay
 from .geometry.patch_grid import to_patches, to_source
 from .images.load import image_from_array, load_image
@@ -45,6 +48,8 @@ __all__ = [
     "AttentionRecord",
     "EncodedBatch",
     "EncodedPrompt",
+    "EvaluationData",
+    "EvaluationPlan",
     "GeneratedAnswer",
     "Head",
     "Inspection",
@@ -52,6 +57,7 @@ __all__ = [
     "MedicalImage",
     "PatchGrid",
     "Region",
+    "Report",
     "RunSummary",
     "ScoredRegion",
     "Token",
@@ -65,6 +71,7 @@ __all__ = [
     "batch_alignment_loss",
     "capture",
     "critical_heads",
+    "evaluate",
     "head_set_map",
     "image_from_array",
     "inspect_each",
@@ -80,6 +87,8 @@ __all__ = [
     "pointing_game",
     "prepare_capture",
     "read_attention",
+    "read_evaluation_data",
+    "read_report",
     "relative_mass",
     "to_patches",
     "to_source",

@@ -21,7 +21,7 @@ from a3tune.adapters.switch import BASE
 from a3tune.bundle import DEMO, DEMO_NAME, demo_adapters, model_source
 from a3tune.demo.benchmark_data import PARTS, VERSION, phantom_benchmark
 from a3tune.evaluation.decoding.registry import DECODINGS
-from a3tune.evaluation.questions import read_questions_of
+from a3tune.evaluation.questions import read_evaluation_data
 from a3tune.evaluation.report import Report
 from a3tune.evaluation.run import EvaluationPlan, evaluate
 from a3tune.evaluation.statistics import spread_of_runs
@@ -62,7 +62,7 @@ def main() -> None:
         decodings=tuple(name for name in DECODINGS if name != GREEDY),
         controls=CONTROLS,
     )
-    data = read_questions_of(phantom_benchmark(), name=f"phantom benchmark {VERSION}", most=chosen.questions)
+    data = read_evaluation_data(phantom_benchmark(), name=f"phantom benchmark {VERSION}", most=chosen.questions)
     model = load_model(model_source(DEMO), device="cpu", name=DEMO_NAME)
     report = evaluate(plan, data, model, chosen.out, model_name=DEMO, on_progress=TimedProgress())
     text = describe(report, time.perf_counter() - began, time.process_time() - used)

@@ -22,6 +22,7 @@ SUBJECTS = {
     "labels": "Weak labels",
     "adapters": "Adapters",
     "training": "Tuning",
+    "evaluation": "Evaluation",
     "types": "Values",
     "errors": "Errors",
 }

@@ -147,7 +147,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _data(options: argparse.Namespace) -> EvaluationData:
-    from a3tune.evaluation.questions import read_questions_of
+    from a3tune.evaluation.questions import read_evaluation_data
 
     path, unpack = named_path(options.data), None
     if options.data == DEMO:
@@ -165,7 +165,7 @@ def _data(options: argparse.Namespace) -> EvaluationData:
             fetch_dataset(options.data, path)
     if path.is_dir() or path.suffix == ".parquet":
         unpack = cache_folder() / "pictures" / hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
-    return read_questions_of(
+    return read_evaluation_data(
         path,
         options.split,
         name=options.data,

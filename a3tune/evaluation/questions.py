@@ -145,7 +145,7 @@ class EvaluationData:
         }
 
 
-def read_questions_of(
+def read_evaluation_data(
     path: str | Path,
     split: str | None = None,
     *,

@@ -76,8 +76,13 @@ def text_metrics(system: str, items: Sequence[EvaluatedItem]) -> list[TextMetric
     return [*metrics, _meteor(system, wanted, said), *_findings(system, reports)]
 
 
+def java() -> str | None:
+    """The Java that METEOR runs on; None where there is none."""
+    return shutil.which("java")
+
+
 def _meteor(system: str, wanted: dict[int, list[str]], said: dict[int, list[str]]) -> TextMetric:
-    if shutil.which("java") is None:
+    if java() is None:
         return TextMetric(system, "METEOR", None, len(wanted), "not measured: Java is not installed")
     meteor = Meteor()
     try:

@@ -24,6 +24,8 @@ from a3tune.errors import RequestError
 LEVEL = 0.95
 POWER = 0.8
 DRAWS = 2000
+_FLAT = 0.01
+"""From this share of draws without any spread on (one wrong answer among many right ones), a bootstrap is no guide."""
 _FEW = 3
 """Fewer images than this tell nothing about the spread between images."""
 
@@ -97,8 +99,9 @@ def mean_interval(
     """The mean with a bootstrap interval over images.
 
     The interval is the studentised bootstrap of the ratio of sums over drawn images: percentiles alone fall short with
-    few images. Where all images agree (all right, or all wrong), a bootstrap knows no spread: the interval is then
-    Wilson's for that many images.
+    few images. Where nearly all images agree, draws without any spread are common and a bootstrap is no guide: the
+    interval is then Student's, and for values of 0 and 1 Wilson's with as many questions as would have the same
+    standard error if they were independent (all right or all wrong: with as many as there are images).
 
     Args:
         values: [questions], NaN where undefined.
@@ -112,8 +115,13 @@ def mean_interval(
         return Interval(math.nan, math.nan, math.nan, 0, 0)
     value = float(sums.sum() / total)
     low, high = _interval(sums, counts, value, seed, draws)
-    if len(sums) >= _FEW and low == high and value in (0.0, 1.0):
-        low, high = _wilson(value, len(sums))
+    error = _standard_error(sums, counts, value)
+    if len(sums) >= _FEW and np.isin(np.asarray(values, np.float64)[_finite(values)], (0.0, 1.0)).all():
+        if value in (0.0, 1.0):
+            low, high = _wilson(value, len(sums))
+        elif (low, high) == _student(value, error, len(sums)):
+            # As many independent questions as would have this error.
+            low, high = _wilson(value, value * (1 - value) / error**2)
     if not (np.asarray(values, np.float64) < 0).any() and not (np.asarray(values, np.float64) > 1).any():
         low, high = max(low, 0.0), min(high, 1.0)  # a share; NaN stays NaN
     return Interval(value, low, high, int(total), len(sums))
@@ -155,6 +163,10 @@ def paired_difference(
     binary = bool(np.isin(np.concatenate([first, second]), (0.0, 1.0)).all())
     # The linearised standard error of a ratio of sums over images.
     error = _standard_error(sums, counts, value)
+    if math.isfinite(error):
+        # Few questions change, so the bootstrap alone falls short: Student's interval is the least.
+        least = _student(value, error, len(sums))
+        low, high = min(low, least[0]), max(high, least[1])
     effort = float(norm.ppf(0.5 + LEVEL / 2) + norm.ppf(POWER))
     needed = None
     if value and math.isfinite(error):
@@ -272,10 +284,9 @@ def _interval(sums: np.ndarray, counts: np.ndarray, value: float, seed: int, dra
         errors = np.sqrt(n / (n - 1) * (rest**2).sum(axis=1)) / totals
         pivots.append((means - value)[errors > 0] / errors[errors > 0])
     found = np.concatenate(pivots)
-    # A draw of nothing but one image over and over has no spread; with very few images these leave too few draws.
+    if len(found) < (1 - _FLAT) * draws:
+        return _student(value, error, n)
     least = float(t.ppf(0.5 + LEVEL / 2, n - 1))
-    if len(found) < draws / 2:
-        return value - least * error, value + least * error
     below, above = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     # Few images with few distinct values make heavy tails of the pivot: no wider than three times Student's.
     above, below = min(float(above), 3 * least), max(float(below), -3 * least)
@@ -300,9 +311,19 @@ def _chunk(n: int) -> int:
     return max(1, 2_000_000 // n)
 
 
-def _wilson(value: float, n: int) -> tuple[float, float]:
+def _student(value: float, error: float, n: int) -> tuple[float, float]:
+    reach = float(t.ppf(0.5 + LEVEL / 2, n - 1)) * error
+    return value - reach, value + reach
+
+
+def _finite(values: Sequence[float] | np.ndarray) -> np.ndarray:
+    return np.isfinite(np.asarray(values, np.float64))
+
+
+def _wilson(value: float, n: float) -> tuple[float, float]:
     z = float(norm.ppf(0.5 + LEVEL / 2))
-    centre, reach = (value + z * z / (2 * n)) / (1 + z * z / n), z * math.sqrt(z * z / (4 * n * n)) / (1 + z * z / n)
+    centre = (value + z * z / (2 * n)) / (1 + z * z / n)
+    reach = z * math.sqrt(value * (1 - value) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     return max(0.0, centre - reach), min(1.0, centre + reach)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from a3tune.errors import DataError
 from a3tune.evaluation.predictions import bring_to_questions, read_predictions
-from a3tune.evaluation.questions import read_questions_of
+from a3tune.evaluation.questions import read_evaluation_data
 from a3tune.evaluation.scoring import compare_folders, score_predictions
 from tests.support.tuning_data import write_data
 
@@ -16,7 +16,7 @@ SAID = ("yes", "left lung", "no", "right kidney")
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return read_questions_of(write_data(tmp_path_factory.mktemp("answered")))
+    return read_evaluation_data(write_data(tmp_path_factory.mktemp("answered")))
 
 
 def texts(path, data):
@@ -172,7 +172,7 @@ def test_folders_that_share_nothing_or_hold_nothing_are_told(data, tmp_path):
     score_predictions(first, data, tmp_path / "one")
     with pytest.raises(DataError, match="cannot be read"):
         compare_folders(tmp_path / "one", tmp_path / "empty")
-    other = read_questions_of(write_data(tmp_path / "other", images=9, validation=2))
+    other = read_evaluation_data(write_data(tmp_path / "other", images=9, validation=2))
     score_predictions(first, other, tmp_path / "two")
     with pytest.raises(DataError, match="share none"):
         compare_folders(tmp_path / "one", tmp_path / "two")

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from a3tune.errors import DataError
-from a3tune.evaluation.questions import read_questions_of, subject_of, topic_of
+from a3tune.evaluation.questions import read_evaluation_data, subject_of, topic_of
 from tests.support.tuning_data import write_data
 
 
@@ -63,14 +63,14 @@ def test_what_a_question_is_about_is_told_from_its_words(question, subject):
 
 def test_the_split_is_chosen_and_named(tmp_path):
     path = write_data(tmp_path / "data")
-    assert read_questions_of(path).split == "validation"
-    assert len(read_questions_of(path, "train").questions) == 8
-    assert len(read_questions_of(path, "all").questions) == 12
+    assert read_evaluation_data(path).split == "validation"
+    assert len(read_evaluation_data(path, "train").questions) == 8
+    assert len(read_evaluation_data(path, "all").questions) == 12
     with pytest.raises(DataError, match="no questions of the split 'test'"):
-        read_questions_of(path, "test")
-    few = read_questions_of(path, "all", most=3)
+        read_evaluation_data(path, "test")
+    few = read_evaluation_data(path, "all", most=3)
     assert [question.number for question in few.questions] == [0, 1, 2]
-    assert few.digest != read_questions_of(path, "all").digest
+    assert few.digest != read_evaluation_data(path, "all").digest
     assert few.record()["splits"] == {"train": 8, "validation": 4}
 
 
@@ -90,7 +90,7 @@ def test_what_is_shared_with_training_is_counted(tmp_path):
             ("b.png", "Is it big?", "no", "test"),
         ],
     )
-    data = read_questions_of(folder)
+    data = read_evaluation_data(folder)
     overlap = data.record()["overlap_with_training"]
     # "a" and "the" are no words of their own in the strict normalisation.
     assert overlap == {"images": 2, "questions": 3, "pairs": 2, "exact": 1}
@@ -101,7 +101,7 @@ def test_rows_that_cannot_be_used_are_gaps(tmp_path):
     folder.mkdir()
     picture(folder / "a.png", 1)
     write_table(folder, [("a.png", "q?", "yes", "test"), ("gone.png", "q?", "no", "test"), ("a.png", "r?", "", "test")])
-    data = read_questions_of(folder)
+    data = read_evaluation_data(folder)
     assert (len(data.questions), data.left_out) == (1, 2)
     assert any("gone.png" in gap for gap in data.gaps)
 
@@ -112,7 +112,7 @@ def test_ids_are_the_datas_own_where_they_are_unique(tmp_path):
     picture(folder / "a.png", 1)
     columns = ("image", "question", "answer", "split", "id")
     rows = [("a.png", f"q{number}?", "yes", "test", name) for number, name in enumerate(("x", "y", "y"))]
-    data = read_questions_of(write_table(folder, rows, columns))
+    data = read_evaluation_data(write_table(folder, rows, columns))
     assert [question.identifier for question in data.questions] == ["x", "data.csv:3", "data.csv:4"]
 
 
@@ -122,5 +122,5 @@ def test_groups_come_from_a_table_beside(tmp_path):
     picture(folder / "a.png", 1)
     write_table(folder, [("a.png", "Is there a mass?", "yes", "test")])
     (folder / "groups" / "groups.csv").write_text("image,question,topic,part\na.png,Is there a mass?,own,hard\n")
-    groups = read_questions_of(folder).questions[0].groups
+    groups = read_evaluation_data(folder).questions[0].groups
     assert groups == {"answer_type": "closed", "topic": "own", "structure": "mass", "part": "hard"}

@@ -126,8 +126,16 @@ def test_report_metrics_are_those_of_pycocoevalcap():
     assert "two reports" in single.note
 
 
-def test_meteor_is_named_as_absent_without_java(monkeypatch):
-    monkeypatch.setattr("shutil.which", lambda name: None)
+def test_meteor_is_measured_where_java_is(monkeypatch, without_java):
+    if without_java is None:
+        pytest.skip("Java is not installed")
+    monkeypatch.setattr("a3tune.evaluation.report_metrics.java", lambda: without_java)
+    same = [item(number, text, text, kind="open") for number, text in enumerate(REPORTS)]
+    (meteor,) = [metric for metric in text_metrics("base", same) if metric.name == "METEOR"]
+    assert meteor.value == pytest.approx(1.0, abs=1e-3)
+
+
+def test_meteor_is_named_as_absent_without_java():
     found = text_metrics("base", [item(number, text, text, kind="open") for number, text in enumerate(REPORTS)])
     (meteor,) = [metric for metric in found if metric.name == "METEOR"]
     assert meteor.value is None

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from a3tune.errors import Cancelled, RequestError
 from a3tune.evaluation.alignment import PreparedQuestion, read_questions
 from a3tune.evaluation.items import read_items
 from a3tune.evaluation.journal import Journal
-from a3tune.evaluation.questions import read_questions_of
+from a3tune.evaluation.questions import read_evaluation_data
 from a3tune.evaluation.report import read_report
 from a3tune.evaluation.run import EvaluationPlan, evaluate, plan_batches
 from a3tune.evaluation.systems import System
@@ -24,7 +25,7 @@ BASE_ONLY = {BASE: None}
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return read_questions_of(write_data(tmp_path_factory.mktemp("evaluated"), images=5), "all")
+    return read_evaluation_data(write_data(tmp_path_factory.mktemp("evaluated"), images=5), "all")
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +112,7 @@ def test_another_evaluation_in_the_folder_is_refused(data, model, whole, tmp_pat
 
 
 def test_an_image_that_is_gone_is_a_gap_and_the_rest_goes_on(model, tmp_path):
-    data = read_questions_of(write_data(tmp_path / "data", images=3), "all")
+    data = read_evaluation_data(write_data(tmp_path / "data", images=3), "all")
     (tmp_path / "data" / "image1.png").unlink()
     (tmp_path / "data" / "mask2.png").write_bytes((tmp_path / "data" / "mask0.png").read_bytes()[:40])
     report = evaluate(plan(), data, model, tmp_path / "out")
@@ -178,3 +179,36 @@ def test_systems_have_names_of_their_own():
         "base", "a3", "base+beam", "base, blank image", "a3, blank image",
     ]  # fmt: skip
     assert dataclasses.asdict(System("a3")) == {"adapter": "a3", "decoding": "greedy", "control": ""}
+
+
+def test_two_processes_share_the_batches_and_write_one_result(data, model, whole, tmp_path, monkeypatch):
+    """Two threads stand for two processes: the states that accelerate would give them wait for one another."""
+    barrier = threading.Barrier(2)
+    asked: dict[int, list[str]] = {0: [], 1: []}
+    add = Journal.add
+
+    class State:
+        num_processes = 2
+
+        def __init__(self, cpu):
+            self.process_index = int(threading.current_thread().name)
+
+        def wait_for_everyone(self):
+            barrier.wait(60)
+
+    def counted(self, key, results):
+        asked[int(threading.current_thread().name)].append(key)
+        add(self, key, results)
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr("a3tune.evaluation.run.PartialState", State)
+    monkeypatch.setattr(Journal, "add", counted)
+    out = tmp_path / "shared"
+    threads = [threading.Thread(target=evaluate, args=(plan(), data, model, out), name=str(rank)) for rank in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert asked == {0: ["base/0", "base/2"], 1: ["base/1"]}
+    assert (out / "items.jsonl").read_bytes() == (whole / "items.jsonl").read_bytes()
+    assert not (out / "work").exists()

@@ -45,8 +45,8 @@ class Decoding:
         options: what it changes in the generation config.
         applied: for the length of a ``with`` block puts what it changes in the model's attention into place, and gives
             the logits processors to add.
-        second_reading: whether it reads the prompts a second time meanwhile, which models that keep a count of places of
-            their own (M-RoPE) do not bear.
+        second_reading: whether it reads the prompts a second time meanwhile, which models that keep their own count of
+            places (M-RoPE) do not bear.
         alone: whether it takes one question at a time.
     """
 
