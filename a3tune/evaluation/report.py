@@ -323,7 +323,7 @@ def _controls(by_system: Mapping[str, Sequence[EvaluatedItem]], seed: int) -> li
 def _notes(by_system: Mapping[str, Sequence[EvaluatedItem]], data: Mapping[str, Any]) -> list[str]:
     notes = []
     if data.get("left_out"):
-        notes.append(f"{data['left_out']:,} rows of the data could not be used and are not in any number.")
+        notes.append(f"The data has {data['left_out']:,} faults: rows with a fault are not in any number.")
     overlap = data.get("overlap_with_training")
     if overlap and (overlap["images"] or overlap["exact"]):
         notes.append(
@@ -335,6 +335,9 @@ def _notes(by_system: Mapping[str, Sequence[EvaluatedItem]], data: Mapping[str, 
     for kind in ("closed", "open"):
         if not any(item.answer_type == kind for item in first):
             notes.append(f"There is no {kind} question: its numbers are left out.")
+    masks = first[0].masks
+    if masks != "none" and not any(math.isfinite(item.value("given.attention_mass")) for item in first):
+        notes.append(f"No question has a place to look at ({masks} masks): attention inside it is left out.")
     for name, items in by_system.items():
         gaps = [item for item in items if item.prediction is None]
         if gaps:

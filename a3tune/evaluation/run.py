@@ -19,7 +19,7 @@ from a3tune.errors import AdapterError, Cancelled, DataError, ImageError, Reques
 from a3tune.evaluation.answering import Answer, answer_batch
 from a3tune.evaluation.controls import blank_image, other_images
 from a3tune.evaluation.decoding.registry import decoding_named
-from a3tune.evaluation.items import ITEMS_NAME, EvaluatedItem, scores_of, write_items
+from a3tune.evaluation.items import ITEMS_NAME, EvaluatedItem, read_items, scores_of, write_items
 from a3tune.evaluation.journal import Journal
 from a3tune.evaluation.provenance import provenance, settings_digest
 from a3tune.evaluation.questions import EvaluationData, EvaluationQuestion
@@ -130,6 +130,8 @@ def evaluate(
         _begin(out, facts)
     if state is not None:
         state.wait_for_everyone()
+    if read_json_or_empty(out / PLAN_NAME).get("status") == "finished":
+        return make_report(read_items(out / ITEMS_NAME), data.record(), facts, seed=plan.seed)
     prepare_capture(model.model)
     asker = _Asker(plan, data, model, adapters, model_name)
     batches = plan_batches(data.questions, plan.batch_size)
@@ -198,9 +200,10 @@ def _begin(out: Path, facts: dict[str, Any]) -> None:
             got=f"{out} holds one with other questions, models or settings",
             remedy="Choose another folder with --out, or take the old one away",
         )
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / PLAN_NAME, {**facts, "digest": digest, "status": "running"})
     facts["digest"] = digest
+    if known.get("status") != "finished" or not (out / ITEMS_NAME).is_file():
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / PLAN_NAME, {**facts, "status": "running"})
 
 
 def _items(
@@ -339,11 +342,14 @@ class _Asker:
         prompt = model.encode(image, item.question, context=item.context)
         coverage, gap = None, ""
         if not control and self._targets.masks != "none":
+            faults = len(self._targets.faults)
             try:
                 grid = model.patch_grid(image.height, image.width, len(prompt.images[0]))
                 coverage = self._targets.coverage(item, image, grid)
             except DataError as error:
                 gap = f"Without attention: {error}"
+            if len(self._targets.faults) > faults:
+                gap = f"Without attention: {self._targets.faults[-1]}"
         return _Prepared(question, image, prompt, coverage, gap)
 
     def _text_prompt(self, question: EvaluationQuestion) -> EncodedPrompt:

@@ -78,7 +78,7 @@ def test_a_report_compares_fixes_and_breaks():
     assert found.broken == (1,)
     assert found.difference.value == pytest.approx(1 / 8)
     assert found.p_holm == found.difference.p
-    assert report.notes[0].startswith("2 rows of the data could not be used")
+    assert report.notes[0].startswith("The data has 2 faults")
     assert "There is no open question" in report.notes[1]
     assert report.metric("a3", "accuracy").interval.value == pytest.approx(5 / 8)
     assert report.metric("a3", "accuracy", "reference").normalisation != report.metric("a3", "accuracy").normalisation

@@ -157,6 +157,14 @@ def test_the_report_reads_back_and_names_every_number(data, whole):
     assert json.loads((whole / "evaluation.json").read_text())["status"] == "finished"
 
 
+def test_a_finished_evaluation_is_read_and_not_asked_again(data, model, whole, monkeypatch):
+    monkeypatch.setattr("a3tune.evaluation.run._Asker.ask", None)
+    content = (whole / "report.json").read_bytes()
+    report = evaluate(plan(), data, model, whole)
+    assert report.metric("base", "accuracy").interval.questions == 5
+    assert (whole / "report.json").read_bytes() == content
+
+
 def test_batches_are_the_same_whatever_the_order_and_leave_nothing_out(data):
     batches = plan_batches(data.questions, 3)
     assert sorted(item.number for batch in batches for item in batch) == list(range(len(data.questions)))
