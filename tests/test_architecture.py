@@ -79,7 +79,19 @@ BENCHMARKS = sorted(path.relative_to(ROOT) for path in (ROOT / "benchmarks").glo
 
 # Libraries that take long to load. Only a module that loads one of them, directly or through others, is imported
 # inside a function, and only by a module that loads none of its own accord.
-SLOW = {"torch", "torchvision", "transformers", "peft", "open_clip", "segment_anything", "pyarrow", "matplotlib.figure"}
+SLOW = {
+    "torch",
+    "torchvision",
+    "transformers",
+    "peft",
+    "open_clip",
+    "segment_anything",
+    "pyarrow",
+    "matplotlib.figure",
+} | {
+    "statsmodels",
+    "nltk",
+}
 # Gradio brings these with it.
 BROUGHT = {"gradio": {"pyarrow"}}
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from a3tune.bundle import DEMO, DEMO_NAME, DEMO_SAMPLE, is_demo, model_source
 from a3tune.cli.adapter_options import ADAPTERS_HELP, adapter_folders
+from a3tune.data.hub import fetch_dataset
+from a3tune.demo.benchmark_data import phantom_benchmark
 from a3tune.errors import A3TuneError, RequestError
 from a3tune.progress import TimedProgress
 from a3tune.storage import cache_folder, is_hub_id, named_path
@@ -153,12 +155,8 @@ def _data(options: argparse.Namespace) -> EvaluationData:
     if options.data == DEMO:
         path = DEMO_SAMPLE
     elif options.data == PHANTOM:
-        from a3tune.demo.benchmark_data import phantom_benchmark
-
         path = phantom_benchmark(on_progress=TimedProgress() if _is_first() else _silent)
     elif is_hub_id(options.data) and not path.exists():
-        from a3tune.data.hub import fetch_dataset
-
         path = cache_folder() / "datasets" / hashlib.sha256(options.data.encode()).hexdigest()[:16]
         if not path.is_dir():
             path.parent.mkdir(parents=True, exist_ok=True)

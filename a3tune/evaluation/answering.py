@@ -15,9 +15,6 @@ from a3tune.evaluation.decoding.method import Decoding, DecodingContext
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.prompt import EncodedBatch, EncodedPrompt
 
-TIE = 1e-4
-"""Where the best two next tokens are closer than this in logits, the batch size may decide which one is written."""
-
 
 @dataclass(frozen=True)
 class Answer:
@@ -48,8 +45,8 @@ def answer_batch(
 ) -> list[Answer]:
     """Answer several prompts at once; the adapter at work is mounted, and the caller holds the model's lock.
 
-    In float32 the words do not depend on which prompts share a batch, except where `Answer.margin` is below `TIE`, or
-    where the way of decoding samples.
+    In float32 the words do not depend on which prompts share a batch, except where `Answer.margin` is below
+    `a3tune.evaluation.items.TIE`, or where the way of decoding samples.
 
     Args:
         prompts: without answers.

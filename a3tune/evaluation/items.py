@@ -15,6 +15,10 @@ from a3tune.evaluation.vqa import MODES, score_closed, score_open
 from a3tune.storage import write_text
 
 ITEMS_NAME = "items.jsonl"
+GROUPS = ("answer_type", "topic", "organ", "modality", "structure", "part")
+"""What results are broken down by."""
+TIE = 1e-4
+"""Where the best two next tokens are closer than this in logits, the batch size may decide which one is written."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from a3tune import __version__
 from a3tune.adapters.switch import BASE, AdapterSet
 from a3tune.data.image_checks import file_digest
 from a3tune.evaluation.decoding.registry import decoding_named
@@ -61,7 +62,7 @@ def provenance(
             "given": plan.given,
         },
         "environment": {
-            "a3tune": _version("a3tune"),
+            "a3tune": __version__,
             "python": platform.python_version(),
             **{name: _version(name) for name in _PACKAGES},
             "system": f"{platform.system()} {platform.machine()}",
@@ -88,6 +89,4 @@ def _version(package: str) -> str:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        import a3tune
-
-        return a3tune.__version__ if package == "a3tune" else ""
+        return ""

@@ -15,14 +15,13 @@ from a3tune.data.dataset import Dataset, TrainingItem
 from a3tune.data.image_checks import file_digest
 from a3tune.data.read import read_dataset
 from a3tune.errors import DataError
+from a3tune.evaluation.items import GROUPS
 from a3tune.evaluation.options import options_of
 from a3tune.evaluation.text_normalisation import normalise_strict
 from a3tune.progress import Progress, no_progress
 from a3tune.wording import listed
 
 SPLITS = ("train", "validation", "test")
-GROUPS = ("answer_type", "topic", "organ", "modality", "structure", "part")
-"""What results are broken down by."""
 GROUPS_TABLE = Path("groups", "groups.csv")
 """A table beside the data's own with the columns image and question, and any of `GROUPS`."""
 _SHOWN_GAPS = 20

@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from a3tune.errors import DataError
-from a3tune.evaluation.answering import TIE
 from a3tune.evaluation.hallucination import Hallucination, hallucination
-from a3tune.evaluation.items import EvaluatedItem
-from a3tune.evaluation.questions import GROUPS
+from a3tune.evaluation.items import GROUPS, TIE, EvaluatedItem
 from a3tune.evaluation.report_metrics import TextMetric, text_metrics
 from a3tune.evaluation.right_reason import ReasonTable, Transitions, reason_table, transitions
 from a3tune.evaluation.statistics import Difference, Interval, holm, mean_interval, paired_difference, verdict

@@ -5,7 +5,6 @@ from __future__ import annotations
 from a3tune.errors import RequestError
 from a3tune.evaluation.decoding import contrast, layers, opera
 from a3tune.evaluation.decoding.method import Decoding
-from a3tune.evaluation.systems import GREEDY
 
 _BEAMS = 5
 _TOP_P = 0.9
@@ -14,7 +13,7 @@ _SAMPLED = {"do_sample": True, "top_p": 1.0, "top_k": 0, "temperature": 1.0}
 DECODINGS: dict[str, Decoding] = {
     decoding.name: decoding
     for decoding in (
-        Decoding(GREEDY, "greedy: the most likely next token"),
+        Decoding("greedy", "greedy: the most likely next token"),
         Decoding("beam", "beam search", {"beams": _BEAMS}, {"num_beams": _BEAMS, "early_stopping": False}),
         Decoding(
             "nucleus",
