@@ -47,6 +47,9 @@ def main() -> None:
     options.add_argument("--out", type=Path, required=True, help="folder for the evaluation")
     options.add_argument("--runs", type=Path, help="folder of adapters called NAME-SEED")
     options.add_argument("--questions", type=int, help="ask no more of the benchmark's questions")
+    options.add_argument(
+        "--decodings", default=",".join(name for name in DECODINGS if name != GREEDY), help="which ways, by commas"
+    )
     options.add_argument("--threads", type=int, default=torch.get_num_threads())
     options.add_argument("--write", type=Path, metavar="FILE", help="put the tables between the marks of this document")
     chosen = options.parse_args()
@@ -59,7 +62,7 @@ def main() -> None:
     plan = EvaluationPlan(
         adapters=adapters,
         masks="true",
-        decodings=tuple(name for name in DECODINGS if name != GREEDY),
+        decodings=tuple(chosen.decodings.split(",")),
         controls=CONTROLS,
     )
     data = read_evaluation_data(phantom_benchmark(), name=f"phantom benchmark {VERSION}", most=chosen.questions)

@@ -8,6 +8,12 @@ from a3tune.cli.main import main
 from tests.support.tuning_data import write_data
 
 
+@pytest.fixture(autouse=True)
+def without_java(monkeypatch):
+    """METEOR would start Java for every report, which takes seconds."""
+    monkeypatch.setattr("a3tune.evaluation.report_metrics.java", lambda: None)
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return write_data(tmp_path_factory.mktemp("evaluated"))
