@@ -105,9 +105,11 @@ def answer_batch(
 
 
 def spans_of(batch: EncodedBatch) -> TokenSpans:
-    """Where question and image stand in the prompts of a batch behind which text is generated."""
-    image = batch.columns if any(prompt.images for prompt in batch.prompts) else None
-    return TokenSpans(batch.question, image, growing=True)
+    """Where question and image stand in the prompts of a batch behind which text is generated.
+
+    Adapters with experts have to be told, too, that a prompt has no image.
+    """
+    return TokenSpans(batch.question, batch.columns, growing=True)
 
 
 def _numbers_plainly(model: VisionLanguageModel) -> bool:

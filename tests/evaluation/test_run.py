@@ -6,6 +6,7 @@ import threading
 
 import numpy as np
 import pytest
+from peft import get_peft_model
 
 from a3tune.adapters.switch import BASE
 from a3tune.errors import Cancelled, RequestError
@@ -18,6 +19,8 @@ from a3tune.evaluation.run import EvaluationPlan, evaluate, plan_batches
 from a3tune.evaluation.systems import System
 from a3tune.geometry.patch_grid import to_patches
 from a3tune.images import load_image
+from a3tune.models.load import load_model
+from a3tune.training.methods import a3moe_config
 from tests.support.tuning_data import write_data
 
 BASE_ONLY = {BASE: None}
@@ -140,6 +143,17 @@ def test_controls_show_something_else_and_are_compared(data, model, tmp_path):
     text = model.encode_text(data.questions[0].item.question)
     assert not text.images
     assert said["base, text only"][0] == model.generate(text, max_new_tokens=6).text
+
+
+def test_an_adapter_with_experts_is_asked_without_an_image_too(data, tiny_checkpoint, tmp_path):
+    source = load_model(tiny_checkpoint("llava"), device="cpu")
+    get_peft_model(source.model, a3moe_config(source)).save_pretrained(tmp_path / "a3", save_embedding_layers=False)
+    model = load_model(tiny_checkpoint("llava"), device="cpu")
+    settings = {"adapters": {"a3": tmp_path / "a3"}, "decodings": ("m3id",), "controls": ("text",), "masks": "none"}
+    report = evaluate(plan(**settings, max_new_tokens=2), data, model, tmp_path / "out")
+    assert report.systems == ("a3", "a3+m3id", "a3, text only")
+    items = read_items(tmp_path / "out" / "items.jsonl")
+    assert all(item.prediction is not None for item in items)
 
 
 def test_the_report_reads_back_and_names_every_number(data, whole):

@@ -43,9 +43,8 @@ class Stream:
         Args:
             written: int64 [batch, length], the other reading's tokens; the last one is read, after the first call.
         """
-        image = self._batch.columns if any(prompt.images for prompt in self._batch.prompts) else None
         options: dict[str, Any] = {"use_cache": True}
-        with TokenSpans(self._batch.question, image, growing=True):
+        with TokenSpans(self._batch.question, self._batch.columns, growing=True):
             if self._cache is None:
                 if self._padded:
                     options["position_ids"] = (self._mask.cumsum(dim=-1) - 1).clamp(min=0)
