@@ -30,6 +30,7 @@ from app.inspect.tab import InspectTab, OwnAdapters
 from app.models.service import ModelService
 from app.models.tab import build_models
 from app.server.operation import Operation
+from app.server.refusals import Refusals
 from app.tune.service import TuneService
 from app.tune.tab import TuneTab
 
@@ -181,6 +182,7 @@ def launch(
         app_kwargs={
             "middleware": [
                 operation.middleware,
+                Middleware(Refusals),
                 Middleware(ModuleFiles),
                 Middleware(InitialPage, inspect.opening_value, lambda: page.theme_css, *opening),
             ]
