@@ -9,6 +9,7 @@ NAME-SEED; seeds of one name become a mean and a spread over runs. An interrupte
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import time
 from collections import defaultdict
@@ -155,7 +156,8 @@ def _value(report: Report, system: str, name: str, mode: str, group: str = "", v
     if metric is None:
         return ""
     found = metric.interval
-    return f"{found.value * 100:.1f} ({found.low * 100:.1f} to {found.high * 100:.1f})"
+    reach = f" ({found.low * 100:.1f} to {found.high * 100:.1f})" if math.isfinite(found.low) else ""
+    return f"{found.value * 100:.1f}{reach}"
 
 
 def _pope(report: Report, system: str) -> tuple[str, str]:
