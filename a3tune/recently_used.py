@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 Value = TypeVar("Value")
 
@@ -51,6 +51,12 @@ class RecentlyUsed(Generic[Value]):
         """Forget the entries of which ``unwanted`` says so."""
         with self._lock:
             for key in [key for key, value in self._entries.items() if unwanted(value)]:
+                del self._entries[key]
+
+    def forget(self, unwanted: Callable[[Any], bool]) -> None:
+        """Forget the entries of whose keys ``unwanted`` says so."""
+        with self._lock:
+            for key in [key for key in self._entries if unwanted(key)]:
                 del self._entries[key]
 
     def __len__(self) -> int:

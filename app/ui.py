@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import gradio as gr
+from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from a3tune.images.worker_pool import decode_in_workers
 from a3tune.process import SERVER, prepare_process
 from a3tune.wording import RESEARCH_NOTICE
+from app.access.deployment import Deployment
+from app.access.gate import Gate, Settings
+from app.access.identity import Role
+from app.access.origins import Hosts, is_loopback
+from app.access.page_memory import forget_page, page_of_event
+from app.access.uploads import UploadFolder, private_folder
+from app.access.visits import Visits
 from app.common.identity import build_visitor, is_secret, owner_of
 from app.common.initial_page import InitialPage
 from app.common.modules import ModuleFiles
 from app.common.status import DEMO_NOTICE, model_value
 from app.common.theme import STYLES, TUNE_STYLES, build_theme
 from app.common.widgets import build_header
+from app.engine.ids import OwnerId, SessionId
 from app.engine.model_slot import ModelSlot
 from app.engine.region_slot import RegionSlot
 from app.inspect import zero_gpu
@@ -29,19 +39,18 @@ from app.inspect.sessions.session_end import end_with_page, keep_ending_idle
 from app.inspect.tab import InspectTab, OwnAdapters
 from app.models.service import ModelService
 from app.models.tab import build_models
+from app.privacy.tab import build_privacy
 from app.server.operation import Operation
 from app.server.refusals import Refusals
 from app.tune.service import TuneService
 from app.tune.tab import TuneTab
 
-MAX_UPLOAD = "256mb"
-
 # Requests that wait at once, over all visitors; more are told that the queue is full.
 _QUEUE_LENGTH = 64
 # Requests that read images at once; questions have a limit of their own.
 _READERS = 16
-# How often gradio's own folder is swept, and how old a left-over file may get, in seconds.
-_SWEEP = (600, 1800)
+# Of whose pages Gradio itself keeps the widgets' values; the visits forget them earlier.
+_MOST_STATES = 1000
 
 
 @dataclass
@@ -51,6 +60,7 @@ class Page:
     Attributes:
         blocks, tabs, header, visitor: the page, its row of tabs, its header, and who looks at it.
         asking, tuning, models: what answers, what tunes and what loads.
+        forget: ends a visit by its name.
         inspect: the first tab, once it is built.
     """
 
@@ -61,6 +71,7 @@ class Page:
     asking: InspectService
     tuning: TuneService
     models: ModelService
+    forget: Callable[[str], None]
     inspect: InspectTab = field(init=False)
 
 
@@ -91,31 +102,47 @@ def _fill_models(page: Page, tab: gr.Tab) -> None:
     build_models(page.models)
 
 
+def _fill_privacy(page: Page, tab: gr.Tab) -> None:
+    studio = page.tuning.jobs.studio
+    build_privacy(studio.deployment, str(studio.root), page.forget)
+
+
 TABS = (
     Tab("inspect", "Inspect", _fill_inspect),
     Tab("tune", "Tune", _fill_tune),
     Tab("models", "Models", _fill_models),
+    Tab("privacy", "Privacy", _fill_privacy),
 )
 """The page's tabs, from the left."""
 
 
-def build(asking: InspectService, tuning: TuneService, models: ModelService) -> tuple[gr.Blocks, InspectTab]:
-    """The whole page, wired to what answers, what tunes and what loads; and its first tab."""
+def build(
+    asking: InspectService, tuning: TuneService, models: ModelService, forget: Callable[[str], None]
+) -> tuple[gr.Blocks, InspectTab]:
+    """The whole page, wired to what answers, what tunes, what loads and what ends a visit; and its first tab."""
 
     def model_status(_request: object = None) -> dict[str, str | int]:
         return model_value(asking.slot.status)
 
-    with gr.Blocks(title="A3Tune Studio", analytics_enabled=False, delete_cache=_SWEEP) as blocks:
+    with gr.Blocks(title="A3Tune Studio", analytics_enabled=False) as blocks:
         header = build_header(model_status, f"{RESEARCH_NOTICE} {DEMO_NOTICE}" if asking.slot.demo else RESEARCH_NOTICE)
         visitor = build_visitor(blocks)
         with gr.Tabs() as tabs:
-            page = Page(blocks, tabs, header, visitor, asking, tuning, models)
+            page = Page(blocks, tabs, header, visitor, asking, tuning, models, forget)
             for tab in TABS:
                 with gr.Tab(tab.title, id=tab.id) as opened:
                     tab.fill(page, opened)
         end_with_page(blocks, asking.sessions)
     blocks.queue(max_size=_QUEUE_LENGTH, default_concurrency_limit=_READERS, api_open=False)
     return blocks, page.inspect
+
+
+def _roles(deployment: Deployment, host: str) -> tuple[Role, Role]:
+    """What visitors may do that nobody logged in: those on this machine, and all others. At home a person does it all;
+    strangers on the net that the page was opened to do not."""
+    if deployment.name != "local":
+        return "tuner", "tuner"
+    return "operator", "operator" if is_loopback(host) else "tuner"
 
 
 def launch(
@@ -125,6 +152,9 @@ def launch(
     scorer: str = "demo",
     adapters: Mapping[str, Path] | None = None,
     *,
+    deployment: Deployment,
+    hosts: Sequence[str] = (),
+    root_path: str = "",
     segmenter: str = "litemedsam",
     offered: Sequence[str] | None = None,
     any_model: bool = False,
@@ -134,6 +164,9 @@ def launch(
 
     Args:
         host, port: the address to listen on.
+        deployment: where the application runs, with its limits.
+        hosts: names that the server answers to, besides localhost, addresses and ``host``.
+        root_path: the path under which a proxy serves the page.
         profile: "demo", a checkpoint folder or a hub id.
         adapters: folders of adapters by name, beside those that come with the model.
         scorer: what ranks regions: "demo", "biomedclip", the folder of an open_clip model, or a hub id.
@@ -143,9 +176,10 @@ def launch(
         allow_other_base: take ``adapters`` that were made for other weights; their answers say so.
     """
     prepare_process(SERVER)
+    folder = private_folder(os.environ)
     slot = ModelSlot(profile, adapters, allow_other_base=allow_other_base)
-    asking = InspectService(slot, RegionSlot(scorer, segmenter))
-    tuning = TuneService(slot, asking.regions.slot)
+    asking = InspectService(slot, RegionSlot(scorer, segmenter), deployment)
+    tuning = TuneService(slot, asking.regions.slot, deployment=deployment)
     first, *_ = shown = read_examples()
     examples = [(example.path, example.questions[0], example.key) for example in shown]
 
@@ -154,8 +188,43 @@ def launch(
         if slot.demo:
             asking.prepare(examples)
 
-    models = ModelService(slot, asking.regions.slot, offered=offered, any_model=any_model, on_loaded=prepare_demo)
-    page, inspect = build(asking, tuning, models)
+    models = ModelService(
+        slot,
+        asking.regions.slot,
+        offered=offered,
+        any_model=any_model,
+        on_loaded=prepare_demo,
+        deployment=deployment,
+    )
+
+    def page_ended(name: SessionId) -> None:
+        asking.sessions.end(name)
+        forget_page(page, name)
+
+    def visit_ended(owner: OwnerId) -> None:
+        tuning.forget(owner)
+        asking.private_adapters.forget(tuning.jobs.studio.root / owner)
+
+    visits = Visits(deployment, UploadFolder(folder / "uploads"), page_ended, visit_ended, tuning.at_work)
+    page, inspect = build(asking, tuning, models, visits.forget)
+    gate = Middleware(
+        Gate,
+        Settings(
+            Hosts([host, os.environ.get("SPACE_HOST", ""), *hosts]),
+            root_path,
+            _roles(deployment, host),
+            lambda event: page_of_event(page, event),
+        ),
+        visits,
+    )
+
+    @asynccontextmanager
+    async def put_in_front(app: Starlette) -> AsyncIterator[None]:
+        # Gradio puts its own in front of the middleware that it is given.
+        app.user_middleware.insert(0, gate)
+        app.middleware_stack = None
+        yield
+
     studio = tuning.jobs.studio.root
     operation = Operation(os.environ, lambda: slot.status.state, lambda: sum(tuning.jobs.busy().values()), studio)
     decoders = decode_in_workers(os.environ, operation.decoded)
@@ -175,23 +244,26 @@ def launch(
         run_history=False,
         footer_links=[],
         show_error=False,
-        max_file_size=MAX_UPLOAD,
+        state_session_capacity=_MOST_STATES,
+        root_path=root_path,
         allowed_paths=[],
         theme=build_theme(),
         css_paths=[STYLES, TUNE_STYLES],
         app_kwargs={
+            "lifespan": put_in_front,
             "middleware": [
                 operation.middleware,
                 Middleware(Refusals),
                 Middleware(ModuleFiles),
                 Middleware(InitialPage, inspect.opening_value, lambda: page.theme_css, *opening),
-            ]
+            ],
         },
     )
     # Only now: importing torch would hold up the first answer to a browser.
     if not zero_gpu.is_held():
         slot.start()
     decoders.start()
+    visits.keep_tidy()
     keep_ending_idle(asking.sessions)
     tuning.jobs.keep_going()
     asking.prepare(examples)

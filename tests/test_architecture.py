@@ -62,11 +62,12 @@ LIBRARY_RULES["__main__"] = {"cli"}
 PAGE_RULES: dict[str, set[str]] = {
     "app": set(),
     "engine": set(),
-    "common": {"engine"},
-    **{tab: {"engine", "common"} for tab in ("inspect", "tune", "models")},
+    "access": {"engine"},
+    "common": {"engine", "access"},
+    **{tab: {"engine", "access", "common"} for tab in ("inspect", "tune", "models", "privacy")},
     "server": {"engine"},
-    "ui": {"engine", "common", "server", "inspect", "tune", "models"},
-    "app.py": {"ui"},
+    "ui": {"engine", "access", "server", "common", "inspect", "tune", "models", "privacy"},
+    "app.py": {"ui", "access", "engine"},
 }
 # Libraries that compute: the page reaches them through a3tune.
 COMPUTES = {"torch", "torchvision", "transformers", "peft", "open_clip", "segment_anything"}

@@ -12,7 +12,7 @@ from a3tune.bundle import STUDIO
 from a3tune.errors import RequestError
 
 HELP = "serve the app in the browser"
-_VALUES = ("host", "port", "profile", "scorer", "segmenter", "models")
+_VALUES = ("host", "port", "deployment", "root_path", "profile", "scorer", "segmenter", "models")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +27,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=os.environ.get("GRADIO_SERVER_PORT", "7860"),
         help="port to listen on (default 7860)",
+    )
+    parser.add_argument(
+        "--deployment",
+        choices=("local", "space", "server"),
+        default=os.environ.get("A3TUNE_DEPLOYMENT", "space" if _on_space() else "local"),
+        help="where it runs: local, one person's machine; space, a public Hugging Face Space; server, one that several "
+        "people share (default local, on a Space space)",
+    )
+    parser.add_argument(
+        "--allowed-host",
+        action="append",
+        default=[name.strip() for name in os.environ.get("A3TUNE_HOSTS", "").split(",") if name.strip()],
+        metavar="NAME",
+        help="a name, or name:port, that browsers reach the server by, beside localhost and addresses in numbers; may "
+        "be given several times",
+    )
+    parser.add_argument(
+        "--root-path",
+        default=os.environ.get("GRADIO_ROOT_PATH", ""),
+        metavar="/PATH",
+        help="the path under which a proxy serves the page (default: none, or what the proxy says in "
+        "X-Forwarded-Prefix)",
     )
     parser.add_argument(
         "--profile",
@@ -80,10 +102,14 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     if not all(name and folder for name, folder in pairs) or len(dict(pairs)) < len(pairs):
         parser.error("Expected --adapter NAME=FOLDER, each name once, as in --adapter tuned=runs/first/adapter")
     options.adapter = {name: Path(folder) for name, folder in pairs}
-    if options.any_model and _on_space():
+    if options.deployment not in ("local", "space", "server"):
+        parser.error("A3TUNE_DEPLOYMENT is local, space or server")
+    options.root_path = f"/{path}" if (path := options.root_path.strip("/")) else ""
+    public = options.deployment == "space"
+    if options.any_model and public:
         parser.error("A Space is open to strangers: name what they may load with --models instead of --any-model")
     if options.models is None:
-        options.models = [options.profile] if _on_space() else None
+        options.models = [options.profile] if public else None
     else:
         options.models = [name.strip() for name in options.models.split(",") if name.strip()]
     return options
@@ -98,7 +124,8 @@ def run(options: argparse.Namespace) -> int:
             got="app.py is not there",
             remedy="Install the package again, or run this from a full checkout of the project",
         )
-    chosen = [(f"--{name}", getattr(options, name)) for name in _VALUES]
+    chosen = [(f"--{name.replace('_', '-')}", getattr(options, name)) for name in _VALUES]
+    chosen += [("--allowed-host", name) for name in options.allowed_host]
     chosen += [("--adapter", pair) for pair in options.adapter]
     given = [str(part) for name, value in chosen if value is not None for part in (name, value)]
     given += ["--any-model"] if options.any_model else []

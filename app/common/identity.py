@@ -8,6 +8,7 @@ import secrets
 import gradio as gr
 
 from a3tune.errors import RequestError
+from app.access.identity import asking
 from app.engine.ids import OwnerId
 
 # Gradio wants a key for what it stores and sends it to every browser: it protects nothing, the secret does.
@@ -44,15 +45,23 @@ def is_secret(value: object) -> bool:
 
 
 def owner_of(secret: object) -> OwnerId:
-    """The name under which a visitor's things are kept; the secret itself is written nowhere.
+    """The name under which a visitor's things are kept: that of whoever is logged in, else a hash of the secret, which
+    itself is written nowhere.
 
     Raises:
         RequestError: this is no secret that `new_secret` made.
     """
+    asker = asking()
+    if asker is not None and asker.identity.owner is not None:
+        asker.keeps_under(asker.identity.owner)
+        return asker.identity.owner
     if not isinstance(secret, str) or not is_secret(secret):
         raise RequestError(
             expected="a browser that keeps this page's data",
             got="The page does not know who you are",
             remedy="Reload the page, and let the browser store data for it",
         )
-    return OwnerId(hashlib.sha256(secret.encode()).hexdigest()[:40])
+    owner = OwnerId(hashlib.sha256(secret.encode()).hexdigest()[:40])
+    if asker is not None:
+        asker.keeps_under(owner)
+    return owner

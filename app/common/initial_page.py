@@ -9,11 +9,13 @@ from pathlib import Path
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.access.headers import NONCE
 from app.common.modules import bundled_script
 
 _FOLDER = Path(__file__).parent / "static"
 # Where Gradio's page begins to be built: what stands before it is there first.
 _MARK = b"<gradio-app"
+_MANIFEST = b'<link rel="manifest" href="/manifest.json" />'
 # The widgets that the picture consists of, by the ids of their elements.
 _WIDGETS = {
     "header": "common/static/header.js",
@@ -56,8 +58,7 @@ class InitialPage:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request; only the page itself is changed."""
-        inside = scope.get("path", "").removeprefix(scope.get("root_path", ""))
-        if scope["type"] != "http" or scope["method"] != "GET" or inside.strip("/"):
+        if scope["type"] != "http" or scope["method"] != "GET" or scope["path"].strip("/"):
             await self._app(scope, receive, send)
             return
         packed = any(name == b"accept-encoding" and b"gzip" in value for name, value in scope["headers"])
@@ -71,17 +72,19 @@ class InitialPage:
             elif message["type"] == "http.response.body":
                 body.extend(message.get("body", b""))
                 if not message.get("more_body", False):
-                    await self._send(start, bytes(body), packed, send)
+                    await self._send(start, bytes(body), packed, scope.get(NONCE, ""), send)
             else:
                 await send(message)
 
         await self._app(scope, receive, hold)
 
-    async def _send(self, start: Message, body: bytes, packed: bool, send: Send) -> None:
+    async def _send(self, start: Message, body: bytes, packed: bool, nonce: str, send: Send) -> None:
         before, mark, after = body.partition(_MARK)
         if mark and start["status"] == 200:
             before = before.replace(b"<script", self._script + b"<script", 1)
             body = before + self.markup().encode() + mark + after
+            # No quotes: in a text inside a script it does no harm. The manifest would be asked for beside the page.
+            body = body.replace(b"<script", b"<script nonce=%s" % nonce.encode()).replace(_MANIFEST, b"")
         headers = [(name, value) for name, value in start["headers"] if name != b"content-length"]
         if packed:
             # Gradio packs its scripts but not its page. The fastest level: maps hardly shrink, words do at once.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
 import time
 from contextlib import suppress
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from a3tune.errors import RequestError
+from app.access.deployment import LOCAL, Deployment
 from app.engine.ids import OwnerId
 
 ID = re.compile(r"[0-9a-f]{12}")
@@ -25,9 +27,11 @@ class StudioFolder:
 
     Attributes:
         root: made when something is put into it.
+        deployment: how much may lie there.
     """
 
     root: Path
+    deployment: Deployment = LOCAL
 
     def data(self, owner: OwnerId) -> Path:
         """The folder with a visitor's data sets, a folder for each."""
@@ -41,6 +45,27 @@ class StudioFolder:
         """The folder with the adapters that a visitor loaded, a folder for each."""
         return self.root / owner / "adapters"
 
+    def check_room(self, owner: OwnerId) -> None:
+        """Raises:
+        RequestError: as much lies there as may, of this visitor's or of all.
+        """
+        deployment = self.deployment
+        if deployment.stored_each_mb is not None:
+            size = _size(self.root / owner) / 1e6
+            words = f"Yours hold {size:,.0f} MB"
+            deployment.check("stored_each_mb", size, words, "Delete what you no longer need")
+        if deployment.stored_all_mb is not None:
+            size = _size(self.root) / 1e6
+            deployment.check("stored_all_mb", size, f"They hold {size:,.0f} MB", "Come back later")
+
+    def remove(self, owner: OwnerId) -> None:
+        """Remove everything of a visitor's at once."""
+        place, gone = self.root / owner, self.root / f".{owner}.{secrets.token_hex(4)}"
+        with suppress(FileNotFoundError):
+            # What still writes there finds its folder gone.
+            place.rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
+
     def purge(self, seconds: float = UNDO_SECONDS) -> None:
         """Remove from the disk what was retired so many seconds ago."""
         for retired in self.root.glob("*/*/.*.gone"):
@@ -52,12 +77,9 @@ class StudioFolder:
 
 
 def default_studio_folder() -> StudioFolder:
-    """``$A3TUNE_STUDIO``, else the persistent disk of a Space, else ``$XDG_DATA_HOME/a3tune``, else
-    ``~/.local/share/a3tune``."""
+    """``$A3TUNE_STUDIO``, else ``$XDG_DATA_HOME/a3tune``, else ``~/.local/share/a3tune``."""
     if os.environ.get("A3TUNE_STUDIO"):
         return StudioFolder(Path(os.environ["A3TUNE_STUDIO"]).expanduser())
-    if os.environ.get("SPACE_ID") and os.access("/data", os.W_OK):
-        return StudioFolder(Path("/data/a3tune"))
     return StudioFolder(Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser() / "a3tune")
 
 
@@ -85,8 +107,15 @@ def restore_folder(parent: Path, name: str) -> None:
 
 def megabytes(folder: Path) -> str:
     """How much lies in a folder, in words."""
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return f"{size / 1e6:,.1f} MB"
+    return f"{_size(folder) / 1e6:,.1f} MB"
+
+
+def _size(folder: Path) -> int:
+    size = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # just removed
+            size += path.lstat().st_size if path.is_file() else 0
+    return size
 
 
 def _retired(folder: Path) -> Path:

@@ -10,6 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from a3tune.errors import RequestError
+from a3tune.progress import Progress, no_progress
+from a3tune.wording import counted
+
+# How often it is told what is waited for, in seconds.
+_INTERVAL = 1.0
 
 
 @dataclass(eq=False)
@@ -25,6 +30,7 @@ class ModelGeneration:
         special_tokens: a model's own tokens, which are no words; known once it is loaded.
         folders: the folders of a model's adapters that do not come with the demo, by name.
         busy: how many visitors' questions it has to answer right now.
+        closed: whether it takes no more of them, since another one is to take its place.
     """
 
     what: str
@@ -35,18 +41,29 @@ class ModelGeneration:
     special_tokens: frozenset[str] = frozenset()
     folders: Mapping[str, Path] = field(default_factory=dict)
     busy: int = 0
-    guard: threading.Lock = field(default_factory=threading.Lock)
+    closed: bool = False
+    changed: threading.Condition = field(default_factory=threading.Condition)
 
     @contextmanager
-    def answering(self) -> Iterator[None]:
-        """Counts as a question that it has to answer for the length of a ``with`` block."""
-        with self.guard:
-            self.busy += 1
+    def answering(self) -> Iterator[bool]:
+        """Counts as a question that it has to answer for the length of a ``with`` block, where it still takes any;
+        gives whether it does."""
+        with self.changed:
+            taken = not self.closed
+            self.busy += taken
         try:
-            yield
+            yield taken
         finally:
-            with self.guard:
-                self.busy -= 1
+            with self.changed:
+                self.busy -= taken
+                self.changed.notify_all()
+
+    def close(self, on_progress: Progress = no_progress) -> None:
+        """Take no more questions, and wait until those that it has are answered."""
+        with self.changed:
+            self.closed = True
+            while not self.changed.wait_for(lambda: self.busy == 0, _INTERVAL):
+                on_progress(f"waiting for {counted(self.busy, 'answer')} that are being written", 0.0)
 
     def fault(self) -> RequestError | None:
         """What whoever works with it is told once it has to go; None before."""

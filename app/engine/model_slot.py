@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from a3tune.bundle import DEMO, DEMO_NAME, demo_adapters, model_source
 from a3tune.progress import Progress, no_progress
 from app.engine import library
+from app.engine.background import INTERVAL, Task
 from app.engine.generation import ModelGeneration, without_locals
+from app.engine.model_lock import turn
 
 if TYPE_CHECKING:
     from a3tune.adapters.switch import AdapterSet
@@ -98,16 +101,17 @@ class ModelSlot:
     def switch(self, choice: ModelChoice, on_progress: Progress = no_progress) -> None:
         """Let the model in memory go and load another in its place; returns when that is ready.
 
-        A question that is being answered ends, see :attr:`ModelGeneration.left`. When the new model cannot be loaded,
-        the former one comes back.
+        Questions that it was asked are answered first; those that come meanwhile wait for the new one. Other work with
+        it ends, see :attr:`ModelGeneration.left`. When the new model cannot be loaded, the former one comes back.
 
         Raises:
             A3TuneError, Exception: whatever ended the loading.
         """
         with self._switching:
             former, worked = self.choice, self.status.state != "failed"
-            self.generation.end(_name_of(choice.source))
             self._loaded.wait()
+            self.generation.close(on_progress)
+            self.generation.end(_name_of(choice.source))
             with self.in_use:
                 self._replace(choice, on_progress)
                 error = self._error
@@ -115,6 +119,22 @@ class ModelSlot:
                     self._replace(former, on_progress)
         if error is not None:
             raise error
+
+    @contextmanager
+    def answering(
+        self, task: Task, loading: str, waiting: str
+    ) -> Iterator[tuple[VisionLanguageModel, ModelGeneration]]:
+        """The model for one question, with its generation, once it is its turn; it is not replaced before the end of
+        the ``with`` block. Args, Raises: as :func:`app.engine.model_lock.turn`."""
+        while True:
+            generation = self.generation
+            with generation.answering() as taken:
+                if taken:
+                    with turn(task, self, loading, waiting) as model:
+                        yield model, generation
+                    return
+            task.progress("Waiting for another model, which is being loaded", 0.0)
+            task.cancel.wait(INTERVAL)
 
     def wait_over(self) -> None:
         """Wait until loading has ended, well or not."""

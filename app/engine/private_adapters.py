@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,6 +38,7 @@ class PrivateAdapters:
     def __init__(self, slot: ModelSlot) -> None:
         self._slot = slot
         # By the model, and forgotten with it: another one may take its place.
+        self._guard = threading.Lock()
         self._mounted: WeakKeyDictionary[VisionLanguageModel, OrderedDict[_State, AdapterSet]] = WeakKeyDictionary()
 
     def set_of(self, name: str, own: Mapping[str, Path]) -> AdapterSet | None:
@@ -52,19 +54,27 @@ class PrivateAdapters:
         if name not in own:
             return self._slot.adapter_set
         model = cast("VisionLanguageModel", self._slot.wait(None))
-        mounted = self._mounted.setdefault(model, OrderedDict())
         state = _state(name, own[name])
-        if state not in mounted:
-            # A run that goes on writes its adapter anew: what was read before is of no use any more.
-            for older in [entry for entry in mounted if entry[:2] == state[:2]]:
-                del mounted[older]
-            mounted[state] = library.AdapterSet(
-                model.model, {name: own[name]}, identity=model, allow_other_base=allows_other_base(own[name])
-            )
-            while len(mounted) > MOST_MOUNTED:
-                mounted.popitem(last=False)
-        mounted.move_to_end(state)
-        return mounted[state]
+        with self._guard:
+            mounted = self._mounted.setdefault(model, OrderedDict())
+            if state not in mounted:
+                # A run that goes on writes its adapter anew: what was read before is of no use any more.
+                for older in [entry for entry in mounted if entry[:2] == state[:2]]:
+                    del mounted[older]
+                mounted[state] = library.AdapterSet(
+                    model.model, {name: own[name]}, identity=model, allow_other_base=allows_other_base(own[name])
+                )
+                while len(mounted) > MOST_MOUNTED:
+                    mounted.popitem(last=False)
+            mounted.move_to_end(state)
+            return mounted[state]
+
+    def forget(self, place: Path) -> None:
+        """Drop the adapters that lie in a folder."""
+        with self._guard:
+            for mounted in self._mounted.values():
+                for state in [state for state in mounted if Path(state[1]).is_relative_to(place)]:
+                    del mounted[state]
 
 
 def allows_other_base(folder: Path) -> bool:

@@ -62,6 +62,12 @@ class RegionSlot:
         """Whether the parts are in memory."""
         return self._maker is not None
 
+    def forget(self, image: MedicalImage) -> None:
+        """Drop what is kept of an image that nobody has on show any more."""
+        maker = self._maker
+        if maker is not None:
+            cast("SegmentationMemory", maker.cache).forget(image)
+
     def _empty(self, names: tuple[str, str]) -> None:
         with self._guard:
             self._maker, self.names = None, names
@@ -114,3 +120,7 @@ class SegmentationMemory:
     def get_or_make(self, image: MedicalImage, segmenter: Segmenter) -> Segmentation:
         """The image's regions, found now when they are not known."""
         return self._known.get_or_make(image.sha256, lambda: segmenter.segment(image))
+
+    def forget(self, image: MedicalImage) -> None:
+        """Drop an image's regions."""
+        self._known.forget(lambda known: known == image.sha256)

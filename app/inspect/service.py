@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, cast
 from a3tune.attention.sinks import find_sinks, surroundings
 from a3tune.errors import Cancelled, RequestError
 from a3tune.types import PatchGrid
+from app.access.deployment import LOCAL, Deployment
 from app.common.status import explain
 from app.engine import library
 from app.engine.background import Step, Task, run
@@ -47,12 +48,13 @@ class InspectService:
     Args:
         slot: the model.
         region_slot: what finds and ranks regions; the bundled parts when None.
+        deployment: how much results may hold in memory.
     """
 
-    def __init__(self, slot: ModelSlot, region_slot: RegionSlot | None = None) -> None:
+    def __init__(self, slot: ModelSlot, region_slot: RegionSlot | None = None, deployment: Deployment = LOCAL) -> None:
         self.slot = slot
         self.regions = RegionService(region_slot or RegionSlot())
-        self.results = ResultStore()
+        self.results = ResultStore(deployment)
         self.private_adapters = PrivateAdapters(slot)
         self.faithfulness = FaithfulnessService(slot, self.results, self.private_adapters)
         self.sessions = Sessions(self.regions, self.results.forget, lambda: slot.convention)
@@ -120,8 +122,8 @@ class InspectService:
         asked, shown = tuple(adapters) or self.slot.adapters, opened
 
         def work(task: Task[Inspection]) -> Inspection:
-            nonlocal shown
-            with generation.answering(), turn(task, self.slot, _LOADING, _WAITING) as model:
+            nonlocal shown, generation
+            with self.slot.answering(task, _LOADING, _WAITING) as (model, generation):
                 shown = self.sessions.read_for_model(session_id, shown, model.convention)
                 for inspection in self._inspect(model, shown, question, asked, own, task):
                     if len(inspection.views) < len(asked):
@@ -134,14 +136,16 @@ class InspectService:
         # Nothing is told of it before its first part has come.
         first = cast("Inspection", known)
         result = Result(ResultId(secrets.token_urlsafe(18)), first, (), opened, generation, own=own)
-        for report in run(work, cancel, generation, kind="answer") if known is None else (known,):
+        for report in run(work, cancel, kind="answer") if known is None else (known,):
             if isinstance(report, Step):
                 yield report
                 continue
             new = report.views[len(result.numbers) :]
             numbers = *result.numbers, *(_numbers(view, report.grid) for view in new)
             complete = len(report.views) == len(asked)
-            result = replace(result, inspection=report, opened=shown, numbers=numbers, complete=complete)
+            result = replace(
+                result, inspection=report, opened=shown, generation=generation, numbers=numbers, complete=complete
+            )
             with self._guard:
                 if cancel.is_set() or not self.sessions.holds(session_id, session):
                     raise Cancelled

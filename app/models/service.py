@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from a3tune.errors import RequestError
+from app.access.deployment import LOCAL, Deployment
 from app.engine import library
 from app.engine.background import Task
 from app.engine.model_slot import ModelChoice, ModelSlot, ModelStatus
@@ -24,6 +25,8 @@ Stage = Literal["fetching", "loading"]
 
 # Over how many seconds the speed of a download is taken.
 _WINDOW = 20.0
+# Over how many seconds changes are counted.
+_RATE_SECONDS = 600.0
 _LONGEST_NAME = 300
 
 
@@ -118,6 +121,7 @@ class ModelService:
             known by name when None. What the application was started with is always among it.
         any_model: whether they may also name a folder or hub id of their own.
         on_loaded: called when another model is ready.
+        deployment: how often what all share may be changed.
     """
 
     def __init__(
@@ -128,12 +132,15 @@ class ModelService:
         offered: Sequence[str] | None = None,
         any_model: bool = False,
         on_loaded: Callable[[], None] = lambda: None,
+        deployment: Deployment = LOCAL,
     ) -> None:
         self._slot, self._regions = slot, region_slot
         self._offered = None if offered is None else tuple(dict.fromkeys(offered))
         self._any_model = any_model
         self._on_loaded = on_loaded
         self._first = (slot.profile, *region_slot.names)
+        self._deployment = deployment
+        self._changes: deque[float] = deque()
         self._guard = threading.Lock()
         self._work: Work | None = None
 
@@ -194,8 +201,8 @@ class ModelService:
     def load(self, kind: Kind, name: str, precision: str = "auto", offload: bool = False) -> Work:
         """Begin to put something in place of what is in memory, fetching it first where needed; returns at once.
 
-        What is in memory stays until the new one is known to be there, of the right kind and small enough. Then
-        questions that are being answered end, and whoever asked is told.
+        What is in memory stays until the new one is known to be there, of the right kind and small enough, and until
+        the questions that it was asked are answered; those that come meanwhile wait for the new one.
 
         Args:
             kind: "model", "segmenter" or "scorer".
@@ -225,9 +232,21 @@ class ModelService:
                     got=f"Something else is going on ({self._work.step.what or self._work.source})",
                     remedy="Wait until it has ended, or cancel it",
                 )
+            self._check_rate()
             self._work = work = Work(kind, source, lambda work: self._run(work, how))
         work.start()
         return work
+
+    def _check_rate(self) -> None:
+        """Raises:
+        RequestError: what all share was changed often enough lately.
+        """
+        now = time.monotonic()
+        while self._changes and now - self._changes[0] > _RATE_SECONDS:
+            self._changes.popleft()
+        count = len(self._changes)
+        self._deployment.check("model_changes", count + 1, f"There were {count}", "Wait a few minutes")
+        self._changes.append(now)
 
     def _permitted(self, kind: Kind, name: str) -> str:
         if kind not in ("model", "segmenter", "scorer") or not isinstance(name, str) or len(name) > _LONGEST_NAME:

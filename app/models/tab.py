@@ -6,12 +6,26 @@ from typing import TYPE_CHECKING, Any, cast
 
 import gradio as gr
 
+from a3tune.errors import RequestError
+from app.access.identity import require
 from app.common.widgets import Answer, server_function, widget_parts
 from app.models.service import ModelService
 from app.models.values import catalogue_value, error_value, offer_value
 
 if TYPE_CHECKING:
     from a3tune.catalogue import Kind
+
+
+_CHANGE = "change what all visitors share"
+
+
+def locked() -> str:
+    """Why whoever asks may change nothing here; "" where they may."""
+    try:
+        require("operator", _CHANGE)
+    except RequestError as error:
+        return str(error)
+    return ""
 
 
 def build_models(service: ModelService) -> gr.HTML:
@@ -31,12 +45,14 @@ def model_answers(service: ModelService) -> tuple[Answer, Answer, Answer]:
         return cast("Kind", str(request.get("kind")))
 
     def models_state(_request: dict[str, Any]) -> dict[str, Any]:
-        return catalogue_value(service.show())
+        return {**catalogue_value(service.show()), "locked": locked()}
 
     def models_named(request: dict[str, Any]) -> dict[str, Any]:
+        require("operator", _CHANGE)
         return {"entry": offer_value(service.describe(kind_of(request), str(request.get("name", ""))))}
 
     def models_act(request: dict[str, Any]) -> dict[str, Any]:
+        require("operator", _CHANGE)
         kind, name = kind_of(request), str(request.get("name", ""))
         if request.get("action") == "cancel":
             service.cancel()

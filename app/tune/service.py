@@ -5,20 +5,24 @@ Nothing here knows of Gradio.
 
 from __future__ import annotations
 
+import math
 import secrets
 import shutil
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from a3tune.data.intake import check_room
 from a3tune.errors import AdapterError, RequestError
 from a3tune.recently_used import RecentlyUsed
 from a3tune.storage import read_json_or_empty, write_json
 from a3tune.wording import counted
+from app.access.deployment import LOCAL, Deployment
+from app.access.uploads import fresh_folder
 from app.common.studio_folder import StudioFolder, default_studio_folder, remove_upload
 from app.engine import library
 from app.engine.background import Step, Task, run
@@ -34,9 +38,12 @@ from app.tune.data.sets import DataSet, DataSetStore
 from app.tune.machine import check_machine, devices
 from app.tune.plans import Plan
 from app.tune.runs.event_reader import EventReader
-from app.tune.runs.jobs import CONFIG_NAME, Job, JobQueue
+from app.tune.runs.jobs import CONFIG_NAME, Job, JobQueue, end_runs
 from app.tune.runs.news import run_news
 from app.tune.runs.view import RunView, view_run
+
+if TYPE_CHECKING:
+    from a3tune.training.config import TuneConfig
 
 _RESERVE = 1 << 30
 _REMEMBERED = 64
@@ -49,10 +56,16 @@ class TuneService:
         slot: the base model, which runs tune.
         region_slot: what finds and ranks regions for the preview.
         root: where everything is kept; `default_studio_folder` when None.
+        deployment: how much may be kept, and whether it outlives a restart.
     """
 
-    def __init__(self, slot: ModelSlot, region_slot: RegionSlot, root: Path | None = None) -> None:
-        studio = default_studio_folder() if root is None else StudioFolder(root)
+    def __init__(
+        self, slot: ModelSlot, region_slot: RegionSlot, root: Path | None = None, deployment: Deployment = LOCAL
+    ) -> None:
+        studio = StudioFolder(default_studio_folder().root if root is None else root, deployment)
+        if not deployment.keeps:
+            # What is kept elsewhere under the same name stays: of visits that are over nothing is left.
+            studio = replace(studio, root=fresh_folder(studio.root / "visits", end_runs))
         self.slot = slot
         self.jobs = JobQueue(studio, devices)
         self.data = DataService(DataSetStore(studio))
@@ -63,6 +76,24 @@ class TuneService:
         self._cancel = StopEvents()
         # What the last measurement of a plan found: (visitor, data, settings) -> its result.
         self._measured: RecentlyUsed[Mapping[str, Any]] = RecentlyUsed(_REMEMBERED)
+
+    def forget(self, owner: OwnerId) -> None:
+        """End everything of a visitor's, and remove it from memory and disk."""
+        place = self.jobs.studio.root / owner
+        self.stop_measuring(owner)
+        self.adapters.stop(owner)
+        self.regions.forget(owner)
+        self.data.forget(owner, place)
+        for job in self.jobs.jobs(owner):
+            self.jobs.cancel(owner, job.id)
+        self.jobs.studio.remove(owner)
+        with self._guard:
+            self._reader.forget(place)
+        self._measured.forget(lambda key: key[0] == owner)
+
+    def at_work(self, owner: OwnerId) -> bool:
+        """Whether a run of a visitor's waits or is at work."""
+        return any(job.state != "ended" for job in self.jobs.jobs(owner))
 
     # ---- plans -------------------------------------------------------------------------------
 
@@ -111,7 +142,9 @@ class TuneService:
                 got="Its measured step does not",
                 remedy=f"To make it fit: {measured['remedy']}; or measure again when more memory is free",
             )
+        self._check_steps(plan.config(), data)
         check_room(self.jobs.studio.root, _RESERVE)
+        self.jobs.studio.check_room(owner)
         facts = {
             "title": title.strip()[:TITLE_LENGTH] or f"{plan.method} on {data.title}",
             "data": data.title,
@@ -127,6 +160,18 @@ class TuneService:
             facts=facts,
             environment=data.environment,
         )
+
+    def _check_steps(self, config: TuneConfig, data: DataSet) -> None:
+        """Raises:
+        RequestError: the run would make more steps than one may.
+        """
+        steps = config.max_steps
+        if steps is None:
+            checked = self.data.known(data)
+            items = 1 if checked is None else len(checked.dataset.items)
+            steps = math.ceil(config.epochs * items / config.effective_batch())
+        remedy = "Set a smaller max_steps or fewer epochs"
+        self.jobs.studio.deployment.check("run_steps", steps, f"The plan makes {steps:,}", remedy)
 
     def obstacle(self, owner: OwnerId, name: DataSetId | None) -> str:
         """Why no run can be started on a data set, in words; "" when one can."""
@@ -167,6 +212,7 @@ class TuneService:
         Raises:
             DataError, AdapterError: it is no run folder, or is refused.
         """
+        self.jobs.studio.check_room(owner)
         name = JobId(secrets.token_hex(6))
         folder = self.jobs.studio.runs(owner) / name
         folder.mkdir(parents=True, mode=0o700)

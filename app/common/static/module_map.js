@@ -8,10 +8,11 @@
     // A module that was made from text has no folder that its imports could be relative to.
     const absolute = text.replace(/\bfrom "(\.[^"]+)"/g, (_, path) => 'from "' + new URL(path, address) + '"');
     const source = absolute + "//# sourceURL=" + address;
-    imports[address] = "data:text/javascript;charset=utf-8," + encodeURIComponent(source);
+    imports[address] = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
   }
   const map = document.createElement("script");
   map.type = "importmap";
+  map.nonce = document.currentScript.nonce;
   map.textContent = JSON.stringify({ imports });
   document.currentScript.after(map);
 }

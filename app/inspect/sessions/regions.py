@@ -21,6 +21,7 @@ from a3tune.errors import RequestError
 from a3tune.figures.regions import REGION_COLOURS, number_place, outlines
 from a3tune.geometry.patch_grid import to_patches
 from a3tune.types import MedicalImage, Region, ScoredRegion, WeakLabels
+from app.access.identity import check_visit, visit_of_asker
 from app.engine import library
 from app.engine.background import Task, run
 from app.engine.ids import RegionSessionId, ResultId
@@ -122,6 +123,7 @@ class Target:
 @dataclass(eq=False)
 class _RegionSession:
     image: MedicalImage
+    visit: str
     inspections: dict[ResultId, Inspection] = field(default_factory=dict)
     drawn: dict[str, Region] = field(default_factory=dict)
     ranked: RankedRegions | None = None
@@ -146,15 +148,20 @@ class RegionService:
         """A session for an image that comes on show; nothing is computed yet."""
         name = RegionSessionId(secrets.token_urlsafe(18))
         with self._guard:
-            self._sessions[name] = _RegionSession(image)
+            self._sessions[name] = _RegionSession(image, visit_of_asker())
         return name
 
     def close(self, name: RegionSessionId) -> None:
         """Forget a session; what runs for it is stopped. Unknown names do nothing."""
         with self._guard:
             session = self._sessions.pop(name, None)
+            shown = session is not None and any(
+                known.image.sha256 == session.image.sha256 for known in self._sessions.values()
+            )
         if session is not None:
             session.cancel.set()
+            if not shown:
+                self.slot.forget(session.image)
 
     def attach(self, name: RegionSessionId, result: ResultId, inspection: Inspection) -> None:
         """Measure in the maps of this inspection, known by its result's name, from now on."""
@@ -275,6 +282,8 @@ class RegionService:
     def _session(self, name: RegionSessionId) -> _RegionSession:
         with self._guard:
             session = self._sessions.get(name)
+            if session is not None and not check_visit(session.visit):
+                session = None
         if session is None:
             raise RequestError(
                 expected="an image that is still open",

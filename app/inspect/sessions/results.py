@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from a3tune.bundle import DEMO_NAME
 from a3tune.errors import RequestError
+from app.access.deployment import LOCAL, Deployment
+from app.access.identity import check_visit, visit_of_asker
 from app.engine.generation import ModelGeneration
 from app.engine.ids import ResultId, SessionId
 from app.inspect.sessions.sessions import OpenedImage
@@ -92,10 +94,16 @@ class Result:
 
 
 class ResultStore:
-    """Results by their names, and which session they belong to."""
+    """Results by their names, which session they belong to, and which visit that belongs to.
 
-    def __init__(self) -> None:
-        self._of_session: dict[SessionId | None, OrderedDict[ResultId, Result]] = {}
+    Args:
+        deployment: how much all of them may hold in memory.
+    """
+
+    def __init__(self, deployment: Deployment = LOCAL) -> None:
+        self._most_bytes = None if deployment.results_mb is None else deployment.results_mb * 1e6
+        self._of_session: OrderedDict[SessionId | None, OrderedDict[ResultId, Result]] = OrderedDict()
+        self._visits: dict[SessionId | None, str] = {}
         self._guard = threading.RLock()
 
     def add(self, session: SessionId | None, result: Result) -> None:
@@ -111,16 +119,30 @@ class ResultStore:
             while len(results) > 1 and (len(results) > MOST_RESULTS or size > MOST_BYTES):
                 _, oldest = results.popitem(last=False)
                 size -= oldest.size
+            self._of_session.move_to_end(session)
+            self._visits[session] = visit_of_asker()
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Drop the oldest results of the sessions that asked longest ago, until all hold no more than they may; of
+        each the newest stays."""
+        if self._most_bytes is None:
+            return
+        size = sum(known.size for results in self._of_session.values() for known in results.values())
+        for session, results in self._of_session.items():
+            while session is not None and len(results) > 1 and size > self._most_bytes:
+                _, oldest = results.popitem(last=False)
+                size -= oldest.size
 
     def get(self, name: ResultId) -> Result:
-        """The result of this name.
+        """The result of this name, if it is everybody's or of the visit of whoever asks.
 
         Raises:
             RequestError: there is none, or it was removed.
         """
         with self._guard:
-            for results in self._of_session.values():
-                if name in results:
+            for session, results in self._of_session.items():
+                if name in results and (session is None or check_visit(self._visits[session])):
                     return results[name]
         raise RequestError(
             expected="a result that is still open",
@@ -159,3 +181,4 @@ class ResultStore:
         """Drop all results of a session."""
         with self._guard:
             self._of_session.pop(session, None)
+            self._visits.pop(session, None)

@@ -148,11 +148,12 @@ export default function mount({ element, server }) {
     const work = data.work;
     const busy = Boolean(work && !work.over);
     const loading = data.model.state === "loading";
-    find(".load").disabled = busy || loading;
+    find(".load").disabled = busy || loading || Boolean(data.locked);
     find(".load").textContent = entry.here ? (entry.current ? "Load again" : "Load") : "Download and load";
     find(".download").hidden = entry.here;
-    find(".download").disabled = busy;
-    find(".cancel").hidden = !(busy && work.stage === "fetching");
+    find(".download").disabled = busy || Boolean(data.locked);
+    find(".cancel").hidden = Boolean(data.locked) || !(busy && work.stage === "fetching");
+    find(".own").hidden = Boolean(data.locked);
     find(".work").hidden = !busy;
     if (busy) {
       const title = (data.entries.find((known) => same(known, work)) || { title: work.key }).title;
@@ -201,9 +202,11 @@ export default function mount({ element, server }) {
     find(".gate .page").href = entry.page || "";
     drawPrecision(entry);
     drawMemory(entry);
-    find(".shared").textContent = data.answering
-      ? `${data.answering === 1 ? "A question is" : `${data.answering} questions are`} being answered right now. Loading ends that, and whoever asked is told.`
-      : "One model is in memory for everybody on this page. Earlier results stay readable when it is replaced.";
+    find(".shared").textContent =
+      data.locked ||
+      (data.answering
+        ? `${data.answering === 1 ? "A question is" : `${data.answering} questions are`} being answered right now. Loading waits for that; what is asked meanwhile waits for the new model.`
+        : "One model is in memory for everybody on this page. Earlier results stay readable when it is replaced.");
     drawWork(entry);
     find(".hint").textContent = data.any_model
       ? "A folder on the serving machine, a hub id, or hub:OWNER/NAME/FILE for a checkpoint that finds regions."

@@ -148,6 +148,9 @@ class AdapterService:
         """
         folder = self._jobs.studio.adapters(owner) / secrets.token_hex(6)
         try:
+            count = len(self._loaded(owner))
+            self._jobs.studio.deployment.check("adapters", count + 1, f"You have {count}", "Delete one")
+            self._jobs.studio.check_room(owner)
             folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             if archive is not None:
                 library.unpack_adapter(archive, folder)

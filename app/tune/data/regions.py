@@ -138,6 +138,11 @@ class RegionPreviewService:
 
         return run(work, self._cancel.renew(owner), self._slot.generation, kind="labels")
 
+    def forget(self, owner: OwnerId) -> None:
+        """End a visitor's preview, and drop those that were made."""
+        self.stop(owner)
+        self._shown.forget(lambda key: key[0] == owner)
+
     def stop(self, owner: OwnerId) -> None:
         """End a visitor's preview that is being made."""
         self._cancel.stop(owner)

@@ -228,6 +228,11 @@ class DataService:
             f"({megabytes(data.folder)}); runs keep what they made."
         )
 
+    def forget(self, owner: OwnerId, place: Path) -> None:
+        """End what is being done with a visitor's data, and drop what is known of the data sets in a folder."""
+        self.stop(owner)
+        self._checked.forget(lambda path: path.is_relative_to(place))
+
     def stop(self, owner: OwnerId) -> None:
         """End what is being done with a visitor's data; what was to be taken in is not kept."""
         self._cancel.stop(owner)

@@ -15,9 +15,6 @@ from a3tune.storage import read_json_or_empty, write_json
 from app.common.studio_folder import ID, StudioFolder, restore_folder, retire_folder
 from app.engine.ids import DataSetId, OwnerId
 
-MOST_SETS = 20
-"""How many data sets one visitor may have on the server."""
-
 _FILES, _CACHE, _RECORD = "files", "cache", "data.json"
 
 
@@ -130,18 +127,16 @@ class DataSetStore:
             digest: of the upload; "" where the same would not be known again.
 
         Raises:
-            RequestError: the visitor has too many.
+            RequestError: the visitor has too many, or they hold too much.
         """
-        if len(self.all(owner)) >= MOST_SETS:
-            raise RequestError(
-                expected=f"at most {MOST_SETS} data sets",
-                got=f"There are {MOST_SETS} of yours on this server",
-                remedy="Delete one",
-            )
+        count = len(self.all(owner))
+        self._studio.deployment.check("data_sets", count + 1, f"You have {count}", "Delete one")
+        self._studio.check_room(owner)
         folder = self._studio.data(owner) / secrets.token_hex(6)
         folder.mkdir(parents=True, mode=0o700)
         try:
             filled = fill(folder / _FILES)
+            self._studio.check_room(owner)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise

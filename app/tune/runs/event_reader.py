@@ -124,6 +124,11 @@ class EventReader:
             self._known.popitem(last=False)
         return events
 
+    def forget(self, place: Path) -> None:
+        """Drop what is known of the files in a folder."""
+        for path in [path for path in self._known if path.is_relative_to(place)]:
+            del self._known[path]
+
 
 def thinned(points: Mapping[int, float], most: int = MOST_POINTS) -> list[list[float]]:
     """[step, value] of a curve, neighbours averaged where there are more than ``most`` points."""

@@ -24,10 +24,12 @@ import psutil
 
 from a3tune.errors import RequestError
 from a3tune.storage import read_json_or_empty, write_json, write_text
+from app.access.deployment import Deployment
 from app.common.studio_folder import ID, StudioFolder, megabytes, restore_folder, retire_folder
 from app.engine.ids import JobId, OwnerId
 from app.engine.subprocess_tasks import PROJECT
 from app.tune.runs.processes import alive, end
+from app.tune.runs.turns import Standing, has_to_stop, in_turn, seconds_at_work
 from app.tune.runs.worker import (
     EXIT_NAME,
     JOB_NAME,
@@ -44,8 +46,8 @@ State = Literal["queued", "running", "ended"]
 
 WEIGHTS_NAME = "adapter_model.safetensors"
 CONFIG_NAME = "config.yaml"
-MOST_WAITING = 5
-"""How many runs one visitor may have in the queue."""
+# How long a run that has to stop may take to save a checkpoint, in seconds.
+_PATIENCE = 120.0
 
 
 @dataclass(frozen=True)
@@ -178,15 +180,12 @@ class JobQueue:
             environment: variables of the process, added to those of this one.
 
         Raises:
-            RequestError: the visitor has too many runs waiting.
+            RequestError: too many runs wait.
         """
-        waiting = [job for job in self.jobs(owner) if job.state == "queued"]
-        if len(waiting) >= MOST_WAITING:
-            raise RequestError(
-                expected=f"at most {MOST_WAITING} runs in the queue",
-                got=f"{len(waiting)} of yours are waiting",
-                remedy="Wait for one to end, or cancel one",
-            )
+        remedy = "Wait for one to end, or cancel one"
+        mine, every = sum(job.state == "queued" for job in self.jobs(owner)), len(in_turn(self._standings()))
+        self._limits.check("runs_each", mine + 1, f"{mine} of yours are waiting", remedy)
+        self._limits.check("runs_all", every + 1, f"{every} are waiting", "Come back later")
         folder = self.studio.runs(owner) / secrets.token_hex(6)
         folder.mkdir(parents=True, mode=0o700)
         own = ["--out", str(folder / RUN_NAME), "--config", str(folder / CONFIG_NAME)]
@@ -214,13 +213,14 @@ class JobQueue:
         """Put a run that ended early into the queue again; it goes on at its last checkpoint.
 
         Raises:
-            RequestError: there is no such run, or it has not ended.
+            RequestError: there is no such run, it has not ended, or was at work as long as a run may be.
         """
         job = self._ended(owner, name, "Stop it first, or let it go on")
+        minutes = seconds_at_work(job.record, _number_of(job.exit.get("ended"))) / 60
+        if self._limits.run_minutes is not None and minutes >= self._limits.run_minutes:
+            raise self._limits.refusal("run_minutes", f"This one was at work for {minutes:,.0f}")
         with self._lock():
-            for left in (STOP_NAME, EXIT_NAME, WORKER_NAME, PROCESS_NAME):
-                (job.folder / left).unlink(missing_ok=True)
-            self._update(job.folder, queued=time.time(), device=job.record["kind"], cancelled=False)
+            self._queue_again(job.folder)
         self.advance()
         return self.job(owner, name)
 
@@ -280,7 +280,8 @@ class JobQueue:
         if not self.studio.root.is_dir():
             return
         with self._lock():
-            waiting = self._waiting()
+            self._keep_limits()
+            waiting = in_turn(self._standings())
             if not waiting:
                 return
             busy = self.busy()
@@ -315,10 +316,49 @@ class JobQueue:
                     if ID.fullmatch(folder.name) and (folder / JOB_NAME).is_file():
                         yield folder
 
-    def _waiting(self) -> list[Path]:
-        """Folders of the runs in the queue, the first to start first."""
-        queued = {folder: read_json_or_empty(folder / JOB_NAME).get("queued") for folder in self._folders()}
-        return [folder for folder, since in sorted(queued.items(), key=lambda item: item[1] or 0) if since]
+    @property
+    def _limits(self) -> Deployment:
+        return self.studio.deployment
+
+    def _standings(self) -> list[Standing]:
+        return [Standing(folder, read_json_or_empty(folder / JOB_NAME)) for folder in self._folders()]
+
+    def _keep_limits(self) -> None:
+        """Ask runs to stop that were at work long enough, and let those go on later that made room for others."""
+        runs, now = self._standings(), time.time()
+        for run in runs:
+            folder, record = run
+            if record.get("queued") or not record.get("begun") or record.get("elsewhere"):
+                continue
+            if not alive(folder):
+                if record.get("makes_room"):
+                    self._end_turn(folder)
+            elif record.get("asked"):
+                if now - record["asked"] > _PATIENCE:
+                    end(folder)
+            elif why := has_to_stop(run, runs, now, self._limits.run_minutes, self._limits.turn_minutes):
+                (folder / STOP_NAME).touch()
+                pass_stop_on(folder)
+                self._update(folder, asked=now, **{why: True})
+
+    def _end_turn(self, folder: Path) -> None:
+        """Let a run that made room go on later, unless it came to its end meanwhile."""
+        record = read_json_or_empty(folder / JOB_NAME)
+        finished = read_json_or_empty(folder / RUN_NAME / "run.json").get("status") == "finished"
+        if finished or record.get("cancelled"):
+            self._update(folder, makes_room=False)
+        else:
+            self._queue_again(folder)
+
+    def _queue_again(self, folder: Path) -> None:
+        """Put a run into the queue that ended before its time."""
+        record = read_json_or_empty(folder / JOB_NAME)
+        spent = seconds_at_work(record, _number_of(read_json_or_empty(folder / EXIT_NAME).get("ended")))
+        for left in (STOP_NAME, EXIT_NAME, WORKER_NAME, PROCESS_NAME):
+            (folder / left).unlink(missing_ok=True)
+        fresh: dict[str, Any] = {"begun": None, "asked": None, "served": record.get("begun"), "spent": spent}
+        fresh |= dict.fromkeys(("cancelled", "makes_room", "over_time"), False)
+        self._update(folder, queued=time.time(), device=record["kind"], **fresh)
 
     def _read(self, folder: Path) -> Job:
         record = read_json_or_empty(folder / JOB_NAME)
@@ -326,7 +366,7 @@ class JobQueue:
         position = 0
         if state == "queued":
             kind = record.get("kind")
-            same = [other for other in self._waiting() if read_json_or_empty(other / JOB_NAME).get("kind") == kind]
+            same = in_turn(run for run in self._standings() if run.record.get("kind") == kind)
             position = same.index(folder) + 1 if folder in same else 1
         return Job(
             folder=folder,
@@ -367,3 +407,14 @@ class JobQueue:
             with (self.studio.root / "queue.lock").open("w") as stream:
                 fcntl.flock(stream, fcntl.LOCK_EX)
                 yield
+
+
+def end_runs(root: Path) -> None:
+    """End every run below a folder at once: nothing of it is wanted any more."""
+    for folder in root.glob("*/runs/*"):
+        end(folder)
+
+
+def _number_of(ended: Any) -> float:
+    """When a run ended; now where that is not known, the server having gone down with it."""
+    return float(ended) if isinstance(ended, (int, float)) else time.time()

@@ -93,6 +93,8 @@ def _status(job: Job, record: Mapping[str, Any], events: Events, log: str) -> tu
         return "finished", f"Finished{early}. The adapter is ready.{f' {verdict}' if verdict else ''}"
     if job.cancelled:
         return "cancelled", f"Cancelled. {kept}"
+    if job.record.get("over_time"):
+        return "stopped", f"Stopped: it was at work as long as a run may be here. {kept}"
     if record.get("status") == "stopped":
         if job.adapter.is_dir():
             return "stopped", f"Stopped at step {record.get('step', events.step)}. The adapter is ready. {kept}"

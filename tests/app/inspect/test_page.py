@@ -235,7 +235,10 @@ def test_the_notice_and_the_speaking_model_are_always_there(visit):
 
 
 def test_a_visit_is_forgotten_when_its_page_is_closed(visit):
-    one, other = visit(), visit()
+    one, stranger = visit(), visit()
+    # Another page of the same browser.
+    other = one.context.new_page()
+    other.goto(one.page.url)
     one.ask("Where is the mass?")
     with one.page.expect_request(lambda request: b"head_map" in (request.post_data_buffer or b"")) as fetched:
         one.page.locator(".word[data-role=question][data-row]:visible").first.click()
@@ -246,11 +249,12 @@ def test_a_visit_is_forgotten_when_its_page_is_closed(visit):
         const init = {method: "POST", headers: {"Content-Type": "application/json"}, body};
         return key in (await (await fetch("gradio_api/component_server", init)).json());
     }"""
-    assert other.page.evaluate(reply_holds, [body, "map"])
+    assert other.evaluate(reply_holds, [body, "map"])
+    assert stranger.page.evaluate(reply_holds, [body, "error"])
     one.page.close()
     # Not wait_for_function: it takes the promise of an asynchronous condition for a yes.
-    while not other.page.evaluate(reply_holds, [body, "error"]):
-        other.page.wait_for_timeout(200)
+    while not other.evaluate(reply_holds, [body, "error"]):
+        other.wait_for_timeout(200)
 
 
 # Every text that can be read, with its size and its contrast to what lies under it. Text over the picture is left out:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,15 @@ from PIL import Image
 from a3tune.bundle import DEMO_NAME
 from a3tune.errors import A3TuneError, Cancelled, LabelError, ModelError, RequestError
 from a3tune.models import memory
+from app.access.deployment import LOCAL
+from app.access.identity import Asker, Identity
 from app.engine.background import Step
 from app.engine.model_slot import ModelChoice, ModelSlot
 from app.engine.region_slot import RegionSlot
 from app.inspect.export_request import command_line
 from app.inspect.service import InspectService
 from app.models.service import ModelService, Work
+from app.models.tab import model_answers
 from app.models.values import catalogue_value, offer_value, work_value
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -121,17 +125,18 @@ def test_another_model_takes_the_place_and_earlier_results_stay(services, llava,
         service.faithfulness.start(before.id, "base", "curves", "mean", [0])
 
 
-def test_whoever_is_being_answered_is_told(services, gemma, png, monkeypatch):
+def test_whoever_is_being_answered_gets_the_answer_and_who_comes_meanwhile_that_of_the_new_model(
+    services, llava, gemma, png, monkeypatch
+):
     service, slot = services.inspecting, services.slot
     service.sessions.open_file("one", png, remove=False)
     service.sessions.open_file("two", png, remove=False)
     generate = type(slot.wait(0)).generate
-    answering = threading.Event()
+    answering, go_on = threading.Event(), threading.Event()
 
     def slow(model, prompt, *, max_new_tokens=64, should_stop=None):
         answering.set()
-        while not should_stop():
-            pass
+        go_on.wait(LAST)
         return generate(model, prompt, max_new_tokens=max_new_tokens, should_stop=should_stop)
 
     monkeypatch.setattr(type(slot.wait(0)), "generate", slow)
@@ -143,13 +148,39 @@ def test_whoever_is_being_answered_is_told(services, gemma, png, monkeypatch):
     service.reserve("two")
     waiting = service.ask("two", "Is there a mass?")
     assert next(waiting).what == "Waiting for another visitor's question"
-    assert services.load("model", gemma).loaded
-    for questions in (running, waiting):
-        with pytest.raises(RequestError, match=rf"was replaced by {gemma.name}.*Ask again"):
-            list(questions)
+    work = services.models.load("model", str(gemma))
+    while not slot.generation.closed:
+        pass
+    service.sessions.open_file("three", png, remove=False)
+    service.reserve("three")
+    late = service.ask("three", "Is there a mass?")
+    assert next(late).what.startswith("Waiting for another model")
+    go_on.set()
+    models = [list(questions)[-1].inspection.model for questions in (running, waiting, late)]
+    assert models == [llava.name, llava.name, gemma.name]
+    assert services.finish(work).loaded
     assert services.value()["answering"] == 0
-    monkeypatch.setattr(type(slot.wait(0)), "generate", generate)
-    assert ask(service).inspection.model == gemma.name
+
+
+def test_what_all_share_is_not_changed_too_often(llava):
+    limited = Services(llava, deployment=replace(LOCAL, model_changes=1))
+    assert limited.load("model", llava).loaded
+    with pytest.raises(RequestError, match="A3TUNE_MODEL_CHANGES"):
+        limited.load("model", llava)
+
+
+def test_changing_what_all_share_is_an_operators_act(services, llava, monkeypatch):
+    state, named, act = model_answers(services.models)
+    request = {"action": "load", "kind": "model", "name": str(llava)}
+    monkeypatch.setattr("app.access.identity.asking", lambda: Asker(Identity("tuner")))
+    assert "role operator" in state({})["locked"]
+    for answer in (act(request), act({"action": "cancel"}), named(request)):
+        assert answer["error"]["expected"] == "The role operator to change what all visitors share."
+    assert services.models.show().work is None
+    monkeypatch.setattr("app.access.identity.asking", lambda: Asker(Identity("operator")))
+    assert state({})["locked"] == ""
+    assert act(request) == {}
+    assert services.finish(services.models.show().work).loaded
 
 
 def test_a_check_of_a_map_is_told_too(services, gemma, png):

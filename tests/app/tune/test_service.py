@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +12,10 @@ import pytest
 import yaml
 
 from a3tune.errors import DataError, RequestError
+from app.access.deployment import DEPLOYMENTS, LOCAL
+from app.common.identity import new_secret, owner_of
 from app.tune.plans import Plan
+from app.tune.service import TuneService
 
 
 def last(reports):
@@ -84,3 +89,47 @@ def test_an_adapter_is_compared_on_the_data_of_its_run_while_that_is_there(servi
     ]
     with pytest.raises(RequestError, match="no such adapter"):
         service.compare(owner, "another", second.id, Plan())
+
+
+def test_what_is_forgotten_is_gone_from_memory_and_disk(service, owner, upload):
+    other = owner_of(new_secret())
+    for visitor in (owner, other):
+        last(service.data.add_archive(visitor, upload(), "mine"))
+    place = service.jobs.studio.root / owner
+    assert place.is_dir()
+    service.forget(owner)
+    assert not place.exists()
+    assert [path for path in service.jobs.studio.root.rglob("*") if owner in path.name] == []
+    assert len(service.data._checked) == 1, "only the other visitor's is known"
+    assert len(service.data.sets.all(other)) == 1
+    service.forget(owner)  # nothing is left to forget
+
+
+def test_where_nothing_is_kept_a_restart_finds_nothing_and_touches_nothing_else(tmp_path, owner, upload):
+    def begin(name):
+        slot = SimpleNamespace(profile="demo", adapters=("base",))
+        return TuneService(slot, SimpleNamespace(), tmp_path / "studio", DEPLOYMENTS[name])
+
+    home, server = begin("local"), begin("server")
+    for service in (home, server):
+        last(service.data.add_archive(owner, upload(), "mine"))
+    # What the process held is free, as if it were gone: a copy that nobody holds is what is left of another one.
+    left = server.jobs.studio.root.with_name("a3tune-left")
+    shutil.copytree(server.jobs.studio.root, left)
+    again = begin("space")
+    assert not left.exists()
+    assert again.data.sets.all(owner) == ()
+    assert len(server.data.sets.all(owner)) == len(home.data.sets.all(owner)) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps"),
+    [({"max_steps": "100000000"}, "100,000,000"), ({"max_steps": "null", "epochs": "10000"}, "[0-9]+0,000")],
+)
+def test_a_run_of_too_many_steps_is_refused(service, owner, upload, settings, steps):
+    checked = last(service.data.add_archive(owner, upload(), "mine"))
+    plan = Plan(settings={"batch_size": "1", "gradient_accumulation": "1", **settings})
+    service.jobs.studio = replace(service.jobs.studio, deployment=replace(LOCAL, run_steps=1000))
+    with pytest.raises(RequestError, match=f"The plan makes {steps}.*A3TUNE_RUN_STEPS"):
+        service.start(owner, checked.data.id, plan)
+    assert service.jobs.jobs(owner) == ()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 import zipfile
+from dataclasses import replace
 
 import pytest
 
 from a3tune.errors import Cancelled, DataError, RequestError
+from app.access.deployment import LOCAL
 from app.common.identity import new_secret, owner_of
 from app.tune.data.report import data_report, repair_choices
 from app.tune.data.service import MOST_AT_ONCE, CheckedData
-from app.tune.data.sets import MOST_SETS
+from app.tune.data.sets import DataSetStore
 from app.tune.plans import Plan
 
 
@@ -134,12 +136,26 @@ def test_nobody_reaches_the_data_of_others(service, owner, upload):
         service.start(other, checked.data.id, Plan())
 
 
-def test_a_visitor_may_not_fill_the_disk_with_data_sets(service, owner, upload, monkeypatch):
-    monkeypatch.setattr("app.tune.data.sets.MOST_SETS", 1)
+def test_a_visitor_may_not_fill_the_disk_with_data_sets(service, owner, upload):
+    studio = service.jobs.studio
+    limits = replace(LOCAL, data_sets=1, stored_each_mb=100)
+    store = DataSetStore(replace(studio, deployment=limits))
+    service.data.sets = store
     last(service.data.add_archive(owner, upload(), "mine"))
-    with pytest.raises(RequestError, match="at most 1 data sets"):
+    with pytest.raises(RequestError, match="A3TUNE_DATA_SETS"):
         last(service.data.add_archive(owner, upload([("1.png", "Is it?", "no", "train")]), "second"))
-    assert MOST_SETS > 1
+    for limit in ("stored_each_mb", "stored_all_mb"):
+        service.data.sets = DataSetStore(replace(studio, deployment=replace(LOCAL, **{limit: 0.0001})))
+        with pytest.raises(RequestError, match=f"A3TUNE_{limit.upper()}"):
+            last(service.data.add_archive(owner, upload([("2.png", "Is it?", "no", "train")]), "third"))
+    assert len(store.all(owner)) == 1
+
+
+def test_what_is_taken_in_and_is_too_large_is_not_kept(service, owner, upload):
+    service.data.sets = DataSetStore(replace(service.jobs.studio, deployment=replace(LOCAL, stored_each_mb=0.0001)))
+    with pytest.raises(RequestError, match="A3TUNE_STORED_EACH_MB"):
+        last(service.data.add_archive(owner, upload(), "mine"))
+    assert list(service.jobs.studio.data(owner).iterdir()) == []
 
 
 def test_a_repair_that_fails_leaves_the_data_as_it_was(service, owner, upload):

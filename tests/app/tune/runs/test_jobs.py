@@ -8,15 +8,19 @@ import signal
 import stat
 import sys
 import threading
+from dataclasses import replace
 
 import psutil
 import pytest
 
 from a3tune.errors import RequestError
 from a3tune.storage import read_json_or_empty, write_json
+from app.access.deployment import LOCAL
 from app.common.identity import new_secret, owner_of
 from app.common.studio_folder import StudioFolder
-from app.tune.runs.jobs import CONFIG_NAME, MOST_WAITING, JobQueue
+from app.tune.runs.event_reader import EventReader
+from app.tune.runs.jobs import CONFIG_NAME, JobQueue, end_runs
+from app.tune.runs.view import view_run
 from app.tune.runs.worker import PROCESS_NAME, WORKER_NAME, process_of
 
 # Stands for ``python -m a3tune tune`` and does what its first argument says, within the protocol of a run folder.
@@ -266,7 +270,7 @@ def test_many_at_once_start_one_and_keep_all(queue, tmp_path, python):
 
 
 def test_a_visitor_may_not_fill_the_queue(queue, owner):
-    for _ in range(MOST_WAITING + 1):
+    for _ in range(LOCAL.runs_each + 1):
         start(queue, owner)
     with pytest.raises(RequestError, match="5 of yours are waiting"):
         start(queue, owner)
@@ -294,3 +298,61 @@ def test_a_damaged_record_stops_nobody(queue, owner):
     other = start(queue, owner, "done")
     until(lambda: state(queue, other) == "ended")
     assert json.loads((other.folder / "job.json").read_text())["queued"] is None
+
+
+@pytest.fixture
+def limited(tmp_path, python):
+    """(**limits) -> a queue with these limits."""
+    queues = []
+
+    def build(**limits):
+        queues.append(JobQueue(StudioFolder(tmp_path / "studio", replace(LOCAL, **limits)), python=python))
+        return queues[-1]
+
+    yield build
+    for folder in [folder for queue in queues for folder in queue._folders()]:
+        queues[0].cancel(folder.parent.parent.name, folder.name)
+
+
+def test_a_run_makes_room_for_others_and_goes_on_later_by_itself(limited, owner):
+    queue, other = limited(turn_minutes=1e-4), owner_of(new_secret())
+    mine = start(queue, owner)
+    until(lambda: began(mine))
+    until(lambda: state(queue, mine) == "running")
+    theirs = start(queue, other)
+    until(lambda: state(queue, mine) == "queued")
+    queue = limited(turn_minutes=60)
+    until(lambda: state(queue, theirs) == "running")
+    assert state(queue, mine) == "queued"
+    until(lambda: began(theirs))
+    (theirs.run / "go").touch()
+    until(lambda: state(queue, theirs) == "ended")
+    until(lambda: state(queue, mine) == "running")
+    assert read_json_or_empty(mine.folder / "job.json")["spent"] > 0
+
+
+def test_a_run_ends_at_its_longest_time_and_cannot_go_on(limited, owner):
+    queue = limited(run_minutes=1e-4)
+    job = start(queue, owner)
+    until(lambda: state(queue, job) == "ended")
+    ended = queue.job(owner, job.id)
+    assert ended.record["over_time"] is True
+    assert view_run(ended, EventReader()).words.startswith("Stopped: it was at work as long as a run may be here.")
+    with pytest.raises(RequestError, match="A3TUNE_RUN_MINUTES"):
+        queue.resume(owner, job.id)
+    assert limited(run_minutes=60).resume(owner, job.id).state == "running"
+
+
+def test_all_visitors_together_may_not_fill_the_queue(limited, owner):
+    queue = limited(runs_all=2)
+    for _ in range(3):
+        start(queue, owner_of(new_secret()))
+    with pytest.raises(RequestError, match="A3TUNE_RUNS_ALL"):
+        start(queue, owner)
+
+
+def test_every_run_below_a_folder_is_ended(queue, owner):
+    job = start(queue, owner)
+    until(lambda: began(job))
+    end_runs(queue.studio.root)
+    assert queue.job(owner, job.id).state == "ended"

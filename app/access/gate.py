@@ -1,0 +1,300 @@
+"""The gate in front of every route: foreign names and sites, unknown routes and other visitors' things end here."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import secrets
+import traceback
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.cookies import CookieError, SimpleCookie
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from a3tune.errors import RequestError
+from app.access.headers import NONCE, safe_headers
+from app.access.identity import ASKER, IDENTITY, Asker, Identity, Role
+from app.access.origins import Hosts, is_loopback
+from app.access.routes import API, HEALTH, HEARTBEAT, NAMES_ITS_PAGE, UPLOAD, is_route
+from app.access.upload_route import take_upload
+from app.access.visits import PAGE_NAME, Denied, Visit, Visits, new_secret, visit_name
+from app.engine.ids import SessionId
+
+COOKIE = "a3tune-visit"
+
+log = logging.getLogger("a3tune.app")
+
+_SECRET = re.compile(r"[\w-]{43}")
+_PREFIX = re.compile(r"(?:/[\w.-]+){1,8}")
+_FIXED = re.compile(r"/(?:assets|static|modules)/.*|/favicon\.ico")
+_DEEPEST = 64
+
+
+class Refusal(Exception):
+    """A request that goes no further.
+
+    Attributes:
+        status: of the answer.
+        words: why.
+    """
+
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(words)
+        self.status, self.words = status, words
+
+
+class Settings(NamedTuple):
+    """What the gate is told once.
+
+    Attributes:
+        hosts: the server's names.
+        root_path: under which path the page is served, "" for none.
+        role: of visitors that nobody logged in: that of requests from this machine, and of others.
+        event_page: event -> the page that it belongs to, None for none that waits or runs.
+    """
+
+    hosts: Hosts
+    root_path: str = ""
+    role: tuple[Role, Role] = ("operator", "tuner")
+    event_page: Callable[[str], str | None] = lambda event: None
+
+
+class Gate:
+    """ASGI middleware in front of all others.
+
+    Args:
+        app: what serves.
+        settings: what it is told once.
+        visits: the visits.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings, visits: Visits) -> None:
+        self._app, self._settings, self._visits = app, settings, visits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or refuse it in words."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":  # the page needs no web socket
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        answer = _Answer(scope, send, self)
+        try:
+            await self._serve(answer.scope, receive, answer)
+        except Refusal as refusal:
+            await answer.refuse(refusal.status, refusal.words)
+        except Denied as error:
+            await answer.refuse(403, str(error))
+        except RequestError as error:
+            await answer.refuse(429, str(error))
+        except Exception as error:
+            if answer.begun:
+                raise
+            # What no page of this application sends; its text may hold what was sent, so that only its place is kept.
+            number = secrets.token_hex(3)
+            place = "".join(traceback.format_tb(error.__traceback__)[-3:])
+            log.error("A request failed with %s, number %s\n%s", type(error).__name__, number, place)
+            await answer.refuse(400, f"This request could not be read (number {number} in the server's log)")
+
+    async def _serve(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        headers, path, method = answer.headers, scope["path"], scope["method"]
+        fault = self._settings.hosts.fault(headers, page=path == "/" and method in ("GET", "HEAD"))
+        if fault and path not in HEALTH:
+            raise Refusal(403, fault)
+        if not is_route(method, path):
+            raise Refusal(404, "There is nothing here")
+        visit = self._visit_of(headers, scope)
+        if path == "/" and not visit:
+            answer.new_secret = new_secret()
+        keeps_under = partial(self._visits.keeps_under, visit)
+        scope[ASKER] = Asker(scope.get(IDENTITY) or Identity(self._role(scope)), visit, keeps_under)
+        page = await self._page_of(scope, answer)
+        if page is None and not NAMES_ITS_PAGE.fullmatch(path) and path != UPLOAD:
+            await self._app(scope, receive, answer)
+            return
+        if not visit and not self._may_come_without(scope):
+            raise Refusal(
+                401, "This page needs a cookie: let the browser keep it, or open the page in a window of its own"
+            )
+        if path == UPLOAD:
+            progress = _query(scope).get("upload_id", "")
+            if progress:
+                self._visits.follow_upload(visit, progress)
+            response: Response = await take_upload(Request(scope, receive), visit, self._visits, progress)
+            await response(scope, receive, answer)
+        elif path.startswith(HEARTBEAT):
+            self._visits.enter(visit, SessionId(page or ""))
+            await self._watch(SessionId(page or ""), scope, receive, answer)
+        elif page is not None:
+            self._visits.enter(visit, SessionId(page))
+            await self._app(scope, receive, answer)
+        else:
+            await self._app(scope, await self._checked_body(visit, scope, receive), answer)
+
+    async def _watch(self, page: SessionId, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        """Serve the connection by which a page says that it is open."""
+        self._visits.opened(page)
+        try:
+            await self._app(scope, receive, answer)
+        finally:
+            self._visits.closed(page)
+
+    # ---- whose it is -------------------------------------------------------------------------
+
+    def _visit_of(self, headers: dict[str, str], scope: Scope) -> str:
+        """The visit that a request belongs to; "" where its browser has no cookie."""
+        cookies: SimpleCookie = SimpleCookie()
+        try:
+            cookies.load(headers.get("cookie", ""))
+        except CookieError:
+            return ""
+        secret = cookies[COOKIE].value if COOKIE in cookies else ""
+        return visit_name(secret) if _SECRET.fullmatch(secret) else ""
+
+    def _role(self, scope: Scope) -> Role:
+        near, far = self._settings.role
+        return near if is_loopback((scope.get("client") or ("",))[0]) else far
+
+    def _may_come_without(self, scope: Scope) -> bool:
+        """Whether a program that keeps no cookie may ask: on a person's own machine only."""
+        client = (scope.get("client") or ("",))[0]
+        return self._visits.deployment.name == "local" and is_loopback(client)
+
+    async def _page_of(self, scope: Scope, answer: _Answer) -> str | None:
+        """The page that an address names; None where it names none."""
+        path, query = scope["path"], _query(scope)
+        if path.startswith(HEARTBEAT):
+            return path.removeprefix(HEARTBEAT)
+        if path == f"{API}/queue/data":
+            return query.get("session_hash", "")
+        if path == f"{API}/upload_progress":
+            visit = scope[ASKER].visit
+            self._visits.follow_upload(visit, query.get("upload_id", ""))
+        # Nothing of the address is of use to the page but the theme that a person chose.
+        if path in ("/", "/config", "/config/"):
+            theme = query.get("__theme", "")
+            scope["query_string"] = f"__theme={theme}".encode() if theme in ("light", "dark", "system") else b""
+        return None
+
+    async def _checked_body(self, visit: str, scope: Scope, receive: Receive) -> Receive:
+        """The body of a request, whole, once it is known to name a page and files of this visit's alone."""
+        deployment = self._visits.deployment
+        content = bytearray()
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Refusal(400, "The connection was closed")
+            content += message.get("body", b"")
+            more = message.get("more_body", False)
+            if deployment.request_mb is not None and len(content) > deployment.request_mb * 1e6:
+                raise Refusal(413, str(deployment.refusal("request_mb", "This request holds more")))
+        try:
+            body = json.loads(content)
+            paths = list(_paths(body, 0))
+        except (ValueError, RecursionError):
+            raise Refusal(400, "This request could not be read") from None
+        page = body.get("session_hash") if isinstance(body, dict) else None
+        if not isinstance(page, str) or not PAGE_NAME.fullmatch(page):
+            raise Refusal(400, "This request names no page")
+        entered: Visit = self._visits.enter(visit, SessionId(page))
+        self._visits.check_files(entered, paths)
+        if scope["path"] == f"{API}/cancel" and self._settings.event_page(str(body.get("event_id"))) not in (
+            None,
+            page,
+        ):
+            raise Refusal(403, "This event belongs to another page")
+        held: list[Message] = [{"type": "http.request", "body": bytes(content), "more_body": False}]
+
+        async def again() -> Message:
+            return held.pop() if held else await receive()
+
+        return again
+
+    def cookie(self, secret: str, headers: dict[str, str], scope: Scope) -> bytes:
+        """The header that gives a browser the secret of its visit."""
+        secure = "https" in (headers.get("x-forwarded-proto", "").split(",")[0].strip(), scope.get("scheme"))
+        # A Space is framed by its hub: to the browser that is another site's page, for which such cookies are made.
+        framed = secure and self._visits.deployment.name == "space"
+        where = "SameSite=None; Secure; Partitioned" if framed else f"SameSite=Lax{'; Secure' if secure else ''}"
+        return f"{COOKIE}={secret}; Path={scope['a3tune.root'] or '/'}; HttpOnly; {where}".encode()
+
+    def root(self, headers: dict[str, str]) -> str:
+        """Under which path the page is served: as it was told, or as a proxy in front says."""
+        named = headers.get("x-forwarded-prefix", "").rstrip("/")
+        return self._settings.root_path or (named if _PREFIX.fullmatch(named) else "")
+
+    def headers(self, nonce: str, *, fixed: bool) -> list[tuple[bytes, bytes]]:
+        """What every answer tells the browser."""
+        return safe_headers(self._visits.deployment, nonce, fixed=fixed)
+
+
+class _Answer:
+    """The sending side of a request: adds what every answer tells the browser."""
+
+    def __init__(self, scope: Scope, send: Send, gate: Gate) -> None:
+        self._send, self._gate = send, gate
+        self.headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        self.begun, self.new_secret = False, ""
+        root, path = gate.root(self.headers), scope["path"]
+        if root and (path == root or path.startswith(f"{root}/")):
+            path = path[len(root) :] or "/"
+        nonce = secrets.token_hex(16)
+        self.scope = {**scope, "path": path, "root_path": root, "a3tune.root": root, NONCE: nonce}
+        self._fixed, self._nonce = bool(_FIXED.fullmatch(path)), nonce if path == "/" else ""
+
+    async def __call__(self, message: Message) -> None:
+        """Send a part of the answer."""
+        if message["type"] == "http.response.start":
+            self.begun = True
+            told = self._gate.headers(self._nonce, fixed=self._fixed and message["status"] < 400)
+            ours = {name for name, _ in told}
+            kept = [
+                (name, value)
+                for name, value in message.get("headers", ())
+                if name.lower() not in ours and not name.lower().startswith(b"access-control-")
+            ]
+            if self.new_secret:
+                kept.append((b"set-cookie", self._gate.cookie(self.new_secret, self.headers, self.scope)))
+            message = {**message, "headers": [*kept, *told]}
+        await self._send(message)
+
+    async def refuse(self, status: int, words: str) -> None:
+        """Answer why a request goes no further."""
+        if self.begun:
+            return
+        response = JSONResponse({"detail": words, "error": words}, status)
+
+        async def nothing() -> Message:
+            return {"type": "http.disconnect"}
+
+        await response(self.scope, nothing, self)
+
+
+def _query(scope: Scope) -> dict[str, str]:
+    try:
+        found = parse_qs(scope.get("query_string", b"").decode(), max_num_fields=20)
+    except ValueError:
+        return {}
+    return {name: values[0] for name, values in found.items()}
+
+
+def _paths(value: Any, depth: int) -> Iterator[str]:
+    """Every path in a body that Gradio would open as a file."""
+    if depth > _DEEPEST:
+        raise RecursionError
+    if isinstance(value, dict):
+        if "path" in value and value["path"] is not None:
+            yield str(value["path"])
+        for inner in value.values():
+            yield from _paths(inner, depth + 1)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _paths(inner, depth + 1)

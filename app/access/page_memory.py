@@ -1,0 +1,22 @@
+"""What Gradio itself keeps of a page in memory: its widgets' values and the answers that it did not fetch."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+
+def forget_page(blocks: gr.Blocks, page: str) -> None:
+    """Drop what is kept of a page that is over, which Gradio would do after an hour, or never."""
+    holder, queue = blocks.state_holder, blocks._queue
+    with holder.lock:
+        holder.session_data.pop(page, None)
+        holder.time_last_used.pop(page, None)
+    queue.pending_messages_per_session.pop(page, None)
+    for event in queue.pending_event_ids_session.pop(page, ()):
+        queue.event_ids_to_events.pop(event, None)
+
+
+def page_of_event(blocks: gr.Blocks, event: str) -> str | None:
+    """The page whose event waits or runs under this name; None where there is none."""
+    known = blocks._queue.event_ids_to_events.get(event)
+    return None if known is None else known.session_hash

@@ -1,0 +1,98 @@
+"""The Privacy tab: what is kept of a visitor, where and for how long, and the button that forgets it all now."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+
+import gradio as gr
+
+from app.access.deployment import Deployment
+from app.access.identity import visit_of_asker
+from app.common.identity import STORAGE
+from app.common.status import error_status, status
+from app.common.widgets import EVENT_OPTIONS, Update
+
+_ASKED = (
+    "Really? Your open pages, images, answers, data sets, runs and adapters go, at once and for good; a run at work is "
+    "ended."
+)
+# The browser's own secret goes with what it names; the page begins anew.
+_LEAVE = f"""(words) => {{
+    if (words.includes('role="alert"')) return;
+    localStorage.removeItem({STORAGE!r});
+    setTimeout(() => location.reload(), 1500);
+}}"""
+
+
+def kept_words(deployment: Deployment, folder: str) -> list[tuple[str, str]]:
+    """What is kept, where, and for how long, in plain words.
+
+    Args:
+        deployment: where the application runs.
+        folder: where data sets, runs and adapters lie.
+    """
+    idle = deployment.idle_minutes
+    # Strangers learn nothing of the machine.
+    place = f" below {folder}" if deployment.name == "local" else ""
+    here = "this computer" if deployment.name == "local" else "the machine that serves this page"
+    end = "until you delete or forget it" if idle is None else f"until {idle:g} minutes after you closed your last page"
+    outlives = (
+        "it outlives a restart" if deployment.keeps else "a run at work keeps it until then, and a restart removes it"
+    )
+    return [
+        (
+            "Images that you open under Inspect, questions, answers and maps",
+            f"In the memory of {here}, never on its disk, until you close the page. A file that you drop waits on "
+            "the disk under a name that nobody can guess, until it was read, in a moment.",
+        ),
+        (
+            "Data sets, runs and adapters under Tune",
+            f"On the disk of {here}, in a folder of yours{place}, {end}; {outlives}.",
+        ),
+        (
+            "In your browser",
+            "A cookie that names your visit, until you close the browser; and a secret by which your data sets and "
+            f"runs are found again. On {here} only its hash is kept.",
+        ),
+        (
+            "Of a DICOM or NIfTI header",
+            "Kind of picture, spacing of the pixels and grey-value window. Names, dates and numbers are dropped as "
+            "soon as the file is read. Text that is burnt into a picture stays in it: de-identify such pictures "
+            "before you open them.",
+        ),
+        ("In the server's log", "Times and kinds of faults: no images, questions, answers or file names."),
+        ("Elsewhere", "Nothing. The page asks no other host, and nothing is sent to one unless you push an adapter."),
+    ]
+
+
+def build_privacy(deployment: Deployment, folder: str, forget: Callable[[str], None]) -> None:
+    """Builds the tab inside the running ``gr.Blocks`` context.
+
+    Args:
+        deployment, folder: see `kept_words`.
+        forget: ends a visit by its name, with all that it brought.
+    """
+    told = "".join(
+        f"<dt>{html.escape(what)}</dt><dd>{html.escape(words)}</dd>" for what, words in kept_words(deployment, folder)
+    )
+    gr.HTML(f"<h2>What is kept of you</h2><dl>{told}</dl>", elem_id="privacy", apply_default_css=False)
+    ask = gr.Button("Forget everything of mine now", size="sm", elem_id="forget")
+    with gr.Column(visible=False, elem_id="forget-question") as question:
+        gr.HTML(f"<p>{_ASKED}</p>", apply_default_css=False)
+        with gr.Row():
+            yes = gr.Button("Forget it all", variant="stop", size="sm", elem_id="forget-yes")
+            no = gr.Button("Keep it", size="sm", elem_id="forget-no")
+    words = gr.HTML("", elem_id="forget-status", apply_default_css=False)
+
+    def go() -> Update:
+        try:
+            forget(visit_of_asker())
+        except Exception as error:
+            return {question: gr.update(visible=False), words: error_status(error)}
+        return {question: gr.update(visible=False), words: status("All of it is gone. The page begins anew …")}
+
+    options = {"queue": False, **EVENT_OPTIONS}
+    ask.click(lambda: gr.update(visible=True), None, question, **options)
+    no.click(lambda: gr.update(visible=False), None, question, **options)
+    yes.click(go, None, [question, words], **options).then(None, [words], None, js=_LEAVE, **options)
