@@ -33,6 +33,7 @@ log = logging.getLogger("a3tune.app")
 _SECRET = re.compile(r"[\w-]{43}")
 _PREFIX = re.compile(r"(?:/[\w.-]+){1,8}")
 _FIXED = re.compile(r"/(?:assets|static|modules)/.*|/favicon\.ico")
+_BRINGS_COOKIE = ("/", "/config", "/config/")
 _DEEPEST = 64
 
 
@@ -111,7 +112,7 @@ class Gate:
         if not is_route(method, path):
             raise Refusal(404, "There is nothing here")
         visit = self._visit_of(headers, scope)
-        if path == "/" and not visit:
+        if path in _BRINGS_COOKIE and not visit:
             answer.new_secret = new_secret()
         keeps_under = partial(self._visits.keeps_under, visit)
         scope[ASKER] = Asker(scope.get(IDENTITY) or Identity(self._role(scope)), visit, keeps_under)
@@ -124,9 +125,7 @@ class Gate:
                 401, "This page needs a cookie: let the browser keep it, or open the page in a window of its own"
             )
         if path == UPLOAD:
-            progress = _query(scope).get("upload_id", "")
-            if progress:
-                self._visits.follow_upload(visit, progress)
+            progress = _progress_name(visit, scope)
             response: Response = await take_upload(Request(scope, receive), visit, self._visits, progress)
             await response(scope, receive, answer)
         elif path.startswith(HEARTBEAT):
@@ -175,10 +174,11 @@ class Gate:
         if path == f"{API}/queue/data":
             return query.get("session_hash", "")
         if path == f"{API}/upload_progress":
-            visit = scope[ASKER].visit
-            self._visits.follow_upload(visit, query.get("upload_id", ""))
+            # Another visit's upload is not found under this name.
+            name = _progress_name(scope[ASKER].visit, scope)
+            scope["query_string"] = f"upload_id={name}".encode()
         # Nothing of the address is of use to the page but the theme that a person chose.
-        if path in ("/", "/config", "/config/"):
+        if path in _BRINGS_COOKIE:
             theme = query.get("__theme", "")
             scope["query_string"] = f"__theme={theme}".encode() if theme in ("light", "dark", "system") else b""
         return None
@@ -276,6 +276,12 @@ class _Answer:
             return {"type": "http.disconnect"}
 
         await response(self.scope, nothing, self)
+
+
+def _progress_name(visit: str, scope: Scope) -> str:
+    """Under what an upload's progress is kept: what the page drew, apart from all other visits; "" for nothing."""
+    drawn = _query(scope).get("upload_id", "")
+    return f"{visit}-{drawn}" if PAGE_NAME.fullmatch(drawn.rjust(4, "0")) else ""
 
 
 def _query(scope: Scope) -> dict[str, str]:

@@ -15,6 +15,8 @@ from starlette.responses import JSONResponse, Response
 from app.access.visits import Visits
 
 _MOST_FILES = 1000
+# Uploads whose progress can be asked.
+_MOST_FOLLOWED = 1000
 
 
 async def take_upload(request: Request, visit: str, visits: Visits, progress: str) -> Response:
@@ -34,6 +36,9 @@ async def take_upload(request: Request, visit: str, visits: Visits, progress: st
     """
     folder = visits.begin_upload(visit)
     if progress:
+        # Gradio drops what was followed to its end, and nothing else.
+        for unfollowed in list(file_upload_statuses._statuses)[:-_MOST_FOLLOWED]:
+            file_upload_statuses.stop_tracking(unfollowed)
         file_upload_statuses.track(progress)
     most = visits.deployment.upload_file_mb
     placed: list[Path] = []

@@ -59,7 +59,6 @@ class Visit:
         name: see :func:`visit_name`.
         pages: its pages by their names.
         uploads: the folders of what was uploaded and not taken in yet, with their bytes.
-        progress: names by which its pages ask how far an upload is.
         owners: under which names its data sets, runs and adapters are kept.
         touched: when it was last asked for something, or its last page closed.
     """
@@ -67,7 +66,6 @@ class Visit:
     name: str
     pages: dict[SessionId, _Page] = field(default_factory=dict)
     uploads: dict[Path, int] = field(default_factory=dict)
-    progress: set[str] = field(default_factory=set)
     owners: set[OwnerId] = field(default_factory=set)
     touched: float = field(default_factory=time.monotonic)
 
@@ -95,7 +93,6 @@ class Visits:
         self._page_ended, self._visit_ended, self._at_work = page_ended, visit_ended, at_work
         self._visits: dict[str, Visit] = {}
         self._of_page: dict[SessionId, Visit] = {}
-        self._of_progress: dict[str, Visit] = {}
         self._guard = threading.RLock()
 
     # ---- requests ----------------------------------------------------------------------------
@@ -161,15 +158,10 @@ class Visits:
     # ---- uploads -----------------------------------------------------------------------------
 
     def begin_upload(self, name: str) -> Path:
-        """A folder with an unguessable name for what a visit uploads in one request.
-
-        Raises:
-            Denied: nothing of the visit is open.
-        """
+        """A folder with an unguessable name for what a visit uploads in one request."""
         with self._guard:
-            visit = self._visits.get(name)
-            if visit is None:
-                raise Denied(expected="an open page", got="There is none of this browser's", remedy="Reload the page")
+            visit = self._visits.setdefault(name, Visit(name))
+            visit.touched = time.monotonic()
             folder = self.uploads.new()
             visit.uploads[folder] = 0
             return folder
@@ -222,20 +214,6 @@ class Visits:
                     raise Denied(
                         expected="a file that you uploaded", got="This is none of yours", remedy="Upload the file again"
                     )
-
-    def follow_upload(self, name: str, progress: str) -> None:
-        """A page asks how far an upload is, or begins it, under a name that it drew.
-
-        Raises:
-            Denied: another visit drew that name.
-        """
-        with self._guard:
-            visit = self._visits.get(name)
-            if visit is None or self._of_progress.setdefault(progress, visit) is not visit:
-                raise Denied(expected="an upload of yours", got="This is none", remedy="Reload the page")
-            visit.progress.add(progress)
-            while len(visit.progress) > 100:
-                self._of_progress.pop(visit.progress.pop(), None)
 
     def _forget_taken(self) -> None:
         """Whatever was opened is gone from the disk, and counts no more."""
@@ -302,8 +280,6 @@ class Visits:
             pages, uploads = list(visit.pages), list(visit.uploads)
             for page in pages:
                 self._of_page.pop(page, None)
-            for progress in visit.progress:
-                self._of_progress.pop(progress, None)
             # What another browser of the same person's has open stays.
             others = set().union(*(known.owners for known in self._visits.values()))
             owners = [owner for owner in visit.owners if everything and (on_request or owner not in others)]

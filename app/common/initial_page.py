@@ -58,7 +58,8 @@ class InitialPage:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request; only the page itself is changed."""
-        if scope["type"] != "http" or scope["method"] != "GET" or scope["path"].strip("/"):
+        inside = scope.get("path", "").removeprefix(scope.get("root_path", ""))
+        if scope["type"] != "http" or scope["method"] != "GET" or inside.strip("/"):
             await self._app(scope, receive, send)
             return
         packed = any(name == b"accept-encoding" and b"gzip" in value for name, value in scope["headers"])
@@ -84,7 +85,8 @@ class InitialPage:
             before = before.replace(b"<script", self._script + b"<script", 1)
             body = before + self.markup().encode() + mark + after
             # No quotes: in a text inside a script it does no harm. The manifest would be asked for beside the page.
-            body = body.replace(b"<script", b"<script nonce=%s" % nonce.encode()).replace(_MANIFEST, b"")
+            marked = f"<script nonce={nonce}" if nonce else "<script"
+            body = body.replace(b"<script", marked.encode()).replace(_MANIFEST, b"")
         headers = [(name, value) for name, value in start["headers"] if name != b"content-length"]
         if packed:
             # Gradio packs its scripts but not its page. The fastest level: maps hardly shrink, words do at once.

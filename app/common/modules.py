@@ -101,7 +101,7 @@ class ModuleFiles:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        inside = scope.get("path", "").removeprefix("/")
+        inside = scope.get("path", "").removeprefix(scope.get("root_path", "")).removeprefix("/")
         if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD") or not inside.startswith("modules/"):
             await self._app(scope, receive, send)
             return

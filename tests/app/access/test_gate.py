@@ -165,7 +165,9 @@ def test_only_a_visits_own_upload_is_a_file(serve):
     for wrong in (path, "/etc/passwd", "https://evil.example/x.png", "/gradio_api/file=x", 5):
         stolen = {"session_hash": "page-2", "data": [{"deep": [{**inner, "path": wrong}]}]}
         assert eve.post("/gradio_api/run/predict", json=stolen).status_code == 403
-    assert eve.get("/gradio_api/upload_progress?upload_id=upload-1").status_code == 403
+    own, other = (client.get("/gradio_api/upload_progress?upload_id=upload-1").json() for client in (ann, eve))
+    assert own["query"].endswith("-upload-1")
+    assert own["query"] != other["query"], "how far an upload is, is kept apart for each visit"
     assert eve.get(f"/gradio_api/file={path}").status_code == 404
 
 
@@ -207,7 +209,9 @@ def test_what_fails_behind_the_gate_is_told_without_a_trace(serve, caplog):
 def test_the_address_of_the_page_opens_nothing(serve):
     _, browser = serve()
     assert browser().get("/?deep_link=abc&__theme=dark&view=x").json()["query"] == "__theme=dark"
-    assert browser().get("/config?deep_link=abc").json()["query"] == ""
+    answer = browser().get("/config?deep_link=abc")
+    assert answer.json()["query"] == ""
+    assert COOKIE in answer.headers["set-cookie"], "a program's cookie comes with it"
 
 
 def test_a_program_without_cookies_may_ask_at_home_and_from_this_machine_alone(serve):

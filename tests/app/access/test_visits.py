@@ -78,9 +78,14 @@ def test_an_upload_belongs_to_its_visit_wherever_its_path_is_known(make):
     visits.check_files(bob, [str(two)])
 
 
-def test_a_visit_without_a_page_uploads_nothing(make):
-    with pytest.raises(Denied):
-        make().begin_upload("ann")
+def test_what_was_uploaded_without_a_page_ends_too(make, clock):
+    visits = make()
+    path = upload(visits, "ann")
+    visits.sweep()
+    assert path.exists()
+    clock.minutes(11)
+    visits.sweep()
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("limit", ["upload_each_mb", "upload_all_mb"])
@@ -172,13 +177,3 @@ def test_a_page_that_never_says_that_it_is_open_ends_too(make, clock, ended):
     clock.minutes(11)
     visits.sweep()
     assert ended == ["program"]
-
-
-def test_how_far_an_upload_is_is_told_to_its_visit_alone(make):
-    visits = make()
-    visits.enter("ann", "page-1")
-    visits.enter("bob", "page-2")
-    visits.follow_upload("ann", "upload-1")
-    visits.follow_upload("ann", "upload-1")
-    with pytest.raises(Denied):
-        visits.follow_upload("bob", "upload-1")
