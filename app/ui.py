@@ -271,5 +271,6 @@ def launch(
     def close() -> None:
         page.close(verbose=False)
         decoders.close()
+        slot.close()
 
     operation.serve(close)
