@@ -11,7 +11,7 @@ PIP := $(IN_VENV) -m pip --disable-pip-version-check
 OFFLINE := HF_HUB_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 GRADIO_ANALYTICS_ENABLED=False
 
 .DEFAULT_GOAL := help
-.PHONY: help app test fuzz test-wheel lint api architecture deployment bundle clean
+.PHONY: help app test fuzz test-wheel lint api architecture deployment attack bundle clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,9 @@ api: $(VENV)/.test ## write docs/api.md from the docstrings
 
 architecture: $(VENV)/bin/python ## draw the picture in docs/architecture.md from the imports
 	@$(IN_VENV) docs/make_architecture.py
+
+attack: $(VENV)/.test ## attack a started server as strangers would, and print what held
+	@$(OFFLINE) $(IN_VENV) tests/attack/attack.py
 
 deployment: $(VENV)/.app ## write the tables of limits and routes in docs/deployment.md from the code
 	@$(IN_VENV) docs/make_deployment.py

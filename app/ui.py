@@ -197,6 +197,8 @@ def launch(
         deployment=deployment,
     )
 
+    tuning.check_part, tuning.adapters.check_hub = models.check_part, models.check_adapter
+
     def page_ended(name: SessionId) -> None:
         asking.sessions.end(name)
         forget_page(page, name)

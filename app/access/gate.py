@@ -263,7 +263,9 @@ class _Answer:
             ]
             if self.new_secret:
                 kept.append((b"set-cookie", self._gate.cookie(self.new_secret, self.headers, self.scope)))
-            message = {**message, "headers": [*kept, *told]}
+            # The page's handlers tell their faults in words: what Gradio cannot call was no request of the page.
+            unfit = message["status"] == 500 and NAMES_ITS_PAGE.fullmatch(self.scope["path"])
+            message = {**message, "status": 400 if unfit else message["status"], "headers": [*kept, *told]}
         await self._send(message)
 
     async def refuse(self, status: int, words: str) -> None:

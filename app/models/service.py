@@ -28,6 +28,8 @@ _WINDOW = 20.0
 # Over how many seconds changes are counted.
 _RATE_SECONDS = 600.0
 _LONGEST_NAME = 300
+# What settings call what a run chooses by itself, and the data's own masks.
+_OWN_PARTS = ("auto", "data")
 
 
 class Work(Task[None]):
@@ -247,6 +249,29 @@ class ModelService:
         count = len(self._changes)
         self._deployment.check("model_changes", count + 1, f"There were {count}", "Wait a few minutes")
         self._changes.append(now)
+
+    def check_part(self, kind: Kind, name: str) -> None:
+        """Check a name in the settings of a run against what may be loaded here.
+
+        Raises:
+            RequestError: it is not permitted.
+        """
+        if name not in _OWN_PARTS and name not in self._regions.names:
+            self._permitted(kind, name)
+
+    def check_adapter(self, name: str) -> None:
+        """Check the hub id of an adapter: at home any, elsewhere what is offered.
+
+        Raises:
+            RequestError: it is not permitted.
+        """
+        if self._deployment.name == "local" or self._any_model or name in (self._offered or ()):
+            return
+        raise RequestError(
+            expected="an adapter that is offered here",
+            got=f"a hub id of your own, {name[:_LONGEST_NAME]!r}",
+            remedy="Load it as a ZIP archive, or ask whoever runs this page to allow it (--models or --any-model)",
+        )
 
     def _permitted(self, kind: Kind, name: str) -> str:
         if kind not in ("model", "segmenter", "scorer") or not isinstance(name, str) or len(name) > _LONGEST_NAME:

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +43,7 @@ from app.tune.runs.news import run_news
 from app.tune.runs.view import RunView, view_run
 
 if TYPE_CHECKING:
+    from a3tune.catalogue import Kind
     from a3tune.training.config import TuneConfig
 
 _RESERVE = 1 << 30
@@ -57,6 +58,9 @@ class TuneService:
         region_slot: what finds and ranks regions for the preview.
         root: where everything is kept; `default_studio_folder` when None.
         deployment: how much may be kept, and whether it outlives a restart.
+
+    Attributes:
+        check_part: refuses names of what finds or ranks regions that may not be loaded here.
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class TuneService:
         self.data = DataService(DataSetStore(studio))
         self.regions = RegionPreviewService(self.data, region_slot)
         self.adapters = AdapterService(slot, self.jobs)
+        self.check_part: Callable[[Kind, str], None] = lambda kind, name: None
         self._reader = EventReader()
         self._guard = threading.Lock()
         self._cancel = StopEvents()
@@ -105,7 +110,7 @@ class TuneService:
             A3TuneError: the step cannot be made, with the reason.
             Cancelled: another measurement of this visitor began, or the page left.
         """
-        data, text = self.data.sets.get(owner, name), plan.yaml()
+        data, text = self.data.sets.get(owner, name), self._settings(plan)
 
         def work(task: Task) -> dict[str, Any]:
             task.progress("Making one step with your data, in a process of its own", 0.0)
@@ -134,7 +139,7 @@ class TuneService:
             DataError: the settings are wrong, or the disk is almost full.
             RequestError: this machine cannot train, the plan was measured and does not fit, or too many runs wait.
         """
-        data, config = self._ready(owner, name), plan.yaml()
+        data, config = self._ready(owner, name), self._settings(plan)
         measured = self._measured.get((owner, data.path, config))
         if measured is not None and not measured["fits"]:
             raise RequestError(
@@ -160,6 +165,18 @@ class TuneService:
             facts=facts,
             environment=data.environment,
         )
+
+    def _settings(self, plan: Plan) -> str:
+        """A plan's settings as YAML.
+
+        Raises:
+            DataError: unknown settings, or values out of range.
+            RequestError: they name what finds or ranks regions and may not be loaded here.
+        """
+        config = plan.config()
+        self.check_part("segmenter", config.label_segmenter)
+        self.check_part("scorer", config.label_scorer)
+        return plan.yaml()
 
     def _check_steps(self, config: TuneConfig, data: DataSet) -> None:
         """Raises:
@@ -255,4 +272,4 @@ class TuneService:
         folder = self.adapters.of(owner).get(name)
         tuned_on = read_json_or_empty(folder.parent.parent / "job.json").get("data_name") if folder else None
         known = next((found for found in self.data.sets.all(owner) if found.id == tuned_on), None)
-        return self.adapters.compare(owner, name, known or self.data.sets.get(owner, data), plan.yaml())
+        return self.adapters.compare(owner, name, known or self.data.sets.get(owner, data), self._settings(plan))

@@ -10,7 +10,7 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 from a3tune.errors import AdapterError, RequestError
 from a3tune.storage import read_json_or_empty, write_json
 from a3tune.training.run_folder import RunFolder
+from app.access.identity import require
 from app.common.studio_folder import megabytes, remove_upload, restore_folder, retire_folder
 from app.engine import library
 from app.engine.background import Step, Task, run
@@ -56,10 +57,14 @@ class AdapterService:
     Args:
         slot: the base model.
         jobs: whose folders hold them.
+
+    Attributes:
+        check_hub: refuses hub ids that may not be loaded here.
     """
 
     def __init__(self, slot: ModelSlot, jobs: JobQueue) -> None:
         self._slot, self._jobs = slot, jobs
+        self.check_hub: Callable[[str], None] = lambda name: None
         self._cancel = StopEvents()
 
     def of(self, owner: OwnerId) -> dict[AdapterName, Path]:
@@ -148,6 +153,7 @@ class AdapterService:
         """
         folder = self._jobs.studio.adapters(owner) / secrets.token_hex(6)
         try:
+            require("tuner", "load an adapter")
             count = len(self._loaded(owner))
             self._jobs.studio.deployment.check("adapters", count + 1, f"You have {count}", "Delete one")
             self._jobs.studio.check_room(owner)
@@ -155,6 +161,7 @@ class AdapterService:
             if archive is not None:
                 library.unpack_adapter(archive, folder)
             elif hub_id.strip():
+                self.check_hub(hub_id.strip())
                 library.fetch_adapter(hub_id.strip(), folder)
             else:
                 raise AdapterError(

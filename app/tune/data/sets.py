@@ -12,6 +12,7 @@ from typing import Any
 
 from a3tune.errors import RequestError
 from a3tune.storage import read_json_or_empty, write_json
+from app.access.identity import require
 from app.common.studio_folder import ID, StudioFolder, restore_folder, retire_folder
 from app.engine.ids import DataSetId, OwnerId
 
@@ -129,6 +130,7 @@ class DataSetStore:
         Raises:
             RequestError: the visitor has too many, or they hold too much.
         """
+        require("tuner", "take data in")
         count = len(self.all(owner))
         self._studio.deployment.check("data_sets", count + 1, f"You have {count}", "Delete one")
         self._studio.check_room(owner)

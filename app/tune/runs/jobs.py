@@ -25,6 +25,7 @@ import psutil
 from a3tune.errors import RequestError
 from a3tune.storage import read_json_or_empty, write_json, write_text
 from app.access.deployment import Deployment
+from app.access.identity import require
 from app.common.studio_folder import ID, StudioFolder, megabytes, restore_folder, retire_folder
 from app.engine.ids import JobId, OwnerId
 from app.engine.subprocess_tasks import PROJECT
@@ -182,6 +183,7 @@ class JobQueue:
         Raises:
             RequestError: too many runs wait.
         """
+        require("tuner", "tune")
         remedy = "Wait for one to end, or cancel one"
         mine, every = sum(job.state == "queued" for job in self.jobs(owner)), len(in_turn(self._standings()))
         self._limits.check("runs_each", mine + 1, f"{mine} of yours are waiting", remedy)
@@ -215,6 +217,7 @@ class JobQueue:
         Raises:
             RequestError: there is no such run, it has not ended, or was at work as long as a run may be.
         """
+        require("tuner", "tune")
         job = self._ended(owner, name, "Stop it first, or let it go on")
         minutes = seconds_at_work(job.record, _number_of(job.exit.get("ended"))) / 60
         if self._limits.run_minutes is not None and minutes >= self._limits.run_minutes:

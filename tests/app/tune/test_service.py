@@ -14,6 +14,7 @@ import yaml
 from a3tune.errors import DataError, RequestError
 from app.access.deployment import DEPLOYMENTS, LOCAL
 from app.common.identity import new_secret, owner_of
+from app.models.service import ModelService
 from app.tune.plans import Plan
 from app.tune.service import TuneService
 
@@ -133,3 +134,19 @@ def test_a_run_of_too_many_steps_is_refused(service, owner, upload, settings, st
     with pytest.raises(RequestError, match=f"The plan makes {steps}.*A3TUNE_RUN_STEPS"):
         service.start(owner, checked.data.id, plan)
     assert service.jobs.jobs(owner) == ()
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "someone/scorer", "hub:someone/sam/sam.pth", "http://evil.example/x"])
+@pytest.mark.parametrize("setting", ["label_scorer", "label_segmenter"])
+def test_a_setting_names_nothing_that_may_not_be_loaded(service, owner, upload, setting, name):
+    slot = SimpleNamespace(profile="demo", choice=SimpleNamespace(source="demo"), device="cpu")
+    models = ModelService(slot, SimpleNamespace(names=("litemedsam", "demo")), deployment=DEPLOYMENTS["space"])
+    service.check_part, service.adapters.check_hub = models.check_part, models.check_adapter
+    checked = last(service.data.add_archive(owner, upload(), "mine"))
+    for begin in (service.start, lambda *given: list(service.measure(*given))):
+        with pytest.raises(RequestError, match=r"offered here.*--any-model"):
+            begin(owner, checked.data.id, Plan(settings={setting: name}))
+    with pytest.raises(RequestError, match="Load it as a ZIP"):
+        service.adapters.load(owner, "", hub_id="someone/adapter")
+    for known in ("auto", *(("demo", "biomedclip") if setting == "label_scorer" else ("data", "litemedsam"))):
+        service._settings(Plan(settings={setting: known}))
