@@ -273,6 +273,5 @@ def launch(
     def close() -> None:
         page.close(verbose=False)
         decoders.close()
-        slot.close()
 
     operation.serve(close)

@@ -136,11 +136,6 @@ class ModelSlot:
             task.progress("Waiting for another model, which is being loaded", 0.0)
             task.cancel.wait(INTERVAL)
 
-    def close(self, patience: float = 10.0) -> None:
-        """Let all work with the model end, and nobody begin with it: a process that ends inside of torch is aborted."""
-        self.generation.end("the end of this server")
-        self.in_use.acquire(timeout=patience)
-
     def wait_over(self) -> None:
         """Wait until loading has ended, well or not."""
         self._loaded.wait()

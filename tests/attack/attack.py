@@ -218,7 +218,8 @@ def unneeded_routes(server: Server) -> None:
         f"{API}/vibe-code", f"{API}/vibe-starter-queries", f"{API}/dev/reload", f"{API}/queue/status", f"{API}/reset",
         f"{API}/call/predict", f"{API}/file=/etc/passwd", f"{API}/file=http://127.0.0.1:1/x", f"{API}/stream/abcd",
         f"{API}/openapi.json", f"{API}/profiling/traces", f"{API}/mcp/sse", "/login", "/logout", "/docs",
-        "/openapi.json", "/pwa_icon", "/manifest.json", "/svelte/x.js", f"{API}/custom_component/x/client/component/y", "/.env",
+        "/openapi.json", "/pwa_icon", "/manifest.json", "/svelte/x.js", "/.env",
+        f"{API}/custom_component/x/client/component/y",
     )  # fmt: skip
     with server.visitor() as eve:
         for name in names:
