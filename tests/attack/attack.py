@@ -246,10 +246,11 @@ def large_bodies(server: Server) -> None:
 @attack
 def pages_of_others(server: Server) -> None:
     """The name of a page opens nothing to another browser, nor to one without a cookie."""
-    with server.visitor() as ann, server.visitor() as eve:
+    stranger = httpx.Client(base_url=server.url, trust_env=False)
+    with server.visitor() as ann, server.visitor() as eve, stranger:
         must("Opened." in ann.call("upload", "upload", upload=[ann.file(picture())]), "a picture is opened")
         eve.page = ann.page
-        for client, status in ((eve.client, 403), (httpx.Client(base_url=server.url, trust_env=False), 401)):
+        for client, status in ((eve.client, 403), (stranger, 401)):
             for path in (f"{API}/heartbeat/{ann.page}", f"{API}/queue/data?session_hash={ann.page}"):
                 must(client.get(path).status_code == status, f"{path} is refused")
             for path in ("queue/join", "run/predict", "component_server", "cancel"):
