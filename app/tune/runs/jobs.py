@@ -16,9 +16,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import psutil
 
@@ -29,12 +28,12 @@ from app.access.identity import require
 from app.common.studio_folder import ID, StudioFolder, megabytes, restore_folder, retire_folder
 from app.engine.ids import JobId, OwnerId
 from app.engine.subprocess_tasks import PROJECT
+from app.tune.runs.job import Job, State
 from app.tune.runs.processes import alive, end
 from app.tune.runs.turns import Standing, has_to_stop, in_turn, seconds_at_work
 from app.tune.runs.worker import (
     EXIT_NAME,
     JOB_NAME,
-    LOG_NAME,
     PROCESS_NAME,
     RUN_NAME,
     STOP_NAME,
@@ -43,70 +42,10 @@ from app.tune.runs.worker import (
     pass_stop_on,
 )
 
-State = Literal["queued", "running", "ended"]
-
 WEIGHTS_NAME = "adapter_model.safetensors"
 CONFIG_NAME = "config.yaml"
 # How long a run that has to stop may take to save a checkpoint, in seconds.
 _PATIENCE = 120.0
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run of one visitor.
-
-    Attributes:
-        folder: the job's folder, which holds the run folder ``run/``, the log and the settings; its name is unique
-            among the visitor's runs.
-        record: what was asked for (``job.json``).
-        state: "queued", "running" or "ended".
-        device: the device that it runs on ("cpu", "cuda:0"), or the kind that it waits for.
-        position: place in the queue from 1; 0 when it does not wait.
-        exit: how the last start ended: "code" or "signal", "out_of_memory", "peak_bytes"; empty when that is not
-            known (the worker was killed too, or the machine went down).
-    """
-
-    folder: Path
-    record: Mapping[str, Any]
-    state: State
-    device: str
-    position: int = 0
-    exit: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def id(self) -> JobId:
-        """What it is asked for by."""
-        return JobId(self.folder.name)
-
-    @property
-    def title(self) -> str:
-        """What the visitor knows it by."""
-        return str(self.record.get("title", self.id))
-
-    @property
-    def run(self) -> Path:
-        """The run folder."""
-        return self.folder / RUN_NAME
-
-    @property
-    def adapter(self) -> Path:
-        """The adapter that comes of it, in PEFT's format."""
-        return self.run / "adapter"
-
-    @property
-    def log(self) -> Path:
-        """What the process printed."""
-        return self.folder / LOG_NAME
-
-    @property
-    def stopping(self) -> bool:
-        """Whether it was asked to stop."""
-        return (self.folder / STOP_NAME).exists()
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether it was ended on request, without keeping the last steps."""
-        return bool(self.record.get("cancelled"))
 
 
 class JobQueue:
