@@ -30,8 +30,8 @@ _EXPECTED = (
     "MIMIC-CXR-VQA or R2Gen's reports"
 )
 _PICKLE = "is a pickle, which can run any code when it is opened, and is never opened here"
-_LABELS = Path("labels/settings.json")
-"""What `a3tune labels` writes beside the data."""
+_OWN_FILES = (Path("labels/settings.json"), Path("truth/masks.csv"))
+"""What `a3tune labels` and the sample's true masks write beside the data: no rows of questions."""
 _PICKLE_REMEDY = "Convert it to CSV, JSON or Parquet on a machine where you trust it"
 
 
@@ -159,7 +159,9 @@ def _tell_deeper(paths: list[Path], root: Path, found: list[LaidOut], log: Fault
     """A warning about files of rows further down, those left aside that lie among the images."""
     among = {folder.lower() for entry in found if entry.layout is not None for folder in entry.layout.folders}
     files = [path.relative_to(root) for path in paths if path.suffix.lower() in ROW_SUFFIXES]
-    files = [file for file in files if not among & {part.lower() for part in file.parts[:-1]} and file != _LABELS]
+    files = [
+        file for file in files if not among & {part.lower() for part in file.parts[:-1]} and file not in _OWN_FILES
+    ]
     if files:
         what = f"of the files of rows only those nearest to the top are read; left out: {listed(map(str, files), 5)}"
         remedy = "Put them beside the others if they belong to the data"
