@@ -65,7 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="questions in one pass (default 16)")
     parser.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="longest answer (default 64)")
     parser.add_argument("--critical-heads", type=int, metavar="K", help="how many (default: heads of one layer)")
-    parser.add_argument("--limit", type=int, metavar="N", help="ask no more than N questions, spread over the split")
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="ask no more than N questions, drawn by a hash, the same every time"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of sampling and of the intervals' draws")
     parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the images, where it lies elsewhere")
     parser.add_argument("--layout", default="auto", help="layout of the data (default: told from its keys)")

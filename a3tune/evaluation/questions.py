@@ -163,7 +163,8 @@ def read_evaluation_data(
         split: "train", "validation", "test" or "all"; None for the test split, else the validation split, else all.
         name: what the data is called in the report; the path when None.
         layout, images, unpack_to: as `a3tune.data.read.read_dataset`.
-        most: ask no more than so many questions, spread evenly over the split.
+        most: ask no more than so many questions, drawn by a hash of each so that the same are drawn every time: rows in
+            a regular order (open, closed, open) would bias every n-th.
         on_progress, should_stop: as `read_dataset`.
 
     Raises:
@@ -183,7 +184,8 @@ def read_evaluation_data(
     if not items:
         dataset.raise_for_faults()
     if most is not None and most < len(items):
-        items = tuple(items[place * len(items) // most] for place in range(most))
+        chosen = sorted(range(len(items)), key=lambda place: _draw(items[place]))[:most]
+        items = tuple(items[place] for place in sorted(chosen))
     digests = _Digests()
     extra = _group_table(dataset.root)
     names = Counter(item.identifier for item in items)
@@ -229,6 +231,11 @@ def subject_of(question: str) -> str:
     first = question.strip().splitlines()[0] if question.strip() else ""
     match = next((found for found in (pattern.search(first) for pattern in _SUBJECTS) if found), None)
     return match[1].strip().casefold() if match and len(match[1].split()) <= 4 else ""
+
+
+def _draw(item: TrainingItem) -> bytes:
+    """A number without relation to the order or kind of a question, the same on every machine."""
+    return hashlib.sha256(f"{item.image.name}\n{item.file}\n{item.line}\n{item.question}".encode()).digest()
 
 
 def _chosen_split(dataset: Dataset, split: str | None) -> str:

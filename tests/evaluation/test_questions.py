@@ -74,6 +74,25 @@ def test_the_split_is_chosen_and_named(tmp_path):
     assert few.record()["splits"] == {"train": 8, "validation": 4}
 
 
+def test_a_limit_does_not_follow_the_order_of_the_rows(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    picture(folder / "a.png", 1)
+    kinds = (
+        ("Is there a nodule?", "yes"),
+        ("Where is it?", "right lung"),
+        ("How many?", "two"),
+        ("Which side?", "left"),
+    )
+    write_table(folder, [("a.png", f"{kind} ({row})", answer, "test") for row in range(25) for kind, answer in kinds])
+    drawn = [read_evaluation_data(folder, most=40) for _ in range(2)]
+    assert drawn[0].digest == drawn[1].digest
+    closed = sum(question.item.answer == "yes" for question in drawn[0].questions)
+    assert len(drawn[0].questions) == 40
+    assert 5 <= closed <= 15
+    assert [question.item.line for question in drawn[0].questions] == sorted(q.item.line for q in drawn[0].questions)
+
+
 def test_what_is_shared_with_training_is_counted(tmp_path):
     folder = tmp_path / "data"
     folder.mkdir()
