@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from a3tune.bundle import DEMO, is_demo
 from a3tune.errors import A3TuneError
+from a3tune.labels.filters import PAPER_RULES
 from a3tune.labels.parts import AUTO, load_label_maker
 from a3tune.labels.pipeline import Labeller, settings_digest
 from a3tune.labels.scorers.templates import KEPT_REGIONS, build_prompt
@@ -143,6 +144,7 @@ def data_source(
     *,
     model: str = "",
     top_k: int = KEPT_REGIONS,
+    minimum_side: int | None = None,
     device: str = "auto",
     make: bool = True,
 ) -> LabelSource:
@@ -156,6 +158,8 @@ def data_source(
             scorer.
         model: the model that is tuned, as the user named it.
         top_k: how many regions of a question are needed.
+        minimum_side: as in `a3tune.load_label_maker`; labels made with another one are made again. None for that of
+            the labels there, else 12 as published.
         device: "auto", "cpu" or "cuda".
         make: whether labels that are missing are made.
     """
@@ -163,14 +167,24 @@ def data_source(
     settings = beside.settings or {}
     # "kept" is what stores of earlier versions call it; None stands for all regions.
     kept = settings.get("top_k", settings.get("kept"))
+    rules = settings.get("filter")
+    # Stores of earlier versions do not say it: they were made as published.
+    side = rules.get("minimum_side") if isinstance(rules, Mapping) else PAPER_RULES.minimum_side
     fits = (
         segmenter in (AUTO, settings.get("segmenter"))
         and scorer in (AUTO, settings.get("scorer"))
         and (not isinstance(kept, int) or kept >= top_k)
+        and minimum_side in (None, side)
     )
 
     def load() -> tuple[Labeller, Sequence[LabelStore]]:
-        maker = load_label_maker(segmenter, scorer_name(scorer, model), top_k=max(top_k, KEPT_REGIONS), device=device)
+        maker = load_label_maker(
+            segmenter,
+            scorer_name(scorer, model),
+            top_k=max(top_k, KEPT_REGIONS),
+            minimum_side=PAPER_RULES.minimum_side if minimum_side is None else minimum_side,
+            device=device,
+        )
         return maker, [kept_store(maker), beside]
 
     return LabelSource([beside] if settings and fits else [], load if make else None, [beside])

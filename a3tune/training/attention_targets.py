@@ -104,7 +104,8 @@ def label_source(config: TuneConfig, root: Path, model: str, device: str, *, mak
         return None
     top_k = target_plan(config).top_k
     parts = config.label_segmenter, config.label_scorer
-    return data_source(root, *parts, model=model, top_k=top_k, device=device, make=make)
+    side = config.label_minimum_side
+    return data_source(root, *parts, model=model, top_k=top_k, minimum_side=side, device=device, make=make)
 
 
 class PatchTargets:

@@ -282,9 +282,18 @@ def test_plans_and_sources_follow_the_configuration(tmp_path):
     assert target_plan(tiny_config(label_segmenter="auto", masks="each", label_top_k=3)).top_k == 3
     assert label_source(tiny_config(), tmp_path, "demo", "cpu") is None
     LabelStore(tmp_path / "labels").describe({"segmenter": "LiteMedSAM", "scorer": "demo", "top_k": 8})
-    for settings, ready in (({}, True), ({"label_scorer": "other"}, False), ({"label_top_k": 9}, False)):
+    for settings, ready in (
+        ({}, True),
+        ({"label_scorer": "other"}, False),
+        ({"label_top_k": 9}, False),
+        ({"label_minimum_side": 0}, False),
+    ):
         config = tiny_config(label_segmenter="auto", **settings)
         assert label_source(config, tmp_path, "demo", "cpu").has_store == ready
+    LabelStore(tmp_path / "small" / "labels").describe({"segmenter": "LiteMedSAM", "filter": {"minimum_side": 0}})
+    for side, ready in ((None, True), (0, True), (12, False)):
+        config = tiny_config(label_segmenter="auto", label_minimum_side=side)
+        assert label_source(config, tmp_path / "small", "demo", "cpu").has_store == ready
     magic = label_source(tiny_config(label_segmenter="magic"), tmp_path, "demo", "cpu")
     with pytest.raises(LabelError, match="There is no file magic"):
         magic.complete(load_image(DEMO_SAMPLE / "images" / sorted(os.listdir(DEMO_SAMPLE / "images"))[0]), ["a"])

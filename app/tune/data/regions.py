@@ -15,6 +15,7 @@ from a3tune.encoding import data_url
 from a3tune.errors import RequestError
 from a3tune.figures.regions import outlines
 from a3tune.images import load_image
+from a3tune.labels.filters import PAPER_RULES, FilterRules
 from a3tune.labels.store import LabelStore
 from a3tune.recently_used import RecentlyUsed
 from a3tune.types import MedicalImage, ScoredRegion, WeakLabels
@@ -126,7 +127,7 @@ class RegionPreviewService:
             store = LabelStore(checked.dataset.root / library.LABELS_NAME)
             with turn(task, self._slot, _LOADING, _WAITING) as maker:
                 cache = library.RegionCache(data.cache / "regions")
-                labeller = library.LabelMaker(maker.segmenter, maker.scorer, cache=cache)
+                labeller = library.LabelMaker(maker.segmenter, maker.scorer, cache=cache, rules=_filter_rules(config))
                 rows = []
                 for number, item in enumerate(items):
                     task.progress("Finding regions", number / len(items))
@@ -244,6 +245,12 @@ def row_value(number: int, row: LabelledRow) -> dict[str, Any]:
             for key, scored in row.regions.items()
         ],
     }
+
+
+def _filter_rules(config: TuneConfig) -> FilterRules:
+    """The filter of regions that a plan names; as published where it names none."""
+    side = config.label_minimum_side
+    return PAPER_RULES if side is None else FilterRules(minimum_side=side)
 
 
 def _row(item: TrainingItem, plan: TargetPlan, store: Any, labeller: Any) -> LabelledRow:

@@ -29,6 +29,8 @@ def test_regions_are_shown_corrected_and_used_by_the_training(service, owner, up
     config = load_config("demo", {"label_min_score": 100})
     # Nothing that was found is sure enough to be a target; what a person chooses is, whatever its score.
     assert all(row.chosen == () and row.regions for row in last(service.regions.preview(owner, name, config)).rows)
+    config = load_config("demo", {"label_minimum_side": 250})
+    assert not any(row.regions for row in last(service.regions.preview(owner, name, config)).rows)
     preview = last(service.regions.preview(owner, name, load_config("demo", {"label_min_score": None})))
     assert isinstance(preview, LabelPreview)
     assert len(preview.rows) == 3, "the training images"
