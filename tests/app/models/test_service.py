@@ -375,7 +375,7 @@ def test_a_name_of_ones_own_is_described_before_it_is_loaded(services, llava, ge
 
 def test_a_files_name_keeps_its_letters_in_a_message(services, tmp_path):
     error = work_value(services.load("model", tmp_path), ())["error"]
-    assert error["got"] == f"No config.json in {tmp_path}."
+    assert error["got"] == f"No config.json in {tmp_path.name}."
     assert error["expected"] == "config.json in the model folder."
 
 

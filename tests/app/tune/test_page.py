@@ -338,6 +338,7 @@ def test_from_the_upload_to_the_adapter_over_reloads_stops_kills_and_a_new_serve
     page.locator("#adapters label", has_text="foreign").locator("input").check()
     page.locator("#ask").click()
     visitor.inspected("base", name, "foreign")
+    page.locator("[data-control=sideB]").select_option(label="foreign")
     expect(page.locator(".answer-of .warning")).to_contain_text("foreign: WARNING: the adapter was made for other")
     visitor.screenshot("other_base")
     other = tuner()
