@@ -143,18 +143,21 @@ class Bench:
             folder.mkdir(parents=True, exist_ok=True)
             with _claimed(folder / "claim") as mine:
                 if mine:
-                    self._tune(job, folder)
+                    if not self._tune(job, folder):
+                        return
                     for name in sets:
                         self._measure(job, folder, name)
 
-    def _tune(self, job: Job, folder: Path) -> None:
+    def _tune(self, job: Job, folder: Path) -> bool:
+        """Whether the run is finished: one that was stopped has an adapter that must not be measured."""
         run = RunFolder(folder / "run")
         if job.seed is None or (run.read() or {}).get("status") == "finished":
-            return
+            return True
         began = time.process_time()
         settings = {**SAME_STEPS, **VARIANTS[job.variant], "seed": job.seed}
         tune(load_config(PRESET, settings), self.data, run.path, DEMO, device="cpu")
         print(f"{job.name}: tuned, {time.process_time() - began:.0f} s", file=sys.stderr, flush=True)
+        return (run.read() or {}).get("status") == "finished"
 
     def _measure(self, job: Job, folder: Path, name: str) -> None:
         result = folder / f"{name}.json"
