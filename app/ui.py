@@ -23,6 +23,7 @@ from app.access.origins import Hosts, is_loopback
 from app.access.page_memory import forget_page, page_of_event
 from app.access.uploads import UploadFolder, private_folder
 from app.access.visits import Visits
+from app.common.comparison import OwnAdapters
 from app.common.identity import build_visitor, is_secret, owner_of
 from app.common.initial_page import InitialPage
 from app.common.modules import ModuleFiles
@@ -36,7 +37,7 @@ from app.inspect import zero_gpu
 from app.inspect.examples import read_examples
 from app.inspect.service import InspectService
 from app.inspect.sessions.session_end import end_with_page, keep_ending_idle
-from app.inspect.tab import InspectTab, OwnAdapters
+from app.inspect.tab import InspectTab
 from app.models.service import ModelService
 from app.models.tab import build_models
 from app.privacy.tab import build_privacy

@@ -1,14 +1,26 @@
-"""What a tab asks for when it hands an adapter over to be looked into beside the base model."""
+"""A visitor's own adapters, and what a tab asks for when it hands one over to be looked into beside the base model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import gradio as gr
 
 from app.common.widgets import Update
+
+
+class OwnAdapters(NamedTuple):
+    """The adapters of the visitor alone.
+
+    Attributes:
+        visitor: the visitor's secret (see :mod:`app.common.identity`).
+        of: secret -> folders in PEFT's format by name.
+    """
+
+    visitor: gr.BrowserState
+    of: Callable[[Any], Mapping[str, Path]]
 
 
 class AdapterComparison(Protocol):

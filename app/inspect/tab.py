@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import gradio as gr
 
 from a3tune.errors import Cancelled, RequestError
+from app.common.comparison import OwnAdapters
 from app.common.status import error_status, status, step_status
 from app.common.widgets import EVENT_OPTIONS, Update
 from app.engine.background import Step
@@ -26,18 +27,6 @@ from app.inspect.viewer import build_viewer
 GENERAL_QUESTIONS = ("What does this image show?", "Is there an abnormality?", "Describe the findings.")
 
 _READING = Step("Reading the file", 0.0)
-
-
-class OwnAdapters(NamedTuple):
-    """The adapters of the visitor alone.
-
-    Attributes:
-        visitor: the visitor's secret (see :mod:`app.common.identity`).
-        of: secret -> folders in PEFT's format by name.
-    """
-
-    visitor: gr.BrowserState
-    of: Callable[[Any], Mapping[str, Path]]
 
 
 class InspectTab:
@@ -211,7 +200,7 @@ class InspectTab:
             self._cancel: gr.update(interactive=not prepared),
         }
         if not prepared:
-            yield from self._answers(question, adapters, session, own)
+            yield from self._answers(question, adapters, session, own, side_by_side=True)
 
     def _open_upload(self, paths: list[str] | None, request: gr.Request) -> Iterator[Update]:
         if not paths:
@@ -316,7 +305,13 @@ class InspectTab:
         yield from self._answers(question, adapters, _session(request), self._own.of(visitor))
 
     def _answers(
-        self, question: str, adapters: list[str], session: SessionId, own: Mapping[str, Path]
+        self,
+        question: str,
+        adapters: list[str],
+        session: SessionId,
+        own: Mapping[str, Path],
+        *,
+        side_by_side: bool = False,
     ) -> Iterator[Update]:
         """What changes in the viewer, the status and the cancel button while the question is being answered."""
         opened = self._service.sessions.opened(session)
@@ -331,8 +326,9 @@ class InspectTab:
                 if isinstance(report, Step):
                     yield {self._status: step_status(report)}
                     continue
+                results = self._service.results.of(session)
                 yield {
-                    self._viewer: viewer_value(report.opened, report, self._service.results.of(session)),
+                    self._viewer: viewer_value(report.opened, report, results, side_by_side=side_by_side),
                     self._status: finished_status(report),
                     self._cancel: gr.update(interactive=not report.complete),
                 }
@@ -381,7 +377,7 @@ class InspectTab:
             changes[self._question] = question
         self._service.reserve(session)
         yield {**changes, self._cancel: gr.update(interactive=True)}
-        yield from self._answers(question, adapters, session, own)
+        yield from self._answers(question, adapters, session, own, side_by_side=True)
 
     def _stop(self, request: gr.Request) -> str:
         self._service.cancel(_session(request))

@@ -82,6 +82,7 @@ export function createUpdates(viewer) {
   }
 
   // The sides stay as they were chosen as long as those adapters answer; at first the base is A, and B comes after it.
+  // How the two are shown is kept while the first answer waits for the second.
   function showResult(grows, before) {
     const { views, pair, chosen } = state;
     const place = (adapter) => views.findIndex((view) => view.adapter === adapter);
@@ -96,7 +97,6 @@ export function createUpdates(viewer) {
       b: kept ? (b ?? -1) : views.length > 1 ? 1 : -1,
       front: grows && kept ? pair.front : "a",
     };
-    if (state.pair.b < 0) state.pair = { ...state.pair, mode: "one", front: "a" };
     if (!grows) {
       const [layer, head] = state.sideA.critical[0];
       const words = roleRows(state.sideA, "answer").length ? "answer" : "question";

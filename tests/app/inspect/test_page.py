@@ -12,6 +12,8 @@ from playwright.sync_api import expect
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
+from tests.app.conftest import Visitor
+
 
 @pytest.fixture
 def jpeg(tmp_path):
@@ -112,6 +114,34 @@ def test_an_example_and_a_suggestion_need_no_typing(visit):
     visitor.finished(before)
     visitor.screenshot("example_dark")
     assert not visitor.complaints
+
+
+def test_the_first_visitor_after_a_start_sees_base_and_adapter_side_by_side(serve, browser):
+    with serve() as fresh:
+        visitor = Visitor(browser, fresh.url)
+        expect(visitor.page.locator(".stage")).to_have_attribute("data-compare", "side")
+        expect(visitor.page.locator("[data-part=paneB]")).to_contain_text("B · a3")
+        visitor.context.close()
+
+
+def test_an_example_whose_answers_come_one_by_one_opens_side_by_side_until_another_way_is_chosen(visit):
+    visitor = visit()
+    page, stage = visitor.page, visitor.page.locator(".stage")
+    # What is not prepared for all is answered now.
+    page.locator("#adapters input").last.uncheck()
+    visitor.example(3)
+    expect(page.locator("#status")).to_contain_text("2 answers in")
+    expect(stage).to_have_attribute("data-compare", "side")
+    page.locator("[data-compare=wipe]").click()
+    visitor.ask("Where is the mass?")
+    expect(stage).to_have_attribute("data-compare", "wipe")
+    page.locator("[data-compare=a]").click()
+    visitor.ask("Where is the left lung?")
+    expect(stage).to_have_attribute("data-compare", "one")
+    visitor.example(2)
+    expect(stage).to_have_attribute("data-compare", "side")
+    visitor.ask("Where is the left lung?")
+    expect(stage).to_have_attribute("data-compare", "one")
 
 
 def test_several_files_are_the_slices_of_a_series(visit, tmp_path):
