@@ -64,9 +64,11 @@ PAGE_RULES: dict[str, set[str]] = {
     "engine": set(),
     "access": {"engine"},
     "common": {"engine", "access"},
-    **{tab: {"engine", "access", "common"} for tab in ("inspect", "tune", "models", "privacy")},
+    "jobs": {"engine", "access", "common"},
+    **{tab: {"engine", "access", "common"} for tab in ("inspect", "models", "privacy")},
+    **{tab: {"engine", "access", "common", "jobs"} for tab in ("tune",)},
     "server": {"engine"},
-    "ui": {"engine", "access", "server", "common", "inspect", "tune", "models", "privacy"},
+    "ui": {"engine", "access", "server", "common", "jobs", "inspect", "tune", "models", "privacy"},
     "app.py": {"ui", "access", "engine"},
 }
 # Libraries that compute: the page reaches them through a3tune.

@@ -31,14 +31,14 @@ from app.engine.model_slot import ModelSlot
 from app.engine.region_slot import RegionSlot
 from app.engine.stop import StopEvents
 from app.engine.subprocess_tasks import run_module
+from app.jobs.jobs import CONFIG_NAME, Job, JobQueue, end_runs
+from app.jobs.machine import check_machine, devices
 from app.tune.adapters.service import TITLE_LENGTH, AdapterService
 from app.tune.data.regions import RegionPreviewService
 from app.tune.data.service import DataService
 from app.tune.data.sets import DataSet, DataSetStore
-from app.tune.machine import check_machine, devices
 from app.tune.plans import Plan
 from app.tune.runs.event_reader import EventReader
-from app.tune.runs.jobs import CONFIG_NAME, Job, JobQueue, end_runs
 from app.tune.runs.news import run_news
 from app.tune.runs.view import RunView, view_run
 
@@ -212,7 +212,7 @@ class TuneService:
 
     def views(self, owner: OwnerId) -> tuple[RunView, ...]:
         """All runs of a visitor, the newest first."""
-        jobs = self.jobs.jobs(owner)
+        jobs = self.jobs.jobs(owner, "tune")
         with self._guard:
             return tuple(view_run(job, self._reader) for job in jobs)
 

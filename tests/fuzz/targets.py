@@ -33,8 +33,8 @@ from a3tune.training.adapter_intake import check_files, check_fit, unpack_adapte
 from a3tune.training.foreign_run import unpack_run
 from a3tune.training.run_folder import RunFolder
 from a3tune.types import MedicalImage
+from app.jobs.jobs import Job
 from app.tune.runs.event_reader import EventReader
-from app.tune.runs.jobs import Job
 from app.tune.runs.news import run_news
 from app.tune.runs.view import view_run
 from tests.fuzz.harness import Target

@@ -28,8 +28,8 @@ from app.engine.model_slot import ModelSlot
 from app.engine.private_adapters import LOADED, allows_other_base
 from app.engine.stop import StopEvents
 from app.engine.subprocess_tasks import run_module
+from app.jobs.jobs import CONFIG_NAME, WEIGHTS_NAME, JobQueue
 from app.tune.data.sets import DataSet
-from app.tune.runs.jobs import CONFIG_NAME, WEIGHTS_NAME, JobQueue
 
 TITLE_LENGTH = 60
 # A name goes into PEFT's module names and into a list on a command line.
@@ -80,7 +80,7 @@ class AdapterService:
                 taken.add(name)
                 found[name] = folder
 
-        for job in self._jobs.jobs(owner):
+        for job in self._jobs.jobs(owner, "tune"):
             if job.record.get("model", self._slot.profile) == self._slot.profile:
                 take(job.title, job.adapter)
         for folder in self._loaded(owner):

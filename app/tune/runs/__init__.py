@@ -1,1 +1,1 @@
-"""Tuning runs: the queue, its processes and what the page shows of them."""
+"""Tuning runs: what the page shows of them."""

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from a3tune.memory_advice import TO_MAKE_A_STEP
 from a3tune.storage import read_json_or_empty
+from app.jobs.jobs import WEIGHTS_NAME, Job
 from app.tune.runs.event_reader import EventReader, Events
-from app.tune.runs.jobs import WEIGHTS_NAME, Job
 
 Status = Literal[
     "queued", "preparing", "training", "stopping", "finished", "stopped", "cancelled", "failed", "elsewhere"

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from a3tune.training.run_folder import RunFolder
+from app.jobs.jobs import Job
 from app.tune.runs.event_reader import EventReader, thinned
-from app.tune.runs.jobs import Job
 from app.tune.runs.news import run_news
 from app.tune.runs.view import view_run
 

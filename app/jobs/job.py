@@ -8,9 +8,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from app.engine.ids import JobId
-from app.tune.runs.worker import LOG_NAME, RUN_NAME, STOP_NAME
+from app.jobs.worker import LOG_NAME, RUN_NAME, STOP_NAME
 
 State = Literal["queued", "running", "ended"]
+Command = Literal["tune", "eval"]
+"""What a run is: a command of ``python -m a3tune``."""
+
+
+def command_words(command: Command) -> str:
+    """What a run of a command does, in words."""
+    return "tune" if command == "tune" else "evaluate"
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,11 @@ class Job:
     def id(self) -> JobId:
         """What it is asked for by."""
         return JobId(self.folder.name)
+
+    @property
+    def command(self) -> Command:
+        """What is run."""
+        return "eval" if self.record.get("task") == "eval" else "tune"
 
     @property
     def title(self) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 
 from a3tune.storage import read_json_or_empty
-from app.tune.runs.worker import EXIT_NAME, PROCESS_NAME, WORKER_NAME, is_alive, process_of
+from app.jobs.worker import EXIT_NAME, PROCESS_NAME, WORKER_NAME, is_alive, process_of
 
 # How long the system may take to end a process, in seconds.
 _GRACE = 5.0

@@ -1,4 +1,4 @@
-"""Tuning runs as detached processes: a queue with one run for each device, kept on disk.
+"""Tuning runs and evaluations as detached processes: a queue with one run for each device, kept on disk.
 
 The page's server may end and start again at any time: the processes go on without it, and the queue is read from the
 disk. Runs belong to whoever started them: a visitor is known by a secret that only their browser holds; on the disk
@@ -28,10 +28,10 @@ from app.access.identity import require
 from app.common.studio_folder import ID, StudioFolder, megabytes, restore_folder, retire_folder
 from app.engine.ids import JobId, OwnerId
 from app.engine.subprocess_tasks import PROJECT
-from app.tune.runs.job import Job, State
-from app.tune.runs.processes import alive, end
-from app.tune.runs.turns import Standing, has_to_stop, in_turn, seconds_at_work
-from app.tune.runs.worker import (
+from app.jobs.job import Command, Job, State, command_words
+from app.jobs.processes import alive, end
+from app.jobs.turns import Standing, has_to_stop, in_turn, seconds_at_work
+from app.jobs.worker import (
     EXIT_NAME,
     JOB_NAME,
     PROCESS_NAME,
@@ -40,6 +40,7 @@ from app.tune.runs.worker import (
     WORKER_NAME,
     identity,
     pass_stop_on,
+    run_record,
 )
 
 WEIGHTS_NAME = "adapter_model.safetensors"
@@ -83,9 +84,10 @@ class JobQueue:
             )
         return self._read(folder)
 
-    def jobs(self, owner: OwnerId) -> tuple[Job, ...]:
-        """A visitor's runs, the newest first."""
+    def jobs(self, owner: OwnerId, command: Command | None = None) -> tuple[Job, ...]:
+        """A visitor's runs, the newest first; only those of a command where one is named."""
         found = [self._read(folder) for folder in self._folders(owner)]
+        found = [job for job in found if command in (None, job.command)]
         return tuple(sorted(found, key=lambda job: job.record.get("created", 0), reverse=True))
 
     def busy(self) -> Mapping[str, int]:
@@ -102,9 +104,10 @@ class JobQueue:
     def submit(
         self,
         owner: OwnerId,
-        config: str,
-        data: Sequence[str],
+        config: str | None,
+        arguments: Sequence[str],
         *,
+        command: Command = "tune",
         device: str = "cpu",
         facts: Mapping[str, Any] | None = None,
         environment: Mapping[str, str] | None = None,
@@ -113,8 +116,9 @@ class JobQueue:
 
         Args:
             owner: whose run it is.
-            config: the settings, as YAML.
-            data: the arguments of ``python -m a3tune tune`` that name data and model.
+            config: the settings, as YAML; None for a command without.
+            arguments: those of ``python -m a3tune COMMAND`` beside its folder and settings.
+            command: what is run.
             device: "cpu" or "cuda".
             facts: what the page wants to know about it later, as plain JSON values.
             environment: variables of the process, added to those of this one.
@@ -122,14 +126,15 @@ class JobQueue:
         Raises:
             RequestError: too many runs wait.
         """
-        require("tuner", "tune")
+        require("tuner", command_words(command))
         remedy = "Wait for one to end, or cancel one"
         mine, every = sum(job.state == "queued" for job in self.jobs(owner)), len(in_turn(self._standings()))
         self._limits.check("runs_each", mine + 1, f"{mine} of yours are waiting", remedy)
         self._limits.check("runs_all", every + 1, f"{every} are waiting", "Come back later")
         folder = self.studio.runs(owner) / secrets.token_hex(6)
         folder.mkdir(parents=True, mode=0o700)
-        own = ["--out", str(folder / RUN_NAME), "--config", str(folder / CONFIG_NAME)]
+        own = ["--out", str(folder / RUN_NAME)]
+        own += [] if config is None else ["--config", str(folder / CONFIG_NAME)]
         now = time.time()
         record = {
             **(facts or {}),
@@ -137,12 +142,14 @@ class JobQueue:
             "queued": now,
             "kind": device,
             "device": device,
-            "command": [self._python, "-m", "a3tune", "tune", *own, *data],
+            "command": [self._python, "-m", "a3tune", command, *own, *arguments],
+            "task": command,
             "folder": str(PROJECT),
             "environment": dict(environment or {}),
         }
         try:
-            write_text(folder / CONFIG_NAME, config)
+            if config is not None:
+                write_text(folder / CONFIG_NAME, config)
             write_json(folder / JOB_NAME, record)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
@@ -156,8 +163,8 @@ class JobQueue:
         Raises:
             RequestError: there is no such run, it has not ended, or was at work as long as a run may be.
         """
-        require("tuner", "tune")
         job = self._ended(owner, name, "Stop it first, or let it go on")
+        require("tuner", command_words(job.command))
         minutes = seconds_at_work(job.record, _number_of(job.exit.get("ended"))) / 60
         if self._limits.run_minutes is not None and minutes >= self._limits.run_minutes:
             raise self._limits.refusal("run_minutes", f"This one was at work for {minutes:,.0f}")
@@ -167,7 +174,7 @@ class JobQueue:
         return self.job(owner, name)
 
     def stop(self, owner: OwnerId, name: JobId) -> None:
-        """Ask a run to save a checkpoint and end; one that waits leaves the queue."""
+        """Ask a run to keep what it has and end; one that waits leaves the queue."""
         job = self.job(owner, name)
         if job.state == "queued":
             self.cancel(owner, name)
@@ -198,10 +205,8 @@ class JobQueue:
     def describe(self, owner: OwnerId, name: JobId) -> str:
         """What goes when a run is deleted, as a question."""
         job = self._ended(owner, name, "Cancel it, or wait until its process is gone")
-        return (
-            f"Delete “{job.title}”? Its adapter, checkpoints, curves, log and watched pictures go "
-            f"({megabytes(job.folder)})."
-        )
+        parts = "adapter, checkpoints, curves, log and watched pictures" if job.command == "tune" else "results and log"
+        return f"Delete “{job.title}”? Its {parts} go ({megabytes(job.folder)})."
 
     def restore(self, owner: OwnerId, name: JobId) -> None:
         """Take a run back.
@@ -286,7 +291,7 @@ class JobQueue:
     def _end_turn(self, folder: Path) -> None:
         """Let a run that made room go on later, unless it came to its end meanwhile."""
         record = read_json_or_empty(folder / JOB_NAME)
-        finished = read_json_or_empty(folder / RUN_NAME / "run.json").get("status") == "finished"
+        finished = run_record(folder / RUN_NAME).get("status") == "finished"
         if finished or record.get("cancelled"):
             self._update(folder, makes_room=False)
         else:
@@ -325,7 +330,7 @@ class JobQueue:
         environment = {**record.get("environment", {}), **({"CUDA_VISIBLE_DEVICES": number} if number else {})}
         self._update(folder, queued=None, device=device, environment=environment, begun=time.time())
         worker = subprocess.Popen(
-            [self._python, "-m", "app.tune.runs.worker", str(folder.resolve())],
+            [self._python, "-m", "app.jobs.worker", str(folder.resolve())],
             cwd=PROJECT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

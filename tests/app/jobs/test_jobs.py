@@ -18,10 +18,10 @@ from a3tune.storage import read_json_or_empty, write_json
 from app.access.deployment import LOCAL
 from app.common.identity import new_secret, owner_of
 from app.common.studio_folder import StudioFolder
+from app.jobs.jobs import CONFIG_NAME, JobQueue, end_runs
+from app.jobs.worker import PROCESS_NAME, WORKER_NAME, process_of
 from app.tune.runs.event_reader import EventReader
-from app.tune.runs.jobs import CONFIG_NAME, JobQueue, end_runs
 from app.tune.runs.view import view_run
-from app.tune.runs.worker import PROCESS_NAME, WORKER_NAME, process_of
 
 # Stands for ``python -m a3tune tune`` and does what its first argument says, within the protocol of a run folder.
 RUN = """
@@ -47,7 +47,7 @@ def python(tmp_path):
     (tmp_path / "run.py").write_text(RUN)
     path.write_text(
         f"#!{sys.executable}\nimport os, sys\nreal = {sys.executable!r}\n"
-        f"run = [] if sys.argv[2] == 'app.tune.runs.worker' else [{str(tmp_path / 'run.py')!r}]\n"
+        f"run = [] if sys.argv[2] == 'app.jobs.worker' else [{str(tmp_path / 'run.py')!r}]\n"
         "os.execv(real, [real, *run, *sys.argv[1:]])\n"
     )
     path.chmod(0o755)

@@ -1,4 +1,4 @@
-"""Watches over one tuning process, in a process of its own: ``python -m app.tune.runs.worker JOB``.
+"""Watches over one run, in a process of its own: ``python -m app.jobs.worker JOB``.
 
 It outlives the page's server. It starts the command that ``job.json`` names, passes a wish to stop on, and writes down
 how the process ended and what it took, which nobody else could tell once the server was started again. Standard
@@ -23,6 +23,8 @@ from a3tune.storage import read_json_or_empty, write_json
 JOB_NAME, WORKER_NAME, PROCESS_NAME = "job.json", "worker.json", "process.json"
 EXIT_NAME, LOG_NAME = "exit.json", "log.txt"
 RUN_NAME, STOP_NAME = "run", "stop"
+RECORDS = ("run.json", "evaluation.json")
+"""In a run's own folder: what it says of itself; a tuning run's, and an evaluation's."""
 
 _INTERVAL = 0.25
 # Of the machine's memory; a process that is killed with less than this free was most likely killed for it.
@@ -97,12 +99,17 @@ def watch(job: Path) -> int:
     return code if code >= 0 else 128 - code
 
 
+def run_record(run: Path) -> dict[str, Any]:
+    """What a run says of itself; empty before it says anything."""
+    return next((record for name in RECORDS if (record := read_json_or_empty(run / name))), {})
+
+
 def pass_stop_on(job: Path) -> None:
     """Put the wish to stop, if there is one, where the run looks for it, as soon as it can be heard there.
 
     A run forgets the wishes that an earlier start was given, so a wish is put there again until it is heard.
     """
-    if (job / STOP_NAME).exists() and (job / RUN_NAME / "run.json").exists():
+    if (job / STOP_NAME).exists() and any((job / RUN_NAME / name).exists() for name in RECORDS):
         with suppress(OSError):
             (job / RUN_NAME / STOP_NAME).touch()
 
