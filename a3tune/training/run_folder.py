@@ -8,17 +8,17 @@ beside their place and renamed into it, so that a full disk or a killed process 
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from a3tune.errors import DataError
 from a3tune.storage import place_folder, read_json, read_json_or_empty, write_json
 from a3tune.training.event_log import EVENTS_NAME, EventLog, now, plain
+from a3tune.training.run_identity import FORMER_SETTINGS, OLDER, RunIdentity, is_older
 
 if TYPE_CHECKING:
     from a3tune.training.config import TuneConfig
@@ -33,35 +33,11 @@ IDENTITY_NAME = "run_identity.json"
 # As the Trainer of transformers calls it, which takes seconds to load.
 STATE_NAME = "trainer_state.json"
 
-_FORMER_SETTINGS: dict[str, Any] = {"targets": "weak", "validation_targets": None}
-_PERMISSIONS = ("allow_shared_images",)
-_OLDER = "begun_by_an_earlier_version"
 _FORMAT = 1
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)$")
 _OWN = {RUN_NAME, EVENTS_NAME, CHECKPOINTS_NAME, ADAPTER_NAME, STOP_NAME, TARGETS_NAME, TALLIES_NAME}
 # What a log of a job that was started with this folder may have put there before.
 _HARMLESS = (".log", ".out", ".err", ".pid")
-
-
-@dataclass(frozen=True)
-class RunIdentity:
-    """What must agree for a run to be continued.
-
-    Attributes:
-        model: name and fingerprint of the base model, and the convention by which it is given computed tomography.
-        data: path and fingerprint of the data set.
-        config: the settings as plain JSON values.
-        former_fingerprint: of the base model, as former versions made it.
-    """
-
-    model: Mapping[str, Any]
-    data: Mapping[str, Any]
-    config: Mapping[str, Any]
-    former_fingerprint: str = ""
-
-    def record(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        return json.loads(json.dumps({"model": self.model, "data": self.data, "config": self.config}))
 
 
 class RunFolder:
@@ -107,8 +83,13 @@ class RunFolder:
             )
         return record
 
-    def check(self, identity: RunIdentity) -> bool:
-        """Whether an unfinished run of exactly this kind waits here; False for a fresh folder.
+    def check(self, identity: RunIdentity, *, resume: bool = False) -> bool:
+        """Whether an unfinished run of exactly this kind waits here; False for a fresh folder, and for one whose run
+        has made no step and is to begin with other settings.
+
+        Args:
+            identity: the run that is to be made.
+            resume: take no other settings, even where no step has been made.
 
         Raises:
             DataError: the folder holds a finished run, a run of another model, data set or configuration, or
@@ -118,13 +99,14 @@ class RunFolder:
         if record is None:
             self._check_free()
             return False
-        wanted = identity.record()
         for part, name in (("model", "another model"), ("data", "other data"), ("config", "another configuration")):
-            there = _as_now(part, record, identity)
-            if there != wanted[part]:
+            found = identity.differences(part, record)
+            if found and part == "config" and not resume and not self.has_steps:
+                return False
+            if found:
                 raise DataError(
                     expected="a new folder, or one with an unfinished run of the same model, data and configuration",
-                    got=f"{self.path} holds a run of {name}: {_difference(there, wanted[part])}",
+                    got=f"{self.path} holds a run of {name}: {'; '.join(found)}",
                     remedy="Choose another folder for this run, or give the settings of the run that is there",
                 )
         if record.get("status") == "finished":
@@ -137,13 +119,13 @@ class RunFolder:
 
     def saved_by_this_run(self, step: int, identity: RunIdentity) -> bool:
         """Whether a checkpoint is one of a run of this model, data and configuration."""
-        record, wanted = read_json_or_empty(self.checkpoint(step) / IDENTITY_NAME), identity.record()
-        return all(_as_now(part, record, identity) == wanted[part] for part in wanted)
+        record = read_json_or_empty(self.checkpoint(step) / IDENTITY_NAME)
+        return not any(identity.differences(part, record) for part in identity.record())
 
     def as_begun(self, config: TuneConfig) -> TuneConfig:
         """The settings with which a run that an earlier version began goes on: it took weak labels alone."""
-        older = config.targets == "auto" and _is_older(self.read() or {})
-        return replace(config, targets=_FORMER_SETTINGS["targets"]) if older else config
+        older = config.targets == "auto" and is_older(self.read() or {})
+        return replace(config, targets=FORMER_SETTINGS["targets"]) if older else config
 
     def start(self, identity: RunIdentity, facts: Mapping[str, Any]) -> None:
         """Make the folder and write its first record; called by the main process once `check` passed.
@@ -155,10 +137,13 @@ class RunFolder:
         for left in self.path.glob("**/.*.part"):
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         old = self.read() or {}
+        if old and identity.differences("config", old):
+            self._forget_preparations()
+            old = {}
         started = old.get("started", now())
         kept: dict[str, Any] = {key: old[key] for key in ("fixed_heads", "label_settings") if key in old}
-        if _is_older(old):
-            kept[_OLDER] = True
+        if is_older(old):
+            kept[OLDER] = True
         record: dict[str, Any] = {
             "format": _FORMAT,
             "status": "preparing",
@@ -173,6 +158,11 @@ class RunFolder:
         """Put facts into ``run.json``."""
         record = self.read() or {"format": _FORMAT}
         self._write({**record, **facts, "updated": now()})
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether the run has made a step, saved or not."""
+        return bool(self.steps_saved()) or any(event.get("event") == "step" for event in self.event_log.read())
 
     # Stop requests
 
@@ -244,6 +234,13 @@ class RunFolder:
     def _write(self, record: Mapping[str, Any]) -> None:
         write_json(self.path / RUN_NAME, plain(record))
 
+    def _forget_preparations(self) -> None:
+        """Drop what a run without a step has measured and told: other settings may hold out other questions. Targets
+        say themselves what they were made for."""
+        self.event_log.path.unlink(missing_ok=True)
+        if (self.path / TALLIES_NAME).is_dir():
+            shutil.rmtree(self.path / TALLIES_NAME)
+
     def _check_free(self) -> None:
         if self.path.exists() and not self.path.is_dir():
             raise DataError(
@@ -259,35 +256,3 @@ class RunFolder:
                 got=f"{self.path} holds other files ({sorted(others)[0]})",
                 remedy="Choose another folder",
             )
-
-
-def _is_older(record: Mapping[str, Any]) -> bool:
-    """Whether a version began the run that had not all of today's settings; it stays so when it goes on."""
-    config = record.get("config")
-    return record.get(_OLDER) is True or (isinstance(config, dict) and "targets" not in config)
-
-
-def _as_now(part: str, record: Mapping[str, Any], identity: RunIdentity) -> Any:
-    """What was written down of a run, by this version or a former one, as this version writes it."""
-    there = record.get(part)
-    if not isinstance(there, dict):
-        return there
-    if part == "model":
-        # Former versions gave every model its pictures as they are shown.
-        there = {**({"convention": None} if "convention" in identity.model else {}), **there}
-        known = there.get("fingerprint") == identity.former_fingerprint
-        return {**there, "fingerprint": identity.model["fingerprint"]} if known else there
-    if part != "config":
-        return there
-    # Data that was taken without the permission is taken with it too: a preset may give it by now.
-    return {**_FORMER_SETTINGS, **{name: identity.config.get(name) for name in _PERMISSIONS}, **there}
-
-
-def _difference(there: Any, wanted: Any) -> str:
-    """The first value in which two records differ, in words."""
-    if isinstance(there, Mapping) and isinstance(wanted, Mapping):
-        for key in dict.fromkeys([*there, *wanted]):
-            if there.get(key) != wanted.get(key):
-                inner = _difference(there.get(key), wanted.get(key))
-                return f"{key}.{inner}" if isinstance(there.get(key), Mapping) else f"{key} is {inner}"
-    return f"{there!r} there, {wanted!r} here"

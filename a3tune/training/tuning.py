@@ -37,7 +37,8 @@ from a3tune.training.fingerprints import data_fingerprint, former_model_fingerpr
 from a3tune.training.heartbeat import Heartbeat
 from a3tune.training.lengths import TokenCounter
 from a3tune.training.methods import Objective, add_adapter, objective_of, trainable_count
-from a3tune.training.run_folder import RunFolder, RunIdentity
+from a3tune.training.run_folder import RunFolder
+from a3tune.training.run_identity import RunIdentity
 from a3tune.training.run_summary import RunSummary, StepReporter, last_validation, target_notes, versions
 from a3tune.training.stop import StopRequested, StopSwitch
 from a3tune.training.trainer import AlignmentTrainer
@@ -173,7 +174,7 @@ class _Tuning:
 
     def _agree(self, identity: RunIdentity, resume: bool, dataset: Dataset) -> bool:
         """Whether an unfinished run is continued; all processes look before the main one writes."""
-        waiting = self.run.check(identity)
+        waiting = self.run.check(identity, resume=resume)
         if resume and not waiting:
             raise DataError(
                 expected="an unfinished run to go on with",
@@ -290,11 +291,7 @@ class _Tuning:
             self._heartbeat.beat(what, round(share * len(dataset.items)), len(dataset.items))
 
         most = min(self.config.max_length, limit)
-        checked = dataset.check_lengths(
-            TokenCounter(model, most),
-            most,
-            on_progress=counted,
-        )
+        checked = dataset.check_lengths(TokenCounter(model, most), most, on_progress=counted)
         checked.raise_for_faults()
         return checked
 

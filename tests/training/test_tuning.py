@@ -300,7 +300,7 @@ def test_a_full_disk_keeps_the_earlier_checkpoint(run, unbroken, tmp_path, monke
     ],
 )
 def test_a_folder_of_another_run_is_refused(run, kill, tmp_path, change, words):
-    kill(1, tmp_path / "run")
+    kill(2, tmp_path / "run")
     if "rows" in change:
         change = {"rows": write_data(tmp_path / "other", images=5)}
     before = (tmp_path / "run/run.json").read_text()
