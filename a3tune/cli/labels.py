@@ -50,8 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--segmenter",
         default="litemedsam",
         metavar="S",
-        help="litemedsam (default), or a Segment Anything checkpoint (ViT-B, ViT-L, ViT-H or MedSAM): its path, or "
-        "hub:OWNER/REPOSITORY/FILE",
+        help="litemedsam (default), sam-vit-b, sam-vit-l, sam-vit-h or medsam from the hub, or such a checkpoint of "
+        "yours: its path, or hub:OWNER/REPOSITORY/FILE",
     )
     parser.add_argument(
         "--scorer",

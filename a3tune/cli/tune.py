@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from a3tune.errors import A3TuneError, Cancelled
 from a3tune.progress import SteadyProgress
-from a3tune.training.options import add_tune_arguments, config_of
+from a3tune.training.options import add_tune_arguments, config_of, process_count
 
 if TYPE_CHECKING:
     from a3tune.training.run_summary import RunSummary
@@ -32,7 +32,13 @@ def run(options: argparse.Namespace) -> int:
     try:
         config = config_of(options)
         # torch and transformers take seconds to load: a slip in the options is told before.
+        from a3tune.training.paper import paper_differences, paper_presets
         from a3tune.training.tuning import tune
+
+        if options.config in paper_presets() and is_first_process():
+            print(f"How this run differs from the paper's scripts for {options.config}:")
+            print(*(f"* {line}" for line in paper_differences(options.config, config, process_count())), sep="\n")
+            sys.stdout.flush()
 
         summary = tune(
             config,

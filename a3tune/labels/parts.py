@@ -56,6 +56,12 @@ class Part:
         """The hub id of the repository that it comes from; None for what comes with the program."""
         return repository_of(self.source, self.kind) if self.download else None
 
+    @property
+    def names(self) -> frozenset[str | None]:
+        """What it is called anywhere, also in the settings of labels that were made with it."""
+        sam = f"Segment Anything {self.key.removeprefix('sam-').replace('-', '_')}"
+        return frozenset((self.key, self.source, self.title, self.repository, sam))
+
 
 PARTS = (
     Part(
@@ -93,6 +99,12 @@ PARTS = (
 def find_part(name: str, kind: Kind) -> Part | None:
     """The part of a kind whose key or source ``name`` is, or None."""
     return next((part for part in PARTS if part.kind == kind and name in (part.key, part.source)), None)
+
+
+def is_same_part(name: str, other: object, kind: Kind) -> bool:
+    """Whether two names stand for the same part: as a user gives it, and as labels say what they were made with."""
+    part = find_part(name, kind)
+    return name == other or (part is not None and other in part.names)
 
 
 def repository_of(source: str, kind: Kind) -> str | None:
@@ -149,8 +161,8 @@ def load_label_maker(
     """Load the parts by name.
 
     Args:
-        segmenter: "litemedsam" or "auto", or a Segment Anything checkpoint (ViT-B, ViT-L, ViT-H or MedSAM) as a path
-            or as ``hub:OWNER/REPOSITORY/FILE``.
+        segmenter: "litemedsam" or "auto", the key of another one in `PARTS`, or a Segment Anything checkpoint (ViT-B,
+            ViT-L, ViT-H or MedSAM) as a path or as ``hub:OWNER/REPOSITORY/FILE``.
         scorer: "demo", "biomedclip", the folder of an open_clip model, or its name on the Hugging Face hub.
         template, top_k: as in `LabelMaker`.
         minimum_side: regions whose box is this long or shorter are not ranked, in pixels of a 256 x 256 frame; 12 as
@@ -185,6 +197,8 @@ def load_segmenter(name: str, device: str = "auto") -> Segmenter:
     """
     if name.lower() in (AUTO, LITE_MEDSAM, "lite-medsam"):
         return LiteMedSamSegmenter(device=device)
+    part = find_part(name, "segmenter")
+    name = name if part is None else part.source
     if not name.startswith(HUB_PREFIX) and not os.path.exists(named_path(name)):
         raise LabelError(
             expected=f"{LITE_MEDSAM}, or a Segment Anything checkpoint (ViT-B, ViT-L, ViT-H or MedSAM), which finds "

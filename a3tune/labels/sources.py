@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from a3tune.bundle import DEMO, is_demo
 from a3tune.errors import A3TuneError
 from a3tune.labels.filters import PAPER_RULES
-from a3tune.labels.parts import AUTO, load_label_maker
+from a3tune.labels.parts import AUTO, is_same_part, load_label_maker
 from a3tune.labels.pipeline import Labeller, settings_digest
 from a3tune.labels.scorers.templates import KEPT_REGIONS, build_prompt
 from a3tune.labels.store import LabelStore
@@ -171,8 +171,8 @@ def data_source(
     # Stores of earlier versions do not say it: they were made as published.
     side = rules.get("minimum_side") if isinstance(rules, Mapping) else PAPER_RULES.minimum_side
     fits = (
-        segmenter in (AUTO, settings.get("segmenter"))
-        and scorer in (AUTO, settings.get("scorer"))
+        (segmenter == AUTO or is_same_part(segmenter, settings.get("segmenter"), "segmenter"))
+        and (scorer == AUTO or is_same_part(scorer, settings.get("scorer"), "scorer"))
         and (not isinstance(kept, int) or kept >= top_k)
         and minimum_side in (None, side)
     )

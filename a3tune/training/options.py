@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import importlib.resources
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from a3tune.errors import A3TuneError
+from a3tune.bundle import is_demo
+from a3tune.errors import A3TuneError, DataError
 
 if TYPE_CHECKING:
     from a3tune.training.config import TuneConfig
@@ -31,6 +33,13 @@ def add_tune_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="demo", help="demo, a checkpoint folder or a hub id (default demo)")
     parser.add_argument("--method", help="a3, lora, lora+align or a3moe (default: the configuration's)")
     parser.add_argument("--config", metavar="FILE", help=f"YAML file or preset: {', '.join(_presets())}")
+    parser.add_argument(
+        "--paper-exact",
+        action="store_true",
+        help="with a preset of the paper: the settings of its released scripts to the letter (labels by SAM ViT-H and "
+        "BiomedCLIP, no validation held out, last step kept, their batch over all processes); what still differs is "
+        "printed",
+    )
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change one setting")
     for name in ABLATIONS:
         parser.add_argument(f"--{name}", action="store_true", help=f"ablation: {name.replace('-', ' ')}")
@@ -56,14 +65,25 @@ def print_answer(find: Callable[[], Any]) -> int:
 
 
 def config_of(options: argparse.Namespace) -> TuneConfig:
-    """The settings that the options ask for: file or preset, then --set, then the options of their own.
+    """The settings that the options ask for: file or preset, then --paper-exact, --set and the options of their own.
 
     Raises:
-        DataError: unknown settings or values out of range.
+        DataError: unknown settings or values out of range, or --paper-exact with what the paper's scripts do not have.
     """
-    from a3tune.training.config_file import load_config, parse_overrides  # torch: a slip in the options is told first
+    # torch: a slip in the options is told first
+    from a3tune.training.config_file import load_config, parse_overrides
+    from a3tune.training.paper import exact_settings
 
-    overrides: dict[str, object] = dict(parse_overrides(options.set))
+    overrides: dict[str, object] = {}
+    if options.paper_exact:
+        if is_demo(options.model):
+            raise DataError(
+                expected="LLaVA-Med v1 or v1.5, which the paper's scripts tune",
+                got="The model is the demo model",
+                remedy="Name it with --model, or leave --paper-exact out",
+            )
+        overrides = exact_settings(str(options.config), process_count())
+    overrides |= parse_overrides(options.set)
     if options.method is not None:
         overrides["method"] = options.method
     for name in ABLATIONS:
@@ -71,6 +91,12 @@ def config_of(options: argparse.Namespace) -> TuneConfig:
         if getattr(options, key):
             overrides[key] = True
     return load_config(options.config, overrides)
+
+
+def process_count() -> int:
+    """How many processes a launcher has started; 1 without one."""
+    text = os.environ.get("WORLD_SIZE", "")
+    return int(text) if text.isdigit() and int(text) else 1
 
 
 def _presets() -> list[str]:

@@ -37,6 +37,8 @@ PRESETS = {
     "slake": "SLAKE, paper's settings",
     "pathvqa": "PathVQA, paper's settings",
     "omnimedvqa": "OmniMedVQA, paper's settings",
+    "iu-xray-vqa": "IU-Xray questions (CARES), paper's settings",
+    "ol3i": "OL3I, paper's settings",
     "iu-xray-report": "IU-Xray reports, paper's settings",
     "mimic-report": "MIMIC-CXR reports, paper's settings",
 }

@@ -40,6 +40,26 @@ def test_options_become_settings():
         config_of(parse("--set", "ratoi=1"))
 
 
+def test_paper_exact_takes_the_scripts_settings_for_all_processes(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    arguments = ("--model", "llava-med", "--config", "vqa-rad-v1.5", "--paper-exact")
+    config = config_of(parse(*arguments, "--set", "label_segmenter=/data/sam_vit_h_4b8939.pth"))
+    assert (config.gradient_accumulation, config.validation_share, config.epochs) == (8, 0, 9)
+    assert config.label_segmenter == "/data/sam_vit_h_4b8939.pth"
+    with pytest.raises(DataError, match="The model is the demo model"):
+        config_of(parse("--config", "vqa-rad-v1.5", "--paper-exact"))
+    with pytest.raises(DataError, match="not with None"):
+        config_of(parse("--model", "llava-med", "--paper-exact"))
+
+
+def test_a_preset_of_the_paper_says_how_it_differs_from_its_scripts(monkeypatch, capsys):
+    monkeypatch.setattr(tuning, "tune", lambda *args, **options: summary())
+    assert run(parse("--config", "slake")) == 0
+    assert "scripts for slake:\n* precision is auto; bf16 in the scripts" in capsys.readouterr().out
+    assert run(parse("--config", "quick")) == 0
+    assert "scripts" not in capsys.readouterr().out
+
+
 def test_help_names_every_preset_and_loads_no_torch():
     assert options._presets() == list(preset_names())
     code = (

@@ -3,7 +3,8 @@ import torch
 
 from a3tune.errors import LabelError
 from a3tune.labels import parts
-from a3tune.labels.parts import PARTS, fetch_part, find_part, is_here
+from a3tune.labels.parts import PARTS, fetch_part, find_part, is_here, is_same_part, load_segmenter
+from a3tune.labels.scorers.open_clip import BIOMEDCLIP
 
 
 def test_parts_are_told_apart_and_say_their_licence():
@@ -19,6 +20,20 @@ def test_parts_are_told_apart_and_say_their_licence():
 def test_a_part_is_found_by_key_and_source_of_its_kind_only():
     assert find_part("hub:wanglab/medsam-vit-base/model.safetensors", "segmenter") is find_part("medsam", "segmenter")
     assert find_part("medsam", "scorer") is None
+
+
+def test_labels_say_what_they_were_made_with_in_words_of_their_own():
+    assert is_same_part("sam-vit-h", "Segment Anything vit_h", "segmenter")
+    assert not is_same_part("sam-vit-h", "Segment Anything vit_b", "segmenter")
+    assert not is_same_part("sam-vit-h", None, "segmenter")
+    assert is_same_part("biomedclip", BIOMEDCLIP, "scorer")
+    assert is_same_part("litemedsam", "LiteMedSAM", "segmenter")
+    assert is_same_part("/mine/sam.pth", "/mine/sam.pth", "segmenter")
+
+
+def test_a_segmenter_by_its_short_name_is_fetched_or_refused(offline_hub):
+    with pytest.raises(LabelError, match=r"facebook/sam-vit-huge"):
+        load_segmenter("sam-vit-h")
 
 
 def test_a_checkpoint_is_fetched_once_with_progress(fake_hub, tmp_path):

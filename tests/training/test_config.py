@@ -16,6 +16,7 @@ PAPER = {
     "slake": (6, 0.03, "mass", 8, 16, 1, 0.0, 8),
     "pathvqa": (3, 0.02, "mass", 8, 16, 1, 0.0, 8),
     "omnimedvqa": (3, 0.06, "mass", 8, 16, 3, 0.01, 4),
+    "iu-xray-vqa": (6, 0.12, "mass", 4, 8, 2, 0.01, 4),
     "iu-xray-report": (12, 0.08, "mass", 1, 8, 2, 0.01, 4),
     "mimic-report": (12, 0.05, "mass", 1, 8, 2, 0.01, 4),
     "vqa-rad-v1.5": (9, 0.09, "mass", 8, 16, 1, 0.0, 8),
@@ -27,7 +28,7 @@ PAPER = {
 
 
 def test_the_presets_are_those_of_the_paper_the_demo_and_a_quick_look():
-    assert set(preset_names()) == {*PAPER, "demo", "quick"}
+    assert set(preset_names()) == {*PAPER, "ol3i", "demo", "quick"}
     demo, quick = load_config("demo"), load_config("quick")
     steps = {"max_steps": quick.max_steps, "evaluate_every": quick.evaluate_every, "save_every": quick.save_every}
     assert quick == replace(demo, **steps)
@@ -54,7 +55,7 @@ def test_presets_hold_the_papers_settings(name):
     assert (config.aligns, config.has_experts, config.masks, config.head_choice) == (True, True, "each", "dynamic")
 
 
-@pytest.mark.parametrize("name", [*PAPER, "demo", "quick", None])
+@pytest.mark.parametrize("name", [*PAPER, "ol3i", "demo", "quick", None])
 def test_yaml_brings_the_same_settings_back(name, tmp_path):
     config = load_config(name)
     path = tmp_path / "config.yaml"
