@@ -5,21 +5,25 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from a3tune.bundle import DEMO, DEMO_NAME, DEMO_SAMPLE, is_demo, model_source
 from a3tune.cli.adapter_options import ADAPTERS_HELP, adapter_folders
 from a3tune.data.hub import fetch_dataset
 from a3tune.demo.benchmark_data import phantom_benchmark
 from a3tune.errors import A3TuneError, RequestError
-from a3tune.progress import TimedProgress
-from a3tune.storage import cache_folder, is_hub_id, named_path
+from a3tune.progress import Progress, TimedProgress
+from a3tune.storage import cache_folder, is_hub_id, named_path, read_json_or_empty
 
 if TYPE_CHECKING:
     from a3tune.evaluation.questions import EvaluationData
     from a3tune.evaluation.report import Report
+    from a3tune.evaluation.run import EvaluationPlan
+    from a3tune.models.model import VisionLanguageModel
 
 HELP = "measure answers and attention over a data set, and compare adapters"
 PHANTOM = "phantom"
@@ -41,6 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the results")
     parser.add_argument("--split", help="train, validation, test or all (default: test, else validation, else all)")
+    parser.add_argument(
+        "--held-out-by",
+        type=Path,
+        metavar="RUN",
+        help="divide rows without a split as this tuning run did; asked are those that it validated on",
+    )
     parser.add_argument("--model", default=DEMO, help="demo, a checkpoint folder or a hub id (default demo)")
     parser.add_argument("--adapters", default="base", metavar="LIST", help=ADAPTERS_HELP)
     parser.add_argument(
@@ -62,6 +72,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--export", default="", metavar="LIST", help=f"also write {', '.join(EXPORTS)} (separated by commas)"
     )
+    parser.add_argument(
+        "--estimate", action="store_true", help="ask one batch and print what all would take, as lines of JSON"
+    )
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="questions in one pass (default 16)")
     parser.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="longest answer (default 64)")
     parser.add_argument("--critical-heads", type=int, metavar="K", help="how many (default: heads of one layer)")
@@ -82,6 +95,8 @@ def run(options: argparse.Namespace) -> int:
     """
     if options.action:
         return _compare(options)
+    if options.estimate:
+        return _estimate(options)
     missing = [f"--{name}" for name in ("data", "out") if getattr(options, name) is None]
     if missing:
         raise RequestError(
@@ -102,13 +117,46 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace, exports: tuple[str, ...]) -> str:
+    progress = TimedProgress() if _is_first() else _silent
+    plan, data, model = _prepare(options, progress)
+    from a3tune.evaluation.run import evaluate
+
+    report = evaluate(plan, data, model, options.out, model_name=options.model, on_progress=progress)
+    return _summary(report, options.out, exports)
+
+
+def _estimate(options: argparse.Namespace) -> int:
+    """Lines of JSON: progress as "what" and "share", then the fields of
+    `a3tune.evaluation.estimate.EvaluationEstimate`, or "error" in words."""
+
+    def report(what: str, share: float) -> None:
+        print(json.dumps({"what": what, "share": round(share, 3)}), flush=True)
+
+    try:
+        if options.data is None:
+            raise RequestError(expected="--data", got="It is not given", remedy="See eval --help")
+        report("Reading the data", 0.0)
+        plan, data, model = _prepare(options, report)
+        from a3tune.evaluation.estimate import estimate_evaluation
+
+        found = asdict(estimate_evaluation(plan, data, model, model_name=options.model, on_progress=report))
+    except A3TuneError as error:
+        print(json.dumps({"error": str(error)}))
+        return 1
+    print(json.dumps(found))
+    return 0
+
+
+def _prepare(
+    options: argparse.Namespace, progress: Progress
+) -> tuple[EvaluationPlan, EvaluationData, VisionLanguageModel]:
+    """What is asked of what: slips in the options are told before anything is loaded."""
     folders = adapter_folders(options.adapters, options.model)
     controls = _list(options.controls, "controls", ("text", "blank", "other"))
-    progress = TimedProgress() if _is_first() else _silent
-    data = _data(options)
+    data = _data(options, progress)
     from transformers.utils.logging import disable_progress_bar
 
-    from a3tune.evaluation.run import EvaluationPlan, evaluate
+    from a3tune.evaluation.run import EvaluationPlan
     from a3tune.models.load import load_model
 
     disable_progress_bar()
@@ -125,13 +173,11 @@ def _evaluate(options: argparse.Namespace, exports: tuple[str, ...]) -> str:
         allow_other_base=options.allow_other_base,
     )
     name = DEMO_NAME if is_demo(options.model) else None
-    model = load_model(model_source(options.model), device=options.device, name=name)
-    report = evaluate(plan, data, model, options.out, model_name=options.model, on_progress=progress)
-    return _summary(report, options.out, exports)
+    return plan, data, load_model(model_source(options.model), device=options.device, name=name)
 
 
 def _score(options: argparse.Namespace, exports: tuple[str, ...]) -> str:
-    data = _data(options)
+    data = _data(options, TimedProgress() if _is_first() else _silent)
     from a3tune.evaluation.scoring import score_predictions
 
     report = score_predictions(options.predictions, data, options.out, seed=options.seed)
@@ -150,14 +196,14 @@ def _compare(options: argparse.Namespace) -> int:
     return 0
 
 
-def _data(options: argparse.Namespace) -> EvaluationData:
+def _data(options: argparse.Namespace, progress: Progress) -> EvaluationData:
     from a3tune.evaluation.questions import read_evaluation_data
 
     path, unpack = named_path(options.data), None
     if options.data == DEMO:
         path = DEMO_SAMPLE
     elif options.data == PHANTOM:
-        path = phantom_benchmark(on_progress=TimedProgress() if _is_first() else _silent)
+        path = phantom_benchmark(on_progress=progress)
     elif is_hub_id(options.data) and not path.exists():
         path = cache_folder() / "datasets" / hashlib.sha256(options.data.encode()).hexdigest()[:16]
         if not path.is_dir():
@@ -173,7 +219,21 @@ def _data(options: argparse.Namespace) -> EvaluationData:
         images=options.images,
         unpack_to=unpack,
         most=options.limit,
+        held_out=None if options.held_out_by is None else _held_out(options.held_out_by),
     )
+
+
+def _held_out(run: Path) -> tuple[float, int]:
+    """Validation share and seed of a tuning run."""
+    config: Any = read_json_or_empty(run / "run.json").get("config")
+    try:
+        return float(config["validation_share"]), int(config["seed"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise RequestError(
+            expected="the folder of a tuning run, with run.json",
+            got=f"{run} is none",
+            remedy="Name the folder that was given to tune --out",
+        ) from error
 
 
 def _summary(report: Report, out: Path, exports: tuple[str, ...]) -> str:

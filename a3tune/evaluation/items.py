@@ -86,10 +86,31 @@ class EvaluatedItem:
 
 
 def scores_of(answer_type: str, answer: str, prediction: str, options: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Both modes' scores of one answer."""
-    if answer_type == "closed":
-        return {mode: score_closed(mode, answer, prediction, options) for mode in MODES}
-    return {mode: score_open(mode, answer, prediction) for mode in MODES}
+    """Both modes' scores of one answer; and of the strict mode "verbatim": 1 where the answer is the data's letter by
+    letter, as the validation of a tuning run counts."""
+    scores: dict[str, dict[str, float]] = {
+        mode: score_closed(mode, answer, prediction, options)
+        if answer_type == "closed"
+        else score_open(mode, answer, prediction)
+        for mode in MODES
+    }
+    scores["strict"]["verbatim"] = float(prediction.strip() == answer.strip())
+    return scores
+
+
+def data_notes(data: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a reader must know of the data (`a3tune.evaluation.questions.EvaluationData.record`), in words."""
+    notes = []
+    if data.get("left_out"):
+        notes.append(f"The data has {data['left_out']:,} faults: rows with a fault are not in any number.")
+    overlap = data.get("overlap_with_training")
+    if overlap and (overlap["images"] or overlap["exact"]):
+        notes.append(
+            f"Of {data['questions']:,} questions {overlap['images']:,} are about images that are trained on, "
+            f"{overlap['questions']:,} have a wording that is trained on, {overlap['pairs']:,} both together and "
+            f"{overlap['exact']:,} with the very same answer."
+        )
+    return tuple(notes)
 
 
 def write_items(path: Path, items: Iterable[EvaluatedItem]) -> None:

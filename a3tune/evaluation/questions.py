@@ -13,9 +13,9 @@ from typing import Any
 
 from a3tune.data.dataset import Dataset, TrainingItem
 from a3tune.data.image_checks import file_digest
-from a3tune.data.read import read_dataset
+from a3tune.data.read import read_dataset, split_dataset
 from a3tune.errors import DataError
-from a3tune.evaluation.items import GROUPS
+from a3tune.evaluation.items import GROUPS, data_notes
 from a3tune.evaluation.options import options_of
 from a3tune.evaluation.text_normalisation import normalise_strict
 from a3tune.progress import Progress, no_progress
@@ -143,6 +143,10 @@ class EvaluationData:
             "sha256": self.digest,
         }
 
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know of it, in words."""
+        return data_notes(self.record())
+
 
 def read_evaluation_data(
     path: str | Path,
@@ -153,6 +157,7 @@ def read_evaluation_data(
     images: str | Path | None = None,
     unpack_to: str | Path | None = None,
     most: int | None = None,
+    held_out: tuple[float, int] | None = None,
     on_progress: Progress = no_progress,
     should_stop: Callable[[], bool] | None = None,
 ) -> EvaluationData:
@@ -160,11 +165,13 @@ def read_evaluation_data(
 
     Args:
         path: a file of rows or a folder, in any layout that tuning reads.
-        split: "train", "validation", "test" or "all"; None for the test split, else the validation split, else all.
+        split: "train", "validation", "test" or "all"; None for the test split, else the validation split, else all
+            (the validation split first where ``held_out`` is given).
         name: what the data is called in the report; the path when None.
         layout, images, unpack_to: as `a3tune.data.read.read_dataset`.
         most: ask no more than so many questions, drawn by a hash of each so that the same are drawn every time: rows in
             a regular order (open, closed, open) would bias every n-th.
+        held_out: validation share and seed of a tuning run: rows without a split are divided as it divided them.
         on_progress, should_stop: as `read_dataset`.
 
     Raises:
@@ -179,7 +186,9 @@ def read_evaluation_data(
         on_progress=on_progress,
         should_stop=should_stop,
     )
-    split = _chosen_split(dataset, split)
+    if held_out is not None:
+        dataset = split_dataset(dataset, *held_out)
+    split = _chosen_split(dataset, split, ("validation", "test") if held_out is not None else ("test", "validation"))
     items = dataset.items if split == "all" else tuple(item for item in dataset.items if item.split == split)
     if not items:
         dataset.raise_for_faults()
@@ -238,10 +247,10 @@ def _draw(item: TrainingItem) -> bytes:
     return hashlib.sha256(f"{item.image.name}\n{item.file}\n{item.line}\n{item.question}".encode()).digest()
 
 
-def _chosen_split(dataset: Dataset, split: str | None) -> str:
+def _chosen_split(dataset: Dataset, split: str | None, first: tuple[str, ...]) -> str:
     there = [name for name in SPLITS if dataset.of(name)]  # type: ignore[arg-type]
     if split is None:
-        return next((name for name in ("test", "validation") if name in there), "all")
+        return next((name for name in first if name in there), "all")
     if split == "all" or split in there:
         return split
     raise DataError(

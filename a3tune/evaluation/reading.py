@@ -23,16 +23,17 @@ def read_attention_of(
     prompts: Sequence[EncodedPrompt],
     coverages: Sequence[np.ndarray | None],
     count: int | None = None,
-) -> list[dict[str, float | None]]:
-    """The numbers of `a3tune.attention.answer.measure_answer` for each prompt with its answer; None for what is not
-    defined. The adapter at work is mounted, and the caller holds the model's lock.
+) -> list[tuple[dict[str, float | None], np.ndarray]]:
+    """For each prompt with its answer the numbers of `a3tune.attention.answer.measure_answer`, None for what is not
+    defined, and the map that they are of, float64 [patches]. The adapter at work is mounted, and the caller holds the
+    model's lock.
 
     Args:
         prompts: with answers.
         coverages: float [patches] of each, or None.
         count: K; None for the number of heads of one layer.
     """
-    numbers: list[dict[str, float | None]] = []
+    read: list[tuple[dict[str, float | None], np.ndarray]] = []
     size = max(_bytes(model, prompt) for prompt in prompts)
     step = max(1, _MOST_BYTES // size)
     for start in range(0, len(prompts), step):
@@ -44,8 +45,8 @@ def read_attention_of(
             writing = batch.writing[b][batch.rows[b]]
             weights = answer_attention(record, b, writing, closed=prompt.closed, count=count).weights
             found = measure_answer(weights, coverages[start + b])
-            numbers.append({name: value if math.isfinite(value) else None for name, value in found.items()})
-    return numbers
+            read.append(({name: value if math.isfinite(value) else None for name, value in found.items()}, weights))
+    return read
 
 
 def _bytes(model: VisionLanguageModel, prompt: EncodedPrompt) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 from a3tune.errors import DataError
 from a3tune.evaluation.hallucination import Hallucination, hallucination
-from a3tune.evaluation.items import GROUPS, TIE, EvaluatedItem
+from a3tune.evaluation.items import GROUPS, TIE, EvaluatedItem, data_notes
 from a3tune.evaluation.report_metrics import TextMetric, text_metrics
 from a3tune.evaluation.right_reason import ReasonTable, Transitions, reason_table, transitions
 from a3tune.evaluation.statistics import Difference, Interval, holm, mean_interval, paired_difference, verdict
@@ -23,7 +23,7 @@ FORMAT = 1
 MOST_GROUPS = 30
 """How many values of a group are told; the commonest ones."""
 
-CLOSED = ("strict.accuracy", "reference.accuracy")
+CLOSED = ("strict.accuracy", "reference.accuracy", "strict.verbatim")
 OPEN = tuple(
     f"{mode}.{metric}"
     for mode in ("strict", "reference")
@@ -319,16 +319,7 @@ def _controls(by_system: Mapping[str, Sequence[EvaluatedItem]], seed: int) -> li
 
 
 def _notes(by_system: Mapping[str, Sequence[EvaluatedItem]], data: Mapping[str, Any]) -> list[str]:
-    notes = []
-    if data.get("left_out"):
-        notes.append(f"The data has {data['left_out']:,} faults: rows with a fault are not in any number.")
-    overlap = data.get("overlap_with_training")
-    if overlap and (overlap["images"] or overlap["exact"]):
-        notes.append(
-            f"Of {data['questions']:,} questions {overlap['images']:,} are about images that are trained on, "
-            f"{overlap['questions']:,} have a wording that is trained on, {overlap['pairs']:,} both together and "
-            f"{overlap['exact']:,} with the very same answer."
-        )
+    notes = list(data_notes(data))
     first = next(iter(by_system.values()))
     for kind in ("closed", "open"):
         if not any(item.answer_type == kind for item in first):

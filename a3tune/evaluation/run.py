@@ -2,44 +2,39 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from accelerate import PartialState
 
 from a3tune.adapters.switch import BASE, AdapterSet
 from a3tune.attention.capture import prepare_capture
-from a3tune.errors import AdapterError, Cancelled, DataError, ImageError, RequestError
-from a3tune.evaluation.answering import Answer, answer_batch
-from a3tune.evaluation.controls import blank_image, other_images
+from a3tune.errors import AdapterError, Cancelled, RequestError
+from a3tune.evaluation.asking import Asker
 from a3tune.evaluation.decoding.registry import decoding_named
 from a3tune.evaluation.items import ITEMS_NAME, EvaluatedItem, read_items, scores_of, write_items
 from a3tune.evaluation.journal import Journal
 from a3tune.evaluation.provenance import provenance, settings_digest
 from a3tune.evaluation.questions import EvaluationData, EvaluationQuestion
-from a3tune.evaluation.reading import read_attention_of
 from a3tune.evaluation.report import Report, make_report, write_report
-from a3tune.evaluation.systems import GREEDY, Control, System, systems_of
-from a3tune.evaluation.targets import Masks, Targets
-from a3tune.images import load_image
+from a3tune.evaluation.systems import Control, System, systems_of
+from a3tune.evaluation.targets import Masks
 from a3tune.models.model import VisionLanguageModel
-from a3tune.models.prompt import EncodedPrompt
 from a3tune.progress import Progress, no_progress
-from a3tune.storage import read_json_or_empty, write_json
-from a3tune.types import MedicalImage
+from a3tune.storage import read_json_or_empty, write_bytes, write_json, write_text
 
-PLAN_NAME = "evaluation.json"
-WORK = "work"
-"""Folder in the run folder that holds finished batches until the report is written."""
-
-# Faults of one question: it becomes a gap, the others go on.
-_OF_ONE = (ImageError, DataError, RequestError)
+PLAN_NAME, STOP_NAME, MAPS_NAME = "evaluation.json", "stop", "maps.jsonl"
+WORK, PROGRESS_NAME = "work", "progress.json"
+"""Folder in the run folder that holds finished batches until the report is written, and a file in it that says how far
+the work is."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +92,13 @@ def evaluate(
     on_progress: Progress = no_progress,
     should_stop: Callable[[], bool] | None = None,
 ) -> Report:
-    """Ask every question of every system and write ``items.jsonl``, ``report.json`` and ``report.csv``.
+    """Ask every question of every system and write ``items.jsonl``, ``report.json``, ``report.csv`` and ``maps.jsonl``:
+    for each question where the patches lie and each system's map while it writes its own answer.
 
     A folder in which the same evaluation was begun is gone on with: batches that were finished are not asked again, and
     the result is that of an unbroken run, bit for bit on the same machine. Several processes (``accelerate launch``)
-    share the batches; each calls this, and the first writes the report.
+    share the batches; each calls this, and the first writes the report. A file ``stop`` in the folder ends the work
+    as ``should_stop`` does.
 
     Args:
         plan: what is asked of what.
@@ -119,7 +116,7 @@ def evaluate(
         RequestError: the folder holds another evaluation.
         AdapterError: an adapter does not fit the model.
         LabelError: what makes weak labels cannot be loaded.
-        Cancelled: ``should_stop`` said so.
+        Cancelled: ``should_stop``, or a file ``stop`` in the folder, said so.
     """
     out = Path(out)
     state = PartialState(cpu=model.device.type == "cpu") if "WORLD_SIZE" in os.environ else None
@@ -133,18 +130,25 @@ def evaluate(
     if read_json_or_empty(out / PLAN_NAME).get("status") == "finished":
         return make_report(read_items(out / ITEMS_NAME), data.record(), facts, seed=plan.seed)
     prepare_capture(model.model)
-    asker = _Asker(plan, data, model, adapters, model_name)
+    asker = Asker(plan, data, model, adapters, model_name)
     batches = plan_batches(data.questions, plan.batch_size)
-    with Journal(out / WORK, rank) as journal:
-        mine = [index for index in range(len(batches)) if index % world == rank]
-        for place, index in enumerate(mine):
-            on_progress("Asking", place / len(mine))
-            for system in plan.systems:
-                if should_stop is not None and should_stop():
+    try:
+        with Journal(out / WORK, rank) as journal:
+            mine = [(index, system) for index in range(rank, len(batches), world) for system in plan.systems]
+            clock = _Clock(out / WORK / PROGRESS_NAME if rank == 0 else None)
+            for place, (index, system) in enumerate(mine):
+                if (out / STOP_NAME).exists() or (should_stop is not None and should_stop()):
                     raise Cancelled
                 key = f"{system.name}/{index}"
+                on_progress("Asking", place / len(mine))
+                clock.tell(place, len(mine), system.name)
                 if key not in journal.done:
                     journal.add(key, asker.ask(system, batches[index], seed=plan.seed + index))
+                    clock.asked += 1
+    except Cancelled:
+        if rank == 0:
+            write_json(out / PLAN_NAME, {**facts, "status": "stopped"})
+        raise
     if state is not None:
         state.wait_for_everyone()
     on_progress("Writing the report", 1.0)
@@ -153,9 +157,9 @@ def evaluate(
     report = make_report(items, data.record(), facts, seed=plan.seed)
     if rank == 0:
         write_items(out / ITEMS_NAME, items)
+        write_text(out / MAPS_NAME, "".join(_maps(plan, data, batches, done)))
         write_report(report, out)
-        facts_of_run = {**facts, "status": "finished"}
-        write_json(out / PLAN_NAME, facts_of_run)
+        write_json(out / PLAN_NAME, {**facts, "status": "finished"})
     if state is not None:
         state.wait_for_everyone()
     if rank == 0:
@@ -201,6 +205,7 @@ def _begin(out: Path, facts: dict[str, Any]) -> None:
             remedy="Choose another folder with --out, or take the old one away",
         )
     facts["digest"] = digest
+    (out / STOP_NAME).unlink(missing_ok=True)
     if known.get("status") != "finished" or not (out / ITEMS_NAME).is_file():
         out.mkdir(parents=True, exist_ok=True)
         write_json(out / PLAN_NAME, {**facts, "status": "running"})
@@ -244,142 +249,52 @@ def _items(
             )
 
 
+def _maps(
+    plan: EvaluationPlan,
+    data: EvaluationData,
+    batches: Sequence[Sequence[EvaluationQuestion]],
+    done: dict[str, list[dict[str, Any]]],
+) -> Iterator[str]:
+    """A line of JSON for each question, in order: "number", its "place" (see `Asker.ask`; None where there is none) and
+    "maps" by the systems' names."""
+    places: dict[int, Any] = {}
+    maps: dict[int, dict[str, str]] = {}
+    for system in plan.systems:
+        for index in range(len(batches)):
+            for result in done[f"{system.name}/{index}"]:
+                if "map" in result:
+                    places.setdefault(result["number"], result["place"])
+                    maps.setdefault(result["number"], {})[system.name] = result["map"]
+    for question in data.questions:
+        number = question.number
+        yield json.dumps({"number": number, "place": places.get(number), "maps": maps.get(number, {})}) + "\n"
+
+
+class _Clock:
+    """Writes down how far an evaluation is, at most once a second: "share" (0 to 1), "seconds_left" (None before
+    anything was asked), "at" (which system is asked) and "updated".
+
+    Args:
+        path: the file; nothing is written when None.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.asked = 0
+        self._path, self._began, self._told = path, time.monotonic(), -math.inf
+
+    def tell(self, place: int, count: int, system: str) -> None:
+        """Say that the batch at a place is asked next."""
+        now = time.monotonic()
+        if self._path is None or now - self._told < 1:
+            return
+        self._told = now
+        left = (now - self._began) * (count - place) / self.asked if self.asked else None
+        facts = {"share": place / count, "seconds_left": left, "at": system, "updated": time.time()}
+        # It may be lost with the machine: nothing depends on it.
+        write_bytes(self._path, json.dumps(facts).encode(), sync=False)
+
+
 def _relative(path: Path, root: Path) -> str:
     with suppress(ValueError):
         return path.resolve().relative_to(root.resolve()).as_posix()
     return path.name
-
-
-@dataclass(frozen=True, eq=False)
-class _Prepared:
-    """A question as the model sees it: prompts with the image, and without it; coverage, or why there is none."""
-
-    question: EvaluationQuestion
-    image: MedicalImage
-    prompt: EncodedPrompt
-    coverage: np.ndarray | None
-    gap: str
-
-
-class _Asker:
-    """Asks batches of one data set of one model."""
-
-    def __init__(
-        self,
-        plan: EvaluationPlan,
-        data: EvaluationData,
-        model: VisionLanguageModel,
-        adapters: AdapterSet,
-        model_name: str,
-    ) -> None:
-        self._plan, self._model, self._adapters = plan, model, adapters
-        device = "cpu" if model.device.type == "cpu" else "auto"
-        self._targets = Targets(plan.masks, data.root, model_name, device)
-        self._others = other_images(data.questions, plan.seed) if "other" in plan.controls else {}
-        self._recent: tuple[tuple[str, tuple[int, ...]], list[_Prepared], dict[int, str]] | None = None
-
-    def ask(self, system: System, questions: Sequence[EvaluationQuestion], *, seed: int) -> list[dict[str, Any]]:
-        """The results of one batch, as plain JSON values, in the order of the questions."""
-        prepared, gaps = self._prepare(system.control, questions)
-        results: dict[int, dict[str, Any]] = {
-            number: {"number": number, "prediction": None, "gap": gap} for number, gap in gaps.items()
-        }
-        if prepared:
-            model = self._model
-            with model.lock, self._adapters.using(system.adapter):
-                answers = answer_batch(
-                    model,
-                    [entry.prompt for entry in prepared],
-                    decoding_named(system.decoding),
-                    text_only=lambda: [self._text_prompt(entry.question) for entry in prepared],
-                    max_new_tokens=self._plan.max_new_tokens,
-                    seed=seed,
-                )
-                attention: list[dict[str, Any]] = [{} for _ in prepared]
-                if not system.control:
-                    attention = self._attention(prepared, answers, system)
-            for entry, answer, numbers in zip(prepared, answers, attention, strict=True):
-                results[entry.question.number] = {
-                    "number": entry.question.number,
-                    "prediction": answer.text,
-                    "ending": answer.ending,
-                    "margin": answer.margin if np.isfinite(answer.margin) else None,
-                    "attention": numbers,
-                    "gap": entry.gap,
-                }
-        return [results[question.number] for question in questions]
-
-    def _prepare(
-        self, control: Control, questions: Sequence[EvaluationQuestion]
-    ) -> tuple[list[_Prepared], dict[int, str]]:
-        """The questions that can be asked, and why others cannot; the last batch is remembered, since one system after
-        another asks it."""
-        key = control, tuple(question.number for question in questions)
-        if self._recent is None or self._recent[0] != key:
-            prepared, gaps = [], {}
-            for question in questions:
-                try:
-                    prepared.append(self._prepare_one(control, question))
-                except _OF_ONE as error:
-                    gaps[question.number] = str(error)
-            self._recent = key, prepared, gaps
-        return self._recent[1], self._recent[2]
-
-    def _prepare_one(self, control: Control, question: EvaluationQuestion) -> _Prepared:
-        model, item = self._model, question.item
-        image = load_image(item.image, convention=model.convention)
-        if control == "text":
-            return _Prepared(question, image, self._text_prompt(question), None, "")
-        if control == "other":
-            other = self._others.get(question.image_digest)
-            if other is None:
-                raise DataError(
-                    expected="another image in the data", got="There is only this one", remedy="Leave this control out"
-                )
-            image = load_image(other.item.image, convention=model.convention)
-        if control == "blank":
-            image = blank_image(image)
-        prompt = model.encode(image, item.question, context=item.context)
-        coverage, gap = None, ""
-        if not control and self._targets.masks != "none":
-            faults = len(self._targets.faults)
-            try:
-                grid = model.patch_grid(image.height, image.width, len(prompt.images[0]))
-                coverage = self._targets.coverage(item, image, grid)
-            except DataError as error:
-                gap = f"Without attention: {error}"
-            if len(self._targets.faults) > faults:
-                gap = f"Without attention: {self._targets.faults[-1]}"
-        return _Prepared(question, image, prompt, coverage, gap)
-
-    def _text_prompt(self, question: EvaluationQuestion) -> EncodedPrompt:
-        return self._model.encode_text(question.item.question, question.item.context)
-
-    def _attention(
-        self, prepared: Sequence[_Prepared], answers: Sequence[Answer], system: System
-    ) -> list[dict[str, Any]]:
-        """ "given" and "generated" of each; where both answers are the same words, one pass serves both."""
-        model, count = self._model, self._plan.critical_count
-        found: list[dict[str, Any]] = [{} for _ in prepared]
-        jobs: list[tuple[int, tuple[str, ...], EncodedPrompt]] = []
-        for place, (entry, answer) in enumerate(zip(prepared, answers, strict=True)):
-            written = tuple(answer.token_ids)
-            given: EncodedPrompt | None = None
-            # What the model writes itself depends on how it decodes; where it looks for the right answer does not.
-            if self._plan.given and system.decoding == GREEDY:
-                with suppress(RequestError):  # longer than the model's context: there is no such number
-                    given = model.append_answer(entry.prompt, entry.question.item.answer, close=True)
-            if given is not None:
-                same = tuple(given.ids[position] for position in given.answer[:-1]) == written
-                jobs.append((place, ("given", "generated") if same else ("given",), given))
-                if same:
-                    continue
-            if written:
-                jobs.append((place, ("generated",), model.append_answer(entry.prompt, written)))
-        if jobs:
-            read = read_attention_of(
-                model, [prompt for _, _, prompt in jobs], [prepared[place].coverage for place, _, _ in jobs], count
-            )
-            for (place, names, _), numbers in zip(jobs, read, strict=True):
-                found[place].update(dict.fromkeys(names, numbers))
-        return found

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from a3tune.data.read import read_dataset, split_dataset
 from a3tune.errors import DataError
 from a3tune.evaluation.questions import read_evaluation_data, subject_of, topic_of
 from tests.support.tuning_data import write_data
@@ -143,3 +144,16 @@ def test_groups_come_from_a_table_beside(tmp_path):
     (folder / "groups" / "groups.csv").write_text("image,question,topic,part\na.png,Is there a mass?,own,hard\n")
     groups = read_evaluation_data(folder).questions[0].groups
     assert groups == {"answer_type": "closed", "topic": "own", "structure": "mass", "part": "hard"}
+
+
+def test_rows_are_divided_as_a_run_divided_them(tmp_path):
+    rows = [(f"{n}.png", "Is there a mass?", "yes", "") for n in range(6)]
+    folder = write_table(tmp_path / "data", rows)
+    for number in range(6):
+        picture(folder / f"{number}.png", number)
+    held = split_dataset(read_dataset(folder), 0.34, 3).of("validation")
+    data = read_evaluation_data(folder, held_out=(0.34, 3))
+    assert data.split == "validation"
+    assert [question.item.image for question in data.questions] == [item.image for item in held]
+    assert len(held) == 2
+    assert read_evaluation_data(folder).split == "all"

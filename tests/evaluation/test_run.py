@@ -1,5 +1,6 @@
 """An evaluation from data to report: the same words in any batch, gone on with bit for bit, gaps told."""
 
+import base64
 import dataclasses
 import json
 import threading
@@ -11,6 +12,7 @@ from peft import get_peft_model
 from a3tune.adapters.switch import BASE
 from a3tune.errors import Cancelled, RequestError
 from a3tune.evaluation.alignment import PreparedQuestion, read_questions
+from a3tune.evaluation.estimate import estimate_evaluation
 from a3tune.evaluation.items import read_items
 from a3tune.evaluation.journal import Journal
 from a3tune.evaluation.questions import read_evaluation_data
@@ -96,6 +98,43 @@ def test_an_evaluation_that_was_stopped_goes_on_bit_for_bit(data, model, whole, 
     assert not (tmp_path / "broken" / "work").exists()
 
 
+def test_a_file_in_the_folder_stops_it_and_says_how_far_it_is(data, model, whole, tmp_path):
+    out = tmp_path / "out"
+
+    def progress(what, share):
+        if share > 0.3:
+            (out / "stop").touch()
+
+    with pytest.raises(Cancelled):
+        evaluate(plan(adapters={"base": None}), data, model, out, on_progress=progress)
+    assert json.loads((out / "evaluation.json").read_text())["status"] == "stopped"
+    told = json.loads((out / "work" / "progress.json").read_text())
+    assert told["at"] == "base"
+    assert 0 <= told["share"] < 0.7
+    evaluate(plan(), data, model, out)
+    assert (out / "items.jsonl").read_bytes() == (whole / "items.jsonl").read_bytes()
+
+
+def test_the_maps_are_where_the_numbers_come_from(data, model, whole):
+    lines = [json.loads(line) for line in (whole / "maps.jsonl").read_text().splitlines()]
+    assert [line["number"] for line in lines] == list(range(len(data.questions)))
+    for line, item in zip(lines, read_items(whole / "items.jsonl"), strict=True):
+        shares, target = (
+            np.frombuffer(base64.b64decode(text), "<f2").astype(float)
+            for text in (line["maps"]["base"], line["place"]["target"])
+        )
+        (tile,) = line["place"]["tiles"]
+        assert len(shares) == len(target) == tile["rows"] * tile["columns"]
+        assert (shares * target).sum() == pytest.approx(item.value("generated.attention_mass"), abs=2e-3)
+
+
+def test_an_estimate_counts_all_answers(data, model):
+    found = estimate_evaluation(plan(controls=("blank",)), data, model)
+    assert (found.questions, found.images, found.answers, found.sampled) == (10, 5, 20, 8)
+    assert found.systems == ("base", "base, blank image")
+    assert found.seconds > 0
+
+
 def test_a_finished_batch_is_not_asked_again(data, model, whole, tmp_path, monkeypatch):
     batches = plan_batches(data.questions, 4)
     with Journal(tmp_path / "work", 1) as journal:
@@ -172,7 +211,7 @@ def test_the_report_reads_back_and_names_every_number(data, whole):
 
 
 def test_a_finished_evaluation_is_read_and_not_asked_again(data, model, whole, monkeypatch):
-    monkeypatch.setattr("a3tune.evaluation.run._Asker.ask", None)
+    monkeypatch.setattr("a3tune.evaluation.run.Asker.ask", None)
     content = (whole / "report.json").read_bytes()
     report = evaluate(plan(), data, model, whole)
     assert report.metric("base", "accuracy").interval.questions == 5

@@ -1,0 +1,198 @@
+"""One batch of an evaluation: the questions as the model sees them, its answers, and where it looks meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from a3tune.adapters.switch import AdapterSet
+from a3tune.encoding import base64_halves
+from a3tune.errors import DataError, ImageError, ModelError, RequestError
+from a3tune.evaluation.answering import Answer, answer_batch
+from a3tune.evaluation.controls import blank_image, other_images
+from a3tune.evaluation.decoding.registry import decoding_named
+from a3tune.evaluation.questions import EvaluationData, EvaluationQuestion
+from a3tune.evaluation.reading import read_attention_of
+from a3tune.evaluation.systems import GREEDY, Control, System
+from a3tune.evaluation.targets import Targets
+from a3tune.images import load_image
+from a3tune.models.model import VisionLanguageModel
+from a3tune.models.prompt import EncodedPrompt
+from a3tune.types import MedicalImage
+
+if TYPE_CHECKING:
+    from a3tune.evaluation.run import EvaluationPlan
+
+# Faults of one question: it becomes a gap, the others go on.
+_OF_ONE = (ImageError, DataError, RequestError)
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """A question as the model sees it: the prompt; coverage, or why there is none; where its patches lie."""
+
+    question: EvaluationQuestion
+    image: MedicalImage
+    prompt: EncodedPrompt
+    coverage: np.ndarray | None
+    gap: str
+    place: dict[str, Any] = field(default_factory=dict)
+
+
+class Asker:
+    """Asks batches of one data set of one model.
+
+    Args:
+        plan: what is asked of what.
+        data: the questions.
+        model: the base model.
+        adapters: its adapters.
+        model_name: the model as the user named it.
+    """
+
+    def __init__(
+        self,
+        plan: EvaluationPlan,
+        data: EvaluationData,
+        model: VisionLanguageModel,
+        adapters: AdapterSet,
+        model_name: str,
+    ) -> None:
+        self._plan, self._model, self._adapters = plan, model, adapters
+        device = "cpu" if model.device.type == "cpu" else "auto"
+        self._targets = Targets(plan.masks, data.root, model_name, device)
+        self._others = other_images(data.questions, plan.seed) if "other" in plan.controls else {}
+        self._recent: tuple[tuple[str, tuple[int, ...]], list[_Prepared], dict[int, str]] | None = None
+
+    def ask(self, system: System, questions: Sequence[EvaluationQuestion], *, seed: int) -> list[dict[str, Any]]:
+        """The results of one batch, as plain JSON values, in the order of the questions.
+
+        Each has "number", "prediction", "ending", "margin", "attention" and "gap" as `EvaluatedItem` has them; "map",
+        base64 of little-endian float16 [patches]: shares of the attention while the model writes its own answer; and
+        "place", where the patches lie: "width", "height", "tiles" and "target" (base64 as "map", or None).
+        """
+        prepared, gaps = self._prepare(system.control, questions)
+        results: dict[int, dict[str, Any]] = {
+            number: {"number": number, "prediction": None, "gap": gap} for number, gap in gaps.items()
+        }
+        if prepared:
+            model = self._model
+            with model.lock, self._adapters.using(system.adapter):
+                answers = answer_batch(
+                    model,
+                    [entry.prompt for entry in prepared],
+                    decoding_named(system.decoding),
+                    text_only=lambda: [self._text_prompt(entry.question) for entry in prepared],
+                    max_new_tokens=self._plan.max_new_tokens,
+                    seed=seed,
+                )
+                read: list[_Read] = [_Read() for _ in prepared]
+                if not system.control:
+                    read = self._attention(prepared, answers, system)
+            for entry, answer, found in zip(prepared, answers, read, strict=True):
+                results[entry.question.number] = {
+                    "number": entry.question.number,
+                    "prediction": answer.text,
+                    "ending": answer.ending,
+                    "margin": answer.margin if np.isfinite(answer.margin) else None,
+                    "attention": found.numbers,
+                    "gap": entry.gap,
+                    **({"map": found.map, "place": entry.place} if found.map and entry.place else {}),
+                }
+        return [results[question.number] for question in questions]
+
+    def _prepare(
+        self, control: Control, questions: Sequence[EvaluationQuestion]
+    ) -> tuple[list[_Prepared], dict[int, str]]:
+        """The questions that can be asked, and why others cannot; the last batch is remembered, since one system after
+        another asks it."""
+        key = control, tuple(question.number for question in questions)
+        if self._recent is None or self._recent[0] != key:
+            prepared, gaps = [], {}
+            for question in questions:
+                try:
+                    prepared.append(self._prepare_one(control, question))
+                except _OF_ONE as error:
+                    gaps[question.number] = str(error)
+            self._recent = key, prepared, gaps
+        return self._recent[1], self._recent[2]
+
+    def _prepare_one(self, control: Control, question: EvaluationQuestion) -> _Prepared:
+        model, item = self._model, question.item
+        image = load_image(item.image, convention=model.convention)
+        if control == "text":
+            return _Prepared(question, image, self._text_prompt(question), None, "")
+        if control == "other":
+            other = self._others.get(question.image_digest)
+            if other is None:
+                raise DataError(
+                    expected="another image in the data", got="There is only this one", remedy="Leave this control out"
+                )
+            image = load_image(other.item.image, convention=model.convention)
+        if control == "blank":
+            image = blank_image(image)
+        prompt = model.encode(image, item.question, context=item.context)
+        if control:
+            return _Prepared(question, image, prompt, None, "")
+        coverage, gap = None, ""
+        try:
+            grid = model.patch_grid(image.height, image.width, len(prompt.images[0]))
+        except ModelError:
+            if self._targets.masks != "none":
+                raise
+            return _Prepared(question, image, prompt, None, "")
+        if self._targets.masks != "none":
+            faults = len(self._targets.faults)
+            try:
+                coverage = self._targets.coverage(item, image, grid)
+            except DataError as error:
+                gap = f"Without attention: {error}"
+            if len(self._targets.faults) > faults:
+                gap = f"Without attention: {self._targets.faults[-1]}"
+        target = None if coverage is None else base64_halves(coverage)
+        place = {"width": image.width, "height": image.height, "tiles": grid.tiles_record(), "target": target}
+        return _Prepared(question, image, prompt, coverage, gap, place)
+
+    def _text_prompt(self, question: EvaluationQuestion) -> EncodedPrompt:
+        return self._model.encode_text(question.item.question, question.item.context)
+
+    def _attention(self, prepared: Sequence[_Prepared], answers: Sequence[Answer], system: System) -> list[_Read]:
+        """ "given" and "generated" of each; where both answers are the same words, one pass serves both."""
+        model, count = self._model, self._plan.critical_count
+        found = [_Read() for _ in prepared]
+        jobs: list[tuple[int, tuple[str, ...], EncodedPrompt]] = []
+        for place, (entry, answer) in enumerate(zip(prepared, answers, strict=True)):
+            written = tuple(answer.token_ids)
+            given: EncodedPrompt | None = None
+            # What the model writes itself depends on how it decodes; where it looks for the right answer does not.
+            if self._plan.given and system.decoding == GREEDY:
+                with suppress(RequestError):  # longer than the model's context: there is no such number
+                    given = model.append_answer(entry.prompt, entry.question.item.answer, close=True)
+            if given is not None:
+                same = tuple(given.ids[position] for position in given.answer[:-1]) == written
+                jobs.append((place, ("given", "generated") if same else ("given",), given))
+                if same:
+                    continue
+            if written:
+                jobs.append((place, ("generated",), model.append_answer(entry.prompt, written)))
+        if jobs:
+            read = read_attention_of(
+                model, [prompt for _, _, prompt in jobs], [prepared[place].coverage for place, _, _ in jobs], count
+            )
+            for (place, names, _), (numbers, weights) in zip(jobs, read, strict=True):
+                found[place].numbers.update(dict.fromkeys(names, numbers))
+                if "generated" in names:
+                    found[place].map = base64_halves(weights / max(weights.sum(), 1e-12))
+        return found
+
+
+@dataclass
+class _Read:
+    """What was read off one question: numbers by "given" and "generated", and the map of the latter."""
+
+    numbers: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    map: str = ""
