@@ -22,8 +22,8 @@ from a3tune.models.checkpoint_folder import check_weights
 from a3tune.models.conversion import model_folder
 from a3tune.models.download import is_complete
 from a3tune.models.load import count_weights
-from a3tune.models.memory import BYTES_PER_WEIGHT, available_memory, memory_needed, total_memory
-from a3tune.models.precision import Precision, list_precisions, offload_obstacle, usual_precision
+from a3tune.models.memory import BYTES_PER_WEIGHT, ON_THE_GPU, available_memory, memory_needed, total_memory
+from a3tune.models.precision import BITS, Precision, list_precisions, offload_obstacle, usual_precision
 from a3tune.models.profiles import PROFILES, find_profile
 from a3tune.progress import Progress, no_progress
 from a3tune.storage import is_folder, is_hub_id, named_path
@@ -181,8 +181,8 @@ def check_choice(source: str, precision: str, offload: bool, *, device: str = AU
     kept = usual_precision(target, weights) if precision == AUTO else precision
     needed = memory_needed(weights, kept)
     room = available_memory(target) + freed
-    if offload:
-        room += available_memory(torch.device("cpu"))
+    if offload and kept not in BITS:  # quantized weights have to be where they are computed with
+        room = int(room * ON_THE_GPU) + available_memory(torch.device("cpu"))
     if needed > room:
         raise ModelError(
             expected=f"a model that fits: this one needs about {needed / 1e9:.1f} GB in {kept}",

@@ -13,9 +13,9 @@ def choose_device(device: str, *, mps: bool = True) -> torch.device:
     """The device that a name stands for.
 
     Args:
-        device: "auto", "cpu", "cuda", "cuda:1", ..., "mps"; "auto" is the current CUDA device where there is one, else
-            MPS where there is one, else the CPU. On a ZeroGPU Space it is the CPU: the GPU that seems to be there is
-            lent to single calls only.
+        device: "auto", "cpu", "cuda" (the current one), "cuda:1", ..., "mps"; "auto" is the current CUDA device where
+            there is one, else MPS where there is one, else the CPU. On a ZeroGPU Space it is the CPU: the GPU that
+            seems to be there is lent to single calls only.
         mps: whether "auto" may be MPS.
 
     Raises:
@@ -40,4 +40,5 @@ def choose_device(device: str, *, mps: bool = True) -> torch.device:
             got=f"{device!r}",
             remedy='Choose one of them, or "auto"',
         )
-    return target
+    # By its number: a name without one is another device for whoever looks later.
+    return torch.device("cuda", torch.cuda.current_device()) if device == "cuda" else target

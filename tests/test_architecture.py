@@ -24,6 +24,7 @@ GROUND = {
     "encoding",
     "decoder_layers",
     "memory_advice",
+    "offloading",
     "recently_used",
     "state_dicts",
 }

@@ -26,7 +26,8 @@ def test_auto_takes_the_best_that_is_there(machine):
     assert choose_device("auto", mps=False) == torch.device("cpu")
     machine(cuda=2, mps=True)
     assert choose_device("auto") == torch.device("cuda", 1)
-    assert choose_device("cuda:1") == torch.device("cuda", 1)
+    assert choose_device("cuda:0") == torch.device("cuda", 0)
+    assert choose_device("cuda") == torch.device("cuda", 1)
 
 
 @pytest.mark.parametrize("name", ["nonsense", "cuda:2", "mps", "xpu", ""])

@@ -12,10 +12,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
+import torch
 from peft import PeftConfig, PeftModel
 from peft.auto import MODEL_TYPE_TO_PEFT_MODEL_MAPPING
+from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError
+from torch import nn
 from transformers import PreTrainedModel
 
 from a3tune.adapters.a3moe import A3MoeConfig, register
@@ -24,6 +28,7 @@ from a3tune.adapters.isolation import Change, taken_back
 from a3tune.adapters.origin import Base, check_origin
 from a3tune.adapters.stored import plainly_named, read_adapter
 from a3tune.errors import AdapterError
+from a3tune.offloading import execution_device, is_offloaded, weights_in_place
 
 BASE = "base"
 """The name under which the model without any adapter is asked for."""
@@ -43,7 +48,7 @@ class AdapterSet:
 
     The layers at work are a property of the base model, so all threads see one choice: whoever shares the model
     between threads holds a lock from `activate` to the end of the call. Loading an adapter freezes the base
-    weights and sets the model to evaluation.
+    weights and sets the model to evaluation. Its own weights are kept where its layers compute, in their precision.
 
     Args:
         base: the base model, without adapters.
@@ -151,8 +156,20 @@ class AdapterSet:
         self._unmount()
         try:
             config = exact_config(stored, self.base)
-            with taken_back(self.base) as changes, plainly_named(Path(folder)) as plain:
+            offloaded = is_offloaded(self.base)
+            if offloaded:
+                _check_offloaded(config)
+            with (
+                weights_in_place(self.base),
+                taken_back(self.base) as changes,
+                plainly_named(Path(folder)) as plain,
+            ):
                 model = self._load(name, Path(folder), plain, config)
+            if offloaded and any(isinstance(change.before, torch.Tensor) for change in changes):
+                raise _not_offloaded("it changes weights of the base model itself")
+            for change in changes:
+                if isinstance(change.after, BaseTunerLayer):
+                    _fit(cast(nn.Module, change.after), self.base)
             self._adapters[name] = _Mounted(model, tuple(changes), origin)
         finally:
             self._mount(active)
@@ -175,9 +192,10 @@ class AdapterSet:
         kind = MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(config.task_type, PeftModel)
         config.inference_mode = True
         try:
-            model = kind(self.base, config, name)
+            # In float32, as PEFT keeps what is trained, they would take nearly twice the kernels beside a half base.
+            model = kind(self.base, config, name, autocast_adapter_dtype=False)
             # PEFT would read them onto a GPU that it believes to be there, and copy them to the layers from there.
-            result = model.load_adapter(str(plain), name, torch_device="cpu")
+            result = model.load_adapter(str(plain), name, torch_device="cpu", autocast_adapter_dtype=False)
         except ImportError as error:
             raise AdapterError(
                 expected=f"what {config.peft_type} adapters need to be installed",
@@ -212,6 +230,38 @@ class AdapterSet:
                 remedy="Add it first, or choose one of these",
             )
         return name
+
+
+def _fit(layer: nn.Module, base: PreTrainedModel) -> None:
+    """Bring an adapter's weights to where its layer computes, and into the precision in which it does."""
+    inner = cast(BaseTunerLayer, layer).get_base_layer()
+    if not isinstance(getattr(inner, "weight", None), torch.Tensor):
+        return
+    own = {id(part) for part in (*inner.parameters(), *inner.buffers())}
+    device, dtype = execution_device(inner), inner.weight.dtype
+    if not dtype.is_floating_point or dtype.itemsize < 2:  # quantized: computed in the precision of what is not
+        dtype = base.get_input_embeddings().weight.dtype
+    for part in (*layer.parameters(), *layer.buffers()):
+        if id(part) not in own:
+            part.data = part.data.to(device, dtype if part.is_floating_point() else None)
+
+
+def _check_offloaded(config: PeftConfig) -> None:
+    """Whether an adapter only adds to what its layers give; of others, weights would be looked for where none are."""
+    plain = config.peft_type in ("LORA", "A3MOE") and not getattr(config, "use_dora", False)
+    more = ("modules_to_save", "trainable_token_indices", "target_parameters", "layer_replication")
+    if not plain or any(getattr(config, name, None) for name in more):
+        raise _not_offloaded(
+            f"it is of the kind {config.peft_type}" + (" with more than plain layers" if plain else "")
+        )
+
+
+def _not_offloaded(why: str) -> AdapterError:
+    return AdapterError(
+        expected="a plain LoRA or an A3MoE adapter on a model that is partly left in the machine's memory",
+        got=f"This adapter cannot be put on it: {why}",
+        remedy="Load the model without offloading, for example in 4 bit",
+    )
 
 
 def _truly_missing(model: PeftModel, names: Iterable[str]) -> list[str]:

@@ -18,6 +18,7 @@ from a3tune.geometry.patch_grid import to_source
 from a3tune.images import image_from_array
 from a3tune.inspection.inspect import AdapterView, Inspection, adapted, read_attention
 from a3tune.models.model import VisionLanguageModel
+from a3tune.offloading import is_offloaded
 from a3tune.progress import Progress, no_progress
 from a3tune.types import Head, MedicalImage, PatchGrid
 
@@ -154,8 +155,15 @@ def measure_randomised(
     trained weights are put back afterwards, also when the work is stopped; meanwhile the model holds both, so that
     memory for a second decoder is needed.
 
-    Args, Raises: as :func:`measure_curves`.
+    Args, Raises: as :func:`measure_curves`; also RequestError for a model that is partly left in the machine's memory,
+    whose weights are brought anew for each pass.
     """
+    if is_offloaded(model.model):
+        raise RequestError(
+            expected="a model whose weights all lie where it computes",
+            got="This one was loaded with offloading, which would bring the trained weights back for each pass",
+            remedy="Load it without offloading, for example in 4 bit",
+        )
     view = inspection.view(adapter)
     expected = head_set_map(view.maps, heads, rows)
     prompt = model.encode(inspection.image, inspection.question)

@@ -32,7 +32,7 @@ from a3tune.errors import ModelError, RequestError
 from a3tune.memory_advice import TO_LOAD_A_MODEL
 from a3tune.models.checkpoint_folder import PROVEN, check_weights
 from a3tune.models.conversion import model_folder, prepares_with_pil
-from a3tune.models.memory import available_memory, check_room, memory_needed, total_memory
+from a3tune.models.memory import ON_THE_GPU, available_memory, check_room, memory_needed, total_memory
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.precision import usual_precision
 from a3tune.models.profiles import convention_of
@@ -98,7 +98,8 @@ def load_model(
         allow_unused_weights: accept a checkpoint that holds weights the model has no place for.
         quantization: "8bit" or "4bit" (NF4) keep the language model's matrices in that precision, through the package
             bitsandbytes, on CUDA and on a CPU; ``dtype`` is then what is computed in.
-        offload: leave what does not fit on the GPU in the machine's memory; slow, and on CUDA only.
+        offload: leave what does not fit on the GPU in the machine's memory; slow, and on CUDA only. Never on a disk,
+            and not with 8 or 4 bit, whose weights have to be where they are computed with.
         vision_tower: for an original checkpoint, the folder of the vision tower that its configuration names; see
             :func:`a3tune.models.llava_med.read_original`.
         on_progress: called with what is being done and the share done, 0 to 1.
@@ -122,9 +123,14 @@ def load_model(
     weights = count_weights(folder)
     if dtype == "auto" and quantization == "none":
         precision = _usual_dtype(target, weights, notes)
-    if not offload:
-        kept = str(precision).removeprefix("torch.") if quantization == "none" else quantization
-        check_room(memory_needed(weights, kept), target, f"{weights / 1e9:.2g} billion weights in {kept}")
+    kept = str(precision).removeprefix("torch.") if quantization == "none" else quantization
+    # Quantized weights cannot leave the device that computes with them.
+    check_room(
+        memory_needed(weights, kept),
+        target,
+        f"{weights / 1e9:.2g} billion weights in {kept}",
+        and_machine=offload and quantization == "none",
+    )
     on_progress("loading the weights", 0.0)
     model = _load_weights(folder, target, precision, placement, allow_unused_weights, notes)
     on_progress("loading the weights", 1.0)
@@ -195,8 +201,10 @@ def _placement(device: torch.device, dtype: torch.dtype, quantization: Quantizat
     # Straight to the device, never a second copy in the machine's memory.
     whole = device.type == "cpu" and quantization == "none"
     placement: dict[str, Any] = {"device_map": None if whole else {"": device}}
-    if offload:
-        room = {device.index or 0: int(available_memory(device) * 0.85), "cpu": available_memory(torch.device("cpu"))}
+    if offload and quantization == "none":
+        # What is left over goes to the machine's memory, however little: that there is enough was seen before, and
+        # weights on a disk would take minutes for each word.
+        room = {device.index: int(available_memory(device) * ON_THE_GPU), "cpu": 1 << 62}
         placement = {"device_map": "auto", "max_memory": room}
     if quantization == "none":
         return placement

@@ -19,6 +19,9 @@ BYTES_PER_WEIGHT = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "8bit": 1.1
 WORKING_MEMORY = 600_000_000
 """Bytes that a question needs beside the weights: activations, the key-value cache and the captured maps."""
 
+ON_THE_GPU = 0.85
+"""Share of a GPU's free memory that weights may fill when the rest of them stays in the machine's memory."""
+
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -44,16 +47,22 @@ def total_memory(device: torch.device) -> int:
     return min(whole, _cgroup("memory.max") or whole)
 
 
-def check_room(needed: int, device: torch.device, what: str) -> None:
+def check_room(needed: int, device: torch.device, what: str, *, and_machine: bool = False) -> None:
     """Refuse what cannot fit before anything is read.
 
+    Args:
+        and_machine: whether what ``device``, a GPU, does not hold may stay in the machine's memory.
+
     Raises:
-        ModelError: less than ``needed`` bytes are free on ``device``.
+        ModelError: less than ``needed`` bytes are free.
     """
-    free = available_memory(device)
+    free, where = available_memory(device), str(device)
+    if and_machine:
+        free = int(free * ON_THE_GPU) + available_memory(torch.device("cpu"))
+        where = f"{device} and in the machine's memory together, since weights are never left on a disk,"
     if needed > free:
         raise ModelError(
-            expected=f"about {needed / 1e9:.1f} GB of free memory on {device} for {what}",
+            expected=f"about {needed / 1e9:.1f} GB of free memory on {where} for {what}",
             got=f"{free / 1e9:.1f} GB are free",
             remedy=TO_LOAD_A_MODEL,
         )

@@ -27,6 +27,7 @@ from a3tune.models.encoded_prompt import EncodedBatch, EncodedPrompt
 from a3tune.models.fingerprint import weights_fingerprint
 from a3tune.models.prompt import PromptEncoder
 from a3tune.models.question_template import QuestionTemplate, question_template
+from a3tune.offloading import execution_device
 from a3tune.types import MedicalImage, PatchGrid
 
 
@@ -91,8 +92,8 @@ class VisionLanguageModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the inputs go: the device of the token embeddings."""
-        return self.model.get_input_embeddings().weight.device
+        """Where the inputs go: the device on which the token embeddings compute."""
+        return execution_device(self.model.get_input_embeddings())
 
     @property
     def dtype(self) -> torch.dtype:

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from a3tune.errors import Cancelled, RequestError
+from a3tune.inspection import faithfulness
 from a3tune.inspection.faithfulness import measure_curves, measure_randomised
 from a3tune.inspection.inspect import inspect_image
 from a3tune.types import MedicalImage
@@ -61,6 +62,12 @@ def test_random_weights_change_the_map_and_are_put_back(model, inspection):
     assert -1 <= control.correlation[-1] < 0.9
     for name, value in model.model.state_dict().items():
         assert torch.equal(value, before[name]), name
+
+
+def test_weights_that_are_brought_anew_for_each_pass_cannot_be_at_random(model, inspection, monkeypatch):
+    monkeypatch.setattr(faithfulness, "is_offloaded", lambda found: found is model.model)
+    with pytest.raises(RequestError, match="offloading"):
+        measure_randomised(model, inspection, "base", inspection.views[0].critical_heads)
 
 
 def test_a_stop_ends_the_work_and_the_trained_weights_come_back(model, inspection):

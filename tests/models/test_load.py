@@ -309,4 +309,20 @@ def test_offloading_fills_the_gpu_first(monkeypatch):
     free = {"cuda": 10_000, "cpu": 50_000}
     monkeypatch.setattr(load, "available_memory", lambda device: free[device.type])
     placement = load._placement(torch.device("cuda", 0), torch.bfloat16, "none", True)
-    assert placement == {"device_map": "auto", "max_memory": {0: 8500, "cpu": 50_000}}
+    assert placement == {"device_map": "auto", "max_memory": {0: 8500, "cpu": 1 << 62}}
+    monkeypatch.setattr(load.importlib.util, "find_spec", lambda name: "there")
+    bits = load._placement(torch.device("cuda", 1), torch.bfloat16, "4bit", True)
+    assert bits["device_map"] == {"": torch.device("cuda", 1)}
+
+
+@pytest.mark.parametrize("quantization", ["none", "8bit"])
+def test_offloading_never_reaches_for_a_disk(folder, monkeypatch, quantization):
+    """Whatever the free memory of GPU and machine cannot hold is refused with both figures."""
+    monkeypatch.setattr(load, "choose_device", lambda device: torch.device("cuda", 0))
+    monkeypatch.setattr(load.importlib.util, "find_spec", lambda name: "there")
+    for module in (memory, load):
+        monkeypatch.setattr(module, "available_memory", lambda device: int(2e8))
+    with pytest.raises(ModelError, match=r"0\.[24] GB are free") as told:
+        load_model(folder, device="cuda", dtype="bfloat16", offload=True, quantization=quantization)
+    assert "Fetch" not in str(told.value)
+    assert ("never left on a disk" in str(told.value)) == (quantization == "none")
