@@ -37,7 +37,7 @@ class Precision:
 
 
 def usual_precision(device: torch.device, weights: int = 0) -> str:
-    """What "auto" stands for: float32 on a CPU, on CUDA bfloat16 where it is supported, else float16.
+    """What "auto" stands for: float32 on a CPU, on CUDA bfloat16 where the GPU itself has it, else float16.
 
     On a CPU it is bfloat16 for a model that this machine could not hold in float32 with nothing else in its memory:
     what is free at the moment does not count, so that the same machine always answers in the same precision.
@@ -48,7 +48,7 @@ def usual_precision(device: torch.device, weights: int = 0) -> str:
     """
     if device.type == "cpu":
         return "bfloat16" if memory_needed(weights, "float32") > total_memory(device) else "float32"
-    return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float16"
+    return "bfloat16" if device.type == "cuda" and _has_bf16(device) else "float16"
 
 
 def list_precisions(device: torch.device) -> tuple[Precision, ...]:
@@ -69,8 +69,13 @@ def _obstacle(key: str, device: torch.device) -> str:
             return "Not on Apple GPUs: choose fp16, or compute on the processor"
         if importlib.util.find_spec("bitsandbytes") is None:
             return "Needs the package bitsandbytes: pip install bitsandbytes"
-    if key == "bfloat16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+    if key == "bfloat16" and device.type == "cuda" and not _has_bf16(device):
         return "This GPU does not compute in bf16: choose fp16"
     if key == "bfloat16" and device.type == "mps":
         return "Not on Apple GPUs: choose fp16"
     return ""
+
+
+def _has_bf16(device: torch.device) -> bool:
+    """Whether this very GPU has bf16 in hardware: older ones emulate it, many times slower than float16."""
+    return torch.version.hip is not None or torch.cuda.get_device_capability(device)[0] >= 8

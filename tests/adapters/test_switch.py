@@ -100,6 +100,28 @@ def test_using_brings_the_former_one_back(tiny_llava, folders):
     assert adapters.active == "lora"
 
 
+def test_adapters_are_kept_in_the_precision_of_their_base(tiny_llava, folders, prompts):
+    """In float32 beside bfloat16 each adapted layer would cast its input and its output back."""
+    inputs = prompts(ROWS)
+    files = {name: (folder / "adapter_model.safetensors").read_bytes() for name, folder in folders.items()}
+    adapters = AdapterSet(tiny_llava().to(torch.bfloat16), folders)
+    half = {**inputs, "pixel_values": inputs["pixel_values"].bfloat16()}
+    for name in ("lora", "a3"):
+        model = adapters.activate(name)
+        assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
+        wide = PeftModel.from_pretrained(tiny_llava().to(torch.bfloat16), folders[name])
+        assert {weight.dtype for key, weight in wide.named_parameters() if "lora_A" in key or "expert_A" in key} == {
+            torch.float32
+        }
+        given = half if name == "a3" else without_masks(half)
+        found, expected = logits(model, given).float(), logits(wide, given).float()
+        assert (found - expected).norm() < 0.02 * expected.norm()
+        assert not torch.equal(found, logits(adapters.activate("base"), without_masks(half)).float())
+        assert (folders[name] / "adapter_model.safetensors").read_bytes() == files[name]
+    in_full = AdapterSet(tiny_llava(), folders)
+    assert {weight.dtype for weight in in_full.activate("lora").parameters()} == {torch.float32}
+
+
 def test_an_adapter_can_be_added_and_removed_while_another_works(tiny_llava, folders, prompts):
     inputs = prompts(ROWS)
     expected = expected_logits(tiny_llava, folders, inputs)

@@ -32,13 +32,23 @@ def test_a_processor_needs_the_package_for_bits_and_a_gpu_for_offloading(monkeyp
 @pytest.mark.parametrize("half", [False, True])
 def test_on_a_gpu_the_package_and_the_hardware_count(monkeypatch, installed, half):
     monkeypatch.setattr(precision.importlib.util, "find_spec", lambda name: "there" if installed else None)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: half)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8 if half else 7, 5))
     found = obstacles("cuda")
     assert all(("pip install bitsandbytes" in found[key]) != installed for key in precision.BITS)
     assert (found["bfloat16"] == "") == half
     assert offload_obstacle(torch.device("cuda")) == ""
     assert usual_precision(torch.device("cuda")) == ("bfloat16" if half else "float16")
     assert usual_precision(torch.device("mps")) == "float16"
+
+
+def test_the_card_that_is_asked_for_counts_and_not_what_it_emulates(monkeypatch):
+    # A T4 says that it supports bf16, which it only emulates; the A100 beside it is the current device.
+    cards = {0: (8, 0), 1: (7, 5)}
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *args, **options: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: cards[device.index if device else 0])
+    for index, usual in ((0, "bfloat16"), (1, "float16")):
+        assert usual_precision(torch.device("cuda", index)) == usual
+        assert ("choose fp16" in obstacles(f"cuda:{index}")["bfloat16"]) == (usual == "float16")
 
 
 def test_a_model_that_would_never_fit_in_32_bit_is_kept_in_16(monkeypatch):
