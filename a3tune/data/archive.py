@@ -32,6 +32,7 @@ from a3tune.data.intake import (
     refused,
 )
 from a3tune.errors import A3TuneError, Cancelled, DataError
+from a3tune.images.isolation import writing
 from a3tune.progress import Progress, no_progress
 from a3tune.storage import zip_faults
 from a3tune.wording import listed
@@ -60,6 +61,7 @@ class _Entry:
         return "/".join(self.parts)
 
 
+@writing
 def unpack_archive(
     archive: str | Path,
     folder: str | Path,
@@ -91,7 +93,7 @@ def unpack_archive(
             size = _check_sizes([entry.info for entry in entries], packed_size, limits)
             check_room(folder.parent, size, limits)
             with NewFolder(folder) as part:
-                write_members(packed, {entry.name: entry.info for entry in entries}, part, on_progress, should_stop)
+                _write_members(packed, {entry.name: entry.info for entry in entries}, part, on_progress, should_stop)
     except zipfile.BadZipFile as error:
         raise DataError(
             expected="a ZIP archive",
@@ -247,7 +249,7 @@ def _check_sizes(infos: Sequence[zipfile.ZipInfo], packed_size: int, limits: Int
 # ---- writing ---------------------------------------------------------------------------------------
 
 
-def write_members(
+def _write_members(
     packed: zipfile.ZipFile,
     members: Mapping[str, zipfile.ZipInfo],
     part: Path,
@@ -281,26 +283,69 @@ def write_members(
             on_progress("Unpacking", written / max(total, 1))
 
 
-def folder_of(
-    packed: zipfile.ZipFile, name: str, what: str, expected: str, error: type[A3TuneError], most: int = 1000
-) -> PurePosixPath:
-    """The folder in an archive that holds the one file of a name.
+@writing
+def unpack_members(
+    archive: Path,
+    folder: Path,
+    key: str,
+    largest: Mapping[str, int],
+    *,
+    what: str,
+    expected: str,
+    error: type[A3TuneError],
+    limits: IntakeLimits = LIMITS,
+) -> tuple[str, ...]:
+    """Unpack the one folder of an archive that holds a file of a name: of it what is named, nothing else.
 
     Args:
+        archive: the ZIP file.
+        folder: an empty folder.
+        key: the file by which the folder is known.
+        largest: regular expression of a path below that folder -> the most bytes of such a file.
         what: what such a folder is called.
-        expected, error: how it is told that there is none, or more than one, or more than ``most`` entries.
+        expected, error: how it is told that something is wrong.
+        limits: how many entries there may be, and how much of the disk stays free.
+
+    Returns:
+        the names of all files that lie in that folder itself.
 
     Raises:
-        A3TuneError: of the kind ``error``.
+        A3TuneError: of the kind ``error``: it is no archive, is damaged, does not hold one such folder, or a file is
+            encrypted or has too many bytes.
+        DataError: the disk is almost full, or something has more bytes than it declares.
+        OSError: the folder cannot be written.
     """
-    infos = packed.infolist()
-    if len(infos) > most:
-        raise error(expected=expected, got=f"The archive has {len(infos):,} entries", remedy="Pack it alone")
-    found = [path.parent for info in infos if (path := PurePosixPath(info.filename)).name == name]
-    if len(found) != 1:
-        got = f"The archive holds {len(found)} {what}s" if found else f"The archive holds no {what}"
-        raise error(expected=expected, got=got, remedy=f"Pack one {what} folder")
-    return found[0]
+    forms = [(re.compile(form), most) for form, most in largest.items()]
+    try:
+        _check_directory(archive, archive.stat().st_size, limits)
+        with zip_faults(), zipfile.ZipFile(archive) as packed:
+            infos = {PurePosixPath(info.filename): info for info in packed.infolist()}
+            if len(infos) > limits.files:
+                raise _too_many(len(infos), limits)
+            tops = [path.parent for path in infos if path.name == key]
+            if len(tops) != 1:
+                got = f"The archive holds {len(tops) or 'no'} {what}{'s' * (len(tops) > 1)}"
+                raise error(expected=expected, got=got, remedy=f"Pack one {what} folder")
+            (top,) = tops
+            chosen = {}
+            for path, info in infos.items():
+                name = path.relative_to(top).as_posix() if top in (path.parent, path.parent.parent) else ""
+                most = next((most for form, most in forms if form.fullmatch(name)), None)
+                if most is None:
+                    continue
+                if info.file_size > most or info.flag_bits & 0x1:
+                    got = f"{name} is encrypted or has too many bytes ({info.file_size:,})"
+                    raise error(expected=expected, got=got, remedy=f"Pack the {what} folder again")
+                chosen[name] = info
+            check_room(folder, sum(info.file_size for info in chosen.values()), limits)
+            _write_members(packed, chosen, folder)
+    except zipfile.BadZipFile as fault:
+        raise error(
+            expected=expected,
+            got=f"This is no ZIP archive, or it is damaged ({fault})",
+            remedy=f"Download it again, or pack the {what} folder anew",
+        ) from fault
+    return tuple(path.name for path in infos if path.parent == top)
 
 
 def _chunks(packed: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:

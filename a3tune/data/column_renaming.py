@@ -17,6 +17,7 @@ from a3tune.data.formats.layouts import LAYOUTS
 from a3tune.data.formats.rows import open_text_source, read_text, table_start
 from a3tune.data.intake import cannot_write
 from a3tune.errors import DataError
+from a3tune.images.isolation import isolable, writing
 from a3tune.wording import listed
 
 REQUIRED = LAYOUTS["table"].required
@@ -51,14 +52,14 @@ def naming_for(dataset: Dataset) -> Naming | None:
     if "columns" not in dataset.counts.kinds:
         return None
     files = tuple(file for file in dataset.files if PurePosixPath(file).suffix.lower() in _SUFFIXES)
-    tables = [open_text_source(dataset.root / file, file, FaultLog()) for file in files]
-    headers = {table.columns for table in tables}
+    tables = [_table_head(dataset.root / file, file) for file in files]
+    headers = {columns for columns, _ in tables}
     if len(headers) != 1 or len(files) < len(dataset.files):
         return None
-    columns = tuple(name for name in tables[0].columns or () if name)
+    columns = tuple(name for name in tables[0][0] or () if name)
     if len(columns) < len(REQUIRED) or len(set(columns)) < len(columns):
         return None
-    rows = [row.fields for row in islice(tables[0].rows, _SAMPLE)]
+    rows = tables[0][1]
     values = {name: [str(row[name]).strip() for row in rows if str(row[name]).strip()] for name in columns}
     sample = {name: found[0][:80] if found else "" for name, found in values.items()}
     return Naming(files, columns, _guess(columns, values), sample)
@@ -114,6 +115,14 @@ def rename_columns(dataset: Dataset, names: Mapping[str, str], folder: str | Pat
     return Path(folder)
 
 
+@isolable
+def _table_head(path: Path, file: str) -> tuple[tuple[str, ...] | None, list[dict[str, object]]]:
+    """The columns of a table, and its first rows."""
+    table = open_text_source(path, file, FaultLog())
+    return table.columns, [dict(row.fields) for row in islice(table.rows, _SAMPLE)]
+
+
+@writing
 def _rename(source: Path, target: Path, names: Mapping[str, str]) -> None:
     text = read_text(source, source.name, FaultLog())
     delimiter, start = table_start(text)

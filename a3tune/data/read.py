@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from a3tune.data.checks import RowChecker
@@ -13,10 +13,11 @@ from a3tune.data.dataset import DataCounts, Dataset, Split, TrainingItem, count_
 from a3tune.data.formats.faults import FaultLog
 from a3tune.data.formats.files import split_of_path
 from a3tune.data.formats.image_files import PictureFinder
-from a3tune.data.formats.layouts import Layout
-from a3tune.data.formats.sources import LaidOut, find_sources
+from a3tune.data.formats.layouts import LAYOUTS, Layout
+from a3tune.data.formats.sources import LaidOut, find_sources, holds_parquet
 from a3tune.data.image_checks import file_digest, find_shared_images, open_images
-from a3tune.errors import DataError
+from a3tune.errors import Cancelled, DataError
+from a3tune.images.isolation import isolable, writing
 from a3tune.progress import Progress, no_progress
 from a3tune.wording import listed
 
@@ -49,40 +50,31 @@ def read_dataset(
             own layout, which was published with such a split. Allowed, they are a single warning.
         unpack_to: folder for pictures that stand inside Parquet files.
         on_progress: told which share of the images is opened.
-        should_stop: asked between images; True ends the work.
+        should_stop: asked between files and images; True ends the work.
 
     Raises:
         DataError: nothing is there, or nothing of it is recognised as a data set.
         Cancelled: ``should_stop`` said so.
     """
-    log = FaultLog()
-    unpack = Path(unpack_to) if unpack_to is not None else None
-    root, chosen, found = find_sources(Path(path), layout, log, unpack)
+    path, unpack = Path(path), Path(unpack_to) if unpack_to is not None else None
     elsewhere = [Path(folder) for folder in (images, unpack) if folder is not None]
     if images is not None and not elsewhere[0].is_dir():
         raise DataError(
             got=f"{images} is not a folder", expected="the folder that the images lie in", remedy="Check the path"
         )
-    checker = RowChecker()
-    items: list[TrainingItem] = []
-    rows = skipped = 0
-    for entry in found:
-        read, left, good = _read_rows(entry, root, elsewhere, checker)
-        rows, skipped = rows + read, skipped + left
-        items += good
-        log.extend(entry.log)
-    if not items and not log.totals["error"]:
-        what = f"none of the {rows} rows can be used" + (
-            f" ({skipped} were left out: not in English, without an image or without an answer)" if skipped else ""
-        )
-        log.add("no-rows", found[0].source.file, 0, "", what, "Check that this is the right data")
-    counts = DataCounts(rows, skipped, 0, 0, {}, {}, 0, 0, {})
+    if unpack is not None and holds_parquet(path):
+        tables = _unpack_tables(path, layout, elsewhere, unpack, should_stop=should_stop)
+    else:
+        tables = _read_tables(path, layout, elsewhere, should_stop=should_stop)
+    items, log = list(tables.items), tables.log
+    counts = DataCounts(tables.rows, tables.skipped, 0, 0, {}, {}, 0, 0, {})
     digests: dict[Path, str] = {}
     if check_images:
         facts = open_images(items, log, on_progress=on_progress, should_stop=should_stop)
         items, digests = list(facts.items), facts.digests
         counts = replace(counts, sizes=facts.sizes, formats=facts.formats)
-    find_shared_images(items, digests, log, allowed=allow_shared_images or chosen.shares_images)
+    shared = allow_shared_images or LAYOUTS[tables.layout].shares_images
+    find_shared_images(items, digests, log, allowed=shared)
     on_progress("Looking through the images", 1.0)
     counts = replace(
         counts,
@@ -91,8 +83,71 @@ def read_dataset(
         kinds=dict(log.kinds),
         **count_items(tuple(items)),
     )
+    return Dataset(tables.layout, tables.root, tables.files, tuple(items), log.kept, counts)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What the files of rows of a data set say, before any image is opened.
+
+    Attributes:
+        root: the data folder.
+        layout: name of the layout.
+        files: files of rows, relative to ``root``.
+        rows, skipped: rows read, and left out on purpose.
+        items: questions without an error of their own.
+        log: what is wrong so far.
+    """
+
+    root: Path
+    layout: str
+    files: tuple[str, ...]
+    rows: int
+    skipped: int
+    items: tuple[TrainingItem, ...]
+    log: FaultLog
+
+
+def _read(
+    path: Path,
+    layout: str,
+    elsewhere: list[Path],
+    unpack: Path | None,
+    should_stop: Callable[[], bool] | None,
+) -> Tables:
+    log = FaultLog()
+    root, chosen, found = find_sources(path, layout, log, unpack)
+    checker = RowChecker()
+    items: list[TrainingItem] = []
+    rows = skipped = 0
+    for entry in found:
+        if should_stop is not None and should_stop():
+            raise Cancelled
+        read, left, good = _read_rows(entry, root, elsewhere, checker)
+        rows, skipped = rows + read, skipped + left
+        items += good
+        log.extend(entry.log)
     files = tuple(entry.source.file for entry in found)
-    return Dataset(chosen.name, root, files, tuple(items), log.kept, counts)
+    if not items and not log.totals["error"]:
+        what = f"none of the {rows} rows can be used" + (
+            f" ({skipped} were left out: not in English, without an image or without an answer)" if skipped else ""
+        )
+        log.add("no-rows", files[0], 0, "", what, "Check that this is the right data")
+    return Tables(root, chosen.name, files, rows, skipped, tuple(items), log)
+
+
+@isolable
+def _read_tables(
+    path: Path, layout: str, elsewhere: list[Path], *, should_stop: Callable[[], bool] | None = None
+) -> Tables:
+    return _read(path, layout, elsewhere, None, should_stop)
+
+
+@writing
+def _unpack_tables(
+    path: Path, layout: str, elsewhere: list[Path], unpack: Path, *, should_stop: Callable[[], bool] | None = None
+) -> Tables:
+    return _read(path, layout, elsewhere, unpack, should_stop)
 
 
 def _read_rows(

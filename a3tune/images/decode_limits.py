@@ -1,4 +1,4 @@
-"""What decoding a file may take, and the variables of the environment that say so."""
+"""What reading a file from outside may take, and the variables of the environment that say so."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ class DecodeLimits:
         memory: bytes of working memory.
         total: bytes of working memory of all files together: where they take more, the one that takes most is ended.
         output: bytes of the decoded picture.
-        pictures, volumes: how many PNG, JPEG, GIF, BMP and WebP files, and how many others, are decoded at once.
+        rows: bytes of the rows of a data set's tables.
+        file: bytes of one file that is unpacked.
+        pictures, volumes, tables: how many PNG, JPEG, GIF, BMP and WebP files, how many others, and how many archives
+            and data sets' tables are read at once.
         slow: how many more may be in the making that have taken a second already.
         spare: how many idle processes are kept for the next files, the last of them for pictures.
         waiting: how long a file may wait for its turn, in seconds.
@@ -34,8 +37,11 @@ class DecodeLimits:
     memory: int = 2 << 30
     total: int = field(default_factory=lambda: psutil.virtual_memory().total // 2)
     output: int = 512 << 20
+    rows: int = 128 << 20
+    file: int = 4 << 30
     pictures: int = 4
     volumes: int = 4
+    tables: int = 2
     slow: int = 6
     spare: int = 3
     waiting: float = 60.0

@@ -1,4 +1,4 @@
-"""Where files are decoded: in this process, or wherever it was told to.
+"""Where files from outside are read: in this process, or wherever it was told to.
 
 A program that opens the files of strangers hands over a runner once, at its start; every reader of the library then
 works through it, whichever way it is called.
@@ -13,9 +13,11 @@ from typing import ParamSpec, TypeVar
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 Runner = Callable[..., object]
-"""Runs ``function(*arguments, **keywords)`` somewhere and returns or raises what came of it."""
+"""Runs ``function(*arguments, **keywords)`` somewhere and returns or raises what came of it. Where they name
+``on_progress`` or ``should_stop``, it calls these meanwhile."""
 
 _runner: Runner | None = None
+_WRITERS: set[tuple[str, str]] = set()
 
 
 def decode_through(runner: Runner | None) -> None:
@@ -34,3 +36,15 @@ def isolable(function: Callable[Arguments, Result]) -> Callable[Arguments, Resul
         return _runner(anywhere, *args, **kwargs)  # type: ignore[return-value]
 
     return anywhere
+
+
+def writing(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """An `isolable` reader that writes files, as one that unpacks does."""
+    anywhere = isolable(function)
+    _WRITERS.add((function.__module__, function.__name__))
+    return anywhere
+
+
+def may_write(function: Callable[..., object]) -> bool:
+    """Whether a reader writes files."""
+    return (function.__module__, function.__name__) in _WRITERS

@@ -1,7 +1,7 @@
 """What a program and the process that decodes for it tell each other: pickled values over a pipe, arrays uncopied.
 
 A decoder may be taken over by the file that it reads, and whoever unpickles what it then says would be taken over too.
-So a reply is unpickled to arrays, and to records and errors of this library, only.
+So a reply is unpickled to arrays and paths, and to records and errors of this library, only.
 """
 
 from __future__ import annotations
@@ -15,13 +15,20 @@ from typing import Any, BinaryIO
 
 from a3tune.errors import A3TuneError
 
-_ROOMS = ("a3tune.errors", "a3tune.images.", "a3tune.types")
+_ROOMS = ("a3tune.errors", "a3tune.images.", "a3tune.data.", "a3tune.types")
 _ARRAYS = {
     ("numpy", "dtype"),
     ("numpy", "ndarray"),
     ("numpy._core.multiarray", "_reconstruct"),
     ("numpy._core.multiarray", "scalar"),
     ("numpy._core.numeric", "_frombuffer"),
+}
+# Of the standard library what cannot do anything, and of this one what is no record.
+_PLAIN = {
+    *((room, name) for room in ("pathlib", "pathlib._local") for name in ("PosixPath", "WindowsPath")),
+    ("collections", "Counter"),
+    ("a3tune.data.formats.faults", "FaultLog"),
+    ("a3tune.data.formats.faults", "RowNumber"),
 }
 _MOST_PARTS = 64
 
@@ -88,7 +95,7 @@ class _ReplyUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         # A name with a dot would reach through a module to what that imports.
         if "." not in name:
-            if (module, name) in _ARRAYS:
+            if (module, name) in _ARRAYS | _PLAIN:
                 return super().find_class(module, name)
             if module.startswith(_ROOMS):
                 found = super().find_class(module, name)

@@ -1,7 +1,7 @@
-"""The process that decodes files for another one: it is asked over standard input and answers over standard output.
+"""The process that reads files for another one: it is asked over standard input and answers over standard output.
 
-It can do little harm: it may write no file and dump no core, what decoders print goes nowhere, and it ends by itself
-when nobody asks any more.
+It can do little harm: it may write no file, or none above a size where it unpacks, and dump no core, what decoders
+print goes nowhere, and it ends by itself when nobody asks any more.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ import faulthandler
 import importlib
 import os
 import signal
+import time
+from collections.abc import Callable
+from typing import Any, BinaryIO
 
-from a3tune.errors import A3TuneError, ImageError, ImageMemoryError
+from a3tune.errors import A3TuneError, DataError, ImageError, ImageMemoryError
 from a3tune.images.messages import TooLarge, receive, send
 
 try:
@@ -21,43 +24,66 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 _READERS = ("a3tune.images.load", "a3tune.images.target", "a3tune.images.masks")
-_ALONE = 10.0
+_DATA_READERS = ("a3tune.data.archive", "a3tune.data.column_renaming", "a3tune.data.read")
 # How long after its end a request may still run, in seconds, where nobody is left who would end this process.
+_ALONE = 10.0
+# How often it is told how far the work is, in seconds.
+_INTERVAL = 0.1
 
 
-def serve(memory: int, output: int) -> None:
+def reads_data(module: str) -> bool:
+    """Whether a reader's module reads data sets and archives, not pictures."""
+    return module in _DATA_READERS
+
+
+def serve(memory: int, written: int) -> None:
     """Answer requests until there are no more.
 
-    A request is (module, name of a function, arguments, keywords, seconds); a reply is (True, result) or (False,
-    A3TuneError). The first reply comes unasked, once everything is loaded.
+    A request is (module, name of a function, arguments, keywords, seconds, how many bytes the reply may take, whether
+    it is to tell how far it is); a reply is (True, result) or (False, A3TuneError), before which come any number of
+    (None, progress). The first reply comes unasked, once everything is loaded.
 
     Args:
         memory: how many bytes may be taken beyond those that the loaded decoders take, where the system can hold it.
-        output: how many bytes a reply may take.
+        written: how many bytes a file may take that is written.
     """
     asked, told = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in range(3):
         os.dup2(nowhere, stream)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # meant for the program in the terminal, which ends this one
-    for module in _READERS:
+    for module in (*_READERS, *_DATA_READERS):
         importlib.import_module(module)
-    _limit(memory)
+    _limit(memory, written)
     send(told, (True, None))
     with contextlib.suppress(EOFError, OSError):
         while True:
-            module, name, args, kwargs, seconds = receive(asked, trusted=True)
+            module, name, args, kwargs, seconds, output, tells = receive(asked, trusted=True)
             faulthandler.dump_traceback_later(seconds + _ALONE, exit=True, file=nowhere)
-            reply = _answer(module, name, args, kwargs)
+            reply = _answer(module, name, args, kwargs | ({"on_progress": _teller(told)} if tells else {}))
             faulthandler.cancel_dump_traceback_later()
             try:
                 send(told, reply, output)
             except TooLarge:
-                send(told, (False, _too_large(output)))
+                send(told, (False, _too_large(output, module)))
             del reply
 
 
-def _answer(module: str, name: str, args: tuple, kwargs: dict) -> tuple[bool, object]:
+def _teller(told: BinaryIO) -> Callable[[str, float], None]:
+    """A `Progress` that the other side hears now and then."""
+    last = 0.0
+
+    def tell(what: str, share: float) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= _INTERVAL:
+            last = now
+            send(told, (None, (what, share)))
+
+    return tell
+
+
+def _answer(module: str, name: str, args: tuple, kwargs: dict[str, Any]) -> tuple[bool, object]:
     try:
         return True, getattr(importlib.import_module(module), name)(*args, **kwargs)
     except A3TuneError as error:
@@ -71,6 +97,12 @@ def _answer(module: str, name: str, args: tuple, kwargs: dict) -> tuple[bool, ob
             remedy="Scale the picture down, or open a part of it",
         )
     except Exception:
+        if reads_data(module):
+            return False, DataError(
+                got="The file cannot be read",
+                expected="a complete, unaltered table or archive",
+                remedy="Export it again from the program that made it",
+            )
         return False, ImageError(
             got="The file cannot be read",
             expected="a complete, unaltered picture file",
@@ -78,7 +110,13 @@ def _answer(module: str, name: str, args: tuple, kwargs: dict) -> tuple[bool, ob
         )
 
 
-def _too_large(output: int) -> ImageError:
+def _too_large(output: int, module: str) -> A3TuneError:
+    if reads_data(module):
+        return DataError(
+            got="The data holds too many rows, or too much text in them",
+            expected=f"rows that take at most {output >> 20} MiB",
+            remedy="Split the data set, or start the run from the command line on the folder itself",
+        )
     return ImageError(
         got="What the file holds is too large to be shown",
         expected=f"a picture that takes at most {output >> 20} MiB",
@@ -86,7 +124,7 @@ def _too_large(output: int) -> ImageError:
     )
 
 
-def _limit(memory: int) -> None:
+def _limit(memory: int, written: int) -> None:
     if resource is None:
         return
     taken = 0
@@ -95,6 +133,6 @@ def _limit(memory: int) -> None:
         with open("/proc/self/statm", encoding="ascii") as facts:
             taken = int(facts.read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (taken + memory, taken + memory))
-    for limit in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE):
+    for limit, most in ((resource.RLIMIT_FSIZE, written), (resource.RLIMIT_CORE, 0)):
         with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(limit, (0, 0))
+            resource.setrlimit(limit, (most, most))

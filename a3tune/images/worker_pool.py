@@ -1,9 +1,9 @@
-"""Processes that decode files for this one, within limits of time, memory and output.
+"""Processes that read files from outside for this one, within limits of time, memory and output.
 
-Nothing is held while a file is decoded but a place in one of two lanes, one for everyday pictures and one for what may
-take long; what does take long moves out of its lane and stands back behind everything else. So no slow volume, and no
-picture made to be slow, delays another picture for long. A process that passes a limit is ended, and another one takes
-its place.
+Nothing is held while a file is read but a place in one of three lanes, for everyday pictures, for what may take long,
+and for archives and tables of data sets; what does take long moves out of its lane and stands back behind everything
+else. So no slow volume, and no picture made to be slow, delays another picture for long. A process that passes a limit
+is ended, and another one takes its place.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Literal, cast
 
 import psutil
 
-from a3tune.errors import A3TuneError, ImageError, ImageMemoryError
-from a3tune.images.decode_limits import MEMORY_VARIABLE, SECONDS_VARIABLE, DecodeLimits, limits_from
-from a3tune.images.isolation import decode_through
+from a3tune.errors import A3TuneError, Cancelled, ImageMemoryError
+from a3tune.images.decode_limits import DecodeLimits, limits_from
+from a3tune.images.decode_refusals import could_not_start, refusal, too_many
+from a3tune.images.isolation import decode_through, may_write
 from a3tune.images.messages import TooLarge, receive, send
+from a3tune.images.worker import reads_data
 
 _PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF")
 _PICTURE_BYTES = 32 << 20
@@ -36,9 +38,13 @@ _GROWN = 512 << 20
 # in seconds; how far a slow one stands back behind everything else.
 _INTERVAL, _SLOW, _START = 0.05, 1.0, 60.0
 _NICENESS = 10
+_ENDS = ("done", "refused", "cancelled", "time", "memory")
 # Variables that a decoder needs; secrets of the server are among the others.
 _NEEDED = ("PATH", "LANG", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "WINDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _NEEDED_BEGINNINGS = ("LC_", "OMP_", "GOMP_", "OPENBLAS_", "MKL_")
+
+
+Lane = Literal["pictures", "volumes", "tables"]
 
 
 @dataclass(eq=False)
@@ -47,11 +53,13 @@ class _Worker:
     requests: BinaryIO
     replies: BinaryIO
     facts: psutil.Process
+    written: int = 0
     lane: threading.BoundedSemaphore | None = None
     begun: float = 0.0
     seconds: float = 0.0
     slow: bool = False
     ended_for: str = ""
+    should_stop: Callable[[], bool] = lambda: False
 
     @property
     def memory(self) -> int:
@@ -80,17 +88,18 @@ class WorkerPool:
 
     Args:
         limits: what one file may take.
-        on_end: told how each file ended ("done", "refused", or ended for "time", "memory", "broken") and how long it
-            took in seconds.
+        on_end: told how each file ended ("done", "refused", "cancelled", or ended for "time", "memory", "broken") and
+            how long it took in seconds.
     """
 
     def __init__(
         self, limits: DecodeLimits | None = None, on_end: Callable[[str, float], None] = lambda outcome, seconds: None
     ) -> None:
         self.limits, self.on_end = limits or DecodeLimits(), on_end
-        self._lanes = {
-            True: threading.BoundedSemaphore(self.limits.pictures),
-            False: threading.BoundedSemaphore(self.limits.volumes),
+        self._lanes: dict[Lane, threading.BoundedSemaphore] = {
+            "pictures": threading.BoundedSemaphore(self.limits.pictures),
+            "volumes": threading.BoundedSemaphore(self.limits.volumes),
+            "tables": threading.BoundedSemaphore(self.limits.tables),
         }
         self._idle: list[_Worker] = []
         self._busy: set[_Worker] = set()
@@ -103,34 +112,38 @@ class WorkerPool:
 
         Args:
             function: found in its module by its name; it gives arrays, numbers, texts, or records of this library.
-            args, kwargs: its arguments. The sizes of the files that they name decide how long it may take.
+            args, kwargs: its arguments. The sizes of the files that they name decide how long it may take; of
+                ``on_progress`` and ``should_stop`` what the function tells is heard here.
 
         Raises:
             A3TuneError: raised by the function.
-            ImageError: the function took too long or too much memory, gave too much or what no reader gives, or its
-                process ended; too many files wait.
+            Cancelled: ``should_stop`` said so.
+            ImageError, DataError: the function took too long or too much memory, gave too much or what no reader
+                gives, or its process ended; too many files wait.
         """
+        data = reads_data(function.__module__)
+        should_stop = cast("Callable[[], bool] | None", kwargs.pop("should_stop", None))
+        tell = cast("Callable[[str, float], None] | None", kwargs.pop("on_progress", None))
         named = [Path(value) for value in (*args, *kwargs.values()) if isinstance(value, str | os.PathLike)]
         paths = [path for path in named if _exists(path)]
-        pictures = bool(paths) and all(map(_is_picture, paths))
-        lane = self._lanes[pictures]
+        kind: Lane = "tables" if data else "pictures" if paths and all(map(_is_picture, paths)) else "volumes"
+        lane = self._lanes[kind]
         if not lane.acquire(timeout=self.limits.waiting):
-            raise ImageError(
-                got="Too many files are being read at the moment",
-                expected=f"a turn within {self.limits.waiting:g} seconds",
-                remedy="Try again in a minute",
-            )
+            raise too_many(data, self.limits.waiting)
         seconds = self.limits.seconds + sum(map(_size, paths)) / self.limits.bytes_per_second
         try:
-            worker = self._take(pictures)
+            # What unpacks may write files, and reads no other file afterwards.
+            worker = self._start(self.limits.file) if may_write(function) else self._take(kind == "pictures")
         except BaseException:
             lane.release()
             raise
-        worker.lane = lane
+        worker.lane, worker.should_stop = lane, should_stop or worker.should_stop
+        output = self.limits.rows if data else self.limits.output + (1 << 19)
+        request = function.__module__, function.__name__, args, kwargs, seconds, output, tell is not None
         begun = time.monotonic()
-        good, value = self._ask(worker, (function.__module__, function.__name__, args, kwargs, seconds), seconds)
+        good, value = self._ask(worker, request, tell)
         ended = worker.ended_for or ("done" if good else "refused")
-        self.on_end(ended if ended in ("done", "refused", "time", "memory") else "broken", time.monotonic() - begun)
+        self.on_end(ended if ended in _ENDS else "broken", time.monotonic() - begun)
         if good:
             return value
         raise cast(A3TuneError, value)
@@ -156,13 +169,17 @@ class WorkerPool:
 
     # ---- one request -------------------------------------------------------------------------
 
-    def _ask(self, worker: _Worker, request: tuple, seconds: float) -> tuple[bool, object]:
+    def _ask(self, worker: _Worker, request: tuple, tell: Callable[[str, float], None] | None) -> tuple[bool, object]:
+        module, seconds, output = request[0], request[4], request[5]
         sound = False
         try:
             self._begin(worker, seconds)
             send(worker.requests, request)
-            reply = receive(worker.replies, self.limits.output + (1 << 20))
-            good, value = reply
+            good, value = receive(worker.replies, output + (1 << 19))
+            while good is None and tell is not None:
+                what, share = value
+                tell(str(what), float(share))
+                good, value = receive(worker.replies, output + (1 << 19))
             sound = good is True or isinstance(value, A3TuneError)
             if isinstance(value, ImageMemoryError):
                 worker.end("memory")
@@ -174,35 +191,18 @@ class WorkerPool:
             value = None
         finally:
             self._finish(worker)
-            if sound and not worker.slow and not worker.ended_for and worker.memory <= _GROWN:
+            if sound and not worker.written and not worker.slow and not worker.ended_for and worker.memory <= _GROWN:
                 self._put(worker)
             else:
                 worker.close()
         if not sound or worker.ended_for:
-            return False, self._refusal(worker, seconds)
+            if worker.ended_for == "cancelled":
+                return False, Cancelled()
+            # The system ends a process with this signal when there is no memory left for all.
+            killed = worker.ended_for == "crash" and worker.process.returncode == -9
+            why = "memory" if killed else worker.ended_for
+            return False, refusal(why, data=reads_data(module), seconds=seconds, memory=self.limits.memory)
         return bool(good), value
-
-    def _refusal(self, worker: _Worker, seconds: float) -> ImageError:
-        # The system ends a process with this signal when there is no memory left for all.
-        if worker.ended_for == "memory" or (worker.ended_for == "crash" and worker.process.returncode == -9):
-            return ImageError(
-                got="Reading the file took too much memory and was ended",
-                expected=f"a file that can be read with {self.limits.memory / 2**30:.3g} GiB",
-                remedy="Scale the picture down or open a part of it; who runs this server can allow more memory "
-                f"({MEMORY_VARIABLE}, in GiB)",
-            )
-        if worker.ended_for == "time":
-            return ImageError(
-                got="Reading the file took too long and was ended",
-                expected=f"a file of this size that can be read in {seconds:.3g} seconds",
-                remedy="Export it again from the program that made it, or open a part of it; who runs this server can "
-                f"allow more time ({SECONDS_VARIABLE})",
-            )
-        return ImageError(
-            got="The decoder broke off while it read the file",
-            expected="a complete, unaltered picture file",
-            remedy="Open it in the program that made it and export it as PNG",
-        )
 
     # ---- the workers -------------------------------------------------------------------------
 
@@ -215,7 +215,7 @@ class WorkerPool:
 
     def _fill(self) -> None:
         # One after the other, so that they take no more than one core.
-        with suppress(ImageError):  # told to whoever opens a file
+        with suppress(A3TuneError):  # told to whoever opens a file
             while not self._closed and len(self._idle) < self.limits.spare:
                 self._put(self._start())
         self._filling = False
@@ -228,8 +228,8 @@ class WorkerPool:
         if not keep:
             worker.close()
 
-    def _start(self) -> _Worker:
-        limits = f"{self.limits.memory}, {self.limits.output + (1 << 19)}"
+    def _start(self, written: int = 0) -> _Worker:
+        limits = f"{self.limits.memory}, {written}"
         script = f"import sys; sys.path[:] = {sys.path!r}; from a3tune.images.worker import serve; serve({limits})"
         kept = {
             name: value
@@ -247,7 +247,7 @@ class WorkerPool:
                 bufsize=0,
             )
             facts = psutil.Process(process.pid)
-            worker = _Worker(process, cast(BinaryIO, process.stdin), cast(BinaryIO, process.stdout), facts)
+            worker = _Worker(process, cast(BinaryIO, process.stdin), cast(BinaryIO, process.stdout), facts, written)
             self._begin(worker, _START)
             receive(worker.replies, 1 << 20)
             return worker
@@ -257,11 +257,7 @@ class WorkerPool:
         finally:
             if worker is not None:
                 self._finish(worker)
-        raise ImageError(
-            got="The process that reads files could not be started",
-            expected="memory and rights for a further Python process",
-            remedy="Try again; who runs this server finds out more from its machine's state",
-        )
+        raise could_not_start()
 
     # ---- the watch ---------------------------------------------------------------------------
 
@@ -301,6 +297,8 @@ class WorkerPool:
         taken = time.monotonic() - worker.begun
         if taken > worker.seconds:
             worker.end("time")
+        elif worker.should_stop():
+            worker.end("cancelled")
         elif worker.memory > self.limits.memory + _GROWN:
             worker.end("memory")
         elif taken > _SLOW and worker.lane is not None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub import hf_hub_download
@@ -18,13 +18,12 @@ from a3tune.adapters.exact import check_bounded
 from a3tune.adapters.origin import check_origin
 from a3tune.adapters.stored import MOST_SETTINGS, StoredAdapter, read_adapter, read_shapes
 from a3tune.bundle import model_source
-from a3tune.data.archive import folder_of, write_members
-from a3tune.data.intake import LIMITS, IntakeLimits, NewFolder, check_room
+from a3tune.data.archive import unpack_members
+from a3tune.data.intake import LIMITS, IntakeLimits, NewFolder
 from a3tune.errors import AdapterError, ModelError
 from a3tune.models.conventions import stored_convention
 from a3tune.models.conversion import model_folder
 from a3tune.models.fingerprint import weights_fingerprint
-from a3tune.storage import zip_faults
 from a3tune.training.model_card import CARD_NAME
 
 MAX_WEIGHTS = 4 << 30
@@ -32,6 +31,11 @@ MAX_WEIGHTS = 4 << 30
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _EXPECTED = f"an adapter in PEFT's format: {CONFIG_NAME} and {SAFETENSORS_WEIGHTS_NAME}"
+_LARGEST = {
+    re.escape(CONFIG_NAME): MOST_SETTINGS,
+    re.escape(SAFETENSORS_WEIGHTS_NAME): MAX_WEIGHTS,
+    re.escape(CARD_NAME): MOST_SETTINGS,
+}
 _LORA_LIKE = ("LORA", "A3MOE")
 
 
@@ -50,18 +54,19 @@ def unpack_adapter(archive: str | Path, folder: str | Path, limits: IntakeLimits
     """
     archive, folder = Path(archive), Path(folder)
     try:
-        with zip_faults(), zipfile.ZipFile(archive) as packed:
-            infos = _adapter_entries(packed)
-            check_room(folder.parent, sum(info.file_size for info in infos.values()), limits)
-            with NewFolder(folder) as part:
-                write_members(packed, infos, part)
-                check_files(part)
-    except zipfile.BadZipFile as error:
-        raise AdapterError(
-            expected="a ZIP archive with an adapter",
-            got=f"This is none, or it is damaged ({error})",
-            remedy="Download it again, or pack the adapter's folder anew",
-        ) from error
+        with NewFolder(folder) as part:
+            beside = unpack_members(
+                archive,
+                part,
+                CONFIG_NAME,
+                _LARGEST,
+                what="adapter",
+                expected=_EXPECTED,
+                error=AdapterError,
+                limits=limits,
+            )
+            _check_weights(beside)
+            check_files(part)
     except OSError as error:
         raise _cannot_write(error) from error
     return folder
@@ -172,12 +177,10 @@ def _check_layers(stored: StoredAdapter, model: str) -> None:
             raise _misfit(settings, f"{layer} has {wanted} {side}puts in the base model, {size} in the adapter")
 
 
-def _adapter_entries(packed: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    beside = folder_of(packed, CONFIG_NAME, "adapter", _EXPECTED, AdapterError)
-    paths = {PurePosixPath(info.filename): info for info in packed.infolist()}
-    by_name = {path.name: info for path, info in paths.items() if path.parent == beside}
-    if SAFETENSORS_WEIGHTS_NAME not in by_name:
-        pickled = [name for name in by_name if name.lower().endswith(_PICKLES)]
+def _check_weights(names: Sequence[str]) -> None:
+    """Whether the weights are among the files of an adapter's folder."""
+    if SAFETENSORS_WEIGHTS_NAME not in names:
+        pickled = [name for name in names if name.lower().endswith(_PICKLES)]
         raise AdapterError(
             expected=_EXPECTED,
             got=f"The weights are in {pickled[0]}, which can run any code when it is opened"
@@ -185,13 +188,6 @@ def _adapter_entries(packed: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
             else f"{SAFETENSORS_WEIGHTS_NAME} is missing",
             remedy="Save the adapter with safetensors: model.save_pretrained(folder)",
         )
-    chosen = {name: by_name[name] for name in (CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME, CARD_NAME) if name in by_name}
-    for name, info in chosen.items():
-        most = MAX_WEIGHTS if name == SAFETENSORS_WEIGHTS_NAME else MOST_SETTINGS
-        if info.file_size > most or info.flag_bits & 0x1:
-            got = f"{name} is encrypted" if info.flag_bits & 0x1 else f"{name} has {info.file_size:,} bytes"
-            raise AdapterError(expected=_EXPECTED, got=got, remedy="Pack the adapter's folder anew")
-    return chosen
 
 
 def check_files(folder: Path) -> None:

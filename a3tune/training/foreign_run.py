@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-import zipfile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 
-from a3tune.data.archive import folder_of, write_members
-from a3tune.data.intake import LIMITS, IntakeLimits, NewFolder, cannot_write, check_room
+from a3tune.data.archive import unpack_members
+from a3tune.data.intake import LIMITS, IntakeLimits, NewFolder, cannot_write
 from a3tune.errors import DataError
-from a3tune.storage import zip_faults
 from a3tune.training.adapter_intake import MAX_WEIGHTS, check_files
 from a3tune.training.attention_watch import WATCH_NAME
 from a3tune.training.event_log import EVENTS_NAME
@@ -19,11 +17,11 @@ from a3tune.training.run_folder import ADAPTER_NAME, RUN_NAME, RunFolder
 
 _EXPECTED = f"a run folder packed as ZIP: {RUN_NAME}, {EVENTS_NAME}, {ADAPTER_NAME}/ and {WATCH_NAME}/"
 _LARGEST = {
-    re.compile(re.escape(RUN_NAME)): 4 << 20,
-    re.compile(re.escape(EVENTS_NAME)): 512 << 20,
-    re.compile(rf"{ADAPTER_NAME}/{re.escape(CONFIG_NAME)}"): 1 << 20,
-    re.compile(rf"{ADAPTER_NAME}/{re.escape(SAFETENSORS_WEIGHTS_NAME)}"): MAX_WEIGHTS,
-    re.compile(rf"{WATCH_NAME}/\d\.png"): 4 << 20,
+    re.escape(RUN_NAME): 4 << 20,
+    re.escape(EVENTS_NAME): 512 << 20,
+    rf"{ADAPTER_NAME}/{re.escape(CONFIG_NAME)}": 1 << 20,
+    rf"{ADAPTER_NAME}/{re.escape(SAFETENSORS_WEIGHTS_NAME)}": MAX_WEIGHTS,
+    rf"{WATCH_NAME}/\d\.png": 4 << 20,
 }
 """Every file that is taken out of the archive -> its largest size in bytes."""
 
@@ -44,30 +42,11 @@ def unpack_run(archive: str | Path, folder: str | Path, limits: IntakeLimits = L
     """
     archive, folder = Path(archive), Path(folder)
     try:
-        with zip_faults(), zipfile.ZipFile(archive) as packed:
-            top = folder_of(packed, RUN_NAME, "run", _EXPECTED, DataError, limits.files)
-            chosen = {}
-            for info in packed.infolist():
-                path = PurePosixPath(info.filename)
-                if top in (path.parent, path.parent.parent):
-                    name = path.relative_to(top).as_posix()
-                    most = next((size for form, size in _LARGEST.items() if form.fullmatch(name)), None)
-                    if most is not None:
-                        if info.file_size > most or info.flag_bits & 0x1:
-                            raise DataError(
-                                expected=_EXPECTED,
-                                got=f"{name} is encrypted or has too many bytes ({info.file_size:,})",
-                                remedy="Pack the run folder again",
-                            )
-                        chosen[name] = info
-            check_room(folder.parent, sum(info.file_size for info in chosen.values()), limits)
-            with NewFolder(folder) as part:
-                write_members(packed, chosen, part)
-                _check(part)
-    except zipfile.BadZipFile as error:
-        raise DataError(
-            expected=_EXPECTED, got=f"This is none, or it is damaged ({error})", remedy="Pack the run folder again"
-        ) from error
+        with NewFolder(folder) as part:
+            unpack_members(
+                archive, part, RUN_NAME, _LARGEST, what="run", expected=_EXPECTED, error=DataError, limits=limits
+            )
+            _check(part)
     except OSError as error:
         raise cannot_write(folder, error) from error
     return folder

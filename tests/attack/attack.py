@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from a3tune.bundle import EXAMPLES  # noqa: E402
-from tests.support.hostile_files import endless_jpeg  # noqa: E402
+from tests.support.hostile_files import endless_jpeg, excel_bomb, packed  # noqa: E402
 
 API = "/gradio_api"
 ATTACKS: list[Callable[[Server], None]] = []
@@ -195,6 +195,21 @@ def endless_picture(server: Server) -> None:
         with eve.client.stream("GET", f"{API}/queue/data", params={"session_hash": eve.page}) as lines:
             told = next(line for line in lines.iter_lines() if '"process_completed"' in line)
     must("took too long" in told, "the endless one is refused in words")
+
+
+@attack
+def hostile_data(server: Server) -> None:
+    """A workbook that unpacks to gigabytes of texts is ended, and another visitor's picture opens meanwhile."""
+    with server.visitor() as eve, server.visitor() as ann:
+        event = eve.event("tune-zip", "upload")
+        archive = eve.file(packed({"a.xlsx": excel_bomb(60)}), "a.zip")
+        values = [archive if number == eve.part("tune-zip") else eve.secret for number in event["inputs"]]
+        body = {"data": values, "fn_index": event["id"], "session_hash": eve.page, "trigger_id": eve.part("tune-zip")}
+        eve.client.post(f"{API}/queue/join", json=body).raise_for_status()
+        must("Opened." in ann.call("upload", "upload", upload=[ann.file(picture())]), "another visitor's picture opens")
+        with eve.client.stream("GET", f"{API}/queue/data", params={"session_hash": eve.page}) as lines:
+            told = [line for line in lines.iter_lines() if "took too" in line or '"process_completed"' in line]
+    must("took too" in "".join(told), "the workbook is refused in words")
 
 
 @attack

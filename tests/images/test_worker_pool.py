@@ -6,23 +6,25 @@ import os
 import threading
 import time
 import zipfile
+from collections import OrderedDict
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 
 from a3tune.bundle import EXAMPLES
+from a3tune.data.archive import unpack_archive
+from a3tune.data.column_renaming import naming_for
 from a3tune.data.read import read_dataset
-from a3tune.errors import ImageError, RequestError
+from a3tune.errors import Cancelled, DataError, ImageError, RequestError
 from a3tune.images import describe_image, find_series, load_image, open_image
 from a3tune.images.decode_limits import DecodeLimits
 from a3tune.images.isolation import decode_through
 from a3tune.images.masks import mask_labels, picture_size
 from a3tune.images.target import load_target
 from a3tune.images.worker_pool import WorkerPool, decode_in_workers
-from tests.support.hostile_files import endless_jpeg
+from tests.support.hostile_files import endless_jpeg, excel_bomb, packed, parquet_bomb
 
 PICTURE, VOLUME = EXAMPLES / "chest_mass.png", EXAMPLES / "real_mr.nii.gz"
 FILES = sorted(path for path in EXAMPLES.iterdir() if path.suffix not in (".md", ".json"))
@@ -38,7 +40,7 @@ def pool() -> Iterator[WorkerPool]:
 @pytest.fixture
 def strict() -> Iterator[WorkerPool]:
     """A pool that soon ends what it runs."""
-    pool = WorkerPool(DecodeLimits(seconds=0.5, memory=256 << 20, output=1 << 20, spare=1))
+    pool = WorkerPool(DecodeLimits(seconds=0.5, memory=256 << 20, output=1 << 20, rows=1 << 11, spare=1))
     yield pool
     pool.close()
 
@@ -113,6 +115,7 @@ def test_every_reader_of_the_library_works_through_the_runner(pool, tmp_path):
         "mask_labels",
         "picture_size",
         "load_target",
+        "_read_tables",
         "describe_image",
     ]
     assert asked == readers
@@ -132,6 +135,50 @@ def test_what_takes_too_much_memory_is_ended_and_the_next_file_is_read(strict, s
     assert strict.run(abs, -1) == 1
 
 
+def test_archives_and_tables_are_read_the_same(pool, tmp_path):
+    table = b"image,question,answer\na.png,What?,A chest\nb.png,What?,x\n"
+    (tmp_path / "data.zip").write_bytes(packed({"a.png": PICTURE.read_bytes(), "data.csv": table}))
+    told: list[tuple[str, float]] = []
+    here = read_dataset(unpack_archive(tmp_path / "data.zip", tmp_path / "data").folder)
+    (tmp_path / "data").rename(tmp_path / "before")
+    decode_through(pool.run)
+    try:
+        unpack_archive(tmp_path / "data.zip", tmp_path / "data", on_progress=lambda *step: told.append(step))
+        assert [what for what, _ in told] == ["Unpacking"]
+        assert read_dataset(tmp_path / "data") == here
+        assert [item.question for item in here.items] == ["What?"]
+        assert len(here.faults) == 1
+        (tmp_path / "other.csv").write_text("picture,asked,reply\na.png,What?,A chest\n")
+        there = naming_for(read_dataset(tmp_path / "other.csv"))
+    finally:
+        decode_through(None)
+    assert there == naming_for(read_dataset(tmp_path / "other.csv"))
+    assert there is not None
+    assert there.guess["image"] == "picture"
+
+
+def test_data_that_takes_too_much_is_ended_in_words_about_data(strict, tmp_path):
+    (tmp_path / "a.xlsx").write_bytes(excel_bomb(8))
+    (tmp_path / "a.parquet").write_bytes(parquet_bomb(280))
+    rows = "".join(f"{number}.png,{'what ' * 40},b\n" for number in range(300))
+    (tmp_path / "rows.csv").write_text(f"image,question,answer\n{rows}")
+    decode_through(strict.run)
+    try:
+        with pytest.raises(DataError, match=r"took too (long|much memory).*(split it|Split the data set)"):
+            read_dataset(tmp_path / "a.xlsx")
+        read = read_dataset(tmp_path / "a.parquet", unpack_to=tmp_path / "unpacked")
+        assert [fault.kind for fault in read.faults] == ["syntax"]
+        with pytest.raises(DataError, match="too many rows"):
+            read_dataset(tmp_path / "rows.csv")
+    finally:
+        decode_through(None)
+
+
+def test_a_reader_ends_when_nobody_waits_for_it(pool):
+    with pytest.raises(Cancelled):
+        pool.run(time.sleep, 600, should_stop=lambda: True)
+
+
 def test_what_gives_too_much_is_refused(strict):
     with pytest.raises(ImageError, match="too large to be shown"):
         strict.run(np.zeros, 1 << 20)
@@ -147,7 +194,7 @@ def test_a_decoder_that_breaks_off_costs_one_file(pool):
 
 def test_a_decoder_cannot_hand_over_code_or_take_what_the_server_knows(pool, monkeypatch):
     with pytest.raises(ImageError, match="broke off"):
-        pool.run(Path, "anything")
+        pool.run(OrderedDict)
     monkeypatch.setenv("HF_TOKEN", "secret")
     fresh = WorkerPool(DecodeLimits(spare=1))
     try:
@@ -214,7 +261,7 @@ def test_a_slow_picture_makes_room_for_others():
 def test_a_dicom_file_cannot_pass_for_a_picture(tmp_path):
     """Its preamble may be anything, the beginning of a PNG too, and the pictures' lane is for what is soon decoded."""
     pool = WorkerPool(DecodeLimits(seconds=30, spare=1, waiting=0.05, volumes=1))
-    pool._lanes[False].acquire()
+    pool._lanes["volumes"].acquire()
     content = bytearray((EXAMPLES / "real_ct.dcm").read_bytes())
     content[:8] = b"\x89PNG\r\n\x1a\n"
     (tmp_path / "file").write_bytes(content)

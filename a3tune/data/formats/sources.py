@@ -98,6 +98,13 @@ def find_sources(path: Path, layout: str, log: FaultLog, unpack_to: Path | None)
     )
 
 
+def holds_parquet(path: Path) -> bool:
+    """Whether a file of rows, or any in a folder, is a Parquet file, in which pictures may be packed."""
+    if path.is_dir():
+        return any(file.suffix.lower() == PARQUET_SUFFIX for files in files_by_depth(path) for file in files)
+    return path.suffix.lower() == PARQUET_SUFFIX
+
+
 def _may_be_table(entry: LaidOut) -> bool:
     """Whether a table has room for image, question and answer, whatever its columns are called."""
     columns = [name for name in entry.source.columns or () if name]
