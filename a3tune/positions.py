@@ -46,6 +46,11 @@ class Positions:
             return tensor.narrow(dim, self._first, len(self))
         return tensor.index_select(dim, self.indices)
 
+    def part(self, first: int, stop: int, origin: int) -> Positions:
+        """Those from number ``first`` up to number ``stop``, counted from the position ``origin``."""
+        start = None if self._first is None or first == stop else self._first + first - origin
+        return self._known(self.indices[first:stop] - origin, start)
+
     def split(self, size: int) -> list[Positions]:
         """The positions in pieces of at most ``size``."""
         if len(self) <= size:

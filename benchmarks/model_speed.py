@@ -6,12 +6,12 @@
 
 The prompt has 640 tokens, 576 of them image patches. Four ways to run the prompt once (prefill): plain SDPA, with
 capture of as many critical heads as a layer has, with capture of all heads, and eager attention with
-``output_attentions``. Four ways to answer: generation alone, with the replay that gives the critical heads' or every
-head's map, and eager with ``output_attentions``. Three training steps, optimizer included: LoRA of rank 64, A3Tune
-(A3MoE adapters, heads chosen in the step, alignment loss), and LoRA on eager attention with the same loss on the
-attention it returns; in half precision under autocast, as the trainer does. Last, what loading a checkpoint of that
-size takes at most, each time in a process of its own that has loaded the demo model before, so that the program's own
-modules do not count.
+``output_attentions``. Four ways to answer: generation alone, with capture of the critical heads or of all heads in the
+passes that write, and eager with ``output_attentions``. Three training steps, optimizer included: LoRA of rank 64,
+A3Tune (A3MoE adapters, heads chosen in the step, alignment loss), and LoRA on eager attention with the same loss on
+the attention it returns; in half precision under autocast, as the trainer does. Last, what loading a checkpoint of
+that size takes at most, each time in a process of its own that has loaded the demo model before, so that the program's
+own modules do not count.
 
 All ways share one set of weights and take turns, so that another load on the machine hits all alike. Turns come in
 pairs, the second one backwards: what drifts hits the first and the last way alike. A ratio is that of a pair's two
@@ -193,14 +193,11 @@ def answers(base: LlavaForConditionalGeneration, inputs: dict[str, torch.Tensor]
     options = {"max_new_tokens": tokens, "min_new_tokens": tokens, "do_sample": False, "pad_token_id": 0}
     options["suppress_tokens"] = [IMAGE_TOKEN]
 
+    rows, columns = masks(inputs["input_ids"])
+
     def with_maps(wanted: list[Head] | None) -> object:
-        whole = captured.generate(**inputs, **options)
-        rows, columns = masks(whole)
-        with capture(rows, columns, wanted) as record:
-            captured(
-                input_ids=whole, pixel_values=inputs["pixel_values"], attention_mask=torch.ones_like(whole),
-                use_cache=False, logits_to_keep=1,
-            )  # fmt: skip
+        with capture(rows, columns, wanted, growing=True) as record:
+            captured.generate(**inputs, **options)
         return record.weights(0)
 
     return {

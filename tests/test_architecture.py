@@ -54,7 +54,7 @@ LIBRARY_RULES: dict[str, set[str]] = {
     "training": _MODEL_SIDE | {"data", "labels", "evaluation"},
     "catalogue": _SHARED | {"models", "labels"},
     "permissions": _SHARED | {"models", "labels", "catalogue"},
-    "parity": _MODEL_SIDE | {"labels"},
+    "parity": _MODEL_SIDE | {"labels", "inspection"},
     "demo": _MODEL_SIDE | {"data", "labels", "phantom", "inspection", "evaluation", "training"},
 }
 LIBRARY_RULES["cli"] = set(LIBRARY_RULES)

@@ -11,6 +11,10 @@ Call :func:`prepare_capture` once per model, then::
     with capture(rows, columns) as record:
         model(**inputs)
     record.maps(0)
+
+    with capture(rows, columns, growing=True) as record:
+        model.generate(**inputs)
+    record.maps(0)
 """
 
 from __future__ import annotations
@@ -110,8 +114,10 @@ def capture(
     heads: Sequence[Head] | None = None,
     *,
     share_of_all_heads: bool = False,
+    growing: bool = False,
 ) -> Iterator[AttentionRecord]:
-    """Record the attention of one forward pass over whole sequences that runs inside the ``with`` block.
+    """Record the attention of one forward pass over whole sequences that runs inside the ``with`` block, or of the
+    passes that read a prompt and write behind it.
 
     The record belongs to the thread that opened the block: other threads, also on the same model, record into
     their own or not at all. With gradients enabled the record's tensors are part of the graph; weights are then
@@ -124,11 +130,15 @@ def capture(
         heads: the heads to keep; None keeps every head of every layer.
         share_of_all_heads: also keep every head's total over the image when ``heads`` names a few (what choosing
             critical heads needs). These totals then carry no gradient.
+        growing: the masks describe a prompt, behind which text is generated in this block, without beams, with any kind
+            of key-value cache: each token that is read behind the prompt is one more row, taken in the very pass that
+            reads it. Without gradient. What a cache no longer holds, or holds in fewer bits, is read as the model reads
+            it. Rows that went on to be padded after their end get rows for the padding too.
 
     Raises:
         RequestError: the masks are not bool [batch, length], a sequence has no row or no column, or no head is named.
     """
-    record = AttentionRecord(rows, columns, heads, share_of_all_heads)
+    record = AttentionRecord(rows, columns, heads, share_of_all_heads, growing)
     token = _active.set(record)
     try:
         yield record

@@ -1,4 +1,4 @@
-"""What a capture holds: the attention of one forward pass, layer by layer."""
+"""What a capture holds: the attention of one forward pass, or of those that write an answer, layer by layer."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
 
 from a3tune.errors import ModelError, RequestError
 from a3tune.positions import Positions
@@ -86,14 +87,20 @@ class AttentionRecord:
     """The attention of one forward pass, as a capture yields it; readable once the model has run.
 
     Weights are post-softmax and before dropout, float32, on the model's device. Rows and patches of sequence b are
-    the True positions of the masks' row b, ascending.
+    the True positions of the masks' row b, ascending; in a growing record the rows of the tokens that were read after
+    those of the masks follow, one after another.
 
     Attributes:
         heads: the heads that were asked for, or None for all.
     """
 
     def __init__(
-        self, rows: torch.Tensor, columns: torch.Tensor, heads: Sequence[Head] | None, share_of_all_heads: bool
+        self,
+        rows: torch.Tensor,
+        columns: torch.Tensor,
+        heads: Sequence[Head] | None,
+        share_of_all_heads: bool,
+        growing: bool = False,
     ) -> None:
         _check_masks(rows, columns)
         if heads is not None and not heads:
@@ -102,12 +109,16 @@ class AttentionRecord:
         self._shape = tuple(rows.shape)
         self._rows = [Positions.of(row) for row in rows]
         self._columns = [Positions.of(row) for row in columns]
+        self._places = [positions.indices.cpu().numpy() for positions in self._columns]
         self._share_of_all = share_of_all_heads or heads is None
         self._with_gradient = torch.is_grad_enabled()
+        self._growing = growing
         self._calls: dict[int, AttentionCall] = {}
-        self._weights: dict[tuple[int, int], torch.Tensor] = {}  # (layer, b) -> [heads wanted, rows, patches]
-        self._shares: dict[tuple[int, int], torch.Tensor] = {}  # (layer, b) -> [heads or heads wanted, rows]
+        # (layer, b) -> [heads wanted, rows, patches] and [heads or heads wanted, rows], of each pass that had rows.
+        self._weights: dict[tuple[int, int], list[torch.Tensor]] = {}
+        self._shares: dict[tuple[int, int], list[torch.Tensor]] = {}
         self._layers: dict[int, int] = {}  # layer -> its number of heads
+        self._read: dict[int, int] = {}  # layer -> how many tokens it has read
 
     @property
     def layers(self) -> int:
@@ -117,7 +128,8 @@ class AttentionRecord:
 
     def rows(self, b: int) -> np.ndarray:
         """int64 [rows], the positions in sequence b that the weights' rows belong to, ascending."""
-        return self._rows[b].indices.cpu().numpy()
+        behind = np.arange(self._shape[1], max(self._read.values(), default=0))
+        return np.concatenate([self._rows[b].indices.cpu().numpy(), behind])
 
     def weights(self, b: int) -> torch.Tensor:
         """float32 [layers, heads, rows, patches] of sequence b, or [heads asked for, rows, patches] in the order asked
@@ -125,7 +137,24 @@ class AttentionRecord:
         self._require_pass()
         if self.heads is not None:
             return self.select(b, self.heads)
-        return torch.stack([self._layer_weights(layer, b) for layer in sorted(self._layers)])
+        layers = [self._layer_parts(layer, b) for layer in sorted(self._layers)]
+        if any(part.requires_grad for part in layers[0]):
+            return torch.stack([torch.cat(parts, dim=1) for parts in layers])
+        # Filled in place: a copy of each layer and one of them all would be there at once.
+        heads, _, patches = layers[0][0].shape
+        rows = sum(part.shape[1] for part in layers[0])
+        found = layers[0][0].new_empty(len(layers), heads, rows, patches)
+        for whole, parts in zip(found, layers, strict=True):
+            start = 0
+            for part in parts:
+                whole[:, start : start + part.shape[1]] = part
+                start += part.shape[1]
+        return found
+
+    def latest(self, b: int) -> torch.Tensor:
+        """float32 [layers, heads, patches]: the weights of every head in the row that was read last."""
+        self._require_pass()
+        return torch.stack([self._layer_parts(layer, b)[-1][:, -1] for layer in sorted(self._layers)])
 
     def select(self, b: int, heads: Sequence[Head]) -> torch.Tensor:
         """float32 [heads, rows, patches] of sequence b for the named heads, in that order.
@@ -183,18 +212,15 @@ class AttentionRecord:
             call: what its attention was called with.
             training: whether the layer is in training mode.
         """
-        if layer in self._layers:
+        start = self._read.get(layer, 0)
+        batch, heads, tokens = call.query.shape[:3]
+        if not self._growing:
+            self._check_whole(layer, call)
+        elif batch != self._shape[0]:
             raise RequestError(
-                expected="one forward pass per capture",
-                got=f"layer {layer} ran a second time",
-                remedy="Open a new capture for each pass",
-            )
-        batch, heads, length = call.query.shape[:3]
-        if (batch, length) != self._shape or call.key.shape[2] != length:
-            raise RequestError(
-                expected=f"one pass over whole sequences of shape {list(self._shape)} (batch, length)",
-                got=f"queries of shape {[batch, length]} that see {call.key.shape[2]} keys",
-                remedy="Run the model once on the inputs that the masks were made for; generate outside of a capture",
+                expected=f"passes over the {self._shape[0]} sequence(s) that the masks were made for",
+                got=f"a pass over {batch}",
+                remedy="Write without beams, or capture a pass over prompt and answer",
             )
         if self._with_gradient and training and not torch.is_grad_enabled():
             raise ModelError(
@@ -202,46 +228,96 @@ class AttentionRecord:
                 got="reentrant gradient checkpointing, which hides the layer from the gradient of captured weights",
                 remedy='Use gradient_checkpointing_kwargs={"use_reentrant": False}',
             )
-        self._layers[layer] = heads
-        if torch.is_grad_enabled():
+        self._layers[layer], self._read[layer] = heads, start + tokens
+        if torch.is_grad_enabled() and not self._growing:
             self._calls[layer] = call
             return
         wanted = self._wanted(layer)
-        for b in range(batch):
-            if self._share_of_all:
-                every = self._compute(call, b, None)
-                self._shares[layer, b] = every.sum(-1)
-                # Copied, so that the weights on the rest of the sequence do not stay in memory.
-                self._weights[layer, b] = every.contiguous() if wanted is None else every[wanted]
-            elif wanted:
-                self._weights[layer, b] = self._compute(call, b, wanted).contiguous()
+        with torch.no_grad():
+            for b in range(batch):
+                rows = self._rows_within(b, start, tokens, call.query.device)
+                if not len(rows):
+                    continue
+                if self._share_of_all:
+                    every = self._compute(call, b, rows, start + tokens, None)
+                    self._shares.setdefault((layer, b), []).append(every.sum(-1))
+                    # Copied, so that the weights on the rest of the sequence do not stay in memory.
+                    kept = every.contiguous() if wanted is None else every[wanted]
+                    self._weights.setdefault((layer, b), []).append(kept)
+                elif wanted:
+                    weights = self._compute(call, b, rows, start + tokens, wanted)
+                    self._weights.setdefault((layer, b), []).append(weights.contiguous())
 
-    def _compute(self, call: AttentionCall, b: int, heads: list[int] | None) -> torch.Tensor:
-        device = call.query.device  # to which the places are moved once, not for every layer
-        self._rows[b], self._columns[b] = self._rows[b].to(device), self._columns[b].to(device)
-        return call.weights(b, self._rows[b], self._columns[b], heads)
+    def _check_whole(self, layer: int, call: AttentionCall) -> None:
+        if layer in self._layers:
+            raise RequestError(
+                expected="one forward pass per capture",
+                got=f"layer {layer} ran a second time",
+                remedy="Open a new capture for each pass, or a growing one where an answer is written",
+            )
+        batch, _, length = call.query.shape[:3]
+        if (batch, length) != self._shape or call.key.shape[2] != length:
+            raise RequestError(
+                expected=f"one pass over whole sequences of shape {list(self._shape)} (batch, length)",
+                got=f"queries of shape {[batch, length]} that see {call.key.shape[2]} keys",
+                remedy="Run the model once on the inputs that the masks were made for; generate in a growing capture",
+            )
+
+    def _rows_within(self, b: int, start: int, tokens: int, device: torch.device) -> Positions:
+        """The rows that a pass over the ``tokens`` after the first ``start`` gives, counted from its first."""
+        if start == 0 and tokens == self._shape[1]:
+            self._rows[b] = self._rows[b].to(device)  # once, not for every layer
+            return self._rows[b]
+        if start >= self._shape[1]:
+            return Positions.run(0, tokens, device)
+        behind = torch.arange(self._shape[1], max(self._shape[1], start + tokens))
+        positions = torch.cat([self._rows[b].indices.cpu(), behind]) - start
+        return Positions(positions[(positions >= 0) & (positions < tokens)]).to(device)
+
+    def _compute(
+        self, call: AttentionCall, b: int, rows: Positions, read: int, heads: list[int] | None
+    ) -> torch.Tensor:
+        """float32 [heads, rows, patches]; ``read`` is how many tokens there are up to the end of this pass."""
+        device = call.query.device
+        self._columns[b] = self._columns[b].to(device)
+        # A cache of a sliding window holds the last keys only; one of a fixed size has room behind the last.
+        keys = call.key.shape[2]
+        gone, places = max(0, read - keys), self._places[b]
+        if not gone and places[-1] < keys:
+            return call.weights(b, rows, self._columns[b], heads)
+        # What is out of sight, or not yet read, has no weight.
+        first, stop = np.searchsorted(places, (gone, gone + keys))
+        weights = call.weights(b, rows, self._columns[b].part(first, stop, gone), heads)
+        return nn.functional.pad(weights, (int(first), len(places) - int(stop)))
 
     def _wanted(self, layer: int) -> list[int] | None:
         if self.heads is None:
             return None
         return list(dict.fromkeys(head.head for head in self.heads if head.layer == layer))
 
-    def _layer_weights(self, layer: int, b: int) -> torch.Tensor:
+    def _layer_parts(self, layer: int, b: int) -> list[torch.Tensor]:
+        """float32 [heads wanted, rows, patches] of each pass."""
         if (layer, b) in self._weights:
             return self._weights[layer, b]
-        weights = self._compute(self._calls[layer], b, self._wanted(layer))
+        call = self._calls[layer]
+        rows = self._rows_within(b, 0, self._shape[1], call.query.device)
+        weights = [self._compute(call, b, rows, self._shape[1], self._wanted(layer))]
         if torch.is_grad_enabled():  # else a later reader would be handed weights outside the graph
             self._weights[layer, b] = weights
         return weights
+
+    def _layer_weights(self, layer: int, b: int) -> torch.Tensor:
+        return _joined(self._layer_parts(layer, b))
 
     def _layer_share(self, layer: int, b: int) -> torch.Tensor:
         if self.heads is None:
             return self._layer_weights(layer, b).sum(-1)
         if (layer, b) not in self._shares:
+            call = self._calls[layer]
             with torch.no_grad():
-                every = self._compute(self._calls[layer], b, None)
-                self._shares[layer, b] = every.sum(-1)
-        return self._shares[layer, b]
+                rows = self._rows_within(b, 0, self._shape[1], call.query.device)
+                self._shares[layer, b] = [self._compute(call, b, rows, self._shape[1], None).sum(-1)]
+        return _joined(self._shares[layer, b])
 
     def _select_layer(self, layer: int, b: int, heads: list[int]) -> torch.Tensor:
         held = self._wanted(layer)
@@ -256,7 +332,8 @@ class AttentionRecord:
                 got=f"heads {sorted(set(heads) - set(held))}",
                 remedy="Capture with these heads, or with heads=None",
             )
-        return self._compute(self._calls[layer], b, heads)
+        rows = self._rows_within(b, 0, self._shape[1], self._calls[layer].query.device)
+        return self._compute(self._calls[layer], b, rows, self._shape[1], heads)
 
     def _require_pass(self) -> None:
         if not self._layers:
@@ -265,6 +342,10 @@ class AttentionRecord:
                 got="a capture through which no layer ran",
                 remedy="Call prepare_capture(model) first and run the model inside the with block",
             )
+
+
+def _joined(parts: list[torch.Tensor]) -> torch.Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 def _check_masks(rows: torch.Tensor, columns: torch.Tensor) -> None:

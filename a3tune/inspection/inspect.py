@@ -20,7 +20,7 @@ from a3tune.attention.critical_heads import critical_heads, head_set_map, rows_a
 from a3tune.errors import AdapterError, Cancelled, RequestError
 from a3tune.geometry.patch_grid import to_patches
 from a3tune.models.encoded_prompt import EncodedPrompt
-from a3tune.models.model import VisionLanguageModel
+from a3tune.models.model import GeneratedAnswer, VisionLanguageModel
 from a3tune.progress import Progress, no_progress
 from a3tune.types import AttentionMaps, Head, MedicalImage, PatchGrid, Token, WeakLabels
 
@@ -50,7 +50,7 @@ class AdapterView:
         adapter: the adapter's name; "base" for the model without one.
         answer: the decoded answer, special tokens removed.
         tokens: every token of prompt and answer in sequence order, image tokens included.
-        maps: attention of every head from every text token to every patch, from one replay of prompt + answer.
+        maps: attention of every head from every text token to every patch, read while the answer was written.
         visual_ratio: float32 [layers, heads], share of the text tokens' attention that goes to the image.
         critical_heads: the heads with the highest visual ratio, highest first.
         metrics: named numbers about the maps (see a3tune.attention.metrics).
@@ -80,7 +80,7 @@ class Inspection:
         grid: where each patch lies in the image.
         views: one view per adapter, in the order asked for.
         labels: the ranked regions, when they were made.
-        seconds: how long each step took ("answer", "maps", ...).
+        seconds: by "<adapter>.answer" how long the answer with its maps took.
     """
 
     model: str
@@ -118,8 +118,8 @@ def inspect_each(
 ) -> Iterator[Inspection]:
     """Ask ``question`` about ``image`` and look into every head, adapter by adapter.
 
-    The answer is generated greedily; the maps come from one replay of prompt and answer, so that they belong to
-    the very tokens shown. Nothing is locked between two inspections: whoever follows may take its time.
+    The answer is generated greedily; the maps are read in the passes that write it. Nothing is locked between two
+    inspections: whoever follows may take its time.
 
     Args:
         model: the loaded model.
@@ -167,17 +167,10 @@ def inspect_each(
         held = adapter_set(adapter) if callable(adapter_set) else adapter_set
         _check_held(adapter, held)
         began = time.perf_counter()
-        with adapted(model, held, adapter, prompt, growing=True):
-            answer = model.generate(prompt, max_new_tokens=max_new_tokens, should_stop=should_stop)
-        if answer.ending == "stopped":
-            raise Cancelled
-        answered = time.perf_counter()
-        proceed(f"Reading the attention of every head ({adapter})", start + 0.6 / len(adapters))
+        with adapted(model, held, adapter, prompt, growing=True), record_experts() as use:
+            answer, maps = answer_with_maps(model, prompt, max_new_tokens=max_new_tokens, should_stop=should_stop)
+        seconds = {**seconds, f"{adapter}.answer": time.perf_counter() - began}
         whole = model.append_answer(prompt, answer.token_ids)
-        with adapted(model, held, adapter, whole), record_experts() as use:
-            maps = read_attention(model, whole)
-        took = {f"{adapter}.answer": answered - began, f"{adapter}.maps": time.perf_counter() - answered}
-        seconds = {**seconds, **took}
         ratio = visual_ratio(maps.image_share)
         heads = critical_heads(ratio, maps.heads if critical_count is None else critical_count)
         metrics = measure_answer(head_set_map(maps, heads, answer_rows(whole.tokens, maps)), coverage)
@@ -219,8 +212,36 @@ def inspect_image(
     return inspection
 
 
+def answer_with_maps(
+    model: VisionLanguageModel,
+    prompt: EncodedPrompt,
+    *,
+    max_new_tokens: int = 64,
+    should_stop: Callable[[], bool] | None = None,
+) -> tuple[GeneratedAnswer, AttentionMaps]:
+    """The answer, and the attention of every head from every text token up to its last word to the image.
+
+    The maps are those that :func:`read_attention` gives for prompt and answer, read in the passes that write it.
+
+    Args:
+        prompt: a prompt without an answer.
+        max_new_tokens: longest answer in tokens.
+        should_stop: asked after each token.
+
+    Raises:
+        RequestError: the context is full.
+        Cancelled: ``should_stop`` said so.
+    """
+    prepare_capture(model.model)
+    with model.lock, torch.inference_mode(), capture(prompt.rows, prompt.columns, growing=True) as record:
+        answer = model.generate(prompt, max_new_tokens=max_new_tokens, read_last=True, should_stop=should_stop)
+    if answer.ending == "stopped":
+        raise Cancelled
+    return answer, record.maps(0)
+
+
 def read_attention(model: VisionLanguageModel, prompt: EncodedPrompt) -> AttentionMaps:
-    """Attention of every head from every text token to the image, from one forward pass.
+    """Attention of every head from every text token to the image, from one forward pass: what a given answer needs.
 
     Args:
         prompt: a prompt, usually with its answer appended, so that the maps belong to the very tokens shown.

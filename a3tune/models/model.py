@@ -212,13 +212,22 @@ class VisionLanguageModel:
         ).strip()
 
     def generate(
-        self, prompt: EncodedPrompt, *, max_new_tokens: int = 64, should_stop: Callable[[], bool] | None = None
+        self,
+        prompt: EncodedPrompt,
+        *,
+        max_new_tokens: int = 64,
+        read_last: bool = False,
+        on_token: Callable[[tuple[int, ...]], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
     ) -> GeneratedAnswer:
         """The most likely answer, token by token (greedy: the same prompt gives the same answer).
 
         Args:
             prompt: a prompt; an answer that it already has is continued.
             max_new_tokens: limit of the answer's length; a smaller room left in the model's context counts instead.
+            read_last: have the model read the last word also where the limit cuts the answer behind it: then every word
+                is a row of a growing capture, as in a pass over prompt and answer.
+            on_token: called after each word's token with all of them so far, on this thread.
             should_stop: asked after each token; True ends the answer there.
 
         Raises:
@@ -231,17 +240,18 @@ class VisionLanguageModel:
                 got=f"max_new_tokens {max_new_tokens} after a prompt of {prompt.length} tokens",
                 remedy="Raise max_new_tokens or shorten the question",
             )
-        stop = _Stop(should_stop)
+        step = _Step(prompt.length, room, self.end_token_ids, on_token, should_stop)
         with self.lock, torch.no_grad():
             sequence = self.model.generate(
                 **prompt.inputs,
-                generation_config=self.generation_config_for(room),
-                stopping_criteria=StoppingCriteriaList([stop]),
+                # Whoever writes the next word has read the last; that next one is not kept.
+                generation_config=self.generation_config_for(room + read_last),
+                stopping_criteria=StoppingCriteriaList([step]),
             )
-        new = sequence[0, prompt.length :].tolist()
+        new = sequence[0, prompt.length :].tolist()[:room]
         ended = bool(new) and new[-1] in self.end_token_ids
         ids = tuple(new[:-1] if ended else new)
-        return GeneratedAnswer(self.decode(ids), ids, "end" if ended else "stopped" if stop.stopped else "length")
+        return GeneratedAnswer(self.decode(ids), ids, "end" if ended else "stopped" if step.stopped else "length")
 
     @property
     def end_token_ids(self) -> set[int]:
@@ -267,10 +277,24 @@ class VisionLanguageModel:
         )
 
 
-class _Stop(StoppingCriteria):
-    def __init__(self, should_stop: Callable[[], bool] | None) -> None:
-        self._should_stop, self.stopped = should_stop, False
+class _Step(StoppingCriteria):
+    """Tells of each word, and asks whether to go on."""
+
+    def __init__(
+        self,
+        start: int,
+        room: int,
+        ends: set[int],
+        on_token: Callable[[tuple[int, ...]], None] | None,
+        should_stop: Callable[[], bool] | None,
+    ) -> None:
+        self._start, self._room, self._ends = start, room, ends
+        self._on_token, self._should_stop, self.stopped = on_token, should_stop, False
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        if self._on_token is not None and input_ids.shape[1] - self._start <= self._room:
+            new = tuple(input_ids[0, self._start :].tolist())
+            if new[-1] not in self._ends:
+                self._on_token(new)
         self.stopped = self.stopped or (self._should_stop is not None and self._should_stop())
         return torch.full((len(input_ids),), self.stopped, dtype=torch.bool, device=input_ids.device)

@@ -16,6 +16,7 @@ from a3tune.models.encoded_prompt import EncodedBatch
 from a3tune.models.load import load_model
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.token_alignment import ALIGNMENT_TOLERANCE, stray_change
+from a3tune.parity.written import MOST_TOKENS, written_differences
 from a3tune.types import MedicalImage
 
 ATTENTION_TOLERANCE = 1e-5
@@ -37,9 +38,10 @@ class ParityRow:
 def check_checkpoint(folder: str | Path, *, device: str = "auto") -> list[ParityRow]:
     """Compare capture with eager attention on a checkpoint, in float32, over synthetic images and questions.
 
-    Every layer and head is compared, on one sequence, on a batch of two padded on the right, and on one padded on the
-    left; then the greedy answer with and without capture prepared, and whether each image token changes with its own
-    place in the image (see :func:`a3tune.models.token_alignment.stray_change`).
+    Every layer and head is compared, on one sequence, on a batch of two padded on the right, on one padded on the left,
+    and while answers are written, over key-value caches of each kind; then the greedy answer with and without capture
+    at work, and whether each image token changes with its own place in the image (see
+    :func:`a3tune.models.token_alignment.stray_change`).
 
     Args:
         folder: a checkpoint folder (or hub id).
@@ -60,18 +62,22 @@ def check_checkpoint(folder: str | Path, *, device: str = "auto") -> list[Parity
         "attention, padded left": model.collate(prompts, padding_side="left"),
     }
     questions = [model.encode(image, question) for image, question in zip(images, _QUESTIONS, strict=True)]
-    answers = [model.generate(question, max_new_tokens=12) for question in questions]
+    answers = [model.generate(question, max_new_tokens=MOST_TOKENS) for question in questions]
+    wholes = [
+        model.append_answer(question, answer.token_ids) for question, answer in zip(questions, answers, strict=True)
+    ]
     model.model.set_attn_implementation("eager")
     expected = {name: eager_attention(model, batch) for name, batch in batches.items()}
+    written = [eager_attention(model, model.collate([whole]))[0] for whole in wholes]
     model.model.set_attn_implementation("sdpa")
     prepare_capture(model.model)
     rows = [_attention_row(name, model, batch, expected[name]) for name, batch in batches.items()]
-    again = [model.generate(question, max_new_tokens=12) for question in questions]
-    differing = sum(first != second for first, second in zip(answers, again, strict=True))
+    differing, differences = written_differences(model, questions, answers, written)
+    rows += [_row(name, *difference) for name, difference in differences.items()]
     painted, stray = stray_change(model)
     return [
         *rows,
-        ParityRow("answer with capture prepared", len(answers), float(differing), differing == 0),
+        ParityRow("answer with capture at work", len(answers), float(differing), differing == 0),
         ParityRow("image tokens in their places", painted, stray, stray <= ALIGNMENT_TOLERANCE),
     ]
 
@@ -119,6 +125,10 @@ def _attention_row(
     differences = [(record.weights(b).cpu() - weights).abs() for b, weights in enumerate(expected)]
     worst = max(float(difference.max()) for difference in differences)
     cases = sum(difference.shape[0] * difference.shape[1] for difference in differences)
+    return _row(name, cases, worst)
+
+
+def _row(name: str, cases: int, worst: float) -> ParityRow:
     return ParityRow(name, cases, worst, worst <= ATTENTION_TOLERANCE)
 
 

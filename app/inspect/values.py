@@ -87,10 +87,9 @@ def finished_status(result: Result) -> str:
     """How long the inspection took, over all adapters, as a status line."""
     seconds = result.inspection.seconds
     answer = sum(value for name, value in seconds.items() if name.endswith("answer"))
-    maps = sum(value for name, value in seconds.items() if name.endswith("maps"))
     count = len(result.inspection.views)
     words = "Answer" if count == 1 else f"{count} answers"
-    return status(f"{words} in {_duration(answer)}, attention of every head in {_duration(maps)}.")
+    return status(f"{words} in {_duration(answer)}, with the attention of every head.")
 
 
 def head_map_value(weights: np.ndarray) -> dict[str, str]:

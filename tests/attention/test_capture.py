@@ -391,3 +391,59 @@ def test_extra_scores_are_refused(fresh):
     mask = torch.tensor([[False, True, True]])
     with capture(mask, ~mask), pytest.raises(ModelError, match="s_aux"):
         capture_module._attention(module, query, query, query, None, s_aux=torch.zeros(4))
+
+
+@pytest.mark.parametrize("name", ["llava", "llava_mistral", "gemma3", "qwen2_5_vl", "llama4"])
+@pytest.mark.parametrize("heads", [None, [Head(1, 3), Head(0, 1), Head(1, 0)]])
+def test_a_growing_capture_of_a_batch_equals_a_pass_over_prompts_and_answers(tiny_model, random_image, name, heads):
+    model = tiny_model(name)
+    items = [(random_image(0, 40, 52), "Is there a mass in the left lung?", None), (random_image(1), "Which?", None)]
+    batch = model.encode_batch(items, padding_side="left")
+    prepare_capture(model.model)
+    config = model.generation_config_for(4)
+    config.update(min_new_tokens=4)
+    with torch.no_grad():
+        with capture(batch.rows, batch.columns, heads, share_of_all_heads=True, growing=True) as record:
+            whole = model.model.generate(**batch.inputs, generation_config=config)
+        for b, prompt in enumerate(batch.prompts):
+            ids = whole[b, batch.length : -1].tolist()  # the last is written, not read
+            answered = model.append_answer(prompt, ids)
+            with capture(answered.rows, answered.columns, heads, share_of_all_heads=True) as expected:
+                model.model(**answered.inputs, use_cache=False)
+            assert record.rows(b).tolist() == (expected.rows(0) + batch.starts[b]).tolist()
+            assert torch.allclose(record.weights(b), expected.weights(0), atol=TOLERANCE)
+            assert torch.allclose(record.image_share(b), expected.image_share(0), atol=TOLERANCE)
+            if heads is None:
+                assert torch.allclose(record.latest(b), expected.weights(0)[:, :, -1], atol=TOLERANCE)
+            else:
+                assert torch.equal(record.select(b, heads[::-1]), record.weights(b).flip(0))
+
+
+def test_a_growing_capture_refuses_beams(tiny_model, random_image):
+    model = tiny_model("llava")
+    prompt = model.encode(random_image(0), "What is it?")
+    prepare_capture(model.model)
+    config = model.generation_config_for(3)
+    config.update(num_beams=2)
+    with (
+        torch.no_grad(),
+        capture(prompt.rows, prompt.columns, growing=True),
+        pytest.raises(RequestError, match="without beams"),
+    ):
+        model.model.generate(**prompt.inputs, generation_config=config)
+
+
+def test_a_prompt_read_in_pieces_gives_the_same_rows(tiny_model, random_image):
+    model = tiny_model("llava_mistral")
+    prompt = model.encode(random_image(0), "Is there a mass in the left lung?")
+    prepare_capture(model.model)
+    config = model.generation_config_for(2)
+    records = []
+    for size in (None, 7):
+        config.update(prefill_chunk_size=size)
+        with torch.no_grad(), capture(prompt.rows, prompt.columns, growing=True) as record:
+            model.model.generate(**prompt.inputs, generation_config=config)
+        records.append(record.maps(0))
+    whole, pieces = records
+    assert whole.rows.tolist() == pieces.rows.tolist()
+    np.testing.assert_allclose(pieces.weights, whole.weights, atol=TOLERANCE)

@@ -7,9 +7,17 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
+from a3tune.adapters.a3moe import A3MoeConfig, record_experts
 from a3tune.adapters.switch import BASE, AdapterSet
 from a3tune.errors import AdapterError, Cancelled, RequestError
-from a3tune.inspection.inspect import answer_rows, inspect_each, inspect_image
+from a3tune.inspection.inspect import (
+    adapted,
+    answer_rows,
+    answer_with_maps,
+    inspect_each,
+    inspect_image,
+    read_attention,
+)
 from a3tune.inspection.record import record
 from a3tune.models.load import load_model
 from a3tune.models.prompt import PromptEncoder
@@ -36,6 +44,45 @@ def test_every_class_answers_and_shows_every_head(tiny_name, tiny_model, image):
     prompt = model.encode(image, inspection.question)
     assert model.decode(ids) == view.answer == model.generate(prompt, max_new_tokens=4).text
     assert record(inspection)["adapters"][BASE]["metrics"]["entropy"] <= 1
+
+
+def test_maps_read_while_writing_are_those_of_a_pass_over_prompt_and_answer(tiny_name, tiny_model, image):
+    model = tiny_model(tiny_name)
+    prompt = model.encode(image, "Where is the liver?")
+    answer, maps = answer_with_maps(model, prompt, max_new_tokens=4)
+    replayed = read_attention(model, model.append_answer(prompt, answer.token_ids))
+    np.testing.assert_array_equal(maps.rows, replayed.rows)
+    np.testing.assert_allclose(maps.weights, replayed.weights, atol=1e-5)
+
+
+def test_an_answer_that_ends_by_itself_has_a_row_for_its_last_word_too(tiny_model, image, monkeypatch):
+    model = tiny_model("llava")
+    prompt = model.encode(image, "Where is the liver?")
+    first, second, third, *_ = model.generate(prompt, max_new_tokens=4).token_ids
+    assert third not in (first, second)
+    ends = property(lambda self: {third})
+    monkeypatch.setattr(type(model), "end_token_ids", ends)
+    answer, maps = answer_with_maps(model, prompt, max_new_tokens=9)
+    assert (answer.token_ids, answer.ending) == ((first, second), "end")
+    assert maps.rows[-2:].tolist() == [prompt.length, prompt.length + 1]
+
+
+def test_experts_are_those_of_the_whole_pass_and_the_mask_reaches_every_step(tiny_checkpoint, image, tmp_path):
+    model = load_model(tiny_checkpoint("llava"), device="cpu")
+    wrapped = get_peft_model(model.model, A3MoeConfig(query_experts=3, key_experts=3, init_weights=False))
+    wrapped.save_pretrained(tmp_path / "a3", save_embedding_layers=False)
+    wrapped.unload()
+    adapters = AdapterSet(model.model, {"a3": tmp_path / "a3"})
+    question = "Is there a mass in the left lung?"
+    view = inspect_image(model, image, question, adapters=("a3",), adapter_set=adapters, max_new_tokens=4).views[0]
+    prompt = model.encode(image, question)
+    whole = model.append_answer(prompt, [token.id for token in view.tokens if token.role == "answer"])
+    with adapted(model, adapters, "a3", whole), record_experts() as use:
+        replayed = read_attention(model, whole)
+    np.testing.assert_allclose(view.maps.weights, replayed.weights, atol=1e-5)
+    np.testing.assert_array_equal(view.experts.key_choice, use.key_choice())
+    np.testing.assert_allclose(view.experts.query_gates, use.query_gates(), atol=1e-6)
+    assert np.abs(view.maps.weights - read_attention(model, whole).weights).max() > 1e-4
 
 
 def test_maps_equal_eager_attention_over_prompt_and_answer(tiny_model, image):
@@ -150,7 +197,7 @@ def test_each_adapter_is_there_when_it_is_done_and_the_prompt_is_encoded_once(ad
     second = next(each)
     assert [view.adapter for view in second.views] == ["base", "lora"]
     assert second.views[0] is first.views[0]
-    assert list(first.seconds) == ["base.answer", "base.maps"]
+    assert list(first.seconds) == ["base.answer"]
     assert next(each, None) is None
     assert len(encoded) == 1
     whole = inspect_image(model, image, "Is it normal?", **options)

@@ -20,7 +20,7 @@ from a3tune.types import MedicalImage
 
 
 def test_an_answer_written_token_by_token_is_the_replays_most_likely(tiny_name, tiny_model, random_image):
-    """The replay, from which the maps come, is the very pass that wrote the answer: mask, positions and all."""
+    """A pass over prompt and answer is what wrote the answer: mask, positions and all."""
     model = tiny_model(tiny_name)
     prompt = model.encode(random_image(2), "Is there a mass in the left lung?")
     answer = model.generate(prompt, max_new_tokens=8)

@@ -48,7 +48,7 @@ def finished() -> Result:
     boxes = np.array([[x, y, x + 5, y + 4] for y in (0, 4) for x in (0, 5)], dtype=np.float64)
     grid = PatchGrid(boxes, (PatchTile(0, 2, 2, (0.0, 0.0, 10.0, 8.0)),), 8, 10)
     image = image_from_array(np.full((8, 10), 90, dtype=np.uint8))
-    inspection = Inspection("tiny", image, "is is", grid, (view,), seconds={"base.answer": 0.24, "base.maps": 0.5})
+    inspection = Inspection("tiny", image, "is is", grid, (view,), seconds={"base.answer": 0.24})
     entropy = np.full((2, 3), 0.25)
     entropy[0, 0] = np.nan
     generation = ModelGeneration("tiny", special_tokens=frozenset({"<s>", "</s>"}))
@@ -155,7 +155,7 @@ def test_an_unforeseen_error_is_a_number_here_and_a_place_in_the_log(caplog):
 
 
 def test_times_and_the_model_are_told(finished):
-    assert "Answer in 240 ms, attention of every head in 500 ms." in finished_status(finished)
+    assert "Answer in 240 ms, with the attention of every head." in finished_status(finished)
     error = RequestError(expected="a folder", got="No folder", remedy="Choose one")
     assert model_value(ModelStatus("failed", "x", False, error))["text"] == str(error)
     assert model_value(ModelStatus("ready", "x", False))["text"] == "ready"
