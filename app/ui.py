@@ -26,7 +26,6 @@ from app.access.visits import Visits
 from app.common.comparison import OwnAdapters
 from app.common.identity import build_visitor, is_secret, owner_of
 from app.common.initial_page import InitialPage
-from app.common.modules import ModuleFiles
 from app.common.status import DEMO_NOTICE, model_value
 from app.common.theme import STYLES, TUNE_STYLES, build_theme
 from app.common.widgets import build_header
@@ -257,7 +256,6 @@ def launch(
             "middleware": [
                 operation.middleware,
                 Middleware(Refusals),
-                Middleware(ModuleFiles),
                 Middleware(InitialPage, inspect.opening_value, lambda: page.theme_css, *opening),
             ],
         },
@@ -265,7 +263,8 @@ def launch(
     # Only now: importing torch would hold up the first answer to a browser.
     if not zero_gpu.is_held():
         slot.start()
-    decoders.start()
+    # Nor may these take a core from the model's loading.
+    decoders.start(after=slot.wait_over)
     visits.keep_tidy()
     keep_ending_idle(asking.sessions)
     tuning.jobs.keep_going()

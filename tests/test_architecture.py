@@ -91,6 +91,7 @@ SLOW = {
     "open_clip",
     "segment_anything",
     "pyarrow",
+    "openpyxl",
     "matplotlib.figure",
 } | {
     "statsmodels",

@@ -148,13 +148,17 @@ class WorkerPool:
             return value
         raise cast(A3TuneError, value)
 
-    def start(self) -> None:
-        """Have idle workers ready soon, so that no file need wait for one."""
+    def start(self, after: Callable[[], object] = lambda: None) -> None:
+        """Have idle workers ready soon, so that no file need wait for one.
+
+        Args:
+            after: returns when they may begin: until then each file that comes starts its own.
+        """
         with self._changed:
             if self._filling or self._closed or len(self._idle) >= self.limits.spare:
                 return
             self._filling = True
-        threading.Thread(target=self._fill, name="decoding-start", daemon=True).start()
+        threading.Thread(target=self._fill, args=(after,), name="decoding-start", daemon=True).start()
 
     def close(self) -> None:
         """End all workers; files that are being read fail."""
@@ -213,7 +217,8 @@ class WorkerPool:
         self.start()
         return worker or self._start()
 
-    def _fill(self) -> None:
+    def _fill(self, after: Callable[[], object]) -> None:
+        after()
         # One after the other, so that they take no more than one core.
         with suppress(A3TuneError):  # told to whoever opens a file
             while not self._closed and len(self._idle) < self.limits.spare:

@@ -32,7 +32,7 @@ log = logging.getLogger("a3tune.app")
 
 _SECRET = re.compile(r"[\w-]{43}")
 _PREFIX = re.compile(r"(?:/[\w.-]+){1,8}")
-_FIXED = re.compile(r"/(?:assets|static|modules)/.*|/favicon\.ico")
+_FIXED = re.compile(r"/(?:assets|static)/.*|/favicon\.ico")
 _BRINGS_COOKIE = ("/", "/config", "/config/")
 _DEEPEST = 64
 

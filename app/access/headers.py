@@ -11,7 +11,7 @@ _SPACE_FRAMES = "https://huggingface.co https://*.huggingface.co https://*.hf.sp
 
 CONTENT = {
     "default-src": "'none'",
-    "script-src": "'self' blob: 'unsafe-eval'",
+    "script-src": "'self' 'unsafe-eval'",
     "worker-src": "'self' blob:",
     "style-src": "'self' 'unsafe-inline'",
     "img-src": "'self' data: blob:",
@@ -27,8 +27,8 @@ CONTENT = {
 """The content security policy without what changes: the page's own nonce, and who may frame it.
 
 No other host is in it. Gradio makes functions from the text of widgets' scripts ('unsafe-eval') and writes styles into
-elements ('unsafe-inline' for styles alone); the page's own modules are blobs that it brings itself; pictures, fonts and
-downloads are data and blobs.
+elements ('unsafe-inline' for styles alone); the page's own modules stand in the page, under its nonce; pictures, fonts
+and downloads are data and blobs.
 """
 
 

@@ -32,7 +32,6 @@ class Route(NamedTuple):
 
 ROUTES = (
     Route(_READ, "/", "/", "the page"),
-    Route(_READ, f"/modules/{_FILE}", "/modules/…", "the page's own scripts"),
     Route(_READ, f"/(?:assets|static)/{_FILE}", "/assets/…, /static/…", "Gradio's scripts, styles and fonts"),
     Route(_READ, r"(?:/gradio_api)?/theme\.css", "/theme.css", "the page's style"),
     Route(_READ, r"/favicon\.ico|/robots\.txt", "/favicon.ico, /robots.txt", "what browsers ask for"),

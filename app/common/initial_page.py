@@ -4,34 +4,30 @@ from __future__ import annotations
 
 import gzip
 import html
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.access.headers import NONCE
-from app.common.modules import bundled_script
+from app.common.modules import modules_script
 
 _FOLDER = Path(__file__).parent / "static"
 # Where Gradio's page begins to be built: what stands before it is there first.
 _MARK = b"<gradio-app"
 _MANIFEST = b'<link rel="manifest" href="/manifest.json" />'
 # The widgets that the picture consists of, by the ids of their elements.
-_WIDGETS = {
-    "header": "common/static/header.js",
-    "examples": "inspect/static/examples.js",
-    "suggestions": "inspect/static/suggestions.js",
-    "viewer": "inspect/viewer/viewer.js",
-}
-_DRAW = f"page.drawInitialPage({{ {', '.join(_WIDGETS)} }});"
+_WIDGETS = ("header", "examples", "suggestions", "viewer")
+_DRAW = f'studioModule("common/static/initial_page.js").drawInitialPage({json.dumps(_WIDGETS)});'
 
 
 class InitialPage:
     """Puts the opening picture into Gradio's page, in front of the element that Gradio builds its widgets in.
 
-    The page then shows the first example with its answers as soon as it arrives: the viewer's own modules draw it, and
-    the script in ``initial_page.js`` takes it away when Gradio's viewer has drawn the same. The widgets themselves need
-    some seventy requests until they stand.
+    The page then shows the first example with its answers as soon as it arrives: the viewer's own modules, which it
+    brings, draw it, and ``initial_page.js`` takes it away when Gradio's viewer has drawn the same. The widgets
+    themselves need some seventy requests until they stand.
 
     Args:
         app: what serves the pages.
@@ -54,7 +50,7 @@ class InitialPage:
         self._app = app
         self._value, self._styles = value, styles
         self._tabs, self._question, self._about = tabs, question, about
-        self._script = bundled_script({"page": "common/static/initial_page.js", **_WIDGETS}, _DRAW).encode()
+        self._script = modules_script()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request; only the page itself is changed."""
@@ -82,7 +78,6 @@ class InitialPage:
     async def _send(self, start: Message, body: bytes, packed: bool, nonce: str, send: Send) -> None:
         before, mark, after = body.partition(_MARK)
         if mark and start["status"] == 200:
-            before = before.replace(b"<script", self._script + b"<script", 1)
             body = before + self.markup().encode() + mark + after
             # No quotes: in a text inside a script it does no harm. The manifest would be asked for beside the page.
             marked = f"<script nonce={nonce}" if nonce else "<script"
@@ -108,6 +103,6 @@ class InitialPage:
                 f"<style>{self._styles()}\n{style}</style>",
                 frame.replace("{tabs}", names).replace("{question}", html.escape(self._question)),
                 f'<script type="application/json" id="opening-value">{value}</script>',
-                f"<script>{theme}</script>",
+                f"<script>{theme}</script><script>{self._script}</script><script>{_DRAW}</script>",
             )
         )

@@ -1,42 +1,50 @@
-"""The browser's code: ES modules in the folders of ``app/``, served under an address that changes with their content.
+"""The browser's code: ES modules in the folders of ``app/``, which the page brings itself as one script.
 
-Gradio runs a widget's script as the text of a function, which can import nothing by itself: that text is one dynamic
-import of the widget's module, whose ``default`` export gets what Gradio gives (see :func:`mount_script`). Imports among
-modules are relative paths, the same on the disk as in the browser.
+A browser would ask for each of dozens of modules, level by level of their imports, before it could draw anything. So
+each becomes a function that is called when its module is first asked for, with ``import`` and ``export`` as plain
+assignments; ``studioModule(name)`` in the browser gives what a module exports. Gradio runs a widget's script as the
+text of a function: that text is one such call (see :func:`mount_script`). Imports among modules are relative paths, as
+on the disk.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from starlette.responses import PlainTextResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
-
 _APP = Path(__file__).resolve().parents[1]
-_FILES = {path.relative_to(_APP).as_posix(): path.read_bytes() for path in sorted(_APP.rglob("*.js"))}
-_VERSION = hashlib.sha256(b"\0".join(part for name, text in _FILES.items() for part in (name.encode(), text)))
-# Relative to the page, so that it holds under whatever path the page is served.
-_ADDRESS = f"modules/{_VERSION.hexdigest()[:16]}/"
-_IMPORTED = re.compile(r'\bfrom "(\.[^"]+)";')
+_TEXTS = {path.relative_to(_APP).as_posix(): path.read_text(encoding="utf-8") for path in sorted(_APP.rglob("*.js"))}
+_IMPORT = re.compile(r'^import (\{[^}]*\}) from "(\.[^"]+)";$', re.MULTILINE)
+_EXPORT = re.compile(r"^export (default )?((?:async )?function\*? ?|class |const )(\w+)", re.MULTILINE)
 _TRIGGERED = re.compile(r'\btrigger\(("\w+")')
+
+_LOADER = """"use strict";
+const studioModule = ((sources) => {
+  const made = new Map();
+  return function load(name) {
+    if (!made.has(name)) {
+      made.set(name, null);
+      const exported = {};
+      sources[name](exported, load);
+      made.set(name, exported);
+    }
+    return made.get(name);
+  };
+})({
+%s
+});"""
 
 # Gradio knows a widget's events by their quoted names in its script.
 _MOUNT = """// Events: %s
-const mount = (module) => module.default({ element, props, server, trigger, watch }, %s);
-if (props.module) mount(props.module);
-else import(new URL(%s, document.baseURI)).then(mount, () => {
-  element.textContent = "This part of the page could not be loaded. Reload the page.";
-});"""
+studioModule(%s).default({ element, props, server, trigger, watch }, %s);"""
 
 
 def mount_script(name: str, **settings: Any) -> str:
-    """The ``js_on_load`` of a widget: imports its module, or takes it from ``props`` where it is at hand, and calls its
-    ``default({element, props, server, trigger, watch}, settings)``.
+    """The ``js_on_load`` of a widget: calls its module's ``default`` with ``{element, props, server, trigger, watch}``
+    and ``settings``.
 
     Args:
         name: the module's path in ``app/``.
@@ -46,28 +54,28 @@ def mount_script(name: str, **settings: Any) -> str:
     Raises:
         KeyError: there is no such module.
     """
-    events = sorted({call for module in _with_imports([name]) for call in _TRIGGERED.findall(_text(module))})
+    events = sorted({call for module in _with_imports([name]) for call in _TRIGGERED.findall(_TEXTS[module])})
     settings_text = json.dumps(settings, separators=(",", ":"))
-    return _MOUNT % (", ".join(events), settings_text, json.dumps(_ADDRESS + name))
+    return _MOUNT % (", ".join(events), json.dumps(name), settings_text)
 
 
-def bundled_script(names: Mapping[str, str], script: str) -> str:
-    """HTML of a module script that imports modules which the page brings itself, with all that they import, instead of
-    asking for each. Like all module scripts it runs once the page is there, in their order; the first must be this.
+def modules_script() -> str:
+    """A script, as a whole, in which ``studioModule(name)`` gives what the module of that path in ``app/`` exports."""
+    return _LOADER % "\n".join(f"{json.dumps(name)}(exported, load) {{{_function_body(name)}}}," for name in _TEXTS)
 
-    Args:
-        names: the paths in ``app/`` of the modules, by the names that the script knows them by.
-        script: what to do with them.
-    """
-    texts = {_ADDRESS + name: _text(name) for name in _with_imports(names.values())}
-    # "<" is written as an escape, so that no text can end the script.
-    brought = json.dumps(texts, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-    imports = "".join(f'import * as {known} from "./{_ADDRESS}{name}";\n' for known, name in names.items())
-    return (
-        f'<script type="application/json" id="modules">{brought}</script>'
-        f"<script>{_text('common/static/module_map.js')}</script>"
-        f'<script type="module">{imports}{script}</script>'
-    )
+
+def _function_body(name: str) -> str:
+    exports: list[str] = []
+
+    def imported(found: re.Match[str]) -> str:
+        return f"const {found[1].replace(' as ', ': ')} = load({json.dumps(_beside(name, found[2]))});"
+
+    def exported(found: re.Match[str]) -> str:
+        exports.append(f"default: {found[3]}" if found[1] else found[3])
+        return found[2] + found[3]
+
+    text = _EXPORT.sub(exported, _IMPORT.sub(imported, _TEXTS[name]))
+    return f"\n{text}Object.assign(exported, {{ {', '.join(exports)} }});\n"
 
 
 def _with_imports(names: Iterable[str]) -> list[str]:
@@ -78,37 +86,9 @@ def _with_imports(names: Iterable[str]) -> list[str]:
         name = waiting.pop(0)
         if name not in found:
             found[name] = None
-            waiting += [_beside(name, path) for path in _IMPORTED.findall(_text(name))]
+            waiting += [_beside(name, path) for _, path in _IMPORT.findall(_TEXTS[name])]
     return list(found)
 
 
 def _beside(name: str, path: str) -> str:
     return (_APP / PurePosixPath(name).parent / path).resolve().relative_to(_APP).as_posix()
-
-
-def _text(name: str) -> str:
-    return _FILES[name].decode("utf-8")
-
-
-class ModuleFiles:
-    """Middleware that serves the modules, read once, and nothing else from the disk.
-
-    Args:
-        app: what serves all else.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        inside = scope.get("path", "").removeprefix(scope.get("root_path", "")).removeprefix("/")
-        if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD") or not inside.startswith("modules/"):
-            await self._app(scope, receive, send)
-            return
-        content = _FILES.get(inside.removeprefix(_ADDRESS)) if inside.startswith(_ADDRESS) else None
-        response: Response = PlainTextResponse("There is no such module.", 404)
-        if content is not None:
-            # The address names the content: it need never be asked for again.
-            forever = {"cache-control": "public, max-age=31536000, immutable"}
-            response = Response(content, media_type="text/javascript", headers=forever)
-        await response(scope, receive, send)

@@ -20,7 +20,7 @@ from a3tune.data.read import read_dataset
 from a3tune.errors import Cancelled, DataError, ImageError, RequestError
 from a3tune.images import describe_image, find_series, load_image, open_image
 from a3tune.images.decode_limits import DecodeLimits
-from a3tune.images.isolation import decode_through
+from a3tune.images.isolation import decode_through, trusted_files
 from a3tune.images.masks import mask_labels, picture_size
 from a3tune.images.target import load_target
 from a3tune.images.worker_pool import WorkerPool, decode_in_workers
@@ -101,6 +101,9 @@ def test_every_reader_of_the_library_works_through_the_runner(pool, tmp_path):
     (tmp_path / "data.csv").write_text("image,question,answer\na.png,What is it?,A chest\n")
     decode_through(run)
     try:
+        with trusted_files():
+            image = load_image(PICTURE)
+        assert not asked, "a file of one's own needs no other process"
         image = load_image(PICTURE)
         assert describe_image(VOLUME).frame_count == open_image(VOLUME)[2].frame_count > 1
         assert mask_labels(PICTURE).shape == picture_size(PICTURE)
@@ -183,6 +186,16 @@ def test_what_gives_too_much_is_refused(strict):
     with pytest.raises(ImageError, match="too large to be shown"):
         strict.run(np.zeros, 1 << 20)
     assert strict.run(abs, -1) == 1
+
+
+def test_workers_that_are_to_be_ready_begin_when_they_may_and_a_file_need_not_wait_for_that():
+    may, pool = threading.Event(), WorkerPool(DecodeLimits(spare=1))
+    try:
+        pool.start(after=may.wait)
+        assert pool.run(describe_image, PICTURE).frame_count == 1
+    finally:
+        may.set()
+        pool.close()
 
 
 def test_a_decoder_that_breaks_off_costs_one_file(pool):

@@ -9,9 +9,6 @@ from datetime import date, time
 from pathlib import Path
 from typing import Any
 
-import openpyxl
-from openpyxl.utils.exceptions import InvalidFileException
-
 from a3tune.data.formats.faults import FaultLog, RowNumber
 from a3tune.data.formats.rows import MAX_FILE_BYTES, Row, Source
 from a3tune.data.formats.signatures import kind_of_content
@@ -20,7 +17,6 @@ from a3tune.wording import listed
 
 _UNCOMPUTED = object()
 _ERRORS = frozenset(("#N/A", "#VALUE!", "#REF!", "#DIV/0!", "#NAME?", "#NUM!", "#NULL!"))
-_FAULTS = (*DAMAGED_ARRAYS, InvalidFileException)
 
 
 def open_excel_source(path: Path, file: str, log: FaultLog) -> Source:
@@ -52,7 +48,7 @@ def open_excel_source(path: Path, file: str, log: FaultLog) -> Source:
         pairs = (pair for sheets in both for pair in zip(*map(_cells, sheets), strict=True))
         rows = ((line, _marked(known, given, empty)) for line, (known, given) in enumerate(pairs, start=1))
         top, header = next(((line, row) for line, row in rows if _has_values(row)), (0, None))
-    except _FAULTS as error:
+    except DAMAGED_ARRAYS as error:
         what = f"is not an Excel workbook that can be read ({' '.join(str(error).split())[:120]})"
         log.add("syntax", file, 0, "", what, 'Save it again, or as "CSV UTF-8"')
         return Source(path, file, None, iter(()))
@@ -94,12 +90,15 @@ def _rows(
             texts += [""] * (len(columns) - len(texts))
             if any(text.strip() for text in texts):
                 yield Row(file, RowNumber(number), dict(zip(columns, texts, strict=True)))
-    except _FAULTS as error:
+    except DAMAGED_ARRAYS as error:
         what = f"cannot be read after row {number} ({' '.join(str(error).split())[:120]})"
         log.add("syntax", file, RowNumber(number), "", what, 'Save it again, or as "CSV UTF-8"')
 
 
 def _sheets(path: Path, *, computed: bool) -> list[Any]:
+    # A slow library, which hardly any data set needs.
+    import openpyxl
+
     # From a stream, since openpyxl goes by the name's ending.
     book = openpyxl.load_workbook(io.BytesIO(path.read_bytes()), read_only=True, data_only=computed)
     for sheet in book.worksheets:

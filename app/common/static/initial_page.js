@@ -8,18 +8,18 @@ const server = new Proxy({}, { get: () => () => new Promise(() => {}) });
 
 const componentOf = (id) => window.gradio_config.components.find(({ props }) => props.elem_id === id).props;
 
-// `modules`: those of the widgets, by the ids of their elements.
-export function drawInitialPage(modules) {
+// `ids`: those of the widgets' elements.
+export function drawInitialPage(ids) {
   const initial = document.getElementById("initial-page");
   initial.querySelector(".adapters").hidden = !componentOf("adapters").visible;
-  for (const [id, module] of Object.entries(modules)) {
+  for (const id of ids) {
     const { html_template, css_template, js_on_load, props, value } = componentOf(id);
     const place = initial.querySelector("[data-of=" + id + "]");
     place.innerHTML = html_template;
     place.before(make("style", {}, "#initial-page [data-of=" + id + "] {" + css_template + "}"));
     const mount = new Function("element", "props", "server", "trigger", "watch", js_on_load);
     const nothing = () => {};
-    mount(place, { ...props, value, module }, server, nothing, nothing);
+    mount(place, { ...props, value }, server, nothing, nothing);
   }
   initial.querySelector(".model .text").textContent = "Opening the page …";
   giveWay(initial);
@@ -38,5 +38,5 @@ function giveWay(initial) {
   };
   const watcher = new MutationObserver(compare);
   const shown = { subtree: true, childList: true, attributes: true, attributeFilter: ["data-shown", "data-begun"] };
-  watcher.observe(document.querySelector("gradio-app") || document.body, shown);
+  watcher.observe(document.body, shown);
 }

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from a3tune.bundle import ASSETS, EXAMPLES
 from a3tune.errors import Cancelled, RequestError
 from a3tune.images import ImageDescription, load_image, open_image
+from a3tune.images.isolation import trusted_files
 from a3tune.images.slices import Series
 from a3tune.types import MedicalImage, Window
 from app.engine.ids import RegionSessionId, SessionId
@@ -146,14 +147,14 @@ class Sessions:
             Cancelled: another image or view was asked for meanwhile.
         """
         request = self._count_request(name)
+        if key:
+            return self._show(name, request, open_example(path, key, self._convention()))
         try:
             content = path.read_bytes()
         finally:
             if remove:
                 _remove(path)
-        opened = _open(content, self._convention())
-        opened = opened._replace(key=key, source=_example_path(path) if key else "")
-        return self._show(name, request, opened)
+        return self._show(name, request, _open(content, self._convention()))
 
     def open_files(self, name: SessionId, paths: Sequence[Path], *, remove: bool) -> OpenedImage:
         """Open several files, the slices of a DICOM series, as the session's image; they are kept as one archive.
@@ -275,7 +276,8 @@ def open_example(path: Path, key: str, convention: str | None = None) -> OpenedI
     Raises:
         ImageError: the file is not an image that can be shown.
     """
-    return _open(path.read_bytes(), convention)._replace(key=key, source=_example_path(path))
+    with trusted_files():
+        return _open(path.read_bytes(), convention)._replace(key=key, source=_example_path(path))
 
 
 def _remove(path: Path) -> None:
