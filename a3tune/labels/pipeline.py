@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -80,6 +81,12 @@ class LabelMaker:
             "code": code_version(RANKING),
         }
         return json.loads(json.dumps(settings, default=str))
+
+    def with_rules(self, rules: FilterRules) -> LabelMaker:
+        """The same parts and settings with another filter."""
+        other = copy.copy(self)
+        other.rules = rules
+        return other
 
     def prompts(self, questions: Sequence[str], organ: str = "") -> tuple[str, ...]:
         """The texts that regions are ranked for: each question in the template's wording.

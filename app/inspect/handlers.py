@@ -34,11 +34,12 @@ def viewer_answers(service: InspectService) -> tuple[Answer, ...]:
 
     @server_function
     def find_regions(request: dict[str, Any]) -> dict[str, Any]:
-        return regions_value(service.regions.find(_regions(request), request["prompt"]))
+        return regions_value(service.regions.find(_regions(request), request["prompt"], small=bool(request["small"])))
 
     @server_function
     def draw_region(request: dict[str, Any]) -> dict[str, Any]:
-        ranked, key = service.regions.draw(_regions(request), request["box"], request["prompt"])
+        small = bool(request["small"])
+        ranked, key = service.regions.draw(_regions(request), request["box"], request["prompt"], small=small)
         return {**regions_value(ranked), "key": key}
 
     @server_function

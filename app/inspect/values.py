@@ -344,6 +344,7 @@ def _region(item: ShownRegion) -> dict[str, Any]:
         "area": region.area,
         "share": round(float(region.area / region.mask.size), 5),
         "drawn": item.drawn,
+        "small": item.small,
         "chosen": item.chosen,
         "colour": "#{:02x}{:02x}{:02x}".format(*item.colour),
         "contours": [line.ravel().tolist() for line in item.contours],

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 import numpy as np
 
 from a3tune.errors import RequestError
-from a3tune.figures.regions import REGION_COLOURS, number_place, outlines
 from a3tune.geometry.patch_grid import to_patches
+from a3tune.labels.filters import FilterRules
 from a3tune.types import MedicalImage, Region, ScoredRegion, WeakLabels
 from app.access.identity import check_visit, visit_of_asker
 from app.engine import library
@@ -27,6 +27,7 @@ from app.engine.background import Task, run
 from app.engine.ids import RegionSessionId, ResultId
 from app.engine.model_lock import turn
 from app.engine.region_slot import RegionSlot
+from app.inspect.sessions.shown_regions import ShownRegion, shown_regions
 
 if TYPE_CHECKING:
     from a3tune.inspection.inspect import AdapterView, Inspection
@@ -34,36 +35,10 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
-# How many of the best regions are shown, and how many of them make the target before anybody chooses: K of the
-# region-based target in A3Tune (ACL 2025).
-SHOWN = 8
-CHOSEN = 4
+ANY_SIDE = FilterRules(minimum_side=0)
 # More text than any encoder reads, and more boxes than anybody draws.
 LONGEST_PROMPT = 2000
 MOST_DRAWN = 24
-
-
-@dataclass(frozen=True, eq=False)
-class ShownRegion:
-    """One region in the list.
-
-    Attributes:
-        key: names the region in requests; the same as long as the image is on show.
-        scored: the region with its rank among all regions of the image.
-        drawn: True for a region that was made from a drawn box.
-        chosen: whether it belongs to the target at first.
-        colour: RGB, 0 to 255.
-        contours: int [points, 2] each, (x, y) in source pixels along the border, holes included.
-        anchor: (x, y) in source pixels, where the region is widest: the place for its number.
-    """
-
-    key: str
-    scored: ScoredRegion
-    drawn: bool
-    chosen: bool
-    colour: tuple[int, int, int]
-    contours: tuple[np.ndarray, ...]
-    anchor: tuple[int, int]
 
 
 class ViewMeasure(NamedTuple):
@@ -96,11 +71,13 @@ class RankedRegions:
 
     Attributes:
         labels: every region that was ranked, and how it came about.
-        shown: the best ones and those drawn by hand.
+        settings: what they were made with.
+        shown: the best ones, the best small ones where those are kept, and those drawn by hand.
         numbers: those of :meth:`RegionService.choose` for the regions that are chosen at first.
     """
 
     labels: WeakLabels
+    settings: Mapping[str, Any]
     shown: tuple[ShownRegion, ...]
     numbers: TargetNumbers | None = None
 
@@ -177,10 +154,11 @@ class RegionService:
 
     # ---- requests ----------------------------------------------------------------------------
 
-    def find(self, name: RegionSessionId, prompt: str) -> RankedRegions:
+    def find(self, name: RegionSessionId, prompt: str, *, small: bool = False) -> RankedRegions:
         """Find the image's regions, where that was not done yet, and rank them for a prompt.
 
-        A newer request for the same image stops an older one.
+        A newer request for the same image stops an older one. ``small`` keeps small structures: regions of any size
+        are ranked, and the best of those that the published filter drops for their size are shown too.
 
         Raises:
             LabelError: no region, a prompt that cannot be used, or a part that is missing or damaged.
@@ -189,15 +167,19 @@ class RegionService:
         """
         session = self._session(name)
         _check_prompt(prompt)
-        return self._run(session, lambda maker, cancel: self._rank(session, maker, prompt, dict(session.drawn), cancel))
+        return self._run(
+            session, lambda maker, cancel: self._rank(session, maker, prompt, dict(session.drawn), cancel, small)
+        )
 
-    def draw(self, name: RegionSessionId, box: Sequence[Any], prompt: str) -> tuple[RankedRegions, str]:
+    def draw(
+        self, name: RegionSessionId, box: Sequence[Any], prompt: str, *, small: bool = False
+    ) -> tuple[RankedRegions, str]:
         """Make a region from a drawn box and rank it with the others.
 
         Args:
             name: the session.
             box: (x, y, width, height) in source pixels.
-            prompt: what to rank for.
+            prompt, small: as for :meth:`find`.
 
         Returns:
             the new ranking, and the key of the region.
@@ -217,7 +199,7 @@ class RegionService:
         def work(maker: LabelMaker, cancel: threading.Event) -> tuple[RankedRegions, str]:
             region = maker.segmenter.segment_box(session.image, cast("tuple[int, int, int, int]", box))
             key = region.key
-            return self._rank(session, maker, prompt, {**session.drawn, key: region}, cancel), key
+            return self._rank(session, maker, prompt, {**session.drawn, key: region}, cancel, small), key
 
         return self._run(session, work)
 
@@ -274,8 +256,9 @@ class RegionService:
             )
         mask = _union(chosen)
         mask.flags.writeable = False
-        labels = replace(cast(RankedRegions, session.ranked).labels, regions=tuple(chosen), checked=True)
-        return Target(session.image, labels, mask), self._archive(session.image, labels)
+        ranked = cast(RankedRegions, session.ranked)
+        labels = replace(ranked.labels, regions=tuple(chosen), checked=True)
+        return Target(session.image, labels, mask), _archive(session.image, labels, ranked.settings)
 
     # ---- the work ----------------------------------------------------------------------------
 
@@ -308,26 +291,34 @@ class RegionService:
         return value
 
     def _rank(
-        self, session: _RegionSession, maker: LabelMaker, prompt: str, drawn: dict[str, Region], cancel: threading.Event
+        self,
+        session: _RegionSession,
+        maker: LabelMaker,
+        prompt: str,
+        drawn: dict[str, Region],
+        cancel: threading.Event,
+        small: bool,
     ) -> RankedRegions:
+        if small:
+            maker = maker.with_rules(ANY_SIDE)
         labels = maker.make(session.image, maker.prompts([prompt]), tuple(drawn.values()))
-        shown = _shown(labels, drawn)
+        shown = shown_regions(labels, drawn)
         numbers = _measure(session, [item.scored for item in shown if item.chosen], {})
-        ranked = RankedRegions(labels, shown, numbers)
+        ranked = RankedRegions(labels, {**maker.settings, "top_k": None}, shown, numbers)
         with self._guard:
             if not cancel.is_set():
                 session.ranked, session.drawn = ranked, drawn
         return ranked
 
-    def _archive(self, image: MedicalImage, labels: WeakLabels) -> bytes:
-        settings = {**cast("LabelMaker", self.slot.wait(0)).settings, "top_k": None}
-        packed = io.BytesIO()
-        with tempfile.TemporaryDirectory(prefix="a3tune-") as folder:
-            files = library.write_labels(labels, image, Path(folder) / "labels", [labels.prompt], settings)
-            with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-                for path in files:
-                    archive.write(path, path.name)
-        return packed.getvalue()
+
+def _archive(image: MedicalImage, labels: WeakLabels, settings: Mapping[str, Any]) -> bytes:
+    packed = io.BytesIO()
+    with tempfile.TemporaryDirectory(prefix="a3tune-") as folder:
+        files = library.write_labels(labels, image, Path(folder) / "labels", [labels.prompt], settings)
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in files:
+                archive.write(path, path.name)
+    return packed.getvalue()
 
 
 def _check_prompt(prompt: object) -> None:
@@ -372,19 +363,3 @@ def _measure_view(result: ResultId, view: AdapterView, coverage: np.ndarray) -> 
 
 def _union(regions: Sequence[ScoredRegion]) -> np.ndarray:
     return np.logical_or.reduce([item.region.mask for item in regions])
-
-
-def _shown(labels: WeakLabels, drawn: dict[str, Region]) -> tuple[ShownRegion, ...]:
-    shown: list[ShownRegion] = []
-    keys: set[str] = set()
-    for scored in labels.regions:
-        key = scored.region.key
-        # A box around a region that was found already may give the very same one.
-        if key in keys or not (scored.rank <= SHOWN or key in drawn):
-            continue
-        keys.add(key)
-        colour = REGION_COLOURS[len(shown) % len(REGION_COLOURS)]
-        chosen = scored.rank <= CHOSEN or key in drawn
-        anchor = number_place(scored.region)
-        shown.append(ShownRegion(key, scored, key in drawn, chosen, colour, outlines(scored.region), anchor))
-    return tuple(shown)

@@ -59,7 +59,14 @@ export function createRegionPanel(viewer) {
     weight.style.setProperty("--share", (row.weight / most).toFixed(3));
     const title = regionWords(row) + "\n" + row.area + " pixels, ranked for “" + row.phrase + "”";
     const made = tableRow(
-      [box, swatch, scoreWords(row), weight, percent(row.share), row.drawn ? "drawn box" : "found"],
+      [
+        box,
+        swatch,
+        scoreWords(row),
+        weight,
+        percent(row.share),
+        row.drawn ? "drawn box" : row.small ? "found, small" : "found",
+      ],
       { title, dataset: { key: row.key } },
     );
     swatch.after(String(row.rank));
@@ -120,6 +127,9 @@ export function createRegionPanel(viewer) {
   element.querySelector(".rank-form").addEventListener("submit", (event) => {
     event.preventDefault();
     if (!BUSY[state.regions.state]) viewer.regions.findWanted();
+  });
+  element.querySelector("[data-control=small]").addEventListener("change", () => {
+    if (state.regions.state !== "none") viewer.regions.findWanted();
   });
   element.querySelector("[data-action=stop]").addEventListener("click", viewer.regions.stop);
   element.querySelector("[data-action=keep]").addEventListener("click", viewer.regions.keepTarget);

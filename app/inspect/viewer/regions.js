@@ -7,6 +7,7 @@ import { noRegions } from "./state.js";
 export function createRegions(viewer) {
   const { element, part, state, server } = viewer;
   const promptField = element.querySelector("[data-control=prompt]");
+  const smallField = element.querySelector("[data-control=small]");
   // Numbers of the last requests: older answers are of no use.
   let asked = 0;
   let measured = 0;
@@ -17,13 +18,13 @@ export function createRegions(viewer) {
 
   const update = (changes) => (state.regions = { ...state.regions, ...changes });
 
-  async function ask(busy, call) {
+  async function ask(busy, words, call) {
     const mine = ++asked;
     measured++;
     const { session } = state.regions;
     update({ state: busy, said: "", kept: "" });
     viewer.regionPanel.build();
-    const reply = await answerOf(call(session));
+    const reply = await answerOf(call({ session, prompt: words, small: smallField.checked }));
     if (mine !== asked || session !== state.regions.session) return;
     if (reply.error) {
       update({ state: "said", said: reply.error });
@@ -41,11 +42,9 @@ export function createRegions(viewer) {
   }
 
   const find = (words) =>
-    ask(state.regions.rows.length ? "ranking" : "finding", (session) =>
-      server.find_regions({ session, prompt: words }),
-    );
+    ask(state.regions.rows.length ? "ranking" : "finding", words, (request) => server.find_regions(request));
   const findWanted = () => find(prompt());
-  const addBox = (box) => ask("drawing", (session) => server.draw_region({ session, box, prompt: prompt() }));
+  const addBox = (box) => ask("drawing", prompt(), (request) => server.draw_region({ ...request, box }));
   const stop = () => server.stop_regions({ session: state.regions.session }).catch(() => null);
 
   // Results that were taken along for comparison are measured too.

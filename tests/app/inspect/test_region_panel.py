@@ -108,6 +108,29 @@ def test_another_prompt_changes_the_ranking_and_keeps_the_answer(asked):
     expect(page.locator("[data-part=regionSaid]")).to_contain_text("tokens")
 
 
+def test_small_structures_come_with_a_switch_and_go_with_it(visit, tmp_path):
+    visitor = visit()
+    page = visitor.page
+    grey = np.full((256, 256), 90, np.uint8)
+    grey[60:150, 60:150] = 150
+    grey[200:211, 30:41] = grey[200:211, 190:201] = 220
+    Image.fromarray(grey).save(tmp_path / "small.png")
+    visitor.upload(tmp_path / "small.png")
+    visitor.ask("Where is the stone?")
+    wait_for(visitor, "ready")
+    small = rows(visitor).filter(has_text="found, small")
+    assert small.count() == 0
+    page.locator("[data-control=small]").check()
+    expect(small).not_to_have_count(0)
+    wait_for(visitor, "ready")
+    small.first.locator("input").check()
+    page.locator("[data-action=keep]").click()
+    expect(page.locator("[data-part=kept]")).to_contain_text("Kept")
+    page.locator("[data-control=small]").uncheck()
+    expect(small).to_have_count(0)
+    assert not visitor.complaints
+
+
 def test_a_drawn_box_adds_a_region_and_escape_draws_none(asked):
     page = asked.page
     button = page.locator("[data-action=box]")

@@ -17,8 +17,8 @@ from a3tune.inspection.inspect import answer_rows
 from a3tune.phantom import make_phantom
 from app.engine.region_slot import RegionSlot
 from app.inspect.service import InspectService
-from app.inspect.sessions.regions import CHOSEN, SHOWN
 from app.inspect.sessions.results import Result
+from app.inspect.sessions.shown_regions import CHOSEN, SHOWN
 from app.inspect.values import numbers_value, regions_value, target_value
 
 
@@ -90,6 +90,32 @@ def test_a_box_becomes_a_region_that_is_ranked_with_the_others(service, regions)
     assert len(drawn.labels.regions) == len(first.labels.regions) + 1
     again = service.regions.find(regions, "Is there a stone?")
     assert key in keys(again)
+
+
+def test_small_structures_are_ranked_shown_and_kept_when_asked_for(service, tmp_path):
+    grey = np.full((256, 256), 90, np.uint8)
+    grey[60:150, 60:150] = 150
+    for place in (30, 110, 190):
+        grey[200:211, place : place + 11] = 220
+    path = tmp_path / "small.png"
+    Image.fromarray(grey).save(path)
+    regions = service.sessions.open_file("one", path, remove=False).regions
+    published = service.regions.find(regions, "a stone")
+    assert not [item for item in published.shown if item.small]
+    assert any("too small" in note for note in published.labels.notes)
+    ranked = service.regions.find(regions, "a stone", small=True)
+    assert len(ranked.labels.regions) > len(published.labels.regions)
+    small = [item for item in ranked.shown if item.small]
+    # Last minus first of 12 or less, in an image of the filter's own size.
+    found = [item.region.key for item in ranked.labels.regions if min(item.region.box[2:]) <= 13]
+    assert [item.key for item in small] == found[:SHOWN]
+    assert [item.scored.rank for item in ranked.shown if not item.small] == [
+        item.rank for item in ranked.labels.regions[:SHOWN] if item.region.key not in found
+    ]
+    assert [row["small"] for row in regions_value(ranked)["rows"]] == [item.small for item in ranked.shown]
+    _, files = service.keep_target(regions, [small[0].key])
+    with zipfile.ZipFile(io.BytesIO(files)) as archive:
+        assert json.loads(archive.read("labels.json"))["settings"]["filter"]["minimum_side"] == 0
 
 
 def test_the_numbers_are_those_of_the_library_for_the_union(service, regions):
