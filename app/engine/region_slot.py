@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
 from typing import TYPE_CHECKING, cast
 
 from a3tune.bundle import DEMO
@@ -37,6 +38,8 @@ class RegionSlot:
         self._loading: threading.Thread | None = None
         self._maker: LabelMaker | None = None
         self._error: BaseException | None = None
+        self._unwanted: tuple[set[str], set[str]] = (set(), set())
+        self._forgetting = False
 
     def switch(self, segmenter: str, scorer: str) -> None:
         """Let the parts in memory go and load others in their place; returns when they are ready.
@@ -62,11 +65,43 @@ class RegionSlot:
         """Whether the parts are in memory."""
         return self._maker is not None
 
-    def forget(self, image: MedicalImage) -> None:
-        """Drop what is kept of an image that nobody has on show any more."""
-        maker = self._maker
-        if maker is not None:
-            cast("SegmentationMemory", maker.cache).forget(image)
+    def forget(self, images: Collection[str], prompts: Collection[str]) -> None:
+        """Drop what the parts keep of images that nobody has on show any more, and of prompts: at once, or as soon as
+        nobody uses the parts.
+
+        Args:
+            images: digests of the images.
+            prompts: what their regions were ranked for.
+        """
+        with self._guard:
+            self._unwanted[0].update(images)
+            self._unwanted[1].update(prompts)
+            if self._forgetting or not any(self._unwanted):
+                return
+            self._forgetting = True
+        if self.in_use.acquire(blocking=False):
+            self._forget()
+        else:
+            threading.Thread(target=self._forget_later, name="regions-forget", daemon=True).start()
+
+    def _forget_later(self) -> None:
+        self.in_use.acquire()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Drop what is unwanted; called with ``in_use`` held, which is released."""
+        try:
+            with self._guard:
+                (images, prompts), self._unwanted, self._forgetting = self._unwanted, (set(), set()), False
+            maker = self._maker
+            if maker is None:
+                return
+            for image in images:
+                cast("SegmentationMemory", maker.cache).forget(image)
+                maker.segmenter.forget(image)
+            maker.scorer.forget(images, prompts)
+        finally:
+            self.in_use.release()
 
     def _empty(self, names: tuple[str, str]) -> None:
         with self._guard:
@@ -121,6 +156,6 @@ class SegmentationMemory:
         """The image's regions, found now when they are not known."""
         return self._known.get_or_make(image.sha256, lambda: segmenter.segment(image))
 
-    def forget(self, image: MedicalImage) -> None:
-        """Drop an image's regions."""
-        self._known.forget(lambda known: known == image.sha256)
+    def forget(self, sha256: str) -> None:
+        """Drop the regions of the image with this digest."""
+        self._known.forget(lambda known: known == sha256)

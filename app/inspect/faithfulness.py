@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from a3tune.errors import RequestError
@@ -132,6 +132,13 @@ class FaithfulnessService:
         if check.error is not None:
             raise check.error
         return check.step, check.result
+
+    def forget(self, results: Iterable[ResultId]) -> None:
+        """End the checks of results that go, and drop what came of them."""
+        gone = set(results)
+        for name, check in list(self._checks.items()):
+            if check.about[0] in gone:
+                self.stop(name)
 
     def stop(self, name: CheckId) -> None:
         """Stop a check and forget it; unknown names do nothing."""

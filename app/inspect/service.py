@@ -57,10 +57,15 @@ class InspectService:
         self.results = ResultStore(deployment)
         self.private_adapters = PrivateAdapters(slot)
         self.faithfulness = FaithfulnessService(slot, self.results, self.private_adapters)
-        self.sessions = Sessions(self.regions, self.results.forget, lambda: slot.convention)
+        self.sessions = Sessions(self.regions, self._forget, lambda: slot.convention)
         self._prepared: dict[tuple[int, str, str, tuple[str, ...]], Inspection] = {}
         self._opening: Result | None = None
         self._guard = threading.RLock()
+
+    def _forget(self, session_id: SessionId) -> None:
+        """Drop what is kept of a session that has ended."""
+        self.faithfulness.forget(result.id for result in self.results.of(session_id))
+        self.results.forget(session_id)
 
     # ---- questions ---------------------------------------------------------------------------
 

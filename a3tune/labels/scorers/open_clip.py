@@ -8,7 +8,7 @@ the text's embedding (Focus on What Matters: A3Tune, ACL 2025).
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -173,6 +173,11 @@ class RegionScorer:
                     known[key] = feature.clone()
                     self._crops.put(key, known[key])
         return torch.stack([known[key] for key in keys])
+
+    def forget(self, images: Collection[str], prompts: Collection[str]) -> None:
+        """Drop what is kept in memory of the images with these digests, and of prompts."""
+        self._crops.forget(lambda key: key[0] in images)
+        self._texts.forget(lambda prompt: prompt in prompts)
 
     def count_tokens(self, prompt: str) -> int:
         """How many tokens a prompt has, start and end marks included."""

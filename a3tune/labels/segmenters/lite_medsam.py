@@ -194,6 +194,10 @@ class LiteMedSamSegmenter:
         drawn = self._draw(image, np.array([[x, y, x + width, y + height]]))
         return region_in_box(drawn.region(0, image), box)
 
+    def forget(self, sha256: str) -> None:
+        """As `Segmenter.forget`."""
+        self._embeddings.forget(lambda known: known == sha256)
+
     def _draw(self, image: MedicalImage, boxes: np.ndarray) -> _Drawn:
         scale = _SIDE / max(image.height, image.width)
         prompts = torch.as_tensor(boxes * scale, dtype=torch.float32, device=self.device)

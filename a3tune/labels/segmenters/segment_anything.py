@@ -191,6 +191,7 @@ class SegmentAnythingSegmenter:
         )
         generator.predictor = self._predictor
         with self._turn:
+            self._predictor.source = image.sha256
             records = generator.generate(shown.pixels)
         regions = []
         for record in records:
@@ -219,6 +220,7 @@ class SegmentAnythingSegmenter:
         shown = working_image(image, WORKING_SIDE)
         scale = np.tile([shown.width / image.width, shown.height / image.height], 2).astype(np.float32)
         with self._turn:
+            self._predictor.source = image.sha256
             self._predictor.set_image(shown.pixels)
             corners = np.array([x, y, x + width, y + height], dtype=np.float32) * scale
             masks, quality, _ = self._predictor.predict(box=corners, multimask_output=False)
@@ -226,9 +228,18 @@ class SegmentAnythingSegmenter:
         region = region_from_mask(masks[0], predicted_iou=predicted, size=(image.height, image.width))
         return region_in_box(region, box)
 
+    def forget(self, sha256: str) -> None:
+        """As `Segmenter.forget`."""
+        with self._turn:
+            self._predictor.forget(sha256)
+
 
 class _RememberingPredictor(SamPredictor):
-    """A predictor that does not encode the same picture twice."""
+    """A predictor that does not encode the same picture twice.
+
+    Attributes:
+        source: digest of the image that pictures are made of from now on.
+    """
 
     features: torch.Tensor
     input_size: tuple[int, ...]
@@ -236,9 +247,16 @@ class _RememberingPredictor(SamPredictor):
     def __init__(self, model: Sam, memory: RecentlyUsed[tuple[torch.Tensor, tuple[int, ...]]]) -> None:
         super().__init__(model)
         self._memory = memory
+        self.source = ""
+
+    def forget(self, sha256: str) -> None:
+        """Drop what is kept of an image."""
+        self._memory.forget(lambda key: key[0] == sha256)
+        if self.source == sha256:
+            self.reset_image()
 
     def set_image(self, image: np.ndarray, image_format: str = "RGB") -> None:
-        key = (image.shape, image_format, hash(np.ascontiguousarray(image).tobytes()))
+        key = (self.source, image.shape, image_format, hash(np.ascontiguousarray(image).tobytes()))
         known = self._memory.get(key)
         if known is None:
             super().set_image(image, image_format)

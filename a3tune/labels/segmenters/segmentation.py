@@ -64,6 +64,10 @@ class Segmenter(Protocol):
         """
         ...
 
+    def forget(self, sha256: str) -> None:
+        """Drop what is kept in memory of the image with this digest; not while it is being segmented."""
+        ...
+
 
 def region_from_mask(
     mask: np.ndarray,

@@ -103,6 +103,7 @@ class _RegionSession:
     visit: str
     inspections: dict[ResultId, Inspection] = field(default_factory=dict)
     drawn: dict[str, Region] = field(default_factory=dict)
+    prompts: set[str] = field(default_factory=set)
     ranked: RankedRegions | None = None
     cancel: threading.Event = field(default_factory=threading.Event)
 
@@ -137,8 +138,7 @@ class RegionService:
             )
         if session is not None:
             session.cancel.set()
-            if not shown:
-                self.slot.forget(session.image)
+            self.slot.forget(() if shown else (session.image.sha256,), session.prompts)
 
     def attach(self, name: RegionSessionId, result: ResultId, inspection: Inspection) -> None:
         """Measure in the maps of this inspection, known by its result's name, from now on."""
@@ -301,7 +301,9 @@ class RegionService:
     ) -> RankedRegions:
         if small:
             maker = maker.with_rules(ANY_SIDE)
-        labels = maker.make(session.image, maker.prompts([prompt]), tuple(drawn.values()))
+        prompts = maker.prompts([prompt])
+        session.prompts.update(prompts)
+        labels = maker.make(session.image, prompts, tuple(drawn.values()))
         shown = shown_regions(labels, drawn)
         numbers = _measure(session, [item.scored for item in shown if item.chosen], {})
         ranked = RankedRegions(labels, {**maker.settings, "top_k": None}, shown, numbers)

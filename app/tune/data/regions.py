@@ -31,6 +31,7 @@ from app.tune.data.service import DataService
 
 if TYPE_CHECKING:
     from a3tune.data.dataset import Dataset, TrainingItem
+    from a3tune.labels.pipeline import LabelMaker
     from a3tune.training.attention_targets import TargetPlan
     from a3tune.training.config import TuneConfig
 
@@ -101,6 +102,8 @@ class RegionPreviewService:
     def __init__(self, data: DataService, slot: RegionSlot) -> None:
         self._data, self._slot = data, slot
         self._shown: RecentlyUsed[_Shown] = RecentlyUsed(_REMEMBERED)
+        # Digests of the images, and what their regions were ranked for, as long as the parts may keep anything of them.
+        self._seen: dict[OwnerId, tuple[set[str], set[str]]] = {}
         self._cancel = StopEvents()
 
     def preview(self, owner: OwnerId, name: DataSetId | None, config: TuneConfig) -> Iterator[Step | LabelPreview]:
@@ -131,7 +134,7 @@ class RegionPreviewService:
                 rows = []
                 for number, item in enumerate(items):
                     task.progress("Finding regions", number / len(items))
-                    rows.append(_row(item, plan, store, labeller))
+                    rows.append(self._row(owner, item, plan, store, labeller))
             faults = [row.labels.notes[0] for row in rows if not (row.regions or row.corrected)]
             preview = LabelPreview(tuple(rows), most, faults[0] if faults else "")
             self._shown.put((owner, data.id), _Shown(preview, store, labeller.settings))
@@ -143,6 +146,7 @@ class RegionPreviewService:
         """End a visitor's preview, and drop those that were made."""
         self.stop(owner)
         self._shown.forget(lambda key: key[0] == owner)
+        self._slot.forget(*self._seen.pop(owner, ((), ())))
 
     def stop(self, owner: OwnerId) -> None:
         """End a visitor's preview that is being made."""
@@ -199,6 +203,20 @@ class RegionPreviewService:
             raise RequestError(expected="a row on show", got="There is no such row", remedy="Show the rows again")
         return shown, shown.preview.rows[number]
 
+    def _row(
+        self, owner: OwnerId, item: TrainingItem, plan: TargetPlan, store: LabelStore, labeller: LabelMaker
+    ) -> LabelledRow:
+        image = load_image(item.image)
+        prompt = library.item_prompt(item, plan.template_set)
+        images, prompts = self._seen.setdefault(owner, (set(), set()))
+        images.add(image.sha256)
+        prompts.add(prompt)
+        found, _ = library.safe_rank(labeller, image, (prompt,))
+        labels = store.get(image).get(prompt, found)
+        regions = {scored.region.key: scored for scored in (*labels.regions, *found.regions)}
+        chosen = tuple(scored.region.key for scored in plan.counting(labels, item.answer))
+        return LabelledRow(item, image, prompt, labels, regions, chosen, corrected=labels.checked)
+
     @staticmethod
     def _replace(shown: _Shown, number: int, row: LabelledRow) -> None:
         with shown.guard:
@@ -251,13 +269,3 @@ def _filter_rules(config: TuneConfig) -> FilterRules:
     """The filter of regions that a plan names; as published where it names none."""
     side = config.label_minimum_side
     return PAPER_RULES if side is None else FilterRules(minimum_side=side)
-
-
-def _row(item: TrainingItem, plan: TargetPlan, store: Any, labeller: Any) -> LabelledRow:
-    image = load_image(item.image)
-    prompt = library.item_prompt(item, plan.template_set)
-    found, _ = library.safe_rank(labeller, image, (prompt,))
-    labels = store.get(image).get(prompt, found)
-    regions = {scored.region.key: scored for scored in (*labels.regions, *found.regions)}
-    chosen = tuple(scored.region.key for scored in plan.counting(labels, item.answer))
-    return LabelledRow(item, image, prompt, labels, regions, chosen, corrected=labels.checked)

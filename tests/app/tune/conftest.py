@@ -52,6 +52,10 @@ class Slot:
         self.in_use = threading.Lock()
         self.maker = Maker()
         self.generation = ModelGeneration("What finds and ranks regions")
+        self.forgotten = []
+
+    def forget(self, images, prompts):
+        self.forgotten.append((set(images), set(prompts)))
 
     def wait(self, timeout):
         return self.maker

@@ -143,3 +143,14 @@ def test_settings_are_checked():
 
 def test_parameters_describe_every_setting():
     assert set(GridParameters.__dataclass_fields__) == set(LOOSE.__dict__)
+
+
+def test_nothing_of_a_forgotten_image_stays(small_sam, small_image):
+    segmenter = SegmentAnythingSegmenter.from_model(small_sam, parameters=LOOSE)
+    segmenter.segment_box(small_image, (10, 10, 60, 60))
+    segmenter.forget("another")
+    assert len(segmenter._predictor._memory._entries) == 1
+    assert segmenter._predictor.is_image_set
+    segmenter.forget(small_image.sha256)
+    assert not segmenter._predictor._memory._entries
+    assert segmenter._predictor.features is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 import zipfile
 
 import numpy as np
@@ -240,3 +241,32 @@ def test_missing_parts_are_told_each_time_and_tried_again(slot, small_scorer, ph
     for path in small_scorer.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
     assert service.regions.find(regions, "liver").shown
+
+
+def test_nothing_of_an_image_stays_in_memory_once_nobody_shows_it(service, regions, region_slot, phantom):
+    """Neither its regions nor what segmenter and scorer computed, nor the words that were asked for."""
+    maker = region_slot.wait(0)
+    digest = service.sessions.opened("one").image.sha256
+
+    def kept():
+        memories = maker.cache._known, maker.segmenter._embeddings, maker.scorer._crops, maker.scorer._texts
+        return [
+            [key for key in memory._entries if digest in (key, key[0]) or key == "My secret words"]
+            for memory in memories
+        ]
+
+    service.regions.find(regions, "My secret words")
+    service.regions.draw(regions, (40, 40, 60, 60), "My secret words")
+    assert all(kept())
+    service.sessions.open_file("two", phantom, remove=False)
+    service.sessions.end("one")
+    assert any(kept())  # the other page shows the same image
+    # What is at work is not disturbed: it is dropped right after.
+    region_slot.in_use.acquire()
+    service.sessions.end("two")
+    assert any(kept())
+    waiting = [thread for thread in threading.enumerate() if thread.name == "regions-forget"]
+    region_slot.in_use.release()
+    for thread in waiting:
+        thread.join()
+    assert kept() == [[], [], [], []]

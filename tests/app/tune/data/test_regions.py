@@ -69,3 +69,15 @@ def test_a_method_without_alignment_needs_no_regions(service, owner, upload):
     preview = last(service.regions.preview(owner, checked.data.id, load_config("demo", {"method": "lora"})))
     assert preview.rows == ()
     assert "needs no regions" in preview.note
+
+
+def test_what_the_parts_keep_of_a_visitors_rows_is_forgotten_with_the_visit(service, owner, upload):
+    name = last(service.data.add_archive(owner, upload(), "mine")).data.id
+    preview = last(service.regions.preview(owner, name, load_config("demo")))
+    slot = service.regions._slot
+    service.forget(owner)
+    (images, prompts) = slot.forgotten[-1]
+    assert images == {row.image.sha256 for row in preview.rows}
+    assert prompts == {row.prompt for row in preview.rows}
+    service.forget(owner)
+    assert slot.forgotten[-1] == (set(), set())
