@@ -20,7 +20,7 @@ from app.access.deployment import Deployment
 from app.access.gate import Gate, Settings
 from app.access.identity import Role
 from app.access.origins import Hosts, is_loopback
-from app.access.page_memory import forget_page, page_of_event
+from app.access.page_memory import forget_page, has_answers, page_of_event
 from app.access.uploads import UploadFolder, private_folder
 from app.access.visits import Visits
 from app.common.comparison import OwnAdapters
@@ -197,7 +197,8 @@ def launch(
         deployment=deployment,
     )
 
-    tuning.check_part, tuning.adapters.check_hub = models.check_part, models.check_adapter
+    tuning.check_part = models.check_part
+    tuning.adapters.check_hub = tuning.data.check_hub = models.check_hub
 
     def page_ended(name: SessionId) -> None:
         asking.sessions.end(name)
@@ -216,6 +217,7 @@ def launch(
             root_path,
             _roles(deployment, host),
             lambda event: page_of_event(page, event),
+            lambda name: has_answers(page, name),
         ),
         visits,
     )

@@ -35,6 +35,9 @@ _PREFIX = re.compile(r"(?:/[\w.-]+){1,8}")
 _FIXED = re.compile(r"/(?:assets|static)/.*|/favicon\.ico")
 _BRINGS_COOKIE = ("/", "/config", "/config/")
 _DEEPEST = 64
+_UNFIT = json.dumps(
+    dict.fromkeys(("detail", "error"), "This request is none that the page sends. Load the page again.")
+).encode()
 
 
 class Refusal(Exception):
@@ -58,12 +61,14 @@ class Settings(NamedTuple):
         root_path: under which path the page is served, "" for none.
         role: of visitors that nobody logged in: that of requests from this machine, and of others.
         event_page: event -> the page that it belongs to, None for none that waits or runs.
+        has_answers: whether a page asked for something whose answer is still to be told.
     """
 
     hosts: Hosts
     root_path: str = ""
     role: tuple[Role, Role] = ("operator", "tuner")
     event_page: Callable[[str], str | None] = lambda event: None
+    has_answers: Callable[[str], bool] = lambda page: True
 
 
 class Gate:
@@ -120,6 +125,8 @@ class Gate:
         if page is None and not NAMES_ITS_PAGE.fullmatch(path) and path != UPLOAD:
             await self._app(scope, receive, answer)
             return
+        if page is not None and not PAGE_NAME.fullmatch(page):
+            raise Refusal(400, "This request names no page")
         if not visit and not self._may_come_without(scope):
             raise Refusal(
                 401, "This page needs a cookie: let the browser keep it, or open the page in a window of its own"
@@ -133,6 +140,8 @@ class Gate:
             await self._watch(SessionId(page or ""), scope, receive, answer)
         elif page is not None:
             self._visits.enter(visit, SessionId(page))
+            if not self._settings.has_answers(page):
+                raise Refusal(404, "This page asked for nothing that is still to be answered")
             await self._app(scope, receive, answer)
         else:
             await self._app(scope, await self._checked_body(visit, scope, receive), answer)
@@ -242,7 +251,7 @@ class _Answer:
     def __init__(self, scope: Scope, send: Send, gate: Gate) -> None:
         self._send, self._gate = send, gate
         self.headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        self.begun, self.new_secret = False, ""
+        self.begun, self.new_secret, self._unfit = False, "", False
         root, path = gate.root(self.headers), scope["path"]
         if root and (path == root or path.startswith(f"{root}/")):
             path = path[len(root) :] or "/"
@@ -264,8 +273,16 @@ class _Answer:
             if self.new_secret:
                 kept.append((b"set-cookie", self._gate.cookie(self.new_secret, self.headers, self.scope)))
             # The page's handlers tell their faults in words: what Gradio cannot call was no request of the page.
-            unfit = message["status"] == 500 and NAMES_ITS_PAGE.fullmatch(self.scope["path"])
-            message = {**message, "status": 400 if unfit else message["status"], "headers": [*kept, *told]}
+            self._unfit = message["status"] == 500 and bool(NAMES_ITS_PAGE.fullmatch(self.scope["path"]))
+            if self._unfit:
+                kept = [(name, value) for name, value in kept if name.lower() != b"content-length"]
+                kept.append((b"content-length", str(len(_UNFIT)).encode()))
+                message = {**message, "status": 400}
+            message = {**message, "headers": [*kept, *told]}
+        elif self._unfit:
+            if message.get("more_body"):
+                return
+            message = {**message, "body": _UNFIT}
         await self._send(message)
 
     async def refuse(self, status: int, words: str) -> None:

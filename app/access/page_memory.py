@@ -16,6 +16,11 @@ def forget_page(blocks: gr.Blocks, page: str) -> None:
         queue.event_ids_to_events.pop(event, None)
 
 
+def has_answers(blocks: gr.Blocks, page: str) -> bool:
+    """Whether a page asked for something whose answer is still to be told."""
+    return page in blocks._queue.pending_messages_per_session
+
+
 def page_of_event(blocks: gr.Blocks, event: str) -> str | None:
     """The page whose event waits or runs under this name; None where there is none."""
     known = blocks._queue.event_ids_to_events.get(event)

@@ -12,7 +12,7 @@ from typing import Any
 
 import gradio as gr
 
-from a3tune.errors import Cancelled
+from a3tune.errors import Cancelled, RequestError
 from app.common.modules import mount_script
 from app.common.status import error_status, explain, step_status
 from app.engine.background import Step
@@ -108,6 +108,19 @@ def _words(error: Exception) -> str:
     return "Stopped." if isinstance(error, Cancelled) else explain(error)
 
 
+class _Asked(dict[str, Any]):
+    """What a widget's script asks: what it leaves out is told as such."""
+
+    def __missing__(self, name: str) -> Any:
+        raise _none_of_the_pages()
+
+
+def _none_of_the_pages() -> RequestError:
+    return RequestError(
+        expected="a request as this page sends it", got="This one is incomplete", remedy="Reload the page"
+    )
+
+
 def server_function(answer: Answer, told: Callable[[Exception], Any] = _words) -> Answer:
     """What a widget's script calls by the name of ``answer``, a function or a method: it takes and gives a dict, and
     says under "error" why it cannot give more: in words, or as ``told`` says."""
@@ -116,7 +129,9 @@ def server_function(answer: Answer, told: Callable[[Exception], Any] = _words) -
     @functools.wraps(answer)
     def safe(request: dict[str, Any]) -> dict[str, Any]:
         try:
-            return answer(request)
+            if not isinstance(request, dict):
+                raise _none_of_the_pages()
+            return answer(_Asked(request))
         except Exception as error:
             return {"error": told(error)}
 

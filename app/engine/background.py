@@ -22,7 +22,7 @@ Observer = Callable[[str, str, float], None]
 """Told of work that has ended: its kind, "done", "cancelled", "refused" or "failed", and how long it took in
 seconds."""
 
-_guard = threading.Lock()
+_changed = threading.Condition()
 _at_work = 0
 _observer: Observer | None = None
 
@@ -30,6 +30,12 @@ _observer: Observer | None = None
 def at_work() -> int:
     """How many pieces of work somebody waits for at the moment."""
     return _at_work
+
+
+def wait_until_idle(timeout: float) -> bool:
+    """Wait until nobody waits for any work, at most so many seconds; gives whether that is so."""
+    with _changed:
+        return _changed.wait_for(lambda: not _at_work, timeout)
 
 
 def observe(observer: Observer | None) -> None:
@@ -152,7 +158,7 @@ class Task(Generic[Value]):
     def _run(self) -> None:
         global _at_work
         begun = time.monotonic()
-        with _guard:
+        with _changed:
             _at_work += bool(self._kind)
         try:
             self.result = self._work(self)
@@ -161,8 +167,9 @@ class Task(Generic[Value]):
             self.error = replaced or error
         except BaseException as error:  # handed on to whoever follows, who raises it
             self.error = error
-        with _guard:
+        with _changed:
             _at_work -= bool(self._kind)
+            _changed.notify_all()
         if _observer is not None and self._kind:
             _observer(self._kind, self._outcome(), time.monotonic() - begun)
         with self._changed:

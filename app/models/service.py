@@ -259,8 +259,8 @@ class ModelService:
         if name not in _OWN_PARTS and name not in self._regions.names:
             self._permitted(kind, name)
 
-    def check_adapter(self, name: str) -> None:
-        """Check the hub id of an adapter: at home any, elsewhere what is offered.
+    def check_hub(self, what: Literal["adapter", "data set"], name: str) -> None:
+        """Check the hub id of an adapter or a data set: at home any, elsewhere what is offered.
 
         Raises:
             RequestError: it is not permitted.
@@ -268,9 +268,9 @@ class ModelService:
         if self._deployment.name == "local" or self._any_model or name in (self._offered or ()):
             return
         raise RequestError(
-            expected="an adapter that is offered here",
+            expected=f"{'an' if what == 'adapter' else 'a'} {what} that is offered here",
             got=f"a hub id of your own, {name[:_LONGEST_NAME]!r}",
-            remedy="Load it as a ZIP archive, or ask whoever runs this page to allow it (--models or --any-model)",
+            remedy="Give it as a ZIP archive, or ask whoever runs this page to allow it (--models or --any-model)",
         )
 
     def _permitted(self, kind: Kind, name: str) -> str:

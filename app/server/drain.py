@@ -7,13 +7,15 @@ import logging
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from queue import SimpleQueue
 from types import FrameType
 
 from app.engine import background
 
 log = logging.getLogger("a3tune.app")
 
-_INTERVAL = 0.1
 # How long after the last answer its way to the browser may take, in seconds.
 _DELIVERY = 5.0
 
@@ -25,18 +27,26 @@ class Drain:
         seconds: how long answers may take to be finished.
 
     Attributes:
-        streams: how many browsers wait for the end of something; kept by :class:`app.server.health.Health`.
+        begun: whether nothing new is taken on.
+        streams: how many browsers wait for the end of something.
     """
 
     def __init__(self, seconds: float = 120.0) -> None:
         self._seconds = seconds
-        self._begun = threading.Event()
+        # A signal interrupts the very thread that waits for it: of what one can wait for, only this may be filled then.
+        self._signals: SimpleQueue[None] = SimpleQueue()
+        self._changed = threading.Condition()
+        self.begun = False
         self.streams = 0
 
-    @property
-    def begun(self) -> bool:
-        """Whether nothing new is taken on."""
-        return self._begun.is_set()
+    @contextmanager
+    def stream(self) -> Iterator[None]:
+        """For the length of a ``with`` block a browser waits for the end of something."""
+        self._count(1)
+        try:
+            yield
+        finally:
+            self._count(-1)
 
     def listen(self) -> None:
         """Begin with the first SIGTERM; called by the main thread."""
@@ -48,17 +58,23 @@ class Drain:
         Raises:
             KeyboardInterrupt: somebody at the terminal wants it to end at once.
         """
-        while not self._begun.wait(3600):
-            pass
+        self._signals.get()
         log.info("The server ends; what is being answered is finished")
         end = time.monotonic() + self._seconds
-        while background.at_work() and time.monotonic() < end:
-            time.sleep(_INTERVAL)
+        background.wait_until_idle(self._seconds)
         end = min(end, time.monotonic() + _DELIVERY)
-        while (self.streams or background.at_work()) and time.monotonic() < end:
-            time.sleep(_INTERVAL)
+        with self._changed:
+            self._changed.wait_for(lambda: not self.streams, max(0.0, end - time.monotonic()))
+        # What was asked just before the signal may have begun meanwhile.
+        background.wait_until_idle(max(0.0, end - time.monotonic()))
         log.info("The server ended", extra={"facts": {"unfinished": background.at_work()}})
+
+    def _count(self, number: int) -> None:
+        with self._changed:
+            self.streams += number
+            self._changed.notify_all()
 
     def _begin(self, number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        self._begun.set()
+        self.begun = True
+        self._signals.put(None)

@@ -96,11 +96,8 @@ class Health:
         if response is not None:
             await response(scope, receive, send)
         elif path.endswith(_ANSWERS):
-            self._drain.streams += 1
-            try:
+            with self._drain.stream():
                 await self._app(scope, receive, send)
-            finally:
-                self._drain.streams -= 1
         else:
             await self._app(scope, receive, send)
 

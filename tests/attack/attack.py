@@ -320,6 +320,15 @@ def broken_requests(server: Server) -> None:
             for body in bodies:
                 status = eve.client.post(f"{API}/{path}", json=body).status_code
                 must(status < 500, f"{path} with {str(body)[:80]} says {status}")
+        for path in ("queue/data", "queue/data?session_hash=", "queue/data?session_hash=nobody-knows"):
+            answer = eve.client.get(f"{API}/{path}")
+            must(answer.status_code in (400, 404) and answer.json()["detail"], f"{path} says why it is refused")
+        for event in eve.config["dependencies"]:
+            if not event["queue"] and event["backend_fn"]:
+                body = {**base, "fn_index": event["id"], "data": [[1]] * 40}
+                answer = eve.client.post(f"{API}/run/predict", json=body)
+                must("error" not in answer.json() or answer.json()["error"], "wrong values are refused in words")
+        for path in ("queue/join", "run/predict", "component_server", "cancel", "upload"):
             for content in (b"", b"{", b"[" * 50_000, b"\xff\xfe\x00"):
                 status = eve.client.post(f"{API}/{path}", content=content).status_code
                 must(400 <= status < 500, f"{path} with broken bytes says {status}")

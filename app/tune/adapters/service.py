@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from a3tune.errors import AdapterError, RequestError
 from a3tune.storage import read_json_or_empty, write_json
@@ -64,7 +64,7 @@ class AdapterService:
 
     def __init__(self, slot: ModelSlot, jobs: JobQueue) -> None:
         self._slot, self._jobs = slot, jobs
-        self.check_hub: Callable[[str], None] = lambda name: None
+        self.check_hub: Callable[[Literal["adapter"], str], None] = lambda what, name: None
         self._cancel = StopEvents()
 
     def of(self, owner: OwnerId) -> dict[AdapterName, Path]:
@@ -161,7 +161,7 @@ class AdapterService:
             if archive is not None:
                 library.unpack_adapter(archive, folder)
             elif hub_id.strip():
-                self.check_hub(hub_id.strip())
+                self.check_hub("adapter", hub_id.strip())
                 library.fetch_adapter(hub_id.strip(), folder)
             else:
                 raise AdapterError(

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from a3tune.bundle import DEMO_SAMPLE
 from a3tune.data.archive import unpack_archive
@@ -72,10 +72,14 @@ class DataService:
 
     Args:
         sets: where they are kept.
+
+    Attributes:
+        check_hub: refuses hub ids that may not be loaded here.
     """
 
     def __init__(self, sets: DataSetStore) -> None:
         self.sets = sets
+        self.check_hub: Callable[[Literal["data set"], str], None] = lambda what, name: None
         self._cancel = StopEvents()
         self._checked: RecentlyUsed[CheckedData] = RecentlyUsed(_REMEMBERED)
         self._at_work: Counter[OwnerId] = Counter()
@@ -154,7 +158,9 @@ class DataService:
 
         Raises:
             DataError: there is no such data set, it is too large, or the hub is out of reach.
+            RequestError: it may not be loaded here.
         """
+        self.check_hub("data set", hub_id)
 
         def work(task: Task) -> CheckedData:
             task.progress(f"Fetching {hub_id}", 0.0)

@@ -25,6 +25,8 @@ OWN = "http://localhost:7860"
 async def tell(request: Request):
     asker = request.scope[ASKER]
     body = (await request.body()).decode()
+    if "cannot be called" in body:
+        return JSONResponse({"error": None}, 500)
     return JSONResponse(
         {"path": request.url.path, "query": request.url.query, "body": body, "role": asker.identity.role},
         headers={"access-control-allow-origin": "*", "cache-control": "public"},
@@ -194,6 +196,21 @@ def test_what_is_too_large_is_told_with_who_can_raise_it(serve):
 def test_what_is_no_request_of_the_page_is_refused(serve, content):
     client = arrive(serve()[1])
     assert client.post("/gradio_api/queue/join", content=content).status_code == 400
+
+
+def test_what_cannot_be_called_is_told_in_words(serve):
+    client = arrive(serve()[1])
+    for path in ("run/predict", "component_server"):
+        answer = client.post(f"/gradio_api/{path}", json={"session_hash": "page-1", "data": ["cannot be called"]})
+        assert answer.status_code == 400
+        assert answer.json()["error"] == "This request is none that the page sends. Load the page again."
+
+
+def test_only_a_page_that_asked_for_something_waits_for_answers(serve):
+    client = arrive(serve(has_answers=lambda page: page == "page-2")[1])
+    for page, status in (("page-1", 404), ("page-2", 200), ("unknown", 404), ("", 400), ("a/b", 400)):
+        assert client.get("/gradio_api/queue/data", params={"session_hash": page}).status_code == status
+    assert client.get("/gradio_api/heartbeat/page-1").status_code == 200
 
 
 def test_what_fails_behind_the_gate_is_told_without_a_trace(serve, caplog):

@@ -141,12 +141,15 @@ def test_a_run_of_too_many_steps_is_refused(service, owner, upload, settings, st
 def test_a_setting_names_nothing_that_may_not_be_loaded(service, owner, upload, setting, name):
     slot = SimpleNamespace(profile="demo", choice=SimpleNamespace(source="demo"), device="cpu")
     models = ModelService(slot, SimpleNamespace(names=("litemedsam", "demo")), deployment=DEPLOYMENTS["space"])
-    service.check_part, service.adapters.check_hub = models.check_part, models.check_adapter
+    service.check_part = models.check_part
+    service.adapters.check_hub = service.data.check_hub = models.check_hub
     checked = last(service.data.add_archive(owner, upload(), "mine"))
     for begin in (service.start, lambda *given: list(service.measure(*given))):
         with pytest.raises(RequestError, match=r"offered here.*--any-model"):
             begin(owner, checked.data.id, Plan(settings={setting: name}))
-    with pytest.raises(RequestError, match="Load it as a ZIP"):
+    with pytest.raises(RequestError, match=r"an adapter that is offered here.*Give it as a ZIP"):
         service.adapters.load(owner, "", hub_id="someone/adapter")
+    with pytest.raises(RequestError, match=r"a data set that is offered here.*Give it as a ZIP"):
+        list(service.data.add_public(owner, "someone/data"))
     for known in ("auto", *(("demo", "biomedclip") if setting == "label_scorer" else ("data", "litemedsam"))):
         service._settings(Plan(settings={setting: known}))
