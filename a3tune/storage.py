@@ -128,9 +128,14 @@ def find_stand_in(path: Path) -> StandIn | None:
     """What a file is when it is none of its own kind but a pointer to it, or the page that shows it; else None."""
     try:
         with path.open("rb") as stream:
-            head = stream.read(2048).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+            return stand_in_of(stream.read(2048))
     except OSError:
         return None
+
+
+def stand_in_of(head: bytes) -> StandIn | None:
+    """As `find_stand_in`, by a file's first bytes."""
+    head = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if head.startswith(b"version https://git-lfs"):
         return StandIn("a pointer of Git LFS, not the file itself", "Run `git lfs pull`, or download the file itself")
     if head.startswith((b"/annex/objects/", b".git/annex/objects/")):

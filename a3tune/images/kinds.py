@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 
 from a3tune.errors import ImageError
 from a3tune.images.content import cut_off, unsupported
+from a3tune.storage import stand_in_of
 
 _HEAD = 544
 
@@ -140,6 +141,8 @@ def _inside_gzip(stream: BinaryIO) -> str:
     if head[128:132] == b"DICM":
         raise unsupported("This is a DICOM file packed with gzip", "Unpack it (gunzip) and open the result")
     _refuse_foreign(head)
+    if found := stand_in_of(head):
+        raise unsupported(f"The gzip archive holds {found.what}", found.remedy)
     if 0 < len(head) < _HEAD and not head.strip(b"\x00"):
         raise unsupported("The gzip archive holds only zeros", "Copy it again from where it came from")
     raise unsupported("This is a gzip archive that holds no NIfTI volume", _UNPACK)
@@ -191,10 +194,10 @@ def _refuse_unknown(head: bytes) -> None:
     if not head.strip(b"\x00"):
         raise unsupported("The file begins with nothing but zeros", "Copy or download it again from where it came from")
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if text.startswith((b"<!doctype html", b"<html")):
-        raise unsupported("This is a web page, not a picture", "Download the picture itself")
-    if text.startswith((b"<svg", b"<?xml")):
+    if text.startswith((b"<svg", b"<?xml")) and b"<html" not in text:
         raise unsupported("This is an XML or SVG file, not a pixel picture", _PRINT)
+    if found := stand_in_of(head):
+        raise unsupported(f"This is {found.what}", found.remedy)
     depth, flags = head[16:17], head[17:18]
     if head[1:2] in (b"\0", b"\1") and head[2:3] in _TARGA and depth in _TARGA_DEPTHS and flags and flags[0] < 64:
         raise unsupported(_LIKE_TARGA, _CONVERT)

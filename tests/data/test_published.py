@@ -243,6 +243,8 @@ def test_excel_rows_beyond_the_noted_size_errors_and_rows_above_the_header(folde
         (b"PAR1" + bytes(20), "is a Parquet file"),
         (b"\x1f\x8b\x08\x00" + bytes(20), "gzip"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "pointer of Git LFS"),
+        (b"/annex/objects/MD5E-s20--4d7a.csv\n", "pointer of git-annex"),
+        (b"<!-- saved from url=(0019)https://example.org -->\n<HTML><head></head>", "saved web page"),
         (b"image,question,answer\n" + bytes(40), "zero bytes"),
     ],
 )
@@ -250,6 +252,19 @@ def test_excel_rows_beyond_the_noted_size_errors_and_rows_above_the_header(folde
 def test_what_bears_a_wrong_ending_is_named_as_what_it_is(folder, content, words, name):
     if content is None:
         content = workbook(folder.root / "book.xlsx", [["image", "question", "answer"]]).read_bytes()
+    with pytest.raises(DataError, match=words):
+        read_dataset(folder.text(name, content)).raise_for_faults()
+
+
+@pytest.mark.parametrize("name", ["d.parquet", "d.xlsx", "d.jsonl", "d.tsv"])
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "d.*: is a pointer of Git LFS.*git lfs pull"),
+        (b"<!DOCTYPE html><html></html>", "d.*: is a saved web page.*download link"),
+    ],
+)
+def test_a_table_whose_content_never_came_is_named_as_that(folder, content, words, name):
     with pytest.raises(DataError, match=words):
         read_dataset(folder.text(name, content)).raise_for_faults()
 

@@ -13,7 +13,7 @@ import pyarrow.parquet
 
 from a3tune.data.formats.faults import FaultLog, RowNumber
 from a3tune.data.formats.rows import Row, Source
-from a3tune.storage import write_bytes
+from a3tune.storage import find_stand_in, write_bytes
 from a3tune.wording import listed
 
 _BATCH = 64
@@ -37,8 +37,10 @@ def open_parquet_source(path: Path, file: str, log: FaultLog, unpack_to: Path | 
             log.add("header", file, 0, twice[0], what, "Rename or remove one of them")
             return Source(path, file, columns, iter(()))
     except (OSError, pyarrow.ArrowException) as error:
-        what = f"is not a Parquet file that can be read ({' '.join(str(error).split())[:120]})"
-        log.add("syntax", file, 0, "", what, "Download or export it again")
+        found = find_stand_in(path)
+        told = f"is not a Parquet file that can be read ({' '.join(str(error).split())[:120]})"
+        what, remedy = (f"is {found.what}", found.remedy) if found else (told, "Download or export it again")
+        log.add("syntax", file, 0, "", what, remedy)
         return Source(path, file, None, iter(()))
     return Source(path, file, columns, _rows(table, columns, file, log, unpack_to))
 

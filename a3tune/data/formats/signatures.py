@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from a3tune.storage import stand_in_of
+
 _SAMPLE = 4096
 
 
@@ -35,7 +37,6 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"SQLite format 3\x00", "is an SQLite database, not text", "Export the table as CSV"),
     (b"%PDF-", "is a PDF file, not text", "Give the table itself, as CSV"),
     (b"ARROW1", "is an Arrow file, not text", "Save it as Parquet"),
-    (b"version https://git-lfs", "is a pointer of Git LFS, not the file itself", "Fetch it with git lfs pull"),
 )  # fmt: skip
 
 
@@ -54,8 +55,8 @@ def kind_of_content(raw: bytes) -> ForeignContent | None:
         return ForeignContent("is UTF-32, not UTF-8", _TEXT_REMEDY)
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         return ForeignContent("is UTF-16, not UTF-8", _TEXT_REMEDY)
-    if raw[:_SAMPLE].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html")):
-        return ForeignContent("is a web page (HTML), not a table", "Download or export the table itself")
+    if found := stand_in_of(raw[:_SAMPLE]):
+        return ForeignContent(f"is {found.what}", found.remedy)
     head = raw[:_SAMPLE]
     if 0 not in head:
         return None
