@@ -8,18 +8,22 @@ all three in the three channels of one picture, because radiology images are gre
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import cv2
 import numpy as np
 
 from a3tune.errors import LabelError
+from a3tune.labels.segmenters.working_size import region_at, working_image
 from a3tune.types import MedicalImage, Region
 
 CropStyle = Literal["region", "surroundings"]
 """How a scorer's crops are made: see :func:`crop` and :func:`crop_with_surroundings`."""
 
 VIEW_SIDE = 64
+OVERVIEW_SIDE = 512
+"""Longer side in pixels of the copy of an image from which wide views are taken."""
 _CONTEXT = 2.5
 
 
@@ -29,13 +33,13 @@ def crop(image: MedicalImage, region: Region) -> np.ndarray:
     Raises:
         LabelError: the region is empty or belongs to an image of another size.
     """
+    _check(image, region)
     x, y, width, height = region.box
     window = np.s_[y : y + height, x : x + width]
-    inside = _checked(image, region)[window]
-    return image.pixels[window] * inside[:, :, None]
+    return image.pixels[window] * region.mask[window][:, :, None]
 
 
-def crop_with_surroundings(image: MedicalImage, region: Region) -> np.ndarray:
+def crop_with_surroundings(image: MedicalImage, region: Region, overview: MedicalImage | None = None) -> np.ndarray:
     """Three grey views of a region as the channels of one square picture.
 
     First the region on black, its box made square; then a square around it of 2.5 times the box's longer side; last
@@ -43,33 +47,39 @@ def crop_with_surroundings(image: MedicalImage, region: Region) -> np.ndarray:
     (128 + value / 2) and all others the lower half (value / 2), so that the outline shows whatever the brightness.
     What lies outside the image is black.
 
+    Args:
+        image: the image.
+        region: one of its regions.
+        overview: the image at `OVERVIEW_SIDE`, from which squares of twice that and more are taken; made here when
+            None.
+
     Returns:
         uint8 [64, 64, 3].
 
     Raises:
         LabelError: the region is empty or belongs to an image of another size.
     """
-    mask = _checked(image, region)
-    grey = cv2.cvtColor(image.pixels, cv2.COLOR_RGB2GRAY)
+    _check(image, region)
     x, y, width, height = region.box
     longest = max(width, height)
     centre = (x + width / 2, y + height / 2)
-    marked = np.right_shift(grey.astype(np.uint8), 1) + mask.astype(np.uint8) * np.uint8(128)
+    overview = overview or working_image(image, OVERVIEW_SIDE)
     views = (
-        _square(grey * mask, centre, longest),
-        _square(marked, centre, max(_CONTEXT * longest, 8)),
-        _square(marked, (image.width / 2, image.height / 2), max(image.height, image.width)),
+        _square(image, region, overview, centre, longest, marked=False),
+        _square(image, region, overview, centre, max(_CONTEXT * longest, 8)),
+        _square(image, region, overview, (image.width / 2, image.height / 2), max(image.height, image.width)),
     )
     return np.stack(views, axis=2)
 
 
-CROPS: dict[CropStyle, Callable[[MedicalImage, Region], np.ndarray]] = {
-    "region": crop,
-    "surroundings": crop_with_surroundings,
+CROPS: dict[CropStyle, Callable[[MedicalImage], Callable[[Region], np.ndarray]]] = {
+    "region": lambda image: partial(crop, image),
+    "surroundings": lambda image: partial(crop_with_surroundings, image, overview=working_image(image, OVERVIEW_SIDE)),
 }
+"""For each style what crops the regions of an image."""
 
 
-def _checked(image: MedicalImage, region: Region) -> np.ndarray:
+def _check(image: MedicalImage, region: Region) -> None:
     if region.size != (image.height, image.width):
         raise LabelError(
             expected=f"a mask of {image.width} x {image.height} pixels, like the image",
@@ -78,24 +88,31 @@ def _checked(image: MedicalImage, region: Region) -> np.ndarray:
         )
     if not region.area:
         raise LabelError(expected="a region with at least one pixel", got="The region is empty", remedy="Leave it out")
-    return region.mask
 
 
-def _square(picture: np.ndarray, centre: tuple[float, float], side: float) -> np.ndarray:
-    """A square part of uint8 [h, w] around a point, at ``VIEW_SIDE`` pixels; smoothed first where it shrinks."""
+def _square(
+    image: MedicalImage,
+    region: Region,
+    overview: MedicalImage,
+    centre: tuple[float, float],
+    side: float,
+    *,
+    marked: bool = True,
+) -> np.ndarray:
+    """uint8 [64, 64]: a square part of the image around a point, with the region marked in it or alone on black;
+    smoothed first where it shrinks."""
+    if side >= 2 * OVERVIEW_SIDE and image is not overview:
+        region = region_at(region, image, overview)
+        across, down = overview.width / image.width, overview.height / image.height
+        centre, side = (centre[0] * across, centre[1] * down), side * max(across, down)
+        image = overview
     left, top = round(centre[0] - side / 2), round(centre[1] - side / 2)
     size = max(1, round(side))
     right, bottom = left + size, top + size
-    height, width = picture.shape
-    part = picture[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
-    part = cv2.copyMakeBorder(
-        part,
-        max(-top, 0),
-        max(bottom - height, 0),
-        max(-left, 0),
-        max(right - width, 0),
-        cv2.BORDER_CONSTANT,
-        value=0,
-    )
+    window = np.s_[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
+    grey, inside = cv2.cvtColor(image.pixels[window], cv2.COLOR_RGB2GRAY), region.mask[window].astype(np.uint8)
+    part = np.right_shift(grey, 1) + inside * np.uint8(128) if marked else grey * inside
+    outside = max(-top, 0), max(bottom - image.height, 0), max(-left, 0), max(right - image.width, 0)
+    part = cv2.copyMakeBorder(part, *outside, cv2.BORDER_CONSTANT, value=0)
     shrinks = size > VIEW_SIDE
     return cv2.resize(part, (VIEW_SIDE, VIEW_SIDE), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)

@@ -163,10 +163,11 @@ class RegionScorer:
             known = {key: crop for key in keys if (crop := self._crops.get(key)) is not None}
             new = {key: region for key, region in zip(keys, regions, strict=True) if key not in known}
             items = list(new.items())
-            shown, cut = working_image(image) if items else image, CROPS[self.crop_style]
+            shown = working_image(image) if items else image
+            cut = CROPS[self.crop_style](shown)
             for start in range(0, len(items), self._batch):
                 group = items[start : start + self._batch]
-                crops = [Image.fromarray(cut(shown, region_at(region, image, shown))) for _, region in group]
+                crops = [Image.fromarray(cut(region_at(region, image, shown))) for _, region in group]
                 batch = torch.stack([self._preprocess(crop) for crop in crops])
                 features = self._model.encode_image(batch.to(self._device)).float().cpu()
                 for (key, _), feature in zip(group, features, strict=True):
