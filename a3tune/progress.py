@@ -27,10 +27,8 @@ def part_of(progress: Progress, start: float, end: float, before: str = "") -> P
     return lambda what, share: progress(before + what, start + (end - start) * share)
 
 
-def show_progress(what: str, share: float) -> None:
-    """One line that rewrites itself, on terminals only, so that logs stay readable."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{share:4.0%} {what}", end="" if share < 1 else "\n", file=sys.stderr, flush=True)
+SECONDS = 5.0
+"""Between two lines of a log, at least."""
 
 
 class SteadyProgress:
@@ -39,17 +37,23 @@ class SteadyProgress:
 
     Args:
         seconds: between two lines of a log, at least.
+        at_once: whether a log gets its first line at once; else work that is done in a moment writes none.
         stream: where to write; stderr when None.
         clock: seconds from any fixed moment.
     """
 
     def __init__(
-        self, seconds: float = 5.0, *, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        seconds: float = SECONDS,
+        *,
+        at_once: bool = True,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stream = sys.stderr if stream is None else stream
         self._rewrites = self._stream.isatty()
         self._seconds, self._clock = seconds, clock
-        self._told = clock() - seconds
+        self._told = clock() - (seconds if at_once else 0)
 
     def __call__(self, what: str, share: float) -> None:
         """Say what is being done and which share of it, 0 to 1, is done."""
@@ -64,7 +68,7 @@ class SteadyProgress:
 class TimedProgress:
     """Progress of one long piece of work on stderr, with the time that is left.
 
-    On a terminal one line is rewritten; elsewhere a line is written for each twentieth of the work.
+    On a terminal one line is rewritten; elsewhere a line is written every few seconds, and at the end.
 
     Args:
         stream: where to write; stderr when None.
@@ -75,16 +79,15 @@ class TimedProgress:
         self._stream = sys.stderr if stream is None else stream
         self._rewrites = self._stream.isatty()
         self._clock = clock
-        self._started = clock()
-        self._twentieth = 0
+        self._started = self._told = clock()
 
     def __call__(self, what: str, share: float) -> None:
         """Say what is being done and which share, 0 to 1, is done."""
-        twentieth = int(20 * share)
-        if not self._rewrites and twentieth <= self._twentieth:
+        now = self._clock()
+        if not self._rewrites and share < 1 and now - self._told < SECONDS:
             return
-        self._twentieth = twentieth
-        left = (self._clock() - self._started) * (1 - share) / share if share > 0 else 0.0
+        self._told = now
+        left = (now - self._started) * (1 - share) / share if share > 0 else 0.0
         rest = f", about {left / 60:.0f} min left" if left >= 60 else ""
         start, end = ("\r\x1b[K", "\n" if share >= 1 else "") if self._rewrites else ("", "\n")
         print(f"{start}{share:4.0%} {what}{rest}", end=end, file=self._stream, flush=True)
@@ -93,7 +96,7 @@ class TimedProgress:
 class ItemProgress:
     """Progress through a list of items on stderr, with the time that is left.
 
-    On a terminal one line is rewritten for each item; elsewhere a line is written for each tenth of the work.
+    On a terminal one line is rewritten for each item; elsewhere a line is written every few seconds, and at the end.
 
     Args:
         total: how many items there are, at least 1.
@@ -108,10 +111,9 @@ class ItemProgress:
         self._stream = sys.stderr if stream is None else stream
         self._rewrites = self._stream.isatty()
         self._clock = clock
-        self._last = clock()
+        self._last = self._told = clock()
         self._done = 0
         self._worked, self._seconds = 0, 0.0
-        self._tenth = 0
 
     def advance(self, what: str, *, skipped: bool = False) -> None:
         """One item is done.
@@ -125,12 +127,11 @@ class ItemProgress:
         if not skipped:
             self._worked, self._seconds = self._worked + 1, self._seconds + now - self._last
         self._last = now
-        tenth = 10 * self._done // self._total
         if self._rewrites:
             self._write("\r\x1b[K", what, "\n" if self._done == self._total else "")
-        elif tenth > self._tenth:
+        elif self._done == self._total or now - self._told >= SECONDS:
+            self._told = now
             self._write("", what, "\n")
-        self._tenth = tenth
 
     def interrupt(self) -> None:
         """End a line that is still being rewritten, so that what follows starts on its own."""

@@ -33,12 +33,20 @@ def test_a_line_that_is_left_is_ended():
     assert stream.getvalue().endswith("left\n")
 
 
-def test_a_log_gets_a_line_for_each_tenth():
-    stream = io.StringIO()
-    progress = ItemProgress(100, stream=stream, clock=lambda: 0.0)
-    for number in range(100):
-        progress.advance(str(number))
-    assert len(stream.getvalue().splitlines()) == 10
+def test_a_log_gets_a_line_every_few_seconds_and_the_last_one():
+    stream, times = io.StringIO(), iter(range(0, 1000, 2))
+    progress = ItemProgress(10, stream=stream, clock=lambda: next(times))
+    for number in range(10):
+        progress.advance(str(number), skipped=True)
+    assert stream.getvalue() == " 30% 3/10 2\n 60% 6/10 5\n 90% 9/10 8\n100% 10/10 9\n"
+
+
+def test_work_that_is_done_in_a_moment_writes_nothing_into_a_log_unless_it_is_told_to():
+    stream, times = io.StringIO(), iter([0.0, 1.0, 6.0])
+    progress = SteadyProgress(at_once=False, stream=stream, clock=lambda: next(times))
+    progress("loading", 0.0)
+    progress("asking", 0.5)
+    assert stream.getvalue() == " 50% asking\n"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from a3tune.bundle import EXAMPLES
-from a3tune.progress import show_progress
+from a3tune.progress import SteadyProgress
 
 HELP = "the bundled demo model"
 
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
 def _build(options: argparse.Namespace) -> str:
     from a3tune.demo.build import build_bundle
 
-    return build_bundle(options.out, seed=options.seed, quick=options.quick, on_progress=show_progress)
+    return build_bundle(options.out, seed=options.seed, quick=options.quick, on_progress=SteadyProgress())
 
 
 def _scorer(options: argparse.Namespace) -> str:
@@ -72,7 +72,7 @@ def _examples(options: argparse.Namespace) -> str:
 def _sample(options: argparse.Namespace) -> str:
     from a3tune.demo.sample import build_sample
 
-    return build_sample(options.out, count=options.count, seed=options.seed, on_progress=show_progress)
+    return build_sample(options.out, count=options.count, seed=options.seed, on_progress=SteadyProgress())
 
 
 def _adapters(options: argparse.Namespace) -> str:
@@ -80,4 +80,4 @@ def _adapters(options: argparse.Namespace) -> str:
 
     if options.describe:
         return describe_adapters(options.out)
-    return build_adapters(options.out, data=options.data, on_progress=show_progress)
+    return build_adapters(options.out, data=options.data, on_progress=SteadyProgress())

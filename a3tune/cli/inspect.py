@@ -13,7 +13,7 @@ from a3tune.cli.image_options import add_image_options, parse_window
 from a3tune.images import CONVENTIONS, load_image
 from a3tune.images.target import load_target
 from a3tune.labels.fuse import union_mask
-from a3tune.progress import show_progress
+from a3tune.progress import SteadyProgress
 
 HELP = "ask a question about an image and save where every head looks"
 
@@ -81,6 +81,7 @@ def run(options: argparse.Namespace) -> int:
     target = None
     if options.target is not None:
         target = load_target(options.target, image, options.image, segment=options.segment, **choice)
+    progress = SteadyProgress(at_once=False)
     # Bad images are the common fault and are told within a second: torch and transformers, which take several
     # seconds to import, come only after the image was read.
     from transformers.utils.logging import disable_progress_bar
@@ -94,7 +95,7 @@ def run(options: argparse.Namespace) -> int:
     if not sys.stderr.isatty():
         disable_progress_bar()
     name = DEMO_NAME if is_demo(options.model) else None
-    model = load_model(model_source(options.model), device=options.device, name=name, on_progress=show_progress)
+    model = load_model(model_source(options.model), device=options.device, name=name, on_progress=progress)
     if options.convention == "auto" and model.convention is not None:
         image = load_image(options.image, window=window, convention=model.convention, **choice)
     labels = None
@@ -116,7 +117,7 @@ def run(options: argparse.Namespace) -> int:
         critical_count=options.critical_heads,
         max_new_tokens=options.max_new_tokens,
         target=target,
-        on_progress=show_progress,
+        on_progress=progress,
     )
     inspection = replace(inspection, labels=labels)
     written = write_inspection(inspection, options.out, target)

@@ -16,7 +16,7 @@ from a3tune.images import load_image
 from a3tune.images.frames import labels_to_stored
 from a3tune.labels.scorers.templates import TEMPLATE_SETS
 from a3tune.labels.store import LabelStore
-from a3tune.progress import ItemProgress, show_progress
+from a3tune.progress import ItemProgress, SteadyProgress
 from a3tune.types import MedicalImage, WeakLabels
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def _questions(options: argparse.Namespace) -> tuple[str, ...]:
 def _build_maker(options: argparse.Namespace) -> LabelMaker:
     from a3tune.labels.parts import load_label_maker  # torch: see run
 
-    show_progress("loading segmenter and scorer", 0.0)
+    SteadyProgress(at_once=False)("loading segmenter and scorer", 0.0)
     return load_label_maker(
         options.segmenter,
         options.scorer,
@@ -172,14 +172,14 @@ def _label_one(image: MedicalImage, questions: tuple[str, ...], options: argpars
 
     maker = _build_maker(options)
     prompts = maker.prompts(questions, options.organ)
-    show_progress("finding and ranking regions", 0.5)
+    SteadyProgress(at_once=False)("finding and ranking regions", 0.5)
     labels = maker.make(image, prompts)
     written = write_labels(labels, image, options.out, prompts, maker.settings)
     if "coco" in options.export:
         written = (*written, write_coco(options.out, {options.out: options.image.name}))
     if "masks" in options.export:
         written = (*written, *write_masks(options.out, [""]))
-    show_progress("done", 1.0)
+    SteadyProgress(at_once=False)("done", 1.0)
     print(describe(labels_to_stored(labels, image)), *image.notes, sep="\n")
     print(f"{len(written)} files in {options.out}")
     return 0

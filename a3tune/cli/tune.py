@@ -49,6 +49,7 @@ def run(options: argparse.Namespace) -> int:
             layout=options.layout,
             images=options.images,
             resume=options.resume,
+            report_to=options.report_to,
             on_progress=SteadyProgress(),
         )
     except Cancelled:

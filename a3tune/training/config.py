@@ -17,7 +17,17 @@ from a3tune.wording import brief, listed
 Method = Literal["a3", "lora", "lora+align", "a3moe"]
 HeadChoice = Literal["dynamic", "fixed"]
 AlignedRows = Literal["text", "answer"]
-Schedule = Literal["cosine", "linear", "constant"]
+Schedule = Literal[
+    "cosine",
+    "linear",
+    "constant",
+    "cosine_with_restarts",
+    "cosine_with_min_lr",
+    "polynomial",
+    "inverse_sqrt",
+    "warmup_stable_decay",
+    "reduce_lr_on_plateau",
+]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Quantization = Literal["none", "8bit", "4bit"]
 TargetUse = Literal["auto", "truth", "weak"]
@@ -58,8 +68,13 @@ class TuneConfig:
         expert_rank, expert_alpha: rank and scale of one expert.
         lora_rank, lora_alpha: rank and scale of plain LoRA.
         dropout: probability with which adapter inputs are dropped while training, 0 to below 1.
-        learning_rate, weight_decay: of AdamW.
-        schedule: of the learning rate after warm-up.
+        learning_rate, weight_decay: of the optimizer.
+        optimizer: AdamW of torch, or another name that the Trainer of transformers has for ``optim``.
+        optimizer_options: further options of the optimizer, as the Trainer's ``optim_args``
+            ("beta1=0.9,beta2=0.95"); options that change nothing are refused.
+        schedule: of the learning rate after warm-up, by the Trainer's names; "reduce_lr_on_plateau" goes by the
+            validation loss.
+        schedule_options: options of the schedule ("num_cycles=2"), as the Trainer's ``lr_scheduler_kwargs``.
         warmup_ratio: share of the steps in which the learning rate rises, 0 to below 1.
         gradient_clip: largest norm of the gradient; 0 for no limit.
         batch_size: samples that one process takes through the model at once.
@@ -118,7 +133,10 @@ class TuneConfig:
     dropout: float = _setting(0.05, least=0, below=1)
     learning_rate: float = _setting(2e-4, above=0, most=1)
     weight_decay: float = _setting(0.0, least=0, most=1)
+    optimizer: str = "adamw_torch"
+    optimizer_options: str | None = None
     schedule: Schedule = "cosine"
+    schedule_options: str | None = None
     warmup_ratio: float = _setting(0.03, least=0, below=1)
     gradient_clip: float = _setting(1.0, least=0, most=1_000_000)
     batch_size: int = _setting(1, least=1, most=4096)

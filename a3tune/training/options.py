@@ -46,6 +46,14 @@ def add_tune_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the images, where it lies elsewhere")
     parser.add_argument("--layout", default="auto", help="layout of the data (default: told from its keys)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default auto)")
+    parser.add_argument(
+        "--report-to",
+        type=lambda text: [name.strip() for name in text.split(",") if name.strip()],
+        default=[],
+        metavar="LIST",
+        help="where else the run reports to: tensorboard, wandb, mlflow, separated by commas, each set by its usual "
+        "variables (WANDB_MODE=offline, MLFLOW_TRACKING_URI, ...)",
+    )
     parser.add_argument("--resume", action="store_true", help="go on with an unfinished run, never start a new one")
 
 

@@ -32,10 +32,12 @@ from a3tune.attention.critical_heads import critical_heads, visual_ratio
 from a3tune.attention.loss import alignment_loss
 from a3tune.attention.record import AttentionRecord
 from a3tune.errors import A3TuneError, DataError, ModelError
+from a3tune.progress import Progress, no_progress
 from a3tune.training.adapter_weights import load_adapter_weights
 from a3tune.training.collate import Collator, Questions, QuestionStream
 from a3tune.training.heartbeat import Heartbeat
 from a3tune.training.methods import Objective
+from a3tune.training.resources import resources_used
 from a3tune.training.run_folder import IDENTITY_NAME, RunFolder
 from a3tune.training.validation import Tally, answer_logits, validate
 from a3tune.types import Head
@@ -62,6 +64,7 @@ class AlignmentTrainer(Trainer):
         patience: end after so many validations without a better loss; None for never.
         keep: how many of the latest checkpoints are kept.
         callbacks: further callbacks.
+        report: told what is done between steps, and the share of all steps that are made.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class AlignmentTrainer(Trainer):
         patience: int | None = None,
         keep: int = 1,
         callbacks: Iterable[TrainerCallback] = (),
+        report: Progress = no_progress,
     ) -> None:
         super().__init__(
             model=model,
@@ -98,8 +102,10 @@ class AlignmentTrainer(Trainer):
         self.keeps_logits = "logits_to_keep" in inspect.signature(base.forward).parameters
         self._parts = torch.zeros(len(_PARTS), dtype=torch.float64, device=args.device)
         self._began: tuple[float, int] | None = None
+        self._step_began: float | None = None
         self._passes = 0
         self.tally: Tally | None = None
+        self._report = report
         self._heartbeat = Heartbeat(run if self.is_world_process_zero() else None)
 
     # Data
@@ -205,6 +211,7 @@ class AlignmentTrainer(Trainer):
         self.tally = self._validated(self.adapter_inputs)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.tally.metrics().items()}
         self.state.log_history.append({**metrics, "step": self.state.global_step})
+        self.control = self.callback_handler.on_log(self.args, self.state, self.control, dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
@@ -256,12 +263,12 @@ class AlignmentTrainer(Trainer):
     # Events
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """One "step" event with the loss and its parts, averaged since the last one."""
+        """One "step" event with the loss and its parts, averaged since the last one; callbacks are told the same."""
         if "loss" in logs:
-            self._tell_step(logs)
+            logs = {**logs, **self._tell_step(logs)}
         self.control = self.callback_handler.on_log(self.args, self.state, self.control, logs)
 
-    def _tell_step(self, logs: dict[str, float]) -> None:
+    def _tell_step(self, logs: dict[str, float]) -> dict[str, float]:
         self._passes = 0
         parts = self._parts.to(torch.float32)
         if self.args.world_size > 1:
@@ -285,20 +292,32 @@ class AlignmentTrainer(Trainer):
             self._began = (now, step)
         began, first = self._began
         each = (now - began) / (step - first) if step > first else None
+        means["epoch"] = round(step * self.stream.per_step / len(self.stream.questions), 3)
+        if self._step_began is not None:
+            means["samples_per_second"] = round(self.stream.per_step / max(now - self._step_began, 1e-6), 3)
+        self._step_began = None
+        means |= resources_used(self.args.device)
         self._tell(
             "step",
             steps=last,
-            epoch=round(step * self.stream.per_step / len(self.stream.questions), 3),
             loss=logs["loss"],
             **means,
             learning_rate=logs["learning_rate"],
             gradient_norm=logs.get("grad_norm"),
             seconds_left=None if each is None else round(each * (last - step), 1),
         )
+        return means
+
+    def training_step(self, *args: Any, **options: Any) -> torch.Tensor:
+        """As of the Trainer; the first one of an optimiser step starts its clock."""
+        self._step_began = time.monotonic() if self._step_began is None else self._step_began
+        return super().training_step(*args, **options)
 
     def tell_work(self, what: str, done: int = 0, count: int = 0) -> None:
         """A sign of life while no step ends; see `a3tune.training.heartbeat.Heartbeat`."""
         self._heartbeat.beat(what, done, count, self.state.global_step)
+        words = f"{what}: {done:,} of {count:,}" if count else what
+        self._report(words, self.state.global_step / max(self.args.max_steps, 1))
 
     def _tell_pass(self) -> None:
         """A sign of life within a step of many passes; with one pass the step tells all."""

@@ -6,7 +6,7 @@ import os
 import platform
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from transformers import set_seed
+from transformers import TrainerCallback, set_seed
 
 from a3tune.attention.capture import prepare_capture
 from a3tune.bundle import model_source
@@ -27,26 +27,26 @@ from a3tune.models.fingerprint import weights_fingerprint
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.prompt import PromptEncoder
 from a3tune.progress import Progress, no_progress, part_of
-from a3tune.training.arguments import TIMEOUT, training_arguments
+from a3tune.training.arguments import TIMEOUT, check_optimizer, training_arguments
 from a3tune.training.attention_targets import PatchTargets, TargetMaker, label_source, plan_digest, target_plan
 from a3tune.training.attention_watch import AttentionWatch
 from a3tune.training.base_model import load_base
-from a3tune.training.collate import Questions, QuestionStream, on_device
+from a3tune.training.collate import Questions, QuestionStream
 from a3tune.training.config import TuneConfig
 from a3tune.training.fingerprints import data_fingerprint, former_model_fingerprint
+from a3tune.training.fixed_heads import choose_heads
 from a3tune.training.heartbeat import Heartbeat
 from a3tune.training.lengths import TokenCounter
 from a3tune.training.methods import Objective, add_adapter, objective_of, trainable_count
+from a3tune.training.reporting import check_reporters, reporting_callbacks
 from a3tune.training.run_folder import RunFolder
 from a3tune.training.run_identity import RunIdentity
 from a3tune.training.run_summary import RunSummary, StepReporter, last_validation, target_notes, versions
 from a3tune.training.stop import StopRequested, StopSwitch
 from a3tune.training.trainer import AlignmentTrainer
-from a3tune.training.validation import Tally, calibrate_heads
+from a3tune.training.validation import Tally
 from a3tune.training.verdict import verdict_of
 from a3tune.types import Head
-
-_CALIBRATION = 64
 
 
 def tune(
@@ -59,6 +59,8 @@ def tune(
     layout: str = "auto",
     images: str | Path | None = None,
     resume: bool = False,
+    report_to: Sequence[str] = (),
+    callbacks: Sequence[TrainerCallback] = (),
     on_progress: Progress = no_progress,
     should_stop: Callable[[], bool] | None = None,
 ) -> RunSummary:
@@ -74,6 +76,8 @@ def tune(
         device: "auto", "cpu", "cuda", ...
         layout, images: as in `read_dataset`.
         resume: insist on an unfinished run being there.
+        report_to: where else the run reports to: "tensorboard", "wandb", "mlflow" (see `a3tune.training.reporting`).
+        callbacks: callbacks of the Trainer of transformers, called beside the run's own.
         on_progress: called with what is being done and the share done, 0 to 1; the run's events say more.
         should_stop: asked between steps; True saves a checkpoint and ends the work.
 
@@ -81,6 +85,8 @@ def tune(
         DataError: bad data, too little of it, a run folder that is taken, or a disk that is full.
         ModelError, LabelError, RequestError: a part cannot be loaded or does not fit.
     """
+    check_reporters(report_to)
+    check_optimizer(config)
     cpu = device == "cpu" or (
         device == "auto" and not torch.cuda.is_available() and not torch.backends.mps.is_available()
     )
@@ -89,9 +95,9 @@ def tune(
     if state.is_main_process:
         run.forget_stop_request()
     with StopSwitch(run, should_stop) as stop:
-        return _Tuning(config, run, model, cpu, state, stop, on_progress).work(
-            Path(data), device, layout, images, resume
-        )
+        tuning = _Tuning(config, run, model, cpu, state, stop, on_progress)
+        tuning.callbacks = [*callbacks, *reporting_callbacks(report_to, run)]
+        return tuning.work(Path(data), device, layout, images, resume)
 
 
 class _Tuning:
@@ -115,6 +121,7 @@ class _Tuning:
         self._heartbeat = Heartbeat(run if self.main else None)
         self._started = False
         self.notes: list[str] = []
+        self.callbacks: list[TrainerCallback] = []
 
     def work(self, data: Path, device: str, layout: str, images: str | Path | None, resume: bool) -> RunSummary:
         began = time.perf_counter()
@@ -225,6 +232,7 @@ class _Tuning:
             questions=len(questions),
             validates=held_out is not None,
             processes=processes,
+            name=self.run.path.resolve().name,
         )
         per_step = config.effective_batch(processes)
         stream = QuestionStream(questions, steps=arguments.max_steps, per_step=per_step, seed=config.seed)
@@ -241,7 +249,8 @@ class _Tuning:
             fixed_heads=fixed,
             patience=config.early_stopping,
             keep=config.keep,
-            callbacks=[stopper, StepReporter(self._report)],
+            callbacks=[stopper, StepReporter(self._report), *self.callbacks],
+            report=self._report,
         )
         trainer.add_callback(AttentionWatch(model, trainer, held_out or questions))
         start = self.run.last_step(identity) if waiting else None
@@ -359,20 +368,7 @@ class _Tuning:
         chosen = [[Head(*head) for head in record.get("fixed_heads") or ()]]
         if self.main and not chosen[0]:
             self._proceed("Choosing heads")
-            questions = stream.questions
-            model.model.eval()
-            masks = self.config.has_experts
-            heads = calibrate_heads(
-                model.model,
-                questions,
-                [stream.index(place) for place in range(min(_CALIBRATION, len(questions)))],
-                batch_size=self.config.batch_size,
-                count=objective.head_count,
-                to_device=lambda batch: on_device(batch, model.device),
-                extra=lambda batch: (
-                    {"a3_question_mask": batch["question"], "a3_image_mask": batch["columns"]} if masks else {}
-                ),
-            )
+            heads = choose_heads(model, stream, objective.head_count, self.config)
             chosen = [list(heads)]
         if self.state.num_processes > 1:
             broadcast_object_list(chosen)

@@ -15,12 +15,10 @@ from torch.nn import functional
 
 from a3tune.attention.answer import answer_attention
 from a3tune.attention.capture import capture
-from a3tune.attention.critical_heads import critical_heads, visual_ratio
 from a3tune.attention.metrics import attention_mass
 from a3tune.progress import Progress, no_progress
 from a3tune.storage import whole_file
 from a3tune.training.collate import Collator, Questions
-from a3tune.types import Head
 
 COLUMNS = ("loss", "tokens", "right", "mass", "looked")
 
@@ -151,29 +149,3 @@ def validate(
                 tally.table[place, 3] = float(attention_mass(found.weights, question.coverage))
                 tally.table[place, 4] = 1
     return tally
-
-
-@torch.no_grad()
-def calibrate_heads(
-    model: nn.Module,
-    questions: Questions,
-    indices: Sequence[int],
-    *,
-    batch_size: int,
-    count: int,
-    to_device: Callable[[dict[str, Any]], dict[str, Any]],
-    extra: Callable[[dict[str, Any]], dict[str, torch.Tensor]],
-) -> tuple[Head, ...]:
-    """The ``count`` heads that look most at the image on average over some questions.
-
-    Args: as `validate`.
-    """
-    collate = Collator(questions.encoder)
-    ratios: list[torch.Tensor] = []
-    for start in range(0, len(indices), batch_size):
-        batch = to_device(collate([questions[index] for index in indices[start : start + batch_size]]))
-        with capture(batch["rows"], batch["columns"]) as record:
-            model(**batch["inputs"], **extra(batch), use_cache=False)
-        for b in range(len(batch["labels"])):
-            ratios.append(visual_ratio(record.image_share(b)).double())
-    return critical_heads(sum(ratios[1:], ratios[0]) / len(indices), count)

@@ -11,12 +11,15 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from transformers import TrainerCallback
 
 from a3tune.adapters.stored import read_adapter
 from a3tune.adapters.switch import AdapterSet
-from a3tune.errors import Cancelled, DataError, ModelError
+from a3tune.errors import Cancelled, DataError, ModelError, RequestError
 from a3tune.models.fingerprint import weights_fingerprint
 from a3tune.models.load import load_model
+from a3tune.training import reporting
 from a3tune.training.event_log import EventLog
 from a3tune.training.methods import add_adapter
 from a3tune.training.run_folder import STOP_NAME, RunFolder
@@ -58,7 +61,7 @@ def events(folder, kind):
 
 
 def without_times(found):
-    left = ("time", "seconds_left")
+    left = ("time", "seconds_left", "samples_per_second", "memory_gib")
     return [{name: value for name, value in event.items() if name not in left} for event in found]
 
 
@@ -108,6 +111,9 @@ def test_a_run_writes_what_it_did(run, tmp_path):
     for event in steps:
         parts = event["cross_entropy"] + event["alignment"] + 0.01 * event["balance"]
         assert event["loss"] == pytest.approx(parts, rel=1e-5)
+        assert event["samples_per_second"] > 0
+        assert 0 < event["memory_gib"] < 64
+        assert event["gradient_norm"] > 0
     assert [event["step"] for event in events(tmp_path / "run", "validation")] == [3, 6]
     best = min(events(tmp_path / "run", "validation"), key=lambda event: event["loss"])["step"]
     assert summary.best_step == best
@@ -426,3 +432,69 @@ def test_identity_travels_with_each_checkpoint(unbroken):
     assert record["step"] == 6
     assert record["config"]["seed"] == 4
     assert record["data"]["questions"] == 14
+
+
+class Heard(TrainerCallback):
+    """Remembers what a run logs."""
+
+    def __init__(self):
+        self.logs = []
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        self.logs.append((state.global_step, logs))
+
+
+def test_callbacks_hear_of_every_step_and_validation_and_change_nothing(run, tmp_path, unbroken, data, tiny_checkpoint):
+    heard, told = Heard(), []
+    config = tiny_config(gradient_accumulation=2)
+    source = str(tiny_checkpoint("llava"))
+    progress = lambda what, share: told.append((what, share))  # noqa: E731
+    summary = tune(config, data, tmp_path / "run", source, device="cpu", callbacks=[heard], on_progress=progress)
+    steps = [(step, logs) for step, logs in heard.logs if "loss" in logs]
+    assert [step for step, _ in steps] == [1, 2, 3, 4, 5, 6]
+    assert {"cross_entropy", "alignment", "attention_mass", "learning_rate", "grad_norm"} <= set(steps[0][1])
+    assert [step for step, logs in heard.logs if "eval_accuracy" in logs] == [3, 6]
+    assert same(weights(summary.adapter), weights(unbroken / "adapter"))
+    # What a log is told between steps, the first validation included.
+    assert any(what.startswith("Validating: ") for what, share in told if share == 0)
+    assert any(what.startswith("Validating: ") for what, share in told if share == 0.5)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"optimizer": "sgd", "schedule": "cosine_with_restarts", "schedule_options": "num_cycles=2"},
+        {"optimizer": "adafactor", "schedule": "polynomial", "schedule_options": "power=2"},
+        {
+            "schedule": "reduce_lr_on_plateau",
+            "schedule_options": "patience=0,threshold=100,threshold_mode=abs",
+            "evaluate_every": 2,
+        },
+    ],
+)
+def test_optimizers_and_schedules_of_the_trainer_go_on_after_a_kill(run, kill, tmp_path, settings):
+    whole = run(tmp_path / "whole", **settings)
+    kill(5, tmp_path / "run", **settings)
+    assert same(weights(run(tmp_path / "run", **settings).adapter), weights(whole.adapter))
+    rates = [event["learning_rate"] for event in events(tmp_path / "run", "step")]
+    assert rates == [event["learning_rate"] for event in events(tmp_path / "whole", "step")]
+    assert len(set(rates)) > 1
+
+
+def test_what_cannot_be_reported_to_is_refused_before_the_data_is_read(tmp_path, monkeypatch):
+    with pytest.raises(RequestError, match="some of tensorboard, wandb, mlflow"):
+        tune(tiny_config(), tmp_path / "none", tmp_path / "run", report_to=["comet"])
+    monkeypatch.setitem(reporting.REPORTERS, "wandb", (lambda: False, "wandb"))
+    with pytest.raises(RequestError, match=r"not installed. Expected the package wandb.*pip install wandb"):
+        tune(tiny_config(), tmp_path / "none", tmp_path / "run", report_to=["wandb"])
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_reports_to_tensorboard_in_its_own_folder(run, tmp_path, data, tiny_checkpoint):
+    source = str(tiny_checkpoint("llava"))
+    out = tmp_path / "run"
+    tune(tiny_config(max_steps=2, evaluate_every=2), data, out, source, device="cpu", report_to=["tensorboard"])
+    found = EventAccumulator(str(out / reporting.TENSORBOARD_NAME)).Reload()
+    assert {"train/loss", "train/alignment", "train/grad_norm", "eval/accuracy"} <= set(found.Tags()["scalars"])
+    losses = [event["loss"] for event in events(out, "step")]
+    assert [scalar.value for scalar in found.Scalars("train/loss")] == pytest.approx(losses, rel=1e-5)

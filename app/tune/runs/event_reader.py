@@ -11,7 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
-STEP_CURVES = ("loss", "cross_entropy", "alignment", "balance", "attention_mass")
+STEP_CURVES = (
+    "loss", "cross_entropy", "alignment", "balance", "attention_mass",
+    "learning_rate", "gradient_norm", "samples_per_second", "memory_gib", "gpu_use",
+)  # fmt: skip
+"""What a run says of each step, and its charts show."""
 VALIDATION_CURVES = ("loss", "accuracy", "closed_accuracy", "open_accuracy", "attention_mass")
 MOST_POINTS = 400
 """Points of one curve that go to the browser: more than its pixels can tell apart helps nobody."""
@@ -135,7 +139,12 @@ def thinned(points: Mapping[int, float], most: int = MOST_POINTS) -> list[list[f
     steps = sorted(points)
     size = -(-len(steps) // most) if steps else 1
     groups = [steps[start : start + size] for start in range(0, len(steps), size)]
-    return [[group[-1], round(sum(points[step] for step in group) / len(group), 6)] for group in groups]
+    return [[group[-1], _rounded(sum(points[step] for step in group) / len(group))] for group in groups]
+
+
+def _rounded(value: float) -> float:
+    """To six digits that count: a learning rate is as small as it is."""
+    return float(f"{value:.6g}")
 
 
 def _note(curves: dict[str, dict[int, float]], event: Mapping[str, Any], step: int) -> None:

@@ -24,6 +24,8 @@ STATES = {
     "failed": ("Ended early", "bad"),
     "elsewhere": ("From another machine", ""),
 }
+_MORE = ("rate", "gradient", "speed", "memory", "gpu")
+"""Charts that are shown on request."""
 _CHARTS = (
     ("loss", "Training loss and its parts", False,
      (("training.loss", "all"), ("training.cross_entropy", "words"), ("training.alignment", "alignment"),
@@ -33,6 +35,11 @@ _CHARTS = (
     ("mass", "Attention inside the regions", True,
      (("training.attention_mass", "training"), ("validation.attention_mass", "validation"))),
     ("validation", "Validation loss", False, (("validation.loss", "loss"),)),
+    ("rate", "Learning rate", False, (("training.learning_rate", "rate"),)),
+    ("gradient", "Norm of the gradient, before clipping", False, (("training.gradient_norm", "norm"),)),
+    ("speed", "Samples a second", False, (("training.samples_per_second", "samples"),)),
+    ("memory", "Memory in GiB", False, (("training.memory_gib", "taken"),)),
+    ("gpu", "Work of the GPU", True, (("training.gpu_use", "share of the time"),)),
 )  # fmt: skip
 
 
@@ -42,9 +49,16 @@ def run_choices(views: Sequence[RunView]) -> list[tuple[str, JobId]]:
 
 
 def charts() -> list[dict[str, Any]]:
-    """The curves' charts: "key", "title", "percent", and "series" with the "name" and "curve" of each."""
+    """The curves' charts: "key", "title", "percent", "more" for those on request, and "series" with the "name" and
+    "curve" of each."""
     return [
-        {"key": key, "title": title, "percent": percent, "series": [{"name": name, "curve": of} for of, name in series]}
+        {
+            "key": key,
+            "title": title,
+            "percent": percent,
+            "more": key in _MORE,
+            "series": [{"name": name, "curve": of} for of, name in series],
+        }
         for key, title, percent, series in _CHARTS
     ]
 

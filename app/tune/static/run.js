@@ -99,8 +99,9 @@ export default function mount({ element, props, server, trigger, watch }, { char
       if (!figure) {
         figure = make("figure", { dataset: { chart: chart.key } });
         // In their order, whichever has points first.
-        const later = charts.slice(charts.indexOf(chart) + 1).map(figureOf);
-        part("charts").insertBefore(figure, later.find(Boolean) || null);
+        const after = charts.slice(charts.indexOf(chart) + 1).filter((one) => one.more === chart.more);
+        const later = after.map(figureOf);
+        run.querySelector(chart.more ? ".more .charts" : ".charts").insertBefore(figure, later.find(Boolean) || null);
       }
       // A chart under the pointer is being read.
       if (figure.matches(":hover") && figure.dataset.run === head.name) continue;
