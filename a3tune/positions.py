@@ -8,6 +8,8 @@ import torch
 class Positions:
     """Places on one axis of a tensor, ascending. Neighbours are taken as a view: nothing is copied.
 
+    Made from masks on the CPU they never make the program wait for an accelerator.
+
     Attributes:
         indices: int64 [count].
     """
@@ -37,8 +39,10 @@ class Positions:
         return len(self.indices)
 
     def to(self, device: torch.device) -> Positions:
-        """The same positions on a device."""
-        return self if self.indices.device == device else self._known(self.indices.to(device), self._first)
+        """The same positions on a device; nobody waits for the copy."""
+        if self.indices.device == device:
+            return self
+        return self._known(self.indices.to(device, non_blocking=device.type != "cpu"), self._first)
 
     def take(self, tensor: torch.Tensor, dim: int) -> torch.Tensor:
         """The tensor at these positions of a dimension; a view where they are neighbours."""

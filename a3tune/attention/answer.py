@@ -61,7 +61,7 @@ def answer_attention(
     heads = critical_heads(ratio, share.shape[1] if count is None else count)
     writing = writing.to(share.device)
     chosen = record.select(b, heads).detach()[:, writing if bool(writing.any()) else rows]
-    return AnswerAttention(ratio.cpu().numpy(), heads, chosen.double().mean(dim=(0, 1)).cpu().numpy())
+    return AnswerAttention(ratio.cpu().numpy(), heads, chosen.cpu().double().mean(dim=(0, 1)).numpy())
 
 
 def measure_answer(weights: np.ndarray, coverage: np.ndarray | None) -> dict[str, float]:

@@ -265,10 +265,12 @@ def _prepared(
         )
     if combine not in ("union", "each"):
         raise RequestError(expected='"union" or "each"', got=f"combine is {combine!r}", remedy="Choose one of the two")
-    masks = targets.to(attention)
+    # Where the targets lie, usually on the CPU: which of them are empty, an accelerator would have to be asked.
+    masks = targets.to(attention.dtype)
     if combine == "union" and len(masks):
         masks = masks.amax(dim=0, keepdim=True)
-    return attention, masks if keep_empty else masks[masks.sum(dim=-1) > 0]
+    masks = masks if keep_empty else masks[masks.sum(dim=-1) > 0]
+    return attention, masks.to(attention.device, non_blocking=True)
 
 
 def _precise(tensor: torch.Tensor) -> torch.Tensor:

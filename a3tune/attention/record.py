@@ -36,20 +36,21 @@ class AttentionCall:
     softcap: float | None
     causal: bool
 
-    def weights(self, b: int, rows: Positions, columns: Positions, heads: list[int] | None) -> torch.Tensor:
+    def weights(self, b: int, rows: Positions, columns: Positions, heads: torch.Tensor | None) -> torch.Tensor:
         """float32 [heads, rows, columns] of sequence b; memory stays bounded by working through rows in chunks.
 
         Where the columns are neighbours this is a view of the weights on the whole sequence.
+
+        Args:
+            heads: int64 [heads] on the call's device; None for all.
         """
         groups = self.query.shape[1] // self.key.shape[1]
         key, mask = self.key[b], self.mask
         if mask is not None:
             mask = mask[b if mask.shape[0] > 1 else 0]
         if heads is not None:
-            chosen = torch.tensor(heads, device=key.device)
-            serving = torch.tensor([head // groups for head in heads], device=key.device)
-            key, groups = key.index_select(0, serving), 1
-            mask = mask.index_select(0, chosen) if mask is not None and mask.shape[0] > 1 else mask
+            key, groups = key.index_select(0, heads // groups), 1
+            mask = mask.index_select(0, heads) if mask is not None and mask.shape[0] > 1 else mask
         # Autocast would run the product in half precision again.
         with torch.autocast(key.device.type, enabled=False):
             key = key.float().transpose(1, 2)
@@ -57,7 +58,7 @@ class AttentionCall:
             parts = []
             for part in rows.split(chunk):
                 query = part.take(self.query[b], 1)
-                query = query if heads is None else query.index_select(0, chosen)
+                query = query if heads is None else query.index_select(0, heads)
                 parts.append(columns.take(self._weights(query, key, mask, part, groups), 2))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
@@ -86,9 +87,12 @@ class AttentionCall:
 class AttentionRecord:
     """The attention of one forward pass, as a capture yields it; readable once the model has run.
 
-    Weights are post-softmax and before dropout, float32, on the model's device. Rows and patches of sequence b are
-    the True positions of the masks' row b, ascending; in a growing record the rows of the tokens that were read after
-    those of the masks follow, one after another.
+    Weights are post-softmax and before dropout, float32. Without gradients those of a whole pass go to the CPU layer by
+    layer, since the maps of all layers would crowd a GPU; with gradients they stay on the model's device, and every
+    layer's queries and keys are kept until the record is dropped, also under gradient checkpointing: batch x length x
+    (query heads + key heads) x head size numbers a layer, a third of a GB in all at 7 billion weights for a question of
+    700 tokens in half precision. Rows and patches of sequence b are the True positions of the masks' row b, ascending;
+    in a growing record the rows of the tokens that were read after those of the masks follow, one after another.
 
     Attributes:
         heads: the heads that were asked for, or None for all.
@@ -117,6 +121,7 @@ class AttentionRecord:
         # (layer, b) -> [heads wanted, rows, patches] and [heads or heads wanted, rows], of each pass that had rows.
         self._weights: dict[tuple[int, int], list[torch.Tensor]] = {}
         self._shares: dict[tuple[int, int], list[torch.Tensor]] = {}
+        self._indices: dict[int, torch.Tensor] = {}
         self._layers: dict[int, int] = {}  # layer -> its number of heads
         self._read: dict[int, int] = {}  # layer -> how many tokens it has read
 
@@ -146,7 +151,7 @@ class AttentionRecord:
         found = layers[0][0].new_empty(len(layers), heads, rows, patches)
         for whole, parts in zip(found, layers, strict=True):
             start = 0
-            for part in parts:
+            for part in (parts[0], torch.cat(parts[1:], dim=1)) if len(parts) > 1 else parts:
                 whole[:, start : start + part.shape[1]] = part
                 start += part.shape[1]
         return found
@@ -176,8 +181,10 @@ class AttentionRecord:
                 )
         per_layer = {layer: [head for head in heads if head.layer == layer] for layer in {head.layer for head in heads}}
         found: dict[Head, torch.Tensor] = {}
+        indices = self._named({layer: [head.head for head in wanted] for layer, wanted in per_layer.items()})
         for layer, wanted in per_layer.items():
-            found.update(zip(wanted, self._select_layer(layer, b, [head.head for head in wanted]), strict=True))
+            chosen = self._select_layer(layer, b, [head.head for head in wanted], indices.get(layer))
+            found.update(zip(wanted, chosen, strict=True))
         return torch.stack([found[head] for head in heads])
 
     def image_share(self, b: int) -> torch.Tensor:
@@ -233,6 +240,7 @@ class AttentionRecord:
             self._calls[layer] = call
             return
         wanted = self._wanted(layer)
+        chosen = self._wanted_on(layer, call.query.device)
         with torch.no_grad():
             for b in range(batch):
                 rows = self._rows_within(b, start, tokens, call.query.device)
@@ -240,13 +248,14 @@ class AttentionRecord:
                     continue
                 if self._share_of_all:
                     every = self._compute(call, b, rows, start + tokens, None)
-                    self._shares.setdefault((layer, b), []).append(every.sum(-1))
+                    if wanted is not None:
+                        self._shares.setdefault((layer, b), []).append(_kept(every.sum(-1), start))
+                        every = every[:0] if chosen is None else every.index_select(0, chosen)
                     # Copied, so that the weights on the rest of the sequence do not stay in memory.
-                    kept = every.contiguous() if wanted is None else every[wanted]
-                    self._weights.setdefault((layer, b), []).append(kept)
+                    self._weights.setdefault((layer, b), []).append(_kept(every.contiguous(), start))
                 elif wanted:
-                    weights = self._compute(call, b, rows, start + tokens, wanted)
-                    self._weights.setdefault((layer, b), []).append(weights.contiguous())
+                    weights = self._compute(call, b, rows, start + tokens, chosen)
+                    self._weights.setdefault((layer, b), []).append(_kept(weights.contiguous(), start))
 
     def _check_whole(self, layer: int, call: AttentionCall) -> None:
         if layer in self._layers:
@@ -274,8 +283,24 @@ class AttentionRecord:
         positions = torch.cat([self._rows[b].indices.cpu(), behind]) - start
         return Positions(positions[(positions >= 0) & (positions < tokens)]).to(device)
 
+    def _wanted_on(self, layer: int, device: torch.device) -> torch.Tensor | None:
+        """The heads wanted as int64 [heads] on a device, sent there once; None for all."""
+        wanted = self._wanted(layer)
+        if wanted is not None and layer not in self._indices:
+            self._indices[layer] = torch.tensor(wanted, dtype=torch.long).to(device, non_blocking=True)
+        return self._indices.get(layer)
+
+    def _named(self, heads: dict[int, list[int]]) -> dict[int, torch.Tensor]:
+        """int64 [heads] of each layer that is computed from its call, on its device: sent there together."""
+        calls = {layer: self._calls[layer] for layer in heads if layer in self._calls}
+        flat = torch.tensor([head for layer in calls for head in heads[layer]], dtype=torch.long)
+        for device in {call.query.device for call in calls.values()}:  # one, unless layers are spread over several
+            flat = flat.to(device, non_blocking=True)
+        found = zip(calls, flat.split([len(heads[layer]) for layer in calls]), strict=True)
+        return {layer: part.to(calls[layer].query.device) for layer, part in found}
+
     def _compute(
-        self, call: AttentionCall, b: int, rows: Positions, read: int, heads: list[int] | None
+        self, call: AttentionCall, b: int, rows: Positions, read: int, heads: torch.Tensor | None
     ) -> torch.Tensor:
         """float32 [heads, rows, patches]; ``read`` is how many tokens there are up to the end of this pass."""
         device = call.query.device
@@ -301,7 +326,7 @@ class AttentionRecord:
             return self._weights[layer, b]
         call = self._calls[layer]
         rows = self._rows_within(b, 0, self._shape[1], call.query.device)
-        weights = [self._compute(call, b, rows, self._shape[1], self._wanted(layer))]
+        weights = [self._compute(call, b, rows, self._shape[1], self._wanted_on(layer, call.query.device))]
         if torch.is_grad_enabled():  # else a later reader would be handed weights outside the graph
             self._weights[layer, b] = weights
         return weights
@@ -319,21 +344,21 @@ class AttentionRecord:
                 self._shares[layer, b] = [self._compute(call, b, rows, self._shape[1], None).sum(-1)]
         return _joined(self._shares[layer, b])
 
-    def _select_layer(self, layer: int, b: int, heads: list[int]) -> torch.Tensor:
+    def _select_layer(self, layer: int, b: int, heads: list[int], indices: torch.Tensor | None) -> torch.Tensor:
         held = self._wanted(layer)
         if held is None or set(heads) <= set(held):
             weights = self._layer_weights(layer, b)
             if heads == held:
                 return weights
             return weights[heads if held is None else [held.index(head) for head in heads]]
-        if layer not in self._calls:
+        if indices is None:
             raise RequestError(
                 expected=f"heads of layer {layer} among those captured: {held or 'none'}",
                 got=f"heads {sorted(set(heads) - set(held))}",
                 remedy="Capture with these heads, or with heads=None",
             )
         rows = self._rows_within(b, 0, self._shape[1], self._calls[layer].query.device)
-        return self._compute(self._calls[layer], b, rows, self._shape[1], heads)
+        return self._compute(self._calls[layer], b, rows, self._shape[1], indices)
 
     def _require_pass(self) -> None:
         if not self._layers:
@@ -344,8 +369,15 @@ class AttentionRecord:
             )
 
 
+def _kept(part: torch.Tensor, start: int) -> torch.Tensor:
+    """What a pass gave: a whole prompt's on the CPU, a word's where it is: small, and waiting for it would take longer
+    than computing the word."""
+    return part if start else part.cpu()
+
+
 def _joined(parts: list[torch.Tensor]) -> torch.Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+    first, *rest = parts
+    return torch.cat([first, torch.cat(rest, dim=1).to(first.device)], dim=1) if rest else first
 
 
 def _check_masks(rows: torch.Tensor, columns: torch.Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Literal
@@ -30,6 +31,9 @@ class PromptEncoder:
         device: where the tensors go.
         convention: how the model was trained to see computed tomography, for whoever loads the images.
         dtype: the data type of the weights, in which pixels are given.
+
+    Attributes:
+        lock: to be held by each of several threads that encode: tokenizers bear one at a time.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class PromptEncoder:
     ) -> None:
         self.processor, self.tokenizer, self.device = processor, processor.tokenizer, device
         self.convention, self._dtype = convention, dtype
+        self.lock = threading.Lock()
         self._config, self._quirk = config, quirk_of(config)
         self._image_token = roles.image_token_id(config, processor)
         self.limit: int = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None) or 1 << 62

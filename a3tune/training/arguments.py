@@ -154,7 +154,8 @@ def training_arguments(
         disable_tqdm=True,
         remove_unused_columns=False,
         label_names=["labels"],
-        dataloader_pin_memory=False,
+        # From pinned memory copies to a GPU go on in the background.
+        dataloader_pin_memory=model.device.type == "cuda",
         ddp_find_unused_parameters=False,
         ddp_timeout=int(TIMEOUT.total_seconds()),
     )

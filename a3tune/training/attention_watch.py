@@ -84,7 +84,8 @@ class AttentionWatch(TrainerCallback):
             maps.append(base64_halves(weights / max(weights.sum(), 1e-12)))
             known = bool(question.target.any())
             mass.append(round(float(attention_mass(weights, question.coverage)), 5) if known else None)
-            right.append(bool(((logits.argmax(dim=-1) == following) | (following == -100)).all()))
+            chosen = logits.argmax(dim=-1).cpu()
+            right.append(bool(((chosen == following) | (following == -100)).all()))
         model.train(training)
         if self._main:
             self._run.event_log.add("attention", step=step, maps=maps, mass=mass, right=right)

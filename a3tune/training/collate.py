@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -96,7 +97,8 @@ def encode_item(item: TrainingItem, encoder: PromptEncoder) -> EncodedPrompt:
             got=f"{item.image.name} ({item.place}) cannot be read: {error}",
             remedy="Check the data folder and start again",
         ) from error
-    return encoder.append(encoder.encode([image], item.question, item.context), item.answer, close=True)
+    with encoder.lock:
+        return encoder.append(encoder.encode([image], item.question, item.context), item.answer, close=True)
 
 
 class QuestionStream(Dataset):
@@ -115,6 +117,15 @@ class QuestionStream(Dataset):
     def __init__(self, questions: Questions, *, steps: int, per_step: int, seed: int) -> None:
         self.questions, self.steps, self.per_step, self.seed = questions, steps, per_step, seed
         self._order = lru_cache(maxsize=2)(self._shuffled)
+        self._ahead, self._batch, self._processes = 0, 1, 1
+        self._pool: ThreadPoolExecutor | None = None
+        self._coming: dict[int, Future[Question]] = {}
+
+    def prefetch(self, count: int, batch: int, processes: int) -> None:
+        """Prepare the ``count`` questions after each that is asked for in a thread of its own, so that a GPU need not
+        wait for images to be read; ``processes`` take turns of ``batch`` questions."""
+        self._ahead, self._batch, self._processes = count, batch, processes
+        self._pool = ThreadPoolExecutor(1, "questions") if count else None
 
     def __len__(self) -> int:
         return self.steps * self.per_step
@@ -125,14 +136,25 @@ class QuestionStream(Dataset):
         return int(self._order(epoch)[place])
 
     def __getitem__(self, position: int) -> Question:
-        return self.questions[self.index(position)]
+        if self._pool is None:
+            return self.questions[self.index(position)]
+        wanted = [position]
+        while len(wanted) <= self._ahead:
+            turn = (wanted[-1] + 1) % self._batch == 0
+            wanted.append(wanted[-1] + 1 + turn * self._batch * (self._processes - 1))
+        for place in set(self._coming).difference(wanted):
+            self._coming.pop(place).cancel()
+        for place in wanted:
+            if place < len(self) and place not in self._coming:
+                self._coming[place] = self._pool.submit(self.questions.__getitem__, self.index(place))
+        return self._coming.pop(position).result()
 
     def _shuffled(self, epoch: int) -> np.ndarray:
         return np.random.default_rng([self.seed, epoch]).permutation(len(self.questions))
 
 
 class Collator:
-    """Pads questions to one batch of plain tensors, which the trainer moves to the device.
+    """Pads questions to one batch of plain tensors; see `on_device`.
 
     The result holds ``inputs`` (keyword arguments of the model), ``labels`` (int64 [batch, length], -100 off the
     answers), the bool masks ``question``, ``writing`` (from where the answer is written), ``rows`` (text after the
@@ -157,10 +179,10 @@ class Collator:
         }
 
 
-def on_device(value: Any, device: torch.device) -> Any:
-    """A batch, or a part of one, with its tensors on a device."""
-    if isinstance(value, dict):
-        return {name: on_device(entry, device) for name, entry in value.items()}
-    if isinstance(value, list):
-        return [on_device(entry, device) for entry in value]
-    return value.to(device) if isinstance(value, torch.Tensor) else value
+def on_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """A batch with the model's inputs on a device; nobody waits for the copies.
+
+    All else stays on the CPU: masks and labels say where things stand, which an accelerator would have to be asked.
+    """
+    moved = {name: tensor.to(device, non_blocking=True) for name, tensor in batch["inputs"].items()}
+    return {**batch, "inputs": moved}

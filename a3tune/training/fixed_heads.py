@@ -64,5 +64,5 @@ def calibrate_heads(
         with capture(batch["rows"], batch["columns"]) as record:
             model(**batch["inputs"], **extra(batch), use_cache=False)
         for b in range(len(batch["labels"])):
-            ratios.append(visual_ratio(record.image_share(b)).double())
+            ratios.append(visual_ratio(record.image_share(b)).cpu().double())
     return critical_heads(sum(ratios[1:], ratios[0]) / len(indices), count)

@@ -28,13 +28,11 @@ from transformers.trainer import TRAINER_STATE_NAME
 from a3tune.adapters.a3moe import A3MoeConfig, record_experts
 from a3tune.adapters.origin import write_origin
 from a3tune.attention.capture import capture
-from a3tune.attention.critical_heads import critical_heads, visual_ratio
-from a3tune.attention.loss import alignment_loss
-from a3tune.attention.record import AttentionRecord
 from a3tune.errors import A3TuneError, DataError, ModelError
 from a3tune.progress import Progress, no_progress
 from a3tune.training.adapter_weights import load_adapter_weights
-from a3tune.training.collate import Collator, Questions, QuestionStream
+from a3tune.training.aligned import align
+from a3tune.training.collate import Collator, Questions, QuestionStream, on_device
 from a3tune.training.heartbeat import Heartbeat
 from a3tune.training.methods import Objective
 from a3tune.training.resources import resources_used
@@ -100,7 +98,8 @@ class AlignmentTrainer(Trainer):
         self._takes_masks = isinstance(model.peft_config[model.active_adapter], A3MoeConfig)
         base = model.get_base_model()
         self.keeps_logits = "logits_to_keep" in inspect.signature(base.forward).parameters
-        self._parts = torch.zeros(len(_PARTS), dtype=torch.float64, device=args.device)
+        # Added up in float64 on the CPU when a step is told: accelerators would be waited for, and not each knows it.
+        self._parts: list[torch.Tensor] = []
         self._began: tuple[float, int] | None = None
         self._step_began: float | None = None
         self._passes = 0
@@ -116,6 +115,17 @@ class AlignmentTrainer(Trainer):
         # The stream is already in order, so the position in the data is the step alone.
         return torch.utils.data.SequentialSampler(self.train_dataset)
 
+    def get_train_dataloader(self) -> torch.utils.data.DataLoader[Any]:
+        """Batches on the CPU, the next ones in preparation where a GPU computes: `to_device` moves what it has to."""
+        if self.args.device.type != "cpu":
+            batch = self.args.per_device_train_batch_size
+            self.stream.prefetch(batch * self.args.gradient_accumulation_steps, batch, self.args.world_size)
+        placing, self.accelerator.device_placement = self.accelerator.device_placement, False
+        try:
+            return super().get_train_dataloader()
+        finally:
+            self.accelerator.device_placement = placing
+
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor:
         """float64 [3]: answer tokens, questions with a target, questions, of one step over all processes."""
         counts = torch.zeros(3, dtype=torch.float64)
@@ -123,7 +133,7 @@ class AlignmentTrainer(Trainer):
             aligned = sum(bool(target.any()) for target in batch["targets"])
             counts += torch.tensor([int((batch["labels"] != -100).sum()), aligned, len(batch["targets"])])
         # Not every accelerator knows float64; these counts are small.
-        counts = counts.to(device=device, dtype=torch.float32)
+        counts = counts.float().to(device, non_blocking=True)
         return self.accelerator.reduce(counts, "sum") if self.args.world_size > 1 else counts
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
@@ -158,49 +168,30 @@ class AlignmentTrainer(Trainer):
                 experts = stack.enter_context(record_experts())
             logits, following = answer_logits(model, inputs, self.adapter_inputs(inputs), self.keeps_logits)
             answered = following != -100
-            parts = [functional.cross_entropy(logits[answered].float(), following[answered], reduction="sum") / tokens]
+            places = answered.flatten().nonzero().squeeze(1).to(logits.device, non_blocking=True)
+            told, words = logits.flatten(0, 1).index_select(0, places), following[answered]
+            words = words.to(logits.device, non_blocking=True)
+            parts = [functional.cross_entropy(told.float(), words, reduction="sum") / tokens]
             zero = parts[0].new_zeros(())
-            alignment, mass = self._alignment(record, inputs) if record is not None else (zero, zero)
+            alignment, mass = align(record, inputs, objective, self.fixed_heads) if record is not None else (zero, zero)
             balance = experts.balance_losses(len(answered)).sum().to(zero) if experts is not None else zero
         parts += [alignment / aligned, balance / questions]
-        self._parts += torch.stack([*parts, mass / aligned]).detach().to(self._parts)
+        self._parts.append(torch.stack([*parts, mass / aligned]).detach())
         loss = parts[0] + objective.ratio * parts[1] + objective.balance * parts[2]
         return loss * self.args.world_size
 
     def to_device(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """The batch with its tensors on the model's device."""
-        return self._prepare_input(batch)
+        """The batch as the model takes it; see `on_device`."""
+        return on_device(batch, self.args.device)
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        return self.to_device(inputs)
 
     def adapter_inputs(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
         """The token masks that A3MoE needs; nothing for LoRA."""
         if not self._takes_masks:
             return {}
         return {"a3_question_mask": batch["question"], "a3_image_mask": batch["columns"]}
-
-    def _alignment(self, record: AttentionRecord, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Summed alignment loss, and summed attention mass in the target, of the questions that have one."""
-        losses, masses = [], []
-        for b, target in enumerate(inputs["targets"]):
-            if not target.any():
-                continue
-            weights = record.select(b, self._heads(record, b))
-            if self.objective.rows == "answer":
-                weights = weights[:, inputs["writing"][b][inputs["rows"][b]]]
-            losses.append(alignment_loss(weights, target, form=self.objective.form, combine=self.objective.combine))
-            attention = weights.detach().mean(dim=0)
-            inside = attention @ target.amax(dim=0).to(attention)
-            masses.append((inside / attention.sum(dim=-1).clamp(min=1e-12)).mean())
-        zero = inputs["labels"].new_zeros((), dtype=torch.float32)
-        return (torch.stack(losses).sum(), torch.stack(masses).sum()) if losses else (zero, zero)
-
-    def _heads(self, record: AttentionRecord, b: int) -> Sequence[Head]:
-        if self.objective.selection == "fixed":
-            return self.fixed_heads or ()
-        share = record.image_share(b).detach()
-        if self.objective.selection == "all":
-            layers, heads = share.shape[:2]
-            return [Head(layer, head) for layer in range(layers) for head in range(heads)]
-        return critical_heads(visual_ratio(share), self.objective.head_count)
 
     # Validation
 
@@ -270,11 +261,11 @@ class AlignmentTrainer(Trainer):
 
     def _tell_step(self, logs: dict[str, float]) -> dict[str, float]:
         self._passes = 0
-        parts = self._parts.to(torch.float32)
+        parts = torch.stack(self._parts).cpu().double().sum(dim=0).to(torch.float32)
         if self.args.world_size > 1:
-            parts = self.accelerator.reduce(parts, "sum")
+            parts = self.accelerator.reduce(parts.to(self.args.device), "sum")
         means = dict(zip(_PARTS, (parts / self.args.logging_steps).tolist(), strict=True))
-        self._parts.zero_()
+        self._parts.clear()
         step, last = self.state.global_step, self.state.max_steps
         if not all(math.isfinite(value) for value in [*means.values(), logs["loss"]]):
             told = ", ".join(f"{name} {value:.4g}" for name, value in means.items())

@@ -90,14 +90,16 @@ def answer_logits(
         keeps: whether the model takes ``logits_to_keep``.
 
     Returns:
-        logits [batch, kept, vocabulary] and the ids that come next, int64 [batch, kept], -100 off the answers.
+        logits [batch, kept, vocabulary] on the model's device, and the ids that come next where the batch's labels are:
+        int64 [batch, kept], -100 off the answers.
     """
     # The token at position i is predicted at position i - 1.
     following = functional.pad(batch["labels"][:, 1:], (0, 1), value=-100)
     positions = (following != -100).any(dim=0).nonzero().squeeze(1)
-    options = {"logits_to_keep": positions} if keeps else {}
+    places = positions.to(batch["inputs"]["input_ids"].device, non_blocking=True)
+    options = {"logits_to_keep": places} if keeps else {}
     logits = model(**batch["inputs"], **extra, **options, use_cache=False).logits
-    return (logits if keeps else logits[:, positions]), following[:, positions]
+    return (logits if keeps else logits[:, places]), following[:, positions]
 
 
 @torch.no_grad()
@@ -135,6 +137,7 @@ def validate(
         batch = to_device(collate(chosen))
         with capture(batch["rows"], batch["columns"]) as record:
             logits, following = answer_logits(model, batch, extra(batch), keeps)
+        following = following.to(logits.device, non_blocking=True)
         answered = following != -100
         losses = functional.cross_entropy(
             logits.float().transpose(1, 2), following, ignore_index=-100, reduction="none"

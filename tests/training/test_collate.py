@@ -1,6 +1,7 @@
 """The order of the questions, and batches."""
 
 import shutil
+import threading
 from collections import Counter
 
 import numpy as np
@@ -37,6 +38,37 @@ def test_every_question_comes_once_in_each_epoch(questions):
     assert [again.index(position) for position in reversed(range(24))] == order[::-1]
     other = QuestionStream(questions, steps=6, per_step=4, seed=4)
     assert [other.index(position) for position in range(24)] != order
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_questions_are_prepared_ahead_in_a_thread_in_the_same_order(questions, monkeypatch, processes):
+    plain = QuestionStream(questions, steps=4, per_step=4, seed=3)
+    stream = QuestionStream(questions, steps=4, per_step=4, seed=3)
+    stream.prefetch(4, 2, processes)
+    threads, asked = set(), []
+    ask = Questions.__getitem__
+
+    def watched(self, index):
+        threads.add(threading.current_thread().name)
+        asked.append(index)
+        return ask(self, index)
+
+    monkeypatch.setattr(Questions, "__getitem__", watched)
+    # The last process's turns; from the fifth question on, as after a stop.
+    order = [place for place in range(4, 16) if place // 2 % processes == processes - 1]
+    found = [stream[position] for position in order]
+    assert threads == {"questions_0"}
+    assert asked == [plain.index(position) for position in order]
+    assert [one.prompt.ids for one in found] == [plain[position].prompt.ids for position in order]
+
+
+def test_what_goes_wrong_ahead_is_raised_where_it_is_asked_for(questions):
+    stream = QuestionStream(questions, steps=4, per_step=4, seed=3)
+    stream.prefetch(3, 4, 1)
+    questions.items[stream.index(2)].image.unlink()
+    stream[0]
+    with pytest.raises(DataError, match="cannot be read"):
+        [stream[position] for position in (1, 2)]
 
 
 def test_a_batch_holds_answers_masks_and_targets(questions):

@@ -138,7 +138,7 @@ class ExpertLinear(nn.Module, ExpertLayer):
     def _gates(self, x: torch.Tensor, window: SpanWindow, adapter: str) -> torch.Tensor:
         """[B, E]: from the question when this pass holds it, else those kept with the cache."""
         kept = window.gates.get((self.layer_name, adapter))
-        question = window.question_for(self.settings[adapter], continuing=kept is not None)
+        question = window.question_for(self.settings[adapter], x.device, continuing=kept is not None)
         if question is None:
             if kept is None or len(kept) != len(x):
                 raise AdapterError(
@@ -151,7 +151,7 @@ class ExpertLinear(nn.Module, ExpertLayer):
                 )
             return kept.to(x.device)
         router = cast(nn.Linear, self.expert_router[adapter])
-        gates = query_gates(x, question.to(x.device), router.weight.to(x.dtype), router.bias.to(x.dtype))
+        gates = query_gates(x, question, router.weight.to(x.dtype), router.bias.to(x.dtype))
         # Detached: a cache must not hold on to the graph of the prompt.
         window.gates[self.layer_name, adapter] = gates.detach()
         record = current_record()

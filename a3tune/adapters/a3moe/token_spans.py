@@ -53,11 +53,12 @@ class SpanWindow:
         self._found: dict[int, torch.Tensor | None] = {}
         self._positions: Positions | None = None
 
-    def question_for(self, config: A3MoeConfig, *, continuing: bool) -> torch.Tensor | None:
+    def question_for(self, config: A3MoeConfig, device: torch.device, *, continuing: bool) -> torch.Tensor | None:
         """bool [batch, tokens]: the question that was pointed out, else the one that the adapter finds itself.
 
         Args:
             config: the adapter's.
+            device: where it is to be; sent there once for all layers.
             continuing: whether the question's gates are known from an earlier pass.
 
         Returns:
@@ -68,11 +69,14 @@ class SpanWindow:
         """
         before, after = config.question_before, config.question_after
         if self.question is not None or self.prompt is None or before is None or after is None:
+            if self.question is not None and self.question.device != device:
+                self.question = self.question.to(device, non_blocking=device.type != "cpu")
             return self.question
         # Once for all layers of an adapter, which share its configuration.
         if id(config) not in self._found:
             self._found[id(config)] = self.prompt.find_questions(before, after, continuing=continuing)
-        return self._found[id(config)]
+        found = self._found[id(config)]
+        return found if found is None else found.to(device)
 
     def image_positions(self, device: torch.device) -> Positions:
         """The places of the image tokens in the flattened [batch * tokens].

@@ -64,4 +64,4 @@ class _OverTrust(LogitsProcessor):
             model.model(**inputs, **options, use_cache=False)
         for b in range(len(sequences)):
             found.append(over_trust(record.weights(b).amax(dim=0), SCALE))
-        return torch.stack(found).reshape(rows, count)
+        return torch.stack(found).reshape(rows, count).to(candidates.device)
