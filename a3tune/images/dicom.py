@@ -10,6 +10,7 @@ from pydicom import Dataset, dcmread, uid
 from pydicom.encaps import parse_basic_offsets
 
 from a3tune.errors import ImageError
+from a3tune.images.burnt_in import burnt_in_note
 from a3tune.images.codecs import check_syntax, is_native
 from a3tune.images.content import Content, choose_frame, cut_off
 from a3tune.images.dicom_grey import grey_frame, palette, to_bytes
@@ -90,7 +91,7 @@ def read_dicom(stream: BinaryIO, frame: int | None) -> Content:
         modality=modality,
         spacing=_spacing(dataset, place),
         aspect=_aspect(dataset),
-        notes=() if kind is None else (kind.note,),
+        notes=tuple(note for note in ("" if kind is None else kind.note, burnt_in_note(dataset)) if note),
         placement=read_placement(dataset, place),
     )
 

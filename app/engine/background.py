@@ -130,7 +130,10 @@ class Task(Generic[Value]):
             Cancelled: the work has to stop.
         """
         self.check()
-        self.step = Step(what, share)
+        step = Step(what, share)
+        if step == self.step:
+            return  # who waits for a turn says so ten times a second
+        self.step = step
         with self._changed:
             # Of steps that come together only the last is worth a word.
             if self._reports and isinstance(self._reports[-1], Step):

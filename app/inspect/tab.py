@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from a3tune.errors import Cancelled, RequestError
+from a3tune.images.burnt_in import LOOK
 from app.common.comparison import OwnAdapters
 from app.common.status import error_status, status, step_status
 from app.common.widgets import EVENT_OPTIONS, Update
@@ -220,7 +221,8 @@ class InspectTab:
         words = "Opened. The upload was deleted from the server's disk; the image is forgotten with this visit."
         if len(opened.series) > 1:
             words = f"The first of {len(opened.series)} series is on show; another one can be chosen. {words}"
-        yield {self._file: None, **self._opened(session, opened, None, words, GENERAL_QUESTIONS)}
+        warnings = [f"{note}." for note in opened.image.notes if LOOK in note]
+        yield {self._file: None, **self._opened(session, opened, None, " ".join([words, *warnings]), GENERAL_QUESTIONS)}
 
     def _reopen(self, event: gr.EventData, request: gr.Request) -> Update:
         session = _session(request)

@@ -58,8 +58,9 @@ def kept_words(deployment: Deployment, folder: str) -> list[tuple[str, str]]:
         (
             "Of a DICOM or NIfTI header",
             "Kind of picture, spacing of the pixels and grey-value window. Names, dates and numbers are dropped as "
-            "soon as the file is read. Text that is burnt into a picture stays in it: de-identify such pictures "
-            "before you open them.",
+            "soon as the file is read. Text that is burnt into a picture stays in it. Where a DICOM header tells "
+            "of it, or the picture is of a kind where it is usual (ultrasound, endoscopy, screen captures), the page "
+            "warns you; of a PNG or JPEG nobody can tell: look at it, and de-identify it before you open it.",
         ),
         ("In the server's log", "Times and kinds of faults: no images, questions, answers or file names."),
         ("Elsewhere", "Nothing. The page asks no other host, and nothing is sent to one unless you push an adapter."),
@@ -76,14 +77,15 @@ def build_privacy(deployment: Deployment, folder: str, forget: Callable[[str], N
     told = "".join(
         f"<dt>{html.escape(what)}</dt><dd>{html.escape(words)}</dd>" for what, words in kept_words(deployment, folder)
     )
-    gr.HTML(f"<h2>What is kept of you</h2><dl>{told}</dl>", elem_id="privacy", apply_default_css=False)
-    ask = gr.Button("Forget everything of mine now", size="sm", elem_id="forget")
-    with gr.Column(visible=False, elem_id="forget-question") as question:
-        gr.HTML(f"<p>{_ASKED}</p>", apply_default_css=False)
-        with gr.Row():
-            yes = gr.Button("Forget it all", variant="stop", size="sm", elem_id="forget-yes")
-            no = gr.Button("Keep it", size="sm", elem_id="forget-no")
-    words = gr.HTML("", elem_id="forget-status", apply_default_css=False)
+    with gr.Column(elem_id="privacy"):
+        gr.HTML(f"<h2>What is kept of you</h2><dl>{told}</dl>", elem_id="kept", apply_default_css=False)
+        ask = gr.Button("Forget everything of mine now", size="sm", scale=0, elem_id="forget")
+        with gr.Column(visible=False, elem_id="forget-question") as question:
+            gr.HTML(f"<p>{_ASKED}</p>", apply_default_css=False)
+            with gr.Row():
+                yes = gr.Button("Forget it all", variant="stop", size="sm", scale=0, elem_id="forget-yes")
+                no = gr.Button("Keep it", size="sm", scale=0, elem_id="forget-no")
+        words = gr.HTML("", elem_id="forget-status", apply_default_css=False)
 
     def go() -> Update:
         try:

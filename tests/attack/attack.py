@@ -104,12 +104,17 @@ class Server:
 
 
 class Visitor:
-    """One browser with one page."""
+    """One browser with one page.
 
-    def __init__(self, client: httpx.Client) -> None:
+    Args:
+        client: the browser.
+        config: the page's description, where it is known.
+    """
+
+    def __init__(self, client: httpx.Client, config: dict[str, Any] | None = None) -> None:
         self.client, self.page, self.secret = client, secrets.token_hex(8), secrets.token_urlsafe(32)
         must(client.get("/").status_code == 200, "the page is there")
-        self.config = client.get("/config").json()
+        self.config = client.get("/config").json() if config is None else config
 
     def part(self, name: str) -> int:
         """The id of a part of the page."""
