@@ -139,11 +139,19 @@ def load_strictly(model: torch.nn.Module, state: Mapping[str, torch.Tensor], *, 
     own = model.state_dict()
     missing = [key for key in own if key not in state]
     extra = [key for key in state if key not in own]
-    shapes = [key for key in own if key in state and own[key].shape != state[key].shape]
-    if missing or extra or shapes:
+    both = [key for key in own if key in state]
+    shapes = [key for key in both if own[key].shape != state[key].shape]
+    # Whole numbers in place of fractions are a quantizer's codes, which mean nothing without its scales.
+    kinds = [key for key in both if own[key].is_floating_point() != state[key].is_floating_point()]
+    if missing or extra or shapes or kinds:
         parts = [
             f"{len(keys)} {what} (first: {keys[0]})"
-            for keys, what in ((missing, "weights missing"), (extra, "unknown"), (shapes, "of another shape"))
+            for keys, what in (
+                (missing, "weights missing"),
+                (extra, "unknown"),
+                (shapes, "of another shape"),
+                (kinds, "not of the same kind of number"),
+            )
             if keys
         ]
         raise LabelError(

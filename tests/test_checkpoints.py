@@ -116,6 +116,9 @@ def test_weights_must_fit_by_name_and_shape():
         LabelError, match=r"1 weights missing \(first: bias\), 1 unknown \(first: extra\), 1 of another"
     ):
         load_strictly(model, {"weight": torch.ones(2, 4), "extra": torch.ones(1)}, name="w.pth", purpose="weights")
+    state = {"weight": torch.ones(2, 3, dtype=torch.int16), "bias": torch.zeros(2)}
+    with pytest.raises(LabelError, match=r"1 not of the same kind of number \(first: weight\)"):
+        load_strictly(model, state, name="w.pth", purpose="weights")
     load_strictly(model, {"weight": torch.ones(2, 3), "bias": torch.zeros(2)}, name="w.pth", purpose="weights")
     assert model(torch.ones(1, 3)).tolist() == [[3.0, 3.0]]
 

@@ -129,6 +129,10 @@ STAND_INS = {
     "<!DOCTYPE html>\n<html><head></head></html>": "a saved web page",
     "\n<!-- saved from url=(0030)https://example.org -->\n<HTML>": "a saved web page",
     '<?xml version="1.0"?><!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0//EN">': "a saved web page",
+    "../../.git/annex/objects/4d/7a/MD5E-s20--4d7a.dcm/MD5E-s20--4d7a.dcm": "a pointer of git-annex",
+    "From: <Saved by Blink>\nMIME-Version: 1.0\nContent-Type: multipart/related;\n\ttype=text/html": "a saved web page",
+    "[InternetShortcut]\r\nURL=https://example.org/weights.bin\r\n": "a link to a web page",
+    "Entry not found": "what a server answered",
     '<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>': "an XML text",
 }
 
@@ -142,6 +146,18 @@ def test_what_lies_in_a_files_place_is_named(tmp_path, text):
     assert first_stand_in(tmp_path, (".txt",)) is None
     with pytest.raises(ValueError, match=f"it is {STAND_INS[text]}"):
         read_json(path)
+
+
+def test_an_error_in_json_is_named_and_a_row_is_not(tmp_path):
+    (tmp_path / "w.json").write_text('{"error": "Repository not found"}\n')
+    assert find_stand_in(tmp_path / "w.json").what.startswith("what a server answered")
+    (tmp_path / "w.json").write_text('{"error": "none", "question": "Where?"}\n')
+    assert find_stand_in(tmp_path / "w.json") is None
+
+
+def test_a_web_page_in_utf_16_is_named(tmp_path):
+    (tmp_path / "w.pth").write_text("<!DOCTYPE html><html></html>", encoding="utf-16")
+    assert find_stand_in(tmp_path / "w.pth").what.startswith("a saved web page")
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"<s>", b"[PAD]\n[UNK]", b"\x80\x02}q\x00", b"PK\x03\x04"])

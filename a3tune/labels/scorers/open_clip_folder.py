@@ -170,6 +170,8 @@ def _load_weights(model: torch.nn.Module, state: dict[str, torch.Tensor]) -> Non
             if name.startswith("visual."):
                 what = what.replace("context_length", "image_size")
             raise ValueError(f"{name} has the shape {found}, the configuration says {said}{what}")
+        if name in own and own[name].is_floating_point() != value.is_floating_point():
+            raise ValueError(f"{name} is stored as {value.dtype}, which is no weight")
     model.load_state_dict(state)
 
 
