@@ -45,6 +45,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--critical-heads", type=int, metavar="K", help="how many (default: heads of one layer)")
     parser.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="longest answer (default 64)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default auto)")
+    parser.add_argument(
+        "--dtype",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        default="auto",
+        help="precision of the model (default auto: float32 on a processor, half on a GPU)",
+    )
+    parser.add_argument(
+        "--quantization",
+        choices=("none", "8bit", "4bit"),
+        default="none",
+        help="keep the language model's matrices in 8 or 4 bit, through the package bitsandbytes (default none)",
+    )
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--target",
@@ -88,6 +100,7 @@ def run(options: argparse.Namespace) -> int:
 
     from a3tune.adapters.switch import AdapterSet
     from a3tune.inspection.inspect import inspect_image
+    from a3tune.inspection.provenance import made_with
     from a3tune.inspection.record import metrics_table, write_inspection
     from a3tune.labels.parts import load_label_maker
     from a3tune.models.load import load_model
@@ -95,7 +108,14 @@ def run(options: argparse.Namespace) -> int:
     if not sys.stderr.isatty():
         disable_progress_bar()
     name = DEMO_NAME if is_demo(options.model) else None
-    model = load_model(model_source(options.model), device=options.device, name=name, on_progress=progress)
+    model = load_model(
+        model_source(options.model),
+        device=options.device,
+        dtype=options.dtype,
+        quantization=options.quantization,
+        name=name,
+        on_progress=progress,
+    )
     if options.convention == "auto" and model.convention is not None:
         image = load_image(options.image, window=window, convention=model.convention, **choice)
     labels = None
@@ -119,7 +139,8 @@ def run(options: argparse.Namespace) -> int:
         target=target,
         on_progress=progress,
     )
-    inspection = replace(inspection, labels=labels)
+    facts = made_with(model, folders, options.quantization, progress)
+    inspection = replace(inspection, labels=labels, made_with=facts)
     written = write_inspection(inspection, options.out, target)
     for view in inspection.views:
         print(f"{view.adapter}: {view.answer}")

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from a3tune import __version__
-from a3tune.cli import app, demo, doctor, eval, inspect, labels, parity, tune
+from a3tune.cli import app, demo, doctor, eval, export, inspect, labels, parity, tune
 from a3tune.errors import A3TuneError
 from a3tune.process import RUN, prepare_process
 
@@ -22,6 +22,7 @@ COMMANDS = {
     "labels": labels,
     "tune": tune,
     "eval": eval,
+    "export": export,
     "demo": demo,
     "parity": parity,
     "doctor": doctor,

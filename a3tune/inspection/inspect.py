@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -81,6 +82,8 @@ class Inspection:
         views: one view per adapter, in the order asked for.
         labels: the ranked regions, when they were made.
         seconds: by "<adapter>.answer" how long the answer with its maps took.
+        made_with: what it was made with, as plain JSON values, where that was noted (see
+            `a3tune.inspection.provenance`).
     """
 
     model: str
@@ -90,6 +93,7 @@ class Inspection:
     views: tuple[AdapterView, ...]
     labels: WeakLabels | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    made_with: dict[str, Any] = field(default_factory=dict)
 
     def view(self, adapter: str) -> AdapterView:
         """The view of one adapter.

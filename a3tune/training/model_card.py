@@ -14,7 +14,7 @@ import yaml
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 
 from a3tune.errors import DataError
-from a3tune.storage import read_json
+from a3tune.storage import read_json, write_text
 from a3tune.training.run_folder import RunFolder
 
 CARD_NAME = "README.md"
@@ -57,6 +57,17 @@ def adapter_files(run: RunFolder) -> dict[str, bytes]:
         SAFETENSORS_WEIGHTS_NAME: (run.adapter / SAFETENSORS_WEIGHTS_NAME).read_bytes(),
         CARD_NAME: model_card(record, run.event_log.read()).encode(),
     }
+
+
+def write_card(run: RunFolder) -> None:
+    """Put the card, as the run stands, beside the adapter; nothing where there is none yet.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    record = run.read()
+    if record is not None and run.adapter.is_dir():
+        write_text(run.adapter / CARD_NAME, model_card(record, run.event_log.read()))
 
 
 def zip_adapter(run: RunFolder) -> bytes:

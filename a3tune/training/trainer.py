@@ -35,6 +35,7 @@ from a3tune.training.aligned import align
 from a3tune.training.collate import Collator, Questions, QuestionStream, on_device
 from a3tune.training.heartbeat import Heartbeat
 from a3tune.training.methods import Objective
+from a3tune.training.model_card import write_card
 from a3tune.training.resources import resources_used
 from a3tune.training.run_folder import IDENTITY_NAME, RunFolder
 from a3tune.training.validation import Tally, answer_logits, validate
@@ -376,6 +377,8 @@ class AlignmentTrainer(Trainer):
         best = self.state.best_global_step
         source = best if best in saved else step
         self.run.publish_adapter(source, (CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME))
+        self.run.update(step=step)
+        write_card(self.run)
         self._tell("checkpoint", adapter_step=source)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:

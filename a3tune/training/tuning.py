@@ -38,6 +38,7 @@ from a3tune.training.fixed_heads import choose_heads
 from a3tune.training.heartbeat import Heartbeat
 from a3tune.training.lengths import TokenCounter
 from a3tune.training.methods import Objective, add_adapter, objective_of, trainable_count
+from a3tune.training.model_card import write_card
 from a3tune.training.reporting import check_reporters, reporting_callbacks
 from a3tune.training.run_folder import RunFolder
 from a3tune.training.run_identity import RunIdentity
@@ -389,5 +390,6 @@ class _Tuning:
         if self.main and self._started:
             with suppress(OSError):
                 self.run.update(status=status, **facts)
+                write_card(self.run)
             with suppress(OSError):
                 self.run.event_log.add(status, **facts)

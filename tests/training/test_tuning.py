@@ -127,6 +127,16 @@ def test_a_run_writes_what_it_did(run, tmp_path):
     assert set(kept) == {best, 6}
     assert same(weights(summary.adapter), weights(RunFolder(tmp_path / "run").checkpoint(best)))
     assert not list((tmp_path / "run").rglob("*.part"))
+    card = (summary.adapter / "README.md").read_text()
+    assert "Steps made: 6 of 6, finished" in card
+    assert f"at step {best}, the best of 2" in card
+
+
+def test_the_adapter_has_its_card_from_the_first_checkpoint_on(kill, tmp_path):
+    kill(5, tmp_path / "run")
+    card = (tmp_path / "run/adapter/README.md").read_text()
+    assert "The run was not finished when this card was written." in card
+    assert "Steps made: 4 of 6, training" in card
 
 
 def test_a_lora_adapter_loads_on_the_base_model(run, tmp_path, tiny_checkpoint):
