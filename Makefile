@@ -11,7 +11,7 @@ PIP := $(IN_VENV) -m pip --disable-pip-version-check
 OFFLINE := HF_HUB_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 GRADIO_ANALYTICS_ENABLED=False
 
 .DEFAULT_GOAL := help
-.PHONY: help app test fuzz test-wheel lint api architecture deployment attack bundle clean
+.PHONY: help app test fuzz test-wheel test-services lint api architecture deployment attack bundle clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -31,6 +31,10 @@ test-wheel: $(VENV)/.test ## install the wheel with all that it needs into an en
 	@rm -rf $(VENV)-wheel && $(IN_VENV) -m venv $(VENV)-wheel
 	@$(VENV)-wheel/bin/python -m pip --disable-pip-version-check install --quiet . -c constraints.txt
 	@$(OFFLINE) A3TUNE_WHEEL_ENVIRONMENT=$(VENV)-wheel $(IN_VENV) -m pytest tests/test_wheel.py
+
+test-services: $(VENV)/.test ## install a real nginx, Orthanc and identity provider, and use the page with them
+	@.ci/services $(abspath $(VENV)/services) && browser="$$(.ci/chromium $(IN_VENV))" && $(OFFLINE) CHROMIUM="$$browser" \
+		A3TUNE_SERVICES=$(abspath $(VENV)/services) $(IN_VENV) -m pytest tests/app/test_services.py $(ARGS)
 
 lint: $(VENV)/.test ## check style, formatting and types
 	@$(IN_VENV) -m ruff check . && $(IN_VENV) -m ruff format --check .

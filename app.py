@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import os
+from pathlib import Path
 
 # Before Gradio is imported: it reads this when its modules load.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 from a3tune.cli.app import read_options
 from a3tune.errors import A3TuneError
-from app.access.deployment import read_deployment
+from app.access.deployment import Deployment, read_deployment
+from app.common.studio_folder import default_studio_folder
+from app.login.people import add_person, ask_password, remove_person
+from app.login.settings import LoginSettings, read_login
+from app.server.audit import AUDIT_VARIABLE, audit_path
 from app.ui import launch
 
 
@@ -17,9 +23,30 @@ def main() -> None:
     """Read the options and serve."""
     options = read_options()
     try:
+        if options.add_person or options.remove_person:
+            change_people(options)
+            return
         deployment = read_deployment(options.deployment, os.environ)
+        login = read_login(options.login, options.deployment, options.people, os.environ)
+        audit = audit_path(os.environ.get(AUDIT_VARIABLE, ""), options.deployment, default_studio_folder().root)
+        serve(options, deployment, login, audit)
     except A3TuneError as error:
         raise SystemExit(str(error)) from None
+
+
+def change_people(options: argparse.Namespace) -> None:
+    """Add a person to the file of passwords, or take one out of it."""
+    people = Path(options.people).expanduser()
+    if options.remove_person:
+        remove_person(people, options.remove_person)
+        print(f"Removed {options.remove_person}.")
+        return
+    add_person(people, options.add_person, options.role, ask_password())
+    print(f"{options.add_person} may log in as {options.role}.")
+
+
+def serve(options: argparse.Namespace, deployment: Deployment, login: LoginSettings | None, audit: Path | None) -> None:
+    """Serve until the process is stopped."""
     launch(
         options.host,
         options.port,
@@ -33,6 +60,8 @@ def main() -> None:
         offered=options.models,
         any_model=options.any_model,
         allow_other_base=options.allow_other_base,
+        login=login,
+        audit_file=audit,
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gradio as gr
 from starlette.applications import Starlette
@@ -18,11 +18,12 @@ from a3tune.process import SERVER, prepare_process
 from a3tune.wording import RESEARCH_NOTICE
 from app.access.deployment import Deployment
 from app.access.gate import Gate, Settings
-from app.access.identity import Role
+from app.access.identity import Identity, Role
+from app.access.identity import asking as asking_now
 from app.access.origins import Hosts, is_loopback
 from app.access.page_memory import forget_page, has_answers, page_of_event
 from app.access.uploads import UploadFolder, private_folder
-from app.access.visits import Visits
+from app.access.visits import Visits, login_visit
 from app.common.comparison import OwnAdapters
 from app.common.identity import build_visitor, is_secret, owner_of
 from app.common.initial_page import InitialPage
@@ -37,9 +38,12 @@ from app.inspect.examples import read_examples
 from app.inspect.service import InspectService
 from app.inspect.sessions.session_end import end_with_page, keep_ending_idle
 from app.inspect.tab import InspectTab
+from app.login.settings import LoginSettings
+from app.login.setup import login_middleware
 from app.models.service import ModelService
 from app.models.tab import build_models
 from app.privacy.tab import build_privacy
+from app.server.audit import AuditLog
 from app.server.operation import Operation
 from app.server.refusals import Refusals
 from app.tune.service import TuneService
@@ -122,7 +126,7 @@ def build(
     """The whole page, wired to what answers, what tunes, what loads and what ends a visit; and its first tab."""
 
     def model_status(_request: object = None) -> dict[str, str | int]:
-        return model_value(asking.slot.status)
+        return {**model_value(asking.slot.status), **_person()}
 
     with gr.Blocks(title="A3Tune Studio", analytics_enabled=False) as blocks:
         header = build_header(model_status, f"{RESEARCH_NOTICE} {DEMO_NOTICE}" if asking.slot.demo else RESEARCH_NOTICE)
@@ -135,6 +139,15 @@ def build(
         end_with_page(blocks, asking.sessions)
     blocks.queue(max_size=_QUEUE_LENGTH, default_concurrency_limit=_READERS, api_open=False)
     return blocks, page.inspect
+
+
+def _person() -> dict[str, str | int]:
+    """Who is logged in, for the page's head; nothing where nobody is."""
+    asker = asking_now()
+    if asker is None or not asker.identity.subject:
+        return {}
+    known = asker.identity
+    return {"person": known.name or known.subject, "role": known.role, "leaves": int(bool(known.session))}
 
 
 def _roles(deployment: Deployment, host: str) -> tuple[Role, Role]:
@@ -159,6 +172,8 @@ def launch(
     offered: Sequence[str] | None = None,
     any_model: bool = False,
     allow_other_base: bool = False,
+    login: LoginSettings | None = None,
+    audit_file: Path | None = None,
 ) -> None:
     """Serve the page until the process is stopped; the model loads meanwhile.
 
@@ -174,8 +189,20 @@ def launch(
         offered: what visitors may load besides, see :class:`app.models.service.ModelService`.
         any_model: whether they may name any folder or hub id.
         allow_other_base: take ``adapters`` that were made for other weights; their answers say so.
+        login: how people log in; None where nobody is asked who they are.
+        audit_file: where it is noted who did what; None for nowhere.
+
+    Raises:
+        RequestError: the file of passwords or the audit cannot be used.
     """
     prepare_process(SERVER)
+    audit = None if audit_file is None else AuditLog(audit_file)
+
+    def note(identity: Identity, visit: str, act: str, facts: dict[str, Any]) -> None:
+        if audit is not None:
+            who = {"issuer": identity.issuer, "subject": identity.subject} if identity.subject else {}
+            audit.note(who, identity.role, visit, act, facts)
+
     folder = private_folder(os.environ)
     slot = ModelSlot(profile, adapters, allow_other_base=allow_other_base)
     asking = InspectService(slot, RegionSlot(scorer, segmenter), deployment)
@@ -210,22 +237,30 @@ def launch(
 
     visits = Visits(deployment, UploadFolder(folder / "uploads"), page_ended, visit_ended, tuning.at_work)
     page, inspect = build(asking, tuning, models, visits.forget)
-    gate = Middleware(
-        Gate,
-        Settings(
-            Hosts([host, os.environ.get("SPACE_HOST", ""), *hosts]),
-            root_path,
-            _roles(deployment, host),
-            lambda event: page_of_event(page, event),
-            lambda name: has_answers(page, name),
-        ),
-        visits,
+    names = Hosts([host, os.environ.get("SPACE_HOST", ""), *hosts])
+    told = Settings(
+        names,
+        root_path,
+        _roles(deployment, host),
+        lambda event: page_of_event(page, event),
+        lambda name: has_answers(page, name),
+        note,
     )
+    front = [Middleware(Gate, told, visits)]
+    if login is not None:
+
+        def left(identity: Identity) -> None:
+            visits.leave(login_visit(identity.session))
+
+        def note_login(identity: Identity, act: str, facts: dict[str, Any]) -> None:
+            note(identity, login_visit(identity.session) if identity.session else "", act, facts)
+
+        front.insert(0, login_middleware(login, deployment, names, root_path, left, note_login, os.environ))
 
     @asynccontextmanager
     async def put_in_front(app: Starlette) -> AsyncIterator[None]:
         # Gradio puts its own in front of the middleware that it is given.
-        app.user_middleware.insert(0, gate)
+        app.user_middleware[:0] = front
         app.middleware_stack = None
         yield
 

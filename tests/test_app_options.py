@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,9 @@ def test_a_space_offers_what_it_starts_with_unless_its_operator_names_more(read_
         ["--port", "8001", "--models", "demo,medsam", "--segmenter", "sam.pth", "--any-model"],
         ["--adapter", "a3=one", "--allow-other-base"],
         ["--host", "0.0.0.0", "--profile", "P", "--scorer", "S", "--adapter", "a3=one", "--adapter", "lora=two"],
+        ["--login", "password", "--people", "people.txt", "--deployment", "server"],
+        ["--people", "people.txt", "--add-person", "ann", "--role", "tuner"],
+        ["--people", "people.txt", "--remove-person", "ann"],
         [],
     ],
 )
@@ -61,3 +66,27 @@ def test_the_command_hands_the_options_on(monkeypatch, read_options, given):
     (arguments,) = started
     assert Path(arguments[1]) == SCRIPT
     assert read_options(arguments[2:]) == read_options(given)
+
+
+def test_people_are_added_to_a_file_and_taken_out_of_it(tmp_path):
+    people = tmp_path / "people"
+
+    def change(*arguments, password=""):
+        command = [sys.executable, str(SCRIPT), "--people", str(people), *arguments]
+        return subprocess.run(command, input=f"{password}\n", capture_output=True, text=True, check=False)
+
+    refused = change("--add-person", "ann", password="short")
+    assert (refused.returncode, people.exists()) == (1, False)
+    assert "12 to 1024 letters" in refused.stderr
+    added = change("--add-person", "ann", "--role", "operator", password="correct horse battery")
+    assert added.stdout == "ann may log in as operator.\n", added.stderr
+    assert people.read_text().startswith("operator ann $argon2id$")
+    assert change("--remove-person", "ann").returncode == 0
+    assert people.read_text() == ""
+
+
+def test_a_change_of_people_names_their_file(read_options, monkeypatch, capsys):
+    monkeypatch.delenv("A3TUNE_PEOPLE", raising=False)
+    with pytest.raises(SystemExit):
+        read_options(["--add-person", "ann"])
+    assert "name it with --people" in capsys.readouterr().err

@@ -69,8 +69,9 @@ PAGE_RULES: dict[str, set[str]] = {
     **{tab: {"engine", "access", "common"} for tab in ("inspect", "models", "privacy")},
     **{tab: {"engine", "access", "common", "jobs"} for tab in ("tune",)},
     "server": {"engine"},
-    "ui": {"engine", "access", "server", "common", "jobs", "inspect", "tune", "models", "privacy"},
-    "app.py": {"ui", "access", "engine"},
+    "login": {"access"},
+    "ui": {"engine", "access", "login", "server", "common", "jobs", "inspect", "tune", "models", "privacy"},
+    "app.py": {"ui", "access", "engine", "common", "login", "server"},
 }
 # Libraries that compute: the page reaches them through a3tune.
 COMPUTES = {"torch", "torchvision", "transformers", "peft", "open_clip", "segment_anything"}

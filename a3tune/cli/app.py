@@ -12,7 +12,7 @@ from a3tune.bundle import STUDIO
 from a3tune.errors import RequestError
 
 HELP = "serve the app in the browser"
-_VALUES = ("host", "port", "deployment", "root_path", "profile", "scorer", "segmenter", "models")
+_VALUES = ("host", "port", "deployment", "root_path", "profile", "scorer", "segmenter", "models", "login", "people")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +49,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="/PATH",
         help="the path under which a proxy serves the page (default: none, or what the proxy says in "
         "X-Forwarded-Prefix)",
+    )
+    parser.add_argument(
+        "--login",
+        choices=("none", "oidc", "password", "proxy"),
+        default=os.environ.get("A3TUNE_LOGIN", "none"),
+        help="how people log in to --deployment server: oidc, at an identity provider; password, with --people; proxy, "
+        "a proxy says who asks (default none: whoever reaches the server is a tuner)",
+    )
+    parser.add_argument(
+        "--people",
+        default=os.environ.get("A3TUNE_PEOPLE", ""),
+        metavar="FILE",
+        help="names, roles and hashed passwords for --login password",
+    )
+    change = parser.add_mutually_exclusive_group()
+    change.add_argument(
+        "--add-person", default="", metavar="NAME", help="write a person into --people, ask for the password, and end"
+    )
+    change.add_argument("--remove-person", default="", metavar="NAME", help="take a person out of --people, and end")
+    parser.add_argument(
+        "--role",
+        choices=("viewer", "tuner", "operator"),
+        default="viewer",
+        help="of --add-person: viewer, who asks; tuner, who also tunes; operator, who also changes what all share "
+        "(default viewer)",
     )
     parser.add_argument(
         "--profile",
@@ -102,6 +127,8 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     if not all(name and folder for name, folder in pairs) or len(dict(pairs)) < len(pairs):
         parser.error("Expected --adapter NAME=FOLDER, each name once, as in --adapter tuned=runs/first/adapter")
     options.adapter = {name: Path(folder) for name, folder in pairs}
+    if (options.add_person or options.remove_person) and not options.people:
+        parser.error("--add-person and --remove-person change a file: name it with --people")
     if options.deployment not in ("local", "space", "server"):
         parser.error("A3TUNE_DEPLOYMENT is local, space or server")
     options.root_path = f"/{path}" if (path := options.root_path.strip("/")) else ""
@@ -128,6 +155,9 @@ def run(options: argparse.Namespace) -> int:
     chosen += [("--allowed-host", name) for name in options.allowed_host]
     chosen += [("--adapter", pair) for pair in options.adapter]
     given = [str(part) for name, value in chosen if value is not None for part in (name, value)]
+    if options.add_person or options.remove_person:
+        which, name = ("add", options.add_person) if options.add_person else ("remove", options.remove_person)
+        given += [f"--{which}-person", name, "--role", options.role]
     given += ["--any-model"] if options.any_model else []
     given += ["--allow-other-base"] if options.allow_other_base else []
     # The library never imports the page's packages, so the app takes this process's place.

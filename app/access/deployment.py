@@ -38,6 +38,8 @@ class Deployment:
         run_steps, run_minutes: of one run.
         turn_minutes: a run makes room after so long when somebody else's waits; it goes on later.
         model_changes: how often in ten minutes what all visitors share may be changed.
+        login_hours, login_idle_minutes: how long a login holds at most, and after the last request.
+        login_tries: how often a login may fail in ten minutes, from one address and under one name.
     """
 
     name: str
@@ -60,6 +62,9 @@ class Deployment:
     run_minutes: float | None = _limit("One run's time at work", "minutes")
     turn_minutes: float | None = _limit("One run's time at work while somebody else's run waits", "minutes")
     model_changes: float | None = _limit("Changes of what all visitors share, in ten minutes")
+    login_hours: float | None = _limit("One login", "hours")
+    login_idle_minutes: float | None = _limit("Time without a request after which a login ends", "minutes")
+    login_tries: float | None = _limit("Logins that fail, in ten minutes, from one address or under one name")
 
     def refusal(self, limit: str, got: str, remedy: str = "") -> RequestError:
         """What is told when a limit is reached: which it is, and who can raise it.
@@ -94,17 +99,19 @@ _LOCAL = Deployment(
     name="local", keeps=True, idle_minutes=None, pages=200, pages_each=100, results_mb=8000, upload_file_mb=256,
     upload_each_mb=20_000, upload_all_mb=20_000, request_mb=32, stored_each_mb=None, stored_all_mb=None, data_sets=20,
     adapters=100, runs_each=5, runs_all=50, run_steps=1_000_000, run_minutes=None, turn_minutes=60, model_changes=60,
+    login_hours=12, login_idle_minutes=60, login_tries=10,
 )  # fmt: skip
 _SPACE = Deployment(
     name="space", keeps=False, idle_minutes=10, pages=100, pages_each=8, results_mb=2000, upload_file_mb=256,
     upload_each_mb=512, upload_all_mb=4000, request_mb=8, stored_each_mb=1000, stored_all_mb=10_000, data_sets=5,
     adapters=5, runs_each=2, runs_all=20, run_steps=2000, run_minutes=20, turn_minutes=5, model_changes=2,
+    login_hours=12, login_idle_minutes=60, login_tries=10,
 )  # fmt: skip
 _SERVER = Deployment(
     name="server", keeps=False, idle_minutes=60, pages=400, pages_each=20, results_mb=8000, upload_file_mb=256,
     upload_each_mb=4000, upload_all_mb=40_000, request_mb=32, stored_each_mb=20_000, stored_all_mb=400_000,
     data_sets=20, adapters=20, runs_each=5, runs_all=50, run_steps=200_000, run_minutes=1440, turn_minutes=60,
-    model_changes=6,
+    model_changes=6, login_hours=12, login_idle_minutes=60, login_tries=10,
 )  # fmt: skip
 LOCAL = _LOCAL
 """A person's own machine."""

@@ -9,7 +9,6 @@ import secrets
 import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
-from http.cookies import CookieError, SimpleCookie
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
@@ -18,12 +17,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from a3tune.errors import RequestError
-from app.access.headers import NONCE, safe_headers
+from app.access.headers import NONCE, cookie_header, is_secure, path_inside, read_cookie, root_of, safe_headers
 from app.access.identity import ASKER, IDENTITY, Asker, Identity, Role
 from app.access.origins import Hosts, is_loopback
 from app.access.routes import API, HEALTH, HEARTBEAT, NAMES_ITS_PAGE, UPLOAD, is_route
 from app.access.upload_route import take_upload
-from app.access.visits import PAGE_NAME, Denied, Visit, Visits, new_secret, visit_name
+from app.access.visits import PAGE_NAME, Denied, Visit, Visits, login_visit, new_secret, visit_name
 from app.engine.ids import SessionId
 
 COOKIE = "a3tune-visit"
@@ -31,7 +30,6 @@ COOKIE = "a3tune-visit"
 log = logging.getLogger("a3tune.app")
 
 _SECRET = re.compile(r"[\w-]{43}")
-_PREFIX = re.compile(r"(?:/[\w.-]+){1,8}")
 _FIXED = re.compile(r"/(?:assets|static)/.*|/favicon\.ico")
 _BRINGS_COOKIE = ("/", "/config", "/config/")
 _DEEPEST = 64
@@ -62,6 +60,7 @@ class Settings(NamedTuple):
         role: of visitors that nobody logged in: that of requests from this machine, and of others.
         event_page: event -> the page that it belongs to, None for none that waits or runs.
         has_answers: whether a page asked for something whose answer is still to be told.
+        audit: takes note of what somebody does in a visit: an act and the plain facts of it.
     """
 
     hosts: Hosts
@@ -69,6 +68,7 @@ class Settings(NamedTuple):
     role: tuple[Role, Role] = ("operator", "tuner")
     event_page: Callable[[str], str | None] = lambda event: None
     has_answers: Callable[[str], bool] = lambda page: True
+    audit: Callable[[Identity, str, str, dict[str, Any]], None] = lambda identity, visit, act, facts: None
 
 
 class Gate:
@@ -116,11 +116,12 @@ class Gate:
             raise Refusal(403, fault)
         if not is_route(method, path):
             raise Refusal(404, "There is nothing here")
-        visit = self._visit_of(headers, scope)
+        identity: Identity = scope.get(IDENTITY) or Identity(self._role(scope))
+        visit = _visit_of(headers, identity)
         if path in _BRINGS_COOKIE and not visit:
             answer.new_secret = new_secret()
         keeps_under = partial(self._visits.keeps_under, visit)
-        scope[ASKER] = Asker(scope.get(IDENTITY) or Identity(self._role(scope)), visit, keeps_under)
+        scope[ASKER] = Asker(identity, visit, keeps_under, partial(self._settings.audit, identity, visit))
         page = await self._page_of(scope, answer)
         if page is None and not NAMES_ITS_PAGE.fullmatch(path) and path != UPLOAD:
             await self._app(scope, receive, answer)
@@ -155,16 +156,6 @@ class Gate:
             self._visits.closed(page)
 
     # ---- whose it is -------------------------------------------------------------------------
-
-    def _visit_of(self, headers: dict[str, str], scope: Scope) -> str:
-        """The visit that a request belongs to; "" where its browser has no cookie."""
-        cookies: SimpleCookie = SimpleCookie()
-        try:
-            cookies.load(headers.get("cookie", ""))
-        except CookieError:
-            return ""
-        secret = cookies[COOKIE].value if COOKIE in cookies else ""
-        return visit_name(secret) if _SECRET.fullmatch(secret) else ""
 
     def _role(self, scope: Scope) -> Role:
         near, far = self._settings.role
@@ -229,16 +220,14 @@ class Gate:
 
     def cookie(self, secret: str, headers: dict[str, str], scope: Scope) -> bytes:
         """The header that gives a browser the secret of its visit."""
-        secure = "https" in (headers.get("x-forwarded-proto", "").split(",")[0].strip(), scope.get("scheme"))
-        # A Space is framed by its hub: to the browser that is another site's page, for which such cookies are made.
+        secure = is_secure(headers, scope.get("scheme", ""))
+        # A Space is framed by its hub.
         framed = secure and self._visits.deployment.name == "space"
-        where = "SameSite=None; Secure; Partitioned" if framed else f"SameSite=Lax{'; Secure' if secure else ''}"
-        return f"{COOKIE}={secret}; Path={scope['a3tune.root'] or '/'}; HttpOnly; {where}".encode()
+        return cookie_header(COOKIE, secret, scope["a3tune.root"], secure=secure, framed=framed)
 
     def root(self, headers: dict[str, str]) -> str:
-        """Under which path the page is served: as it was told, or as a proxy in front says."""
-        named = headers.get("x-forwarded-prefix", "").rstrip("/")
-        return self._settings.root_path or (named if _PREFIX.fullmatch(named) else "")
+        """Under which path the page is served."""
+        return root_of(headers, self._settings.root_path)
 
     def headers(self, nonce: str, *, fixed: bool) -> list[tuple[bytes, bytes]]:
         """What every answer tells the browser."""
@@ -252,9 +241,8 @@ class _Answer:
         self._send, self._gate = send, gate
         self.headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         self.begun, self.new_secret, self._unfit = False, "", False
-        root, path = gate.root(self.headers), scope["path"]
-        if root and (path == root or path.startswith(f"{root}/")):
-            path = path[len(root) :] or "/"
+        root = gate.root(self.headers)
+        path = path_inside(scope["path"], root)
         nonce = secrets.token_hex(16)
         self.scope = {**scope, "path": path, "root_path": root, "a3tune.root": root, NONCE: nonce}
         self._fixed, self._nonce = bool(_FIXED.fullmatch(path)), nonce if path == "/" else ""
@@ -295,6 +283,15 @@ class _Answer:
             return {"type": "http.disconnect"}
 
         await response(self.scope, nothing, self)
+
+
+def _visit_of(headers: dict[str, str], identity: Identity) -> str:
+    """The visit that a request belongs to, which ends with its login where there is one; "" where its browser has no
+    cookie."""
+    if identity.session:
+        return login_visit(identity.session)
+    secret = read_cookie(headers.get("cookie", ""), COOKIE)
+    return visit_name(f"{secret}{identity.owner or ''}") if _SECRET.fullmatch(secret) else ""
 
 
 def _progress_name(visit: str, scope: Scope) -> str:

@@ -1,12 +1,17 @@
-"""What browsers are told with every answer: nothing from other hosts, framed by nobody but its own hub."""
+"""What browsers are told with every answer (nothing from other hosts, framed by nobody but its own hub), and what their
+own headers say."""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Mapping
 
 from app.access.deployment import Deployment
 
 NONCE = "a3tune.nonce"
 """Where a request's scope holds what the page's inline scripts carry."""
 
+_PREFIX = re.compile(r"(?:/[\w.-]+){1,8}")
 _SPACE_FRAMES = "https://huggingface.co https://*.huggingface.co https://*.hf.space"
 
 CONTENT = {
@@ -30,6 +35,42 @@ No other host is in it. Gradio makes functions from the text of widgets' scripts
 elements ('unsafe-inline' for styles alone); the page's own modules stand in the page, under its nonce; pictures, fonts
 and downloads are data and blobs.
 """
+
+
+def read_cookie(header: str, name: str) -> str:
+    """The cookie of a name; "" where there is none, or several: a page beside this one may have set the other."""
+    pairs = (part.strip().partition("=") for part in header.split(";"))
+    values = [value for known, _, value in pairs if known == name]
+    return values[0] if len(values) == 1 else ""
+
+
+def is_secure(headers: Mapping[str, str], scheme: str) -> bool:
+    """Whether the browser asked by https, as a proxy in front says."""
+    return "https" in (headers.get("x-forwarded-proto", "").split(",")[0].strip(), scheme)
+
+
+def cookie_header(name: str, value: str, path: str, *, secure: bool, framed: bool = False, end: bool = False) -> bytes:
+    """The value of a header that gives a browser a cookie which no script can read and no other site sends along.
+
+    Args:
+        name, value, path: of the cookie.
+        secure: whether it goes over https alone.
+        framed: whether the page is framed by another site's, for which such cookies are made.
+        end: take it away again.
+    """
+    where = "SameSite=None; Secure; Partitioned" if framed else f"SameSite=Lax{'; Secure' if secure else ''}"
+    return f"{name}={value}; Path={path or '/'}; HttpOnly; {where}{'; Max-Age=0' if end else ''}".encode()
+
+
+def root_of(headers: Mapping[str, str], told: str) -> str:
+    """Under which path the page is served: as the server was told, or as a proxy in front says; "" for none."""
+    named = headers.get("x-forwarded-prefix", "").rstrip("/")
+    return told or (named if _PREFIX.fullmatch(named) else "")
+
+
+def path_inside(path: str, root: str) -> str:
+    """A request's path without the page's own, whether a proxy took it away or not."""
+    return path[len(root) :] or "/" if root and (path == root or path.startswith(f"{root}/")) else path
 
 
 def safe_headers(deployment: Deployment, nonce: str = "", *, fixed: bool = False) -> list[tuple[bytes, bytes]]:

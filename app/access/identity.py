@@ -7,8 +7,10 @@ where nobody does, the deployment says what visitors may do.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from gradio.context import LocalContext
 
@@ -30,10 +32,24 @@ class Identity(NamedTuple):
     Attributes:
         role: what they may do.
         owner: whose folder is theirs; None where their browser's own secret names it.
+        issuer, subject: who says who they are, and the name that it knows them by and gives nobody else; "" where
+            nobody logged in. An address of theirs is none: it may pass to somebody else.
+        name: what they are called on the page; it identifies nobody.
+        session: names the login that the request belongs to; "" where every request says who asks.
     """
 
     role: Role
     owner: OwnerId | None = None
+    issuer: str = ""
+    subject: str = ""
+    name: str = ""
+    session: str = ""
+
+
+def known_person(role: Role, issuer: str, subject: str, name: str = "") -> Identity:
+    """Somebody whom an issuer knows; their folder is named by issuer and subject alone."""
+    both = json.dumps([issuer, subject]).encode()
+    return Identity(role, OwnerId(hashlib.sha256(b"person " + both).hexdigest()[:40]), issuer, subject, name)
 
 
 class Asker(NamedTuple):
@@ -43,11 +59,13 @@ class Asker(NamedTuple):
         identity: who that is.
         visit: names the visit that the request belongs to; "" before it has one.
         keeps_under: takes note of a name under which the visit keeps things, which end with it.
+        audit: takes note of what they do: an act and the plain facts of it.
     """
 
     identity: Identity
     visit: str = ""
     keeps_under: Callable[[OwnerId], None] = lambda owner: None
+    audit: Callable[[str, dict[str, Any]], None] = lambda act, facts: None
 
 
 def asking() -> Asker | None:
@@ -75,6 +93,21 @@ def require(role: Role, what: str) -> None:
             got=f"You are here as a {asker.identity.role}",
             remedy="Ask whoever runs this server, or run the application on a machine of your own",
         )
+
+
+def audit(act: str, **facts: Any) -> None:
+    """Have it noted, before it is done, that whoever asks does something.
+
+    Args:
+        act: what, one of :data:`app.server.audit.ACTS`.
+        facts: of what: kinds, keys and numbers; no question, answer, image, title or file name.
+
+    Raises:
+        RequestError: it cannot be noted, and so may not be done.
+    """
+    asker = asking()
+    if asker is not None:
+        asker.audit(act, facts)
 
 
 def check_visit(visit: str) -> bool:

@@ -36,6 +36,8 @@ class Hosts:
         if not hosts or not all(self._serves(host) for host in hosts):
             return "This server does not answer to that name"
         origin = headers.get("origin")
+        if origin == "null" and headers.get("sec-fetch-site") == "same-origin":
+            origin = None  # a form of a page that tells nobody where it is; no page can write the other header
         if origin is not None and not self._is_own(origin.strip().lower(), hosts):
             return "Another site may not ask this server for anything"
         navigates = page and headers.get("sec-fetch-mode") in (None, "navigate")

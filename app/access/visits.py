@@ -44,6 +44,11 @@ def visit_name(secret: str) -> str:
     return hashlib.sha256(f"visit {secret}".encode()).hexdigest()[:40] if secret else ""
 
 
+def login_visit(session: str) -> str:
+    """The name of the visit of a login, which all pages that are opened with it belong to."""
+    return visit_name(f"login {session}")
+
+
 @dataclass(eq=False)
 class _Page:
     open: int = 0
@@ -229,6 +234,24 @@ class Visits:
             visit = self._visits.get(name)
         if visit is not None:
             self._end(visit, everything=True, on_request=True)
+
+    def leave(self, name: str) -> None:
+        """Close a visit's pages at once, with their images and answers, since somebody signed out; what it keeps on the
+        disk ends as that of any visit whose pages are closed."""
+        with self._guard:
+            visit = self._visits.get(name)
+            if visit is None:
+                return
+            pages, uploads = list(visit.pages), list(visit.uploads)
+            for page in pages:
+                self._of_page.pop(page, None)
+            visit.pages.clear()
+            visit.uploads.clear()
+            visit.touched = time.monotonic()
+        for page in pages:
+            self._page_ended(page)
+        for folder in uploads:
+            self.uploads.remove(folder)
 
     def sweep(self) -> None:
         """End what is over: pages that were closed, and visits whose last page was closed long enough ago."""

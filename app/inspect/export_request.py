@@ -10,6 +10,7 @@ import numpy as np
 
 from a3tune.errors import RequestError
 from a3tune.wording import counted
+from app.access.identity import audit
 from app.engine import library
 from app.engine.ids import RegionSessionId, ResultId
 from app.inspect.export.pdf_page import pdf_page
@@ -43,6 +44,7 @@ def export(service: InspectService, request: dict[str, Any]) -> tuple[str, str, 
             expected="a ZIP archive or a PDF page of one or two maps", got=f"{form!r}", remedy="Choose again"
         )
     shown = _read_shown(service, request)
+    audit("result-export", form=form)
     kind, write = _FORMS[form]
     return f"{shown.name}.{form}", kind, write(shown)
 

@@ -11,6 +11,7 @@ import gradio as gr
 
 from a3tune.errors import Cancelled, RequestError
 from a3tune.images.burnt_in import LOOK
+from app.access.identity import audit
 from app.common.comparison import OwnAdapters
 from app.common.status import error_status, status, step_status
 from app.common.widgets import EVENT_OPTIONS, Update
@@ -210,6 +211,7 @@ class InspectTab:
         session = _session(request)
         yield {self._status: step_status(_READING)}
         try:
+            audit("image-open", files=len(paths))
             sessions, (first, *more) = self._service.sessions, map(Path, paths)
             if more:
                 opened = sessions.open_files(session, (first, *more), remove=True)

@@ -24,7 +24,7 @@ import psutil
 from a3tune.errors import RequestError
 from a3tune.storage import read_json_or_empty, write_json, write_text
 from app.access.deployment import Deployment
-from app.access.identity import require
+from app.access.identity import audit, require
 from app.common.studio_folder import ID, StudioFolder, megabytes, restore_folder, retire_folder
 from app.engine.ids import JobId, OwnerId
 from app.engine.subprocess_tasks import PROJECT
@@ -132,6 +132,7 @@ class JobQueue:
         self._limits.check("runs_each", mine + 1, f"{mine} of yours are waiting", remedy)
         self._limits.check("runs_all", every + 1, f"{every} are waiting", "Come back later")
         folder = self.studio.runs(owner) / secrets.token_hex(6)
+        audit("run-start", run=folder.name, command=command)
         folder.mkdir(parents=True, mode=0o700)
         own = ["--out", str(folder / RUN_NAME)]
         own += [] if config is None else ["--config", str(folder / CONFIG_NAME)]
@@ -168,6 +169,7 @@ class JobQueue:
         minutes = seconds_at_work(job.record, _number_of(job.exit.get("ended"))) / 60
         if self._limits.run_minutes is not None and minutes >= self._limits.run_minutes:
             raise self._limits.refusal("run_minutes", f"This one was at work for {minutes:,.0f}")
+        audit("run-resume", run=job.id)
         with self._lock():
             self._queue_again(job.folder)
         self.advance()
@@ -179,6 +181,7 @@ class JobQueue:
         if job.state == "queued":
             self.cancel(owner, name)
         elif job.state == "running":
+            audit("run-stop", run=job.id)
             (job.folder / STOP_NAME).touch()
             pass_stop_on(job.folder)
 
@@ -187,6 +190,7 @@ class JobQueue:
         job = self.job(owner, name)
         if job.state == "ended":
             return
+        audit("run-cancel", run=job.id)
         with self._lock():
             self._update(job.folder, queued=None, cancelled=True)
         end(job.folder)
@@ -199,6 +203,7 @@ class JobQueue:
             RequestError: there is no such run, or it has not ended.
         """
         job = self._ended(owner, name, "Cancel it, or wait until its process is gone")
+        audit("run-delete", run=job.id)
         retire_folder(job.folder)
         return job.id
 
@@ -214,6 +219,7 @@ class JobQueue:
         Raises:
             RequestError: it is gone for good.
         """
+        audit("run-restore", run=name)
         restore_folder(self.studio.runs(owner), name)
 
     def _ended(self, owner: OwnerId, name: JobId, remedy: str) -> Job:

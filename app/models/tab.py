@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 import gradio as gr
 
 from a3tune.errors import RequestError
-from app.access.identity import require
+from app.access.identity import audit, require
 from app.common.widgets import Answer, server_function, widget_parts
 from app.models.service import ModelService
 from app.models.values import catalogue_value, error_value, offer_value
@@ -55,10 +55,13 @@ def model_answers(service: ModelService) -> tuple[Answer, Answer, Answer]:
         require("operator", _CHANGE)
         kind, name = kind_of(request), str(request.get("name", ""))
         if request.get("action") == "cancel":
+            audit("model-cancel")
             service.cancel()
         elif request.get("action") == "download":
+            audit("model-download", kind=kind, source=name)
             service.download(kind, name)
         else:
+            audit("model-load", kind=kind, source=name)
             service.load(kind, name, str(request.get("precision", "auto")), request.get("offload") is True)
         return {}
 

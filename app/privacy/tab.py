@@ -8,7 +8,7 @@ from collections.abc import Callable
 import gradio as gr
 
 from app.access.deployment import Deployment
-from app.access.identity import visit_of_asker
+from app.access.identity import audit, visit_of_asker
 from app.common.identity import STORAGE
 from app.common.status import error_status, status
 from app.common.widgets import EVENT_OPTIONS, Update
@@ -89,6 +89,7 @@ def build_privacy(deployment: Deployment, folder: str, forget: Callable[[str], N
 
     def go() -> Update:
         try:
+            audit("forget")
             forget(visit_of_asker())
         except Exception as error:
             return {question: gr.update(visible=False), words: error_status(error)}

@@ -22,6 +22,7 @@ from a3tune.recently_used import RecentlyUsed
 from a3tune.storage import read_json_or_empty, write_json
 from a3tune.wording import counted
 from app.access.deployment import LOCAL, Deployment
+from app.access.identity import audit, require
 from app.access.uploads import fresh_folder
 from app.common.studio_folder import StudioFolder, default_studio_folder, remove_upload
 from app.engine import library
@@ -110,6 +111,7 @@ class TuneService:
             A3TuneError: the step cannot be made, with the reason.
             Cancelled: another measurement of this visitor began, or the page left.
         """
+        require("tuner", "measure a plan")
         data, text = self.data.sets.get(owner, name), self._settings(plan)
 
         def work(task: Task) -> dict[str, Any]:
@@ -229,8 +231,10 @@ class TuneService:
         Raises:
             DataError, AdapterError: it is no run folder, or is refused.
         """
+        require("tuner", "take a run in")
         self.jobs.studio.check_room(owner)
         name = JobId(secrets.token_hex(6))
+        audit("run-add", run=name)
         folder = self.jobs.studio.runs(owner) / name
         folder.mkdir(parents=True, mode=0o700)
         try:

@@ -5,10 +5,16 @@ import { answerOf } from "./server.js";
 
 const NO_SERVER = { state: "loading", name: "", text: "The server does not answer." };
 
+async function isSignedOut() {
+  const answer = await fetch(new URL("gradio_api/app_id", document.baseURI)).catch(() => null);
+  return answer?.status === 401;
+}
+
 export default function mount({ element, server, trigger }, { notice }) {
   const head = element.querySelector(".studio-head");
   const changed = head.querySelector(".changed");
   let known = null;
+  let person = null;
   head.querySelector(".notice").textContent = notice;
   changed.querySelector("button").addEventListener("click", () => {
     changed.hidden = true;
@@ -18,6 +24,7 @@ export default function mount({ element, server, trigger }, { notice }) {
     head.dataset.state = reply.state;
     head.querySelector(".name").textContent = reply.name;
     head.querySelector(".text").textContent = reply.text;
+    showPerson(reply);
     if (reply.notice) head.querySelector(".notice").textContent = reply.notice;
     if (reply.state === "loading" || reply.number === undefined) return;
     if (known !== null && reply.number !== known) {
@@ -29,9 +36,23 @@ export default function mount({ element, server, trigger }, { notice }) {
     known = reply.number;
   }
 
+  function showPerson(reply) {
+    if (reply === NO_SERVER) return;
+    person = reply.person;
+    const form = head.querySelector(".person");
+    form.hidden = !person;
+    if (!person) return;
+    form.action = new URL("logout", document.baseURI);
+    form.querySelector("span").textContent = `${person} · ${reply.role}`;
+    form.querySelector("button").hidden = !reply.leaves;
+  }
+
   async function ask() {
     if (document.visibilityState === "visible" || known === null) {
-      show(await answerOf(server.model_status(), NO_SERVER));
+      const reply = await answerOf(server.model_status(), NO_SERVER);
+      show(reply);
+      // What is on show goes with the login, on a machine that others use too.
+      if (person && reply === NO_SERVER && (await isSignedOut())) location.reload();
     }
     setTimeout(ask, head.dataset.state === "loading" ? 1000 : 3000);
   }

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from a3tune.errors import AdapterError, RequestError
 from a3tune.storage import read_json_or_empty, write_json
 from a3tune.training.run_folder import RunFolder
-from app.access.identity import require
+from app.access.identity import audit, require
 from app.common.studio_folder import megabytes, remove_upload, restore_folder, retire_folder
 from app.engine import library
 from app.engine.background import Step, Task, run
@@ -111,6 +111,7 @@ class AdapterService:
         """
         folder = self._folder(owner, name)
         run = self._run_of(owner, folder)
+        audit("adapter-export", adapter=_key(folder, run))
         return library.zip_folder(folder) if run is None else library.zip_adapter(run)
 
     def push(self, owner: OwnerId, name: AdapterName, repository: str, token: str) -> str:
@@ -129,6 +130,8 @@ class AdapterService:
                 got=f"{name!r} was loaded: nothing is known about its data",
                 remedy="Put it on the hub from where it came",
             )
+        require("tuner", "publish an adapter")
+        audit("adapter-push", adapter=_key(run.path / "adapter", run), repository=repository)
         return library.push_adapter(run, repository, token)
 
     def load(
@@ -157,6 +160,7 @@ class AdapterService:
             count = len(self._loaded(owner))
             self._jobs.studio.deployment.check("adapters", count + 1, f"You have {count}", "Delete one")
             self._jobs.studio.check_room(owner)
+            audit("adapter-load", adapter=folder.name, hub=hub_id.strip())
             folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             if archive is not None:
                 library.unpack_adapter(archive, folder)
@@ -193,6 +197,7 @@ class AdapterService:
             RequestError: the visitor loaded no such adapter.
         """
         folder = self._loaded_folder(owner, name)
+        audit("adapter-delete", adapter=folder.name)
         retire_folder(folder)
         return folder.name
 
@@ -206,6 +211,7 @@ class AdapterService:
         Raises:
             RequestError: it is gone for good.
         """
+        audit("adapter-restore", adapter=str(key))
         restore_folder(self._jobs.studio.adapters(owner), key)
 
     def _loaded_folder(self, owner: OwnerId, name: AdapterName) -> Path:
@@ -230,6 +236,7 @@ class AdapterService:
             RequestError: there is no such adapter, or it cannot be done, with the reason.
             Cancelled: another comparison of this visitor began, or the page left.
         """
+        require("tuner", "compare adapters")
         adapter = self._folder(owner, name)
         known = adapter.parent.parent / CONFIG_NAME
 
@@ -270,6 +277,11 @@ class AdapterService:
         place = self._jobs.studio.adapters(owner)
         folders = place.iterdir() if place.is_dir() else ()
         return sorted(folder for folder in folders if not folder.name.startswith("."))
+
+
+def _key(folder: Path, run: RunFolder | None) -> str:
+    """What names an adapter in the audit, where its title may tell what it is about: its own folder, or its run's."""
+    return folder.name if run is None else folder.parent.parent.name
 
 
 def _watched_question(run: Path) -> str:

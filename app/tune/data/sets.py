@@ -12,7 +12,7 @@ from typing import Any
 
 from a3tune.errors import RequestError
 from a3tune.storage import read_json_or_empty, write_json
-from app.access.identity import require
+from app.access.identity import audit, require
 from app.common.studio_folder import ID, StudioFolder, restore_folder, retire_folder
 from app.engine.ids import DataSetId, OwnerId
 
@@ -135,6 +135,7 @@ class DataSetStore:
         self._studio.deployment.check("data_sets", count + 1, f"You have {count}", "Delete one")
         self._studio.check_room(owner)
         folder = self._studio.data(owner) / secrets.token_hex(6)
+        audit("data-add", data=folder.name)
         folder.mkdir(parents=True, mode=0o700)
         try:
             filled = fill(folder / _FILES)
@@ -163,6 +164,7 @@ class DataSetStore:
 
     def retire(self, data: DataSet) -> None:
         """Remove a data set in a minute with everything that was derived from it; runs keep what they made."""
+        audit("data-delete", data=data.id)
         retire_folder(data.folder)
 
     def restore(self, owner: OwnerId, name: DataSetId) -> None:
@@ -171,6 +173,7 @@ class DataSetStore:
         Raises:
             RequestError: it is gone for good.
         """
+        audit("data-restore", data=str(name))
         restore_folder(self._studio.data(owner), str(name))
 
 
