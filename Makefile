@@ -11,7 +11,7 @@ PIP := $(IN_VENV) -m pip --disable-pip-version-check
 OFFLINE := HF_HUB_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 GRADIO_ANALYTICS_ENABLED=False
 
 .DEFAULT_GOAL := help
-.PHONY: help app test fuzz test-wheel test-services lint api architecture deployment attack bundle clean
+.PHONY: help app test fuzz test-wheel test-services audit lint api architecture deployment attack bundle clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,9 @@ test-services: $(VENV)/.test ## install a real nginx, Orthanc and identity provi
 	@.ci/services $(abspath $(VENV)/services) && browser="$$(.ci/chromium $(IN_VENV))" && $(OFFLINE) CHROMIUM="$$browser" \
 		A3TUNE_SERVICES=$(abspath $(VENV)/services) $(IN_VENV) -m pytest tests/app/test_services.py $(ARGS)
 
+audit: $(VENV)/.app ## list the licences of what is installed, and look its known holes up where that can be reached
+	@.ci/audit $(IN_VENV) $(VENV)-audit
+
 lint: $(VENV)/.test ## check style, formatting and types
 	@$(IN_VENV) -m ruff check . && $(IN_VENV) -m ruff format --check .
 	@$(IN_VENV) -m mypy
@@ -57,7 +60,7 @@ bundle: $(VENV)/.app ## train the demo model again (about 25 minutes on 2 cores)
 	@$(OFFLINE) $(IN_VENV) -m a3tune demo build $(ARGS)
 
 clean: ## remove the environment and the caches
-	rm -rf $(VENV) $(VENV)-wheel .pytest_cache .ruff_cache .mypy_cache .gradio .cache
+	rm -rf $(VENV) $(VENV)-wheel $(VENV)-audit .pytest_cache .ruff_cache .mypy_cache .gradio .cache
 
 # A half-made environment would look finished to the next run, so a failure takes it away again.
 $(VENV)/bin/python:
