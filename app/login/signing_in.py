@@ -83,7 +83,8 @@ class _Cookies:
         """Sign somebody in; who this browser was before is signed out."""
         secret = self._sessions.begin(identity)
         try:
-            self._audit(self._sessions.find(secret) or identity, "sign-in", {})
+            identity = self._sessions.find(secret) or identity
+            self._audit(identity, "sign-in", {})
         except RequestError:
             self._sessions.end(secret)
             raise
