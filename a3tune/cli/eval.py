@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from a3tune.bundle import DEMO, DEMO_NAME, DEMO_SAMPLE, is_demo, model_source
 from a3tune.cli.adapter_options import ADAPTERS_HELP, adapter_folders
-from a3tune.data.hub import fetch_dataset
+from a3tune.data.hub import dataset_place
 from a3tune.demo.benchmark_data import phantom_benchmark
 from a3tune.errors import A3TuneError, RequestError
 from a3tune.progress import Progress, TimedProgress
-from a3tune.storage import cache_folder, is_hub_id, named_path, read_json_or_empty
+from a3tune.storage import cache_folder, named_path, read_json_or_empty
 
 if TYPE_CHECKING:
     from a3tune.evaluation.questions import EvaluationData
@@ -199,16 +199,13 @@ def _compare(options: argparse.Namespace) -> int:
 def _data(options: argparse.Namespace, progress: Progress) -> EvaluationData:
     from a3tune.evaluation.questions import read_evaluation_data
 
-    path, unpack = named_path(options.data), None
+    unpack = None
     if options.data == DEMO:
         path = DEMO_SAMPLE
     elif options.data == PHANTOM:
         path = phantom_benchmark(on_progress=progress)
-    elif is_hub_id(options.data) and not path.exists():
-        path = cache_folder() / "datasets" / hashlib.sha256(options.data.encode()).hexdigest()[:16]
-        if not path.is_dir():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            fetch_dataset(options.data, path)
+    else:
+        path = dataset_place(options.data, progress)
     if path.is_dir() or path.suffix == ".parquet":
         unpack = cache_folder() / "pictures" / hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
     return read_evaluation_data(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from a3tune.bundle import DEMO
 from a3tune.cli.image_options import add_image_options, parse_window
+from a3tune.data.hub import dataset_place
 from a3tune.errors import RequestError
 from a3tune.images import load_image
 from a3tune.images.frames import labels_to_stored
@@ -37,7 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument(
         "--image", type=Path, metavar="F", help="PNG, JPEG, TIFF, DICOM, NIfTI ..., or a folder of them"
     )
-    source.add_argument("--data", type=Path, metavar="PATH", help="data set: every question about every image")
+    source.add_argument(
+        "--data",
+        type=Path,
+        metavar="PATH",
+        help="data set, a path or owner/name on the hub: every question of it",
+    )
     parser.add_argument(
         "--prompt",
         action="append",
@@ -125,7 +131,7 @@ def run(options: argparse.Namespace) -> int:
     # Pictures that are packed inside the data are needed during the work only.
     with TemporaryDirectory(prefix="a3tune-") as unpacked:
         work = tasks_in_data(
-            options.data,
+            dataset_place(options.data),
             questions,
             options.organ,
             layout=options.layout,

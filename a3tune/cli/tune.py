@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from a3tune.errors import A3TuneError, Cancelled
 from a3tune.progress import SteadyProgress
-from a3tune.training.options import add_tune_arguments, config_of, process_count
+from a3tune.training.options import add_tune_arguments, check_launch, config_of, process_count
 
 if TYPE_CHECKING:
     from a3tune.training.run_summary import RunSummary
@@ -29,6 +29,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         A3TuneError: bad input; of several processes only the first raises, the others end quietly with 2.
     """
+    check_launch(os.environ)
     try:
         config = config_of(options)
         # torch and transformers take seconds to load: a slip in the options is told before.

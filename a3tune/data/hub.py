@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from pathlib import Path, PurePosixPath
 
@@ -10,6 +11,37 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from a3tune.data.intake import LIMITS, Intake, IntakeLimits, NewFolder, check_room, check_totals, kind_of, parts_of
 from a3tune.errors import DataError
+from a3tune.progress import Progress, no_progress
+from a3tune.storage import cache_folder, is_hub_id, named_path
+
+
+def dataset_place(name: str | Path, on_progress: Progress = no_progress) -> Path:
+    """Where a data set lies that a command names: the file or folder of that name, or else a public data set of the
+    hub, which is fetched once into the cache folder.
+
+    Args:
+        name: a path, or ``name/repository``.
+        on_progress: told that something is fetched.
+
+    Raises:
+        DataError: the hub does not give such a data set out, or is out of reach.
+    """
+    path = named_path(name)
+    if path.exists() or not is_hub_id(str(name)):
+        return path
+    place = cache_folder() / "datasets" / hashlib.sha256(str(name).encode()).hexdigest()[:16]
+    if not place.is_dir():
+        on_progress(f"Fetching {name}", 0.0)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            fetch_dataset(str(name), place)
+        except DataError as error:
+            raise DataError(
+                expected=f"a file or folder, or {error.expected}",
+                got=f"There is no {name} here. {error.got}",
+                remedy="Correct the name, or download the data set elsewhere and name its folder",
+            ) from error
+    return place
 
 
 def fetch_dataset(hub_id: str, folder: str | Path, limits: IntakeLimits = LIMITS) -> Intake:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,17 @@ from a3tune.wording import listed
 
 TIMEOUT = timedelta(days=2)
 """How long processes wait for the first one, which may have many labels to make."""
+
+
+def runs_on_processor(device: str) -> bool:
+    """Whether a run takes no GPU: told so, or by ``accelerate launch --cpu``, or since there is none.
+
+    Args:
+        device: "auto", "cpu", "cuda", ...
+    """
+    told = os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
+    there = torch.cuda.is_available() or torch.backends.mps.is_available()
+    return device == "cpu" or (device == "auto" and (told or not there))
 
 
 def check_optimizer(config: TuneConfig) -> None:

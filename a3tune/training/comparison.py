@@ -20,6 +20,7 @@ import torch
 from a3tune.adapters.switch import BASE, AdapterSet
 from a3tune.attention.capture import prepare_capture
 from a3tune.data.dataset import Dataset, TrainingItem
+from a3tune.data.hub import dataset_place
 from a3tune.data.read import read_dataset, split_dataset
 from a3tune.errors import DataError
 from a3tune.process import RUN, prepare_process
@@ -90,7 +91,7 @@ def compare_with_base(
     """
     on_progress("Reading the data", 0.0)
     dataset = read_dataset(
-        data, layout, images=images, check_images=False, allow_shared_images=config.allow_shared_images
+        dataset_place(data), layout, images=images, check_images=False, allow_shared_images=config.allow_shared_images
     )
     dataset.raise_for_faults()
     dataset = split_dataset(dataset, config.validation_share, config.seed)

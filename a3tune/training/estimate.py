@@ -27,6 +27,7 @@ from a3tune import memory_advice
 from a3tune.attention.capture import prepare_capture
 from a3tune.bundle import model_source
 from a3tune.data.dataset import Dataset, TrainingItem
+from a3tune.data.hub import dataset_place
 from a3tune.data.read import read_dataset, split_dataset
 from a3tune.errors import LabelError
 from a3tune.geometry.patch_grid import to_patches
@@ -100,7 +101,7 @@ def estimate_run(
         DataError, ModelError, LabelError: as `tune`.
     """
     dataset = read_dataset(
-        data, layout, images=images, check_images=False, allow_shared_images=config.allow_shared_images
+        dataset_place(data), layout, images=images, check_images=False, allow_shared_images=config.allow_shared_images
     )
     dataset.raise_for_faults()
     dataset = split_dataset(dataset, config.validation_share, config.seed)

@@ -12,7 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback, set_seed
@@ -20,6 +19,7 @@ from transformers import TrainerCallback, set_seed
 from a3tune.attention.capture import prepare_capture
 from a3tune.bundle import model_source
 from a3tune.data.dataset import Dataset, TrainingItem
+from a3tune.data.hub import dataset_place
 from a3tune.data.read import read_dataset, split_dataset
 from a3tune.errors import A3TuneError, Cancelled, DataError
 from a3tune.models.conventions import stored_convention
@@ -27,7 +27,7 @@ from a3tune.models.fingerprint import weights_fingerprint
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.prompt import PromptEncoder
 from a3tune.progress import Progress, no_progress, part_of
-from a3tune.training.arguments import TIMEOUT, check_optimizer, training_arguments
+from a3tune.training.arguments import TIMEOUT, check_optimizer, runs_on_processor, training_arguments
 from a3tune.training.attention_targets import PatchTargets, TargetMaker, label_source, plan_digest, target_plan
 from a3tune.training.attention_watch import AttentionWatch
 from a3tune.training.base_model import load_base
@@ -71,7 +71,7 @@ def tune(
 
     Args:
         config: the settings.
-        data: the data set (see `a3tune.data.read.read_dataset` for layouts).
+        data: the data set (see `a3tune.data.read.read_dataset` for layouts), or the hub id of a public one.
         out: the run folder.
         model: "demo", a checkpoint folder or a hub id.
         device: "auto", "cpu", "cuda", ...
@@ -88,9 +88,7 @@ def tune(
     """
     check_reporters(report_to)
     check_optimizer(config)
-    cpu = device == "cpu" or (
-        device == "auto" and not torch.cuda.is_available() and not torch.backends.mps.is_available()
-    )
+    cpu = runs_on_processor(device)
     state = PartialState(cpu=cpu, timeout=TIMEOUT)
     run = RunFolder(out)
     if state.is_main_process:
@@ -145,7 +143,7 @@ class _Tuning:
         # The main process opens every image; the others take its word for it.
         with self.state.main_process_first():
             dataset = read_dataset(
-                data,
+                dataset_place(data, self._report),
                 layout,
                 images=images,
                 check_images=self.main,

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gradio as gr
 
 from a3tune.images import load_image
 from app.common.widgets import widget_parts
 from app.inspect.values import thumbnail
+
+DEMO_WORDS = (
+    "The demo model answers half of such questions wrong by design: its base was never asked where, which side or how "
+    "many. On test phantoms a3's answers are not told from plain LoRA's; what it adds there is where the model looks."
+)
+"""What is to be known of the bundled examples' answers, beside each example on which they were told."""
 
 FOLDER = Path(__file__).resolve().parents[2] / "assets" / "examples"
 
@@ -23,7 +29,7 @@ class Example(NamedTuple):
         key: its name in events.
         path: the picture's file.
         title: two or three words under the thumbnail.
-        about: one sentence on what it is and where it comes from.
+        about: what it is, where it comes from, and what is known of the answers.
         questions: suggestions, the first of which is filled in.
     """
 
@@ -38,9 +44,13 @@ def read_examples(folder: Path = FOLDER) -> tuple[Example, ...]:
     """The examples listed in ``examples.json``, in its order."""
     entries = json.loads((folder / "examples.json").read_text(encoding="utf-8"))
     return tuple(
-        Example(entry["key"], folder / entry["file"], entry["title"], entry["about"], tuple(entry["questions"]))
+        Example(entry["key"], folder / entry["file"], entry["title"], _about(entry), tuple(entry["questions"]))
         for entry in entries
     )
+
+
+def _about(entry: Mapping[str, Any]) -> str:
+    return f"{entry['about']} {DEMO_WORDS}" if entry.get("outcomes") else entry["about"]
 
 
 def build_examples(examples: Sequence[Example], first: str) -> gr.HTML:
