@@ -69,8 +69,13 @@ def root_of(headers: Mapping[str, str], told: str) -> str:
 
 
 def path_inside(path: str, root: str) -> str:
-    """A request's path without the page's own, whether a proxy took it away or not."""
-    return path[len(root) :] or "/" if root and (path == root or path.startswith(f"{root}/")) else path
+    """A request's path without the page's own, whether a proxy took it away or not.
+
+    As often as it stands there: what comes behind takes it away once more, and has to see the path that was checked.
+    """
+    while root and (path == root or path.startswith(f"{root}/")):
+        path = path[len(root) :] or "/"
+    return path
 
 
 def safe_headers(deployment: Deployment, nonce: str = "", *, fixed: bool = False) -> list[tuple[bytes, bytes]]:

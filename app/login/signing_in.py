@@ -232,6 +232,13 @@ class ByPassword(_Cookies):
         person = None if identity is None else self._people.read().get(identity.subject)
         return None if identity is None or person is None else identity._replace(role=person.role)
 
+    def holds(self, identity: Identity) -> bool:
+        """Whether the login goes on, and the person is still in the file."""
+        try:
+            return super().holds(identity) and identity.subject in self._people.read()
+        except RequestError:
+            return False
+
 
 class ByProxy:
     """A proxy that says with every request who asks.

@@ -47,6 +47,14 @@ def test_nobody_gets_in_but_by_the_login_and_machines_still_learn_of_the_health(
         pass
 
 
+@pytest.mark.parametrize("prefix", ["/healthz", "/metrics", "/gradio_api", "/gradio_api/startup-events", "/login"])
+def test_no_path_of_a_proxy_opens_what_is_closed(house, groups, prefix):
+    client = house("oidc", groups).browser()
+    for end in ("/", prefix, f"{prefix}/", "/config", "/gradio_api/info"):
+        answer = client.get(f"{prefix}{end}", headers={"x-forwarded-prefix": prefix})
+        assert answer.status_code in (303, 401), end
+
+
 def test_the_page_asks_no_other_host_and_runs_no_script(house, groups):
     answer = house("oidc", groups).browser().get("/login")
     assert "Sign in at 127.0.0.1" in answer.text
