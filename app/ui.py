@@ -28,11 +28,13 @@ from app.common.comparison import OwnAdapters
 from app.common.identity import build_visitor, is_secret, owner_of
 from app.common.initial_page import InitialPage
 from app.common.status import DEMO_NOTICE, model_value
-from app.common.theme import STYLES, TUNE_STYLES, build_theme
+from app.common.theme import EVALUATE_STYLES, STYLES, TUNE_STYLES, build_theme
 from app.common.widgets import build_header
 from app.engine.ids import OwnerId, SessionId
 from app.engine.model_slot import ModelSlot
 from app.engine.region_slot import RegionSlot
+from app.evaluate.service import EvaluateService
+from app.evaluate.tab import EvaluateTab
 from app.inspect import zero_gpu
 from app.inspect.examples import read_examples
 from app.inspect.service import InspectService
@@ -63,9 +65,9 @@ class Page:
 
     Attributes:
         blocks, tabs, header, visitor: the page, its row of tabs, its header, and who looks at it.
-        asking, tuning, models: what answers, what tunes and what loads.
+        asking, tuning, evaluating, models: what answers, what tunes, what evaluates and what loads.
         forget: ends a visit by its name.
-        inspect: the first tab, once it is built.
+        inspect, tune: the first two tabs, once they are built.
     """
 
     blocks: gr.Blocks
@@ -74,9 +76,11 @@ class Page:
     visitor: gr.BrowserState
     asking: InspectService
     tuning: TuneService
+    evaluating: EvaluateService
     models: ModelService
     forget: Callable[[str], None]
     inspect: InspectTab = field(init=False)
+    tune: TuneTab = field(init=False)
 
 
 class Tab(NamedTuple):
@@ -99,7 +103,13 @@ def _fill_inspect(page: Page, tab: gr.Tab) -> None:
 
 
 def _fill_tune(page: Page, tab: gr.Tab) -> None:
-    TuneTab(page.tuning, page.visitor, tab, page.tabs, page.inspect)
+    page.tune = TuneTab(page.tuning, page.visitor, tab, page.tabs, page.inspect)
+
+
+def _fill_evaluate(page: Page, tab: gr.Tab) -> None:
+    use = page.tune.use
+    built = EvaluateTab(page.evaluating, page.visitor, tab, page.tabs, page.inspect)
+    built.take_over(use.evaluate, use.choice, use.status)
 
 
 def _fill_models(page: Page, tab: gr.Tab) -> None:
@@ -114,6 +124,7 @@ def _fill_privacy(page: Page, tab: gr.Tab) -> None:
 TABS = (
     Tab("inspect", "Inspect", _fill_inspect),
     Tab("tune", "Tune", _fill_tune),
+    Tab("evaluate", "Evaluate", _fill_evaluate),
     Tab("models", "Models", _fill_models),
     Tab("privacy", "Privacy", _fill_privacy),
 )
@@ -121,9 +132,13 @@ TABS = (
 
 
 def build(
-    asking: InspectService, tuning: TuneService, models: ModelService, forget: Callable[[str], None]
+    asking: InspectService,
+    tuning: TuneService,
+    evaluating: EvaluateService,
+    models: ModelService,
+    forget: Callable[[str], None],
 ) -> tuple[gr.Blocks, InspectTab]:
-    """The whole page, wired to what answers, what tunes, what loads and what ends a visit; and its first tab."""
+    """The whole page, wired to what answers, tunes, evaluates, loads and ends a visit; and its first tab."""
 
     def model_status(_request: object = None) -> dict[str, str | int]:
         return {**model_value(asking.slot.status), **_person()}
@@ -132,7 +147,7 @@ def build(
         header = build_header(model_status, f"{RESEARCH_NOTICE} {DEMO_NOTICE}" if asking.slot.demo else RESEARCH_NOTICE)
         visitor = build_visitor(blocks)
         with gr.Tabs() as tabs:
-            page = Page(blocks, tabs, header, visitor, asking, tuning, models, forget)
+            page = Page(blocks, tabs, header, visitor, asking, tuning, evaluating, models, forget)
             for tab in TABS:
                 with gr.Tab(tab.title, id=tab.id) as opened:
                     tab.fill(page, opened)
@@ -207,6 +222,7 @@ def launch(
     slot = ModelSlot(profile, adapters, allow_other_base=allow_other_base)
     asking = InspectService(slot, RegionSlot(scorer, segmenter), deployment)
     tuning = TuneService(slot, asking.regions.slot, deployment=deployment)
+    evaluating = EvaluateService(slot, tuning.jobs, tuning.data_sources, tuning.adapters.of)
     first, *_ = shown = read_examples()
     examples = [(example.path, example.questions[0], example.key) for example in shown]
 
@@ -233,10 +249,11 @@ def launch(
 
     def visit_ended(owner: OwnerId) -> None:
         tuning.forget(owner)
+        evaluating.forget(owner)
         asking.private_adapters.forget(tuning.jobs.studio.root / owner)
 
     visits = Visits(deployment, UploadFolder(folder / "uploads"), page_ended, visit_ended, tuning.at_work)
-    page, inspect = build(asking, tuning, models, visits.forget)
+    page, inspect = build(asking, tuning, evaluating, models, visits.forget)
     names = Hosts([host, os.environ.get("SPACE_HOST", ""), *hosts])
     told = Settings(
         names,
@@ -287,7 +304,7 @@ def launch(
         root_path=root_path,
         allowed_paths=[],
         theme=build_theme(),
-        css_paths=[STYLES, TUNE_STYLES],
+        css_paths=[STYLES, TUNE_STYLES, EVALUATE_STYLES],
         app_kwargs={
             "lifespan": put_in_front,
             "middleware": [

@@ -67,10 +67,10 @@ PAGE_RULES: dict[str, set[str]] = {
     "common": {"engine", "access"},
     "jobs": {"engine", "access", "common"},
     **{tab: {"engine", "access", "common"} for tab in ("inspect", "models", "privacy")},
-    **{tab: {"engine", "access", "common", "jobs"} for tab in ("tune",)},
+    **{tab: {"engine", "access", "common", "jobs"} for tab in ("tune", "evaluate")},
     "server": {"engine"},
     "login": {"access"},
-    "ui": {"engine", "access", "login", "server", "common", "jobs", "inspect", "tune", "models", "privacy"},
+    "ui": {"engine", "access", "login", "server", "common", "jobs", "inspect", "tune", "evaluate", "models", "privacy"},
     "app.py": {"ui", "access", "engine", "common", "login", "server"},
 }
 # Libraries that compute: the page reaches them through a3tune.

@@ -16,6 +16,7 @@ from a3tune.cli.adapter_options import ADAPTERS_HELP, adapter_folders
 from a3tune.data.hub import dataset_place
 from a3tune.demo.benchmark_data import phantom_benchmark
 from a3tune.errors import A3TuneError, RequestError
+from a3tune.evaluation.items import ITEMS_NAME, read_items
 from a3tune.progress import Progress, TimedProgress
 from a3tune.storage import cache_folder, named_path, read_json_or_empty
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 HELP = "measure answers and attention over a data set, and compare adapters"
 PHANTOM = "phantom"
-EXPORTS = ("markdown", "latex", "lmms-eval", "radeval")
+EXPORTS = ("markdown", "latex", "lmms-eval", "radeval", "figures")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -236,7 +237,6 @@ def _held_out(run: Path) -> tuple[float, int]:
 def _summary(report: Report, out: Path, exports: tuple[str, ...]) -> str:
     """The report in words, its exports written by the first process."""
     from a3tune.evaluation.export import export
-    from a3tune.evaluation.items import ITEMS_NAME, read_items
     from a3tune.evaluation.summary import report_text
 
     if exports and _is_first():

@@ -177,8 +177,7 @@ class Asker:
                 jobs.append((place, ("given", "generated") if same else ("given",), given))
                 if same:
                     continue
-            if written:
-                jobs.append((place, ("generated",), model.append_answer(entry.prompt, written)))
+            jobs.append((place, ("generated",), model.append_answer(entry.prompt, written)))
         if jobs:
             read = read_attention_of(
                 model, [prompt for _, _, prompt in jobs], [prepared[place].coverage for place, _, _ in jobs], count

@@ -17,7 +17,8 @@ from a3tune.evaluation.report_metrics import LEAST_WORDS
 from a3tune.evaluation.text_normalisation import strict_words
 from a3tune.storage import write_json, write_text
 
-EXPORTS = ("markdown", "latex", "lmms-eval", "radeval")
+EXPORTS = ("markdown", "latex", "lmms-eval", "radeval", "figures")
+FIGURES = "figures"
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -41,6 +42,10 @@ def export(kind: str, report: Report, items: Sequence[EvaluatedItem], folder: Pa
         return _lmms(report, items, folder)
     if kind == "radeval":
         return _radeval(items, folder)
+    if kind == "figures":
+        from a3tune.evaluation.figures import save_figures
+
+        return save_figures(report, folder / FIGURES)
     raise RequestError(
         expected=f"one of {', '.join(EXPORTS)}", got=f"There is no export {kind!r}", remedy="Choose one of these"
     )

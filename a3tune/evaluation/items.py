@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from a3tune.errors import DataError
 from a3tune.evaluation.systems import GREEDY
-from a3tune.evaluation.vqa import MODES, score_closed, score_open
 from a3tune.storage import write_text
 
 ITEMS_NAME = "items.jsonl"
@@ -83,19 +82,6 @@ class EvaluatedItem:
         """Whether the answer is right in the strict mode: closed accuracy, or exact match of an open answer."""
         scores = self.scores.get("strict", {})
         return bool(scores.get("accuracy", scores.get("exact_match", 0.0)))
-
-
-def scores_of(answer_type: str, answer: str, prediction: str, options: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Both modes' scores of one answer; and of the strict mode "verbatim": 1 where the answer is the data's letter by
-    letter, as the validation of a tuning run counts."""
-    scores: dict[str, dict[str, float]] = {
-        mode: score_closed(mode, answer, prediction, options)
-        if answer_type == "closed"
-        else score_open(mode, answer, prediction)
-        for mode in MODES
-    }
-    scores["strict"]["verbatim"] = float(prediction.strip() == answer.strip())
-    return scores
 
 
 def data_notes(data: Mapping[str, Any]) -> tuple[str, ...]:

@@ -21,9 +21,10 @@ import openpyxl
 from openpyxl.utils.exceptions import InvalidFileException
 
 from a3tune.errors import DataError
-from a3tune.evaluation.items import EvaluatedItem, scores_of
+from a3tune.evaluation.items import EvaluatedItem
 from a3tune.evaluation.questions import EvaluationData
 from a3tune.evaluation.text_normalisation import normalise_strict
+from a3tune.evaluation.vqa import scores_of
 from a3tune.wording import brief, listed
 
 _ANSWERS = (

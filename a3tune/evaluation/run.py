@@ -20,13 +20,14 @@ from a3tune.attention.capture import prepare_capture
 from a3tune.errors import AdapterError, Cancelled, RequestError
 from a3tune.evaluation.asking import Asker
 from a3tune.evaluation.decoding.registry import decoding_named
-from a3tune.evaluation.items import ITEMS_NAME, EvaluatedItem, read_items, scores_of, write_items
+from a3tune.evaluation.items import ITEMS_NAME, EvaluatedItem, read_items, write_items
 from a3tune.evaluation.journal import Journal
 from a3tune.evaluation.provenance import provenance, settings_digest
 from a3tune.evaluation.questions import EvaluationData, EvaluationQuestion
 from a3tune.evaluation.report import Report, make_report, write_report
 from a3tune.evaluation.systems import Control, System, systems_of
 from a3tune.evaluation.targets import Masks
+from a3tune.evaluation.vqa import scores_of
 from a3tune.models.model import VisionLanguageModel
 from a3tune.progress import Progress, no_progress
 from a3tune.storage import read_json_or_empty, write_bytes, write_json, write_text
@@ -159,7 +160,7 @@ def evaluate(
         write_items(out / ITEMS_NAME, items)
         write_text(out / MAPS_NAME, "".join(_maps(plan, data, batches, done)))
         write_report(report, out)
-        write_json(out / PLAN_NAME, {**facts, "status": "finished"})
+        write_json(out / PLAN_NAME, {**facts, "images": image_folders(data), "status": "finished"})
     if state is not None:
         state.wait_for_everyone()
     if rank == 0:
@@ -178,6 +179,14 @@ def plan_batches(questions: Sequence[EvaluationQuestion], size: int) -> list[tup
 
     ordered = sorted(questions, key=order)
     return [tuple(ordered[start : start + size]) for start in range(0, len(ordered), size)]
+
+
+def image_folders(data: EvaluationData) -> list[str]:
+    """Where the images lie whose paths `EvaluatedItem.image` gives: the data folder first."""
+    outside = (
+        q.item.image.parent for q in data.questions if not q.item.image.resolve().is_relative_to(data.root.resolve())
+    )
+    return list(dict.fromkeys(str(folder.resolve()) for folder in (data.root, *outside)))
 
 
 def _adapters(plan: EvaluationPlan, model: VisionLanguageModel) -> AdapterSet:

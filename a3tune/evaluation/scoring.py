@@ -115,8 +115,13 @@ def compare_folders(before: Path, after: Path, *, out: Path | None = None, seed:
     )
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        write_json(out / COMPARISON_NAME, finite(asdict(result)))
+        write_json(out / COMPARISON_NAME, comparison_record(result))
     return result
+
+
+def comparison_record(found: FolderComparison) -> dict[str, Any]:
+    """A comparison as plain JSON values."""
+    return finite(asdict(found))
 
 
 def _key(item: EvaluatedItem) -> tuple[str, str, str]:

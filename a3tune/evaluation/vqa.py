@@ -140,3 +140,16 @@ def _ratios(shared: float, wrong: float, missed: float) -> dict[str, float]:
         return {"recall": 0.0, "precision": 0.0, "f1": 0.0}
     precision, recall = shared / (shared + wrong), shared / (shared + missed)
     return {"recall": recall, "precision": precision, "f1": 2 * precision * recall / (precision + recall)}
+
+
+def scores_of(answer_type: str, answer: str, prediction: str, options: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Both modes' scores of one answer; and of the strict mode "verbatim": 1 where the answer is the data's letter by
+    letter, as the validation of a tuning run counts."""
+    scores: dict[str, dict[str, float]] = {
+        mode: score_closed(mode, answer, prediction, options)
+        if answer_type == "closed"
+        else score_open(mode, answer, prediction)
+        for mode in MODES
+    }
+    scores["strict"]["verbatim"] = float(prediction.strip() == answer.strip())
+    return scores

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -37,8 +37,8 @@ class AdapterComparison(Protocol):
     def question(self) -> gr.Textbox: ...
 
     def compare_own(
-        self, visitor: Any, name: str, picture: Path | None, question: str, request: gr.Request
+        self, visitor: Any, names: Sequence[str], picture: Path | None, question: str, request: gr.Request
     ) -> Iterator[Update]:
-        """Ask the base and one of the visitor's own adapters: about a picture, or where there is none about what is on
-        show. New values by components, which are among `own_outputs`."""
+        """Ask the base and other adapters, the visitor's own among them: about a picture, or where there is none about
+        what is on show. New values by components, which are among `own_outputs`."""
         ...

@@ -7,7 +7,7 @@ from pathlib import Path
 import gradio as gr
 
 STYLES = Path(__file__).resolve().parents[2] / "assets" / "studio.css"
-TUNE_STYLES = STYLES.with_name("tune.css")
+TUNE_STYLES, EVALUATE_STYLES = STYLES.with_name("tune.css"), STYLES.with_name("evaluate.css")
 
 SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "DejaVu Sans", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Consolas", "DejaVu Sans Mono", "monospace")

@@ -189,7 +189,7 @@ class ModelSlot:
     @property
     def adapters(self) -> tuple[str, ...]:
         """ "base" and the adapters beside it, in their order: those named at the start until all are loaded."""
-        return ("base", *self._folders) if self._adapter_set is None else self._adapter_set.names
+        return ("base", *self.folders) if self._adapter_set is None else self._adapter_set.names
 
     @property
     def adapter_set(self) -> AdapterSet | None:
@@ -197,8 +197,8 @@ class ModelSlot:
         return self._adapter_set
 
     @property
-    def _folders(self) -> dict[str, Path]:
-        """The folders of all adapters beside the model."""
+    def folders(self) -> dict[str, Path]:
+        """The folders of all adapters beside the model, by name."""
         return {**(demo_adapters() if self.demo else {}), **self.generation.folders}
 
     def _next_generation(self, number: int) -> ModelGeneration:
@@ -230,7 +230,7 @@ class ModelSlot:
                 **self.choice.options,
             )
             self._adapter_set = library.AdapterSet(
-                model.model, self._folders, identity=model, allow_other_base=self._allow_other_base
+                model.model, self.folders, identity=model, allow_other_base=self._allow_other_base
             )
             self.generation.special_tokens = frozenset(model.tokenizer.all_special_tokens)
             self._model = model

@@ -363,12 +363,12 @@ class InspectTab:
         return gr.update(**offered) if chosen and kept == chosen else gr.update(**offered, value=kept or value)
 
     def compare_own(
-        self, visitor: Any, name: str, picture: Path | None, question: str, request: gr.Request
+        self, visitor: Any, names: Sequence[str], picture: Path | None, question: str, request: gr.Request
     ) -> Iterator[Update]:
-        """Ask the base and one of the visitor's own adapters: about a picture, or where there is none about what is on
-        show. New values by components, which are among `own_outputs`."""
+        """Ask the base and other adapters, the visitor's own among them: about a picture, or where there is none about
+        what is on show. New values by components, which are among `own_outputs`."""
         session, own = _session(request), self._own.of(visitor)
-        adapters = [self._service.slot.adapters[0], name]
+        adapters = list(dict.fromkeys((self._service.slot.adapters[0], *names)))
         changes: Update = {self._adapters: gr.update(**{**self._adapter_choices(visitor), "value": adapters})}
         if picture is not None:
             try:
@@ -376,7 +376,7 @@ class InspectTab:
             except Exception as error:
                 yield {**changes, **self._failed(error)}
                 return
-            words = "A question that the run was not trained on."
+            words = "Asked as on the other tab."
             changes |= self._opened(session, opened, None, words, [question, *GENERAL_QUESTIONS])
             changes[self._question] = question
         self._service.reserve(session)

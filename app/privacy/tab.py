@@ -47,7 +47,7 @@ def kept_words(deployment: Deployment, folder: str) -> list[tuple[str, str]]:
             "the disk under a name that nobody can guess, until it was read, in a moment.",
         ),
         (
-            "Data sets, runs and adapters under Tune",
+            "Data sets, runs, adapters and evaluations",
             f"On the disk of {here}, in a folder of yours{place}, {end}; {outlives}.",
         ),
         (

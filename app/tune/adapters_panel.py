@@ -15,9 +15,8 @@ from a3tune.wording import WARNING
 from app.common.delete_button import DeleteButton
 from app.common.identity import is_secret, owner_of
 from app.common.status import error_status, status, warning_status
-from app.common.widgets import EVENT_OPTIONS, Update, build_stop, errors_in, follow_work, json_text, server_function
-from app.engine.ids import AdapterName, DataSetId
-from app.tune.adapters.comparison import comparison_table
+from app.common.widgets import EVENT_OPTIONS, Update, errors_in, json_text, server_function
+from app.engine.ids import AdapterName
 from app.tune.plan_panel import PlanPanel
 from app.tune.plans import launch_command
 from app.tune.widgets import Panel, build_download
@@ -43,10 +42,9 @@ class AdapterPanel(Panel):
                 size="sm",
                 elem_id="tune-inspect",
             )
-            self._compare = gr.Button(
-                "Evaluate against base", interactive=False, min_width=150, size="sm", elem_id="tune-compare"
+            self.evaluate = gr.Button(
+                "Evaluate against base", interactive=False, min_width=150, size="sm", elem_id="tune-evaluate"
             )
-            self._stop = build_stop("tune-compare-stop")
             self._deletion = DeleteButton("Delete", "tune-remove")
             self._deletion.build_button(interactive=False, min_width=80)
         self._deletion.build_question()
@@ -55,7 +53,6 @@ class AdapterPanel(Panel):
             elem_id="tune-use-status",
             apply_default_css=False,
         )
-        self._table = gr.HTML("", elem_id="tune-comparison", apply_default_css=False)
         self._download = build_download(server_function(self.download_adapter))
         with gr.Accordion("Load an adapter", open=False, elem_id="tune-load"):
             self._adapter = gr.File(
@@ -100,7 +97,7 @@ class AdapterPanel(Panel):
     @property
     def outputs(self) -> list[gr.blocks.Block]:
         """What `show` changes."""
-        return [self.choice, self.inspect, self._compare, self._deletion.button, self._download]
+        return [self.choice, self.inspect, self.evaluate, self._deletion.button, self._download]
 
     def show(self, visitor: str, name: AdapterName | None = None) -> Update:
         """Show one of the visitor's adapters; the first one when it is not named or gone."""
@@ -109,33 +106,23 @@ class AdapterPanel(Panel):
         button = gr.update(interactive=chosen is not None)
         return {
             self.choice: gr.update(choices=names, value=chosen),
-            **dict.fromkeys((self.inspect, self._compare, self._deletion.button), button),
+            **dict.fromkeys((self.inspect, self.evaluate, self._deletion.button), button),
             self._download: json_text({"visitor": visitor, "adapter": chosen, "ready": chosen is not None}),
         }
 
-    def wire(self, data: gr.Dropdown, plan: PlanPanel) -> None:
+    def wire(self, plan: PlanPanel) -> None:
         """Connect the widgets.
 
         Args:
-            data: the chosen data set.
             plan: the plan on show.
         """
         self._plan = plan
         own = [self._visitor, self.choice]
-        self.choice.input(self._choose, own, [*self.outputs, self.status, self._table], queue=False, **EVENT_OPTIONS)
+        self.choice.input(self._choose, own, [*self.outputs, self.status], queue=False, **EVENT_OPTIONS)
         kept = self._service.adapters
         self._deletion.wire(
             own, self.outputs, kept.describe, kept.delete, kept.restore, lambda visitor, _: self.show(visitor)
         )
-        self._compare.click(
-            self._evaluate,
-            [*own, data, *plan.inputs],
-            [self._table, self.status, self._stop],
-            concurrency_id="tune-compare",
-            concurrency_limit=1,
-            **EVENT_OPTIONS,
-        )
-        self._stop.click(self._end, [self._visitor], None, queue=False, **EVENT_OPTIONS)
         pushed = [self._token, self._push_status]
         self._push.click(self._send, [*own, self._repository, self._token], pushed, **EVENT_OPTIONS)
         loaded = [self._load_status, *self.outputs]
@@ -152,23 +139,12 @@ class AdapterPanel(Panel):
 
     @errors_in("status")
     def _choose(self, visitor: str, name: AdapterName | None) -> Update:
-        return {**self.show(visitor, name), self.status: self._warning(visitor, name), self._table: ""}
-
-    def _evaluate(self, visitor: str, name: AdapterName, data: DataSetId | None, *plan: Any) -> Iterator[Update]:
-        yield from follow_work(
-            lambda: self._service.compare(owner_of(visitor), name, data, self._plan.read(*plan)),
-            self.status,
-            self._stop,
-            lambda found: {self._table: comparison_table(name, found), self.status: self._warning(visitor, name)},
-        )
+        return {**self.show(visitor, name), self.status: self._warning(visitor, name)}
 
     def _warning(self, visitor: str, name: AdapterName | None) -> str:
         """The status about an adapter that was made for another base; "" for any other."""
         origin = "" if name is None else self._service.adapters.origin(owner_of(visitor), name)
         return warning_status(origin) if origin.startswith(WARNING) else ""
-
-    def _end(self, visitor: str) -> None:
-        self._service.adapters.stop(owner_of(visitor))
 
     @errors_in("_push_status")
     def _send(self, visitor: str, name: AdapterName, repository: str, token: str) -> Iterator[Update]:

@@ -27,13 +27,14 @@ from app.access.uploads import fresh_folder
 from app.common.studio_folder import StudioFolder, default_studio_folder, remove_upload
 from app.engine import library
 from app.engine.background import Step, Task, run
-from app.engine.ids import AdapterName, DataSetId, JobId, OwnerId
+from app.engine.ids import DataSetId, JobId, OwnerId
 from app.engine.model_slot import ModelSlot
 from app.engine.region_slot import RegionSlot
 from app.engine.stop import StopEvents
 from app.engine.subprocess_tasks import run_module
 from app.jobs.jobs import CONFIG_NAME, Job, JobQueue, end_runs
 from app.jobs.machine import check_machine, devices
+from app.jobs.sources import DataSource
 from app.tune.adapters.service import TITLE_LENGTH, AdapterService
 from app.tune.data.regions import RegionPreviewService
 from app.tune.data.service import DataService
@@ -87,7 +88,6 @@ class TuneService:
         """End everything of a visitor's, and remove it from memory and disk."""
         place = self.jobs.studio.root / owner
         self.stop_measuring(owner)
-        self.adapters.stop(owner)
         self.regions.forget(owner)
         self.data.forget(owner, place)
         for job in self.jobs.jobs(owner):
@@ -262,18 +262,20 @@ class TuneService:
             return named
         return self.slot.profile
 
-    # ---- adapters ----------------------------------------------------------------------------
+    # ---- for other tabs ----------------------------------------------------------------------
 
-    def compare(
-        self, owner: OwnerId, name: AdapterName, data: DataSetId | None, plan: Plan
-    ) -> Iterator[Step | dict[str, Any]]:
-        """Ask base and adapter the held-out questions: of the data that the adapter's run was tuned on while it is
-        there, else of the chosen data set; see `app.tune.adapters.service.AdapterService.compare`.
+    def data_sources(self, owner: OwnerId) -> tuple[DataSource, ...]:
+        """A visitor's data sets; then, for each run whose data set is there, the same divided as the run divided it."""
+        sets = {data.id: data for data in self.data.sets.all(owner)}
+        found = [_source(data, data.id, data.title) for data in sets.values()]
+        for job in self.jobs.jobs(owner, "tune"):
+            data = sets.get(DataSetId(str(job.record.get("data_name"))))
+            if data is not None and (job.run / "run.json").is_file():
+                title = f"{data.title}, as “{job.title}” held it out"
+                found.append(_source(data, str(job.id), title, "--held-out-by", str(job.run)))
+        return tuple(found)
 
-        Raises:
-            RequestError: there is no such adapter or data set.
-        """
-        folder = self.adapters.of(owner).get(name)
-        tuned_on = read_json_or_empty(folder.parent.parent / "job.json").get("data_name") if folder else None
-        known = next((found for found in self.data.sets.all(owner) if found.id == tuned_on), None)
-        return self.adapters.compare(owner, name, known or self.data.sets.get(owner, data), self._settings(plan))
+
+def _source(data: DataSet, key: str, title: str, *more: str) -> DataSource:
+    images = () if data.images is None else ("--images", str(data.images))
+    return DataSource(key, title, data.id, ("--data", str(data.path), *images, *more), data.environment)

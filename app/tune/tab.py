@@ -29,6 +29,9 @@ class TuneTab:
         tab: the tab, whose opening shows what is the visitor's.
         pages: all tabs.
         inspect: where adapters are looked into.
+
+    Attributes:
+        use: the part with the visitor's adapters.
     """
 
     def __init__(
@@ -38,7 +41,7 @@ class TuneTab:
         self._data = DataPanel(service, visitor)
         self._plan = PlanPanel(service, visitor)
         self._run = RunPanel(service, visitor)
-        self._use = AdapterPanel(service, visitor)
+        self.use = AdapterPanel(service, visitor)
         self._build()
         self._wire(tab)
         self._wire_inspect(pages, inspect)
@@ -56,16 +59,16 @@ class TuneTab:
                 with gr.Tab("Runs", id="run", render_children=True):
                     self._run.build()
                 with gr.Tab("Use", id="use", render_children=True):
-                    self._use.build_use()
+                    self.use.build_use()
                 with gr.Tab("Scale", id="scale"):
-                    self._use.build_scale()
+                    self.use.build_scale()
 
     def _wire(self, tab: gr.Tab) -> None:
         me, data, plan = self._visitor, self._data, self._plan
         data.wire(plan)
         plan.wire(data.choice)
-        self._run.wire(self._use)
-        self._use.wire(data.choice, plan)
+        self._run.wire(self.use)
+        self.use.wire(plan)
         entered = tab.select(
             self._enter, [me, self._run.choice], [*data.outputs, *self._run.outputs], queue=False, **EVENT_OPTIONS
         )
@@ -79,7 +82,7 @@ class TuneTab:
             concurrency_limit=1,
             **EVENT_OPTIONS,
         )
-        folder = self._use.folder
+        folder = self.use.folder
         folder.upload(self._open_run, [me, folder], [folder, *started], **EVENT_OPTIONS)
 
     def _wire_inspect(self, pages: gr.Tabs, inspect: AdapterComparison) -> None:
@@ -95,13 +98,13 @@ class TuneTab:
                     return
                 yield {pages: gr.Tabs(selected="inspect"), words: ""}
                 wanted = found.question if found.picture else question
-                yield from inspect.compare_own(visitor, found.name, found.picture, wanted, request)
+                yield from inspect.compare_own(visitor, [found.name], found.picture, wanted, request)
 
             return press
 
         for button, chosen, words, adapter_of in (
             (self._run.inspect, self._run.choice, self._run.status, self._service.adapters.name_of),
-            (self._use.inspect, self._use.choice, self._use.status, lambda owner, name: name),
+            (self.use.inspect, self.use.choice, self.use.status, lambda owner, name: name),
         ):
             button.click(
                 compare(words, adapter_of),
@@ -139,5 +142,5 @@ class TuneTab:
             job = self._service.add_run(owner_of(visitor), Path(path), Path(path).stem)
             shown = {self._views: gr.Tabs(selected="run"), **self._run.show(visitor, job.id)}
         except Exception as error:
-            return {self._use.folder: None, self._plan.status: error_status(error)}
-        return {self._use.folder: None, self._plan.status: status("Opened."), **shown}
+            return {self.use.folder: None, self._plan.status: error_status(error)}
+        return {self.use.folder: None, self._plan.status: status("Opened."), **shown}

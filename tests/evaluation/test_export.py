@@ -6,9 +6,10 @@ import pytest
 
 from a3tune.errors import RequestError
 from a3tune.evaluation.export import EXPORTS, export, latex_table, markdown_text
-from a3tune.evaluation.items import EvaluatedItem, read_items, scores_of, write_items
+from a3tune.evaluation.items import EvaluatedItem, read_items, write_items
 from a3tune.evaluation.predictions import read_predictions
 from a3tune.evaluation.report import make_report
+from a3tune.evaluation.vqa import scores_of
 
 REPORT = "there is a small right pleural effusion today"
 

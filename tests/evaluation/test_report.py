@@ -7,11 +7,12 @@ import pytest
 from a3tune.errors import DataError
 from a3tune.evaluation.findings import findings_of, match_findings
 from a3tune.evaluation.hallucination import hallucination
-from a3tune.evaluation.items import EvaluatedItem, scores_of
+from a3tune.evaluation.items import EvaluatedItem
 from a3tune.evaluation.report import make_report, metrics_csv
 from a3tune.evaluation.report_metrics import text_metrics
 from a3tune.evaluation.right_reason import CELLS, reason_table, transitions
 from a3tune.evaluation.summary import report_text
+from a3tune.evaluation.vqa import scores_of
 
 DATA = {"name": "x", "split": "test", "questions": 8, "images": 8, "left_out": 2, "overlap_with_training": None}
 

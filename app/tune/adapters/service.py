@@ -9,12 +9,11 @@ import json
 import re
 import secrets
 import shutil
-import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from a3tune.errors import AdapterError, RequestError
 from a3tune.storage import read_json_or_empty, write_json
@@ -22,14 +21,10 @@ from a3tune.training.run_folder import RunFolder
 from app.access.identity import audit, require
 from app.common.studio_folder import megabytes, remove_upload, restore_folder, retire_folder
 from app.engine import library
-from app.engine.background import Step, Task, run
 from app.engine.ids import AdapterName, JobId, OwnerId
 from app.engine.model_slot import ModelSlot
-from app.engine.private_adapters import LOADED, allows_other_base
-from app.engine.stop import StopEvents
-from app.engine.subprocess_tasks import run_module
-from app.jobs.jobs import CONFIG_NAME, WEIGHTS_NAME, JobQueue
-from app.tune.data.sets import DataSet
+from app.engine.private_adapters import LOADED
+from app.jobs.jobs import WEIGHTS_NAME, JobQueue
 
 TITLE_LENGTH = 60
 # A name goes into PEFT's module names and into a list on a command line.
@@ -65,7 +60,6 @@ class AdapterService:
     def __init__(self, slot: ModelSlot, jobs: JobQueue) -> None:
         self._slot, self._jobs = slot, jobs
         self.check_hub: Callable[[Literal["adapter"], str], None] = lambda what, name: None
-        self._cancel = StopEvents()
 
     def of(self, owner: OwnerId) -> dict[AdapterName, Path]:
         """Name -> folder in PEFT's format of every adapter that a visitor can use with the base model: those of
@@ -223,40 +217,6 @@ class AdapterService:
                 remedy="Delete the run under Runs",
             )
         return folder
-
-    def compare(self, owner: OwnerId, name: AdapterName, data: DataSet, config: str) -> Iterator[Step | dict[str, Any]]:
-        """Ask base and adapter the held-out questions of a data set: steps while it works, the fields of
-        `a3tune.training.comparison.Comparison` last. A run's adapter is compared with the run's own settings.
-
-        Args:
-            name: the adapter's name.
-            config: the settings for an adapter that belongs to no run, as YAML.
-
-        Raises:
-            RequestError: there is no such adapter, or it cannot be done, with the reason.
-            Cancelled: another comparison of this visitor began, or the page left.
-        """
-        require("tuner", "compare adapters")
-        adapter = self._folder(owner, name)
-        known = adapter.parent.parent / CONFIG_NAME
-
-        def work(task: Task) -> dict[str, Any]:
-            with tempfile.TemporaryDirectory(prefix="a3tune-") as place:
-                settings, run_folder = known, adapter.parent
-                if not known.is_file():
-                    settings, run_folder = Path(place) / CONFIG_NAME, Path(place)
-                    settings.write_text(config, encoding="utf-8")
-                arguments = ["--adapter", str(adapter), "--out", str(run_folder), "--config", str(settings)]
-                arguments += [*data.arguments, "--model", self._slot.profile]
-                arguments += ["--allow-other-base"] if allows_other_base(adapter) else []
-                task.progress("Starting", 0.0)
-                return run_module("a3tune.training.comparison", arguments, data.environment, task)
-
-        return run(work, self._cancel.renew(owner), kind="comparison")
-
-    def stop(self, owner: OwnerId) -> None:
-        """End a visitor's comparison."""
-        self._cancel.stop(owner)
 
     def _name(self, owner: OwnerId, folder: Path) -> AdapterName:
         return next((name for name, place in self.of(owner).items() if place == folder), AdapterName(""))

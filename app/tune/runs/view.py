@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from a3tune.memory_advice import TO_MAKE_A_STEP
 from a3tune.storage import read_json_or_empty
+from app.jobs.endings import tail_of, why_it_ended
 from app.jobs.jobs import WEIGHTS_NAME, Job
 from app.tune.runs.event_reader import EventReader, Events
 
 Status = Literal[
     "queued", "preparing", "training", "stopping", "finished", "stopped", "cancelled", "failed", "elsewhere"
 ]
-
-_LOG_TAIL = 6000
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +67,7 @@ def view_run(job: Job, reader: EventReader) -> RunView:
     """Where a run stands."""
     record = read_json_or_empty(job.run / "run.json")
     events = reader.read(job.run / "events.jsonl")
-    log = _tail(job.log)
+    log = tail_of(job.log)
     status, words = _status(job, record, events, log)
     return RunView(job, status, words, events, log, _seconds(job))
 
@@ -99,7 +95,8 @@ def _status(job: Job, record: Mapping[str, Any], events: Events, log: str) -> tu
         if job.adapter.is_dir():
             return "stopped", f"Stopped at step {record.get('step', events.step)}. The adapter is ready. {kept}"
         return "stopped", f"Stopped before the first step. {kept}"
-    return "failed", f"{_cause(job, record, log)} {kept}"
+    why = record.get("error") if record.get("status") == "failed" else ""
+    return "failed", f"{why or why_it_ended(job, log, TO_MAKE_A_STEP)} {kept}"
 
 
 def _seconds(job: Job) -> float | None:
@@ -136,49 +133,5 @@ def _kept(job: Job) -> str:
     return f"Resume goes on at step {steps[-1]}." if steps else "Resume starts it again."
 
 
-def _cause(job: Job, record: Mapping[str, Any], log: str) -> str:
-    """Why a run ended that nobody ended, in words."""
-    if record.get("status") == "failed" and record.get("error"):
-        return str(record["error"])
-    lowered = log.lower()
-    if "outofmemoryerror" in lowered or "out of memory" in lowered or "memoryerror" in lowered:
-        return f"The device ran out of memory. {TO_MAKE_A_STEP}, in a new run."
-    if "no space left on device" in lowered or "disk quota exceeded" in lowered:
-        return "The disk is full. Delete runs or data that are no longer needed."
-    number = job.exit.get("signal")
-    if job.exit.get("out_of_memory"):
-        return f"The system ended the process, since the machine ran out of memory. {TO_MAKE_A_STEP}, in a new run."
-    if number:
-        with suppress(ValueError):
-            name = signal.Signals(number).name
-            who = " Somebody, or the system, ended it" if name in ("SIGKILL", "SIGTERM") else " It crashed"
-            return f"The process was ended by the signal {name}.{who}; nothing is wrong with the run's files."
-    last = _last_words(log)
-    if last:
-        return f"The process ended with an error: {last}"
-    if not job.exit:
-        return "The process is gone without a trace: the machine was switched off, or everything on it was ended."
-    return f"The process ended with status {job.exit.get('code')} and said nothing."
-
-
 def _number(value: Any) -> float:
     return float(value) if isinstance(value, (int, float)) and abs(value) < 1e18 else 0.0
-
-
-def _last_words(log: str) -> str:
-    """The last line that says something, which is where Python names an exception."""
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
-    return lines[-1][:500] if lines else ""
-
-
-def _tail(path: Path) -> str:
-    try:
-        with path.open("rb") as stream:
-            size = stream.seek(0, 2)
-            stream.seek(max(0, size - _LOG_TAIL))
-            text = stream.read().decode("utf-8", "replace")
-    except OSError:
-        return ""
-    # Progress bars write over their own line.
-    lines: Sequence[str] = [line.rsplit("\r", 1)[-1].rstrip() for line in text.splitlines()]
-    return "\n".join(line for line in lines if line)

@@ -108,6 +108,24 @@ def test_runs_take_turns_in_the_order_in_which_they_came(queue, owner):
     assert [job.id for job in queue.jobs(owner)] == [third.id, second.id, first.id]
 
 
+def test_evaluations_wait_in_the_same_queue_and_hear_a_wish_to_stop(queue, owner):
+    tuning = start(queue, owner)
+    evaluation = queue.submit(owner, None, ["", "", "wait"], command="eval")
+    assert (evaluation.state, evaluation.command, evaluation.position) == ("queued", "eval", 1)
+    assert [job.id for job in queue.jobs(owner, "eval")] == [evaluation.id]
+    assert [job.id for job in queue.jobs(owner, "tune")] == [tuning.id]
+    assert not (evaluation.folder / CONFIG_NAME).exists()
+    until(lambda: began(tuning))
+    (tuning.run / "go").touch()
+    until(lambda: state(queue, evaluation) == "running")
+    until(lambda: began(evaluation))
+    (evaluation.run / "run.json").rename(evaluation.run / "evaluation.json")
+    queue.stop(owner, evaluation.id)
+    until(lambda: state(queue, evaluation) == "ended")
+    assert queue.job(owner, evaluation.id).exit["code"] == 3
+    assert "results and log" in queue.describe(owner, evaluation.id)
+
+
 def test_each_device_runs_one_at_a_time(tmp_path, python, owner):
     queue = JobQueue(StudioFolder(tmp_path / "studio"), lambda: ("cuda:0", "cuda:1"), python)
     jobs = [start(queue, owner, device="cuda") for _ in range(3)]

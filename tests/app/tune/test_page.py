@@ -8,9 +8,6 @@ import json
 import os
 import re
 import signal
-import socket
-import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +20,7 @@ from playwright.sync_api import Browser, Page, TimeoutError, expect
 
 from a3tune.adapters.origin import write_origin
 from a3tune.demo.sample_data import write_sample
+from tests.support.studio_server import Server
 
 ROOT = Path(__file__).resolve().parents[3]
 SCREENSHOTS = ROOT / "out" / "screenshots"
@@ -31,56 +29,6 @@ PATIENCE_MS = 300_000
 SIDE = 200
 # The data's own masks are the targets: making weak labels would take longer than the run.
 SETTINGS = "label_segmenter=data\nmax_steps=40\nevaluate_every=10\nsave_every=5\nbatch_size=2\nkeep=1"
-
-
-class Server:
-    """The application, which can be ended and started again at the same address with the same folders."""
-
-    def __init__(self, folder: Path, scorer: Path) -> None:
-        self.studio = folder / "studio"
-        self._log = folder / "errors.txt"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self._port}"
-        self._environment = os.environ | {
-            "GRADIO_TEMP_DIR": str(folder / "uploads"),
-            "A3TUNE_STUDIO": str(self.studio),
-            "A3TUNE_CACHE": str(folder / "cache"),
-            "A3TUNE_SCORER": str(scorer),
-            "HF_HUB_OFFLINE": "1",
-            "PYTHONUNBUFFERED": "1",
-        }
-        self._process: subprocess.Popen | None = None
-
-    def start(self) -> None:
-        with self._log.open("a") as errors:
-            self._process = subprocess.Popen(
-                [sys.executable, str(ROOT / "app.py"), "--port", str(self._port)],
-                cwd=ROOT, env=self._environment, stdout=subprocess.PIPE, stderr=errors, text=True,
-            )  # fmt: skip
-        for line in self._process.stdout:
-            if self.url in line:
-                return
-        pytest.fail(f"The application ended before it served a page:\n{self._log.read_text()}")
-
-    def kill(self) -> None:
-        """End it without a word, as when the machine takes it away."""
-        self._process.kill()
-        self._process.wait()
-        self._process.stdout.close()
-
-    def runs(self) -> list[Path]:
-        return sorted(self.studio.glob("*/runs/*"))
-
-    def clean(self) -> None:
-        self.kill()
-        for path in self.studio.glob("*/runs/*/*.json"):
-            record = json.loads(path.read_text())
-            if path.name in ("process.json", "worker.json") and psutil.pid_exists(record["pid"]):
-                process = psutil.Process(record["pid"])
-                if abs(process.create_time() - record["created"]) < 0.01:
-                    process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -288,10 +236,11 @@ def test_from_the_upload_to_the_adapter_over_reloads_stops_kills_and_a_new_serve
     visitor.tune()
     visitor.view("Use")
     expect(page.locator("#tune-own input")).to_have_value(name)
-    page.locator("#tune-compare").click()
-    page.wait_for_selector("table.comparison")
-    assert int(page.locator("table.comparison").get_attribute("data-questions")) > 0
-    expect(page.locator("table.comparison")).to_contain_text("Attention inside the regions")
+    # Handed over to the other tab, with what the run held out.
+    page.locator("#tune-evaluate").click()
+    expect(page.locator("#evaluate-data input")).to_have_value(f"sample, as “{name}” held it out")
+    expect(page.locator("#evaluate-adapters label.selected")).to_have_count(2)
+    visitor.tune()
 
     with page.expect_download() as caught:
         page.locator("#tune-download button").click()

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import yaml
 
 from a3tune.errors import DataError, RequestError
 from app.access.deployment import DEPLOYMENTS, LOCAL
@@ -57,39 +55,22 @@ def test_a_plan_that_was_measured_and_does_not_fit_is_not_started(service, owner
     assert service.start(owner, name, large) == "started"
 
 
-def test_an_adapter_is_compared_on_the_data_of_its_run_while_that_is_there(service, owner, upload, monkeypatch):
+def test_other_tabs_are_told_of_data_and_of_what_runs_held_out(service, owner, upload):
     first = last(service.data.add_archive(owner, upload(), "first")).data
-    second = last(service.data.add_archive(owner, upload([("1.png", "Is it?", "no", "train")]), "second")).data
-    job = service.jobs.studio.runs(owner) / ("a" * 12)
-    (job / "run/adapter").mkdir(parents=True)
-    (job / "run/adapter/adapter_model.safetensors").write_bytes(b"x")
-    (job / "job.json").write_text(json.dumps({"title": "mine", "model": "demo", "data_name": first.id}))
-    (job / "config.yaml").write_text("method: lora\n")
-    loaded = service.jobs.studio.adapters(owner) / "d"
-    loaded.mkdir(parents=True)
-    (loaded / "adapter_model.safetensors").write_bytes(b"x")
-    (loaded / "loaded.json").write_text('{"title": "loaded"}')
-    asked = []
-
-    def run_module(module, arguments, environment, task):
-        given = dict(zip(arguments[::2], arguments[1::2], strict=True))
-        asked.append(
-            (given["--data"], given["--adapter"], yaml.safe_load(Path(given["--config"]).read_text())["method"])
-        )
-        return {"questions": 3}
-
-    monkeypatch.setattr("app.tune.adapters.service.run_module", run_module)
-    assert last(service.compare(owner, "mine", second.id, Plan())) == {"questions": 3}
-    last(service.compare(owner, "loaded", second.id, Plan(method="a3moe")))
+    last(service.data.add_archive(owner, upload([("1.png", "Is it?", "no", "train")]), "second"))
+    for name, known in (("a" * 12, first.id), ("b" * 12, "gone")):
+        job = service.jobs.studio.runs(owner) / name
+        (job / "run").mkdir(parents=True)
+        (job / "run/run.json").write_text("{}")
+        (job / "job.json").write_text(json.dumps({"title": "mine", "model": "demo", "data_name": known}))
+    sources = service.data_sources(owner)
+    assert [source.title for source in sources] == ["second", "first", "first, as “mine” held it out"]
+    run = service.jobs.studio.runs(owner) / ("a" * 12) / "run"
+    assert sources[2].arguments == ("--data", str(first.path), "--held-out-by", str(run))
+    assert (sources[2].key, sources[2].environment) == ("a" * 12, first.environment)
     service.data.delete(owner, first.id)
-    last(service.compare(owner, "mine", second.id, Plan()))
-    assert asked == [
-        (str(first.path), str(job / "run/adapter"), "lora"),
-        (str(second.path), str(loaded), "a3moe"),
-        (str(second.path), str(job / "run/adapter"), "lora"),
-    ]
-    with pytest.raises(RequestError, match="no such adapter"):
-        service.compare(owner, "another", second.id, Plan())
+    assert [source.title for source in service.data_sources(owner)] == ["second"]
+    assert service.data_sources(owner_of(new_secret())) == ()
 
 
 def test_what_is_forgotten_is_gone_from_memory_and_disk(service, owner, upload):

@@ -1,0 +1,161 @@
+// Tables and charts of a report's numbers (app.evaluate.results.results_value).
+
+import { make, svg, tableRow } from "../../common/static/dom.js";
+
+export const COLOURS = ["#0f766e", "#d9822b", "#7c6ee6", "#c2477f", "#5b8db8", "#8794a3"];
+const NAMES = {
+  accuracy: "closed accuracy",
+  verbatim: "letter by letter",
+  recall: "open recall",
+  precision: "open precision",
+  f1: "open F1",
+  exact_match: "open exact match",
+  attention_mass: "attention mass",
+  touched_mass: "mass, touched patches",
+  relative_mass: "relative mass (× chance)",
+  pointing_game: "pointing game",
+  iou: "overlap",
+  area_under_curve: "area under the curve",
+  image_share: "attention on the image",
+};
+const [WIDTH, LEFT, RIGHT, ROW] = [760, 190, 20, 26];
+
+export const nameOf = (metric) => NAMES[metric.name] || metric.name.replaceAll("_", " ");
+export const keyOf = (metric) => metric.name + "|" + metric.mode;
+
+const finite = (value) => typeof value === "number";
+const scaleOf = (name) => (name === "relative_mass" ? 1 : 100);
+
+function wordsOf(value, name) {
+  if (!finite(value)) return "";
+  return name === "relative_mass" ? value.toFixed(2) : (100 * value).toFixed(1) + " %";
+}
+
+export function intervalWords({ value, low, high }, name) {
+  if (!finite(value)) return "";
+  const scaled = (end) => (scaleOf(name) * end).toFixed(name === "relative_mass" ? 2 : 1);
+  return wordsOf(value, name) + (finite(low) ? ` (${scaled(low)} to ${scaled(high)})` : "");
+}
+
+// The numbers of all questions: a row for each, a column for each system.
+export function fillNumbers(table, { metrics, systems }) {
+  const overall = metrics.filter((metric) => !metric.group);
+  const keys = [...new Set(overall.map(keyOf))];
+  const rows = keys.map((key) => {
+    const found = new Map(overall.filter((metric) => keyOf(metric) === key).map((metric) => [metric.system, metric]));
+    const [any] = found.values();
+    const cells = systems.map((system) => {
+      const metric = found.get(system);
+      if (!metric) return make("td", {}, "–");
+      const told = `${metric.interval.questions} questions about ${metric.interval.images} images; ${metric.normalisation}`;
+      return make(
+        "td",
+        { title: told, dataset: { value: metric.interval.value } },
+        intervalWords(metric.interval, any.name),
+      );
+    });
+    const head = make("th", { scope: "row", title: any.normalisation }, nameOf(any) + " ", make("small", {}, any.mode));
+    return make("tr", { dataset: { metric: key } }, head, ...cells);
+  });
+  const head = make("tr", {}, make("td"), ...systems.map((system) => make("th", { scope: "col" }, system)));
+  table.replaceChildren(make("thead", {}, head), make("tbody", {}, ...rows));
+}
+
+export function fillVerdicts(list, comparisons, { hallucination = [], controls = [] } = {}) {
+  const lines = comparisons.map(({ before, after, name, mode, difference, p_holm, verdict }) => {
+    const p = finite(p_holm) ? ` (p ${p_holm.toPrecision(2)}, Holm)` : "";
+    const told = finite(p_holm) && p_holm < 0.05 ? "yes" : "no";
+    const title = finite(difference.value) ? "difference " + intervalWords(difference, name) : "";
+    const words = `${before} → ${after}, ${nameOf({ name })} (${mode}): ${verdict}${p}`;
+    return make("li", { title, dataset: { told } }, words);
+  });
+  for (const found of hallucination)
+    if (finite(found.affirmed.value))
+      lines.push(
+        make(
+          "li",
+          {},
+          `${found.system}: affirms ${intervalWords(found.affirmed)} of what is absent; yes-bias ` +
+            `${(100 * found.yes_bias).toFixed(1)} points, precision ${wordsOf(found.precision)}, recall ${wordsOf(found.recall)}`,
+        ),
+      );
+  for (const found of controls) {
+    const needed = finite(found.needed_image) ? `; ${wordsOf(found.needed_image)} of the right ones needed it` : "";
+    lines.push(
+      make(
+        "li",
+        {},
+        `${found.adapter}, control “${found.control}”, ${nameOf(found)}: ${wordsOf(found.with_image)} with the image, ` +
+          `${wordsOf(found.without_image)} without${needed}`,
+      ),
+    );
+  }
+  if (!lines.length) lines.push(make("li", {}, "One system alone: there is nothing to compare it with."));
+  list.replaceChildren(...lines);
+}
+
+// A row for each value of a group, a dot with its interval for each system.
+export function drawGroups(place, report, group, key) {
+  const chosen = report.metrics.filter((metric) => metric.group === group && keyOf(metric) === key);
+  const values = [...new Set(chosen.map((metric) => metric.value_of_group))];
+  const [{ name } = { name: "" }] = chosen;
+  const systems = report.systems.filter((system) => chosen.some((metric) => metric.system === system));
+  const high = Math.max(1, ...chosen.map((metric) => metric.interval.high ?? metric.interval.value ?? 0));
+  const top = name === "relative_mass" ? high : 1;
+  const x = (value) => LEFT + (value / top) * (WIDTH - LEFT - RIGHT);
+  const height = values.length * ROW + 24;
+  const picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${height}`, role: "img", "aria-label": `${name} by ${group}` });
+  for (const share of [0, 0.25, 0.5, 0.75, 1]) {
+    const at = x(share * top);
+    picture.append(svg("line", { class: "grid", x1: at, x2: at, y1: 4, y2: height - 18 }));
+    picture.append(
+      svg("text", { x: at, y: height - 4, "text-anchor": "middle" }, (scaleOf(name) * share * top).toFixed(0)),
+    );
+  }
+  values.forEach((value, row) => {
+    const middle = row * ROW + ROW / 2 + 4;
+    picture.append(svg("text", { x: LEFT - 8, y: middle + 4, "text-anchor": "end" }, value));
+    systems.forEach((system, column) => {
+      const metric = chosen.find((one) => one.system === system && one.value_of_group === value);
+      if (!metric || !finite(metric.interval.value)) return;
+      const { interval } = metric;
+      const y = middle + (column - (systems.length - 1) / 2) * Math.min(7, 20 / systems.length);
+      const colour = COLOURS[report.systems.indexOf(system) % COLOURS.length];
+      const told = `${system}, ${value}: ${intervalWords(interval, name)}, ${interval.questions} questions`;
+      const mark = svg("g", { class: "mark" }, svg("title", {}, told));
+      if (finite(interval.low))
+        mark.append(
+          svg("line", { x1: x(interval.low), x2: x(interval.high), y1: y, y2: y, stroke: colour, "stroke-width": 2 }),
+        );
+      mark.append(svg("circle", { class: "dot", cx: x(interval.value), cy: y, r: 4, fill: colour }));
+      picture.append(mark);
+    });
+  });
+  const legend = make(
+    "div",
+    { className: "key" },
+    ...systems.map((system) => {
+      const mark = make("i");
+      mark.style.background = COLOURS[report.systems.indexOf(system) % COLOURS.length];
+      return make("span", {}, mark, system);
+    }),
+  );
+  place.replaceChildren(picture, legend);
+}
+
+// Two evaluations beside each other (app.evaluate.service.EvaluateService.compare).
+export function fillComparison(place, found) {
+  const list = make("ul");
+  fillVerdicts(list, found.comparisons);
+  const counted = `${found.questions} questions in both; ${found.only_before} and ${found.only_after} in one alone.`;
+  const settings = Object.entries(found.settings).map(([name, [before, after]]) =>
+    tableRow([name, JSON.stringify(before) ?? "–", JSON.stringify(after) ?? "–"]),
+  );
+  const head = make(
+    "tr",
+    {},
+    ...["setting that differs", found.before, found.after].map((text) => make("th", {}, text)),
+  );
+  const table = make("table", { className: "settings" }, make("thead", {}, head), make("tbody", {}, ...settings));
+  place.replaceChildren(make("p", {}, counted), list, make("div", { className: "scroll" }, table));
+}

@@ -1,0 +1,137 @@
+"""The Evaluate tab in a real browser: an evaluation started, found again by another server, read and compared."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.support.studio_server import Server
+
+PATIENCE_MS = 300_000
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, small_scorer: Path) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("evaluate"), small_scorer)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.clean()
+
+
+@pytest.fixture
+def page(browser: Browser, server: Server) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1400, "height": 1000}, accept_downloads=True)
+    context.set_default_timeout(PATIENCE_MS)
+    page = context.new_page()
+    page.goto(server.url)
+    opened(page)
+    yield page
+    context.close()
+
+
+def opened(page: Page) -> None:
+    page.get_by_role("tab", name="Evaluate", exact=True).click()
+    page.wait_for_selector("#evaluate-data input")
+    page.wait_for_function("localStorage.getItem('a3tune-visitor') !== null")
+    expect(page.locator("#evaluate-adapters label")).to_have_count(3, timeout=PATIENCE_MS)
+
+
+def reaches(page: Page, *states: str) -> None:
+    page.wait_for_selector(", ".join(f".evaluation[data-status={state}]" for state in states))
+
+
+def report_of(server: Server) -> dict:
+    (job,) = server.runs()
+    return json.loads((job / "run" / "report.json").read_text())
+
+
+def test_from_the_start_over_a_new_server_to_tables_questions_and_files(page, server, tmp_path):
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.locator("#evaluate-limit input").fill("10")
+    page.locator("#evaluate-adapters").get_by_label("a3", exact=True).check()
+
+    # What it takes is told before anything starts.
+    page.locator("#evaluate-measure").click()
+    expect(page.locator("#evaluate-status")).to_contain_text("10 questions of the test split", timeout=PATIENCE_MS)
+    expect(page.locator("#evaluate-status")).to_contain_text("2 systems (base, a3), 20 answers")
+
+    page.locator("#evaluate-start").click()
+    reaches(page, "preparing", "asking")
+    # The server goes while it works, and another one finds it.
+    server.kill()
+    server.start()
+    page.goto(server.url)
+    opened(page)
+    reaches(page, "finished")
+    page.wait_for_selector(".evaluation:not([data-shown=''])")
+
+    # The page's numbers are the report's.
+    report = report_of(server)
+    accuracy = {metric["system"]: metric["interval"]["value"] for metric in report["metrics"]
+                if (metric["name"], metric["mode"], metric["group"]) == ("accuracy", "strict", "")}  # fmt: skip
+    cells = page.locator(".numbers tr[data-metric='accuracy|strict'] td")
+    assert [float(cell.get_attribute("data-value")) for cell in cells.all()] == pytest.approx(list(accuracy.values()))
+    expect(page.locator(".verdicts li").first).to_contain_text(report["comparisons"][0]["verdict"])
+    assert page.locator(".groups .dot").count() > 0
+    (table,) = [table for table in report["reasons"] if table["system"] == "a3"]
+    shown = page.locator(".cells tr[data-system=a3] button")
+    assert [int(button.text_content()) for button in shown.all()] == list(table["counts"].values())
+    page.locator(".reasons input").fill("0")
+    lowest = dict(table["sweep"][0][1])
+    assert [int(button.text_content()) for button in shown.all()] == list(lowest.values())
+    page.locator(".reasons input").fill("2")
+
+    # A cell and a band open their questions, and a filter leaves others out.
+    items = page.locator(".items")
+    expect(items).to_have_attribute("data-count", "10")
+    cell, count = next((cell, count) for cell, count in table["counts"].items() if count)
+    page.locator(f".cells tr[data-system=a3] button[data-cell='{cell}']").click()
+    expect(items).to_have_attribute("data-kind", "cell")
+    expect(items).to_have_attribute("data-count", str(count))
+    assert items.locator("canvas").count() == 2 * count
+    flow = report["transitions"][0]["flows"][0]
+    page.locator(".alluvial .band").filter(has_text=f"{flow[0]} → {flow[1]}").press("Enter")
+    expect(items).to_have_attribute("data-kind", "flow")
+    expect(items).to_have_attribute("data-count", str(flow[2]))
+    page.locator(".filters .kind").select_option("fixed")
+    expect(items).to_have_attribute("data-kind", "fixed")
+    fixed = next(one["fixed"] for one in report["comparisons"] if one["name"] == "accuracy")
+    assert int(items.get_attribute("data-count")) >= len(fixed)
+    page.screenshot(path=tmp_path / "evaluate.png", full_page=True)
+
+    for name in ("report.tex", "items.jsonl", "figures.zip"):
+        with page.expect_download() as caught:
+            page.locator(f".downloads button[data-file='{name}']").click()
+        assert Path(caught.value.path()).stat().st_size > 0
+
+    # One press opens a question in Inspect, with the adapters that answered it.
+    page.locator(".filters .kind").select_option("all")
+    expect(items).to_have_attribute("data-count", "10")
+    question = items.locator(".question").first.text_content()
+    items.locator(".look").first.click()
+    expect(page.locator("#question textarea, #question input").first).to_have_value(question, timeout=PATIENCE_MS)
+    expect(page.locator("#adapters input:checked")).to_have_count(2)
+
+    # Two evaluations stand beside each other with what differs.
+    page.get_by_role("tab", name="Evaluate", exact=True).click()
+    (first,) = server.runs()
+    shutil.copytree(first, first.with_name("0" * 12))
+    page.goto(server.url)
+    opened(page)
+    page.wait_for_selector(".evaluation:not([data-shown=''])")
+    page.locator(".other").select_option(index=1)
+    expect(page.locator(".against")).to_contain_text("10 questions in both")
+    expect(page.locator(".against")).to_contain_text("the same on every one")
+    assert complaints == []
+
+    page.locator("#evaluate-delete").click()
+    page.locator("#evaluate-delete-yes").click()
+    expect(page.locator("#evaluate-delete-status")).to_contain_text("Deleted")

@@ -1,0 +1,65 @@
+"""The application as a process that can be ended and started again, with runs that outlive it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Server:
+    """The application, which can be ended and started again at the same address with the same folders."""
+
+    def __init__(self, folder: Path, scorer: Path) -> None:
+        self.studio = folder / "studio"
+        self._log = folder / "errors.txt"
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self._port}"
+        self._environment = os.environ | {
+            "GRADIO_TEMP_DIR": str(folder / "uploads"),
+            "A3TUNE_STUDIO": str(self.studio),
+            "A3TUNE_CACHE": str(folder / "cache"),
+            "A3TUNE_SCORER": str(scorer),
+            "HF_HUB_OFFLINE": "1",
+            "PYTHONUNBUFFERED": "1",
+        }
+        self._process: subprocess.Popen | None = None
+
+    def start(self) -> None:
+        with self._log.open("a") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, str(ROOT / "app.py"), "--port", str(self._port)],
+                cwd=ROOT, env=self._environment, stdout=subprocess.PIPE, stderr=errors, text=True,
+            )  # fmt: skip
+        for line in self._process.stdout:
+            if self.url in line:
+                return
+        pytest.fail(f"The application ended before it served a page:\n{self._log.read_text()}")
+
+    def kill(self) -> None:
+        """End it without a word, as when the machine takes it away."""
+        self._process.kill()
+        self._process.wait()
+        self._process.stdout.close()
+
+    def runs(self) -> list[Path]:
+        return sorted(self.studio.glob("*/runs/*"))
+
+    def clean(self) -> None:
+        self.kill()
+        for path in self.studio.glob("*/runs/*/*.json"):
+            record = json.loads(path.read_text())
+            if path.name in ("process.json", "worker.json") and psutil.pid_exists(record["pid"]):
+                process = psutil.Process(record["pid"])
+                if abs(process.create_time() - record["created"]) < 0.01:
+                    process.kill()
