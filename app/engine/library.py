@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # read by type checkers, and by `__getattr__`
     from a3tune.training.foreign_run import unpack_run
     from a3tune.training.model_card import zip_adapter, zip_folder
     from a3tune.training.publish import push_adapter
+    from a3tune.training.run_folder import RunFolder
 
 _MODULES: dict[str, str] = {
     name.name: str(statement.module)

@@ -13,11 +13,10 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from a3tune.errors import AdapterError, RequestError
 from a3tune.storage import read_json_or_empty, write_json
-from a3tune.training.run_folder import RunFolder
 from app.access.identity import audit, require
 from app.common.studio_folder import megabytes, remove_upload, restore_folder, retire_folder
 from app.engine import library
@@ -25,6 +24,9 @@ from app.engine.ids import AdapterName, JobId, OwnerId
 from app.engine.model_slot import ModelSlot
 from app.engine.private_adapters import LOADED
 from app.jobs.jobs import WEIGHTS_NAME, JobQueue
+
+if TYPE_CHECKING:
+    from a3tune.training.run_folder import RunFolder
 
 TITLE_LENGTH = 60
 # A name goes into PEFT's module names and into a list on a command line.
@@ -231,7 +233,7 @@ class AdapterService:
 
     def _run_of(self, owner: OwnerId, folder: Path) -> RunFolder | None:
         """The run that an adapter came out of; None for one that was loaded."""
-        return None if folder in self._loaded(owner) else RunFolder(folder.parent)
+        return None if folder in self._loaded(owner) else library.RunFolder(folder.parent)
 
     def _loaded(self, owner: OwnerId) -> list[Path]:
         place = self._jobs.studio.adapters(owner)
