@@ -10,6 +10,7 @@ import gradio as gr
 
 from a3tune.evaluation.right_reason import CELLS
 from a3tune.figures.colour_tables import COLOUR_MAPS, browser_tables
+from app.access.identity import audit
 from app.common.comparison import AdapterComparison
 from app.common.delete_button import DeleteButton
 from app.common.identity import is_secret, owner_of
@@ -283,7 +284,12 @@ class EvaluateTab:
 
     def read_file(self, request: dict[str, Any]) -> dict[str, Any]:
         """A download, in base64."""
-        return {"content": download(self._service.finished(*_named(request)), str(request.get("name")))}
+        owner, run = _named(request)
+        name = str(request.get("name"))
+        found = self._service.finished(owner, run)
+        content = download(found, name)
+        audit("result-export", form=name.rpartition(".")[2], run=run)
+        return {"content": content}
 
     def compare_evaluations(self, request: dict[str, Any]) -> dict[str, Any]:
         """Another evaluation beside the one on show."""
