@@ -3,8 +3,8 @@
     python -m benchmarks.page_time [--repeats 7] [--write docs/page.md]
 
 Prints a Markdown table: the start of the server until the page answers, a page until its first example is drawn with
-its answers, an own image from the question to the answer, the maps and the regions, a change of the head on show, and
-what the page weighs beyond an empty page of Gradio.
+its answers, an own image from the question to the answer, the maps and the regions, the same at five sizes of the
+image, a change of the head on show, and what the page weighs beyond an empty page of Gradio.
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from a3tune.phantom import make_phantom
 from benchmarks.document import write_between
+from benchmarks.region_memory import SIZES
 
 ROOT = Path(__file__).resolve().parent.parent
 START_LIMIT = 120.0
@@ -134,10 +136,16 @@ def page_bytes(browser: Browser, url: str, ready: str) -> int:
     return received[0]
 
 
-def ask(page: Page, image: Path) -> tuple[float, float, float]:
-    """Open an own image and ask; seconds from the click to the first answer, to all maps, and to the regions."""
+def open_image(page: Page, image: Path) -> float:
+    """Open an own image; seconds until it is drawn."""
+    began = time.perf_counter()
     page.set_input_files("#upload input[type=file]", str(image))
-    page.wait_for_selector(".stage[data-shown$='image']")
+    page.wait_for_selector(".stage[data-shown$='image'][data-regions^=none]")
+    return time.perf_counter() - began
+
+
+def ask(page: Page) -> tuple[float, float, float]:
+    """Ask about the image on show; seconds from the click to the first answer, to all maps, and to the regions."""
     page.locator("#question textarea, #question input").first.fill("Where is the mass?")
     began = time.perf_counter()
     page.locator("#ask").click()
@@ -147,6 +155,21 @@ def ask(page: Page, image: Path) -> tuple[float, float, float]:
     mapped = time.perf_counter() - began
     page.wait_for_selector(".stage[data-regions^=ready]")
     return answered, mapped, time.perf_counter() - began
+
+
+def size_waits(page: Page, size: str, folder: Path, repeats: int = 3) -> list[tuple[float, float]]:
+    """Drawn images of so many megapixels, a new one each time: seconds from the upload until it is drawn, and from all
+    maps on the page until the regions are."""
+    height, width = SIZES[size]
+    waits = []
+    for number in range(repeats):
+        path = folder / f"{size}.png"
+        drawn = make_phantom(950 + number, "chest").image.pixels
+        cv2.imwrite(str(path), cv2.resize(drawn, (width, height), interpolation=cv2.INTER_CUBIC))
+        opened = open_image(page, path)
+        _, mapped, regions = ask(page)
+        waits.append((opened, regions - mapped))
+    return waits
 
 
 def measure(repeats: int) -> list[tuple[str, str, str, str]]:
@@ -167,7 +190,9 @@ def measure(repeats: int) -> list[tuple[str, str, str, str]]:
             for number in range(repeats + 1):
                 image = Path(folder) / f"{number}.png"
                 Image.fromarray(np.asarray(make_phantom(900 + number, "chest").image.pixels)).save(image)
-                waits.append(ask(page, image))
+                open_image(page, image)
+                waits.append(ask(page))
+            sizes = {name: size_waits(page, name, Path(folder)) for name in SIZES}
             heads = page.evaluate(HEAD_CHANGES, 32)
             weight = page_bytes(browser, url, USABLE) - empty
         browser.close()
@@ -192,6 +217,18 @@ def measure(repeats: int) -> list[tuple[str, str, str, str]]:
         row(f"own image: question to the first answer ({repeats})", answers, "s", "1.5 s"),
         row(f"own image: question to the maps of all adapters ({repeats})", maps, "s", "2.5 s"),
         row(f"own image: question to the ranked regions ({repeats})", regions, "s", "when ready"),
+        *(
+            line
+            for name, found in sizes.items()
+            for line in (
+                row(
+                    f"own image of {name} megapixels: upload until it is drawn (3)", [one for one, _ in found], "s", ""
+                ),
+                row(
+                    "the same: maps to the ranked regions, its first labels (3)", [one for _, one in found], "s", "4 s"
+                ),
+            )
+        ),
         row(f"another head: key to drawn map ({len(heads)})", changed, "ms", "50 ms"),
         row(f"another head: drawing alone ({len(heads)})", drawn, "ms", ""),
         ("page beyond an empty page of Gradio (once)", f"{weight / 1e6:.2f} MB", f"{weight / 1e6:.2f} MB", "2 MB"),

@@ -4,7 +4,8 @@
 
 Every measurement is a process of its own: the segmenter, the demo scorer, one drawn image, one question. Segment
 Anything and MedSAM have random weights in the published form, which costs what the published ones cost; their regions
-mean nothing.
+mean nothing. ``--one-pass`` has Segment Anything encode the image alone, without its four crops, and ask 16 points: the
+memory of the image encoder in a fifth of the time.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -36,15 +38,20 @@ from benchmarks.document import write_between
 SIZES = {"0.3": (480, 640), "1.25": (1000, 1250), "5": (2000, 2500), "20": (4000, 5000), "64": (8000, 8000)}
 """Megapixels -> (height, width)."""
 SEGMENTERS = ("LiteMedSAM", "vit_b", "vit_l", "vit_h")
+ONE_PASS = ", one pass"
+_COLUMNS = {"loaded": 2, "peak": 2, "seconds": 1, "processor": 1}
+_HEAD = """| segmenter | megapixels | loaded, GB | peak, GB | seconds | processor seconds |
+| --- | ---: | ---: | ---: | ---: | ---: |"""
 _LOOSE = GridParameters(predicted_iou_threshold=0.0, stability_score_threshold=0.0)
+_ONE_PASS = replace(_LOOSE, points_per_side=4, crop_layers=0)
 
 
-def one(segmenter: str, size: str) -> dict[str, float]:
+def one(segmenter: str, size: str, grid: GridParameters = _LOOSE) -> dict[str, float]:
     """Peak resident memory in GB and the seconds of the first labels, in this process."""
     height, width = SIZES[size]
     drawn = make_phantom(1).image.pixels
     image = MedicalImage(cv2.resize(drawn, (width, height), interpolation=cv2.INTER_CUBIC))
-    parts: Segmenter = LiteMedSamSegmenter(device="cpu") if segmenter == "LiteMedSAM" else _random(segmenter)
+    parts: Segmenter = LiteMedSamSegmenter(device="cpu") if segmenter == "LiteMedSAM" else _random(segmenter, grid)
     maker = LabelMaker(parts, load_scorer(DEMO_SCORER, device="cpu"), top_k="all")
     before = _peak()
     started, processor = time.perf_counter(), time.process_time()
@@ -55,34 +62,30 @@ def one(segmenter: str, size: str) -> dict[str, float]:
     return {"loaded": before, "peak": _peak(), "seconds": seconds, "processor": busy}
 
 
-def _random(variant: str) -> SegmentAnythingSegmenter:
+def _random(variant: str, grid: GridParameters) -> SegmentAnythingSegmenter:
     torch.manual_seed(0)
-    return SegmentAnythingSegmenter.from_model(sam_model_registry[variant](), name=variant, parameters=_LOOSE)
+    return SegmentAnythingSegmenter.from_model(sam_model_registry[variant](), name=variant, parameters=grid)
 
 
 def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
-def table(rows: dict[tuple[str, str], dict[str, float] | None]) -> str:
-    """The measurements as Markdown; what was not run says so."""
-    lines = [
-        "| segmenter | megapixels | loaded, GB | peak, GB | seconds | processor seconds |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for (segmenter, size), found in rows.items():
-        numbers = (
-            ["not run"] * 4
-            if found is None
-            else [
-                f"{found['loaded']:.2f}",
-                f"{found['peak']:.2f}",
-                f"{found['seconds']:.1f}",
-                f"{found['processor']:.1f}",
-            ]
-        )
-        lines.append(f"| {segmenter} | {size} | {' | '.join(numbers)} |")
-    return "\n".join(lines)
+def row(name: str, size: str, found: dict[str, float] | None) -> str:
+    """A measurement as a row of the Markdown table."""
+    cells = ["not run"] * 4 if found is None else [f"{found[key]:.{digits}f}" for key, digits in _COLUMNS.items()]
+    return f"| {name} | {size} | {' | '.join(cells)} |"
+
+
+def merged(rows: dict[tuple[str, str], str], document: Path | None) -> str:
+    """The table with these rows, and those of a document for what was not measured now."""
+    known = dict.fromkeys((f"{s}{words}", z) for words in ("", ONE_PASS) for s in SEGMENTERS for z in SIZES)
+    for line in document.read_text(encoding="utf-8").splitlines() if document else ():
+        name, size = ([cell.strip() for cell in line.split("|")] + [""] * 3)[1:3]
+        if (name, size) in known:
+            known[name, size] = line
+    lines = [rows.get(key) or line or ("" if ONE_PASS in key[0] else row(*key, None)) for key, line in known.items()]
+    return "\n".join([_HEAD, *filter(None, lines)])
 
 
 def main() -> int:
@@ -90,25 +93,28 @@ def main() -> int:
     parser.add_argument("--segmenters", nargs="+", default=SEGMENTERS, choices=SEGMENTERS)
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
     parser.add_argument("--limit", type=float, default=1800, help="seconds for one measurement")
-    parser.add_argument("--write", type=Path, help="put the table into this document")
+    parser.add_argument("--write", type=Path, help="put the rows into this document; others stay")
+    parser.add_argument("--one-pass", action="store_true", help="Segment Anything without crops, 16 points")
     parser.add_argument("--one", nargs=2, metavar=("SEGMENTER", "SIZE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(one(*options.one)))
+        print(json.dumps(one(*options.one, _ONE_PASS if options.one_pass else _LOOSE)))
         return 0
-    rows: dict[tuple[str, str], dict[str, float] | None] = dict.fromkeys((s, z) for s in SEGMENTERS for z in SIZES)
+    rows = {}
     for segmenter in options.segmenters:
         for size in options.sizes:
             command = [sys.executable, "-m", "benchmarks.region_memory", "--one", segmenter, size]
+            command += ["--one-pass"] * options.one_pass
             try:
                 done = subprocess.run(command, capture_output=True, text=True, timeout=options.limit, check=True)
             except subprocess.TimeoutExpired:
                 continue
-            rows[segmenter, size] = json.loads(done.stdout.splitlines()[-1])
-            print(segmenter, size, rows[segmenter, size], file=sys.stderr, flush=True)
-    print(table(rows))
-    if options.write:
-        write_between(options.write, table(rows))
+            name = f"{segmenter}{ONE_PASS if options.one_pass else ''}"
+            rows[name, size] = row(name, size, json.loads(done.stdout.splitlines()[-1]))
+            print(rows[name, size], file=sys.stderr, flush=True)
+            if options.write:
+                write_between(options.write, merged(rows, options.write))
+    print(merged(rows, options.write))
     return 0
 
 
