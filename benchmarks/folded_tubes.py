@@ -1,4 +1,7 @@
-"""Drawn pictures of long, folded tubes of low contrast, as bowel shows in CT, each with its true mask.
+"""Drawn pictures of long, folded tubes of low contrast, as bowel shows in CT, each with its true mask: how many are
+found.
+
+    python -m benchmarks.folded_tubes
 
 Nothing here was measured on a patient: a body of fat within a wall of muscle holds a few even organs and two or three
 tubes that fold back on themselves. A tube is even and little brighter than fat, or holds gas over mottled contents.
@@ -6,12 +9,18 @@ tubes that fold back on themselves. A tube is even and little brighter than fat,
 
 from __future__ import annotations
 
+import argparse
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
+from a3tune.labels.filters import filter_regions
+from a3tune.labels.proposals.proposals import propose_regions
+from a3tune.labels.segmenters.lite_medsam import LiteMedSamSegmenter
+from a3tune.labels.segmenters.segmentation import mask_iou
 from a3tune.phantom.shapes import open_curve
+from a3tune.types import MedicalImage
 
 SIDE = 384
 _FAT, _MUSCLE, _GAS = 70.0, 128.0, 6.0
@@ -108,3 +117,30 @@ def _fill(rng: np.random.Generator, grey: np.ndarray, mask: np.ndarray, kind: st
     contents[gas] = _GAS
     grey[inside] = contents[inside]
     grey[wall] = level + rng.uniform(8, 22)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=25)
+    parser.add_argument("--first", type=int, default=5000, help="seed of the first picture")
+    options = parser.parse_args()
+    segmenter = LiteMedSamSegmenter(device="cpu")
+    stages = ("proposed", "found", "kept by the filter")
+    counts = {kind: np.zeros(len(stages) + 1, dtype=int) for kind in ("even", "mixed")}
+    for seed in range(options.first, options.first + options.images):
+        drawn = draw_tubes(seed)
+        regions = segmenter.segment(MedicalImage(drawn.pixels)).regions
+        found = (
+            [cv2.resize(p.mask.astype(np.uint8), (SIDE, SIDE)) > 0 for p in propose_regions(drawn.pixels)],
+            [region.mask for region in regions],
+            [region.mask for region in filter_regions(regions)[0]],
+        )
+        for mask, kind in zip(drawn.masks, drawn.kinds, strict=True):
+            counts[kind] += (1, *(any(mask_iou(other, mask) >= 0.5 for other in stage) for stage in found))
+    print(f"| tubes | drawn | {' | '.join(stages)} |\n| --- |{' ---: |' * 4}")
+    for kind, row in counts.items():
+        print(f"| {kind} | {' | '.join(map(str, row))} |")
+
+
+if __name__ == "__main__":
+    main()
