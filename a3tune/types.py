@@ -116,7 +116,7 @@ class MedicalImage:
     def sha256(self) -> str:
         """Hex digest of the shape and ``pixels``: the image's identity in results and caches."""
         digest = hashlib.sha256(f"{self.height}x{self.width}".encode())
-        digest.update(self.pixels.tobytes())
+        digest.update(np.ascontiguousarray(self.pixels).data)
         return digest.hexdigest()
 
 

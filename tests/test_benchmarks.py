@@ -16,7 +16,7 @@ from a3tune.bundle import DEMO_MODEL
 from a3tune.images import load_image
 from a3tune.phantom.structures import HELD_OUT_SEEDS
 from a3tune.storage import write_json
-from benchmarks import attention_report, image_files, model_speed, random_llava, shortcuts
+from benchmarks import attention_report, image_files, model_speed, random_llava, region_memory, shortcuts
 from benchmarks.document import write_between
 
 SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"
@@ -48,6 +48,17 @@ def test_a_document_without_marks_is_left_alone(tmp_path):
     with pytest.raises(SystemExit, match="no <!-- figures -->"):
         write_between(tmp_path / "other.md", "table")
     assert (tmp_path / "other.md").read_text() == "words"
+
+
+def test_rows_of_the_memory_table_stay_unless_they_are_measured_anew(tmp_path):
+    document = tmp_path / "memory.md"
+    document.write_text("| vit_b | 5 | 1.00 | 2.00 | 3.0 | 4.0 |\n| vit_h, one pass | 20 | 1.00 | 2.00 | 3.0 | 4.0 |\n")
+    found = {"loaded": 0.5, "peak": 0.75, "seconds": 9, "processor": 8}
+    table = region_memory.merged({("vit_l", "64"): region_memory.row("vit_l", "64", found)}, document)
+    assert "| vit_l | 64 | 0.50 | 0.75 | 9.0 | 8.0 |" in table
+    assert "| vit_h, one pass | 20 | 1.00 | 2.00 | 3.0 | 4.0 |" in table
+    assert "| vit_b | 5 | 1.00 | 2.00 | 3.0 | 4.0 |" in table
+    assert table.count("not run") == 4 * (4 * 5 - 2)
 
 
 def test_the_peak_of_loading_is_measured(tmp_path):

@@ -105,7 +105,7 @@ def measure(
                 )
                 ranks.append(rank)
                 group = f"{phantom.kind}: {target.finding or target.name}"
-                known = max(same.values(), default=0.0) >= IOU
+                known = bool(max(same.values(), default=0.0) >= IOU)
                 side = shorter_side(target.mask)
                 measured.outcomes.append(
                     Outcome(group, question.topic, target.kind, rank, side, known, rank_of_any_side)

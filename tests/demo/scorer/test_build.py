@@ -2,12 +2,13 @@
 
 import shutil
 
+import numpy as np
 import pytest
 
 from a3tune.bundle import DEMO_SCORER
 from a3tune.cli.main import main
 from a3tune.demo.scorer import build as scorer_build
-from a3tune.demo.scorer.figures import Measured, question_table
+from a3tune.demo.scorer.figures import Measured, question_table, shorter_side
 from a3tune.labels.scorers.open_clip import load_scorer
 from a3tune.progress import TimedProgress
 
@@ -56,3 +57,11 @@ def test_progress_in_a_log_has_a_line_every_few_seconds_and_the_time_left(capsys
         " 50% training, about 20 min left",
         "100% done",
     ]
+
+
+def test_the_shorter_side_is_stated_in_the_filters_frame():
+    mask = np.zeros((512, 128), bool)
+    mask[100:126, 20:80] = True
+    # 25 of 512 rows and 59 of 128 columns, last minus first, are 12.5 and 118 of 256.
+    assert shorter_side(mask) == 12
+    assert shorter_side(mask.T) == 12
