@@ -63,6 +63,11 @@ class RandomisedWeights:
     correlation: np.ndarray
 
 
+def curve_passes(steps: int = 10, random_orders: int = 3) -> int:
+    """How often the model is asked by `measure_curves`."""
+    return 2 + 2 * (1 + random_orders) * (steps - 1)
+
+
 def measure_curves(
     model: VisionLanguageModel,
     inspection: Inspection,
@@ -111,7 +116,7 @@ def measure_curves(
     orders = [patch_order(head_set_map(view.maps, heads, rows))]
     orders += [generator.permutation(count) for _ in range(random_orders)]
     blurred = _blurred(inspection.image)
-    total = 2 + 2 * len(orders) * (steps - 1)
+    total = curve_passes(steps, random_orders)
     done = 0
 
     def probability(hidden: np.ndarray) -> float:

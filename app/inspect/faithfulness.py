@@ -15,6 +15,7 @@ from app.engine.ids import CheckId, ResultId
 from app.engine.model_lock import turn
 from app.engine.model_slot import ModelSlot
 from app.engine.private_adapters import PrivateAdapters
+from app.inspect import zero_gpu
 from app.inspect.sessions.results import ResultStore
 
 if TYPE_CHECKING:
@@ -83,6 +84,9 @@ class FaithfulnessService:
 
         def work(check: _Check) -> FaithfulnessCurves | RandomisedWeights:
             with turn(check, self._slot, "Waiting for the model", "Waiting for the model") as model:
+                if zero_gpu.is_held():
+                    check.progress("Checking on a lent GPU", 0.0)
+                    return zero_gpu.check(kind, asked.inspection, adapter, chosen, list(rows), dict(asked.own))
                 return (library.measure_curves if kind == "curves" else library.measure_randomised)(
                     model,
                     asked.inspection,

@@ -17,6 +17,7 @@ import pytest
 from a3tune.bundle import EXAMPLES
 from a3tune.images import load_image
 from app.engine import library
+from app.inspect import zero_gpu
 
 ROOT = Path(__file__).resolve().parents[3]
 QUESTION = "Is there a mass?"
@@ -41,7 +42,10 @@ zero_gpu.hold(slot, PrivateAdapters(slot))
 model = slot.wait(0)
 assert model.model.device.type == "cuda", model.model.device
 (inspection,) = zero_gpu.inspect_each(load_image(sys.argv[2]), sys.argv[3], ("base",), {})
-np.savez(sys.argv[4], maps=inspection.views[0].maps.weights, answer=inspection.views[0].answer)
+control = zero_gpu.check("control", inspection, "base", inspection.views[0].critical_heads, None, {})
+np.savez(
+    sys.argv[4], maps=inspection.views[0].maps.weights, answer=inspection.views[0].answer, control=control.correlation
+)
 """
 
 
@@ -87,7 +91,24 @@ def test_an_answer_from_a_lent_gpu_is_the_answer(devices, slot, tmp_path):
     with np.load(tmp_path / "there.npz") as there:
         assert str(there["answer"]) == here.views[0].answer
         assert np.array_equal(there["maps"], here.views[0].maps.weights)
+        control = library.measure_randomised(slot.wait(None), here, "base", here.views[0].critical_heads)
+        assert np.array_equal(there["control"], control.correlation)
     paths = [path for path, _ in asked]
-    assert [path for path in paths if path != "/startup-report"] == ["/schedule", "/allow", "/release"]
+    assert [path for path in paths if path != "/startup-report"] == ["/schedule", "/allow", "/release"] * 2
     assert asked[0][1]["durationSeconds"] == "25"
     assert asked[1][1]["allowToken"] == "token"
+    layers = here.views[0].maps.layers
+    assert [told["durationSeconds"] for path, told in asked if path == "/schedule"][1] == str(round(10 + layers / 2))
+
+
+def test_a_check_asks_for_time_by_its_passes(slot):
+    (inspection,) = library.inspect_each(
+        slot.wait(None), load_image(EXAMPLES / "chest_mass.png"), QUESTION, adapters=("base",)
+    )
+    heads = inspection.views[0].critical_heads
+    assert zero_gpu.check_seconds("curves", inspection, "base", heads, (), {}) == 10 + 74 // 2
+    passes = []
+    library.measure_curves(
+        slot.wait(None), inspection, "base", heads, on_progress=lambda what, share: passes.append(share)
+    )
+    assert len(passes) == library.curve_passes() == 74
