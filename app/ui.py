@@ -322,7 +322,8 @@ def launch(
     visits.keep_tidy()
     keep_ending_idle(asking.sessions)
     tuning.jobs.keep_going()
-    asking.prepare(examples)
+    if not zero_gpu.is_held():  # nobody has asked yet, whose GPU that could be
+        asking.prepare(examples)
 
     def close() -> None:
         page.close(verbose=False)

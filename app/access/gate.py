@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import re
@@ -33,6 +34,7 @@ _SECRET = re.compile(r"[\w-]{43}")
 _FIXED = re.compile(r"/(?:assets|static)/.*|/favicon\.ico")
 _BRINGS_COOKIE = ("/", "/config", "/config/")
 _DEEPEST = 64
+_DISK_FULL = "The disk of the server is full, so nothing of this was kept. Try again later, or tell whoever runs it."
 _UNFIT = json.dumps(
     dict.fromkeys(("detail", "error"), "This request is none that the page sends. Load the page again.")
 ).encode()
@@ -103,6 +105,9 @@ class Gate:
         except Exception as error:
             if answer.begun:
                 raise
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                await answer.refuse(507, _DISK_FULL)
+                return
             # What no page of this application sends; its text may hold what was sent, so that only its place is kept.
             number = secrets.token_hex(3)
             place = "".join(traceback.format_tb(error.__traceback__)[-3:])

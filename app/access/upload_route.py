@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from pathlib import Path
 
 from gradio.route_utils import GradioMultiPartParser, GradioUploadFile, MultiPartException
@@ -53,7 +54,14 @@ async def take_upload(request: Request, visit: str, visits: Visits, progress: st
             upload_id=progress or None,
             upload_progress=file_upload_statuses if progress else None,
         )
-        form = await parser.parse()
+        try:
+            form = await parser.parse()
+        except OSError:
+            # Gradio closes what it has begun to write at its own errors only.
+            for file in parser._files_to_close_on_error:
+                with suppress(OSError):
+                    file.close()
+            raise
         files = [part for part in form.getlist("files") if isinstance(part, GradioUploadFile)]
         for part in files:
             part.file.close()

@@ -17,6 +17,7 @@ from app.common.status import error_status, status, step_status
 from app.common.widgets import EVENT_OPTIONS, Update
 from app.engine.background import Step
 from app.engine.ids import RegionSessionId, ResultId, SessionId
+from app.inspect import zero_gpu
 from app.inspect.examples import Example, build_examples, build_suggestions
 from app.inspect.handlers import viewer_answers
 from app.inspect.service import InspectService
@@ -194,14 +195,15 @@ class InspectTab:
         question = example.questions[0]
         self._service.reserve(session)
         prepared = self._service.is_prepared(session, question, adapters)
+        done = prepared or zero_gpu.is_held()  # the time of a lent GPU is the visitor's to spend
         result = next(self._service.ask(session, question, adapters)) if prepared else None
         result = None if isinstance(result, Step) else result
         yield {
             **self._opened(session, opened, result, example.about, example.questions, example.key),
             self._question: question,
-            self._cancel: gr.update(interactive=not prepared),
+            self._cancel: gr.update(interactive=not done),
         }
-        if not prepared:
+        if not done:
             yield from self._answers(question, adapters, session, own, side_by_side=True)
 
     def _open_upload(self, paths: list[str] | None, request: gr.Request) -> Iterator[Update]:
@@ -223,8 +225,8 @@ class InspectTab:
         words = "Opened. The upload was deleted from the server's disk; the image is forgotten with this visit."
         if len(opened.series) > 1:
             words = f"The first of {len(opened.series)} series is on show; another one can be chosen. {words}"
-        warnings = [f"{note}." for note in opened.image.notes if LOOK in note]
-        yield {self._file: None, **self._opened(session, opened, None, " ".join([words, *warnings]), GENERAL_QUESTIONS)}
+        words = " ".join([words, *(f"{note}." for note in opened.image.notes if LOOK in note)])
+        yield {self._file: None, **self._opened(session, opened, None, words, GENERAL_QUESTIONS)}
 
     def _reopen(self, event: gr.EventData, request: gr.Request) -> Update:
         session = _session(request)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
 from a3tune.errors import RequestError
 
 DEVICE_FILES = Path("/dev")
+_SPACE = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def devices() -> tuple[str, ...]:
@@ -35,6 +37,12 @@ def machine_notice() -> str:
             "restarts: download what you want to keep."
         )
     return ""
+
+
+def duplicate_address() -> str:
+    """Where a visitor makes a copy of this Space of their own, on hardware of their choice; "" where it is none."""
+    space = os.environ.get("SPACE_ID", "")
+    return f"https://huggingface.co/spaces/{space}?duplicate=true" if _SPACE.fullmatch(space) else ""
 
 
 def check_machine() -> None:

@@ -13,7 +13,7 @@ from app.common.identity import owner_of
 from app.common.status import status
 from app.common.widgets import EVENT_OPTIONS, Update, build_stop, follow_work
 from app.engine.ids import DataSetId, OwnerId
-from app.jobs.machine import machine_notice
+from app.jobs.machine import duplicate_address, machine_notice
 from app.tune.plans import ABLATIONS, QUICK, Plan, estimate_html, method_choices, preset_choices
 from app.tune.widgets import Panel
 
@@ -134,5 +134,8 @@ class PlanPanel(Panel):
 
 
 def _initial_status() -> str:
-    notice = machine_notice()
-    return f'<p class="status notice">{html.escape(notice)}</p>' if notice else status("Start when the data is ready.")
+    notice, address = machine_notice(), duplicate_address()
+    if not notice:
+        return status("Start when the data is ready.")
+    link = f' <a href="{address}" target="_blank" rel="noopener">Duplicate this Space</a>' if address else ""
+    return f'<p class="status notice">{html.escape(notice)}{link}</p>'
