@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -18,9 +20,12 @@ from a3tune.images.frames import labels_to_stored
 from a3tune.labels.scorers.templates import TEMPLATE_SETS
 from a3tune.labels.store import LabelStore
 from a3tune.progress import ItemProgress, SteadyProgress
+from a3tune.training.options import check_launch
 from a3tune.types import MedicalImage, WeakLabels
 
 if TYPE_CHECKING:
+    from accelerate import PartialState
+
     from a3tune.labels.batch import Outcome
     from a3tune.labels.pipeline import LabelMaker
     from a3tune.labels.tasks import TaskList
@@ -34,6 +39,10 @@ HELP = "find regions, rank them for a prompt and save them with their masks"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
+    parser.epilog = (
+        "Several GPUs: accelerate launch --multi_gpu --num_processes 2 -m a3tune labels --data ...; the same "
+        "with --device cpu at its end needs no GPU. Each labels its share of the images, into one folder."
+    )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "--image", type=Path, metavar="F", help="PNG, JPEG, TIFF, DICOM, NIfTI ..., or a folder of them"
@@ -123,22 +132,26 @@ def run(options: argparse.Namespace) -> int:
         image = load(options.image)
         return _label_one(image, questions, options)
     # A folder without pictures or a data set with a slip is told before the models are loaded.
+    from a3tune.labels.processes import launched
     from a3tune.labels.tasks import tasks_in_data, tasks_in_folder
 
     if options.data is None:
         work = tasks_in_folder(options.image, questions, options.organ, out=options.out)
         return _label_many(work, questions, options, load)
+    check_launch(os.environ)
     # Pictures that are packed inside the data are needed during the work only.
-    with TemporaryDirectory(prefix="a3tune-") as unpacked:
+    with TemporaryDirectory(prefix="a3tune-") as unpacked, launched(options.device) as state:
+        with nullcontext() if state is None else state.main_process_first():
+            place = dataset_place(options.data)
         work = tasks_in_data(
-            dataset_place(options.data),
+            place,
             questions,
             options.organ,
             layout=options.layout,
             images=options.images,
             unpack_to=Path(unpacked),
         )
-        return _label_many(work, questions, options, load)
+        return _label_many(work, questions, options, load, state)
 
 
 def _questions(options: argparse.Namespace) -> tuple[str, ...]:
@@ -196,35 +209,50 @@ def _label_many(
     questions: tuple[str, ...],
     options: argparse.Namespace,
     load: Callable[[Path], MedicalImage],
+    state: PartialState | None = None,
 ) -> int:
     from a3tune.labels.batch import label_all  # torch: see run
     from a3tune.labels.export import INDEX_NAME, write_index, write_labels
+    from a3tune.labels.processes import share_of
     from a3tune.labels.sources import LABELS_NAME, LabelSource, kept_store
 
-    maker = _build_maker(options)
+    with nullcontext() if state is None else state.main_process_first():
+        maker = _build_maker(options)
     if options.data is None:
         # The same for all images: a fault of the prompt is one fault, and no image needs to be tried.
         maker.scorer.embed_texts(maker.prompts(questions, options.organ))
     # What tuning kept, or a person chose beside the data, need not be made again.
     stores = [LabelStore(options.out), LabelStore(work.root / LABELS_NAME), kept_store(maker)]
-    progress = ItemProgress(len(work.tasks))
-    try:
-        outcomes = label_all(
-            work,
-            LabelSource(load=lambda: (maker, stores)),
-            options.template,
-            load,
-            export=lambda task, image, labels, prompts: write_labels(
-                labels, image, options.out / task.folder, prompts, maker.settings
-            ),
-            on_done=lambda outcome: progress.advance(outcome.name, skipped=outcome.status == "kept"),
-        )
-    finally:
-        progress.interrupt()
+    source = LabelSource(load=lambda: (maker, stores))
+
+    def label(part: TaskList, *, told: bool = True) -> Sequence[Outcome]:
+        progress = ItemProgress(max(1, len(part.tasks)))
+        try:
+            return label_all(
+                part,
+                source,
+                options.template,
+                load,
+                export=lambda task, image, labels, prompts: write_labels(
+                    labels, image, options.out / task.folder, prompts, maker.settings
+                ),
+                on_done=lambda done: progress.advance(done.name, skipped=done.status == "kept") if told else None,
+            )
+        finally:
+            progress.interrupt()
+
+    if state is not None:
+        label(share_of(work, state.process_index, state.num_processes), told=state.is_main_process)
+        state.wait_for_everyone()
+        if not state.is_main_process:
+            return 0
+    # After several processes everything is there, and is listed: only what failed is tried once more.
+    outcomes = label(work, told=state is None)
     write_index(options.out, outcomes, maker.settings)
     _export(work, outcomes, options)
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
-    print(_totals(outcomes, work.passed_over, "images" if options.data is None else "questions"))
+    noun = "images" if options.data is None else "questions"
+    print(_totals(outcomes, work.passed_over, noun, together=state is not None))
     print(f"Results and {INDEX_NAME} in {options.out}")
     for outcome in failed[:_LISTED]:
         print(f"{outcome.name}: {outcome.error}", file=sys.stderr)
@@ -258,11 +286,11 @@ def describe(labels: WeakLabels) -> str:
     return "\n".join([*lines, *labels.notes])
 
 
-def _totals(outcomes: Sequence[Outcome], passed_over: int, noun: str) -> str:
+def _totals(outcomes: Sequence[Outcome], passed_over: int, noun: str, *, together: bool = False) -> str:
     kept = sum(outcome.status == "kept" for outcome in outcomes)
     failed = sum(outcome.status == "failed" for outcome in outcomes)
     text = f"{len(outcomes) - failed} of {len(outcomes)} {noun} labelled"
-    if kept:
+    if kept and not together:
         text += f", {kept} of them before"
     if failed:
         text += f"; {failed} failed"

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -469,6 +470,48 @@ def test_a_data_set_is_labelled_question_by_question(tmp_path, capsys):
     assert first_masks.shape[1:] == second_masks.shape[1:] == (120, 150)
     assert main(command) == 1
     assert "2 of 4 questions labelled, 2 of them before; 2 failed." in capsys.readouterr().out
+
+
+class Process:
+    """One of two processes, as accelerate tells it; they run one after the other here."""
+
+    num_processes = 2
+
+    def __init__(self, index):
+        self.process_index, self.is_main_process = index, index == 0
+
+    def main_process_first(self):
+        return nullcontext()
+
+    def wait_for_everyone(self):
+        pass
+
+
+def test_two_processes_share_the_images_and_leave_one_list(tmp_path, monkeypatch, capsys):
+    root = tmp_path / "data"
+    rows = []
+    for number in range(3):
+        save(root / f"{number}.png", body(number + 20))
+        rows += [
+            {"image": f"{number}.png", "question": question, "answer": "left"}
+            for question in ("Where is the liver?", "Is there a cyst?")
+        ]
+    save(root / "blank.png", np.full((40, 50), 90, np.uint8))
+    rows.append({"image": "blank.png", "question": "Is there a cyst?", "answer": "no"})
+    (root / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ["labels", "--data", str(root), "--out", str(tmp_path / "out"), "--top-k", "2"]
+    made = []
+    real = LiteMedSamSegmenter.segment
+    monkeypatch.setattr(LiteMedSamSegmenter, "segment", lambda own, image: made.append(image) or real(own, image))
+    for index, code in ((1, 0), (0, 1)):
+        with monkeypatch.context() as patch:
+            patch.setattr("a3tune.labels.processes.launched", lambda device, index=index: nullcontext(Process(index)))
+            made.clear()
+            assert main(command) == code
+        # The second process has the second and the fourth image, which is blank; the first lists all of them.
+        assert len([image for image in made if image.pixels.shape[0] == 120]) == (1 if index else 2)
+    assert "6 of 7 questions labelled; 1 failed." in capsys.readouterr().out
+    assert len(list((tmp_path / "out").glob("*/labels.json"))) == 6
 
 
 def test_pictures_packed_in_a_data_file_are_unpacked_for_the_work_only(tmp_path, monkeypatch, capsys):
