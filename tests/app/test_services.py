@@ -19,6 +19,7 @@ import httpx
 import pytest
 from playwright.sync_api import BrowserContext, Page
 
+from a3tune.bundle import EXAMPLES
 from tests.app.conftest import SCREENSHOTS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -178,6 +179,13 @@ def test_a_person_signs_in_asks_and_signs_out_behind_nginx(house, context):
         arg=before,
     )
     picture(page, "signed-in")
+    scan = {
+        "name": "Erika-Mustermann.png",
+        "mimeType": "image/png",
+        "buffer": next(EXAMPLES.glob("*.png")).read_bytes(),
+    }
+    page.set_input_files("#upload input[type=file]", scan)
+    page.wait_for_selector(".stage[data-shown$='image']")
     page.get_by_role("tab", name="Models").click()
     page.get_by_text("the role operator").first.wait_for()
     cookies = {cookie["name"]: cookie for cookie in context.cookies(house.page)}
@@ -197,8 +205,8 @@ def test_a_person_signs_in_asks_and_signs_out_behind_nginx(house, context):
     page.wait_for_url(f"{house.page}/login")
     assert complaints == []
     acts = [(line["act"], line["who"].get("subject")) for line in noted(house)]
-    assert acts == [("sign-in", "ann"), ("sign-out", "ann")]
-    assert "mass" not in house.audit.read_text()
+    assert acts == [("sign-in", "ann"), ("image-open", "ann"), ("sign-out", "ann")]
+    assert not re.search("mass|Mustermann|png", house.audit.read_text())
 
 
 def test_somebody_of_no_named_group_stays_outside(house, context):
