@@ -42,3 +42,8 @@ def choose_device(device: str, *, mps: bool = True) -> torch.device:
         )
     # By its number: a name without one is another device for whoever looks later.
     return torch.device("cuda", torch.cuda.current_device()) if device == "cuda" else target
+
+
+def beside(device: torch.device) -> str:
+    """Where regions are found and scored beside a model on ``device``: on the same GPU, else on the CPU."""
+    return str(device) if device.type == "cuda" else "cpu"

@@ -37,6 +37,10 @@ class ModelError(A3TuneError):
     """A checkpoint cannot be loaded, or a model cannot do what is asked of it."""
 
 
+class NotEnoughMemoryError(A3TuneError):
+    """Memory, of a device or of the machine, ran out in the middle of some work; what the work had taken is free."""
+
+
 class LabelError(A3TuneError):
     """Weak labels cannot be made: no segmenter, no scorer, an unusable prompt or mask."""
 

@@ -16,6 +16,14 @@ TO_MAKE_A_STEP = (
 """When the settings of the run are not at hand."""
 
 
+TO_ANSWER = (
+    "Use a shorter question, a shorter answer or a smaller image, close other programs, or load the model in 8 or 4 bit"
+)
+TO_MOUNT = "Choose an adapter of a lower rank, remove others, or load the model in 8 or 4 bit"
+TO_EVALUATE = "Lower --max-new-tokens, load the model in 8 or 4 bit, or close other programs"
+TO_LABEL = "Choose a smaller segmenter such as lite-medsam, make labels on the device cpu, or close other programs"
+
+
 class StepSettings(Protocol):
     """What decides how much memory a step of training takes; see `a3tune.training.config.TuneConfig`."""
 

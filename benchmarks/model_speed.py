@@ -50,8 +50,8 @@ from a3tune.attention.critical_heads import critical_heads, visual_ratio
 from a3tune.attention.loss import alignment_loss
 from a3tune.attention.record import AttentionRecord
 from a3tune.bundle import DEMO_MODEL
+from a3tune.lack_of_memory import release_memory
 from a3tune.models.load import load_model
-from a3tune.models.memory import release_memory
 from a3tune.training.config import TuneConfig
 from a3tune.training.methods import adapter_config
 from a3tune.types import Head

@@ -25,6 +25,7 @@ GROUND = {
     "decoder_layers",
     "memory_advice",
     "offloading",
+    "lack_of_memory",
     "recently_used",
     "state_dicts",
 }

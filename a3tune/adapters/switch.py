@@ -28,6 +28,8 @@ from a3tune.adapters.isolation import Change, taken_back
 from a3tune.adapters.origin import Base, check_origin
 from a3tune.adapters.stored import plainly_named, read_adapter
 from a3tune.errors import AdapterError
+from a3tune.lack_of_memory import is_lack_of_memory, memory_for
+from a3tune.memory_advice import TO_MOUNT
 from a3tune.offloading import execution_device, is_offloaded, weights_in_place
 
 BASE = "base"
@@ -160,6 +162,7 @@ class AdapterSet:
             if offloaded:
                 _check_offloaded(config)
             with (
+                memory_for(f"the adapter {name}", TO_MOUNT),
                 weights_in_place(self.base),
                 taken_back(self.base) as changes,
                 plainly_named(Path(folder)) as plain,
@@ -167,9 +170,10 @@ class AdapterSet:
                 model = self._load(name, Path(folder), plain, config)
             if offloaded and any(isinstance(change.before, torch.Tensor) for change in changes):
                 raise _not_offloaded("it changes weights of the base model itself")
-            for change in changes:
-                if isinstance(change.after, BaseTunerLayer):
-                    _fit(cast(nn.Module, change.after), self.base)
+            with memory_for(f"the adapter {name}", TO_MOUNT):
+                for change in changes:
+                    if isinstance(change.after, BaseTunerLayer):
+                        _fit(cast(nn.Module, change.after), self.base)
             self._adapters[name] = _Mounted(model, tuple(changes), origin)
         finally:
             self._mount(active)
@@ -204,6 +208,8 @@ class AdapterSet:
             ) from error
         # PEFT has no error class of its own for these: other layers, other shapes, damaged files.
         except (ValueError, RuntimeError, LookupError, AttributeError, TypeError, OSError, SafetensorError) as error:
+            if is_lack_of_memory(error):
+                raise
             raise _misfit(folder, _first_reason(str(error))) from error
         strange = [*_truly_missing(model, result.missing_keys), *result.unexpected_keys]
         if strange:

@@ -90,7 +90,7 @@ class AttentionRecord:
     Weights are post-softmax and before dropout, float32. Without gradients those of a whole pass go to the CPU layer by
     layer, since the maps of all layers would crowd a GPU; with gradients they stay on the model's device, and every
     layer's queries and keys are kept until the record is dropped, also under gradient checkpointing: batch x length x
-    (query heads + key heads) x head size numbers a layer, a third of a GB in all at 7 billion weights for a question of
+    (query heads + key heads) x head size numbers a layer, 0.2 GB in all at 7 billion weights for a question of
     700 tokens in half precision. Rows and patches of sequence b are the True positions of the masks' row b, ascending;
     in a growing record the rows of the tokens that were read after those of the masks follow, one after another.
 

@@ -15,6 +15,8 @@ from a3tune.attention.answer import answer_attention, measure_answer
 from a3tune.attention.capture import capture, prepare_capture
 from a3tune.errors import Cancelled, RequestError
 from a3tune.geometry.patch_grid import to_patches
+from a3tune.lack_of_memory import in_halves, memory_for
+from a3tune.memory_advice import TO_EVALUATE
 from a3tune.models.encoded_prompt import EncodedPrompt
 from a3tune.models.model import VisionLanguageModel
 from a3tune.progress import Progress, no_progress
@@ -157,7 +159,9 @@ def read_questions(
         on_progress("Asking", start / len(order))
         indices = order[start : start + batch_size]
         chosen = [questions[index] for index in indices]
-        readings.update(zip(indices, _read(model, chosen, adapter_set, adapter, critical_count), strict=True))
+        with memory_for("one question", TO_EVALUATE):
+            found = in_halves(lambda some: _read(model, some, adapter_set, adapter, critical_count), chosen)
+        readings.update(zip(indices, found, strict=True))
     on_progress("Asking", 1.0)
     return [readings[index] for index in range(len(questions))]
 
@@ -177,8 +181,11 @@ def _read(
         TokenSpans(batch.question, batch.columns),
         capture(batch.rows, batch.columns) as record,
     ):
-        logits = tuned(**batch.inputs, use_cache=False).logits
-    following = torch.nn.functional.pad(batch.labels[:, 1:], (0, 1), value=_IGNORED)
+        following = torch.nn.functional.pad(batch.labels[:, 1:], (0, 1), value=_IGNORED)
+        places = (following != _IGNORED).any(dim=0).nonzero().squeeze(1)
+        options = {"logits_to_keep": places} if model.keeps_logits else {}
+        logits = tuned(**batch.inputs, **options, use_cache=False).logits
+    logits, following = logits if model.keeps_logits else logits[:, places], following[:, places]
     right = ((logits.argmax(dim=-1) == following) | (following == _IGNORED)).all(dim=1).tolist()
     readings = []
     for b, item in enumerate(questions):

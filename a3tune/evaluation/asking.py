@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from a3tune.adapters.switch import AdapterSet
+from a3tune.device import beside
 from a3tune.encoding import base64_halves
 from a3tune.errors import DataError, ImageError, ModelError, RequestError
 from a3tune.evaluation.answering import Answer, answer_batch
@@ -20,6 +21,8 @@ from a3tune.evaluation.reading import read_attention_of
 from a3tune.evaluation.systems import GREEDY, Control, System
 from a3tune.evaluation.targets import Targets
 from a3tune.images import load_image
+from a3tune.lack_of_memory import in_halves, memory_for
+from a3tune.memory_advice import TO_EVALUATE
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.prompt import EncodedPrompt
 from a3tune.types import MedicalImage
@@ -63,8 +66,7 @@ class Asker:
         model_name: str,
     ) -> None:
         self._plan, self._model, self._adapters = plan, model, adapters
-        device = "cpu" if model.device.type == "cpu" else "auto"
-        self._targets = Targets(plan.masks, data.root, model_name, device)
+        self._targets = Targets(plan.masks, data.root, model_name, beside(model.device))
         self._others = other_images(data.questions, plan.seed) if "other" in plan.controls else {}
         self._recent: tuple[tuple[str, tuple[int, ...]], list[_Prepared], dict[int, str]] | None = None
 
@@ -81,15 +83,8 @@ class Asker:
         }
         if prepared:
             model = self._model
-            with model.lock, self._adapters.using(system.adapter):
-                answers = answer_batch(
-                    model,
-                    [entry.prompt for entry in prepared],
-                    decoding_named(system.decoding),
-                    text_only=lambda: [self._text_prompt(entry.question) for entry in prepared],
-                    max_new_tokens=self._plan.max_new_tokens,
-                    seed=seed,
-                )
+            with memory_for("one question", TO_EVALUATE), model.lock, self._adapters.using(system.adapter):
+                answers = in_halves(lambda some: self._answer(system, some, seed), list(enumerate(prepared)))
                 read: list[_Read] = [_Read() for _ in prepared]
                 if not system.control:
                     read = self._attention(prepared, answers, system)
@@ -104,6 +99,18 @@ class Asker:
                     **({"map": found.map, "place": entry.place} if found.map and entry.place else {}),
                 }
         return [results[question.number] for question in questions]
+
+    def _answer(self, system: System, numbered: Sequence[tuple[int, _Prepared]], seed: int) -> list[Answer]:
+        """The answers to a part of a batch, drawn as those of the whole where each is asked alone."""
+        entries = [entry for _, entry in numbered]
+        return answer_batch(
+            self._model,
+            [entry.prompt for entry in entries],
+            decoding_named(system.decoding),
+            text_only=lambda: [self._text_prompt(entry.question) for entry in entries],
+            max_new_tokens=self._plan.max_new_tokens,
+            seed=seed + numbered[0][0],
+        )
 
     def _prepare(
         self, control: Control, questions: Sequence[EvaluationQuestion]

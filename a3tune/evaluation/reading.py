@@ -11,6 +11,7 @@ import torch
 from a3tune.adapters.a3moe.token_spans import TokenSpans
 from a3tune.attention.answer import answer_attention, measure_answer
 from a3tune.attention.capture import capture
+from a3tune.lack_of_memory import in_halves
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.prompt import EncodedPrompt
 
@@ -33,19 +34,28 @@ def read_attention_of(
         coverages: float [patches] of each, or None.
         count: K; None for the number of heads of one layer.
     """
+    pairs = list(zip(prompts, coverages, strict=True))
+    step = max(1, _MOST_BYTES // max(_bytes(model, prompt) for prompt in prompts))
     read: list[tuple[dict[str, float | None], np.ndarray]] = []
-    size = max(_bytes(model, prompt) for prompt in prompts)
-    step = max(1, _MOST_BYTES // size)
-    for start in range(0, len(prompts), step):
-        chosen = prompts[start : start + step]
-        batch = model.collate(chosen)
-        with TokenSpans(batch.question, batch.columns), capture(batch.rows, batch.columns) as record:
-            model.model(**batch.inputs, use_cache=False)
-        for b, prompt in enumerate(chosen):
-            writing = batch.writing[b][batch.rows[b]]
-            weights = answer_attention(record, b, writing, closed=prompt.closed, count=count).weights
-            found = measure_answer(weights, coverages[start + b])
-            read.append(({name: value if math.isfinite(value) else None for name, value in found.items()}, weights))
+    for start in range(0, len(pairs), step):
+        read += in_halves(lambda chosen: _read(model, chosen, count), pairs[start : start + step])
+    return read
+
+
+def _read(
+    model: VisionLanguageModel, pairs: Sequence[tuple[EncodedPrompt, np.ndarray | None]], count: int | None
+) -> list[tuple[dict[str, float | None], np.ndarray]]:
+    batch = model.collate([prompt for prompt, _ in pairs])
+    # Nobody reads the scores of the next tokens, which for a batch would take gigabytes.
+    options = {"logits_to_keep": 1} if model.keeps_logits else {}
+    with TokenSpans(batch.question, batch.columns), capture(batch.rows, batch.columns) as record:
+        model.model(**batch.inputs, **options, use_cache=False)
+    read = []
+    for b, (prompt, coverage) in enumerate(pairs):
+        writing = batch.writing[b][batch.rows[b]]
+        weights = answer_attention(record, b, writing, closed=prompt.closed, count=count).weights
+        found = measure_answer(weights, coverage)
+        read.append(({name: value if math.isfinite(value) else None for name, value in found.items()}, weights))
     return read
 
 

@@ -20,6 +20,8 @@ from a3tune.attention.capture import capture, prepare_capture
 from a3tune.attention.critical_heads import critical_heads, head_set_map, rows_at, visual_ratio
 from a3tune.errors import AdapterError, Cancelled, RequestError
 from a3tune.geometry.patch_grid import to_patches
+from a3tune.lack_of_memory import memory_for
+from a3tune.memory_advice import TO_ANSWER
 from a3tune.models.encoded_prompt import EncodedPrompt
 from a3tune.models.model import GeneratedAnswer, VisionLanguageModel
 from a3tune.progress import Progress, no_progress
@@ -252,7 +254,7 @@ def read_attention(model: VisionLanguageModel, prompt: EncodedPrompt) -> Attenti
     """
     prepare_capture(model.model)
     with model.lock, torch.inference_mode(), capture(prompt.rows, prompt.columns) as record:
-        model.model(**prompt.inputs, use_cache=False)
+        model.model(**prompt.inputs, **({"logits_to_keep": 1} if model.keeps_logits else {}), use_cache=False)
     return record.maps(0)
 
 
@@ -268,14 +270,19 @@ def adapted(
         name: "base" or an adapter of the set.
         prompt: what the model is going to read.
         growing: True while text is generated behind the prompt.
+
+    Raises:
+        NotEnoughMemoryError: the block took more memory than there is.
     """
     if adapters is None:
-        yield
+        with memory_for("an answer and its maps", TO_ANSWER):
+            yield
         return
     question = torch.zeros_like(prompt.columns)
     question[0, list(prompt.question)] = True
     # The layers at work are shared by all threads, so nobody else may run the model until this is over.
-    with model.lock, adapters.using(name), TokenSpans(question, prompt.columns, growing=growing):
+    spans = TokenSpans(question, prompt.columns, growing=growing)
+    with memory_for("an answer and its maps", TO_ANSWER), model.lock, adapters.using(name), spans:
         yield
 
 

@@ -15,6 +15,8 @@ from a3tune.labels.filters import PAPER_RULES, FilterRules, filter_regions
 from a3tune.labels.scorers.open_clip import RegionScorer
 from a3tune.labels.scorers.templates import build_prompt, check_template, kept_count
 from a3tune.labels.segmenters.segmentation import Segmenter
+from a3tune.lack_of_memory import memory_for
+from a3tune.memory_advice import TO_LABEL
 from a3tune.types import MedicalImage, Region, ScoredRegion, WeakLabels
 
 
@@ -96,6 +98,7 @@ class LabelMaker:
         """
         return tuple(build_prompt(question, self.template, organ) for question in questions)
 
+    @memory_for("the regions of this image", TO_LABEL)
     def make(
         self, image: MedicalImage, prompts: str | Sequence[str], extra_regions: Sequence[Region] = ()
     ) -> WeakLabels:

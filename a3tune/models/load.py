@@ -29,6 +29,7 @@ from a3tune.bundle import DEMO, DEMO_NAME, model_source
 from a3tune.decoder_layers import attention_layers
 from a3tune.device import choose_device
 from a3tune.errors import ModelError, RequestError
+from a3tune.lack_of_memory import memory_for
 from a3tune.memory_advice import TO_LOAD_A_MODEL
 from a3tune.models.checkpoint_folder import PROVEN, check_weights
 from a3tune.models.conversion import model_folder, prepares_with_pil
@@ -250,7 +251,7 @@ def _load_weights(
     notes: list[str],
 ) -> PreTrainedModel:
     try:
-        with _without_load_report(), _one_reader(device):
+        with memory_for(f"the model on {device}", TO_LOAD_A_MODEL), _without_load_report(), _one_reader(device):
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
             _note_layers(config.get_text_config(decoder=True), notes)
             model, report = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)].from_pretrained(
@@ -263,12 +264,6 @@ def _load_weights(
                 ignore_mismatched_sizes=True,  # refused below, by name
                 **placement,
             )
-    except torch.OutOfMemoryError as error:
-        raise ModelError(
-            expected=f"memory for the model on {device}",
-            got=f"too little: {error}",
-            remedy=TO_LOAD_A_MODEL,
-        ) from error
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             expected=f"a checkpoint in {folder} that fits its configuration",

@@ -1,10 +1,7 @@
-"""How much memory there is, how much a model needs, and giving back what a model held."""
+"""How much memory there is, and how much a model needs."""
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import sys
 from pathlib import Path
 
 import psutil
@@ -66,18 +63,6 @@ def check_room(needed: int, device: torch.device, what: str, *, and_machine: boo
             got=f"{free / 1e9:.1f} GB are free",
             remedy=TO_LOAD_A_MODEL,
         )
-
-
-def release_memory() -> None:
-    """Give memory that nothing refers to any more back to the system and to the GPU's other users."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    if sys.platform == "linux":
-        # glibc keeps freed memory for later; other C libraries have no such call.
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
 
 
 def _cgroup(name: str) -> int | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -127,6 +129,12 @@ class VisionLanguageModel:
         """The decoder that reads text and image tokens."""
         base = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         return base.get_decoder()
+
+    @cached_property
+    def keeps_logits(self) -> bool:
+        """Whether it can be told for which positions to compute the scores of the next token (``logits_to_keep``)."""
+        base = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        return "logits_to_keep" in inspect.signature(base.forward).parameters
 
     @property
     def layers(self) -> int:
@@ -274,6 +282,8 @@ class VisionLanguageModel:
             pad_token_id=self._encoder.pad_token_id,
             bos_token_id=self.tokenizer.bos_token_id,
             suppress_tokens=sorted({token for token in image_tokens if token is not None}),
+            # A cache of a fixed size would have the model compiled, for minutes, and without the attention in sight.
+            disable_compile=True,
         )
 
 

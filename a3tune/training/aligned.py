@@ -10,6 +10,12 @@ import torch
 from a3tune.attention.critical_heads import critical_heads, visual_ratio
 from a3tune.attention.loss import alignment_loss
 from a3tune.attention.record import AttentionRecord
+from a3tune.errors import NotEnoughMemoryError
+from a3tune.memory_advice import to_make_a_step
+from a3tune.models.memory import available_memory
+from a3tune.models.model import VisionLanguageModel
+from a3tune.training.collate import Questions
+from a3tune.training.config import TuneConfig
 from a3tune.training.methods import Objective
 from a3tune.types import Head
 
@@ -38,6 +44,29 @@ def align(
         masses.append((inside / attention.sum(dim=-1).clamp(min=1e-12)).mean())
     zero = batch["inputs"]["input_ids"].new_zeros((), dtype=torch.float32)
     return (torch.stack(losses).sum(), torch.stack(masses).sum()) if losses else (zero, zero)
+
+
+def check_alignment(questions: Questions, objective: Objective, model: VisionLanguageModel, config: TuneConfig) -> None:
+    """Refuse heads whose attention alone would not fit beside the model: every head of a large batch can take more than
+    the rest of the step.
+
+    Raises:
+        NotEnoughMemoryError: naming what they take and what is free.
+    """
+    if not objective.aligns:
+        return
+    longest = max(range(len(questions)), key=lambda index: len(questions.items[index].question))
+    prompt = questions[longest].prompt
+    heads = objective.head_count if objective.selection != "all" else model.layers * model.heads
+    # float32 scores of each row on the whole sequence, their softmax, and the gradient.
+    needed = config.batch_size * heads * int(prompt.rows.sum()) * prompt.length * 4 * 3
+    free = available_memory(model.device)
+    if needed > free:
+        raise NotEnoughMemoryError(
+            expected=f"{needed / 1e9:.1f} GB for the attention of {heads} heads in a batch of {config.batch_size}",
+            got=f"{free / 1e9:.1f} GB are free on {model.device}",
+            remedy=f"Align fewer heads (top_heads), or {to_make_a_step(config)}",
+        )
 
 
 def _heads(

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 from transformers import TrainerCallback
 
@@ -29,20 +28,24 @@ from a3tune.bundle import model_source
 from a3tune.data.dataset import Dataset, TrainingItem
 from a3tune.data.hub import dataset_place
 from a3tune.data.read import read_dataset, split_dataset
-from a3tune.errors import LabelError
+from a3tune.device import beside, choose_device
+from a3tune.errors import LabelError, NotEnoughMemoryError
 from a3tune.geometry.patch_grid import to_patches
 from a3tune.images import load_image
 from a3tune.labels.sources import item_prompt
+from a3tune.lack_of_memory import is_lack_of_memory
 from a3tune.models.conversion import model_folder
 from a3tune.models.load import count_weights
-from a3tune.models.memory import BYTES_PER_WEIGHT
+from a3tune.models.memory import BYTES_PER_WEIGHT, available_memory
 from a3tune.models.prompt import PromptEncoder
 from a3tune.process import RUN, prepare_process
+from a3tune.training.aligned import check_alignment
 from a3tune.training.arguments import training_arguments
 from a3tune.training.attention_targets import PatchTargets, label_source
 from a3tune.training.base_model import load_base
 from a3tune.training.collate import Questions, QuestionStream
 from a3tune.training.config import TuneConfig
+from a3tune.training.launch import check_launch
 from a3tune.training.methods import add_adapter, objective_of, parameter_count, trainable_count
 from a3tune.training.options import add_tune_arguments, config_of, print_answer
 from a3tune.training.run_folder import RunFolder
@@ -98,21 +101,22 @@ def estimate_run(
     Args: as `a3tune.training.tuning.tune`.
 
     Raises:
-        DataError, ModelError, LabelError: as `tune`.
+        DataError, ModelError, LabelError, RequestError: as `tune`.
     """
+    check_launch(device)
     dataset = read_dataset(
         dataset_place(data), layout, images=images, check_images=False, allow_shared_images=config.allow_shared_images
     )
     dataset.raise_for_faults()
     dataset = split_dataset(dataset, config.validation_share, config.seed)
     items = dataset.of("train")
-    cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
-    free = _free(cpu)
+    target = choose_device(device)
+    free = available_memory(target)
     weights = weight_bytes(model, config.quantization)
     steps = config.max_steps or max(1, -(-round(config.epochs * len(items)) // config.effective_batch()))
     if weights > free:
         return _too_large(config, steps, weights, free, memory_advice.to_hold_the_weights(config))
-    loaded = load_base(config, model, "cpu" if cpu else device)
+    loaded = load_base(config, model, str(target))
     # Of the accumulated batches each is like the other: one or two tell.
     batches = min(config.gradient_accumulation, 2)
     small = replace(config, max_steps=_STEPS, gradient_accumulation=batches, evaluate_every=None, early_stopping=None)
@@ -120,13 +124,17 @@ def estimate_run(
     chosen = longest[: small.effective_batch()]
     try:
         trainable, seconds = _measure(small, loaded, model, chosen)
-    except torch.OutOfMemoryError:
+    except NotEnoughMemoryError:
+        return _too_large(config, steps, free, free, memory_advice.to_make_a_step(config))
+    except (RuntimeError, MemoryError) as error:
+        if not is_lack_of_memory(error):
+            raise
         return _too_large(config, steps, free, free, memory_advice.to_make_a_step(config))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    if not cpu:
-        peak = torch.cuda.max_memory_allocated()
+    if target.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(target)
     step_seconds = seconds * config.gradient_accumulation / batches
-    labels = _label_seconds(config, dataset, model, "cpu" if cpu else "auto") if config.aligns else 0.0
+    labels = _label_seconds(config, dataset, model, beside(target)) if config.aligns else 0.0
     fits = peak * _MARGIN < free
     return Estimate(
         steps=steps,
@@ -162,13 +170,13 @@ def weight_bytes(model: str, quantization: str = "none") -> int:
 class _Clock(TrainerCallback):
     """When each step ended."""
 
-    def __init__(self, cuda: bool) -> None:
+    def __init__(self, device: torch.device) -> None:
         self.ends: list[float] = []
-        self._cuda = cuda
+        self._device = device
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self._cuda:
-            torch.cuda.synchronize()
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
         self.ends.append(time.perf_counter())
 
 
@@ -188,9 +196,10 @@ def _measure(config: TuneConfig, model: Any, source: str, items: Sequence[Traini
     if objective.selection == "fixed":
         # Choosing heads beforehand costs a step nothing.
         objective = replace(objective, selection="dynamic")
+    check_alignment(questions, objective, model, config)
     tuned = add_adapter(model, config, source)
     prepare_capture(tuned)
-    clock = _Clock(model.device.type == "cuda")
+    clock = _Clock(model.device)
     with tempfile.TemporaryDirectory(prefix="a3tune-") as folder:
         run = RunFolder(folder)
         run.checkpoints.mkdir()
@@ -229,10 +238,6 @@ def _label_seconds(config: TuneConfig, dataset: Dataset, model: str, device: str
                 labeller.rank(image, (prompt,))
             return len({item.image for item in items}) * (time.perf_counter() - began)
     return 0.0
-
-
-def _free(cpu: bool) -> int:
-    return psutil.virtual_memory().available if cpu else torch.cuda.mem_get_info()[0]
 
 
 def _too_large(config: TuneConfig, steps: int, needed: int, free: int, remedy: str) -> Estimate:

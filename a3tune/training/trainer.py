@@ -28,7 +28,8 @@ from transformers.trainer import TRAINER_STATE_NAME
 from a3tune.adapters.a3moe import A3MoeConfig, record_experts
 from a3tune.adapters.origin import write_origin
 from a3tune.attention.capture import capture
-from a3tune.errors import A3TuneError, DataError, ModelError
+from a3tune.errors import DataError, ModelError
+from a3tune.lack_of_memory import is_lack_of_memory
 from a3tune.progress import Progress, no_progress
 from a3tune.training.adapter_weights import load_adapter_weights
 from a3tune.training.aligned import align
@@ -41,6 +42,8 @@ from a3tune.training.run_folder import IDENTITY_NAME, RunFolder
 from a3tune.training.validation import Tally, answer_logits, validate
 from a3tune.types import Head
 
+# In what torch says when a file cannot be written; all else of its kind is about the device.
+_WRITING = ("PytorchStreamWriter", "inline_container", "iostream", "No space left", "Disk quota")
 _PARTS = ("cross_entropy", "alignment", "balance", "attention_mass")
 
 
@@ -361,10 +364,16 @@ class AlignmentTrainer(Trainer):
                 self._place(part, step)
         # torch and safetensors report a full disk with errors of their own.
         except (OSError, RuntimeError, SafetensorError) as error:
-            if isinstance(error, A3TuneError):
+            if is_lack_of_memory(error):
                 raise
             saved = self.run.steps_saved()
             kept = f"the checkpoint of step {saved[-1]} is kept" if saved else "there was no earlier checkpoint"
+            if isinstance(error, RuntimeError) and not any(word in str(error) for word in _WRITING):
+                raise ModelError(
+                    expected=f"a device that works while the checkpoint of step {step} is saved",
+                    got=f"It failed ({str(error).split(chr(10))[0]}); {kept}",
+                    remedy="Start the same command again: the run goes on from there",
+                ) from error
             raise DataError(
                 expected=f"room for the checkpoint of step {step} in {self.run.checkpoints}",
                 got=f"It could not be written ({error}); {kept}",

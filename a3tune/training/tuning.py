@@ -21,12 +21,16 @@ from a3tune.bundle import model_source
 from a3tune.data.dataset import Dataset, TrainingItem
 from a3tune.data.hub import dataset_place
 from a3tune.data.read import read_dataset, split_dataset
+from a3tune.device import beside
 from a3tune.errors import A3TuneError, Cancelled, DataError
+from a3tune.lack_of_memory import memory_for
+from a3tune.memory_advice import to_make_a_step
 from a3tune.models.conventions import stored_convention
 from a3tune.models.fingerprint import weights_fingerprint
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.prompt import PromptEncoder
 from a3tune.progress import Progress, no_progress, part_of
+from a3tune.training.aligned import check_alignment
 from a3tune.training.arguments import TIMEOUT, check_optimizer, runs_on_processor, training_arguments
 from a3tune.training.attention_targets import PatchTargets, TargetMaker, label_source, plan_digest, target_plan
 from a3tune.training.attention_watch import AttentionWatch
@@ -36,6 +40,7 @@ from a3tune.training.config import TuneConfig
 from a3tune.training.fingerprints import data_fingerprint, former_model_fingerprint
 from a3tune.training.fixed_heads import choose_heads
 from a3tune.training.heartbeat import Heartbeat
+from a3tune.training.launch import check_launch
 from a3tune.training.lengths import TokenCounter
 from a3tune.training.methods import Objective, add_adapter, objective_of, trainable_count
 from a3tune.training.model_card import write_card
@@ -74,7 +79,7 @@ def tune(
         data: the data set (see `a3tune.data.read.read_dataset` for layouts), or the hub id of a public one.
         out: the run folder.
         model: "demo", a checkpoint folder or a hub id.
-        device: "auto", "cpu", "cuda", ...
+        device: "auto", "cpu", "cuda" (the first that is visible) or "mps".
         layout, images: as in `read_dataset`.
         resume: insist on an unfinished run being there.
         report_to: where else the run reports to: "tensorboard", "wandb", "mlflow" (see `a3tune.training.reporting`).
@@ -84,8 +89,10 @@ def tune(
 
     Raises:
         DataError: bad data, too little of it, a run folder that is taken, or a disk that is full.
-        ModelError, LabelError, RequestError: a part cannot be loaded or does not fit.
+        ModelError, LabelError, RequestError: a part cannot be loaded or does not fit; a launch with FSDP or DeepSpeed.
+        NotEnoughMemoryError: a step takes more memory than there is.
     """
+    check_launch(device)
     check_reporters(report_to)
     check_optimizer(config)
     cpu = runs_on_processor(device)
@@ -128,7 +135,8 @@ class _Tuning:
             dataset = self._read(data, layout, images)
             identity = self._identity(data, dataset)
             waiting = self._agree(identity, resume, dataset)
-            summary = self._tune(dataset, identity, device, waiting, began)
+            with memory_for("a step of this run", to_make_a_step(self.config)):
+                summary = self._tune(dataset, identity, device, waiting, began)
         except Cancelled:
             self._end("stopped")
             raise
@@ -235,6 +243,7 @@ class _Tuning:
         )
         per_step = config.effective_batch(processes)
         stream = QuestionStream(questions, steps=arguments.max_steps, per_step=per_step, seed=config.seed)
+        check_alignment(questions, objective, model, config)
         fixed = self._fixed_heads(model, stream, objective) if objective.selection == "fixed" else None
         stopper = StopRequested(self.stop)
         trainer = AlignmentTrainer(
@@ -244,7 +253,7 @@ class _Tuning:
             held_out,
             objective,
             self.run,
-            {**identity.record(), "label_settings": self._label_settings()},
+            {**identity.record(), "label_settings": (self.run.read() or {}).get("label_settings")},
             fixed_heads=fixed,
             patience=config.early_stopping,
             keep=config.keep,
@@ -318,7 +327,7 @@ class _Tuning:
             found = PatchTargets.load(self.run.targets, digest)
             if found is None:
                 # Without alignment labels only measure, which is not worth hours of making them.
-                device = "cpu" if self.cpu else "auto"
+                device = beside(model.device)
                 source = label_source(self.config, root, self.source, device, make=self.config.aligns)
                 labelled, parts = self._labelled(len(training) + len(validation)), []
                 cut = len(training) / (len(training) + len(validation))
@@ -372,9 +381,6 @@ class _Tuning:
         if self.state.num_processes > 1:
             broadcast_object_list(chosen)
         return tuple(chosen[0])
-
-    def _label_settings(self) -> Any:
-        return (self.run.read() or {}).get("label_settings")
 
     def _proceed(self, what: str) -> None:
         if self.state.num_processes == 1 and self.stop():

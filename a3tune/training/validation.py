@@ -16,6 +16,7 @@ from torch.nn import functional
 from a3tune.attention.answer import answer_attention
 from a3tune.attention.capture import capture
 from a3tune.attention.metrics import attention_mass
+from a3tune.lack_of_memory import in_halves
 from a3tune.progress import Progress, no_progress
 from a3tune.storage import whole_file
 from a3tune.training.collate import Collator, Questions
@@ -130,9 +131,8 @@ def validate(
     """
     tally = Tally.of(questions)
     collate = Collator(questions.encoder)
-    for start in range(0, len(indices), batch_size):
-        on_progress("Validating", start / len(indices))
-        places = indices[start : start + batch_size]
+
+    def ask(places: Sequence[int]) -> list[None]:
         chosen = [questions[index] for index in places]
         batch = to_device(collate(chosen))
         with capture(batch["rows"], batch["columns"]) as record:
@@ -151,4 +151,9 @@ def validate(
                 found = answer_attention(record, b, writing, closed=True)
                 tally.table[place, 3] = float(attention_mass(found.weights, question.coverage))
                 tally.table[place, 4] = 1
+        return []
+
+    for start in range(0, len(indices), batch_size):
+        on_progress("Validating", start / len(indices))
+        in_halves(ask, indices[start : start + batch_size])
     return tally

@@ -18,7 +18,7 @@ import json, sys
 import psutil, torch
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 from a3tune.models.load import load_model
-from a3tune.models.memory import release_memory
+from a3tune.lack_of_memory import release_memory
 
 def resident():
     release_memory()

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from transformers import StaticCache
 
 from a3tune.attention.capture import attention_modules, prepare_capture
 from a3tune.errors import RequestError
@@ -89,3 +90,13 @@ def test_answers_hold_no_image_tokens(tiny_model, random_image):
         with torch.no_grad():
             head[image] = saved
     assert image not in answer.token_ids
+
+
+def test_a_cache_of_a_fixed_size_does_not_have_the_model_compiled(tiny_model, monkeypatch):
+    """transformers compiles a decode step over such a cache on a GPU unless it is told not to."""
+    model = tiny_model("llava")
+    config, cache = model.generation_config_for(3), StaticCache(model.text_config, max_cache_len=64)
+    monkeypatch.setattr(type(model.model), "device", torch.device("cuda"))
+    assert not model.model._valid_auto_compile_criteria({"past_key_values": cache}, config)
+    config.disable_compile = False
+    assert model.model._valid_auto_compile_criteria({"past_key_values": cache}, config)

@@ -26,7 +26,7 @@ def test_an_estimate_names_what_a_run_takes(rows, tiny_checkpoint):
 
 
 def test_too_little_memory_is_refused_before_the_model_is_loaded(rows, tiny_checkpoint, monkeypatch):
-    monkeypatch.setattr(estimate, "_free", lambda cpu: 1000)
+    monkeypatch.setattr(estimate, "available_memory", lambda device: 1000)
     monkeypatch.setattr(estimate, "load_base", None)
     found = estimate.estimate_run(tiny_config(batch_size=4), rows, str(tiny_checkpoint("llava")), device="cpu")
     assert not found.fits

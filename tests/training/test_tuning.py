@@ -16,7 +16,7 @@ from transformers import TrainerCallback
 
 from a3tune.adapters.stored import read_adapter
 from a3tune.adapters.switch import AdapterSet
-from a3tune.errors import Cancelled, DataError, ModelError, RequestError
+from a3tune.errors import Cancelled, DataError, ModelError, NotEnoughMemoryError, RequestError
 from a3tune.models.fingerprint import weights_fingerprint
 from a3tune.models.load import load_model
 from a3tune.training import reporting
@@ -284,6 +284,33 @@ def test_a_stop_before_the_first_step_is_told(run, tmp_path):
         run(tmp_path / "run", should_stop=lambda: RunFolder(tmp_path / "run").read() is not None)
     assert RunFolder(tmp_path / "run").read()["status"] == "stopped"
     assert run(tmp_path / "run", max_steps=6).status == "finished"
+
+
+def test_what_is_not_the_disks_fault_is_not_told_as_a_full_disk(run, tmp_path, monkeypatch):
+    """A step that takes too much memory says what to lower, a GPU that fails while saving says that; both go on."""
+    save, loss = AlignmentTrainer._save_optimizer_and_scheduler, AlignmentTrainer.compute_loss
+
+    def fails(self, folder):
+        if self.state.global_step == 4:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered\nCompile with TORCH_USE_CUDA_DSA")
+        save(self, folder)
+
+    def takes_too_much(self, *args, **options):
+        if self.state.global_step == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+        return loss(self, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AlignmentTrainer, "compute_loss", takes_too_much)
+        with pytest.raises(NotEnoughMemoryError, match=r"a step of this run.*batch_size to 1"):
+            run(tmp_path / "run")
+    assert RunFolder(tmp_path / "run").read()["status"] == "failed"
+    with monkeypatch.context() as patch:
+        patch.setattr(AlignmentTrainer, "_save_optimizer_and_scheduler", fails)
+        with pytest.raises(ModelError, match=r"illegal memory access.*step 3 is kept.*device that works") as told:
+            run(tmp_path / "run")
+    assert "space" not in str(told.value)
+    assert run(tmp_path / "run").status == "finished"
 
 
 def test_a_full_disk_keeps_the_earlier_checkpoint(run, unbroken, tmp_path, monkeypatch):

@@ -262,7 +262,7 @@ def test_going_back_to_the_first_model_brings_the_operators_adapters_back(gemma)
 MEMORY = """
 import json, sys, psutil, numpy as np
 from pathlib import Path
-from a3tune.models.memory import release_memory
+from a3tune.lack_of_memory import release_memory
 from app.inspect.service import InspectService
 from app.engine.model_slot import ModelChoice, ModelSlot
 from app.engine.region_slot import RegionSlot
