@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import openpyxl
-from openpyxl.utils.exceptions import InvalidFileException
 
 from a3tune.errors import DataError
 from a3tune.evaluation.items import EvaluatedItem
 from a3tune.evaluation.questions import EvaluationData
 from a3tune.evaluation.text_normalisation import normalise_strict
 from a3tune.evaluation.vqa import scores_of
+from a3tune.storage import DAMAGED_ARRAYS
 from a3tune.wording import brief, listed
 
 _ANSWERS = (
@@ -274,22 +274,26 @@ def _table_rows(text: str, path: Path) -> list[Any]:
 
 def _excel_rows(path: Path) -> list[Any]:
     try:
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-    except (InvalidFileException, zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
-        raise _unreadable(path, "it is no Excel workbook") from error
-    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > _LARGEST:
+                raise _unreadable(path, "it unpacks to more than 512 MB")
+        book = openpyxl.load_workbook(io.BytesIO(path.read_bytes()), read_only=True, data_only=True)
+        if not book.worksheets:
+            raise _unreadable(path, "it has no sheet")
         sheet = book.worksheets[0]
         sheet.reset_dimensions()
         rows = sheet.iter_rows(values_only=True)
         header = [str(cell or "").strip() for cell in next(rows, ())]
         return [dict(zip(header, row, strict=False)) for row in rows if any(cell is not None for cell in row)]
-    finally:
-        book.close()
+    except DAMAGED_ARRAYS as error:
+        raise _unreadable(path, "it is no Excel workbook") from error
 
 
 def _unreadable(path: Path, why: str) -> DataError:
     return DataError(
-        expected="answers as JSON, JSON lines, CSV, TSV or XLSX", got=f"{path} cannot be read: {why}", remedy="Check it"
+        expected="answers as JSON, JSON lines, CSV, TSV or XLSX",
+        got=f"{path.name} cannot be read: {why}",
+        remedy="Check it",
     )
 
 

@@ -25,6 +25,7 @@ from a3tune.checkpoints import read_checkpoint
 from a3tune.data.archive import unpack_archive
 from a3tune.data.intake import IntakeLimits
 from a3tune.data.read import read_dataset
+from a3tune.evaluation.predictions import read_predictions
 from a3tune.images.load import describe_image, load_image
 from a3tune.labels.scorers.open_clip_folder import load_folder
 from a3tune.labels.store import LabelStore
@@ -499,6 +500,43 @@ def _read_labels(folder: Path) -> None:
     store.get(_picture())
 
 
+@cache
+def _predictions() -> dict[str, bytes]:
+    """Answers in every form that is read."""
+    said = [{"question_id": number, "question": "Is it?", "answer": "yes", "pred": "no"} for number in range(6)]
+    llava = [{"question_id": row["question_id"], "prompt": "Is it?", "text": "no", "model_id": "m"} for row in said]
+    samples = [{"doc_id": number, "target": "yes", "filtered_resps": ["no"], "resps": [["no"]]} for number in range(6)]
+    items = [
+        {"id": f"a:{n}", "number": n, "system": "base", "image": "a.png", "image_sha256": "", "question": "Is it?",
+         "answer": "yes", "answer_type": "closed", "prediction": "no", "scores": {"strict": {"accuracy": 0.0}}}
+        for n in range(6)
+    ]  # fmt: skip
+    table = "index,question,answer,prediction\n" + "".join(f"{n},Is it?,yes,no\n" for n in range(6))
+    sheet, stream = openpyxl.Workbook(), io.BytesIO()
+    for row in table.splitlines():
+        sheet.active.append(row.split(","))
+    sheet.save(stream)
+    lines = {"llava.jsonl": llava, "samples.jsonl": samples, "items.jsonl": items}
+    return {
+        "list.json": json.dumps(said).encode(),
+        "object.json": json.dumps({str(row["question_id"]): row["pred"] for row in said}).encode(),
+        **{name: "".join(json.dumps(row) + "\n" for row in rows).encode() for name, rows in lines.items()},
+        "table.csv": table.encode(),
+        "table.tsv": table.replace(",", "\t").encode(),
+        "sheet.xlsx": stream.getvalue(),
+    }
+
+
+def _make_predictions(random: Random, folder: Path) -> Path:
+    name = random.choice(list(_predictions()))
+    (folder / name).write_bytes(_spoil_entry(random, name, _predictions()[name]))
+    return folder / name
+
+
+def _read_predictions(path: Path) -> None:
+    read_predictions(path)
+
+
 def _zip(files: dict[str, bytes]) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as packed:
@@ -517,6 +555,7 @@ _PARTS: Sequence[tuple[str, Callable[[Random, Path], Path], Callable[[Path], Non
     ("weights", _make_weights, _read_weights),
     ("scorers", _make_scorer, _read_scorer),
     ("labels", _make_labels, _read_labels),
+    ("predictions", _make_predictions, _read_predictions),
 )
 # What takes long is read less often.
 _WEIGHTS = {"images": 2.0, "tables": 2.0, "runs": 0.7, "scorers": 0.1}
