@@ -12,8 +12,8 @@ import numpy as np
 from a3tune.encoding import base64_text
 from a3tune.errors import RequestError
 
-COLOUR_MAPS = ("inferno", "viridis", "magma", "cividis")
-"""Names for maps that start at zero."""
+COLOUR_MAPS = ("plasma", "inferno", "viridis", "magma", "cividis")
+"""Names for maps that start at zero, the page's own first: its lowest colour is none of a grey picture."""
 
 DIFFERENCE_MAP = "RdBu_r"
 """The diverging map of differences: blue is less, white is equal, red is more."""

@@ -11,6 +11,9 @@ from a3tune.errors import RequestError
 from a3tune.figures.colour_tables import DIFFERENCE_MAP, colour_map, limits, scaled
 from a3tune.figures.regions import REGION_COLOURS
 
+STRONG = 8.0
+"""A map whose highest weight is a lower multiple of an even map's is drawn faintly where it fades."""
+
 
 def overlay(
     image: np.ndarray,
@@ -20,6 +23,7 @@ def overlay(
     lower: float | None = None,
     upper: float | None = None,
     fade: bool = False,
+    dim: float = 0.0,
 ) -> np.ndarray:
     """A map laid over its image.
 
@@ -28,8 +32,11 @@ def overlay(
         values: float [height, width] in the same frame; pixels with NaN show the image alone.
         opacity: 0 (image only) to 1 (map only).
         name, lower, upper: as in :func:`colour_map`.
-        fade: let the opacity of each pixel rise from 0 to ``opacity`` with the root of its value, or of its distance
-            from the middle of ``DIFFERENCE_MAP``, so that parts without a weight leave the image clear.
+        fade: let the opacity of each pixel rise from 0 to ``opacity``, so that parts without a weight leave the image
+            clear: with the logarithm of its value, which is then a multiple of what an even map would give, from 1 to
+            ``upper`` or ``STRONG``, whichever is more; for ``DIFFERENCE_MAP`` with the root of its distance from the
+            middle.
+        dim: 0 to 1: how much of its brightness the image loses behind the map.
 
     Returns:
         uint8 [height, width, 3], RGB.
@@ -46,9 +53,13 @@ def overlay(
     share = np.full(values.shape, opacity, np.float32)
     if fade:
         level = scaled(values, lower, upper)
-        share *= np.sqrt(np.abs(2 * level - 1) if name == DIFFERENCE_MAP else level)
+        if name == DIFFERENCE_MAP:
+            share *= np.sqrt(np.abs(2 * level - 1))
+        else:
+            most = limits(values, lower, upper)[1]
+            share *= np.log(np.clip(np.nan_to_num(values), 1, max(1, most))) / np.log(max(STRONG, most))
     share = np.where(np.isfinite(values), share, 0)[..., None]
-    return np.rint(image * (1 - share) + colours * share).astype(np.uint8)
+    return np.rint((1 - dim) * image * (1 - share) + colours * share).astype(np.uint8)
 
 
 def outline(

@@ -66,11 +66,14 @@ class Side:
 
 @dataclass(frozen=True)
 class MapStyle:
-    """How maps are coloured: ``opacity`` 0 to 1, a colour map's name, ``smooth`` or patch by patch."""
+    """How maps are coloured: ``opacity`` 0 to 1, a colour map's name, ``smooth`` or patch by patch, how far the image
+    is dimmed behind them (0 to 1), and whether ``each`` of two maps has a scale of its own."""
 
     opacity: float = 0.85
-    colours: str = "inferno"
+    colours: str = "plasma"
     smooth: bool = True
+    dim: float = 0.45
+    each: bool = False
 
 
 def full_size_pictures(sides: Sequence[Side], style: MapStyle) -> dict[str, np.ndarray]:
@@ -85,17 +88,16 @@ def full_size_pictures(sides: Sequence[Side], style: MapStyle) -> dict[str, np.n
     """
     pictures = {"image": _enlarged(sides[0].inspection.image.pixels)}
     maps = [_in_source(side, style.smooth) for side in sides]
-    upper = max(float(values.max()) for values in maps)
-    for letter, side, values in zip("AB", sides, maps, strict=False):
+    for letter, side, (values, upper) in zip("AB", sides, _multiples(sides, style), strict=False):
         pixels = pictures["image"]
         name = f"{letter}_{side.view.adapter}" if len(sides) > 1 else side.view.adapter
         grown = _grown(values, pixels.shape[:2], style.smooth)
-        pictures[name] = overlay(pixels, grown, style.opacity, style.colours, 0.0, upper, fade=True)
+        pictures[name] = overlay(pixels, grown, style.opacity, style.colours, 0.0, upper, fade=True, dim=style.dim)
     if len(sides) == 2:
         change = _grown(maps[1] - maps[0], pictures["image"].shape[:2], style.smooth)
         limit = float(np.abs(change).max()) or 1.0
         pictures["difference"] = overlay(
-            pictures["image"], change, style.opacity, DIFFERENCE_MAP, -limit, limit, fade=True
+            pictures["image"], change, style.opacity, DIFFERENCE_MAP, -limit, limit, fade=True, dim=style.dim
         )
     return pictures
 
@@ -160,10 +162,9 @@ def page_figure(
         top -= 0.005
         asked = side.inspection.question
     maps = [_in_source(side, style.smooth) for side in sides]
-    upper = max(float(values.max()) for values in maps) or 1.0
     panels: list[tuple[np.ndarray, str, tuple[str, float, float] | None]] = [(image.pixels, "image", None)]
-    for letter, side, values in zip("AB", sides, maps, strict=False):
-        drawn = overlay(image.pixels, values, style.opacity, style.colours, 0.0, upper, fade=True)
+    for letter, side, (values, upper) in zip("AB", sides, _multiples(sides, style), strict=False):
+        drawn = overlay(image.pixels, values, style.opacity, style.colours, 0.0, upper, fade=True, dim=style.dim)
         panels.append(
             (
                 drawn,
@@ -176,7 +177,7 @@ def page_figure(
         limit = float(np.abs(change).max()) or 1.0
         panels.append(
             (
-                overlay(image.pixels, change, style.opacity, DIFFERENCE_MAP, -limit, limit, fade=True),
+                overlay(image.pixels, change, style.opacity, DIFFERENCE_MAP, -limit, limit, fade=True, dim=style.dim),
                 "B − A",
                 (DIFFERENCE_MAP, -limit, limit),
             )
@@ -195,7 +196,7 @@ def page_figure(
             bar = figure.add_axes((left + 0.375, bottom, 0.01, height - 0.035))
             figure.colorbar(ScalarMappable(Normalize(*scale[1:]), scale[0]), cax=bar)
             bar.tick_params(labelsize=6)
-            bar.set_title("share", fontsize=6)
+            bar.set_title("share" if scale[0] == DIFFERENCE_MAP else "× even", fontsize=6)
     top -= rows * height
     for side in sides:
         for piece in textwrap.wrap(printable(side.caption()), 125):
@@ -249,6 +250,14 @@ def _text(
 
 def _in_source(side: Side, smooth: bool) -> np.ndarray:
     return to_source(side.values(), side.inspection.grid, smooth=smooth)
+
+
+def _multiples(sides: Sequence[Side], style: MapStyle) -> list[tuple[np.ndarray, float]]:
+    """Each side's map in the source frame as multiples of what an even map would give each patch, and the highest on
+    its scale, above 0."""
+    maps = [_in_source(side, style.smooth) / (float(side.values().mean()) or 1.0) for side in sides]
+    tops = [float(np.nanmax(values)) or 1.0 for values in maps]
+    return list(zip(maps, tops if style.each else [max(tops)] * len(tops), strict=True))
 
 
 def _enlarged(pixels: np.ndarray) -> np.ndarray:

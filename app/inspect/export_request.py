@@ -106,7 +106,13 @@ def _read_shown(service: InspectService, request: dict[str, Any]) -> Shown:
         sides,
         [view_rows(side.view, target, result.id) for result, side in zip(results, sides, strict=True)],
         service.regions.labels(regions, keys) if keys else None,
-        library.MapStyle(min(1.0, max(0.0, float(style["opacity"]))), str(style["colours"]), bool(style["smooth"])),
+        library.MapStyle(
+            _share(style["opacity"]),
+            str(style["colours"]),
+            bool(style["smooth"]),
+            _share(style["dim"]),
+            bool(style["each"]),
+        ),
         command_line(results[0], adapters),
         {
             "heads": request["heads"],
@@ -114,6 +120,10 @@ def _read_shown(service: InspectService, request: dict[str, Any]) -> Shown:
             "look": {name: style[name] for name in sorted(style) if isinstance(style[name], (str, int, float, bool))},
         },
     )
+
+
+def _share(value: object) -> float:
+    return min(1.0, max(0.0, float(str(value))))
 
 
 def _side(result: Result, asked: dict[str, Any], request: dict[str, Any]) -> Side:

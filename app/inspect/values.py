@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import json
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -12,6 +13,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from PIL import Image
 
+from a3tune.bundle import EXAMPLES
 from a3tune.encoding import base64_halves, base64_text, data_url
 from a3tune.types import MedicalImage, Token
 from a3tune.wording import WARNING
@@ -74,6 +76,7 @@ def result_value(result: Result) -> dict[str, Any]:
     return {
         "id": result.id,
         "question": inspection.question,
+        "reference": _references().get((result.opened.key, inspection.question)),
         "model": inspection.model,
         "notice": " ".join([DEMO_NOTICE] * result.demo + _remarks(inspection.views, warnings=False)),
         "complete": result.complete,
@@ -81,6 +84,13 @@ def result_value(result: Result) -> dict[str, Any]:
         "tiles": inspection.grid.tiles_record(),
         "views": [_view(view, numbers, result.generation.special_tokens) for view, numbers in pairs],
     }
+
+
+@functools.cache
+def _references() -> dict[tuple[str, str], str]:
+    """The right answers to the examples' first questions, by example and question."""
+    entries = json.loads((EXAMPLES / "examples.json").read_text(encoding="utf-8"))
+    return {(one["key"], one["questions"][0]): one["reference"] for one in entries if "reference" in one}
 
 
 def finished_status(result: Result) -> str:
@@ -123,6 +133,7 @@ def numbers_value(numbers: TargetNumbers | None) -> dict[str, Any] | None:
                 "adapter": view.adapter,
                 "rows": _rows(_TARGET_ROWS, view.numbers),
                 "head_mass": _plain(view.head_mass),
+                "inside": view.inside,
             }
             for view in numbers.views
         ],

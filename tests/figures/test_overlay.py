@@ -49,10 +49,16 @@ def test_overlay_blends_by_opacity():
 
 
 def test_overlay_that_fades_leaves_the_image_where_the_map_is_low():
-    image, values = grey(1, 2), np.array([[0.0, 1.0]])
-    faded = overlay(image, values, 0.8, "viridis", 0, 1, fade=True)
-    np.testing.assert_array_equal(faded[0, 0], image[0, 0])
-    np.testing.assert_array_equal(faded[0, 1], overlay(image, values, 0.8, "viridis", 0, 1)[0, 1])
+    # Multiples of an even map: none below 1, all of it at the highest, half on the way there by the logarithm.
+    image, values = grey(1, 4), np.array([[0.0, 1.0, 4.0, 16.0]])
+    faded = overlay(image, values, 0.8, "viridis", 0, 16, fade=True)
+    np.testing.assert_array_equal(faded[0, :2], image[0, :2])
+    np.testing.assert_array_equal(faded[0, 2], overlay(image, values, 0.4, "viridis", 0, 16)[0, 2])
+    np.testing.assert_array_equal(faded[0, 3], overlay(image, values, 0.8, "viridis", 0, 16)[0, 3])
+    # A map that is nearly even is drawn faintly, and the image steps back behind any.
+    flat = overlay(image, np.full((1, 4), 2.0), 0.9, "viridis", 0, 2, fade=True)
+    np.testing.assert_array_equal(flat, overlay(image, np.full((1, 4), 2.0), 0.3, "viridis", 0, 2))
+    np.testing.assert_array_equal(overlay(image, values, 0.8, fade=True, dim=0.4)[0, 0], np.rint(0.6 * image[0, 0]))
     # Of a difference nothing is drawn where there is none, and all of it at both ends.
     image, change = grey(2, 2), np.array([[0.0, 1.0], [-1.0, 0.0]])
     faded = overlay(image, change, 0.8, DIFFERENCE_MAP, -1, 1, fade=True)

@@ -12,4 +12,7 @@ export function percent(value) {
 // With a true minus sign.
 export const signedPercent = (value) => (value < 0 ? "−" + percent(-value) : percent(value));
 
+// How many times an even map's weight.
+export const multiple = (value) => (value >= 10 ? value.toFixed(0) : value.toFixed(1)) + " ×";
+
 export const count = (number, one, many) => number + " " + (number === 1 ? one : many);

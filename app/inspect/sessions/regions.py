@@ -50,12 +50,14 @@ class ViewMeasure(NamedTuple):
         numbers: those of :func:`a3tune.attention.metrics.measure_head_set` for its critical heads.
         head_mass: float64 [layers, heads], each head's attention mass inside; NaN where a head gives nothing to the
             image.
+        inside: which regions, in words, where they are not the chosen ones.
     """
 
     result: ResultId
     adapter: str
     numbers: dict[str, float]
     head_mass: np.ndarray
+    inside: str = ""
 
 
 class TargetNumbers(NamedTuple):
@@ -211,7 +213,8 @@ class RegionService:
         Args:
             name: the session.
             keys: the chosen regions.
-            others: further inspections of the same image by their results' names, for comparisons.
+            others: further inspections of the same image by their results' names, for comparisons. One of another
+                question than the regions are ranked for is measured in the best regions of its own question.
 
         Returns:
             the numbers; without views before a question was answered; None when no region is chosen.
@@ -227,7 +230,33 @@ class RegionService:
                     got="One is of another image",
                     remedy="Compare questions about the same image",
                 )
-        return _measure(session, [item.scored for item in _pick(session, keys)], others or {})
+        chosen = [item.scored for item in _pick(session, keys)]
+        prompt = "" if session.ranked is None else session.ranked.labels.prompt
+        apart = {
+            result: inspection
+            for result, inspection in (others or {}).items()
+            if result not in session.inspections and inspection.question.strip() != prompt.strip()
+        }
+        numbers = _measure(
+            session, chosen, {result: item for result, item in (others or {}).items() if result not in apart}
+        )
+        if numbers is None:
+            return None
+        measured = [one for item in apart.items() for one in self._measure_apart(session, *item)]
+        return numbers._replace(views=(*numbers.views, *measured))
+
+    def _measure_apart(self, session: _RegionSession, result: ResultId, inspection: Inspection) -> list[ViewMeasure]:
+        """The views of an inspection in the best regions of its own question."""
+
+        def rank(maker: LabelMaker, cancel: threading.Event) -> WeakLabels:
+            prompts = maker.prompts([inspection.question])
+            session.prompts.update(prompts)
+            return maker.make(session.image, prompts, ())
+
+        best = [item.scored for item in shown_regions(self._run(session, rank), ()) if item.chosen]
+        coverage = to_patches(_union(best), inspection.grid)
+        inside = f"the regions of ranks 1 to {best[-1].rank} for “{inspection.question}”"
+        return [_measure_view(result, view, coverage)._replace(inside=inside) for view in inspection.views]
 
     def labels(self, name: RegionSessionId, keys: Sequence[str]) -> WeakLabels | None:
         """The chosen regions alone, with the ranks that they have among all; None when none is chosen.

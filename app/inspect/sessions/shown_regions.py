@@ -11,6 +11,8 @@ from a3tune.figures.regions import REGION_COLOURS, number_place, outlines
 from a3tune.labels.filters import PAPER_RULES, drop_reason
 from a3tune.types import ScoredRegion, WeakLabels
 
+# A smaller weight is told as 0: such a region makes no target before anybody chooses it.
+_LEAST_WEIGHT = 5e-5
 # How many of the best regions are shown, and how many of them make the target before anybody chooses: K of the
 # region-based target in A3Tune (ACL 2025).
 SHOWN = 8
@@ -62,7 +64,8 @@ def shown_regions(labels: WeakLabels, drawn: Container[str]) -> tuple[ShownRegio
             continue
         keys.add(key)
         colour = REGION_COLOURS[len(shown) % len(REGION_COLOURS)]
-        chosen = scored.rank <= CHOSEN or key in drawn
+        weighty = scored.weight >= _LEAST_WEIGHT or scored.rank == 1
+        chosen = (scored.rank <= CHOSEN and weighty) or key in drawn
         anchor = number_place(region)
         shown.append(ShownRegion(key, scored, key in drawn, small, chosen, colour, outlines(region), anchor))
     return tuple(shown)

@@ -36,7 +36,17 @@ export function createAnswers({ part, state, caption }) {
       );
     else text.textContent = view.answer || "(empty answer)";
     made.append(text);
+    if (view.reference) made.append(verdict(view));
     return made;
+  }
+
+  // Word for word, as the examples are described.
+  function verdict({ answer, reference }) {
+    const right = answer.trim().toLowerCase() === reference.trim().toLowerCase();
+    return make("p", {
+      className: "verdict " + (right ? "right" : "wrong"),
+      textContent: right ? "✓ the reference answer" : "✗ the reference answer is “" + reference + "”",
+    });
   }
 
   return { build };

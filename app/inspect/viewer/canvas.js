@@ -1,6 +1,6 @@
 // Draws the stage: the image, maps, what is pointed out and outlined, the legend and the names of the panes.
 
-import { signedPercent, percent } from "../../common/static/format.js";
+import { multiple, signedPercent, percent } from "../../common/static/format.js";
 import { largest } from "../../common/static/patches.js";
 import { colourAt, placeOnScale } from "./colour_scale.js";
 import { AS_OPENED, createToner, levelWords } from "./grey_levels.js";
@@ -24,7 +24,7 @@ export function createCanvas(viewer) {
   // The panes with the view and the placement of each, in canvas pixels.
   function layOut() {
     const ratio = window.devicePixelRatio || 1;
-    const box = stage.getBoundingClientRect();
+    const box = canvas.getBoundingClientRect();
     const width = Math.max(1, Math.round(box.width * ratio));
     const height = Math.max(1, Math.round(box.height * ratio));
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
@@ -47,9 +47,9 @@ export function createCanvas(viewer) {
     context.imageSmoothingQuality = "high";
     // Both sides' maps are fetched, since both are measured for the scale.
     if (views.length) for (const view of state.both) if (state.mapOf(view).waits) viewer.headMaps.fetch(view);
-    const top = views.length ? state.topOfScale() : 0;
+    const notes = new Map(); // why a view's pane has no map
     let waits = false;
-    let missing = "";
+    let legend = null;
     for (const pane of panes) {
       context.save();
       context.beginPath();
@@ -60,59 +60,86 @@ export function createCanvas(viewer) {
       const drawn = toned(model ? state.modelPicture : picture, levels);
       context.drawImage(drawn, x, y, data.image.width * scale, data.image.height * scale);
       if (pane.view && state.display.map) {
-        const shown = drawMap(context, pane, top);
+        dim(context, pane.place);
+        const shown = drawMap(context, pane);
+        legend = shown.legend || legend;
         waits = waits || Boolean(shown.waits);
-        if (shown.missing && !shown.waits)
-          missing = (state.comparing ? state.nameOf(pane.view) + " " : "") + shown.missing;
+        if (shown.missing && !shown.waits) notes.set(shown.of || pane.view, shown.missing);
       }
       if (pane.view) viewer.place.draw(context, pane.view, pane.place);
       viewer.outlines.draw(context, pane.place);
       viewer.box.draw(context, pane.place);
       context.restore();
     }
-    namePanes();
+    namePanes(notes);
+    if (views.length) tellLegend(legend);
     part("zoom").textContent = [
       zoom.factor === 1 ? "" : Math.round(100 * zoom.factor) + " %",
       levelWords(levels, data.image.window),
     ]
       .filter(Boolean)
       .join(" · ");
-    viewer.caption.show(missing);
+    viewer.caption.show(notes);
     tellState(waits);
     stage.dataset.tookMs = (performance.now() - began).toFixed(1);
   }
 
-  // A pane's map, or its patches' experts; with the legend, since the scale is known here.
-  function drawMap(context, pane, top) {
-    const shown = pane.difference ? state.difference() : state.mapOf(pane.view);
-    const colours = pane.difference
-      ? { lut: differenceMap, signed: true, top: largest(shown.values?.map(Math.abs) || []) }
-      : { lut: colourMaps[state.display.colours], signed: false, top };
-    const scale = { ...state.display, ...colours };
-    if (state.experts.on && pane.view.experts?.first) viewer.experts.draw(context, pane.view, pane.place);
-    else if (shown.values) drawHeatMap(context, shown.values, pane.view.tiles, state.data.image, pane.place, scale);
-    if (shown.values && !state.experts.on) drawLegend(scale);
-    return shown;
+  // The picture steps back behind the map, which is to be the brightest thing on it.
+  function dim(context, { x, y, scale }) {
+    context.fillStyle = "rgb(0 0 0 / " + state.display.dim + ")";
+    context.fillRect(x, y, state.data.image.width * scale, state.data.image.height * scale);
   }
 
-  function drawLegend(scale) {
-    const { top, signed } = scale;
+  // A pane's map, or its patches' experts; with what its legend is.
+  function drawMap(context, pane) {
+    const { view, place, difference } = pane;
+    if (state.experts.on && !difference) {
+      if (!state.showsExperts(view)) return { missing: "has no experts to show" };
+      viewer.experts.draw(context, view, place);
+      return { legend: { experts: true } };
+    }
+    const shown = difference ? state.difference() : state.multiplesOf(view);
+    if (!shown.values) return shown;
+    const colours = difference
+      ? { lut: differenceMap, signed: true, top: largest(shown.values.map(Math.abs)) }
+      : { lut: colourMaps[state.display.colours], signed: false, top: state.topOfScale(view) };
+    const legend = { ...state.display, ...colours };
+    drawHeatMap(context, shown.values, view.tiles, state.data.image, place, legend);
+    return { ...shown, legend };
+  }
+
+  // What the colours on the picture mean; nothing where there are none.
+  function tellLegend(legend) {
+    const isScale = Boolean(legend?.lut);
+    element.querySelector(".legend").classList.toggle("bare", !isScale);
+    element.querySelector("[data-action=ownScales]").hidden = !["side", "wipe"].includes(state.mode) || !isScale;
+    part("legendUnit").textContent = unitWords(legend);
+    if (!isScale) return;
+    const { top, signed } = legend;
     part("legendLow").textContent = signed ? signedPercent(-top) : "0";
-    part("legendMiddle").textContent = signed ? "0" : percent(top / 2);
-    part("legendHigh").textContent = (signed ? "+" : "") + percent(top);
-    part("legendUnit").textContent =
-      (signed ? "B − A, " : "") +
-      "of the word's attention, per patch" +
-      (state.sideB && !signed ? "; one scale for A and B" : "");
+    part("legendMiddle").textContent = signed ? "0" : multiple(top / 2);
+    part("legendHigh").textContent = signed ? "+" + percent(top) : multiple(top);
     const strip = new ImageData(256, 1);
     for (let i = 0; i < 256; i++) {
-      const { colour, strength } = placeOnScale((signed ? i / 127.5 - 1 : i / 255) * top, scale);
-      strip.data.set([...colourAt(scale.lut, colour), strength || i === 0 || signed ? 255 : 0], 4 * i);
+      const { colour, strength } = placeOnScale((signed ? i / 127.5 - 1 : i / 255) * top, legend);
+      strip.data.set([...colourAt(legend.lut, colour), strength || signed ? 255 : 0], 4 * i);
     }
     element.querySelector("canvas.ramp").getContext("2d").putImageData(strip, 0, 0);
   }
 
-  function namePanes() {
+  function unitWords(legend) {
+    if (!state.display.map) return "Map off (key M)";
+    if (!legend) return "No map on the picture";
+    if (legend.experts) return "Colours: key experts of layer " + state.experts.layer + ", listed under Experts";
+    if (legend.signed) return "B − A, of the word's attention, per patch";
+    const unit = "times what an even map would give each patch";
+    if (!state.sideB) return unit;
+    if (!state.display.each) return unit + "; one scale for A and B";
+    const tops = state.both.map((view) => state.nameOf(view) + " up to " + multiple(state.topOfScale(view)));
+    return unit + "; own scales: " + tops.join(", ");
+  }
+
+  function namePanes(notes) {
     const { comparing, pair } = state;
     const named = comparing ? state.both : state.views.length > 1 ? [state.front] : [];
     for (const [place, name] of ["paneA", "paneB"].entries()) {
@@ -120,7 +147,8 @@ export function createCanvas(viewer) {
       const view = named[place];
       label.hidden = !view;
       if (!view) continue;
-      const words = state.nameOf(view) + " · " + view.label;
+      const own = state.display.each && comparing ? " · own scale" : "";
+      const words = state.nameOf(view) + " · " + view.label + (notes.has(view) ? " · " + notes.get(view) : own);
       label.textContent = state.mode === "difference" ? (place ? "red: more in " : "blue: more in ") + words : words;
       label.dataset.side = comparing ? (place ? "right" : "left") : "middle";
     }
@@ -144,6 +172,6 @@ export function createCanvas(viewer) {
     stage.dataset.result = result ? result.id + (result.complete ? " complete" : "") : "";
   }
 
-  new ResizeObserver(draw).observe(stage);
+  new ResizeObserver(draw).observe(canvas);
   return { draw };
 }

@@ -1,5 +1,10 @@
 // From a weight to a colour. `scale`: {top, lut, signed, gamma, threshold, opacity}; `lut` is the colour map as 256
-// times red, green, blue.
+// times red, green, blue. Weights are multiples of what each patch would have if the same attention were spread evenly
+// over the image; differences (`signed`) are shares of a word's attention.
+
+// A weight as of an even map is not drawn; from there on the strength rises with the logarithm of the multiple, up to
+// the highest on the scale, or this one where that is lower: a map that is nearly even is hardly seen.
+const STRONG = 8;
 
 // Where a value stands: its place in the colour map, 0 to 255, and how strongly it is drawn, 0 to 1. Gamma bends the
 // place, not the weight; differences are laid out from the middle to both sides.
@@ -8,8 +13,13 @@ export function placeOnScale(value, scale) {
   const bent = Math.sign(level) * Math.abs(level) ** (scale.gamma || 1);
   return {
     colour: Math.round(scale.signed ? 127.5 + 127.5 * bent : 255 * bent),
-    strength: Math.abs(level) < scale.threshold ? 0 : Math.sqrt(Math.abs(bent)),
+    strength: Math.abs(level) < scale.threshold ? 0 : strengthOf(value, level, scale),
   };
+}
+
+function strengthOf(value, level, { signed, top }) {
+  if (signed) return Math.sqrt(Math.abs(level));
+  return value > 1 && top > 0 ? Math.log(Math.min(value, top)) / Math.log(Math.max(STRONG, top)) : 0;
 }
 
 export const colourAt = (lut, place) => [lut[3 * place], lut[3 * place + 1], lut[3 * place + 2]];
@@ -30,8 +40,6 @@ export function pixelTable(scale) {
   for (let i = 0; i <= LEVELS; i++) {
     const level = scale.signed ? (2 * i) / LEVELS - 1 : i / LEVELS;
     const { colour, strength } = placeOnScale(level * scale.top, scale);
-    // Weak attention is transparent, so that the anatomy stays readable under it; with the root of the weight, since
-    // in proportion to it a widely spread map would hardly be seen.
     table.set([...colourAt(scale.lut, colour), Math.round(255 * scale.opacity * strength)], 4 * i);
   }
   return new Uint32Array(table.buffer);

@@ -1,7 +1,7 @@
 // Two sides, A and B: which views they show and how, their numbers, and the heads that moved most.
 
 import { press, tableRow } from "../../common/static/dom.js";
-import { count, percent } from "../../common/static/format.js";
+import { percent } from "../../common/static/format.js";
 
 export function createComparison(viewer) {
   const { element, part, state } = viewer;
@@ -72,14 +72,19 @@ export function createComparison(viewer) {
     part("compareHeadB").textContent = "B · " + sideB.label;
     part("compareNote").textContent =
       "Critical heads of each, mean of the answer" +
-      (regions.on.size
-        ? "; inside " + count(regions.on.size, "region.", "regions together.")
-        : ". Switch regions on to measure attention inside.");
+      (regions.on.size ? "; inside " + insideWords() + "." : ". Switch regions on to measure attention inside.");
     const after = new Map(numbersOf(sideB).map(([key, , value]) => [key, value]));
     const rows = numbersOf(sideA).map(([key, name, value, title]) =>
       tableRow([name, value, after.get(key) || "", changeWords(value, after.get(key))], { title, dataset: { key } }),
     );
     part("compareRows").append(...rows);
+  }
+
+  // Each side inside the regions of its own question: those that are switched on, and the best of another question.
+  function insideWords() {
+    const others = state.both.filter((view) => state.numbersInRegions(view)?.inside);
+    const told = others.map((view) => state.nameOf(view) + " inside " + state.numbersInRegions(view).inside);
+    return [viewer.regionPanel.tickedWords(), ...told].join("; ");
   }
 
   function buildMoved() {

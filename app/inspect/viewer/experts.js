@@ -41,6 +41,8 @@ export function createExperts(viewer) {
 
   function build() {
     const view = state.views.length ? [state.front, ...state.both].find((one) => one.experts) : null;
+    const shown = state.views.length ? (state.comparing ? state.both : [state.front]) : [];
+    const lacking = !shown.some((one) => one.experts?.first) || state.mode === "difference";
     part("expertHint").hidden = Boolean(view);
     part("expertBody").hidden = !view;
     if (!view) {
@@ -50,13 +52,21 @@ export function createExperts(viewer) {
     const { gates, first, count, each } = view.experts;
     const layers = gates ? gates.length : first.length / view.patches;
     const layer = Math.min(state.experts.layer, layers - 1);
-    state.experts = { on: state.experts.on && Boolean(first), layer };
+    state.experts = { on: state.experts.on && !lacking, layer };
     const list = element.querySelector("[data-control=expertLayer]");
     list.replaceChildren(...Array.from({ length: layers }, (_, place) => new Option("layer " + place, String(place))));
     list.value = String(layer);
     const box = element.querySelector("[data-control=experts]");
     box.checked = state.experts.on;
-    box.disabled = !first;
+    box.disabled = lacking;
+    part("expertReason").textContent = !lacking
+      ? ""
+      : state.mode === "difference"
+        ? "A difference has no experts: show B alone or side by side."
+        : state.front.label +
+          " has no key experts: show " +
+          (first ? view.label : "an A3MoE adapter") +
+          " on the picture.";
     part("expertNote").textContent =
       view.label +
       (gates
@@ -101,8 +111,7 @@ export function createExperts(viewer) {
   }
 
   // Words about the patch under the pointer, "" where experts are not on show.
-  const patchWords = (view, patch) =>
-    view.experts?.first && state.experts.on ? " · expert " + firstOf(view)[patch] : "";
+  const patchWords = (view, patch) => (state.showsExperts(view) ? " · expert " + firstOf(view)[patch] : "");
 
   element.querySelector("[data-control=experts]").addEventListener("change", (event) => {
     state.experts.on = event.target.checked;

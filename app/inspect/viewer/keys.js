@@ -22,10 +22,7 @@ export function listenToKeys(viewer) {
     a: () => comparison.setMode("one", "a"),
     b: () => comparison.setMode("one", "b"),
     c: () => viewer.heads.choose("critical"),
-    m: () => {
-      state.display.map = !state.display.map;
-      viewer.draw();
-    },
+    m: () => viewer.mapSwitch.set(!state.display.map),
     "[": () => wipe.move(-0.05),
     "]": () => wipe.move(0.05),
     0: viewer.pointer.reset,

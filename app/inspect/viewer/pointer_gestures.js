@@ -1,7 +1,7 @@
 // What pointers do on the stage: zoom, pan, grey levels, a click on a region, and the numbers under the pointer.
 
 import { press } from "../../common/static/dom.js";
-import { signedPercent } from "../../common/static/format.js";
+import { multiple, signedPercent } from "../../common/static/format.js";
 import { patchAt } from "../../common/static/patches.js";
 import { AS_OPENED, draggedLevels } from "./grey_levels.js";
 import { WHOLE, frameAt, sideAt, sourcePoint, zoomedAt } from "./layout.js";
@@ -10,11 +10,11 @@ import { WHOLE, frameAt, sideAt, sourcePoint, zoomedAt } from "./layout.js";
 const STILL = 3;
 
 export function createPointerGestures(viewer) {
-  const { part, state, stage, draw } = viewer;
+  const { part, state, stage, canvas, draw } = viewer;
   const fingers = new Map();
   let drag = null;
 
-  const frameUnder = (clientX) => frameAt(state.mode, stage.getBoundingClientRect(), clientX);
+  const frameUnder = (clientX) => frameAt(state.mode, canvas.getBoundingClientRect(), clientX);
   const toSource = ({ clientX, clientY }) =>
     sourcePoint(frameUnder(clientX), state.data.image, state.zoom, clientX, clientY);
 
@@ -25,7 +25,7 @@ export function createPointerGestures(viewer) {
 
   // About the middle of the first pane.
   function zoomInPlace(factor) {
-    const box = stage.getBoundingClientRect();
+    const box = canvas.getBoundingClientRect();
     zoomBy(factor, box.left + frameUnder(box.left).width / 2, box.top + box.height / 2);
   }
 
@@ -66,14 +66,15 @@ export function createPointerGestures(viewer) {
       part("readout").textContent = "";
       return;
     }
-    const box = stage.getBoundingClientRect();
+    const box = canvas.getBoundingClientRect();
     const has = state.views.length > 0;
     const side = has && sideAt(state.mode, (clientX - box.left) / box.width, state.pair.wipe);
     const view = side ? state.side(side) : null;
     const shown = view ? state.mapOf(view) : has ? state.difference() : {};
     const patch = shown.values ? patchAt(state.front.tiles, x, y) : -1;
     const where = "x " + Math.floor(x) + ", y " + Math.floor(y);
-    const words = patch < 0 ? "" : " · patch " + patch + ": " + signedPercent(shown.values[patch]);
+    const times = shown.even ? ", " + multiple(shown.values[patch] / shown.even) : "";
+    const words = patch < 0 ? "" : " · patch " + patch + ": " + signedPercent(shown.values[patch]) + times;
     part("readout").textContent = where + words + (view && patch >= 0 ? viewer.experts.patchWords(view, patch) : "");
   }
 

@@ -1,7 +1,7 @@
 // The list of regions, what can be done with them, and the numbers of the target.
 
 import { make, tableRow } from "../../common/static/dom.js";
-import { count, percent } from "../../common/static/format.js";
+import { percent } from "../../common/static/format.js";
 
 const BUSY = { finding: "Finding regions …", ranking: "Ranking regions …", drawing: "Looking into the box …" };
 
@@ -107,7 +107,14 @@ export function createRegionPanel(viewer) {
     if (!size) return "No region is switched on.";
     if (!view) return "Ask a question to see how much attention falls inside.";
     const which = state.views.length > 1 ? view.label + ": critical" : "Critical";
-    return which + " heads, mean of the answer, in " + count(size, "region.", "regions together.");
+    return which + " heads, mean of the answer, in " + tickedWords() + ".";
+  }
+
+  // The regions that are switched on, by their ranks.
+  function tickedWords() {
+    const ranks = state.regions.rows.filter((row) => state.regions.on.has(row.key)).map((row) => row.rank);
+    const all = ranks.length > 1 ? ranks.slice(0, -1).join(", ") + " and " + ranks.at(-1) : String(ranks[0]);
+    return ranks.length > 1 ? "the regions of ranks " + all + " together" : "the region of rank " + all;
   }
 
   // By its place in the list, from 0.
@@ -134,5 +141,5 @@ export function createRegionPanel(viewer) {
   element.querySelector("[data-action=stop]").addEventListener("click", viewer.regions.stop);
   element.querySelector("[data-action=keep]").addEventListener("click", viewer.regions.keepTarget);
 
-  return { build, buildNumbers, toggle };
+  return { build, buildNumbers, tickedWords, toggle };
 }

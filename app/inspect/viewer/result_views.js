@@ -8,6 +8,7 @@ export const viewsOf = (result, shown) =>
     ...view,
     result: result.id,
     question: result.question,
+    reference: result.reference,
     patches: result.patches,
     tiles: result.tiles,
     label: shown && result.question === shown.question ? view.adapter : view.adapter + " · “" + result.question + "”",

@@ -39,6 +39,8 @@ export class ViewState {
     gamma: 1,
     colours: "",
     scale: "own",
+    each: false, // every side on a scale of its own
+    dim: 0.45,
     smooth: true,
     sinks: false,
     grid: false,
@@ -98,7 +100,7 @@ export class ViewState {
     return rows.map((row) => same.get(row)).filter((row) => row !== undefined);
   }
 
-  // A view's map as {values, map, share, rows}, or {missing: why} where there is none; it `waits` where it can be asked for.
+  // A view's map as {values, even, map, share, rows}, `even` what each patch would have of an even map, or {missing: why} where there is none; it `waits` where it can be asked for.
   mapOf(view) {
     const { words, heads, layer, head } = this.chosen;
     const rows = this.rowsOf(view);
@@ -110,31 +112,50 @@ export class ViewState {
     else return { missing: this.trouble || "loading", waits: !this.trouble };
     const share = total(values);
     if (this.display.sinks) values = fillSinks(values, view.sinks);
-    return { values, map, share, rows };
+    return { values, even: share / view.patches, map, share, rows };
+  }
+
+  // The same as multiples of an even map, for drawing.
+  multiplesOf(view) {
+    const shown = this.mapOf(view);
+    return shown.values
+      ? { ...shown, values: shown.values.map((value) => (shown.even ? value / shown.even : 0)) }
+      : shown;
   }
 
   difference() {
     const [before, after] = [this.mapOf(this.sideA), this.mapOf(this.sideB)];
-    if (!before.values || !after.values) return { missing: before.missing || after.missing };
+    const lacking = before.values ? [after, this.sideB] : [before, this.sideA];
+    if (lacking[0].missing) return { ...lacking[0], of: lacking[1] };
     if (before.values.length !== after.values.length) return { missing: "the two have other patches" };
     return { values: after.values.map((value, patch) => value - before.values[patch]) };
   }
 
-  // One scale for all that is compared, so that equal weights have equal colours on both sides.
-  topOfScale() {
+  // The highest multiple of an even map on a view's scale: one scale for all that is compared, so that equal multiples
+  // have equal colours on both sides, or its own.
+  topOfScale(view) {
+    return Math.max(0, ...(this.display.each ? [view] : this.both).map((side) => this.#highest(side)));
+  }
+
+  #highest(view) {
+    const shown = this.multiplesOf(view);
+    if (!shown.values) return 0;
+    if (this.display.scale === "own" || !shown.map) return largest(shown.values);
+    const skip = new Set(this.display.sinks ? view.sinks.map(([sink]) => sink) : []);
     let most = 0;
-    for (const view of this.both) {
-      const shown = this.mapOf(view);
-      if (!shown.values) continue;
-      if (this.display.scale === "own" || !shown.map) most = Math.max(most, largest(shown.values));
-      else {
-        const skip = new Set(this.display.sinks ? view.sinks.map(([sink]) => sink) : []);
-        for (const token of view.tokens.filter(isWord))
-          for (let j = 0; j < view.patches; j++)
-            if (!skip.has(j)) most = Math.max(most, shown.map[token.row * view.patches + j]);
-      }
+    for (const { row } of view.tokens.filter(isWord)) {
+      const values = shown.map.subarray(row * view.patches, (row + 1) * view.patches);
+      const even = total(values) / view.patches;
+      values.forEach((value, patch) => {
+        if (even && !skip.has(patch)) most = Math.max(most, value / even);
+      });
     }
     return most;
+  }
+
+  // Whether experts are laid over this view: they are on, and it has some.
+  showsExperts(view) {
+    return this.experts.on && Boolean(view.experts?.first);
   }
 
   numbersInRegions(view) {

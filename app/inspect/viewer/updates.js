@@ -27,6 +27,7 @@ export function createUpdates(viewer) {
     if (!sameImage) {
       state.zoom = WHOLE;
       state.levels = AS_OPENED;
+      viewer.mapSwitch.set(true);
     }
     if (!grows) {
       viewer.faithfulness.clear();
@@ -45,7 +46,8 @@ export function createUpdates(viewer) {
     element.querySelectorAll(".legend, .map-tools, .side .panel").forEach((node) => (node.hidden = !result));
     element.querySelector(".guide").hidden = Boolean(result);
     root.dataset.state = result ? "result" : image ? "image" : "empty";
-    part("imageLabel").textContent = image ? image.label : "";
+    part("imageLabel").textContent = image ? image.label.replaceAll("\n", " · ") : "";
+    part("imageLabel").title = image ? image.label : "";
   }
 
   async function showPicture(next, sameImage) {

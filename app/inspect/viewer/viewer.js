@@ -15,6 +15,7 @@ import { createHeadMaps } from "./head_maps.js";
 import { createHeads } from "./heads.js";
 import { createHistory } from "./history.js";
 import { listenToKeys } from "./keys.js";
+import { createMapSwitch, listenToMapControls } from "./map_controls.js";
 import { createModelPicture } from "./model_picture.js";
 import { createPlace } from "./place.js";
 import { createLevelsTool, createPointerGestures } from "./pointer_gestures.js";
@@ -42,6 +43,7 @@ export default function mount({ element, props, server, trigger, watch }, { colo
     differenceMap: bytesOf(difference),
   };
   viewer.draw = createCanvas(viewer).draw;
+  viewer.mapSwitch = createMapSwitch(viewer);
   viewer.headMaps = createHeadMaps(viewer);
   viewer.caption = createCaption(viewer);
   viewer.answers = createAnswers(viewer);
@@ -65,31 +67,11 @@ export default function mount({ element, props, server, trigger, watch }, { colo
   viewer.modelPicture = createModelPicture(viewer);
   createExport(viewer);
   listenToKeys(viewer);
-  listenToControls(viewer, Object.keys(colourMaps));
+  listenToMapControls(viewer, Object.keys(colourMaps));
 
   const updates = createUpdates(viewer);
   // Until the server has sent something for this visit, what the page itself brought.
   const receive = () => updates.receive(props.value || document.getElementById("opening-value")?.textContent);
   watch("value", receive);
   receive();
-}
-
-// How the map is drawn, and which words are listed.
-function listenToControls({ element, part, state, draw }, names) {
-  element.querySelector("[data-control=colours]").append(...names.map((name) => new Option(name)));
-  state.display.colours = names[0];
-  const controls = element.querySelectorAll(".map-tools [data-control], .words-panel [data-control=template]");
-  const read = (control) => {
-    if (control.type === "checkbox") return control.checked;
-    if (control.dataset.control === "gamma") return 2 ** (-Number(control.value) / 50);
-    return control.type === "range" ? Number(control.value) / 100 : control.value;
-  };
-  controls.forEach((control) =>
-    control.addEventListener("input", () => {
-      const name = control.dataset.control;
-      if (name === "template") part("words").classList.toggle("with-template", control.checked);
-      else state.display[name] = read(control);
-      draw();
-    }),
-  );
 }

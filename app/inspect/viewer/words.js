@@ -38,7 +38,9 @@ export function createWords(viewer) {
             line.append(make("span", { className: "side-name", textContent: alike ? "A B" : side ? "B" : "A" }));
           holder.append(line);
         }
-        line.append(button(token, side, found[place], found[place] / most, onlyHere[side].has(token.row)));
+        const word = button(token, side, found[place], found[place] / most, onlyHere[side].has(token.row));
+        if (alike) word.dataset.both = "";
+        line.append(word);
       });
     });
     mark();
@@ -90,6 +92,9 @@ export function createWords(viewer) {
     if (!word) return;
     const row = Number(word.dataset.row);
     const of = state.both[Number(word.dataset.side)];
+    // A word of one side alone is looked at on that side.
+    if (!state.comparing && word.dataset.both === undefined && of !== state.front)
+      viewer.comparison.setMode("one", word.dataset.side === "1" ? "b" : "a");
     const more = event.shiftKey || event.ctrlKey || event.metaKey;
     const before = more && state.chosen.words === "own" && state.chosen.of === of ? state.chosen.rows : [];
     const rows =

@@ -21,7 +21,7 @@ from app.inspect.export_request import export
 from app.inspect.service import InspectService
 from app.inspect.sessions.results import Result
 
-LOOK = {"opacity": 0.85, "colours": "inferno", "smooth": True}
+LOOK = {"opacity": 0.85, "colours": "inferno", "smooth": True, "dim": 0.4, "each": False}
 
 
 @pytest.fixture

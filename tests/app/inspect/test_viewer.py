@@ -48,6 +48,7 @@ def asked(visit, picture):
     visitor = visit(color_scheme="dark", accept_downloads=True)
     visitor.upload(picture)
     visitor.ask(QUESTION)
+    visitor.page.locator("[data-action=more]").click()
     return visitor
 
 
@@ -67,6 +68,7 @@ def plain_pixels(visitor):
     page.locator("[data-control=outlines]").evaluate("box => { box.disabled = false; box.checked && box.click(); }")
     page.locator("[data-control=smooth]").uncheck()
     page.locator("[data-control=opacity]").fill("100")
+    page.locator("[data-control=dim]").fill("0")
 
 
 def canvas_pixels(visitor):
@@ -75,11 +77,12 @@ def canvas_pixels(visitor):
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
 
 
-def blended(grey, values, top, pixel, name="inferno"):
-    """What a pixel of the image should look like under a map, at full opacity: weak attention is transparent."""
+def blended(grey, values, top, pixel, name="plasma"):
+    """What a pixel of the image should look like under multiples of an even map, at full opacity: none below 1."""
     level = min(1.0, max(0.0, values[pixel] / top))
     colour = np.array(matplotlib.colormaps[name](round(255 * level), bytes=True)[:3], dtype=float)
-    return grey[pixel] * (1 - level**0.5) + colour * level**0.5
+    strength = np.log(min(top, max(1.0, values[pixel]))) / np.log(max(8.0, top))
+    return grey[pixel] * (1 - strength) + colour * strength
 
 
 def check_pixels(drawn, frame, grey, values, top, places):
@@ -115,7 +118,8 @@ def test_every_patch_is_drawn_where_it_lies_in_the_colour_of_its_weight(asked, e
     page.locator(".cell[data-layer='2'][data-head='3']").click()
     asked.shown(f"{row} ready")
     page.wait_for_function("document.querySelector('.stage').dataset.shown.startsWith('2.3 ')")
-    maps = [to_source(view.maps.weights[2, 3, row], expected.grid, smooth=False) for view in (base, tuned)]
+    weights = [view.maps.weights[2, 3, row] for view in (base, tuned)]
+    maps = [to_source(values / values.mean(), expected.grid, smooth=False) for values in weights]
     page.locator("[data-compare=a]").click()
     # Both sides' maps come before the scale is final.
     page.wait_for_function("document.querySelector('[data-part=legendUnit]').innerText.includes('one scale')")
@@ -134,7 +138,7 @@ def test_every_patch_is_drawn_where_it_lies_in_the_colour_of_its_weight(asked, e
     height, width = expected.image.pixels.shape[:2]
     page.set_viewport_size({"width": 820, "height": 1180})
     fits = """tallness => {
-        const box = document.querySelector(".stage").getBoundingClientRect();
+        const box = document.querySelector("canvas.picture").getBoundingClientRect();
         return box.height < 1.1 * Math.max(240, (box.width / 2) * tallness);
     }"""
     page.wait_for_function(fits, arg=height / width)
@@ -355,6 +359,8 @@ def test_experts_are_laid_over_the_patches_that_went_to_them(asked, expected):
     page.locator("[data-control=experts]").check()
     page.locator("[data-control=expertLayer]").select_option("2")
     expect(page.locator("[data-part=caption]")).to_contain_text("experts of the key router, layer 2")
+    expect(page.locator("[data-part=legendUnit]")).to_contain_text("Colours: key experts of layer 2")
+    expect(page.locator(".ramp-box")).to_be_hidden()
     assert asked.picture() != before
     first = chosen.key_choice[2, :, 0]
     told = dict(text.split(": ") for text in page.locator("[data-part=expertLoad] li").all_inner_texts())
@@ -370,6 +376,117 @@ def test_experts_are_laid_over_the_patches_that_went_to_them(asked, expected):
             colours.setdefault(int(first[patch]), []).append(drawn[y, x])
     assert all(np.ptp(found, axis=0).max() <= 3 for found in colours.values())
     assert len({tuple(found[0]) for found in colours.values()}) == len(colours)
+
+
+def test_experts_are_off_with_the_reason_where_the_side_on_show_has_none(asked):
+    page = asked.page
+    page.get_by_role("tab", name="Experts").click()
+    box, reason = page.locator("[data-control=experts]"), page.locator("[data-part=expertReason]")
+    page.locator("[data-compare=a]").click()
+    expect(box).to_be_disabled()
+    expect(reason).to_contain_text("base has no key experts: show a3")
+    page.locator("[data-compare=side]").click()
+    expect(box).to_be_enabled()
+    expect(reason).to_have_text("")
+    box.check()
+    # The side without experts has no map at all, and says so; the colours are those of the other.
+    expect(page.locator("[data-part=paneA]")).to_contain_text("base · has no experts to show")
+    expect(page.locator("[data-part=paneB]")).to_have_text("B · a3")
+    page.locator("[data-compare=difference]").click()
+    expect(box).to_be_disabled()
+    expect(box).not_to_be_checked()
+    expect(page.locator("[data-part=legendUnit]")).to_contain_text("B − A")
+
+
+def test_a_word_of_one_side_is_looked_at_on_that_side_and_the_caption_is_that_of_the_picture(asked, expected):
+    page, caption = asked.page, asked.page.locator("[data-part=caption]")
+    page.locator("[data-compare=a]").click()
+    shown(asked, front="base")
+    word = page.locator(".word[data-role=answer][data-side='1'][data-row]:visible").first
+    text = word.inner_text()
+    row = int(word.get_attribute("data-row"))
+    word.click()
+    shown(asked, front="a3")
+    asked.shown(f"{row} ready")
+    expect(caption).to_contain_text(f"adapter: a3 · {len(expected.view('a3').critical_heads)} critical heads")
+    expect(caption).to_contain_text(f"“{text}”")
+    expect(page.locator("[data-part=paneB]")).to_be_hidden()
+    expect(page.locator("[data-part=paneA]")).to_have_text("B · a3")
+    # A word that both sides have is looked at where one is.
+    page.locator(".word[data-role=question][data-row]:visible").first.click()
+    expect(caption).to_contain_text("adapter: a3")
+    # Beside the other side, each pane says what it has: the other answer has no such word.
+    others = page.locator(".word[data-role=answer][data-side='0'][data-row]:visible").all_inner_texts()
+    assert text not in others
+    page.locator("[data-compare=side]").click()
+    word.click()
+    expect(page.locator("[data-part=paneA]")).to_contain_text("A · base · has no such word")
+    expect(caption).to_contain_text("A has no such word")
+    expect(caption).to_contain_text(f"A: no such word, B: “{text}”")
+
+
+def test_the_map_is_switched_on_a_visible_switch_that_a_new_image_resets(asked, picture):
+    page = asked.page
+    box, unit = page.locator("[data-control=map]"), page.locator("[data-part=legendUnit]")
+    whole = asked.picture()
+    box.uncheck()
+    expect(unit).to_contain_text("Map off")
+    expect(page.locator("[data-part=caption]")).to_contain_text("map off")
+    expect(page.locator(".ramp-box")).to_be_hidden()
+    assert asked.picture() != whole
+    page.locator(".stage").focus()
+    page.keyboard.press("m")
+    expect(box).to_be_checked()
+    assert asked.picture() == whole
+    page.keyboard.press("m")
+    expect(box).not_to_be_checked()
+    asked.example(1)
+    expect(box).to_be_checked()
+
+
+def test_two_sides_have_one_scale_that_is_told_until_each_gets_its_own(asked):
+    page = asked.page
+    unit, own = page.locator("[data-part=legendUnit]"), page.locator("[data-action=ownScales]")
+    page.locator("[data-compare=a]").click()
+    expect(own).to_be_hidden()
+    page.locator("[data-compare=side]").click()
+    expect(unit).to_have_text("times what an even map would give each patch; one scale for A and B")
+    one = asked.picture()
+    own.click()
+    expect(unit).to_have_text(re.compile(r"own scales: A up to [\d.]+ ×, B up to [\d.]+ ×$"))
+    expect(page.locator("[data-part=paneA]")).to_have_text("A · base · own scale")
+    assert asked.picture() != one
+    own.click()
+    assert asked.picture() == one
+
+
+def test_captions_lie_beside_the_picture_and_never_on_it(asked):
+    for mode in ("a", "side", "wipe", "difference"):
+        asked.page.locator(f"[data-compare={mode}]").click()
+        asked.picture()
+        lying = asked.page.evaluate(
+            """() => {
+                const picture = document.querySelector("canvas.picture").getBoundingClientRect();
+                return [...document.querySelectorAll(".stage .corner, .stage .pane-label")]
+                    .filter((node) => node.textContent && node.checkVisibility())
+                    .map((node) => node.getBoundingClientRect())
+                    .filter((box) => box.bottom > picture.top + 1 && box.top < picture.bottom - 1).length;
+            }"""
+        )
+        assert lying == 0
+
+
+def test_more_is_remembered_and_eight_controls_at_most_stand_there_at_first(visit):
+    visitor = visit()
+    page = visitor.page
+    bar = page.locator(".stage-tools").locator("button:visible, input:visible")
+    assert bar.count() <= 8
+    expect(page.locator("[data-control=opacity]")).to_be_hidden()
+    page.locator("[data-action=more]").click()
+    expect(page.locator("[data-control=opacity]")).to_be_visible()
+    page.reload()
+    visitor.finished("")
+    expect(page.locator("#viewer [data-control=opacity]")).to_be_visible()
 
 
 def test_checks_run_with_progress_and_can_be_stopped(asked):
@@ -460,7 +577,16 @@ def test_an_earlier_inspection_comes_back_and_is_compared_with_another_question(
     expect(page.locator("[data-part=paneA]")).to_contain_text(QUESTION)
     expect(page.locator("[data-part=caption]")).to_contain_text("against B: base")
     page.wait_for_selector(".stage[data-regions^=ready]")
-    expect(page.locator("[data-part=compareRows] tr[data-key=attention_mass] td").nth(1)).to_contain_text("%")
+    cells = page.locator("[data-part=compareRows] tr[data-key=attention_mass] td")
+    expect(cells.nth(1)).to_contain_text("%")
+    # Each map is over the words of its own question's answer, and measured inside the regions of that question.
+    caption = page.locator("[data-part=caption]")
+    expect(caption).to_contain_text(f"A: mean of the answer (to “{QUESTION}”), B: mean of the answer")
+    note = page.locator("[data-part=compareNote]")
+    expect(note).to_contain_text(
+        "inside the regions of ranks 1, 2, 3 and 4 together; A inside the regions of ranks 1 to"
+    )
+    expect(note).to_contain_text(f"for “{QUESTION}”")
     asked.example(1)
     page.get_by_role("tab", name="History").click()
     before = asked.result

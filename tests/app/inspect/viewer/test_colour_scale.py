@@ -13,7 +13,7 @@ LUTS = {name: colour_map(np.arange(256), name) for name in (*COLOUR_MAPS, DIFFER
 
 
 def scale(name="inferno", **changes):
-    plain = {"top": 0.5, "signed": False, "gamma": 1, "threshold": 0, "opacity": 0.8}
+    plain = {"top": 16, "signed": False, "gamma": 1, "threshold": 0, "opacity": 0.8}
     return {**plain, "lut": LUTS[name].ravel().tolist(), **changes}
 
 
@@ -23,22 +23,26 @@ def call(call_module):
 
 
 @pytest.mark.parametrize(
-    ("value", "colour", "strength"), [(0, 0, 0), (0.125, 64, 0.5), (0.5, 255, 1), (0.9, 255, 1), (-0.1, 0, 0)]
+    ("value", "colour", "strength"), [(0, 0, 0), (1, 16, 0), (4, 64, 0.5), (16, 255, 1), (20, 255, 1), (-1, 0, 0)]
 )
-def test_a_weight_has_its_share_of_the_highest(call, value, colour, strength):
+def test_a_weight_has_its_share_of_the_highest_and_is_drawn_by_its_multiple(call, value, colour, strength):
     assert call("placeOnScale", value, scale()) == {"colour": colour, "strength": pytest.approx(strength)}
+
+
+def test_a_map_that_is_nearly_even_is_drawn_faintly(call):
+    assert call("placeOnScale", 2, scale(top=2)) == {"colour": 255, "strength": pytest.approx(1 / 3)}
 
 
 @pytest.mark.parametrize(("value", "colour", "strength"), [(-0.5, 0, 1), (0, 128, 0), (0.5, 255, 1), (0.125, 159, 0.5)])
 def test_a_difference_is_laid_out_from_the_middle(call, value, colour, strength):
-    place = call("placeOnScale", value, scale(DIFFERENCE_MAP, signed=True))
+    place = call("placeOnScale", value, scale(DIFFERENCE_MAP, signed=True, top=0.5))
     assert place == {"colour": colour, "strength": pytest.approx(strength)}
 
 
 def test_gamma_bends_the_colour_and_the_threshold_cuts_by_the_weight(call):
-    bent = call("placeOnScale", 0.125, scale(gamma=0.5, threshold=0.2))
-    assert bent["colour"] == round(255 * 0.25**0.5)
-    assert call("placeOnScale", 0.09, scale(gamma=0.5, threshold=0.2))["strength"] == 0
+    bent = call("placeOnScale", 4, scale(gamma=0.5, threshold=0.2))
+    assert bent == {"colour": round(255 * 0.25**0.5), "strength": pytest.approx(0.5)}
+    assert call("placeOnScale", 3, scale(gamma=0.5, threshold=0.2))["strength"] == 0
 
 
 def test_a_map_of_nothing_is_not_drawn(call):
@@ -49,13 +53,15 @@ def test_a_map_of_nothing_is_not_drawn(call):
 @pytest.mark.parametrize("name", [*COLOUR_MAPS, DIFFERENCE_MAP])
 def test_the_table_holds_the_pixel_of_every_weight(call, name):
     signed = name == DIFFERENCE_MAP
-    settings = scale(name, signed=signed, gamma=0.7, threshold=0.1)
+    top = 0.5 if signed else 16
+    settings = scale(name, signed=signed, top=top, gamma=0.7, threshold=0.1)
     table = np.array(call("pixelTable", settings), dtype=np.uint32).view(np.uint8).reshape(-1, 4)
-    for value in np.linspace(-0.5 if signed else 0, 0.5, 23):
+    for value in np.linspace(-top if signed else 0, top, 23):
         index = call("pixelIndex", float(value), settings)
         level = index / (len(table) - 1) * (2 if signed else 1) - signed
-        assert level * 0.5 == pytest.approx(value, abs=0.5 / 1000)
+        assert level * top == pytest.approx(value, abs=top / 1000)
         bent = np.sign(level) * abs(level) ** 0.7
         colour = int(np.floor((127.5 + 127.5 * bent if signed else 255 * bent) + 0.5))
-        alpha = 0 if abs(level) < 0.1 else round(255 * 0.8 * abs(bent) ** 0.5)
+        strength = abs(level) ** 0.5 if signed else np.log(max(1, level * top)) / np.log(top)
+        alpha = 0 if abs(level) < 0.1 else round(255 * 0.8 * strength)
         np.testing.assert_array_equal(table[index], [*LUTS[name][colour], alpha], err_msg=f"{value}")

@@ -76,13 +76,23 @@ def test_one_heads_mean_is_here_and_its_single_words_are_asked_for(on_show, side
     assert told == {"missing": "It is gone.", "waits": False}
 
 
-def test_both_sides_have_one_scale_and_sinks_do_not_set_it(on_show, sides):
-    means = [maps["critical"][1:].mean(axis=0) for _, maps, _ in sides]
-    assert on_show("state.topOfScale()") == pytest.approx(max(values.max() for values in means))
-    assert on_show("state.topOfScale()", pair=(0, -1, "one")) == pytest.approx(means[0].max())
+def multiples(values):
+    """Maps over patches as multiples of what an even map would give each."""
+    return values / values.mean(axis=-1, keepdims=True)
+
+
+def test_both_sides_have_one_scale_or_their_own_and_sinks_do_not_set_it(on_show, sides):
+    tops = [multiples(maps["critical"][1:].mean(axis=0)).max() for _, maps, _ in sides]
+    each = [on_show(f"state.topOfScale(state.{name})") for name in ("sideA", "sideB")]
+    assert each == pytest.approx([max(tops)] * 2)
+    own = {"display": {"scale": "own", "each": True}}
+    assert [on_show(f"state.topOfScale(state.{name})", **own) for name in ("sideA", "sideB")] == pytest.approx(tops)
+    assert on_show("state.topOfScale(state.sideA)", pair=(0, -1, "one")) == pytest.approx(tops[0])
     shared = {"display": {"scale": "shared", "sinks": True}}
-    rest = [maps["critical"][:, [0, 2, 3]].max() for _, maps, _ in sides]
-    assert on_show("state.topOfScale()", **shared) == pytest.approx(max(rest))
+    rest = [multiples(maps["critical"])[:, [0, 2, 3]].max() for _, maps, _ in sides]
+    assert on_show("state.topOfScale(state.sideA)", **shared) == pytest.approx(max(rest))
+    drawn = on_show("[...state.multiplesOf(state.sideB).values]")
+    assert drawn == pytest.approx(multiples(sides[1][1]["critical"][1:].mean(axis=0)))
 
 
 def test_a_difference_is_b_less_a(on_show, sides):
