@@ -16,7 +16,7 @@ from app.common.comparison import OwnAdapters
 from app.common.status import error_status, status, step_status
 from app.common.widgets import EVENT_OPTIONS, Update
 from app.engine.background import Step
-from app.engine.ids import RegionSessionId, ResultId, SessionId
+from app.engine.ids import ResultId, SessionId
 from app.inspect import zero_gpu
 from app.inspect.examples import Example, build_examples, build_suggestions
 from app.inspect.handlers import viewer_answers
@@ -28,8 +28,6 @@ from app.inspect.view_controls import ViewControls, chosen_window
 from app.inspect.viewer import build_viewer
 
 GENERAL_QUESTIONS = ("What does this image show?", "Is there an abnormality?", "Describe the findings.")
-
-_READING = Step("Reading the file", 0.0)
 
 
 class InspectTab:
@@ -120,6 +118,7 @@ class InspectTab:
         page.load(self._begin, [visitor], self.own_outputs, **EVENT_OPTIONS)
 
         changed = [self._viewer, self._status, *self._view.changed]
+        self._viewer.walk(self._walk, self._view.choices, changed, trigger_mode="multiple", **EVENT_OPTIONS)
         self._view.wire(self._change_view, changed, self._change_series, opened)
 
         waiting = [self._status, self._cancel]
@@ -211,7 +210,7 @@ class InspectTab:
             yield gr.skip()
             return
         session = _session(request)
-        yield {self._status: step_status(_READING)}
+        yield {self._status: step_status(Step("Reading the file", 0.0))}
         try:
             audit("image-open", files=len(paths))
             sessions, (first, *more) = self._service.sessions, map(Path, paths)
@@ -290,6 +289,11 @@ class InspectTab:
             self._status: status("Ask to see the attention in this picture."),
         }
 
+    def _walk(
+        self, window: str, centre: Any, width: Any, axis: int, volume: int, event: gr.EventData, request: gr.Request
+    ) -> Update:
+        return self._change_view(window, centre, width, axis, volume, request, 1 + int(getattr(event, "frame", 0)))
+
     def _change_series(self, number: int, request: gr.Request) -> Update:
         session = _session(request)
         try:
@@ -343,7 +347,8 @@ class InspectTab:
             # question can be cancelled.
             cancelled = isinstance(error, Cancelled)
             newer = cancelled and self._service.superseded(session)
-            over = newer or (cancelled and _regions_of(self._service.sessions.opened(session)) != _regions_of(opened))
+            shown = self._service.sessions.opened(session)
+            over = newer or (cancelled and shown and opened and shown.regions != opened.regions)
             yield {
                 self._status: gr.skip() if over else error_status(error),
                 self._cancel: gr.skip() if newer else gr.update(interactive=False),
@@ -393,8 +398,3 @@ class InspectTab:
 def _session(request: gr.Request) -> SessionId:
     """The session that the page drew for itself when it was loaded."""
     return SessionId(str(request.session_hash))
-
-
-def _regions_of(opened: OpenedImage | None) -> RegionSessionId | None:
-    """What tells whether the same image is still on show."""
-    return None if opened is None else opened.regions

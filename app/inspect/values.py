@@ -230,6 +230,10 @@ def _image(image: MedicalImage) -> dict[str, Any]:
         "width": image.width,
         "height": image.height,
         "label": describe(image),
+        "frame": image.frame,
+        "frames": image.frame_count,
+        # Of the square pixels on show.
+        "millimetres": image.spacing and image.spacing[0] * image.stored_size[0] / image.height,
         "window": list(image.window) if image.window else None,
     }
 

@@ -22,6 +22,7 @@ class ViewControls:
     Attributes:
         outputs: the components that `opened` changes.
         changed: those that `windowed` and `framed` change.
+        choices: window, centre, width, plane and volume.
     """
 
     def __init__(self) -> None:
@@ -52,6 +53,7 @@ class ViewControls:
             self._display, self._series, self._window, self._own_window, self._axis, self._frame, self._volume
         ]  # fmt: skip
         self.changed = [self._own_window, self._frame]
+        self.choices = [self._window, self._centre, self._width, self._axis, self._volume]
 
     def wire(
         self,
@@ -69,7 +71,7 @@ class ViewControls:
             change_series: takes the number of a series, from 1.
             opened: what it changes.
         """
-        view = [self._window, self._centre, self._width, self._axis, self._volume]
+        view = self.choices
         options = {"trigger_mode": "always_last", **EVENT_OPTIONS}
         for event in (
             self._window.input,

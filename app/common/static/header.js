@@ -3,6 +3,9 @@
 
 import { answerOf } from "./server.js";
 
+import { followAddress } from "./address.js";
+import { listenToTheme } from "./theme.js";
+
 const NO_SERVER = { state: "loading", name: "", text: "The server does not answer." };
 
 async function isSignedOut() {
@@ -57,4 +60,7 @@ export default function mount({ element, server, trigger }, { notice }) {
     setTimeout(ask, head.dataset.state === "loading" ? 1000 : 3000);
   }
   ask();
+  if (element.closest("#initial-page")) return;
+  listenToTheme(head.querySelector(".theme"));
+  followAddress();
 }

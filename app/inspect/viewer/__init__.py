@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import gradio as gr
 
 from a3tune.figures.colour_tables import DIFFERENCE_MAP, browser_tables
 from app.common.widgets import widget_parts
+
+_GLOSSARY = json.loads(
+    (Path(__file__).resolve().parents[2] / "common" / "static" / "glossary.json").read_text(encoding="utf-8")
+)
 
 
 def build_viewer(answers: Sequence[Callable[[dict], dict]], *, elem_id: str) -> gr.HTML:
@@ -24,5 +30,5 @@ def build_viewer(answers: Sequence[Callable[[dict], dict]], *, elem_id: str) -> 
     """
     colours = browser_tables()
     difference = colours.pop(DIFFERENCE_MAP)
-    parts = widget_parts("inspect/viewer/viewer", colours=colours, difference=difference)
+    parts = widget_parts("inspect/viewer/viewer", colours=colours, difference=difference, glossary=_GLOSSARY)
     return gr.HTML(value="", **parts, server_functions=list(answers), elem_id=elem_id)

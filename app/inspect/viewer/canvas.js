@@ -6,6 +6,7 @@ import { colourAt, placeOnScale } from "./colour_scale.js";
 import { AS_OPENED, createToner, levelWords } from "./grey_levels.js";
 import { drawHeatMap } from "./heat_map.js";
 import { panesOf, placementIn } from "./layout.js";
+import { showScaleBar } from "./scale_bar.js";
 
 export function createCanvas(viewer) {
   const { element, part, state, stage, canvas, colourMaps, differenceMap } = viewer;
@@ -79,6 +80,7 @@ export function createCanvas(viewer) {
     ]
       .filter(Boolean)
       .join(" · ");
+    showScaleBar(part("scaleBar"), data.image, panes[0].place.scale / panes[0].place.ratio);
     viewer.caption.show(notes);
     tellState(waits);
     stage.dataset.tookMs = (performance.now() - began).toFixed(1);

@@ -2,6 +2,8 @@
 
 import { STEPS } from "./heads.js";
 
+// Slices, where there are several; with Shift the arrows step through layers even so.
+const WALKS = { ArrowUp: -1, ArrowDown: 1, PageUp: -10, PageDown: 10 };
 const ZOOMS = { "+": 1.25, "=": 1.25, "-": 0.8 };
 
 export function listenToKeys(viewer) {
@@ -32,7 +34,8 @@ export function listenToKeys(viewer) {
   stage.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || !state.data.image) return;
     const { key } = event;
-    if (STEPS[key]) viewer.heads.step(STEPS[key]);
+    if (WALKS[key] && viewer.slices.several && !event.shiftKey) viewer.slices.walk(WALKS[key]);
+    else if (STEPS[key]) viewer.heads.step(STEPS[key]);
     else if (/^[1-9]$/.test(key)) viewer.regionPanel.toggle(Number(key) - 1);
     else if (ZOOMS[key]) viewer.pointer.zoomInPlace(ZOOMS[key]);
     else if (KEYS[key]) KEYS[key]();

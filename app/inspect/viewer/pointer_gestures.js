@@ -29,6 +29,11 @@ export function createPointerGestures(viewer) {
     zoomBy(factor, box.left + frameUnder(box.left).width / 2, box.top + box.height / 2);
   }
 
+  function fit() {
+    state.zoom = WHOLE;
+    draw();
+  }
+
   function reset() {
     state.zoom = WHOLE;
     state.levels = AS_OPENED;
@@ -81,10 +86,11 @@ export function createPointerGestures(viewer) {
   const wheel = (event) => {
     if (!state.data.image) return;
     event.preventDefault();
+    if (viewer.slices.several && !event.ctrlKey && !event.metaKey) return viewer.slices.turn(event.deltaY);
     zoomBy(Math.exp(-event.deltaY * 0.0015), event.clientX, event.clientY);
   };
   stage.addEventListener("wheel", wheel, { passive: false });
-  stage.addEventListener("dblclick", reset);
+  stage.addEventListener("dblclick", fit);
   stage.addEventListener("contextmenu", (event) => event.preventDefault());
   stage.addEventListener("pointerdown", (event) => {
     if (!state.picture) return;

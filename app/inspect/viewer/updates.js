@@ -24,7 +24,10 @@ export function createUpdates(viewer) {
     tellBegun();
     state.trouble = "";
     showPanels();
-    if (!sameImage) {
+    // From slice to slice of one volume the place and the grey levels stay.
+    const walks =
+      image && next.image && ["frames", "width", "height"].every((name) => image[name] === next.image[name]);
+    if (!sameImage && !(walks && image.frames > 1)) {
       state.zoom = WHOLE;
       state.levels = AS_OPENED;
       viewer.mapSwitch.set(true);
@@ -37,6 +40,7 @@ export function createUpdates(viewer) {
     if (next.result) showResult(grows, before);
     else state.pair = { ...state.pair, a: 0, b: -1, mode: "one", front: "a" };
     viewer.regions.receive(grows);
+    viewer.slices.receive(!walks);
     viewer.history.build();
     await showPicture(next, sameImage);
   }
@@ -80,6 +84,7 @@ export function createUpdates(viewer) {
     state.data = { ...state.data, session, history };
     tellBegun();
     viewer.regions.receive(false);
+    viewer.slices.receive(true);
     viewer.history.build();
   }
 

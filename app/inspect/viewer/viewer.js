@@ -2,6 +2,7 @@
 // the state and, by name, each other; what they do is in their own modules.
 
 import { bytesOf } from "../../common/static/base64.js";
+import { explainTerms } from "../../common/static/terms.js";
 import { createAnswers } from "./answers.js";
 import { createBoxTool } from "./box_tool.js";
 import { createBrush } from "./brush.js";
@@ -22,13 +23,14 @@ import { createLevelsTool, createPointerGestures } from "./pointer_gestures.js";
 import { createRegionOutlines } from "./region_outlines.js";
 import { createRegionPanel } from "./region_panel.js";
 import { createRegions } from "./regions.js";
+import { createSlices } from "./slices.js";
 import { ViewState } from "./state.js";
 import { createTabs } from "./tabs.js";
 import { createUpdates } from "./updates.js";
 import { createWipe } from "./wipe.js";
 import { createWords } from "./words.js";
 
-export default function mount({ element, props, server, trigger, watch }, { colours, difference }) {
+export default function mount({ element, props, server, trigger, watch }, { colours, difference, glossary }) {
   const colourMaps = Object.fromEntries(Object.entries(colours).map(([name, table]) => [name, bytesOf(table)]));
   const viewer = {
     element,
@@ -42,6 +44,7 @@ export default function mount({ element, props, server, trigger, watch }, { colo
     colourMaps,
     differenceMap: bytesOf(difference),
   };
+  explainTerms(element, glossary);
   viewer.draw = createCanvas(viewer).draw;
   viewer.mapSwitch = createMapSwitch(viewer);
   viewer.headMaps = createHeadMaps(viewer);
@@ -61,6 +64,7 @@ export default function mount({ element, props, server, trigger, watch }, { colo
   viewer.brush = createBrush(viewer);
   viewer.box = createBoxTool(viewer);
   viewer.levels = createLevelsTool(viewer);
+  viewer.slices = createSlices(viewer);
   viewer.pointer = createPointerGestures(viewer);
   viewer.faithfulness = createFaithfulness(viewer);
   viewer.history = createHistory(viewer);

@@ -17,14 +17,18 @@ export function alignment(one, other) {
   return pairs;
 }
 
+const isAnswers = (view, { row, role }) =>
+  role === "template" && view.tokens.some((token) => token.role === "answer" && token.row === row);
+
 const texts = (tokens) => tokens.map((token) => token.text.trim());
 
-// Which row of another view is the same word: the same text in the same order, question and answer by themselves.
+// Which row of another view is the same word: the same text in the same order, question and answer by themselves. The
+// first word of an answer has the row of the prompt's last token: it is that word, whatever the token.
 export function counterparts(one, other) {
   const found = new Map();
   for (const role of ["question", "template", "answer"]) {
     const [here, there] = [one, other].map((view) =>
-      view.tokens.filter((token) => token.row !== null && token.role === role),
+      view.tokens.filter((token) => token.row !== null && token.role === role && !isAnswers(view, token)),
     );
     for (const [i, j] of alignment(texts(here), texts(there))) found.set(here[i].row, there[j].row);
   }

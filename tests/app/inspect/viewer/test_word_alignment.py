@@ -37,6 +37,14 @@ def test_a_word_of_the_question_is_no_word_of_the_answer(call_module):
     assert call_module(MODULE, "counterparts", one, other) == [[0, 0], [2, 1]]
 
 
+def test_the_first_word_of_an_answer_is_no_token_of_the_prompt_whose_row_it_has(call_module):
+    one, other = (view(("template", ":"), ("answer", word)) for word in ("left", "right"))
+    for side in (one, other):
+        side["tokens"][1]["row"] = side["tokens"][0]["row"]
+    assert call_module(MODULE, "counterparts", one, other) == []
+    assert call_module(MODULE, "counterparts", one, one) == [[0, 0]]
+
+
 def test_words_that_only_one_answer_has_differ(call_module, module_page):
     one = view(("answer", "no"), ("answer", " mass"), ("answer", "</s>"))
     other = view(("answer", "a"), ("answer", " mass"))

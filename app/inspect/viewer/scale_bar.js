@@ -1,0 +1,19 @@
+// A bar of a round number of millimetres, where the file says how large its pixels are.
+
+// The longest of 1, 2 and 5 times a power of ten that fits into so many pixels, in millimetres; 0 where none does.
+export function roundLength(millimetresPerPixel, most) {
+  const room = millimetresPerPixel * most;
+  if (!(room > 0)) return 0;
+  const power = 10 ** Math.floor(Math.log10(room));
+  return [5, 2, 1].map((step) => step * power).find((length) => length <= room);
+}
+
+// `scale`: pixels of the window per pixel of the image.
+export function showScaleBar(bar, image, scale) {
+  bar.hidden = !image.millimetres;
+  if (bar.hidden) return;
+  const perPixel = image.millimetres / scale;
+  const length = roundLength(perPixel, 140);
+  bar.style.setProperty("--length", length / perPixel + "px");
+  bar.textContent = Number(length.toPrecision(1)) + " mm";
+}

@@ -1,0 +1,123 @@
+"""The page as on a reading station: slices by wheel and keys, zoom, a bar in millimetres, theme, address, focus."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from a3tune.bundle import EXAMPLES
+from a3tune.images import load_image
+
+
+@pytest.mark.parametrize(
+    ("millimetres", "most", "length"), [(0.5, 140, 50), (0.7, 140, 50), (1, 140, 100), (0.01, 140, 1), (0, 140, 0)]
+)
+def test_a_bar_has_the_longest_round_length_that_fits(call_module, millimetres, most, length):
+    assert call_module("inspect/viewer/scale_bar.js", "roundLength", millimetres, most) == pytest.approx(length)
+
+
+def test_wheel_keys_and_slider_walk_through_slices_and_leave_the_zoom(visit):
+    visitor = visit()
+    page = visitor.page
+    visitor.upload(EXAMPLES / "real_mr.nii.gz")
+    label, slider = page.locator("[data-part=imageLabel]"), page.locator("[data-part=slices]")
+    first = load_image(EXAMPLES / "real_mr.nii.gz")
+    place, count = first.frame + 1, first.frame_count
+    expect(label).to_contain_text(f"{place} of {count}")
+    stage = page.locator(".stage")
+    box = stage.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -200)
+    page.keyboard.up("Control")
+    zoom = page.locator("[data-part=zoom]")
+    expect(zoom).to_contain_text(" %")
+    zoomed = zoom.inner_text()
+    page.mouse.wheel(0, 100)
+    expect(label).to_contain_text(f"{place + 1} of {count}")
+    expect(zoom).to_have_text(zoomed)
+    stage.focus()
+    page.keyboard.press("ArrowUp")
+    expect(label).to_contain_text(f"{place} of {count}")
+    page.keyboard.press("PageUp")
+    expect(label).to_contain_text(f"{max(1, place - 10)} of {count}")
+    slider.fill(str(count - 1))
+    expect(label).to_contain_text(f"{count} of {count}")
+    expect(page.locator("#frame input[type=number]")).to_have_value(str(count))
+    page.mouse.dblclick(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    expect(zoom).not_to_contain_text("%")
+
+    # The bar is as long as so many millimetres of the file's own pixels.
+    bar = page.locator("[data-part=scaleBar]")
+    length = float(bar.inner_text().split()[0])
+    drawn = page.evaluate("Number(document.querySelector('.stage .scale-bar').getBoundingClientRect().width)")
+    picture = page.locator("canvas.picture").bounding_box()
+    fit = min(picture["width"] / first.width, picture["height"] / first.height)
+    assert drawn / fit * first.spacing[0] * first.stored_size[0] / first.height == pytest.approx(length, rel=0.02)
+    # One picture has no slices, its wheel zooms, and of a PNG nobody knows how large its pixels are.
+    visitor.example(1)
+    expect(slider).to_be_hidden()
+    expect(bar).to_be_hidden()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.wheel(0, -200)
+    expect(zoom).to_contain_text(" %")
+    assert not visitor.complaints
+
+
+def test_tab_and_theme_survive_a_reload_and_back_goes_back(visit):
+    visitor = visit(color_scheme="light")
+    page, body = visitor.page, visitor.page.locator("body")
+    page.get_by_role("tab", name="Tune", exact=True).click()
+    expect(page).to_have_url(re.compile("#tune$"))
+    page.get_by_role("tab", name="Models", exact=True).click()
+    expect(page).to_have_url(re.compile("#models$"))
+    page.go_back()
+    tune = page.get_by_role("tab", name="Tune", exact=True)
+    expect(tune).to_have_attribute("aria-selected", "true")
+    page.locator("#header .theme").click()
+    expect(body).to_have_class(re.compile("dark"))
+    page.reload()
+    expect(tune).to_have_attribute("aria-selected", "true")
+    expect(body).to_have_class(re.compile("dark"))
+    page.go_back()
+    expect(page.get_by_role("tab", name="Inspect", exact=True)).to_have_attribute("aria-selected", "true")
+
+
+def test_a_phone_shows_the_answer_first_and_clips_nothing(visit):
+    page = visit(viewport={"width": 390, "height": 844}).page
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    tops = [page.locator(name).bounding_box()["y"] for name in ("#ask", ".answer-panel", ".stage", ".words-panel")]
+    assert tops == sorted(tops)
+    ends = page.locator(".stage-tools > :visible, .legend > :visible").evaluate_all(
+        "all => all.map((one) => one.getBoundingClientRect().right)"
+    )
+    assert max(ends) <= 390
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_the_question_shows_that_it_has_the_focus(visit, scheme):
+    page = visit(color_scheme=scheme).page
+    field = page.locator("#question textarea, #question input").first
+    field.focus()
+    ring = field.evaluate(
+        "box => ((style) => [style.outlineStyle, style.outlineWidth, style.outlineColor])(getComputedStyle(box))"
+    )
+    assert ring[:2] == ["solid", "2px"]
+    colour, ground = (
+        [int(part) for part in re.findall(r"\d+", text)[:3]]
+        for text in (ring[2], field.evaluate("box => getComputedStyle(box).backgroundColor"))
+    )
+    assert contrast(colour, ground) >= 3
+
+
+def contrast(one, other):
+    """Of two colours, by WCAG 2."""
+
+    def light(colour):
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (part / 255 for part in colour)]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    dark, bright = sorted((light(one), light(other)))
+    return (bright + 0.05) / (dark + 0.05)
