@@ -370,6 +370,31 @@ def free_settings(server: Server) -> None:
 
 
 @attack
+def evaluations_of_others(server: Server) -> None:
+    """Nobody reads, takes or compares another's evaluation, and no file beside its results is given out."""
+    with server.visitor() as ann, server.visitor() as eve:
+        begun = ann.call("evaluate-start", "click", **{"evaluate-limit": 1})
+        must("Handed over" in begun, "an evaluation is begun")
+        (run,) = {path.parent.name for path in server.studio.rglob("job.json") if path.parent.name in begun}
+        asked: list[tuple[str, dict[str, Any]]] = [
+            ("read_evaluation", {}), ("read_file", {"name": "items.jsonl"}), ("compare_evaluations", {"other": run}),
+            ("read_questions", {"filter": {"kind": "all", "before": "base", "after": "base"}}),
+        ]  # fmt: skip
+        for name, facts in asked:
+            told = eve.ask_widget("evaluate-results", name, {"visitor": eve.secret, "run": run, **facts})
+            must("There is no such run" in told.text, f"{name} is refused to others")
+        for name in (f"../{run}", "..", "/etc", ""):
+            told = eve.ask_widget("evaluate-results", "read_evaluation", {"visitor": eve.secret, "run": name})
+            must("There is no such run" in told.text, f"the run {name!r} is refused")
+        for name in ("../job.json", "evaluation.json", "/etc/passwd"):
+            told = ann.ask_widget("evaluate-results", "read_file", {"visitor": ann.secret, "run": run, "name": name})
+            must("error" in told.json() and "content" not in told.json(), f"the file {name} is refused")
+        for visitor in (ann, eve):
+            visitor.call("forget-yes", "click")
+        must(not [path for path in server.studio.rglob("job.json") if path.parent.name == run], "it is forgotten")
+
+
+@attack
 def what_is_left(server: Server) -> None:
     """What a killed server had in hand is gone when the next one has started."""
     with server.visitor() as ann:
