@@ -42,6 +42,8 @@ model = PeftModel.from_pretrained(base_model, "PATH")
 _GROWING = "a3_growing"
 _WINDOW = "a3_window"
 _CACHE = "a3_gates"
+# What transformers calls what a generation has seen: since 5.24, and before.
+_CACHE_NAMES = ("cache", "past_key_values")
 
 
 class A3MoeModel(BaseTuner):
@@ -217,7 +219,7 @@ def _open(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
     sequence = kwargs.get("inputs_embeds")
     if sequence is None:
         sequence = kwargs.get("input_ids", args[0] if args else None)
-    cache = kwargs.get("past_key_values")
+    cache = next((kwargs[name] for name in _CACHE_NAMES if kwargs.get(name) is not None), None)
     past = int(cache.get_seq_length()) if cache is not None else 0
     gates = getattr(cache, _CACHE, {}) if past else {}
     if sequence is None:
@@ -237,7 +239,7 @@ def _open(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
 def _keep(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
     """Leave the gates of this pass with the cache that it filled."""
     window = kwargs.get(_WINDOW)
-    cache = getattr(output, "past_key_values", None)
+    cache = next((found for name in _CACHE_NAMES if (found := getattr(output, name, None)) is not None), None)
     if window is not None and cache is not None:
         setattr(cache, _CACHE, window.gates)
 

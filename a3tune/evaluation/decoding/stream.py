@@ -35,6 +35,7 @@ class Stream:
         self._inputs = dict(batch.inputs if inputs is None else inputs)
         self._mask = self._inputs["attention_mask"]
         self._cache: Any = None
+        self._cache_name = ""
 
     @torch.no_grad()
     def logits(self, written: torch.Tensor) -> torch.Tensor:
@@ -54,10 +55,11 @@ class Stream:
                 self._mask = torch.cat([self._mask, self._mask.new_ones(len(self._mask), 1)], dim=1)
                 if self._padded:
                     options["position_ids"] = self._mask.sum(dim=-1, keepdim=True) - 1
-                output = self._model.model(
-                    input_ids=written[:, -1:], attention_mask=self._mask, past_key_values=self._cache, **options
-                )
-        self._cache = output.past_key_values
+                options[self._cache_name] = self._cache
+                output = self._model.model(input_ids=written[:, -1:], attention_mask=self._mask, **options)
+        # Called so since transformers 5.24.
+        self._cache_name = "cache" if "cache" in output else "past_key_values"
+        self._cache = output[self._cache_name]
         return output.logits[:, -1].float()
 
     @property
