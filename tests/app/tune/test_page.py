@@ -239,7 +239,7 @@ def test_from_the_upload_to_the_adapter_over_reloads_stops_kills_and_a_new_serve
     # Handed over to the other tab, with what the run held out.
     page.locator("#tune-evaluate").click()
     expect(page.locator("#evaluate-data input")).to_have_value(f"sample, as “{name}” held it out")
-    expect(page.locator("#evaluate-adapters label.selected")).to_have_count(2)
+    expect(page.locator("#evaluate-adapters input:checked")).to_have_count(2)
     visitor.tune()
 
     with page.expect_download() as caught:
