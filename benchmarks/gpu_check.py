@@ -40,6 +40,7 @@ from a3tune.models.load import load_model
 from a3tune.parity.eager import check_checkpoint
 from a3tune.training.config import TuneConfig
 from a3tune.training.estimate import estimate_run
+from a3tune.training.run_folder import RunFolder
 from a3tune.training.tuning import tune
 from a3tune.types import MedicalImage
 from benchmarks.document import write_between
@@ -136,8 +137,10 @@ def tuning(device: str) -> list[str]:
                 assert all(bool(value.isfinite().all()) for value in weights[precision, checkpointing].values())
             apart = _apart_by(weights[precision, False], weights[precision, True])
             lines.append(f"4 steps in {precision}: checkpointing changes the weights by {apart:.1e} at most")
-        out, steps = runs / "stopped", iter(range(100))
-        tune(settings(precision=precisions[0]), rows, out, device=device, should_stop=lambda: next(steps) > 40)
+        out = runs / "stopped"
+        halfway = RunFolder(out)
+        stop = lambda: halfway.checkpoints.is_dir() and bool(halfway.steps_saved())  # noqa: E731
+        assert tune(settings(precision=precisions[0]), rows, out, device=device, should_stop=stop).status == "stopped"
         tune(settings(precision=precisions[0]), rows, out, device=device)
         apart = _apart_by(load_file(out / "adapter/adapter_model.safetensors"), weights[precisions[0], False])
         lines.append(f"a run that was stopped goes on to weights that differ by {apart:.1e}")

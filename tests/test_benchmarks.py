@@ -16,7 +16,7 @@ from a3tune.bundle import DEMO_MODEL
 from a3tune.images import load_image
 from a3tune.phantom.structures import HELD_OUT_SEEDS
 from a3tune.storage import write_json
-from benchmarks import attention_report, image_files, model_speed, random_llava, region_memory, shortcuts
+from benchmarks import attention_report, gpu_check, image_files, model_speed, random_llava, region_memory, shortcuts
 from benchmarks.document import write_between
 
 SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"
@@ -41,6 +41,31 @@ def test_the_model_speed_script_writes_its_table(tmp_path, monkeypatch, capsys):
         assert f"| {what} |" in written
     assert written.count("at most") == 3
     assert capsys.readouterr().out
+
+
+def test_the_gpu_script_reports_what_it_found_and_what_it_left_out(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert gpu_check.main([]) == 0
+    assert "nothing was checked" in capsys.readouterr().out
+
+    def broken(device):
+        raise AssertionError("the maps differ")
+
+    monkeypatch.setitem(gpu_check.PARTS, "maps", gpu_check.Part(broken, 5))
+    monkeypatch.setitem(gpu_check.PARTS, "speed", gpu_check.Part(lambda device: ["7B", "| what | time |"], 5))
+    monkeypatch.setattr(gpu_check, "_apart", lambda name, device, seconds: gpu_check._here(name, device))
+    document = tmp_path / "performance.md"
+    document.write_text("<!-- gpu -->\nold\n<!-- end of gpu -->\n")
+    parts = ["maps", "waits", "speed"]
+    assert gpu_check.main(["--device", "cpu", "--only", *parts, "--write", str(document)]) == 1
+    written = document.read_text()
+    for words in (
+        "FAILED.\n* AssertionError: the maps differ",
+        "left out.\n* needs an NVIDIA GPU",
+        "ok.\n* 7B\n\n| what",
+    ):
+        assert words in written
+    assert "old" not in written
 
 
 def test_a_document_without_marks_is_left_alone(tmp_path):
