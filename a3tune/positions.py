@@ -36,7 +36,7 @@ class Positions:
         return positions
 
     def __len__(self) -> int:
-        return len(self.indices)
+        return self.indices.shape[0]
 
     def to(self, device: torch.device) -> Positions:
         """The same positions on a device; nobody waits for the copy."""

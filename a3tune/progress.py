@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -61,6 +62,9 @@ class SteadyProgress:
         if not self._rewrites and now - self._told < self._seconds:
             return
         self._told = now
+        room = max(10, shutil.get_terminal_size().columns - 6)
+        if self._rewrites and len(what) > room:  # a line that wraps is not rewritten; of an answer the end is news
+            what = f"…{what[1 - room :]}"
         start, end = ("\r\x1b[K", "\n" if share >= 1 else "") if self._rewrites else ("", "\n")
         print(f"{start}{share:4.0%} {what}", end=end, file=self._stream, flush=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +53,8 @@ class AttentionCall:
             key, groups = key.index_select(0, heads // groups), 1
             mask = mask.index_select(0, heads) if mask is not None and mask.shape[0] > 1 else mask
         # Autocast would run the product in half precision again.
-        with torch.autocast(key.device.type, enabled=False):
+        half = torch.is_autocast_enabled(key.device.type)
+        with torch.autocast(key.device.type, enabled=False) if half else nullcontext():
             key = key.float().transpose(1, 2)
             chunk = max(1, _SCORE_BUDGET // (key.shape[0] * groups * key.shape[2]))
             parts = []
@@ -68,7 +70,7 @@ class AttentionCall:
         heads, length = query.shape[0], key.shape[2]
         # Query heads that share a key head are stacked as more rows of it, so keys are never repeated.
         stacked = (query.float() * self.scaling).reshape(heads // groups, groups * len(rows), -1)
-        scores = torch.matmul(stacked, key).view(heads, len(rows), length)
+        scores = torch.bmm(stacked, key).view(heads, len(rows), length)
         if self.softcap is not None:
             scores = torch.tanh(scores / self.softcap) * self.softcap
         if mask is not None:
@@ -124,6 +126,7 @@ class AttentionRecord:
         self._indices: dict[int, torch.Tensor] = {}
         self._layers: dict[int, int] = {}  # layer -> its number of heads
         self._read: dict[int, int] = {}  # layer -> how many tokens it has read
+        self._single: Positions | None = None  # the one row of a pass over one token
 
     @property
     def layers(self) -> int:
@@ -155,11 +158,6 @@ class AttentionRecord:
                 whole[:, start : start + part.shape[1]] = part
                 start += part.shape[1]
         return found
-
-    def latest(self, b: int) -> torch.Tensor:
-        """float32 [layers, heads, patches]: the weights of every head in the row that was read last."""
-        self._require_pass()
-        return torch.stack([self._layer_parts(layer, b)[-1][:, -1] for layer in sorted(self._layers)])
 
     def select(self, b: int, heads: Sequence[Head]) -> torch.Tensor:
         """float32 [heads, rows, patches] of sequence b for the named heads, in that order.
@@ -278,7 +276,9 @@ class AttentionRecord:
             self._rows[b] = self._rows[b].to(device)  # once, not for every layer
             return self._rows[b]
         if start >= self._shape[1]:
-            return Positions.run(0, tokens, device)
+            if tokens > 1 or self._single is None or self._single.indices.device != device:
+                self._single = Positions.run(0, tokens, device)
+            return self._single
         behind = torch.arange(self._shape[1], max(self._shape[1], start + tokens))
         positions = torch.cat([self._rows[b].indices.cpu(), behind]) - start
         return Positions(positions[(positions >= 0) & (positions < tokens)]).to(device)

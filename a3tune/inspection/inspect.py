@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,12 @@ from a3tune.lack_of_memory import memory_for
 from a3tune.memory_advice import TO_ANSWER
 from a3tune.models.encoded_prompt import EncodedPrompt
 from a3tune.models.model import GeneratedAnswer, VisionLanguageModel
-from a3tune.progress import Progress, no_progress
+from a3tune.progress import Progress, no_progress, part_of
 from a3tune.types import AttentionMaps, Head, MedicalImage, PatchGrid, Token, WeakLabels
+
+# An answer that is being written is shown again after so many seconds, or later where that would take more than this
+# share of the time.
+_SHOWN_EACH, _SHARE_FOR_SHOWING = 0.1, 0.03
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +88,8 @@ class Inspection:
         grid: where each patch lies in the image.
         views: one view per adapter, in the order asked for.
         labels: the ranked regions, when they were made.
-        seconds: by "<adapter>.answer" how long the answer with its maps took.
+        seconds: by "<adapter>.first word" and "<adapter>.answer" how long it took until there was something to read,
+            and until the whole answer was there with its maps.
         made_with: what it was made with, as plain JSON values, where that was noted (see
             `a3tune.inspection.provenance`).
     """
@@ -119,6 +125,7 @@ def inspect_each(
     critical_count: int | None = None,
     max_new_tokens: int = 64,
     target: np.ndarray | None = None,
+    on_words: Callable[[Inspection], None] | None = None,
     on_progress: Progress = no_progress,
     should_stop: Callable[[], bool] | None = None,
 ) -> Iterator[Inspection]:
@@ -139,7 +146,10 @@ def inspect_each(
         max_new_tokens: longest answer in tokens.
         target: bool [height, width], source pixels: where the model should look; adds the mass, pointing and
             overlap numbers to the metrics of each view.
-        on_progress: called with what is being done and the share done, 0 to 1.
+        on_words: called while an answer is written with the inspection as it is so far: the last view's answer ends
+            with the word written last, and its maps, heads and numbers are those up to there. After the first word,
+            and again as often as it takes little of the time, on this thread and with the model locked.
+        on_progress: called with what is being done, the answer's words so far included, and the share done, 0 to 1.
         should_stop: asked between steps and tokens; True ends the work.
 
     Yields:
@@ -166,27 +176,82 @@ def inspect_each(
     prompt = model.encode(image, question)
     grid = model.patch_grid(image.height, image.width, len(prompt.images[0]))
     coverage = None if target is None else to_patches(target, grid)
+    asked = _Asked(model, prompt, coverage, critical_count)
+
+    def show(views: tuple[AdapterView, ...], view: AdapterView) -> None:
+        if on_words is not None:
+            on_words(Inspection(model.name, image, question, grid, (*views, view), seconds=seconds))
+
     views: tuple[AdapterView, ...] = ()
     for number, adapter in enumerate(adapters):
-        start = number / len(adapters)
-        proceed(f"Answering ({adapter})", start + 0.1 / len(adapters))
         held = adapter_set(adapter) if callable(adapter_set) else adapter_set
         _check_held(adapter, held)
-        began = time.perf_counter()
-        with adapted(model, held, adapter, prompt, growing=True), record_experts() as use:
-            answer, maps = answer_with_maps(model, prompt, max_new_tokens=max_new_tokens, should_stop=should_stop)
-        seconds = {**seconds, f"{adapter}.answer": time.perf_counter() - began}
-        whole = model.append_answer(prompt, answer.token_ids)
-        ratio = visual_ratio(maps.image_share)
-        heads = critical_heads(ratio, maps.heads if critical_count is None else critical_count)
-        metrics = measure_answer(head_set_map(maps, heads, answer_rows(whole.tokens, maps)), coverage)
-        experts = None if held is None else _experts(use, held, adapter)
-        origin = "" if held is None else held.origin(adapter)
-        notes = (f"{adapter}: {origin}",) if origin else ()
-        views += (AdapterView(adapter, answer.text, whole.tokens, maps, ratio, heads, metrics, experts, notes),)
+        view, took = asked.answer(
+            adapter,
+            held,
+            max_new_tokens,
+            partial(show, views) if on_words is not None else None,
+            part_of(proceed, number / len(adapters), (number + 1) / len(adapters)),
+            should_stop,
+        )
+        views, seconds = (*views, view), {**seconds, **took}
         if len(views) == len(adapters):
             proceed("Done", 1.0)
         yield Inspection(model.name, image, question, grid, views, seconds=seconds)
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What one question asks of each adapter."""
+
+    model: VisionLanguageModel
+    prompt: EncodedPrompt
+    coverage: np.ndarray | None
+    critical_count: int | None
+
+    def answer(
+        self,
+        adapter: str,
+        held: AdapterSet | None,
+        most: int,
+        on_view: Callable[[AdapterView], None] | None,
+        proceed: Progress,
+        should_stop: Callable[[], bool] | None,
+    ) -> tuple[AdapterView, dict[str, float]]:
+        """The adapter's view, and how long its parts took."""
+        proceed(f"Answering ({adapter})", 0.1)
+        began, due = time.perf_counter(), 0.0
+        took: dict[str, float] = {}
+
+        def written(ids: tuple[int, ...], read: Callable[[], AttentionMaps]) -> None:
+            nonlocal due
+            now = time.perf_counter()
+            took.setdefault(f"{adapter}.first word", now - began)
+            proceed(f"{adapter}: {self.model.decode(ids)}", 0.1 + 0.8 * len(ids) / most)
+            if on_view is not None and now >= due:
+                on_view(self._view(adapter, held, ids, read(), use))
+                spent = time.perf_counter() - now
+                due = now + max(_SHOWN_EACH, spent * (1 + 1 / _SHARE_FOR_SHOWING))
+
+        with adapted(self.model, held, adapter, self.prompt, growing=True), record_experts() as use:
+            answer, maps = answer_with_maps(
+                self.model, self.prompt, max_new_tokens=most, on_word=written, should_stop=should_stop
+            )
+        took[f"{adapter}.answer"] = time.perf_counter() - began
+        return self._view(adapter, held, answer.token_ids, maps, use), took
+
+    def _view(
+        self, adapter: str, held: AdapterSet | None, ids: Sequence[int], maps: AttentionMaps, use: ExpertUse
+    ) -> AdapterView:
+        whole = self.model.append_answer(self.prompt, ids)
+        ratio = visual_ratio(maps.image_share)
+        heads = critical_heads(ratio, maps.heads if self.critical_count is None else self.critical_count)
+        metrics = measure_answer(head_set_map(maps, heads, answer_rows(whole.tokens, maps)), self.coverage)
+        experts = None if held is None else _experts(use, held, adapter)
+        origin = "" if held is None else held.origin(adapter)
+        notes = (f"{adapter}: {origin}",) if origin else ()
+        text = self.model.decode(ids)
+        return AdapterView(adapter, text, whole.tokens, maps, ratio, heads, metrics, experts, notes)
 
 
 def inspect_image(
@@ -199,6 +264,7 @@ def inspect_image(
     critical_count: int | None = None,
     max_new_tokens: int = 64,
     target: np.ndarray | None = None,
+    on_words: Callable[[Inspection], None] | None = None,
     on_progress: Progress = no_progress,
     should_stop: Callable[[], bool] | None = None,
 ) -> Inspection:
@@ -212,6 +278,7 @@ def inspect_image(
         critical_count=critical_count,
         max_new_tokens=max_new_tokens,
         target=target,
+        on_words=on_words,
         on_progress=on_progress,
         should_stop=should_stop,
     )
@@ -223,6 +290,7 @@ def answer_with_maps(
     prompt: EncodedPrompt,
     *,
     max_new_tokens: int = 64,
+    on_word: Callable[[tuple[int, ...], Callable[[], AttentionMaps]], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> tuple[GeneratedAnswer, AttentionMaps]:
     """The answer, and the attention of every head from every text token up to its last word to the image.
@@ -232,6 +300,8 @@ def answer_with_maps(
     Args:
         prompt: a prompt without an answer.
         max_new_tokens: longest answer in tokens.
+        on_word: called after each word's token with all of them so far, and what gives the maps up to there: the last
+            row is that from which the last of them was written.
         should_stop: asked after each token.
 
     Raises:
@@ -240,7 +310,13 @@ def answer_with_maps(
     """
     prepare_capture(model.model)
     with model.lock, torch.inference_mode(), capture(prompt.rows, prompt.columns, growing=True) as record:
-        answer = model.generate(prompt, max_new_tokens=max_new_tokens, read_last=True, should_stop=should_stop)
+        answer = model.generate(
+            prompt,
+            max_new_tokens=max_new_tokens,
+            read_last=True,
+            on_token=None if on_word is None else lambda ids: on_word(ids, lambda: record.maps(0)),
+            should_stop=should_stop,
+        )
     if answer.ending == "stopped":
         raise Cancelled
     return answer, record.maps(0)

@@ -51,6 +51,12 @@ class Step(NamedTuple):
     share: float
 
 
+class Draft(NamedTuple):
+    """What comes out as it is so far: of drafts that come together only the last is handed over."""
+
+    value: Any
+
+
 class Task(Generic[Value]):
     """One piece of work in a thread of its own; what it says can be iterated over, or looked at now and then.
 
@@ -135,10 +141,12 @@ class Task(Generic[Value]):
             return  # who waits for a turn says so ten times a second
         self.step = step
         with self._changed:
-            # Of steps that come together only the last is worth a word.
-            if self._reports and isinstance(self._reports[-1], Step):
-                self._reports.pop()
             self._tell(self.step)
+
+    def draft(self, value: Any) -> None:
+        """Hand over what comes out as it is so far."""
+        with self._changed:
+            self._tell(Draft(value))
 
     def part(self, value: Any) -> None:
         """Hand over a part of what comes out; no part is left out, unlike steps."""
@@ -187,6 +195,13 @@ class Task(Generic[Value]):
         return "refused" if isinstance(self.error, A3TuneError) else "failed"
 
     def _tell(self, report: Any) -> None:
+        # Of steps, and of drafts, that come together only the last is worth a word.
+        if isinstance(report, (Step, Draft)):
+            waiting = next((one for one in self._reports if type(one) is type(report)), None)
+            if waiting is not None:
+                self._reports.remove(waiting)
+        elif self._reports:
+            self._reports = deque(one for one in self._reports if not isinstance(one, Draft))
         self._reports.append(report)
         self._changed.notify_all()
 

@@ -33,6 +33,11 @@ def viewer_answers(service: InspectService) -> tuple[Answer, ...]:
         return result_value(service.results.get(ResultId(str(request["result"]))))
 
     @server_function
+    def choose_pair(request: dict[str, Any]) -> dict[str, Any]:
+        service.choose_pair(_regions(request), [str(name) for name in request["adapters"]])
+        return {}
+
+    @server_function
     def find_regions(request: dict[str, Any]) -> dict[str, Any]:
         return regions_value(service.regions.find(_regions(request), request["prompt"], small=bool(request["small"])))
 
@@ -75,7 +80,17 @@ def viewer_answers(service: InspectService) -> tuple[Answer, ...]:
         return file_value(*export(service, request))
 
     checks = start_faithfulness, follow_faithfulness, stop_faithfulness, take_file
-    return (*checks, head_map, past_result, find_regions, draw_region, choose_regions, keep_target, stop_regions)
+    return (
+        *checks,
+        head_map,
+        past_result,
+        choose_pair,
+        find_regions,
+        draw_region,
+        choose_regions,
+        keep_target,
+        stop_regions,
+    )
 
 
 def _regions(request: dict[str, Any]) -> RegionSessionId:

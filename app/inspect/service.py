@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
+
+import numpy as np
 
 from a3tune.attention.sinks import find_sinks, surroundings
 from a3tune.errors import Cancelled, RequestError
@@ -19,7 +21,7 @@ from a3tune.types import PatchGrid
 from app.access.deployment import LOCAL, Deployment
 from app.common.status import explain
 from app.engine import library
-from app.engine.background import Step, Task, run
+from app.engine.background import Draft, Step, Task, run
 from app.engine.ids import RegionSessionId, ResultId, SessionId
 from app.engine.model_lock import turn
 from app.engine.model_slot import ModelSlot
@@ -82,6 +84,17 @@ class InspectService:
         session.cancel.set()
         session.cancel = threading.Event()
 
+    def choose_pair(self, regions: RegionSessionId, adapters: Sequence[str]) -> None:
+        """Have the session's next question answered by these first, which are compared on the page.
+
+        Raises:
+            RequestError: the image is no longer open, or another visit's.
+        """
+        self.regions.check(regions)
+        session = self.sessions.showing(regions)
+        if session is not None:
+            session.pair = tuple(adapters)
+
     def superseded(self, session_id: SessionId) -> bool:
         """Whether a newer question waits, so that the end of an older one is not worth a word."""
         return not self.sessions.get(session_id).cancel.is_set()
@@ -93,7 +106,8 @@ class InspectService:
         adapters: Sequence[str] = (),
         own: Mapping[str, Path] = MappingProxyType({}),
     ) -> Iterator[Step | Result]:
-        """Ask the question about the session's image: steps while it runs, the result after each adapter's answer.
+        """Ask the question about the session's image: steps while it runs, the result as its words are written and
+        after each adapter's answer. What was written stays when it is cancelled.
 
         Closing the iterator stops the work.
 
@@ -125,12 +139,13 @@ class InspectService:
                 remedy="Write a question or choose a suggestion",
             )
         asked, shown = tuple(adapters) or self.slot.adapters, opened
+        first_asked = sorted(asked, key=lambda name: name not in session.pair)
 
         def work(task: Task[Inspection]) -> Inspection:
             nonlocal shown, generation
             with self.slot.answering(task, _LOADING, _WAITING) as (model, generation):
                 shown = self.sessions.read_for_model(session_id, shown, model.convention)
-                for inspection in self._inspect(model, shown, question, asked, own, task):
+                for inspection in self._inspect(model, shown, question, first_asked, own, task, task.draft):
                     if len(inspection.views) < len(asked):
                         task.part(inspection)
                 return inspection
@@ -141,21 +156,33 @@ class InspectService:
         # Nothing is told of it before its first part has come.
         first = cast("Inspection", known)
         result = Result(ResultId(secrets.token_urlsafe(18)), first, (), opened, generation, own=own)
+        finished: tuple[ViewNumbers, ...] = ()
         for report in run(work, cancel, kind="answer") if known is None else (known,):
             if isinstance(report, Step):
                 yield report
                 continue
-            new = report.views[len(result.numbers) :]
-            numbers = *result.numbers, *(_numbers(view, report.grid) for view in new)
-            complete = len(report.views) == len(asked)
+            if writing := isinstance(report, Draft):
+                inspection = cast("Inspection", report.value)
+                numbers = *finished, _no_numbers(inspection.views[-1])
+            else:
+                inspection = report
+                new = inspection.views[len(finished) :]
+                numbers = finished = *finished, *(_numbers(view, inspection.grid) for view in new)
             result = replace(
-                result, inspection=report, opened=shown, generation=generation, numbers=numbers, complete=complete
+                result,
+                inspection=inspection,
+                opened=shown,
+                generation=generation,
+                numbers=numbers,
+                complete=not writing and len(inspection.views) == len(asked),
+                writing=writing,
             )
             with self._guard:
                 if cancel.is_set() or not self.sessions.holds(session_id, session):
                     raise Cancelled
                 self.results.add(session_id, result)
-                self.regions.attach(opened.regions, result.id, report)
+                if not writing:
+                    self.regions.attach(opened.regions, result.id, inspection)
             yield result
 
     def _inspect(
@@ -166,6 +193,7 @@ class InspectService:
         adapters: Sequence[str],
         own: Mapping[str, Path],
         task: Task,
+        on_words: Callable[[Inspection], None] | None = None,
     ) -> Iterator[Inspection]:
         if zero_gpu.is_held():
             task.progress("Waiting for a GPU", 0.0)
@@ -176,6 +204,7 @@ class InspectService:
             question,
             adapters=adapters,
             adapter_set=lambda name: self.private_adapters.set_of(name, own),
+            on_words=on_words,
             on_progress=task.progress,
             should_stop=task.should_stop,
         )
@@ -304,6 +333,11 @@ class InspectService:
     def target(self, session_id: SessionId) -> Target | None:
         """The target that was made in the session last."""
         return self.sessions.get(session_id).target
+
+
+def _no_numbers(view: AdapterView) -> ViewNumbers:
+    """Of an answer that is still being written: they would be other ones with the next word."""
+    return ViewNumbers({}, np.full(view.visual_ratio.shape, np.nan))
 
 
 def _numbers(view: AdapterView, grid: PatchGrid) -> ViewNumbers:

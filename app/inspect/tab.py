@@ -23,7 +23,7 @@ from app.inspect.handlers import viewer_answers
 from app.inspect.service import InspectService
 from app.inspect.sessions.results import Result
 from app.inspect.sessions.sessions import OpenedImage, open_example
-from app.inspect.values import adopted_value, finished_status, viewer_value
+from app.inspect.values import adopted_value, finished_status, viewer_value, written_value
 from app.inspect.view_controls import ViewControls, chosen_window
 from app.inspect.viewer import build_viewer
 
@@ -332,16 +332,16 @@ class InspectTab:
                     got="Nothing was chosen to answer",
                     remedy='Choose under "Answer with"',
                 )
+            begun = None
             for report in self._service.ask(session, question, adapters, own):
                 if isinstance(report, Step):
                     yield {self._status: step_status(report)}
                     continue
+                known, begun = report.writing and report.id == begun, report.id
                 results = self._service.results.of(session)
-                yield {
-                    self._viewer: viewer_value(report.opened, report, results, side_by_side=side_by_side),
-                    self._status: finished_status(report),
-                    self._cancel: gr.update(interactive=not report.complete),
-                }
+                whole = viewer_value(report.opened, report, results, side_by_side=side_by_side) if not known else ""
+                ends = {self._status: finished_status(report), self._cancel: gr.update(interactive=not report.complete)}
+                yield {self._viewer: whole or written_value(report), **({} if report.writing else ends)}
         except Exception as error:
             # The end of a question that a newer one or another image replaced is not worth a word, and the newer
             # question can be cancelled.

@@ -69,6 +69,11 @@ def adopted_value(result: Result, history: Sequence[Result]) -> str:
     return json_text({"adopt": result.id, "session": result.opened.regions, "history": past})
 
 
+def written_value(result: Result) -> str:
+    """The viewer's value where it has the image and the beginning of the answer already: what is written by now."""
+    return json_text({"written": result_value(result), "session": result.opened.regions})
+
+
 def result_value(result: Result) -> dict[str, Any]:
     """A result with its views as the viewer receives it."""
     inspection = result.inspection
@@ -80,6 +85,7 @@ def result_value(result: Result) -> dict[str, Any]:
         "model": inspection.model,
         "notice": " ".join([DEMO_NOTICE] * result.demo + _remarks(inspection.views, warnings=False)),
         "complete": result.complete,
+        "writing": result.writing,
         "patches": inspection.grid.count,
         "tiles": inspection.grid.tiles_record(),
         "views": [_view(view, numbers, result.generation.special_tokens) for view, numbers in pairs],

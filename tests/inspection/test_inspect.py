@@ -10,6 +10,7 @@ from peft import LoraConfig, get_peft_model
 from a3tune.adapters.a3moe import A3MoeConfig, record_experts
 from a3tune.adapters.switch import BASE, AdapterSet
 from a3tune.errors import AdapterError, Cancelled, RequestError
+from a3tune.inspection import inspect as inspect_module
 from a3tune.inspection.inspect import (
     adapted,
     answer_rows,
@@ -83,6 +84,27 @@ def test_experts_are_those_of_the_whole_pass_and_the_mask_reaches_every_step(tin
     np.testing.assert_array_equal(view.experts.key_choice, use.key_choice())
     np.testing.assert_allclose(view.experts.query_gates, use.query_gates(), atol=1e-6)
     assert np.abs(view.maps.weights - read_attention(model, whole).weights).max() > 1e-4
+
+
+def test_words_are_told_while_they_are_written_with_the_maps_up_to_there(tiny_model, image, monkeypatch):
+    monkeypatch.setattr(inspect_module, "_SHOWN_EACH", 0.0)
+    monkeypatch.setattr(inspect_module, "_SHARE_FOR_SHOWING", 1e9)
+    told, words = [], []
+    whole = inspect_image(
+        tiny_model("llava_mistral"), image, "Where is the liver?", max_new_tokens=4,
+        on_words=words.append, on_progress=lambda what, share: told.append(what),
+    )  # fmt: skip
+    view = whole.view(BASE)
+    answer = [token for token in view.tokens if token.role == "answer"]
+    assert [len([t for t in part.views[0].tokens if t.role == "answer"]) for part in words] == [1, 2, 3, 4]
+    for count, part in enumerate(words, 1):
+        (begun,) = part.views
+        rows = len(view.maps.rows) - len(answer) + count - 1
+        np.testing.assert_array_equal(begun.maps.weights, view.maps.weights[:, :, :rows])
+        assert answer[count - 1].read_at == begun.maps.rows[-1]
+        assert f"base: {begun.answer}" in told
+    assert list(whole.seconds) == ["base.first word", "base.answer"]
+    assert 0 < whole.seconds["base.first word"] < whole.seconds["base.answer"]
 
 
 def test_maps_equal_eager_attention_over_prompt_and_answer(tiny_model, image):
@@ -197,7 +219,7 @@ def test_each_adapter_is_there_when_it_is_done_and_the_prompt_is_encoded_once(ad
     second = next(each)
     assert [view.adapter for view in second.views] == ["base", "lora"]
     assert second.views[0] is first.views[0]
-    assert list(first.seconds) == ["base.answer"]
+    assert list(first.seconds) == ["base.first word", "base.answer"]
     assert next(each, None) is None
     assert len(encoded) == 1
     whole = inspect_image(model, image, "Is it normal?", **options)

@@ -148,6 +148,10 @@ class RegionService:
             if name in self._sessions:
                 self._sessions[name].inspections = {result: inspection}
 
+    def check(self, name: RegionSessionId) -> None:
+        """Raise a RequestError where the session is over, or of another visit."""
+        self._session(name)
+
     def stop(self, name: RegionSessionId) -> None:
         """Stop what is being found or ranked; what is on show stays."""
         with self._guard:

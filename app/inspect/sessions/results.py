@@ -53,6 +53,7 @@ class Result:
         opened: the image with its choices.
         generation: the model that answered.
         complete: whether every adapter that was asked has answered.
+        writing: whether the last view's answer is still being written.
         own: folders by name of the visitor's own adapters that were there to choose from.
     """
 
@@ -62,6 +63,7 @@ class Result:
     opened: OpenedImage
     generation: ModelGeneration
     complete: bool = True
+    writing: bool = False
     own: Mapping[str, Path] = field(default_factory=dict)
 
     @property

@@ -60,6 +60,7 @@ class Session:
     Attributes:
         opened: the image on show.
         target: the regions that the visitor kept last.
+        pair: the adapters that the page compares, by name.
         cancel: set when the question that runs or waits is of no use any more.
         requests: how many images or views were asked for: an older view that comes late is dropped.
         touched: when the visitor asked for something last.
@@ -67,6 +68,7 @@ class Session:
 
     opened: OpenedImage | None = None
     target: Target | None = None
+    pair: tuple[str, ...] = ()
     cancel: threading.Event = field(default_factory=threading.Event)
     requests: int = 0
     touched: float = field(default_factory=time.monotonic)

@@ -35,8 +35,9 @@ export function createAnswers({ part, state, caption }) {
         ...words.map((token) => make(onlyHere.has(token.row) ? "mark" : "span", { textContent: token.text })),
       );
     else text.textContent = view.answer || "(empty answer)";
+    if (view.writing) text.append(make("span", { className: "fine", textContent: " …" }));
     made.append(text);
-    if (view.reference) made.append(verdict(view));
+    if (view.reference && !view.writing) made.append(verdict(view));
     return made;
   }
 

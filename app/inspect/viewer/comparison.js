@@ -4,7 +4,7 @@ import { press, tableRow } from "../../common/static/dom.js";
 import { percent } from "../../common/static/format.js";
 
 export function createComparison(viewer) {
-  const { element, part, state } = viewer;
+  const { element, part, state, server } = viewer;
 
   function setMode(mode, side) {
     if (!state.sideB) return;
@@ -49,6 +49,9 @@ export function createComparison(viewer) {
     if (state.pair.b < 0) state.pair.mode = "one";
     const { of } = state.chosen;
     if (of && !state.both.includes(of)) state.chosen = { ...state.chosen, words: "answer", rows: [], of: null };
+    // The next question is answered by these first.
+    const adapters = state.both.map((view) => view.adapter);
+    if (state.data.session) server.choose_pair({ session: state.data.session, adapters }).catch(() => null);
     show();
   }
 

@@ -11,6 +11,7 @@ export function createRegions(viewer) {
   // Numbers of the last requests: older answers are of no use.
   let asked = 0;
   let measured = 0;
+  let sought = ""; // the result for whose question regions were looked for
 
   // The words to rank for: the question that is being written, until there are others.
   const prompt = () =>
@@ -75,7 +76,7 @@ export function createRegions(viewer) {
   }
 
   // An image came, or an answer about it (`grows`: more of the answer on show): the regions are looked for once the
-  // answer is on the page.
+  // first answer stands.
   function receive(grows) {
     const session = state.data.session || "";
     if (session !== state.regions.session) {
@@ -87,9 +88,12 @@ export function createRegions(viewer) {
       viewer.box.stop();
     }
     element.querySelectorAll(".region-part").forEach((node) => (node.hidden = !session));
-    if (grows) measure();
-    else if (session && state.data.result) find(state.data.result.question);
-    else viewer.regionPanel.build();
+    const { result } = state.data;
+    if (grows && sought === result.id) measure();
+    else if (session && result && !result.writing) {
+      sought = result.id;
+      find(result.question);
+    } else viewer.regionPanel.build();
   }
 
   function choose(key, on) {

@@ -4,8 +4,9 @@ import { bytesOf, float16Of } from "../../common/static/base64.js";
 
 // `shown`: the result on show, whose question need not be said again.
 export const viewsOf = (result, shown) =>
-  result.views.map((view) => ({
+  result.views.map((view, place) => ({
     ...view,
+    writing: Boolean(result.writing) && place === result.views.length - 1,
     result: result.id,
     question: result.question,
     reference: result.reference,

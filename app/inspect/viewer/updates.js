@@ -1,5 +1,5 @@
-// What the server sends of itself: an image, or an image with a result (app.inspect.values.viewer_value), or what the
-// visit adds to what the page brought (adopted_value).
+// What the server sends of itself: an image, or an image with a result (app.inspect.values.viewer_value), more words of
+// the result on show (written_value), or what the visit adds to what the page brought (adopted_value).
 
 import { make } from "../../common/static/dom.js";
 import { AS_OPENED } from "./grey_levels.js";
@@ -16,6 +16,20 @@ export function createUpdates(viewer) {
       adopt(next);
       return;
     }
+    if (next.written) {
+      write(next);
+      return;
+    }
+    await show(next);
+  }
+
+  // More words of the answer that is on show; of no use where another image or result came meanwhile.
+  function write({ written, session }) {
+    const { data } = state;
+    if (data.session === session && data.result?.id === written.id) show({ ...data, result: written });
+  }
+
+  async function show(next) {
     const { image, result, session } = state.data;
     const sameImage = Boolean(image && next.image && image.src === next.image.src);
     const grows = Boolean(result && next.result && result.id === next.result.id && session === next.session);
@@ -106,7 +120,7 @@ export function createUpdates(viewer) {
     };
     if (!grows) {
       const [layer, head] = state.sideA.critical[0];
-      const words = roleRows(state.sideA, "answer").length ? "answer" : "question";
+      const words = state.data.result.writing || roleRows(state.sideA, "answer").length ? "answer" : "question";
       state.chosen = { heads: "critical", layer, head, words, rows: [], of: null };
     } else if (chosen.of) state.chosen = { ...chosen, of: views[place(chosen.of.adapter)] };
     nameSinks();
@@ -117,7 +131,11 @@ export function createUpdates(viewer) {
     const most = Math.max(...state.views.map((view) => view.sinks.length));
     const here = state.sideA.sinks.length;
     element.querySelector("[data-control=sinks]").disabled = most === 0;
-    part("sinks").textContent = most ? "Suppress " + here + (here === 1 ? " sink" : " sinks") : "No sinks found";
+    part("sinks").textContent = most
+      ? "Suppress " + here + (here === 1 ? " sink" : " sinks")
+      : state.data.result.writing
+        ? "Suppress sinks"
+        : "No sinks found";
   }
 
   return { receive };

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from a3tune.errors import Cancelled, RequestError
-from app.engine.background import Step, Task, run
+from app.engine.background import Draft, Step, Task, run
 from app.engine.generation import ModelGeneration
 from app.engine.model_lock import turn
 
@@ -46,6 +46,22 @@ def test_of_steps_that_come_together_only_the_last_is_told():
     while not task.over:
         pass
     assert list(reports) == [Step("working", 0.99), "then", None]
+
+
+def test_of_drafts_that_come_together_only_the_last_is_told_and_none_after_what_is_finished():
+    def work(task):
+        task.progress("working", 0.0)
+        task.draft("a")
+        task.draft("a word")
+        task.part("a word more")
+        task.draft("another")
+        task.draft("another one")
+        return "another one."
+
+    task = Task(work).start()
+    while not task.over:
+        pass
+    assert list(task) == [Step("working", 0.0), "a word more", Draft("another one"), "another one."]
 
 
 def test_what_ends_the_work_is_raised_by_whoever_follows():

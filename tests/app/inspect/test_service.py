@@ -18,6 +18,7 @@ from pydicom.data import get_testdata_file
 
 from a3tune.errors import A3TuneError, Cancelled, ImageError, ModelError, RequestError
 from a3tune.images import load_image
+from a3tune.inspection import inspect as inspect_module
 from a3tune.types import Window
 from app.engine.background import Step
 from app.engine.model_slot import ModelChoice, ModelSlot
@@ -26,7 +27,7 @@ from app.inspect.export_request import command_line
 from app.inspect.service import InspectService
 from app.inspect.sessions import results, session_end, sessions
 from app.inspect.sessions.results import Result
-from app.inspect.values import viewer_value
+from app.inspect.values import viewer_value, written_value
 
 
 @pytest.fixture
@@ -68,9 +69,59 @@ def slices(tmp_path) -> list[Path]:
 def finish(service: InspectService, visit: str, question: str = "Is there a mass?") -> Result:
     service.reserve(visit)
     *steps, last = service.ask(visit, question)
-    assert steps
-    assert all(isinstance(step, Step) and 0 <= step.share <= 1 for step in steps)
+    assert any(isinstance(step, Step) for step in steps)
+    assert all(step.writing if isinstance(step, Result) else 0 <= step.share <= 1 for step in steps)
     return last
+
+
+def test_words_come_as_they_are_written_each_with_its_map_and_stay_when_the_question_is_cancelled(
+    service, png, monkeypatch
+):
+    monkeypatch.setattr(inspect_module, "_SHOWN_EACH", 0.0)
+    monkeypatch.setattr(inspect_module, "_SHARE_FOR_SHOWING", 1e9)
+    service.sessions.open_file("one", png, remove=False)
+    whole = finish(service, "one")
+    (view,) = whole.inspection.views
+    words = sum(token.role == "answer" for token in view.tokens)
+    assert words > 2
+    service.reserve("one")
+    reports = service.ask("one", "Is there a mass?")
+    partial = next(report for report in reports if isinstance(report, Result))
+    service.cancel("one")
+    with pytest.raises(Cancelled):
+        list(reports)
+    assert partial.writing
+    assert not partial.complete
+    (begun,) = partial.inspection.views
+    assert view.answer.startswith(begun.answer)
+    rows = begun.maps.weights.shape[2]
+    assert rows == sum(token.role == "answer" for token in begun.tokens) + len(view.maps.rows) - words - 1
+    np.testing.assert_array_equal(begun.maps.weights, view.maps.weights[:, :, :rows])
+    assert service.results.of("one")[0].id == partial.id
+    head = service.results.head_map(partial.id, "base", 1, 0)
+    np.testing.assert_array_equal(head, begun.maps.weights[1, 0])
+    value = json.loads(written_value(partial))
+    assert value["session"] == partial.opened.regions
+    assert value["written"]["writing"]
+    assert value["written"]["views"][0]["entropy"] == [None] * (view.maps.layers * view.maps.heads)
+
+
+def test_the_pair_that_is_compared_is_answered_first(service, png, monkeypatch):
+    opened = service.sessions.open_file("one", png, remove=False)
+    service.choose_pair(opened.regions, ["a3", "base"])
+    asked = []
+
+    def inspect(model, opened, question, adapters, *more):
+        asked.append(adapters)
+        raise Cancelled
+
+    monkeypatch.setattr(service, "_inspect", inspect)
+    service.reserve("one")
+    with pytest.raises(Cancelled):
+        list(service.ask("one", "Is there a mass?", ["base", "lora", "a3"]))
+    assert asked == [["base", "a3", "lora"]]
+    with pytest.raises(RequestError, match="removed"):
+        service.choose_pair("another", ["base"])
 
 
 def test_the_slices_of_a_series_are_one_volume(service, slices, tmp_path):

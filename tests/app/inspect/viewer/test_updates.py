@@ -1,0 +1,68 @@
+"""What the server sends of itself: words of the answer on show are taken in, others are not."""
+
+from __future__ import annotations
+
+import pytest
+
+RUN = """async (values) => {
+    const { ViewState } = await import("/inspect/viewer/state.js");
+    const { createUpdates } = await import("/inspect/viewer/updates.js");
+    const anything = () => new Proxy(function () {}, {
+        get: (_, name) => name === "querySelectorAll" ? () => [] : name === "then" ? undefined : anything(),
+        apply: () => anything(),
+        set: () => true,
+    });
+    const state = new ViewState();
+    const told = [];
+    const viewer = new Proxy({ state, draw() {}, regions: { receive: (grows) => told.push(grows) } }, {
+        get: (known, name) => name in known ? known[name] : anything(),
+    });
+    const updates = createUpdates(viewer);
+    const seen = [];
+    for (const value of values) {
+        await updates.receive(JSON.stringify(value));
+        seen.push([state.sideA.answer, state.sideA.writing, state.chosen.words, told.at(-1), told.length]);
+    }
+    return seen;
+}"""
+PICTURE = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
+
+
+def result(answer, *, name="one", writing=True):
+    view = {
+        "adapter": "base",
+        "answer": answer,
+        "critical": [[0, 1]],
+        "tokens": [{"row": 0, "role": "answer", "text": answer, "special": False}],
+        "maps": {"critical": "", "mean": ""},
+        "head_means": {"answer": None, "question": None},
+        "sinks": [],
+        "experts": None,
+    }
+    return {"id": name, "question": "q", "patches": 0, "tiles": [], "writing": writing, "views": [view]}
+
+
+@pytest.fixture(scope="module")
+def seen(module_page):
+    image = {"src": PICTURE, "label": "", "width": 1, "height": 1}
+    first = {"image": image, "session": "s", "history": [], "result": result("The")}
+    return module_page.evaluate(
+        RUN,
+        [
+            first,
+            {"written": result("The liver"), "session": "s"},
+            {"written": result("Another"), "session": "another image"},
+            {"written": result("Another", name="two"), "session": "s"},
+            {**first, "result": result("The liver.", writing=False)},
+        ],
+    )
+
+
+def test_words_of_the_answer_on_show_are_taken_in(seen):
+    assert seen[0] == ["The", True, "answer", False, 1]
+    assert seen[1] == ["The liver", True, "answer", True, 2]
+    assert seen[4] == ["The liver.", False, "answer", True, 3]
+
+
+def test_words_about_another_image_or_result_change_nothing(seen):
+    assert seen[2] == seen[3] == seen[1]
