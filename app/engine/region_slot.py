@@ -40,6 +40,7 @@ class RegionSlot:
         self._error: BaseException | None = None
         self._unwanted: tuple[set[str], set[str]] = (set(), set())
         self._forgetting = False
+        self._kept: set[str] = set()
 
     def switch(self, segmenter: str, scorer: str) -> None:
         """Let the parts in memory go and load others in their place; returns when they are ready.
@@ -65,6 +66,12 @@ class RegionSlot:
         """Whether the parts are in memory."""
         return self._maker is not None
 
+    def keep(self, image: str) -> None:
+        """Keep what is found in an example of the page, whose digest this is, when pages with it close: it is nobody's
+        own, and every page opens with one."""
+        with self._guard:
+            self._kept.add(image)
+
     def forget(self, images: Collection[str], prompts: Collection[str]) -> None:
         """Drop what the parts keep of images that nobody has on show any more, and of prompts: at once, or as soon as
         nobody uses the parts.
@@ -74,7 +81,7 @@ class RegionSlot:
             prompts: what their regions were ranked for.
         """
         with self._guard:
-            self._unwanted[0].update(images)
+            self._unwanted[0].update(set(images) - self._kept)
             self._unwanted[1].update(prompts)
             if self._forgetting or not any(self._unwanted):
                 return

@@ -233,6 +233,7 @@ class InspectService:
             size = 0
             for path, question, key in examples:
                 opened = open_example(path, key, self.slot.convention)
+                self.regions.slot.keep(opened.image.sha256)
                 with turn(task, self.slot, _LOADING, _WAITING) as model:
                     asked = self.slot.adapters
                     *_, inspection = self._inspect(model, opened, question, asked, {}, task)

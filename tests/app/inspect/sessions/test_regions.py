@@ -270,3 +270,14 @@ def test_nothing_of_an_image_stays_in_memory_once_nobody_shows_it(service, regio
     for thread in waiting:
         thread.join()
     assert kept() == [[], [], [], []]
+
+
+def test_what_was_found_in_an_example_stays_when_its_page_closes(service, regions, region_slot):
+    maker, digest = region_slot.wait(0), service.sessions.opened("one").image.sha256
+    region_slot.keep(digest)
+    service.regions.find(regions, "My secret words")
+    service.sessions.end("one")
+    assert digest in maker.cache._known._entries
+    assert "My secret words" not in maker.scorer._texts._entries
+    region_slot._kept.clear()
+    region_slot.forget([digest], [])
