@@ -74,9 +74,7 @@ class EvaluationChoice:
             folder = folders[name]
             named.append(name if folder is None else f"{name}={folder}")
         if self.limit is not None and self.limit < 1:
-            raise RequestError(
-                expected="at least 1 question", got=f"{self.limit}", remedy="Leave the field empty for all"
-            )
+            raise RequestError(expected="at least 1 question", got=f"{self.limit}", remedy="Enter 0 for all")
         lists = {"--adapters": named, "--decoding": self.decodings, "--controls": self.controls}
         words = {"--split": self.split, "--masks": self.masks, "--limit": "" if self.limit is None else str(self.limit)}
         options = [part for name, value in words.items() if value for part in (name, value)]
@@ -95,7 +93,7 @@ def read_choice(
 ) -> EvaluationChoice:
     """The choice of the widgets' values; the base model first, since the others are compared with it."""
     names = sorted(adapters or (), key=lambda name: name != BASE)
-    most = None if limit is None else int(limit)
+    most = int(limit) if limit else None
     return EvaluationChoice(
         data or "", split or "", tuple(names), masks or "", tuple(decodings or ()), tuple(controls or ()), most
     )

@@ -84,6 +84,10 @@ class EvaluateService:
         """Names of all adapters, the base first."""
         return list(self._folders(owner))
 
+    def first_choice(self) -> list[str]:
+        """What is compared where a visitor has not chosen yet: the base, and the adapters that the model came with."""
+        return [BASE, *self.slot.folders]
+
     def data_of_adapter(self, owner: OwnerId, name: AdapterName) -> str:
         """The key of the data that an adapter's run held out; that of the benchmark where it is not there."""
         folder = self._own(owner).get(name)

@@ -78,11 +78,9 @@ class EvaluateTab:
         )  # fmt: skip
         self._split = gr.Dropdown(list(SPLITS), value="", label="Split", elem_id="evaluate-split")
         self._masks = gr.Dropdown(list(MASKS), value="", label="Attention against", elem_id="evaluate-masks")
-        self._limit = gr.Number(
-            None, label="Most questions (empty: all)", precision=0, minimum=1, elem_id="evaluate-limit"
-        )
+        self._limit = gr.Number(0, label="Most questions (0: all)", precision=0, minimum=0, elem_id="evaluate-limit")
         gr.HTML("<h2>2 · Of what</h2>", apply_default_css=False)
-        self._adapters = gr.CheckboxGroup([BASE], value=[BASE], label="Model and adapters", elem_id="evaluate-adapters")
+        self._adapters = gr.CheckboxGroup([BASE], value=[], label="Model and adapters", elem_id="evaluate-adapters")
         with gr.Accordion("Decoding and controls", open=False, elem_id="evaluate-more"):
             self._decodings = gr.CheckboxGroup(
                 list(DECODINGS),
@@ -213,7 +211,7 @@ class EvaluateTab:
             known = [name for name in adapters or () if name in there]
             return {
                 self._data: gr.update(choices=offered, value=data if data in {key for _, key in offered} else PHANTOM),
-                self._adapters: gr.update(choices=there, value=known or [BASE]),
+                self._adapters: gr.update(choices=there, value=known or self._service.first_choice()),
                 **self.show(visitor, run),
             }
         except Exception as error:

@@ -55,8 +55,11 @@ def report_of(server: Server) -> dict:
 def test_from_the_start_over_a_new_server_to_tables_questions_and_files(page, server, tmp_path):
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
+    # Untouched, it compares the base with the adapters that came with the model, on all questions.
+    expect(page.locator("#evaluate-limit input")).to_have_value("0")
+    expect(page.locator("#evaluate-adapters input:checked")).to_have_count(3)
     page.locator("#evaluate-limit input").fill("10")
-    page.locator("#evaluate-adapters").get_by_label("a3", exact=True).check()
+    page.locator("#evaluate-adapters").get_by_label("lora", exact=True).uncheck()
 
     # What it takes is told before anything starts.
     page.locator("#evaluate-measure").click()
