@@ -14,7 +14,7 @@ from app.common.status import status
 from app.common.widgets import EVENT_OPTIONS, Update, build_stop, follow_work, server_function
 from app.engine.ids import DataSetId, OwnerId
 from app.tune.data.regions import labels_value, row_value
-from app.tune.data.report import data_report, repair_choices
+from app.tune.data.report import NO_DATA, data_report, repair_choices
 from app.tune.data.service import CheckedData
 from app.tune.plan_panel import PlanPanel
 from app.tune.widgets import Panel, build_label_view
@@ -69,7 +69,7 @@ class DataPanel(Panel):
 
     def build_report(self) -> None:
         """What the data is."""
-        self.report = gr.HTML("", elem_id="tune-report", apply_default_css=False)
+        self.report = gr.HTML(NO_DATA, elem_id="tune-report", apply_default_css=False)
         with gr.Group(visible=False, elem_id="tune-naming") as self._naming:
             gr.HTML("<p>Which column holds what?</p>", apply_default_css=False)
             with gr.Row():
@@ -129,7 +129,7 @@ class DataPanel(Panel):
         value = name or (choices[0][1] if choices else None)
         return {
             self.choice: gr.update(choices=choices, value=value),
-            self.report: "",
+            self.report: "" if choices else NO_DATA,
             self._repairs: hidden,
             self._labels: "",
             self._naming: hidden,

@@ -13,6 +13,21 @@ from app.tune.data.service import CheckedData
 _FAULTS_SHOWN = 40
 
 
+NO_DATA = (
+    '<div class="report" data-items="0"><p class="verdict">No data yet. What happens here:</p><dl>'
+    "<dt>The phantom sample</dt><dd>Drawn images with questions, answers and regions that were found for them. "
+    "Use it and press Start: some three minutes on two cores to an adapter, its curves, and the same question before "
+    "and after.</dd>"
+    "<dt>Your own data</dt><dd>A ZIP, or images with a table of the columns image, question and answer; the layouts of "
+    "LLaVA, VQA-RAD, SLAKE, PathVQA, OmniMedVQA and of reports as they were published. Nothing is trained on before "
+    "every row was looked at: what is wrong is listed with its place, and what can be repaired is offered.</dd>"
+    "<dt>A run</dt><dd>Finds the regions of each image, ranks them for each question, trains the adapter, and says at "
+    "the end whether answers and attention became better, with intervals. It goes on without this page.</dd>"
+    "</dl></div>"
+)
+"""What stands in the report's place where a visitor has no data."""
+
+
 def data_report(checked: CheckedData) -> str:
     """Everything about a data set: layout, counts, sizes, gallery, faults."""
     dataset, counts = checked.dataset, checked.dataset.counts
