@@ -74,6 +74,7 @@ def test_a_jpeg_is_asked_about_and_every_choice_changes_the_map(visit, jpeg):
     page.locator("[data-heads=mean]").click()
     page.wait_for_selector(".stage[data-shown^='mean '][data-shown$=ready]")
     mean = visitor.picture()
+    page.locator("[data-action=more]").click()
     page.locator("[data-control=smooth]").uncheck()
     page.wait_for_function("before => document.querySelector('canvas.picture').toDataURL() !== before", arg=mean)
     assert len({answer, word, mean, visitor.picture()}) == 4
