@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
         0 when the run is finished, 3 when it was stopped on request; the same command then goes on.
 
     Raises:
-        A3TuneError: bad input; of several processes only the first raises, the others end quietly with 2.
+        A3TuneError: bad input; of several processes only the first raises, the others write it and end with 2.
     """
     check_launch(os.environ)
     try:
@@ -57,9 +57,11 @@ def run(options: argparse.Namespace) -> int:
         if is_first_process():
             print(f"Stopped before the first step. Start the same command again to go on: {options.out}")
         return STOPPED
-    except A3TuneError:
+    except A3TuneError as error:
         if is_first_process():
             raise
+        # It may be this process's alone, and then nobody else would say why the run ended.
+        print(f"Process {os.environ.get('RANK')}: {error}", file=sys.stderr, flush=True)
         return 2
     if is_first_process():
         print(describe(summary))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import MISSING, fields
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def check_optimizer(config: TuneConfig) -> None:
             got="schedule is 'reduce_lr_on_plateau', but evaluate_every is null",
             remedy="Set evaluate_every, or choose another schedule",
         )
-    plain = TrainingArguments("unused", optim=config.optimizer, learning_rate=config.learning_rate, report_to="none")
+    plain = _without_devices(config)
     try:
         kind, known = Trainer.get_optimizer_cls_and_kwargs(plain)
         for name, value in _options(config.optimizer_options, "optimizer_options").items():
@@ -78,6 +79,17 @@ def check_optimizer(config: TuneConfig) -> None:
             got=f"optimizer {config.optimizer}, schedule {config.schedule}: {' '.join(str(error).split())[:300]}",
             remedy="Install what is missing, correct the options, or choose another one",
         ) from error
+
+
+def _without_devices(config: TuneConfig) -> TrainingArguments:
+    """The Trainer's arguments as far as they say something of its optimizer; their initialiser would find devices and
+    processes anew, under those of a launcher."""
+    plain = object.__new__(TrainingArguments)
+    for field in fields(TrainingArguments):
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        setattr(plain, field.name, None if default is MISSING else default)
+    plain.optim, plain.learning_rate = OptimizerNames(config.optimizer), config.learning_rate
+    return plain
 
 
 def _options(text: str | None, name: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from typing import get_args
 
 import pytest
+from accelerate import PartialState
 from transformers.trainer_utils import SchedulerType
 
 from a3tune.errors import DataError
@@ -43,3 +44,11 @@ def test_what_the_trainer_can_make_is_taken(settings):
 def test_what_it_cannot_make_is_refused(settings, words):
     with pytest.raises(DataError, match=words):
         check_optimizer(TuneConfig(**settings))
+
+
+def test_trying_an_optimizer_finds_no_processes_anew():
+    """A launcher's processes would be left without each other: nobody would wait, and gradients stay apart."""
+    PartialState(cpu=True)
+    before = dict(PartialState._shared_state)
+    check_optimizer(TuneConfig())
+    assert before == PartialState._shared_state
