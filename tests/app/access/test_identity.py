@@ -51,7 +51,6 @@ def test_a_role_may_what_lower_ones_may(ask):
         lambda me: TuneService.measure(me, "o", None, MagicMock()),
         lambda me: TuneService.add_run(me, "o", MagicMock(), "title"),
         lambda me: AdapterService.load(me, "o", "title", hub_id="a/b"),
-        lambda me: AdapterService.compare(me, "o", "n", MagicMock(), ""),
         lambda me: AdapterService.push(me, "o", "n", "a/b", "token"),
     ],
 )
