@@ -373,7 +373,7 @@ def free_settings(server: Server) -> None:
 def evaluations_of_others(server: Server) -> None:
     """Nobody reads, takes or compares another's evaluation, and no file beside its results is given out."""
     with server.visitor() as ann, server.visitor() as eve:
-        begun = ann.call("evaluate-start", "click", **{"evaluate-limit": 1})
+        begun = ann.call("evaluate-start", "click", **{"evaluate-limit": 1, "evaluate-adapters": ["base"]})
         must("Handed over" in begun, "an evaluation is begun")
         (run,) = {path.parent.name for path in server.studio.rglob("job.json") if path.parent.name in begun}
         asked: list[tuple[str, dict[str, Any]]] = [

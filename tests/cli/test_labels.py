@@ -343,8 +343,7 @@ def test_a_folder_goes_on_past_bad_images_and_lists_them(folder, capsys):
     blank, cut = captured.err.splitlines()[-2:]
     assert blank.startswith("blank.png: Every pixel of the image has the same value (90).")
     assert cut.startswith("cut: ")
-    assert "about" in captured.err
-    assert "left" in captured.err
+    assert "100% 4/4" in captured.err
     for name, height in (("a.png", 120), ("deeper/b.png", 120)):
         record, masks = read(out / name)
         assert masks.shape[1] == height

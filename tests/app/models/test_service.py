@@ -134,10 +134,10 @@ def test_whoever_is_being_answered_gets_the_answer_and_who_comes_meanwhile_that_
     generate = type(slot.wait(0)).generate
     answering, go_on = threading.Event(), threading.Event()
 
-    def slow(model, prompt, *, max_new_tokens=64, should_stop=None):
+    def slow(model, prompt, **options):
         answering.set()
         go_on.wait(LAST)
-        return generate(model, prompt, max_new_tokens=max_new_tokens, should_stop=should_stop)
+        return generate(model, prompt, **options)
 
     monkeypatch.setattr(type(slot.wait(0)), "generate", slow)
     service.reserve("one")
