@@ -20,6 +20,8 @@ from a3tune.labels.segmenters.lite_medsam import LiteMedSamSegmenter
 from a3tune.labels.segmenters.medsam import MedSamSegmenter, is_medsam
 from a3tune.labels.segmenters.segment_anything import SegmentAnythingSegmenter
 from a3tune.labels.segmenters.segmentation import Segmenter
+from a3tune.lack_of_memory import memory_for
+from a3tune.memory_advice import TO_LABEL
 from a3tune.progress import Progress, no_progress
 from a3tune.storage import is_folder, is_hub_id, named_path
 
@@ -149,6 +151,7 @@ def fetch_part(source: str, kind: Kind, on_progress: Progress = no_progress) -> 
         fetch_folder(repository, on_progress)
 
 
+@memory_for("what finds and ranks regions", TO_LABEL)
 def load_label_maker(
     segmenter: str = AUTO,
     scorer: str = DEMO,
@@ -172,6 +175,7 @@ def load_label_maker(
     Raises:
         LabelError: a part is unknown, missing, damaged, hostile or out of reach.
         RequestError: ``top_k`` is not a number above 0.
+        NotEnoughMemoryError: the parts take more memory than there is.
     """
     # What costs nothing to check comes before weights are read.
     check_template(template)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from a3tune.errors import LabelError
+from a3tune.errors import LabelError, NotEnoughMemoryError
 from a3tune.labels import parts
 from a3tune.labels.parts import PARTS, fetch_part, find_part, is_here, is_same_part, load_segmenter
 from a3tune.labels.scorers.open_clip import BIOMEDCLIP
@@ -76,3 +76,13 @@ def test_what_comes_with_the_program_needs_no_fetching(monkeypatch, tmp_path):
             fetch_part(part.source, part.kind)
     (tmp_path / "clip").mkdir()
     assert is_here(str(tmp_path / "clip"), "scorer")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_memory_that_runs_out_at_loading_is_not_told_as_a_damaged_folder(monkeypatch, error):
+    def short(*args, **options):
+        raise error
+
+    monkeypatch.setattr("open_clip.create_model_and_transforms", short)
+    with pytest.raises(NotEnoughMemoryError, match=r"what finds and ranks regions.*Choose a smaller segmenter"):
+        parts.load_label_maker(device="cpu")

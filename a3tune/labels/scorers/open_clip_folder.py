@@ -19,6 +19,7 @@ from a3tune.checkpoints import read_checkpoint
 from a3tune.errors import LabelError
 from a3tune.hub_errors import hub_errors
 from a3tune.labels.scorers.crops import CROPS, CropStyle
+from a3tune.lack_of_memory import is_lack_of_memory
 from a3tune.progress import Progress, no_progress
 from a3tune.state_dicts import first_difference
 from a3tune.storage import first_stand_in, read_json
@@ -33,7 +34,19 @@ WEIGHTS = (
     "open_clip_pytorch_model.pth",
 )
 _FILES = [CONFIG, *WEIGHTS, "tokenizer*", "vocab*", "special_tokens_map.json", "config.json"]
-_UNFIT = (ArithmeticError, MemoryError, NotImplementedError, ImportError)
+# What open_clip, torch and the tokenizers raise where a configuration is not that of its weights.
+_UNFIT = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    OSError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    NotImplementedError,
+    ImportError,
+)
 _LARGEST, _MOST_LAYERS = 1024, 256
 _SMALL = (".json", ".txt", ".model", ".jinja")
 _TEXT = "text.transformer."
@@ -109,16 +122,9 @@ def load_folder(folder: Path) -> ClipParts:
             _load_weights(model, state)
             tokenizer = open_clip.get_tokenizer(f"local-dir:{_tokenizer_files(folder, Path(scratch))}")
             _check_sizes(config, state, tokenizer)
-        except (
-            RuntimeError,
-            ValueError,
-            TypeError,
-            LookupError,
-            OSError,
-            AttributeError,
-            AssertionError,
-            *_UNFIT,
-        ) as error:
+        except _UNFIT as error:
+            if is_lack_of_memory(error):
+                raise
             raise LabelError(
                 expected="an open_clip folder whose configuration, weights and tokenizer belong together",
                 got=f"{folder} does not load ({str(error).strip().splitlines()[0] if str(error).strip() else error!r})",
