@@ -20,7 +20,7 @@ from a3tune.images.frames import labels_to_stored
 from a3tune.labels.scorers.templates import TEMPLATE_SETS
 from a3tune.labels.store import LabelStore
 from a3tune.progress import ItemProgress, SteadyProgress
-from a3tune.training.options import check_launch
+from a3tune.training.launch import check_processes
 from a3tune.types import MedicalImage, WeakLabels
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def run(options: argparse.Namespace) -> int:
     if options.data is None:
         work = tasks_in_folder(options.image, questions, options.organ, out=options.out)
         return _label_many(work, questions, options, load)
-    check_launch(os.environ)
+    check_processes(os.environ)
     # Pictures that are packed inside the data are needed during the work only.
     with TemporaryDirectory(prefix="a3tune-") as unpacked, launched(options.device) as state:
         with nullcontext() if state is None else state.main_process_first():

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from a3tune.errors import A3TuneError, Cancelled
 from a3tune.progress import SteadyProgress
-from a3tune.training.options import add_tune_arguments, check_launch, config_of, process_count
+from a3tune.training.launch import check_processes, is_first_process, process_count
+from a3tune.training.options import add_tune_arguments, config_of
 
 if TYPE_CHECKING:
     from a3tune.training.run_summary import RunSummary
@@ -29,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         A3TuneError: bad input; of several processes only the first raises, the others write it and end with 2.
     """
-    check_launch(os.environ)
+    check_processes(os.environ)
     try:
         config = config_of(options)
         # torch and transformers take seconds to load: a slip in the options is told before.
@@ -93,8 +94,3 @@ def describe(summary: RunSummary) -> str:
     if summary.adapter is not None:
         lines.append(f"Adapter: {summary.adapter}")
     return "\n".join(lines)
-
-
-def is_first_process() -> bool:
-    """Whether this is the first of the processes that a launcher started, or the only one."""
-    return os.environ.get("RANK", "0") == "0"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from a3tune.errors import RequestError
 
@@ -12,6 +13,9 @@ _NOT_YET = {
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
     "ACCELERATE_USE_PARALLELISM_CONFIG": "tensor or context parallelism",
 }
+
+# One of them is there in every process of torchrun and of the usual MPIs.
+_RANKS = ("RANK", "PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 
 
 def check_launch(device: str) -> None:
@@ -34,3 +38,30 @@ def check_launch(device: str) -> None:
             got=f"{device!r}",
             remedy=f"Set CUDA_VISIBLE_DEVICES={number} and choose cuda",
         )
+
+
+def check_processes(environment: Mapping[str, str]) -> None:
+    """Refuse a launcher that was asked for several processes and started one.
+
+    Raises:
+        RequestError: ``accelerate launch --cpu --num_processes 2``, which starts a single process.
+    """
+    asked = environment.get("ACCELERATE_USE_CPU", "").lower() == "true" and "MASTER_ADDR" in environment
+    if asked and not any(name in environment for name in _RANKS):
+        raise RequestError(
+            expected="as many processes as the launcher was asked for",
+            got="accelerate launch --cpu starts one, whatever --num_processes says",
+            remedy="Write accelerate launch --multi_gpu --num_processes 2 -m a3tune tune ... --device cpu, which needs "
+            "no GPU, or leave --num_processes out",
+        )
+
+
+def process_count() -> int:
+    """How many processes a launcher has started; 1 without one."""
+    text = os.environ.get("WORLD_SIZE", "")
+    return int(text) if text.isdigit() and int(text) else 1
+
+
+def is_first_process() -> bool:
+    """Whether this is the first of the processes that a launcher started, or the only one."""
+    return os.environ.get("RANK", "0") == "0"

@@ -5,20 +5,18 @@ from __future__ import annotations
 import argparse
 import importlib.resources
 import json
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from a3tune.bundle import is_demo
-from a3tune.errors import A3TuneError, DataError, RequestError
+from a3tune.errors import A3TuneError, DataError
+from a3tune.training.launch import process_count
 
 if TYPE_CHECKING:
     from a3tune.training.config import TuneConfig
 
-# One of them is there in every process of torchrun and of the usual MPIs.
-_RANKS = ("RANK", "PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 ABLATIONS = ("no-alignment", "no-query-experts", "no-key-experts", "no-head-selection")
 
 
@@ -105,28 +103,6 @@ def config_of(options: argparse.Namespace) -> TuneConfig:
         if getattr(options, key):
             overrides[key] = True
     return load_config(options.config, overrides)
-
-
-def check_launch(environment: Mapping[str, str]) -> None:
-    """Refuse a launcher that was asked for several processes and started one.
-
-    Raises:
-        RequestError: ``accelerate launch --cpu --num_processes 2``, which starts a single process.
-    """
-    asked = environment.get("ACCELERATE_USE_CPU", "").lower() == "true" and "MASTER_ADDR" in environment
-    if asked and not any(name in environment for name in _RANKS):
-        raise RequestError(
-            expected="as many processes as the launcher was asked for",
-            got="accelerate launch --cpu starts one, whatever --num_processes says",
-            remedy="Write accelerate launch --multi_gpu --num_processes 2 -m a3tune tune ... --device cpu, which needs "
-            "no GPU, or leave --num_processes out",
-        )
-
-
-def process_count() -> int:
-    """How many processes a launcher has started; 1 without one."""
-    text = os.environ.get("WORLD_SIZE", "")
-    return int(text) if text.isdigit() and int(text) else 1
 
 
 def _presets() -> list[str]:

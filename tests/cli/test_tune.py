@@ -11,7 +11,8 @@ from a3tune.cli.tune import describe, run
 from a3tune.errors import Cancelled, DataError, RequestError
 from a3tune.training import options, tuning
 from a3tune.training.config_file import preset_names
-from a3tune.training.options import add_tune_arguments, check_launch, config_of
+from a3tune.training.launch import check_processes
+from a3tune.training.options import add_tune_arguments, config_of
 from a3tune.training.run_summary import RunSummary
 from tests.support.tuning_data import write_data
 
@@ -66,8 +67,8 @@ def test_a_launcher_that_starts_one_process_instead_of_several_is_told(monkeypat
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(RequestError, match=r"starts one, whatever --num_processes says.*--multi_gpu .* --device cpu"):
         run(parse())
-    check_launch({"ACCELERATE_USE_CPU": "True"})
-    check_launch({"ACCELERATE_USE_CPU": "True", "MASTER_ADDR": "127.0.0.1", "RANK": "0"})
+    check_processes({"ACCELERATE_USE_CPU": "True"})
+    check_processes({"ACCELERATE_USE_CPU": "True", "MASTER_ADDR": "127.0.0.1", "RANK": "0"})
 
 
 def test_help_names_every_preset_and_loads_no_torch():
