@@ -37,10 +37,9 @@ export function createCanvas(viewer) {
   }
 
   function drawNow() {
-    const { data, picture, views, zoom } = state;
-    const model = state.showsModelPicture;
-    const levels = model ? AS_OPENED : state.levels;
-    if (!data.image || !picture) return;
+    const { data, shownPicture, views, zoom } = state;
+    if (!shownPicture) return;
+    const levels = state.showsModelPicture ? AS_OPENED : state.levels;
     const began = performance.now();
     const panes = layOut();
     const context = canvas.getContext("2d");
@@ -58,7 +57,7 @@ export function createCanvas(viewer) {
       context.clip();
       context.imageSmoothingEnabled = true;
       const { x, y, scale } = pane.place;
-      const drawn = toned(model ? state.modelPicture : picture, levels);
+      const drawn = toned(shownPicture, levels);
       context.drawImage(drawn, x, y, data.image.width * scale, data.image.height * scale);
       if (pane.view && state.display.map) {
         dim(context, pane.place);
@@ -72,6 +71,7 @@ export function createCanvas(viewer) {
       viewer.box.draw(context, pane.place);
       context.restore();
     }
+    nameImage(data.image);
     namePanes(notes);
     if (views.length) tellLegend(legend);
     part("zoom").textContent = [
@@ -139,6 +139,12 @@ export function createCanvas(viewer) {
     if (!state.display.each) return unit + "; one scale for A and B";
     const tops = state.both.map((view) => state.nameOf(view) + " up to " + multiple(state.topOfScale(view)));
     return unit + "; own scales: " + tops.join(", ");
+  }
+
+  // Named with the drawing: at no time does it name another picture than the one that is there.
+  function nameImage({ label }) {
+    part("imageLabel").textContent = label.replaceAll("\n", " · ");
+    part("imageLabel").title = label;
   }
 
   function namePanes(notes) {

@@ -16,12 +16,13 @@ export function createModelPicture(viewer) {
     const src = image?.modelSrc;
     if (!src) {
       state.modelPicture = null;
+      state.modelPictureOf = "";
       state.showsModelPicture = false;
-    } else if (state.modelPicture?.src !== src) {
+    } else if (state.modelPictureOf !== src) {
       const picture = make("img", { src });
       await picture.decode();
-      if (state.data.image !== image) return; // a newer image came meanwhile
-      state.modelPicture = picture;
+      if (state.data.image?.modelSrc !== src) return; // another image came meanwhile
+      Object.assign(state, { modelPicture: picture, modelPictureOf: src });
     }
     tell();
   }

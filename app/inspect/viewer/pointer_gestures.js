@@ -93,7 +93,7 @@ export function createPointerGestures(viewer) {
   stage.addEventListener("dblclick", fit);
   stage.addEventListener("contextmenu", (event) => event.preventDefault());
   stage.addEventListener("pointerdown", (event) => {
-    if (!state.picture) return;
+    if (!state.shownPicture) return;
     fingers.set(event.pointerId, event);
     if (viewer.box.active || viewer.brush.active) return;
     const grey = event.button === 2 || (viewer.levels.active && event.button === 0);
@@ -111,7 +111,7 @@ export function createPointerGestures(viewer) {
       else viewer.place.clear();
     });
   stage.addEventListener("pointermove", (event) => {
-    if (!state.picture) return;
+    if (!state.shownPicture) return;
     if (fingers.size === 2 && fingers.has(event.pointerId)) return pinch(event);
     if (drag) return dragTo(event);
     const [x, y] = toSource(event);

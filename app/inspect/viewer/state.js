@@ -23,8 +23,12 @@ export const noRegions = (session) => ({ ...NO_REGIONS, on: new Set(), session }
 
 export class ViewState {
   data = NOTHING;
-  picture = null; // decoded image
-  modelPicture = null; // what the model was given, decoded, where that is another picture
+  // Decoded pictures, with the address that each was decoded from: of the image, and of what the model was given where
+  // that is another picture.
+  picture = null;
+  pictureOf = "";
+  modelPicture = null;
+  modelPictureOf = "";
   showsModelPicture = false;
   views = []; // all that can be compared: the views of the result on show, then those of results taken along
   // b is -1 where there is nothing to compare with; given: the page chose the mode, nobody else
@@ -49,6 +53,14 @@ export class ViewState {
   regions = noRegions("");
   place = NO_PLACE; // pointed out by a region or a brush; weights: share of each patch that belongs to it
   experts = { on: false, layer: 0 };
+
+  // The picture to draw; null until that of the image on show is decoded.
+  get shownPicture() {
+    const { image } = this.data;
+    if (!image) return null;
+    if (this.showsModelPicture) return this.modelPictureOf === image.modelSrc ? this.modelPicture : null;
+    return this.pictureOf === image.src ? this.picture : null;
+  }
 
   get sideA() {
     return this.views[this.pair.a];

@@ -56,7 +56,7 @@ export function createUpdates(viewer) {
     viewer.regions.receive(grows);
     viewer.slices.receive(!walks);
     viewer.history.build();
-    await showPicture(next, sameImage);
+    await showPicture(next);
   }
 
   function showPanels() {
@@ -64,26 +64,27 @@ export function createUpdates(viewer) {
     element.querySelectorAll(".legend, .map-tools, .side .panel").forEach((node) => (node.hidden = !result));
     element.querySelector(".guide").hidden = Boolean(result);
     root.dataset.state = result ? "result" : image ? "image" : "empty";
-    part("imageLabel").textContent = image ? image.label.replaceAll("\n", " · ") : "";
-    part("imageLabel").title = image ? image.label : "";
   }
 
-  async function showPicture(next, sameImage) {
+  async function showPicture(next) {
     if (!next.image) {
       state.picture = null;
+      state.pictureOf = part("imageLabel").textContent = part("imageLabel").title = "";
       viewer.modelPicture.receive(null);
       canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
       stage.dataset.shown = "";
       return;
     }
-    if (!sameImage || !state.picture) {
-      const picture = make("img", { src: next.image.src });
+    const { src } = next.image;
+    if (state.pictureOf !== src) {
+      const picture = make("img", { src });
       await picture.decode();
-      if (state.data !== next) return; // a newer image came meanwhile
-      state.picture = picture;
+      // Another image may have come meanwhile, or more about this one, which counts on this picture.
+      if (state.data.image?.src !== src) return;
+      Object.assign(state, { picture, pictureOf: src });
     }
     await viewer.modelPicture.receive(next.image);
-    if (state.data === next) viewer.draw();
+    viewer.draw();
   }
 
   // Only what the server sends for this visit has a region session: until then it knows of no image to ask about.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-RUN = """async (values) => {
+RUN = """async ([values, together]) => {
     const { ViewState } = await import("/inspect/viewer/state.js");
     const { createUpdates } = await import("/inspect/viewer/updates.js");
     const anything = () => new Proxy(function () {}, {
@@ -14,11 +14,17 @@ RUN = """async (values) => {
     });
     const state = new ViewState();
     const told = [];
-    const viewer = new Proxy({ state, draw() {}, regions: { receive: (grows) => told.push(grows) } }, {
+    const drawn = [];
+    const draw = () => drawn.push(state.shownPicture?.getAttribute("src"));
+    const viewer = new Proxy({ state, draw, regions: { receive: (grows) => told.push(grows) } }, {
         get: (known, name) => name in known ? known[name] : anything(),
     });
     const updates = createUpdates(viewer);
     const seen = [];
+    if (together) {
+        await Promise.all(values.map((value) => updates.receive(JSON.stringify(value))));
+        return [state.shownPicture?.getAttribute("src"), drawn];
+    }
     for (const value of values) {
         await updates.receive(JSON.stringify(value));
         seen.push([state.sideA.answer, state.sideA.writing, state.chosen.words, told.at(-1), told.length]);
@@ -26,6 +32,7 @@ RUN = """async (values) => {
     return seen;
 }"""
 PICTURE = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
+OTHER = PICTURE.replace("data:image/gif", "data:image/gif;name=other")
 
 
 def result(answer, *, name="one", writing=True):
@@ -49,11 +56,14 @@ def seen(module_page):
     return module_page.evaluate(
         RUN,
         [
-            first,
-            {"written": result("The liver"), "session": "s"},
-            {"written": result("Another"), "session": "another image"},
-            {"written": result("Another", name="two"), "session": "s"},
-            {**first, "result": result("The liver.", writing=False)},
+            [
+                first,
+                {"written": result("The liver"), "session": "s"},
+                {"written": result("Another"), "session": "another image"},
+                {"written": result("Another", name="two"), "session": "s"},
+                {**first, "result": result("The liver.", writing=False)},
+            ],
+            False,
         ],
     )
 
@@ -66,3 +76,14 @@ def test_words_of_the_answer_on_show_are_taken_in(seen):
 
 def test_words_about_another_image_or_result_change_nothing(seen):
     assert seen[2] == seen[3] == seen[1]
+
+
+@pytest.mark.parametrize("told_twice", [False, True])
+def test_the_last_image_is_drawn_also_when_more_is_told_of_it_before_it_is_decoded(module_page, told_twice):
+    one, other = ({"src": src, "label": "", "width": 1, "height": 1} for src in (PICTURE, OTHER))
+    values = [{"image": image, "session": "", "history": [], "result": None} for image in (one, other)]
+    if told_twice:
+        values.append({**values[1], "session": "s"})
+    shown, drawn = module_page.evaluate(RUN, [values, True])
+    assert shown == OTHER
+    assert set(drawn) == {OTHER}
