@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import functools
 import importlib
 import os
 import signal
@@ -27,6 +28,8 @@ _READERS = ("a3tune.images.load", "a3tune.images.target", "a3tune.images.masks")
 _DATA_READERS = ("a3tune.data.archive", "a3tune.data.column_renaming", "a3tune.data.read")
 # How long after its end a request may still run, in seconds, where nobody is left who would end this process.
 _ALONE = 10.0
+# Within how many seconds, or a third of those that it has, a file must be refused for being tried again.
+_SOON = 1.0
 # How often it is told how far the work is, in seconds.
 _INTERVAL = 0.1
 
@@ -44,7 +47,8 @@ def serve(memory: int, written: int) -> None:
     (None, progress). The first reply comes unasked, once everything is loaded.
 
     Args:
-        memory: how many bytes may be taken beyond those that the loaded decoders take, where the system can hold it.
+        memory: how many bytes may be taken beyond those that the loaded decoders take, where the system can hold it;
+            four times as many for finding out whether a file that was refused lacked only memory.
         written: how many bytes a file may take that is written.
     """
     asked, told = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
@@ -60,7 +64,11 @@ def serve(memory: int, written: int) -> None:
         while True:
             module, name, args, kwargs, seconds, output, tells = receive(asked, trusted=True)
             faulthandler.dump_traceback_later(seconds + _ALONE, exit=True, file=nowhere)
+            begun = time.monotonic()
             reply = _answer(module, name, args, kwargs | ({"on_progress": _teller(told)} if tells else {}))
+            taken = time.monotonic() - begun
+            if not reads_data(module) and taken < max(_SOON, seconds / 3) and _looks_damaged(reply[1]):
+                reply = _with_more_memory(reply, functools.partial(_answer, module, name, args, kwargs))
             faulthandler.cancel_dump_traceback_later()
             try:
                 send(told, reply, output)
@@ -91,11 +99,7 @@ def _answer(module: str, name: str, args: tuple, kwargs: dict[str, Any]) -> tupl
         error.__cause__ = error.__context__ = None
         return False, error
     except MemoryError:
-        return False, ImageMemoryError(
-            got="There is not enough memory to read the file",
-            expected="a picture that fits into the memory that reading may take",
-            remedy="Scale the picture down, or open a part of it",
-        )
+        return False, _memory_error()
     except Exception:
         if reads_data(module):
             return False, DataError(
@@ -108,6 +112,36 @@ def _answer(module: str, name: str, args: tuple, kwargs: dict[str, Any]) -> tupl
             expected="a complete, unaltered picture file",
             remedy="Open it in the program that made it and export it as PNG",
         )
+
+
+def _memory_error() -> ImageMemoryError:
+    return ImageMemoryError(
+        got="There is not enough memory to read the file",
+        expected="a picture that fits into the memory that reading may take",
+        remedy="Scale the picture down, or open a part of it",
+    )
+
+
+def _looks_damaged(value: object) -> bool:
+    return isinstance(value, ImageError) and not isinstance(value, ImageMemoryError)
+
+
+def _with_more_memory(refused: tuple[bool, object], again: Callable[[], tuple[bool, object]]) -> tuple[bool, object]:
+    """A refusal, or the error about memory where the file is read differently with more memory.
+
+    A decoder of C that is given no memory fails as it does at damaged bytes, and says nothing else.
+    """
+    if resource is None:
+        return refused
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if soft == hard:
+        return refused
+    resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+    try:
+        good, value = again()
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    return refused if not good and str(value) == str(refused[1]) else (False, _memory_error())
 
 
 def _too_large(output: int, module: str) -> A3TuneError:
@@ -132,7 +166,8 @@ def _limit(memory: int, written: int) -> None:
         # Pages of 4 KiB or more; other systems than Linux neither tell nor hold this limit.
         with open("/proc/self/statm", encoding="ascii") as facts:
             taken = int(facts.read().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (taken + memory, taken + memory))
+        # The rest, up to the hard limit, is for telling a lack of memory from damage.
+        resource.setrlimit(resource.RLIMIT_AS, (taken + memory, taken + 4 * memory))
     for limit, most in ((resource.RLIMIT_FSIZE, written), (resource.RLIMIT_CORE, 0)):
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(limit, (most, most))

@@ -24,6 +24,7 @@ from a3tune.images.isolation import decode_through, trusted_files
 from a3tune.images.masks import mask_labels, picture_size
 from a3tune.images.target import load_target
 from a3tune.images.worker_pool import WorkerPool, decode_in_workers
+from tests.support.damaged_files import jpeg
 from tests.support.hostile_files import endless_jpeg, excel_bomb, packed, parquet_bomb
 
 PICTURE, VOLUME = EXAMPLES / "chest_mass.png", EXAMPLES / "real_mr.nii.gz"
@@ -136,6 +137,27 @@ def test_what_takes_too_much_memory_is_ended_and_the_next_file_is_read(strict, s
     with pytest.raises(ImageError, match=r"too much memory .* 0\.25 GiB.*A3TUNE_DECODE_MEMORY"):
         strict.run(np.ones, size)
     assert strict.run(abs, -1) == 1
+
+
+# A JPEG decoder of C says the same of a lack of memory as of damage.
+def test_what_lacks_memory_in_a_decoder_is_not_called_damaged(tmp_path):
+    (tmp_path / "large.jpg").write_bytes(endless_jpeg(2))
+    (tmp_path / "damaged.jpg").write_bytes(jpeg().replace(b"\xff\xdb", b"\xff\xe3"))
+    told = {}
+    for memory in (160, 1024):
+        pool = WorkerPool(DecodeLimits(seconds=60, memory=memory << 20, output=512 << 20, spare=1))
+        try:
+            for name in ("large", "damaged"):
+                try:
+                    told[name, memory] = str(pool.run(load_image, tmp_path / f"{name}.jpg").pixels.shape)
+                except ImageError as error:
+                    told[name, memory] = str(error)
+        finally:
+            pool.close()
+    assert "too much memory" in told["large", 160]
+    assert told["large", 1024].startswith("(8")
+    assert "damaged" in told["damaged", 160]
+    assert told["damaged", 160] == told["damaged", 1024]
 
 
 def test_archives_and_tables_are_read_the_same(pool, tmp_path):
