@@ -6,6 +6,7 @@ refused as a whole before anything is written, with the entry's name and what to
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 import struct
@@ -131,12 +132,14 @@ def _choose(packed: zipfile.ZipFile, limits: IntakeLimits) -> tuple[list[_Entry]
             entries.append(_Entry(info, parts))
         else:
             left_out.append("/".join(parts))
-    check_names([entry.name for entry in entries])
-    if not entries:
-        others = [name for name in left_out if name]
+    check_names([entry.name for entry in entries], limits)
+    # Seen before anything is written: tens of thousands of files would be written only to be refused.
+    if not any(kind_of(entry.parts[-1]) == "table" for entry in entries):
+        others = [entry.name for entry in entries] or [name for name in left_out if name]
         raise DataError(
             expected="images, and a table (CSV, JSON, JSON Lines or Parquet) that names them",
-            got="The archive holds none" + (f" (but {listed(others, _SHOWN)})" if others else ""),
+            got=f"The archive holds {'no table' if entries else 'none'}"
+            + (f" (but {listed(others, _SHOWN)})" if others else ""),
             remedy=PACK,
         )
     return entries, left_out
@@ -226,7 +229,7 @@ def _too_many(count: int, limits: IntakeLimits) -> DataError:
     return DataError(
         expected=f"at most {limits.files:,} files",
         got=f"The archive has {count:,} entries",
-        remedy="Split the data set",
+        remedy=limits.remedy("Split the data set"),
     )
 
 
@@ -267,13 +270,17 @@ def _write_members(
         Cancelled: ``should_stop`` said so.
     """
     total, written = sum(info.file_size for info in members.values()), 0
+    made: set[str] = set()
     for number, (name, info) in enumerate(members.items()):
         if should_stop is not None and number % 64 == 0 and should_stop():
             raise Cancelled
-        place = part / name
-        place.parent.mkdir(parents=True, exist_ok=True)
+        place = os.path.join(part, name)
+        folder = os.path.dirname(place)
+        if folder not in made:
+            os.makedirs(folder, exist_ok=True)
+            made.add(folder)
         # "x": never into what is there already, which could be a link only if somebody else put it there.
-        with place.open("xb") as target:
+        with open(place, "xb") as target:
             for chunk in _chunks(packed, info):
                 written += len(chunk)
                 if written > total:

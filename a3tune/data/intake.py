@@ -36,21 +36,29 @@ class IntakeLimits:
 
     Attributes:
         files: entries of an archive, or loose files.
+        folders: folders that they lie in, those around them included.
         total_bytes: all files together, unpacked.
         file_bytes: one file, unpacked.
         ratio: unpacked size over packed size of the whole archive, where it unpacks to more than ``ratio_from``.
         ratio_from: bytes below which the ratio says nothing.
         depth: folders inside one another.
         reserve: bytes that must stay free on the disk.
+        raised: what can be done to have more files taken, as the end of a sentence; "" where nothing can.
     """
 
     files: int = 100_000
+    folders: int = 100_000
     total_bytes: int = 16 << 30
     file_bytes: int = 2 << 30
     ratio: float = 200.0
     ratio_from: int = 64 << 20
     depth: int = 16
     reserve: int = 1 << 30
+    raised: str = ""
+
+    def remedy(self, words: str) -> str:
+        """What to do about too many files, with what can be done to have them taken."""
+        return f"{words}, or {self.raised}" if self.raised else words
 
 
 LIMITS = IntakeLimits()
@@ -103,7 +111,7 @@ def collect_files(
             raise refused(name, "is a pickle, which can run any code when it is opened", "Convert it to CSV or JSON")
         if kind_of(name) == "other":
             raise refused(name, "is neither an image nor a table", "Leave it out")
-    check_names([name for _, name in chosen] + ([TABLE_NAME] if rows else []))
+    check_names([name for _, name in chosen] + ([TABLE_NAME] if rows else []), limits)
     if not chosen:
         raise DataError(expected="image files", got="No file was given", remedy="Choose the images")
     sizes = [path.stat().st_size for path, _ in chosen]
@@ -173,11 +181,11 @@ def parts_of(name: str, limits: IntakeLimits) -> tuple[str, ...]:
     return parts
 
 
-def check_names(names: Sequence[str]) -> None:
+def check_names(names: Sequence[str], limits: IntakeLimits = LIMITS) -> None:
     """Names must differ, and none may be the folder of another one.
 
     Raises:
-        DataError: they do not.
+        DataError: they do not, or lie in too many folders.
     """
     seen: set[str] = set()
     folders: set[str] = set()
@@ -189,6 +197,12 @@ def check_names(names: Sequence[str]) -> None:
         while folder and folder not in folders:
             folders.add(folder)
             folder = folder.rpartition("/")[0]
+        if len(folders) > limits.folders:
+            raise DataError(
+                expected=f"at most {limits.folders:,} folders",
+                got="There are more",
+                remedy=limits.remedy("Put the files into fewer folders"),
+            )
     clash = next((name for name in names if name in folders), None)
     if clash is not None:
         raise refused(clash, "is a file and a folder", "Rename one of them")
@@ -201,7 +215,9 @@ def check_totals(count: int, sizes: Sequence[int], names: Sequence[str], limits:
         DataError: a limit is passed.
     """
     if count > limits.files:
-        raise DataError(expected=f"at most {limits.files:,} files", got=f"There are {count:,}", remedy="Give fewer")
+        raise DataError(
+            expected=f"at most {limits.files:,} files", got=f"There are {count:,}", remedy=limits.remedy("Give fewer")
+        )
     for name, size in zip(names, sizes, strict=True):
         if size > limits.file_bytes:
             raise refused(name, f"has {megabytes(size)}, more than {megabytes(limits.file_bytes)}", "Leave it out")

@@ -34,6 +34,7 @@ class Deployment:
         request_mb: what a request that is no upload may hold.
         stored_each_mb, stored_all_mb: data sets, runs and adapters on the disk.
         data_sets, adapters: of one visitor.
+        data_files: files of one data set.
         runs_each, runs_all: runs that wait.
         run_steps, run_minutes: of one run.
         turn_minutes: a run makes room after so long when somebody else's waits; it goes on later.
@@ -55,6 +56,7 @@ class Deployment:
     stored_each_mb: float | None = _limit("One visitor's data sets, runs and adapters on the disk", "MB")
     stored_all_mb: float | None = _limit("All visitors' data sets, runs and adapters on the disk", "MB")
     data_sets: float | None = _limit("One visitor's data sets")
+    data_files: float | None = _limit("One data set's files")
     adapters: float | None = _limit("One visitor's loaded adapters")
     runs_each: float | None = _limit("One visitor's waiting runs")
     runs_all: float | None = _limit("All visitors' waiting runs")
@@ -76,15 +78,19 @@ class Deployment:
         """
         item = next(item for item in limits() if item.name == limit)
         words, unit = item.metadata["words"], item.metadata["unit"]
-        raised = f"start the application with a higher {variable(limit)}"
-        if self.name != "local":
-            raised = f"ask whoever runs this {'Space' if self.name == 'space' else 'server'} to raise {variable(limit)}"
+        raised = self.who_raises(limit)
         most = f"{getattr(self, limit):,g} {unit}".strip()
         return RequestError(
             expected=f"at most {most} ({words[0].lower()}{words[1:]})",
             got=got,
             remedy=f"{remedy}, or {raised}" if remedy else raised[0].upper() + raised[1:],
         )
+
+    def who_raises(self, limit: str) -> str:
+        """What a visitor can do to have a limit raised, as the end of a sentence."""
+        if self.name == "local":
+            return f"start the application with a higher {variable(limit)}"
+        return f"ask whoever runs this {'Space' if self.name == 'space' else 'server'} to raise {variable(limit)}"
 
     def check(self, limit: str, number: float, got: str, remedy: str = "") -> None:
         """Raises:
@@ -98,20 +104,20 @@ class Deployment:
 _LOCAL = Deployment(
     name="local", keeps=True, idle_minutes=None, pages=200, pages_each=100, results_mb=8000, upload_file_mb=256,
     upload_each_mb=20_000, upload_all_mb=20_000, request_mb=32, stored_each_mb=None, stored_all_mb=None, data_sets=20,
-    adapters=100, runs_each=5, runs_all=50, run_steps=1_000_000, run_minutes=None, turn_minutes=60, model_changes=60,
-    login_hours=12, login_idle_minutes=60, login_tries=10,
+    data_files=100_000, adapters=100, runs_each=5, runs_all=50, run_steps=1_000_000, run_minutes=None, turn_minutes=60,
+    model_changes=60, login_hours=12, login_idle_minutes=60, login_tries=10,
 )  # fmt: skip
 _SPACE = Deployment(
     name="space", keeps=False, idle_minutes=10, pages=100, pages_each=8, results_mb=2000, upload_file_mb=256,
     upload_each_mb=512, upload_all_mb=4000, request_mb=8, stored_each_mb=1000, stored_all_mb=10_000, data_sets=5,
-    adapters=5, runs_each=2, runs_all=20, run_steps=2000, run_minutes=20, turn_minutes=5, model_changes=2,
-    login_hours=12, login_idle_minutes=60, login_tries=10,
+    data_files=20_000, adapters=5, runs_each=2, runs_all=20, run_steps=2000, run_minutes=20, turn_minutes=5,
+    model_changes=2, login_hours=12, login_idle_minutes=60, login_tries=10,
 )  # fmt: skip
 _SERVER = Deployment(
     name="server", keeps=False, idle_minutes=60, pages=400, pages_each=20, results_mb=8000, upload_file_mb=256,
     upload_each_mb=4000, upload_all_mb=40_000, request_mb=32, stored_each_mb=20_000, stored_all_mb=400_000,
-    data_sets=20, adapters=20, runs_each=5, runs_all=50, run_steps=200_000, run_minutes=1440, turn_minutes=60,
-    model_changes=6, login_hours=12, login_idle_minutes=60, login_tries=10,
+    data_sets=20, data_files=100_000, adapters=20, runs_each=5, runs_all=50, run_steps=200_000, run_minutes=1440,
+    turn_minutes=60, model_changes=6, login_hours=12, login_idle_minutes=60, login_tries=10,
 )  # fmt: skip
 LOCAL = _LOCAL
 """A person's own machine."""

@@ -218,6 +218,16 @@ def hostile_data(server: Server) -> None:
 
 
 @attack
+def crowded_archive(server: Server) -> None:
+    """An archive of 60,000 small files is refused by its directory, which says who can raise the limit."""
+    names = [f"{number}.png" for number in range(60_000)]
+    crowd = packed({"data.csv": b"image,question,answer\n0.png,a,b\n"} | dict.fromkeys(names, b"x"), zipfile.ZIP_STORED)
+    with server.visitor() as eve:
+        told = eve.call("tune-zip", "upload", **{"tune-zip": eve.file(crowd, "a.zip")})
+    must("60,001 entries" in told and "A3TUNE_DATA_FILES" in told, "the archive is refused in words")
+
+
+@attack
 def shared_model(server: Server) -> None:
     """A stranger changes nothing that all share: nothing is loaded, fetched or cancelled."""
     with server.visitor() as eve:

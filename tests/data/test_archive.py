@@ -9,6 +9,7 @@ import struct
 import unicodedata
 import zipfile
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -193,6 +194,24 @@ def test_cut_damaged_and_encrypted_archives_are_told(pack, unpack, tmp_path):
 def test_an_archive_without_data_names_what_is_in_it(pack, unpack):
     with pytest.raises(DataError, match=r"holds none \(but notes\.txt\)"):
         unpack(pack(("notes.txt", "words"), (".hidden.png", b"")))
+
+
+def test_an_archive_without_a_table_is_refused_before_anything_is_written(pack, unpack, tmp_path):
+    with pytest.raises(DataError, match=r"holds no table \(but a\.png, b\.png\)"):
+        unpack(pack(("a.png", picture()), ("b.png", picture())))
+    assert left_behind(tmp_path) == ["in"]
+
+
+def test_folders_have_an_end_as_files_have_and_who_raises_it_is_told(pack, unpack, tmp_path):
+    few = replace(ROOMY, files=6, folders=5, raised="ask ann")
+    archive = pack(("data.csv", table("a/b/c/d/1.png")), ("a/b/c/d/1.png", picture()), ("a/e/2.png", picture()))
+    assert unpack(archive, few).files == 3
+    shutil.rmtree(tmp_path / "in")
+    with pytest.raises(DataError, match=r"at most 4 folders\. Put the files into fewer folders, or ask ann"):
+        unpack(archive, replace(few, folders=4))
+    with pytest.raises(DataError, match=r"3 entries.*at most 2 files\. Split the data set, or ask ann"):
+        unpack(archive, replace(few, files=2))
+    assert left_behind(tmp_path) == ["in"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "cp437", "cp1252", "gb18030", "cp932"])

@@ -90,10 +90,10 @@ def parquet_bomb(megabytes: int) -> bytes:
     return written.getvalue()
 
 
-def packed(files: dict[str, bytes]) -> bytes:
+def packed(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
     """A ZIP archive."""
     written = io.BytesIO()
-    with zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(written, "w", method) as archive:
         for name, content in files.items():
             archive.writestr(name, content)
     return written.getvalue()

@@ -96,7 +96,9 @@ class DataService:
 
         def work(task: Task) -> CheckedData:
             def unpack(folder: Path) -> object:
-                return unpack_archive(archive, folder, on_progress=task.progress, should_stop=task.should_stop)
+                return unpack_archive(
+                    archive, folder, self.sets.limits, on_progress=task.progress, should_stop=task.should_stop
+                )
 
             try:
                 digest = file_digest(archive)
@@ -122,7 +124,10 @@ class DataService:
             try:
                 task.progress("Copying", 0.0)
                 named = [(path, path.name) for path in files]
-                return self._add(owner, f"{len(files)} files", lambda folder: collect_files(named, rows, folder), task)
+                limits = self.sets.limits
+                return self._add(
+                    owner, f"{len(files)} files", lambda folder: collect_files(named, rows, folder, limits), task
+                )
             finally:
                 for path in files:
                     remove_upload(path)
@@ -164,7 +169,7 @@ class DataService:
 
         def work(task: Task) -> CheckedData:
             task.progress(f"Fetching {hub_id}", 0.0)
-            return self._add(owner, hub_id, lambda folder: fetch_dataset(hub_id, folder), task)
+            return self._add(owner, hub_id, lambda folder: fetch_dataset(hub_id, folder, self.sets.limits), task)
 
         return self._run(owner, work)
 

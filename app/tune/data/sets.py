@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from a3tune.data.intake import LIMITS, IntakeLimits
 from a3tune.errors import RequestError
 from a3tune.storage import read_json_or_empty, write_json
 from app.access.identity import audit, require
@@ -92,6 +93,13 @@ class DataSetStore:
 
     def __init__(self, studio: StudioFolder) -> None:
         self._studio = studio
+
+    @property
+    def limits(self) -> IntakeLimits:
+        """How much one data set may have."""
+        deployment = self._studio.deployment
+        files = LIMITS.files if deployment.data_files is None else int(deployment.data_files)
+        return replace(LIMITS, files=files, folders=files, raised=deployment.who_raises("data_files"))
 
     def all(self, owner: OwnerId) -> tuple[DataSet, ...]:
         """A visitor's data sets, the newest first."""
