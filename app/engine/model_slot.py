@@ -14,7 +14,7 @@ from a3tune.progress import Progress, no_progress
 from app.engine import library
 from app.engine.background import INTERVAL, Task
 from app.engine.generation import ModelGeneration, without_locals
-from app.engine.model_lock import turn
+from app.engine.model_lock import TurnLock, turn
 
 if TYPE_CHECKING:
     from a3tune.adapters.switch import AdapterSet
@@ -75,7 +75,7 @@ class ModelSlot:
         device: str = "auto",
         allow_other_base: bool = False,
     ) -> None:
-        self.in_use = threading.Lock()
+        self.in_use = TurnLock()
         self.device = device
         self.choice = ModelChoice(profile)
         self._allow_other_base = allow_other_base

@@ -11,6 +11,7 @@ from a3tune.recently_used import RecentlyUsed
 from a3tune.types import MedicalImage
 from app.engine import library
 from app.engine.generation import ModelGeneration, without_locals
+from app.engine.model_lock import TurnLock
 
 if TYPE_CHECKING:
     from a3tune.labels.cache import RegionCache
@@ -30,7 +31,7 @@ class RegionSlot:
     """
 
     def __init__(self, scorer: str = DEMO, segmenter: str = "litemedsam", *, device: str = "auto") -> None:
-        self.in_use = threading.Lock()
+        self.in_use = TurnLock()
         self.names = (segmenter, scorer)
         self.device = device
         self.generation = ModelGeneration("What finds and ranks regions")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -10,13 +11,13 @@ import pytest
 from a3tune.errors import Cancelled, RequestError
 from app.engine.background import Draft, Step, Task, run
 from app.engine.generation import ModelGeneration
-from app.engine.model_lock import turn
+from app.engine.model_lock import TurnLock, turn
 
 LAST = 30.0
 
 
 def slot(held="the model", **options):
-    return SimpleNamespace(in_use=threading.Lock(), wait=lambda timeout: held, **options)
+    return SimpleNamespace(in_use=TurnLock(), wait=lambda timeout: held, **options)
 
 
 def test_steps_and_parts_come_in_their_order_and_the_result_last():
@@ -138,6 +139,36 @@ def test_a_slot_is_given_free_after_a_failure():
     with pytest.raises(ValueError, match="the model"):
         list(run(work))
     assert not shared.in_use.locked()
+
+
+def test_a_slot_goes_to_whoever_has_waited_longest_and_not_to_who_gave_up():
+    lock, taken, cancels = TurnLock(), [], [threading.Event() for _ in range(4)]
+
+    def wait_for_it(number):
+        def given_up():
+            if cancels[number].is_set():
+                raise Cancelled
+
+        with suppress(Cancelled):
+            lock.acquire(meanwhile=given_up)
+            taken.append(number)
+            lock.release()
+
+    lock.acquire()
+    threads = [threading.Thread(target=wait_for_it, args=(number,)) for number in range(4)]
+    for number, thread in enumerate(threads):
+        thread.start()
+        while len(lock._waiting) <= number:
+            pass
+    assert not lock.acquire(blocking=False)
+    cancels[1].set()
+    threads[1].join(LAST)
+    lock.release()
+    for thread in threads:
+        thread.join(LAST)
+    assert taken == [0, 2, 3]
+    assert lock.acquire(blocking=False)
+    assert lock.locked()
 
 
 @pytest.mark.parametrize("notices", [False, True])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import threading
 import zipfile
 from types import SimpleNamespace
 
@@ -15,6 +14,7 @@ from a3tune.labels.segmenters.segmentation import Segmentation, region_from_mask
 from a3tune.types import ScoredRegion
 from app.common.identity import new_secret, owner_of
 from app.engine.generation import ModelGeneration
+from app.engine.model_lock import TurnLock
 from app.tune.service import TuneService
 
 SIZE = 32
@@ -49,7 +49,7 @@ class Slot:
     """A region slot that has its parts."""
 
     def __init__(self):
-        self.in_use = threading.Lock()
+        self.in_use = TurnLock()
         self.maker = Maker()
         self.generation = ModelGeneration("What finds and ranks regions")
         self.forgotten = []
