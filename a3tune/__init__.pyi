@@ -22,7 +22,9 @@ from .evaluation.run import EvaluationPlan, evaluate
 from .figures.overlay import overlay
 from .geometry.patch_grid import to_patches, to_source
 from .images.load import image_from_array, load_image
-from .inspection.inspect import AdapterView, Inspection, inspect_each, inspect_image, read_attention
+from .inspection.inspect import AdapterView, Inspection, inspect_each, inspect_image
+from .inspection.passes import read_attention
+from .inspection.prefix_cache import PrefixCache, PrefixStore
 from .inspection.record import write_inspection
 from .labels.fuse import union_mask
 from .labels.parts import load_label_maker
@@ -56,6 +58,8 @@ __all__ = [
     "LabelMaker",
     "MedicalImage",
     "PatchGrid",
+    "PrefixCache",
+    "PrefixStore",
     "Region",
     "Report",
     "RunSummary",

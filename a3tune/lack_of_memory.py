@@ -8,7 +8,8 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Protocol, TypeVar
+from weakref import WeakSet
 
 import torch
 
@@ -21,6 +22,22 @@ Result = TypeVar("Result")
 _WORDS = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
 
 
+class Spare(Protocol):
+    """What is kept for speed alone."""
+
+    def clear(self) -> None:
+        """Let it go."""
+        ...
+
+
+_spares: WeakSet[Spare] = WeakSet()
+
+
+def give_up_when_short(spare: Spare) -> None:
+    """Have something cleared whenever memory is released, as long as it lives."""
+    _spares.add(spare)
+
+
 def is_lack_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory, of a device or of the machine, ran out."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
@@ -29,7 +46,10 @@ def is_lack_of_memory(error: BaseException) -> bool:
 
 
 def release_memory() -> None:
-    """Give memory that nothing refers to any more back to the system and to the GPU's other users."""
+    """Give memory that nothing refers to any more, or what is kept for speed alone, back to the system and to the GPU's
+    other users."""
+    for spare in list(_spares):
+        spare.clear()
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -33,7 +33,8 @@ from a3tune.adapters.switch import AdapterSet
 from a3tune.attention.capture import capture, prepare_capture
 from a3tune.bundle import DEMO, demo_adapters
 from a3tune.errors import NotEnoughMemoryError
-from a3tune.inspection.inspect import inspect_image, read_attention
+from a3tune.inspection.inspect import inspect_image
+from a3tune.inspection.passes import read_attention
 from a3tune.lack_of_memory import release_memory
 from a3tune.models import load as loading
 from a3tune.models.load import load_model

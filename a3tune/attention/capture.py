@@ -32,7 +32,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from a3tune.attention.record import AttentionCall, AttentionRecord
+from a3tune.attention.call import AttentionCall
+from a3tune.attention.record import AttentionRecord, ReadPrefix
 from a3tune.decoder_layers import attention_layers
 from a3tune.errors import ModelError
 from a3tune.positions import Positions
@@ -115,6 +116,7 @@ def capture(
     *,
     share_of_all_heads: bool = False,
     growing: bool = False,
+    behind: ReadPrefix | None = None,
 ) -> Iterator[AttentionRecord]:
     """Record the attention of one forward pass over whole sequences that runs inside the ``with`` block, or of the
     passes that read a prompt and write behind it.
@@ -134,11 +136,15 @@ def capture(
             of key-value cache: each token that is read behind the prompt is one more row, taken in the very pass that
             reads it. Without gradient. What a cache no longer holds, or holds in fewer bits, is read as the model reads
             it. Rows that went on to be padded after their end get rows for the padding too.
+        behind: what an earlier record, of another prompt with the same beginning, has of that beginning
+            (:meth:`~a3tune.attention.record.AttentionRecord.prefix`), which a key-value cache spares reading again; in
+            a growing capture of all heads of one sequence.
 
     Raises:
-        RequestError: the masks are not bool [batch, length], a sequence has no row or no column, or no head is named.
+        RequestError: the masks are not bool [batch, length], a sequence has no row or no column, no head is named, or
+            ``behind`` comes with another kind of capture.
     """
-    record = AttentionRecord(rows, columns, heads, share_of_all_heads, growing)
+    record = AttentionRecord(rows, columns, heads, share_of_all_heads, growing, behind)
     token = _active.set(record)
     try:
         yield record

@@ -3,87 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
+from a3tune.attention.call import AttentionCall
 from a3tune.errors import ModelError, RequestError
 from a3tune.positions import Positions
 from a3tune.types import AttentionMaps, Head
 
-_SCORE_BUDGET = 1 << 24  # float32 scores that one step may hold at once: 64 MiB
-
 
 @dataclass(frozen=True, eq=False)
-class AttentionCall:
-    """What one layer's attention was called with: all that its weights follow from.
+class ReadPrefix:
+    """The beginning of a sequence that a key-value cache holds, as a growing record has it.
 
     Attributes:
-        query: [batch, heads, length, dim].
-        key: [batch, key heads, length, dim]; a key head serves heads / key heads query heads in a row.
-        mask: [batch or 1, heads or 1, length, at least length]: bool (True = seen) or added to the scores; or None.
-        scaling: factor of the scores.
-        softcap: scores are bent to ``softcap * tanh(score / softcap)``, when given.
-        causal: without a mask, row i sees columns 0 to i only.
+        length: how many tokens; all image tokens are among them.
+        rows: float32 [heads, rows, patches] of each layer, on the CPU: the text rows among these tokens.
     """
 
-    query: torch.Tensor
-    key: torch.Tensor
-    mask: torch.Tensor | None
-    scaling: float
-    softcap: float | None
-    causal: bool
+    length: int
+    rows: tuple[torch.Tensor, ...]
 
-    def weights(self, b: int, rows: Positions, columns: Positions, heads: torch.Tensor | None) -> torch.Tensor:
-        """float32 [heads, rows, columns] of sequence b; memory stays bounded by working through rows in chunks.
-
-        Where the columns are neighbours this is a view of the weights on the whole sequence.
-
-        Args:
-            heads: int64 [heads] on the call's device; None for all.
-        """
-        groups = self.query.shape[1] // self.key.shape[1]
-        key, mask = self.key[b], self.mask
-        if mask is not None:
-            mask = mask[b if mask.shape[0] > 1 else 0]
-        if heads is not None:
-            key, groups = key.index_select(0, heads // groups), 1
-            mask = mask.index_select(0, heads) if mask is not None and mask.shape[0] > 1 else mask
-        # Autocast would run the product in half precision again.
-        half = torch.is_autocast_enabled(key.device.type)
-        with torch.autocast(key.device.type, enabled=False) if half else nullcontext():
-            key = key.float().transpose(1, 2)
-            chunk = max(1, _SCORE_BUDGET // (key.shape[0] * groups * key.shape[2]))
-            parts = []
-            for part in rows.split(chunk):
-                query = part.take(self.query[b], 1)
-                query = query if heads is None else query.index_select(0, heads)
-                parts.append(columns.take(self._weights(query, key, mask, part, groups), 2))
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-
-    def _weights(
-        self, query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, rows: Positions, groups: int
-    ) -> torch.Tensor:
-        heads, length = query.shape[0], key.shape[2]
-        # Query heads that share a key head are stacked as more rows of it, so keys are never repeated.
-        stacked = (query.float() * self.scaling).reshape(heads // groups, groups * len(rows), -1)
-        scores = torch.bmm(stacked, key).view(heads, len(rows), length)
-        if self.softcap is not None:
-            scores = torch.tanh(scores / self.softcap) * self.softcap
-        if mask is not None:
-            mask = rows.take(mask, 1)[:, :, :length]
-        elif self.causal:
-            mask = torch.arange(length, device=key.device) <= rows.indices[:, None]
-        if mask is not None and mask.dtype == torch.bool:
-            # In place where no gradient needs the history of the view.
-            fill = scores.masked_fill if scores.requires_grad else scores.masked_fill_
-            scores = fill(~mask, -torch.inf)
-        elif mask is not None:
-            scores = scores + mask
-        return torch.softmax(scores, dim=-1)
+    @property
+    def size(self) -> int:
+        """Bytes of the weights."""
+        return sum(part.nbytes for part in self.rows)
 
 
 class AttentionRecord:
@@ -107,6 +54,7 @@ class AttentionRecord:
         heads: Sequence[Head] | None,
         share_of_all_heads: bool,
         growing: bool = False,
+        behind: ReadPrefix | None = None,
     ) -> None:
         _check_masks(rows, columns)
         if heads is not None and not heads:
@@ -127,6 +75,16 @@ class AttentionRecord:
         self._layers: dict[int, int] = {}  # layer -> its number of heads
         self._read: dict[int, int] = {}  # layer -> how many tokens it has read
         self._single: Positions | None = None  # the one row of a pass over one token
+        self._begun = 0
+        if behind is not None:
+            if not growing or heads is not None or len(rows) != 1:
+                raise RequestError(
+                    expected="a growing capture of all heads of one sequence",
+                    got="one that is to go on behind what was read before",
+                    remedy="Capture the whole prompt",
+                )
+            self._begun = behind.length
+            self._weights = {(layer, 0): [part] for layer, part in enumerate(behind.rows)}
 
     @property
     def layers(self) -> int:
@@ -193,6 +151,13 @@ class AttentionRecord:
             return self.weights(b).sum(-1)
         return torch.stack([self._layer_share(layer, b) for layer in sorted(self._layers)])
 
+    def prefix(self, length: int) -> ReadPrefix:
+        """What a growing record of all heads of one sequence has of its first ``length`` tokens, copied."""
+        self._require_pass()
+        rows = int((self._rows[0].indices < length).sum())
+        layers = (self._weights[layer, 0][0][:, :rows].clone() for layer in sorted(self._layers))
+        return ReadPrefix(length, tuple(layers))
+
     def maps(self, b: int) -> AttentionMaps:
         """The weights of every head for sequence b, detached, as numpy arrays.
 
@@ -217,7 +182,7 @@ class AttentionRecord:
             call: what its attention was called with.
             training: whether the layer is in training mode.
         """
-        start = self._read.get(layer, 0)
+        start = self._read.get(layer, self._begun)
         batch, heads, tokens = call.query.shape[:3]
         if not self._growing:
             self._check_whole(layer, call)
@@ -247,13 +212,24 @@ class AttentionRecord:
                 if self._share_of_all:
                     every = self._compute(call, b, rows, start + tokens, None)
                     if wanted is not None:
-                        self._shares.setdefault((layer, b), []).append(_kept(every.sum(-1), start))
+                        self._take(self._shares, (layer, b), every.sum(-1), start)
                         every = every[:0] if chosen is None else every.index_select(0, chosen)
                     # Copied, so that the weights on the rest of the sequence do not stay in memory.
-                    self._weights.setdefault((layer, b), []).append(_kept(every.contiguous(), start))
+                    self._take(self._weights, (layer, b), every.contiguous(), start)
                 elif wanted:
                     weights = self._compute(call, b, rows, start + tokens, chosen)
-                    self._weights.setdefault((layer, b), []).append(_kept(weights.contiguous(), start))
+                    self._take(self._weights, (layer, b), weights.contiguous(), start)
+
+    def _take(
+        self, parts: dict[tuple[int, int], list[torch.Tensor]], key: tuple[int, int], part: torch.Tensor, start: int
+    ) -> None:
+        """Keep what a pass gave: the prompt's as one on the CPU, a word's where it is: small, and waiting for it would
+        take longer than computing the word."""
+        known = parts.setdefault(key, [])
+        if start >= self._shape[1]:
+            known.append(part)
+        else:
+            known[:] = [torch.cat([*known, part.cpu()], dim=1)] if known else [part.cpu()]
 
     def _check_whole(self, layer: int, call: AttentionCall) -> None:
         if layer in self._layers:
@@ -367,12 +343,6 @@ class AttentionRecord:
                 got="a capture through which no layer ran",
                 remedy="Call prepare_capture(model) first and run the model inside the with block",
             )
-
-
-def _kept(part: torch.Tensor, start: int) -> torch.Tensor:
-    """What a pass gave: a whole prompt's on the CPU, a word's where it is: small, and waiting for it would take longer
-    than computing the word."""
-    return part if start else part.cpu()
 
 
 def _joined(parts: list[torch.Tensor]) -> torch.Tensor:

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 
 from a3tune.adapters.a3moe import A3MoeConfig
 from a3tune.adapters.a3moe.record import ExpertUse, record_experts
-from a3tune.adapters.a3moe.token_spans import TokenSpans
 from a3tune.adapters.switch import BASE, AdapterSet
 from a3tune.attention.answer import measure_answer
-from a3tune.attention.capture import capture, prepare_capture
 from a3tune.attention.critical_heads import critical_heads, head_set_map, rows_at, visual_ratio
 from a3tune.errors import AdapterError, Cancelled, RequestError
 from a3tune.geometry.patch_grid import to_patches
-from a3tune.lack_of_memory import memory_for
-from a3tune.memory_advice import TO_ANSWER
+from a3tune.inspection.passes import adapted, answer_with_maps
+from a3tune.inspection.prefix_cache import PrefixCache
 from a3tune.models.encoded_prompt import EncodedPrompt
-from a3tune.models.model import GeneratedAnswer, VisionLanguageModel
+from a3tune.models.model import VisionLanguageModel
 from a3tune.progress import Progress, no_progress, part_of
 from a3tune.types import AttentionMaps, Head, MedicalImage, PatchGrid, Token, WeakLabels
 
@@ -128,6 +124,7 @@ def inspect_each(
     on_words: Callable[[Inspection], None] | None = None,
     on_progress: Progress = no_progress,
     should_stop: Callable[[], bool] | None = None,
+    prefixes: PrefixCache | None = None,
 ) -> Iterator[Inspection]:
     """Ask ``question`` about ``image`` and look into every head, adapter by adapter.
 
@@ -151,6 +148,8 @@ def inspect_each(
             and again as often as it takes little of the time, on this thread and with the model locked.
         on_progress: called with what is being done, the answer's words so far included, and the share done, 0 to 1.
         should_stop: asked between steps and tokens; True ends the work.
+        prefixes: what earlier questions about the image left, and what this one leaves for the next; None has the
+            adapters of this one question share the image's features.
 
     Yields:
         After each adapter the inspection with all views so far.
@@ -176,7 +175,9 @@ def inspect_each(
     prompt = model.encode(image, question)
     grid = model.patch_grid(image.height, image.width, len(prompt.images[0]))
     coverage = None if target is None else to_patches(target, grid)
-    asked = _Asked(model, prompt, coverage, critical_count)
+    if prefixes is None and len(adapters) > 1:
+        prefixes = PrefixCache(features_only=True)
+    asked = _Asked(model, prompt, coverage, critical_count, prefixes)
 
     def show(views: tuple[AdapterView, ...], view: AdapterView) -> None:
         if on_words is not None:
@@ -208,6 +209,7 @@ class _Asked:
     prompt: EncodedPrompt
     coverage: np.ndarray | None
     critical_count: int | None
+    prefixes: PrefixCache | None
 
     def answer(
         self,
@@ -235,7 +237,13 @@ class _Asked:
 
         with adapted(self.model, held, adapter, self.prompt, growing=True), record_experts() as use:
             answer, maps = answer_with_maps(
-                self.model, self.prompt, max_new_tokens=most, on_word=written, should_stop=should_stop
+                self.model,
+                self.prompt,
+                max_new_tokens=most,
+                on_word=written,
+                should_stop=should_stop,
+                prefixes=self.prefixes,
+                name=adapter,
             )
         took[f"{adapter}.answer"] = time.perf_counter() - began
         return self._view(adapter, held, answer.token_ids, maps, use), took
@@ -267,6 +275,7 @@ def inspect_image(
     on_words: Callable[[Inspection], None] | None = None,
     on_progress: Progress = no_progress,
     should_stop: Callable[[], bool] | None = None,
+    prefixes: PrefixCache | None = None,
 ) -> Inspection:
     """The last inspection of `inspect_each`, with the views of all adapters; arguments and errors are the same."""
     *_, inspection = inspect_each(
@@ -281,85 +290,9 @@ def inspect_image(
         on_words=on_words,
         on_progress=on_progress,
         should_stop=should_stop,
+        prefixes=prefixes,
     )
     return inspection
-
-
-def answer_with_maps(
-    model: VisionLanguageModel,
-    prompt: EncodedPrompt,
-    *,
-    max_new_tokens: int = 64,
-    on_word: Callable[[tuple[int, ...], Callable[[], AttentionMaps]], None] | None = None,
-    should_stop: Callable[[], bool] | None = None,
-) -> tuple[GeneratedAnswer, AttentionMaps]:
-    """The answer, and the attention of every head from every text token up to its last word to the image.
-
-    The maps are those that :func:`read_attention` gives for prompt and answer, read in the passes that write it.
-
-    Args:
-        prompt: a prompt without an answer.
-        max_new_tokens: longest answer in tokens.
-        on_word: called after each word's token with all of them so far, and what gives the maps up to there: the last
-            row is that from which the last of them was written.
-        should_stop: asked after each token.
-
-    Raises:
-        RequestError: the context is full.
-        Cancelled: ``should_stop`` said so.
-    """
-    prepare_capture(model.model)
-    with model.lock, torch.inference_mode(), capture(prompt.rows, prompt.columns, growing=True) as record:
-        answer = model.generate(
-            prompt,
-            max_new_tokens=max_new_tokens,
-            read_last=True,
-            on_token=None if on_word is None else lambda ids: on_word(ids, lambda: record.maps(0)),
-            should_stop=should_stop,
-        )
-    if answer.ending == "stopped":
-        raise Cancelled
-    return answer, record.maps(0)
-
-
-def read_attention(model: VisionLanguageModel, prompt: EncodedPrompt) -> AttentionMaps:
-    """Attention of every head from every text token to the image, from one forward pass: what a given answer needs.
-
-    Args:
-        prompt: a prompt, usually with its answer appended, so that the maps belong to the very tokens shown.
-    """
-    prepare_capture(model.model)
-    with model.lock, torch.inference_mode(), capture(prompt.rows, prompt.columns) as record:
-        model.model(**prompt.inputs, **({"logits_to_keep": 1} if model.keeps_logits else {}), use_cache=False)
-    return record.maps(0)
-
-
-@contextmanager
-def adapted(
-    model: VisionLanguageModel, adapters: AdapterSet | None, name: str, prompt: EncodedPrompt, *, growing: bool = False
-) -> Iterator[None]:
-    """The model with one adapter at work, its experts told where question and image stand, for nobody else meanwhile.
-
-    Args:
-        model: the model, on which ``adapters`` is mounted.
-        adapters: None for a model without any.
-        name: "base" or an adapter of the set.
-        prompt: what the model is going to read.
-        growing: True while text is generated behind the prompt.
-
-    Raises:
-        NotEnoughMemoryError: the block took more memory than there is.
-    """
-    if adapters is None:
-        with memory_for("an answer and its maps", TO_ANSWER):
-            yield
-        return
-    question = torch.zeros_like(prompt.columns)
-    question[0, list(prompt.question)] = True
-    # The layers at work are shared by all threads, so nobody else may run the model until this is over.
-    spans = TokenSpans(question, prompt.columns, growing=growing)
-    with memory_for("an answer and its maps", TO_ANSWER), model.lock, adapters.using(name), spans:
-        yield
 
 
 def _check_held(adapter: str, adapters: AdapterSet | None) -> None:

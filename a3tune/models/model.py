@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 from transformers import (
+    Cache,
     GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
@@ -227,6 +228,8 @@ class VisionLanguageModel:
         read_last: bool = False,
         on_token: Callable[[tuple[int, ...]], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        cache: Cache | None = None,
     ) -> GeneratedAnswer:
         """The most likely answer, token by token (greedy: the same prompt gives the same answer).
 
@@ -237,6 +240,9 @@ class VisionLanguageModel:
                 is a row of a growing capture, as in a pass over prompt and answer.
             on_token: called after each word's token with all of them so far, on this thread.
             should_stop: asked after each token; True ends the answer there.
+            inputs: what the model is given in place of ``prompt.inputs``, such as features in the place of pixels; of
+                the same tokens.
+            cache: keys and values of the prompt's beginning, which is then not read again; also takes in the others.
 
         Raises:
             RequestError: the limit is below 1, or the context is full.
@@ -249,9 +255,11 @@ class VisionLanguageModel:
                 remedy="Raise max_new_tokens or shorten the question",
             )
         step = _Step(prompt.length, room, self.end_token_ids, on_token, should_stop)
+        known = {} if cache is None else {"past_key_values": cache}
         with self.lock, torch.no_grad():
             sequence = self.model.generate(
-                **prompt.inputs,
+                **(prompt.inputs if inputs is None else inputs),
+                **known,
                 # Whoever writes the next word has read the last; that next one is not kept.
                 generation_config=self.generation_config_for(room + read_last),
                 stopping_criteria=StoppingCriteriaList([step]),

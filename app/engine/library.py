@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # read by type checkers, and by `__getattr__`
     from a3tune.figures.plots import save_figure
     from a3tune.inspection.faithfulness import curve_passes, measure_curves, measure_randomised
     from a3tune.inspection.inspect import answer_rows, inspect_each, inspect_image
+    from a3tune.inspection.prefix_cache import PrefixCache, PrefixStore
     from a3tune.inspection.record import write_inspection
     from a3tune.inspection.report import MapStyle, Side, full_size_pictures, page_figure, shown_figure
     from a3tune.labels.cache import RegionCache

@@ -31,10 +31,11 @@ from app.inspect import zero_gpu
 from app.inspect.faithfulness import FaithfulnessService
 from app.inspect.sessions.regions import RegionService, Target, TargetNumbers
 from app.inspect.sessions.results import Result, ResultStore, ViewNumbers
-from app.inspect.sessions.sessions import OpenedImage, Sessions, open_example
+from app.inspect.sessions.sessions import OpenedImage, Session, Sessions, open_example
 
 if TYPE_CHECKING:
     from a3tune.inspection.inspect import AdapterView, Inspection
+    from a3tune.inspection.prefix_cache import PrefixCache, PrefixStore
     from a3tune.models.load import VisionLanguageModel
 
 # How many bytes of maps the examples' finished results may hold together.
@@ -62,6 +63,7 @@ class InspectService:
         self.sessions = Sessions(self.regions, self._forget, lambda: slot.convention)
         self._prepared: dict[tuple[int, str, str, tuple[str, ...]], Inspection] = {}
         self._opening: Result | None = None
+        self._store: PrefixStore | None = None
         self._guard = threading.RLock()
 
     def _forget(self, session_id: SessionId) -> None:
@@ -145,7 +147,8 @@ class InspectService:
             nonlocal shown, generation
             with self.slot.answering(task, _LOADING, _WAITING) as (model, generation):
                 shown = self.sessions.read_for_model(session_id, shown, model.convention)
-                for inspection in self._inspect(model, shown, question, first_asked, own, task, task.draft):
+                prefixes = self._prefixes_of(session_id, session)
+                for inspection in self._inspect(model, shown, question, first_asked, own, task, prefixes, task.draft):
                     if len(inspection.views) < len(asked):
                         task.part(inspection)
                 return inspection
@@ -185,6 +188,15 @@ class InspectService:
                     self.regions.attach(opened.regions, result.id, inspection)
             yield result
 
+    def _prefixes_of(self, session_id: SessionId, session: Session) -> PrefixCache:
+        """What the model has read for a session; of all sessions together it is bounded."""
+        with self._guard:
+            self._store = self._store or library.PrefixStore()
+            session.prefixes = session.prefixes or library.PrefixCache(self._store)
+        if not self.sessions.holds(session_id, session):  # it ended meanwhile, perhaps before there was one to close
+            session.prefixes.close()
+        return session.prefixes
+
     def _inspect(
         self,
         model: VisionLanguageModel,
@@ -193,6 +205,7 @@ class InspectService:
         adapters: Sequence[str],
         own: Mapping[str, Path],
         task: Task,
+        prefixes: PrefixCache | None = None,
         on_words: Callable[[Inspection], None] | None = None,
     ) -> Iterator[Inspection]:
         if zero_gpu.is_held():
@@ -207,6 +220,7 @@ class InspectService:
             on_words=on_words,
             on_progress=task.progress,
             should_stop=task.should_stop,
+            prefixes=prefixes,
         )
 
     def read_for_model(self, session_id: SessionId) -> OpenedImage | None:

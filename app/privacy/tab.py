@@ -42,7 +42,7 @@ def kept_words(deployment: Deployment, folder: str) -> list[tuple[str, str]]:
     )
     return [
         (
-            "Images that you open under Inspect, questions, answers and maps",
+            "Images that you open under Inspect, what the model has read of them, questions, answers and maps",
             f"In the memory of {here}, never on its disk, until you close the page. A file that you drop waits on "
             "the disk under a name that nobody can guess, until it was read, in a moment.",
         ),

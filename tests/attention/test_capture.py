@@ -6,9 +6,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
+import a3tune.attention.call as call_module
 import a3tune.attention.capture as capture_module
-import a3tune.attention.record as record_module
 from a3tune.attention.capture import IMPLEMENTATION, attention_modules, capture, prepare_capture
+from a3tune.attention.record import ReadPrefix
 from a3tune.errors import ModelError, RequestError
 from a3tune.models.load import load_model
 from a3tune.types import Head
@@ -314,12 +315,21 @@ def test_layers_without_softmax_attention_are_refused(fresh):
         prepare_capture(model)
 
 
+def test_only_a_growing_capture_of_all_heads_goes_on_behind_a_prefix():
+    rows, columns = torch.tensor([[False, True]]), torch.tensor([[True, False]])
+    behind = ReadPrefix(1, ())
+    for count, options in ((1, {}), (1, {"growing": True, "heads": [Head(0, 0)]}), (2, {"growing": True})):
+        masks = rows.repeat(count, 1), columns.repeat(count, 1)
+        with pytest.raises(RequestError, match="behind"), capture(*masks, behind=behind, **options):
+            pass
+
+
 def test_chunks_give_the_same_weights(tiny_model, batches, monkeypatch):
     model, batch = tiny_model("llava_mistral").model, batches("llava_mistral", "left")
     prepare_capture(model)
     results = []
     for budget in (1 << 24, 700, 1):
-        monkeypatch.setattr(record_module, "_SCORE_BUDGET", budget)
+        monkeypatch.setattr(call_module, "_SCORE_BUDGET", budget)
         with torch.no_grad(), capture(batch.rows, batch.columns) as record:
             model(**batch.inputs, use_cache=False)
         results.append(record.weights(2))

@@ -8,7 +8,7 @@ from a3tune.attention.metrics import measure_head_set
 from a3tune.errors import AdapterError, Cancelled, RequestError
 from a3tune.evaluation.alignment import KnownQuestion, prepare_questions, read_questions
 from a3tune.geometry.patch_grid import to_patches
-from a3tune.inspection.inspect import read_attention
+from a3tune.inspection.passes import read_attention
 
 QUESTIONS = ("Is there a mass?", "Where is the liver, and what does it look like?", "Is it normal?")
 

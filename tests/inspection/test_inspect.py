@@ -12,13 +12,11 @@ from a3tune.adapters.switch import BASE, AdapterSet
 from a3tune.errors import AdapterError, Cancelled, RequestError
 from a3tune.inspection import inspect as inspect_module
 from a3tune.inspection.inspect import (
-    adapted,
     answer_rows,
-    answer_with_maps,
     inspect_each,
     inspect_image,
-    read_attention,
 )
+from a3tune.inspection.passes import adapted, answer_with_maps, read_attention
 from a3tune.inspection.record import record
 from a3tune.models.load import load_model
 from a3tune.models.prompt import PromptEncoder

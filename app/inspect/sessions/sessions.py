@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from a3tune.bundle import ASSETS, EXAMPLES
 from a3tune.errors import Cancelled, RequestError
@@ -23,6 +23,9 @@ from a3tune.images.slices import Series
 from a3tune.types import MedicalImage, Window
 from app.engine.ids import RegionSessionId, SessionId
 from app.inspect.sessions.regions import RegionService, Target
+
+if TYPE_CHECKING:
+    from a3tune.inspection.prefix_cache import PrefixCache
 
 
 class OpenedImage(NamedTuple):
@@ -64,6 +67,7 @@ class Session:
         cancel: set when the question that runs or waits is of no use any more.
         requests: how many images or views were asked for: an older view that comes late is dropped.
         touched: when the visitor asked for something last.
+        prefixes: what the model has read of the session's images, so that the next question need not read it again.
     """
 
     opened: OpenedImage | None = None
@@ -72,6 +76,7 @@ class Session:
     cancel: threading.Event = field(default_factory=threading.Event)
     requests: int = 0
     touched: float = field(default_factory=time.monotonic)
+    prefixes: PrefixCache | None = None
 
 
 class Sessions:
@@ -124,6 +129,8 @@ class Sessions:
             gone = self._sessions.pop(name, None)
         if gone is not None:
             gone.cancel.set()
+            if gone.prefixes is not None:
+                gone.prefixes.close()
             if gone.opened is not None:
                 self._regions.close(gone.opened.regions)
             self._on_end(name)

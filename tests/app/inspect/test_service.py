@@ -19,6 +19,7 @@ from pydicom.data import get_testdata_file
 from a3tune.errors import A3TuneError, Cancelled, ImageError, ModelError, RequestError
 from a3tune.images import load_image
 from a3tune.inspection import inspect as inspect_module
+from a3tune.inspection import passes
 from a3tune.types import Window
 from app.engine.background import Step
 from app.engine.model_slot import ModelChoice, ModelSlot
@@ -288,6 +289,33 @@ def test_a_visit_that_is_left_alone_is_forgotten(service, png, monkeypatch):
     monkeypatch.setattr(session_end, "SESSION_LIFETIME", -1.0)
     session_end.end_idle(service.sessions)
     assert service.sessions.opened("one") is None
+
+
+def test_a_second_question_goes_on_from_what_the_model_has_read_until_the_visit_ends(service, png, monkeypatch):
+    visit, begun = "one", []
+    reading = passes.PromptReading
+
+    def watched(*args):
+        begun.append(reading(*args))
+        return begun[-1]
+
+    monkeypatch.setattr(passes, "PromptReading", watched)
+    service.sessions.open_file(visit, png, remove=False)
+    first = finish(service, visit)
+    service.sessions.open_file("other", png, remove=True)
+    assert finish(service, "other").inspection.views[0].tokens == first.inspection.views[0].tokens
+    assert finish(service, visit, "Where is it?").complete
+    assert [part.read is not None for part in begun] == [False, False, True]
+    store = service.sessions.get(visit).prefixes.store
+    assert len(store) == 4  # the features and the prefix of each visit
+    service.sessions.end(visit)
+    assert len(store) == 2
+    # What still runs for a visit that is over leaves nothing.
+    gone = sessions.Session()
+    service._prefixes_of(visit, gone).put(b"", None, 1, [], None)
+    assert (gone.prefixes.store, len(store)) == (store, 2)
+    service.sessions.end("other")
+    assert len(store) == 0
 
 
 def test_visits_are_apart(service, png):
