@@ -38,15 +38,20 @@ class AnswerAttention:
 
 
 def answer_attention(
-    record: AttentionRecord, b: int, writing: torch.Tensor, *, closed: bool, count: int | None = None
+    record: AttentionRecord,
+    b: int,
+    writing: torch.Tensor,
+    *,
+    closed: bool,
+    count: int | None = None,
 ) -> AnswerAttention:
-    """Read it off a captured pass over prompt and answer.
+    """Read it off a captured pass over prompt and answer, or off the passes that wrote the answer.
 
     Args:
         record: the capture of every head.
         b: which sequence.
         writing: bool [rows of the sequence], those from which the answer's words are written; where there are none,
-            the answer is empty and every row counts.
+            the answer is empty and every row counts. Rows of the record behind these are padding, and do not count.
         closed: whether the sequence's last row is the token that ends the answer.
         count: K; None for the number of heads of one layer.
 
@@ -54,13 +59,13 @@ def answer_attention(
         ModelError: a ratio is not a finite number.
         RequestError: the model has not that many heads.
     """
-    share = record.image_share(b).detach()
+    share = record.image_share(b).detach()[..., : len(writing)]
     rows = torch.ones(share.shape[-1], dtype=torch.bool, device=share.device)
     rows[-1] = not closed or len(rows) == 1
     ratio = visual_ratio(share, rows)
     heads = critical_heads(ratio, share.shape[1] if count is None else count)
     writing = writing.to(share.device)
-    chosen = record.select(b, heads).detach()[:, writing if bool(writing.any()) else rows]
+    chosen = record.select(b, heads).detach()[:, : len(writing)][:, writing if bool(writing.any()) else rows]
     return AnswerAttention(ratio.cpu().numpy(), heads, chosen.cpu().double().mean(dim=(0, 1)).numpy())
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from a3tune.adapters.a3moe.token_spans import TokenSpans
+from a3tune.attention.answer import answer_attention
+from a3tune.attention.capture import capture
+from a3tune.attention.record import AttentionRecord
 from a3tune.errors import ModelError, RequestError
 from a3tune.evaluation.decoding.method import Decoding, DecodingContext
 from a3tune.models.model import VisionLanguageModel
@@ -25,12 +30,15 @@ class Answer:
         token_ids: the generated ids exactly, without the token that ends the answer.
         ending: "end" when the model ended its answer, "length" when the limit cut it.
         margin: the smallest difference between the best two next tokens' scores over the steps that wrote the answer.
+        weights: float64 [patches], where the model looked meanwhile (see `a3tune.attention.answer`); None where it was
+            not read in the passes that wrote the answer.
     """
 
     text: str
     token_ids: tuple[int, ...]
     ending: Literal["end", "length"]
     margin: float
+    weights: np.ndarray | None = None
 
 
 @torch.no_grad()
@@ -42,6 +50,8 @@ def answer_batch(
     text_only: Callable[[], Sequence[EncodedPrompt]],
     max_new_tokens: int = 64,
     seed: int = 0,
+    attention: bool = False,
+    critical_count: int | None = None,
 ) -> list[Answer]:
     """Answer several prompts at once; the adapter at work is mounted, and the caller holds the model's lock.
 
@@ -54,6 +64,9 @@ def answer_batch(
         text_only: the same prompts without their images, asked for where ``decoding`` needs them.
         max_new_tokens: limit of an answer's length; a smaller room left in the model's context counts instead.
         seed: of a way of decoding that samples.
+        attention: whether to read where the model looks, too, in the very passes that write; the way of decoding must
+            change neither attention nor beams. The model is prepared for it (`a3tune.attention.capture`).
+        critical_count: K; None for the number of heads of one layer.
 
     Raises:
         RequestError: the context is full.
@@ -85,23 +98,39 @@ def answer_batch(
             got=f"a prompt of {batch.length} tokens",
             remedy="Shorten the question",
         )
-    config = model.generation_config_for(room)
+    # The last word is read where the model goes on to the next, which is then not kept.
+    config = model.generation_config_for(room + attention)
     config.update(**decoding.options)
-    margins = _Margins(len(prompts), model.end_token_ids)
+    margins = _Margins(len(prompts), model.end_token_ids, room)
     context = DecodingContext(model, batch, lambda: model.collate(text_only(), padding_side="left"))
     # Sampling draws from torch's own generator, which is back afterwards as it was.
     devices = [model.device] if model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), spans_of(batch), decoding.applied(context) as processors:
+    watched = capture(batch.rows, batch.columns, growing=True) if attention else nullcontext()
+    with torch.random.fork_rng(devices), spans_of(batch), decoding.applied(context) as processors, watched as record:
         torch.manual_seed(seed)
         sequences = model.model.generate(
             **batch.inputs,
             generation_config=config,
             logits_processor=LogitsProcessorList([*processors, margins]),
         )
-    return [
-        _answer(model, row, margin)
+    answers = [
+        _answer(model, row[:room], margin)
         for row, margin in zip(sequences[:, batch.length :].tolist(), margins.smallest(), strict=True)
     ]
+    if record is None:
+        return answers
+    return [
+        replace(answer, weights=_weights(record, b, prompt, len(answer.token_ids), critical_count))
+        for b, (prompt, answer) in enumerate(zip(prompts, answers, strict=True))
+    ]
+
+
+def _weights(record: AttentionRecord, b: int, prompt: EncodedPrompt, words: int, count: int | None) -> np.ndarray:
+    """float64 [patches]: each word is written from the row before its own, the first from the prompt's last."""
+    before = int(prompt.rows.sum())
+    writing = torch.zeros(before + words, dtype=torch.bool)
+    writing[before - 1 : before - 1 + words] = True
+    return answer_attention(record, b, writing, closed=False, count=count).weights
 
 
 def spans_of(batch: EncodedBatch) -> TokenSpans:
@@ -129,13 +158,16 @@ def _answer(model: VisionLanguageModel, ids: list[int], margin: float) -> Answer
 class _Margins(LogitsProcessor):
     """Watches how close the second choice came, as long as a row is being written."""
 
-    def __init__(self, rows: int, ends: set[int]) -> None:
-        self._ends = sorted(ends)
+    def __init__(self, rows: int, ends: set[int], steps: int) -> None:
+        self._ends, self._left = sorted(ends), steps
         self._least = torch.full((rows,), torch.inf)
         self._written = torch.zeros(rows, dtype=torch.bool)
         self._started = False
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        if not self._left:
+            return scores
+        self._left -= 1
         rows = len(self._least)
         if self._started:
             last = input_ids.view(rows, -1, input_ids.shape[1])[:, 0, -1].cpu()

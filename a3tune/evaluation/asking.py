@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from a3tune.evaluation.answering import Answer, answer_batch
 from a3tune.evaluation.controls import blank_image, other_images
 from a3tune.evaluation.decoding.registry import decoding_named
 from a3tune.evaluation.questions import EvaluationData, EvaluationQuestion
-from a3tune.evaluation.reading import read_attention_of
+from a3tune.evaluation.reading import measured, read_attention_of, readable_while_writing
 from a3tune.evaluation.systems import GREEDY, Control, System
 from a3tune.evaluation.targets import Targets
 from a3tune.images import load_image
@@ -29,6 +30,9 @@ from a3tune.types import MedicalImage
 
 if TYPE_CHECKING:
     from a3tune.evaluation.run import EvaluationPlan
+
+_MOST_PIXELS = 256 * 1024 * 1024
+"""Bytes of images that are kept for the next questions about them."""
 
 # Faults of one question: it becomes a gap, the others go on.
 _OF_ONE = (ImageError, DataError, RequestError)
@@ -68,6 +72,7 @@ class Asker:
         self._plan, self._model, self._adapters = plan, model, adapters
         self._targets = Targets(plan.masks, data.root, model_name, beside(model.device))
         self._others = other_images(data.questions, plan.seed) if "other" in plan.controls else {}
+        self._images: OrderedDict[Path, MedicalImage] = OrderedDict()
         self._recent: tuple[tuple[str, tuple[int, ...]], list[_Prepared], dict[int, str]] | None = None
 
     def ask(self, system: System, questions: Sequence[EvaluationQuestion], *, seed: int) -> list[dict[str, Any]]:
@@ -95,7 +100,7 @@ class Asker:
                     "ending": answer.ending,
                     "margin": answer.margin if np.isfinite(answer.margin) else None,
                     "attention": found.numbers,
-                    "gap": entry.gap,
+                    "gap": entry.gap or found.gap,
                     **({"map": found.map, "place": entry.place} if found.map and entry.place else {}),
                 }
         return [results[question.number] for question in questions]
@@ -103,13 +108,17 @@ class Asker:
     def _answer(self, system: System, numbered: Sequence[tuple[int, _Prepared]], seed: int) -> list[Answer]:
         """The answers to a part of a batch, drawn as those of the whole where each is asked alone."""
         entries = [entry for _, entry in numbered]
+        prompts, plan = [entry.prompt for entry in entries], self._plan
+        plain = system.decoding == GREEDY and not system.control
         return answer_batch(
             self._model,
-            [entry.prompt for entry in entries],
+            prompts,
             decoding_named(system.decoding),
             text_only=lambda: [self._text_prompt(entry.question) for entry in entries],
-            max_new_tokens=self._plan.max_new_tokens,
+            max_new_tokens=plan.max_new_tokens,
             seed=seed + numbered[0][0],
+            attention=plain and readable_while_writing(self._model, prompts, plan.max_new_tokens),
+            critical_count=plan.critical_count,
         )
 
     def _prepare(
@@ -130,7 +139,7 @@ class Asker:
 
     def _prepare_one(self, control: Control, question: EvaluationQuestion) -> _Prepared:
         model, item = self._model, question.item
-        image = load_image(item.image, convention=model.convention)
+        image = self._image(item.image)
         if control == "text":
             return _Prepared(question, image, self._text_prompt(question), None, "")
         if control == "other":
@@ -139,7 +148,7 @@ class Asker:
                 raise DataError(
                     expected="another image in the data", got="There is only this one", remedy="Leave this control out"
                 )
-            image = load_image(other.item.image, convention=model.convention)
+            image = self._image(other.item.image)
         if control == "blank":
             image = blank_image(image)
         prompt = model.encode(image, item.question, context=item.context)
@@ -164,41 +173,58 @@ class Asker:
         place = {"width": image.width, "height": image.height, "tiles": grid.tiles_record(), "target": target}
         return _Prepared(question, image, prompt, coverage, gap, place)
 
+    def _image(self, path: Path) -> MedicalImage:
+        """An image, the last ones from memory: questions about one image are spread over many batches."""
+        image = self._images.pop(path, None) or load_image(path, convention=self._model.convention)
+        self._images[path] = image
+        while sum(kept.pixels.nbytes for kept in self._images.values()) > _MOST_PIXELS and len(self._images) > 1:
+            self._images.popitem(last=False)
+        return image
+
     def _text_prompt(self, question: EvaluationQuestion) -> EncodedPrompt:
         return self._model.encode_text(question.item.question, question.item.context)
 
     def _attention(self, prepared: Sequence[_Prepared], answers: Sequence[Answer], system: System) -> list[_Read]:
-        """ "given" and "generated" of each; where both answers are the same words, one pass serves both."""
+        """ "given" and "generated" of each. What was not read while the answer was written is read in another pass;
+        where both answers are the same words, one serves both."""
         model, count = self._model, self._plan.critical_count
         found = [_Read() for _ in prepared]
         jobs: list[tuple[int, tuple[str, ...], EncodedPrompt]] = []
         for place, (entry, answer) in enumerate(zip(prepared, answers, strict=True)):
-            written = tuple(answer.token_ids)
-            given: EncodedPrompt | None = None
+            names: tuple[str, ...] = ("generated",)
             # What the model writes itself depends on how it decodes; where it looks for the right answer does not.
             if self._plan.given and system.decoding == GREEDY:
-                with suppress(RequestError):  # longer than the model's context: there is no such number
+                try:
                     given = model.append_answer(entry.prompt, entry.question.item.answer, close=True)
-            if given is not None:
-                same = tuple(given.ids[position] for position in given.answer[:-1]) == written
-                jobs.append((place, ("given", "generated") if same else ("given",), given))
-                if same:
-                    continue
-            jobs.append((place, ("generated",), model.append_answer(entry.prompt, written)))
+                except RequestError as error:
+                    found[place].gap = f"Without attention while the right answer is given: {error}"
+                else:
+                    if tuple(given.ids[position] for position in given.answer[:-1]) == answer.token_ids:
+                        names = ("given", "generated")
+                    else:
+                        jobs.append((place, ("given",), given))
+            if answer.weights is not None:
+                found[place].keep(names, measured(answer.weights, entry.coverage), answer.weights)
+            else:
+                jobs.append((place, names, model.append_answer(entry.prompt, answer.token_ids)))
         if jobs:
             read = read_attention_of(
                 model, [prompt for _, _, prompt in jobs], [prepared[place].coverage for place, _, _ in jobs], count
             )
             for (place, names, _), (numbers, weights) in zip(jobs, read, strict=True):
-                found[place].numbers.update(dict.fromkeys(names, numbers))
-                if "generated" in names:
-                    found[place].map = base64_halves(weights / max(weights.sum(), 1e-12))
+                found[place].keep(names, numbers, weights)
         return found
 
 
 @dataclass
 class _Read:
-    """What was read off one question: numbers by "given" and "generated", and the map of the latter."""
+    """What was read off one question: numbers by "given" and "generated", the latter's map, and what is missing."""
 
     numbers: dict[str, dict[str, float | None]] = field(default_factory=dict)
     map: str = ""
+    gap: str = ""
+
+    def keep(self, names: Sequence[str], numbers: dict[str, float | None], weights: np.ndarray) -> None:
+        self.numbers.update(dict.fromkeys(names, numbers))
+        if "generated" in names:
+            self.map = base64_halves(weights / max(weights.sum(), 1e-12))

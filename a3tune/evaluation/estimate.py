@@ -9,12 +9,11 @@ from dataclasses import dataclass
 
 import torch
 
-from a3tune.adapters.switch import AdapterSet
 from a3tune.attention.capture import prepare_capture
 from a3tune.errors import RequestError
 from a3tune.evaluation.asking import Asker
 from a3tune.evaluation.questions import EvaluationData
-from a3tune.evaluation.run import EvaluationPlan, plan_batches
+from a3tune.evaluation.run import EvaluationPlan, adapters_of, plan_batches
 from a3tune.models.model import VisionLanguageModel
 from a3tune.progress import Progress, no_progress
 
@@ -61,14 +60,8 @@ def estimate_evaluation(
         RequestError: the device's memory does not hold a batch.
         AdapterError, LabelError: as `evaluate`.
     """
-    adapters = AdapterSet(
-        model.model,
-        {name: folder for name, folder in plan.adapters.items() if folder is not None},
-        identity=model,
-        allow_other_base=plan.allow_other_base,
-    )
+    asker = Asker(plan, data, model, adapters_of(plan, model), model_name)
     prepare_capture(model.model)
-    asker = Asker(plan, data, model, adapters, model_name)
     batches = plan_batches(data.questions, plan.batch_size)
     systems = plan.systems
     sample = batches[len(batches) // 2]

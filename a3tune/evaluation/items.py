@@ -12,6 +12,7 @@ from typing import Any
 from a3tune.errors import DataError
 from a3tune.evaluation.systems import GREEDY
 from a3tune.storage import write_text
+from a3tune.wording import counted
 
 ITEMS_NAME = "items.jsonl"
 GROUPS = ("answer_type", "topic", "organ", "modality", "structure", "part")
@@ -88,7 +89,8 @@ def data_notes(data: Mapping[str, Any]) -> tuple[str, ...]:
     """What a reader must know of the data (`a3tune.evaluation.questions.EvaluationData.record`), in words."""
     notes = []
     if data.get("left_out"):
-        notes.append(f"The data has {data['left_out']:,} faults: rows with a fault are not in any number.")
+        first = f" The first: {data['gaps'][0]}" if data.get("gaps") else ""
+        notes.append(f"The data has {counted(data['left_out'], 'fault')}: rows with one are not in any number.{first}")
     overlap = data.get("overlap_with_training")
     if overlap and (overlap["images"] or overlap["exact"]):
         notes.append(

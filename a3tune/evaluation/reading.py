@@ -25,9 +25,8 @@ def read_attention_of(
     coverages: Sequence[np.ndarray | None],
     count: int | None = None,
 ) -> list[tuple[dict[str, float | None], np.ndarray]]:
-    """For each prompt with its answer the numbers of `a3tune.attention.answer.measure_answer`, None for what is not
-    defined, and the map that they are of, float64 [patches]. The adapter at work is mounted, and the caller holds the
-    model's lock.
+    """For each prompt with its answer its `measured` numbers and the map that they are of, float64 [patches]. The
+    adapter at work is mounted, and the caller holds the model's lock.
 
     Args:
         prompts: with answers.
@@ -54,11 +53,21 @@ def _read(
     for b, (prompt, coverage) in enumerate(pairs):
         writing = batch.writing[b][batch.rows[b]]
         weights = answer_attention(record, b, writing, closed=prompt.closed, count=count).weights
-        found = measure_answer(weights, coverage)
-        read.append(({name: value if math.isfinite(value) else None for name, value in found.items()}, weights))
+        read.append((measured(weights, coverage), weights))
     return read
 
 
-def _bytes(model: VisionLanguageModel, prompt: EncodedPrompt) -> int:
-    rows, patches = int(prompt.rows.sum()), sum(len(image) for image in prompt.images)
+def measured(weights: np.ndarray, coverage: np.ndarray | None) -> dict[str, float | None]:
+    """The numbers of `a3tune.attention.answer.measure_answer`, None for what is not defined."""
+    found = measure_answer(weights, coverage)
+    return {name: value if math.isfinite(value) else None for name, value in found.items()}
+
+
+def readable_while_writing(model: VisionLanguageModel, prompts: Sequence[EncodedPrompt], words: int) -> bool:
+    """Whether memory is to hold the attention of all of these prompts at once, each with so many words behind it."""
+    return sum(_bytes(model, prompt, words) for prompt in prompts) <= _MOST_BYTES
+
+
+def _bytes(model: VisionLanguageModel, prompt: EncodedPrompt, words: int = 0) -> int:
+    rows, patches = int(prompt.rows.sum()) + words, sum(len(image) for image in prompt.images)
     return model.layers * model.heads * rows * patches * 4

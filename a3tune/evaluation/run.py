@@ -122,7 +122,7 @@ def evaluate(
     out = Path(out)
     state = PartialState(cpu=model.device.type == "cpu") if "WORLD_SIZE" in os.environ else None
     rank, world = (0, 1) if state is None else (state.process_index, state.num_processes)
-    adapters = _adapters(plan, model)
+    adapters = adapters_of(plan, model)
     facts = provenance(plan, data, model, adapters)
     if rank == 0:
         _begin(out, facts)
@@ -189,13 +189,25 @@ def image_folders(data: EvaluationData) -> list[str]:
     return list(dict.fromkeys(str(folder.resolve()) for folder in (data.root, *outside)))
 
 
-def _adapters(plan: EvaluationPlan, model: VisionLanguageModel) -> AdapterSet:
+def adapters_of(plan: EvaluationPlan, model: VisionLanguageModel) -> AdapterSet:
+    """The plan's adapters beside the model.
+
+    Raises:
+        AdapterError: one does not fit the model; which is said.
+    """
     folders = {name: folder for name, folder in plan.adapters.items() if folder is not None}
     if BASE in folders:
         raise AdapterError(
             expected='the name "base" for the model without adapter', got=f"{BASE}=FOLDER", remedy="Rename"
         )
-    return AdapterSet(model.model, folders, identity=model, allow_other_base=plan.allow_other_base)
+    held = AdapterSet(model.model, {}, identity=model, allow_other_base=plan.allow_other_base)
+    for name, folder in folders.items():
+        try:
+            held.add(name, folder)
+        except AdapterError as error:
+            got = f"{name} ({folder}) does not fit: {error.got}"
+            raise AdapterError(expected=error.expected, got=got, remedy=error.remedy) from error
+    return held
 
 
 def _begin(out: Path, facts: dict[str, Any]) -> None:

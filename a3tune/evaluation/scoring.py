@@ -15,6 +15,8 @@ from a3tune.evaluation.report import Comparison, Report, compare_systems, finite
 from a3tune.storage import write_json
 
 COMPARISON_NAME = "comparison.json"
+_DEFINING = ("masks", "critical_heads")
+"""Settings that decide what a number of attention means."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class FolderComparison:
         questions: how many both have.
         only_before, only_after: how many one alone has.
         settings: name -> (before, after) of the settings that differ.
+        notes: what could not be compared for their sake, in words.
         comparisons: every system of the first against the system of that name in the second, or where the names differ
             and each has a single one, these two.
     """
@@ -37,6 +40,7 @@ class FolderComparison:
     only_after: int
     settings: dict[str, tuple[Any, Any]]
     comparisons: tuple[Comparison, ...]
+    notes: tuple[str, ...] = ()
 
 
 def score_predictions(path: Path, data: EvaluationData, out: Path, *, seed: int = 0) -> Report:
@@ -70,7 +74,8 @@ def score_predictions(path: Path, data: EvaluationData, out: Path, *, seed: int 
 def compare_folders(before: Path, after: Path, *, out: Path | None = None, seed: int = 0) -> FolderComparison:
     """Compare the results in two folders question by question.
 
-    Questions are the same where id, words and image are.
+    Questions are the same where id, words and image are. Settings that differ are told; attention is compared only
+    where it was measured against the same masks and in as many heads.
 
     Args:
         before, after: folders that an evaluation was written to.
@@ -78,7 +83,7 @@ def compare_folders(before: Path, after: Path, *, out: Path | None = None, seed:
         seed: of the draws of intervals and tests.
 
     Raises:
-        DataError: a folder holds no finished evaluation, or the two share no question.
+        DataError: a folder holds no finished evaluation, the two share no question, or count another answer as right.
     """
     first, second = read_items(before / ITEMS_NAME), read_items(after / ITEMS_NAME)
     settings = [read_report(folder)["provenance"].get("settings", {}) for folder in (before, after)]
@@ -90,6 +95,26 @@ def compare_folders(before: Path, after: Path, *, out: Path | None = None, seed:
             got=f"{before} and {after} share none",
             remedy="Evaluate both on the same data and split",
         )
+    answers = [{_key(item): item.answer for item in items} for items in (first, second)]
+    changed = [key for key in shared if answers[0][key] != answers[1][key]]
+    if changed:
+        raise DataError(
+            expected="two evaluations that count the same answers as right",
+            got=f"{len(changed):,} of {len(shared):,} questions have another right answer in {after}; the first: "
+            f"{changed[0][0]}",
+            remedy="Evaluate both on the same data",
+        )
+    differing = {
+        name: (settings[0].get(name), settings[1].get(name))
+        for name in dict.fromkeys((*settings[0], *settings[1]))
+        if settings[0].get(name) != settings[1].get(name)
+    }
+    notes: tuple[str, ...] = ()
+    apart = [name for name in _DEFINING if name in differing and None not in differing[name]]
+    if apart:
+        first, second = (tuple(replace(item, attention={}) for item in items) for items in (first, second))
+        told = " and ".join(f"{name.replace('_', ' ')} ({' and '.join(map(str, differing[name]))})" for name in apart)
+        notes = (f"Attention is not compared: it was measured with other {told}.",)
     numbers = {key: number for number, key in enumerate(shared)}
     systems = [list(dict.fromkeys(item.system for item in items)) for items in (first, second)]
     pairs = [(name, name) for name in systems[0] if name in systems[1]]
@@ -106,12 +131,9 @@ def compare_folders(before: Path, after: Path, *, out: Path | None = None, seed:
         len(shared),
         len(keys[0]) - len(shared),
         len(keys[1]) - len(shared),
-        {
-            name: (settings[0].get(name), settings[1].get(name))
-            for name in dict.fromkeys((*settings[0], *settings[1]))
-            if settings[0].get(name) != settings[1].get(name)
-        },
+        differing,
         tuple(found),
+        notes,
     )
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)

@@ -53,7 +53,7 @@ def comparison_text(found: FolderComparison) -> str:
     """What differs between two evaluations, and the verdicts."""
     lines = [f"{found.questions:,} questions in both ({found.only_before:,} and {found.only_after:,} in one alone)."]
     lines += [f"{name}: {_brief(before)} -> {_brief(after)}" for name, (before, after) in found.settings.items()]
-    lines += _verdicts(found.comparisons)
+    lines += [*_verdicts(found.comparisons), *found.notes]
     return "\n".join(lines)
 
 

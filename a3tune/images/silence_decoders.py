@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 _LOGGERS = ("pydicom", "nibabel", "nibabel.global", "PIL", "imagecodecs", "tifffile")
@@ -28,13 +28,19 @@ def quiet() -> Iterator[None]:
         warnings.simplefilter("ignore")
         loggers = [logging.getLogger(name) for name in _LOGGERS]
         levels = [logger.level for logger in loggers]
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL + 1)
+        _set_levels(loggers, [logging.CRITICAL + 1] * len(loggers))
         try:
             yield
         finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+            _set_levels(loggers, levels)
+
+
+def _set_levels(loggers: Sequence[logging.Logger], levels: Sequence[int]) -> None:
+    # Each change has every logger of the process forget what it may skip: one change for all of them is enough.
+    *others, last = zip(loggers, levels, strict=True)
+    for logger, level in others:
+        logger.level = level
+    last[0].setLevel(last[1])
 
 
 @contextmanager

@@ -1,9 +1,13 @@
 """``python -m a3tune eval`` from its options to the files, and one clear line for each slip."""
 
+import errno
 import json
+import os
 
 import pytest
+from PIL import Image
 
+from a3tune.bundle import demo_adapters
 from a3tune.cli.main import main
 from tests.support.tuning_data import write_data
 
@@ -34,6 +38,45 @@ def test_a_model_is_evaluated_scored_and_compared(data, tiny_checkpoint, tmp_pat
     assert "4 questions" in capfd.readouterr().out
     assert main(["eval", "compare", str(tmp_path / "one"), str(tmp_path / "two")]) == 0
     assert "4 questions in both (0 and 0 in one alone)" in capfd.readouterr().out
+
+
+def test_a_mask_of_another_size_and_an_adapter_of_another_base_are_told(tiny_checkpoint, tmp_path, capfd):
+    rows = write_data(tmp_path / "data", images=3, validation=1)
+    Image.new("L", (5, 4), 255).save(tmp_path / "data" / "mask1.png")
+    command = ["eval", "--data", str(rows), "--split", "all", "--model", str(tiny_checkpoint("llava"))]
+    command += ["--device", "cpu", "--max-new-tokens", "2", "--out"]
+    lora = demo_adapters()["lora"]
+    assert main([*command, str(tmp_path / "other"), "--adapters", f"base,x={lora}"]) == 2
+    error = capfd.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("a3tune eval: ")
+    assert f"x ({lora}) does not fit: It was made for other weights" in error
+    assert not (tmp_path / "other").exists()
+    assert main([*command, str(tmp_path / "out")]) == 0
+    told = capfd.readouterr().out
+    assert "4 questions about 2 images" in told
+    assert "faults: rows with one are not in any number. The first:" in told
+    assert "mask1.png has 5 x 4 pixels" in told
+
+
+def test_a_disk_that_fills_is_told_and_the_evaluation_goes_on(data, tiny_checkpoint, tmp_path, capfd, monkeypatch):
+    command = ["eval", "--data", str(data), "--split", "all", "--model", str(tiny_checkpoint("llava"))]
+    command += ["--device", "cpu", "--max-new-tokens", "2", "--batch-size", "1", "--out"]
+    assert main([*command, str(tmp_path / "unbroken")]) == 0
+    written = []
+
+    def full(descriptor):
+        written.append(descriptor)
+        if len(written) > 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("a3tune.evaluation.journal.os.fsync", full)
+        assert main([*command, str(tmp_path / "out")]) == 2
+    assert "No space left on device" in capfd.readouterr().err
+    assert not (tmp_path / "out" / "report.json").exists()
+    assert main([*command, str(tmp_path / "out")]) == 0
+    for name in ("items.jsonl", "report.json", "maps.jsonl"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "unbroken" / name).read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,18 @@
 """Answers of other programs: every format that is read, and what cannot be brought to the questions for certain."""
 
 import json
+from dataclasses import replace
 
 import openpyxl
 import pytest
 
 from a3tune.errors import DataError
+from a3tune.evaluation.items import EvaluatedItem, write_items
 from a3tune.evaluation.predictions import bring_to_questions, read_predictions
 from a3tune.evaluation.questions import read_evaluation_data
+from a3tune.evaluation.report import make_report, write_report
 from a3tune.evaluation.scoring import compare_folders, score_predictions
+from a3tune.evaluation.summary import comparison_text
 from tests.support.tuning_data import write_data
 
 SAID = ("yes", "left lung", "no", "right kidney")
@@ -179,3 +183,30 @@ def test_folders_that_share_nothing_or_hold_nothing_are_told(data, tmp_path):
     (tmp_path / "one" / "items.jsonl").write_text('{"id": 3}\n')
     with pytest.raises(DataError, match="Line 1"):
         compare_folders(tmp_path / "one", tmp_path / "two")
+
+
+def test_other_right_answers_are_refused_and_attention_of_another_kind_is_left_out(data, tmp_path):
+    def evaluated(name, critical_heads, mass, answer="left lung"):
+        folder = tmp_path / name
+        item = EvaluatedItem(
+            "a", 0, "base", "1.png", "1", "Where?", answer, "open", "left lung", masks="true",
+            attention={"given": {"attention_mass": mass}}, scores={"strict": {"recall": 1.0}},
+        )  # fmt: skip
+        items = (item, replace(item, id="b", number=1, image_sha256="2"))
+        facts = {"settings": {"masks": "true", "critical_heads": critical_heads, "seed": 0}}
+        folder.mkdir()
+        write_items(folder / "items.jsonl", items)
+        write_report(make_report(items, data.record(), facts), folder)
+        return folder
+
+    one = evaluated("one", 4, 0.2)
+    same, other = (compare_folders(one, evaluated(name, heads, 0.9)) for name, heads in (("two", 4), ("three", 8)))
+    assert {entry.name for entry in same.comparisons} == {"recall", "attention_mass"}
+    assert not same.notes
+    assert {entry.name for entry in other.comparisons} == {"recall"}
+    assert other.settings == {"critical_heads": (4, 8)}
+    told = comparison_text(other)
+    assert "critical_heads: 4 -> 8" in told
+    assert "Attention is not compared: it was measured with other critical heads (4 and 8)." in told
+    with pytest.raises(DataError, match=r"2 of 2 questions have another right answer in .*four; the first: a"):
+        compare_folders(one, evaluated("four", 4, 0.9, "right lung"))

@@ -77,6 +77,37 @@ def test_attention_is_that_of_an_inspection(data, model, whole):
     assert items[1].masks == "true"
 
 
+def test_what_is_read_while_an_answer_is_written_is_what_a_pass_of_its_own_reads(
+    data, tiny_checkpoint, tmp_path, monkeypatch
+):
+    source = load_model(tiny_checkpoint("llava"), device="cpu")
+    get_peft_model(source.model, a3moe_config(source)).save_pretrained(tmp_path / "a3", save_embedding_layers=False)
+    read = []
+    for name, writing in (("while", True), ("after", False)):
+        monkeypatch.setattr("a3tune.evaluation.asking.readable_while_writing", lambda *args, found=writing: found)
+        model = load_model(tiny_checkpoint("llava"), device="cpu")
+        evaluate(plan(adapters={"base": None, "a3": tmp_path / "a3"}), data, model, tmp_path / name)
+        read.append(read_items(tmp_path / name / "items.jsonl"))
+    assert {item.ending for item in read[0]} <= {"end", "length"}
+    for one, other in zip(*read, strict=True):
+        assert (one.prediction, one.ending, one.margin) == (other.prediction, other.ending, other.margin)
+        for when in ("given", "generated"):
+            assert one.attention[when] == pytest.approx(other.attention[when], abs=1e-5)
+
+
+def test_an_answer_longer_than_the_context_is_scored_and_its_attention_a_gap(model, tmp_path):
+    rows = write_data(tmp_path / "data", images=2, validation=1)
+    rows.write_text(rows.read_text().replace("left lung", "word " * 3000).replace("right kidney", "word " * 3000))
+    report = evaluate(plan(), read_evaluation_data(rows, "all"), model, tmp_path / "out")
+    items = read_items(tmp_path / "out" / "items.jsonl")
+    long, short = ([item for item in items if (len(item.answer) > 99) == wanted] for wanted in (True, False))
+    assert len(long) == len(short) == 2
+    assert all("given" not in item.attention and "generated" in item.attention for item in long)
+    assert all("while the right answer is given" in item.gap and item.scores["strict"]["recall"] == 0 for item in long)
+    assert not any(item.gap for item in short)
+    assert any("2 answers in part" in note for note in report.notes)
+
+
 def test_an_evaluation_that_was_stopped_goes_on_bit_for_bit(data, model, whole, tmp_path):
     asked = []
 

@@ -157,5 +157,6 @@ export function fillComparison(place, found) {
     ...["setting that differs", found.before, found.after].map((text) => make("th", {}, text)),
   );
   const table = make("table", { className: "settings" }, make("thead", {}, head), make("tbody", {}, ...settings));
-  place.replaceChildren(make("p", {}, counted), list, make("div", { className: "scroll" }, table));
+  const notes = found.notes.map((text) => make("p", {}, text));
+  place.replaceChildren(make("p", {}, counted), list, ...notes, make("div", { className: "scroll" }, table));
 }
