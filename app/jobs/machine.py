@@ -23,7 +23,7 @@ def devices() -> tuple[str, ...]:
 
 def machine_notice() -> str:
     """What cannot be done where the application runs, and what to do about it; "" where all can."""
-    if os.environ.get("SPACES_ZERO_GPU"):
+    if not can_train():
         return (
             "This Space runs on ZeroGPU, which lends a GPU for seconds at a time: a tuning run does not fit. Look "
             "through your data and make a plan here, then duplicate the Space with a GPU of its own, or take the "
@@ -45,11 +45,16 @@ def duplicate_address() -> str:
     return f"https://huggingface.co/spaces/{space}?duplicate=true" if _SPACE.fullmatch(space) else ""
 
 
+def can_train() -> bool:
+    """Whether runs can be made here."""
+    return not os.environ.get("SPACES_ZERO_GPU")
+
+
 def check_machine() -> None:
     """Raises:
     RequestError: runs cannot be made here.
     """
-    if os.environ.get("SPACES_ZERO_GPU"):
+    if not can_train():
         raise RequestError(
             expected="a machine that can train for minutes or hours",
             got="ZeroGPU lends a GPU for seconds at a time",

@@ -11,7 +11,7 @@ import gradio as gr
 from app.common.delete_button import DeleteButton
 from app.common.identity import owner_of
 from app.common.status import status
-from app.common.widgets import EVENT_OPTIONS, Update, build_stop, follow_work, server_function
+from app.common.widgets import EVENT_OPTIONS, Update, build_stop, errors_in, follow_work, server_function
 from app.engine.ids import DataSetId, OwnerId
 from app.tune.data.regions import labels_value, row_value
 from app.tune.data.report import NO_DATA, data_report, repair_choices
@@ -64,7 +64,7 @@ class DataPanel(Panel):
         )
         self._stop = build_stop("tune-data-stop")
         self._deletion = DeleteButton("Delete this data set", "tune-delete-data")
-        self._deletion.build_button()
+        self._deletion.build_button(visible=False)
         self._deletion.build_question()
 
     def build_report(self) -> None:
@@ -133,6 +133,7 @@ class DataPanel(Panel):
             self._repairs: hidden,
             self._labels: "",
             self._naming: hidden,
+            self._deletion.button: gr.update(visible=bool(value)),
             **self._plan.show_obstacle(owner, value),
         }
 
@@ -141,16 +142,19 @@ class DataPanel(Panel):
         """What `enter` and `check` may change."""
         return [
             *(self.choice, self.status, self._stop, self.report, self._repairs, self._chosen, self._labels),
-            *(self._naming, *self._names.values(), self._archive, self._files, self._plan.start, self._plan.reason),
+            *(self._naming, *self._names.values(), self._archive, self._files),
+            *(self._deletion.button, self._plan.start, self._plan.reason),
         ]
 
     # ---- events ------------------------------------------------------------------------------
 
+    @errors_in("status")
     def check(self, visitor: str, name: DataSetId | None) -> Iterator[Update]:
         """Check the chosen data set."""
         if not name:
             # An iterator that gives nothing would empty all of them, also a message that just came.
-            yield gr.skip()
+            none = {self._deletion.button: gr.update(visible=False)}
+            yield {**none, **self._plan.show_obstacle(owner_of(visitor), None)}
             return
         yield from self._follow(visitor, lambda owner: self._service.data.check(owner, name))
 
@@ -236,6 +240,7 @@ class DataPanel(Panel):
             self._repairs: gr.update(visible=bool(repairs)),
             self._chosen: gr.update(choices=repairs, value=[name for _, name in repairs if name != "allow"]),
             self._labels: "",
+            self._deletion.button: gr.update(visible=True),
             self._naming: gr.update(visible=checked.naming is not None),
             **self._plan.show_obstacle(owner, checked.data.id),
         }

@@ -13,7 +13,7 @@ from app.common.identity import owner_of
 from app.common.status import status
 from app.common.widgets import EVENT_OPTIONS, Update, build_stop, follow_work
 from app.engine.ids import DataSetId, OwnerId
-from app.jobs.machine import duplicate_address, machine_notice
+from app.jobs.machine import can_train, duplicate_address, machine_notice
 from app.tune.plans import ABLATIONS, QUICK, Plan, estimate_html, method_choices, preset_choices
 from app.tune.widgets import Panel
 
@@ -70,9 +70,11 @@ class PlanPanel(Panel):
     def show_obstacle(self, owner: OwnerId, data: DataSetId | None) -> Update:
         """Start in the colour of what can be started, or beside it why nothing can."""
         reason = self._service.obstacle(owner, data)
+        # What no data could change is told at length below.
+        told = reason if can_train() else ""
         return {
             self.start: gr.update(variant="secondary" if reason else "primary"),
-            self.reason: status(reason) if reason else "",
+            self.reason: status(told) if told else "",
         }
 
     @property
@@ -136,6 +138,6 @@ class PlanPanel(Panel):
 def _initial_status() -> str:
     notice, address = machine_notice(), duplicate_address()
     if not notice:
-        return status("Start when the data is ready.")
+        return ""
     link = f' <a href="{address}" target="_blank" rel="noopener">Duplicate this Space</a>' if address else ""
     return f'<p class="status notice">{html.escape(notice)}{link}</p>'

@@ -10,7 +10,7 @@ import gradio as gr
 
 from app.common.comparison import AdapterComparison
 from app.common.identity import owner_of
-from app.common.status import error_status, status
+from app.common.status import error_status, status, warning_status
 from app.common.widgets import EVENT_OPTIONS, Update
 from app.engine.ids import AdapterName, DataSetId, JobId, OwnerId
 from app.tune.adapters_panel import AdapterPanel
@@ -73,7 +73,7 @@ class TuneTab:
             self._enter, [me, self._run.choice], [*data.outputs, *self._run.outputs], queue=False, **EVENT_OPTIONS
         )
         entered.then(data.check, [me, data.choice], data.outputs, **EVENT_OPTIONS)
-        started = [plan.status, self._views, *self._run.outputs]
+        started = [plan.status, plan.reason, self._views, *self._run.outputs]
         plan.start.click(
             self._start,
             [me, data.choice, plan.title, *plan.inputs],
@@ -125,8 +125,13 @@ class TuneTab:
             return {self._data.status: error_status(error)}
 
     def _start(self, visitor: str, data: DataSetId | None, title: str, *plan: Any) -> Iterator[Update]:
-        yield {self._plan.status: status("Starting …")}
         try:
+            reason = self._service.obstacle(owner_of(visitor), data)
+            if reason:
+                # Louder, in the place where it stands: twice below each other would say no more.
+                yield {self._plan.reason: warning_status(reason), self._plan.status: ""}
+                return
+            yield {self._plan.status: status("Starting …")}
             job = self._service.start(owner_of(visitor), data, self._plan.read(*plan), title or "")
             shown = self._run.show(visitor, job.id)
         except Exception as error:

@@ -115,7 +115,9 @@ class DataSetStore:
             RequestError: none is named, or the visitor has no such data set.
         """
         if not name:
-            raise RequestError(expected="a data set", got="None is chosen", remedy="Use the sample, or upload your own")
+            raise RequestError(
+                expected="data to tune on", got="No data set is chosen", remedy="Use the sample, or upload your own"
+            )
         folder = self._studio.data(owner) / name if ID.fullmatch(str(name)) else None
         if folder is None or not (folder / _RECORD).is_file():
             raise RequestError(

@@ -335,12 +335,20 @@ def test_faults_are_told_with_their_place_and_repaired_on_a_click(tuner, sample,
     expect(visitor.page.locator("#tune-start-reason")).to_contain_text("1 fault")
     expect(visitor.page.locator("#tune-start")).to_have_class(re.compile(r"\bsecondary\b"))
     visitor.page.locator("#tune-start").click()
-    expect(visitor.page.locator("#tune-plan-status [role=alert]")).to_contain_text("1 fault")
+    expect(visitor.page.locator("#tune-start-reason [role=alert]")).to_contain_text("1 fault")
     visitor.page.locator("#tune-repair").click()
     expect(report).to_contain_text("Ready to train on")
     expect(report.locator("li.error")).to_have_count(0)
     expect(visitor.page.locator("#tune-start")).to_have_class(re.compile(r"\bprimary\b"))
     expect(visitor.page.locator("#tune-start-reason")).to_have_text("")
+    delete = visitor.page.locator("#tune-delete-data")
+    delete.click()
+    visitor.page.locator("#tune-delete-data-yes").click()
+    expect(delete).to_be_hidden()
+    expect(visitor.page.locator("#tune-start-reason")).to_contain_text("No data set is chosen")
+    visitor.page.locator("#tune-delete-data-undo").click()
+    expect(report).to_contain_text("Ready to train on")
+    expect(delete).to_be_visible()
     assert not visitor.complaints
 
 
@@ -397,11 +405,15 @@ def test_an_archive_that_climbs_out_is_refused_in_words(tuner, server, tmp_path)
     with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
         archive.writestr("../../evil.csv", "image,question,answer\n")
     visitor = tuner()
+    # One line says that nothing can start, and nothing is offered to be deleted.
+    expect(visitor.page.locator("#tune-start-reason")).to_contain_text("No data set is chosen")
+    expect(visitor.page.locator("#tune-plan-status")).to_have_text("")
+    expect(visitor.page.locator("#tune-delete-data")).to_be_hidden()
     visitor.upload(tmp_path / "evil.zip")
     alert = visitor.page.locator("#tune-data-status [role=alert]")
     expect(alert).to_contain_text("leads out of the data folder")
     visitor.page.locator("#tune-start").click()
-    expect(visitor.page.locator("#tune-plan-status [role=alert]")).to_contain_text("None is chosen")
+    expect(visitor.page.locator("#tune-start-reason [role=alert]")).to_contain_text("No data set is chosen")
     assert not list(server.studio.parent.rglob("evil.csv"))
 
 

@@ -30,7 +30,7 @@ def test_an_almost_full_disk_starts_nothing(service, owner, upload, monkeypatch)
 
 
 def test_why_nothing_can_be_started_is_told_before(service, owner, upload, monkeypatch):
-    assert "None is chosen" in service.obstacle(owner, None)
+    assert "No data set is chosen" in service.obstacle(owner, None)
     good = last(service.data.add_archive(owner, upload(), "mine")).data
     assert service.obstacle(owner, good.id) == ""
     bad = last(service.data.add_archive(owner, upload([("none.png", "Is it?", "yes", "train")] * 2), "bad")).data

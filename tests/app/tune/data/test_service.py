@@ -130,7 +130,7 @@ def test_nobody_reaches_the_data_of_others(service, owner, upload):
         for act in (service.data.sets.get, service.data.check, service.data.delete):
             with pytest.raises(RequestError, match="no such data set"):
                 act(other, name)
-            with pytest.raises(RequestError, match="None is chosen"):
+            with pytest.raises(RequestError, match="No data set is chosen"):
                 act(owner, None)
     with pytest.raises(RequestError, match="no such data set"):
         service.start(other, checked.data.id, Plan())
