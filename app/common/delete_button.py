@@ -11,7 +11,7 @@ import gradio as gr
 from app.common.identity import owner_of
 from app.common.status import error_status, status
 from app.common.studio_folder import UNDO_SECONDS
-from app.common.widgets import EVENT_OPTIONS, Update, errors_in
+from app.common.widgets import EVENT_OPTIONS, Update, errors_in, focus_on
 from app.engine.ids import OwnerId
 
 
@@ -68,11 +68,14 @@ class DeleteButton:
         visitor, own = chosen[0], [self._question, self._asked, self._status, self._undo]
         own += [self._candidate, self._deleted]
         options = {"queue": False, **EVENT_OPTIONS}
-        self.button.click(self._ask, chosen, own, **options)
-        self._no.click(lambda: gr.update(visible=False), None, self._question, **options)
+        no, undo = f"{self._elem_id}-no", f"{self._elem_id}-undo"
+        focus_on(self.button.click(self._ask, chosen, own, **options), no)
+        focus_on(self._no.click(lambda: gr.update(visible=False), None, self._question, **options), self._elem_id)
         return [
-            self._yes.click(self._go, [visitor, self._candidate], [*own, *outputs], **options),
-            self._undo.click(self._take_back, [visitor, self._deleted], [*own, *outputs], **options),
+            focus_on(self._yes.click(self._go, [visitor, self._candidate], [*own, *outputs], **options), undo),
+            focus_on(
+                self._undo.click(self._take_back, [visitor, self._deleted], [*own, *outputs], **options), self._elem_id
+            ),
         ]
 
     @errors_in("_status")

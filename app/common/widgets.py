@@ -51,6 +51,12 @@ def widget_parts(path: str, **settings: Any) -> dict[str, str | bool]:
     return {"html_template": html, "css_template": css, "js_on_load": script, "apply_default_css": False}
 
 
+def focus_on(event: gr.events.Dependency, *ids: str) -> gr.events.Dependency:
+    """After an event, give the focus to the element of the first of these ids that is on show and can be used."""
+    script = f'() => {{ studioModule("common/static/keyboard.js").focusOn(...{json.dumps(ids)}); }}'
+    return event.then(None, None, None, js=script, queue=False, **EVENT_OPTIONS)
+
+
 def errors_in(status: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Decorates an event's handler, a method or one that yields: what it raises is told in the component that its
     object keeps as ``status``, and nothing else changes."""

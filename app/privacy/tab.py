@@ -11,7 +11,7 @@ from app.access.deployment import Deployment
 from app.access.identity import audit, visit_of_asker
 from app.common.identity import STORAGE
 from app.common.status import error_status, status
-from app.common.widgets import EVENT_OPTIONS, Update
+from app.common.widgets import EVENT_OPTIONS, Update, focus_on
 
 _ASKED = (
     "Really? Your open pages, images, answers, data sets, runs and adapters go, at once and for good; a run at work is "
@@ -96,6 +96,6 @@ def build_privacy(deployment: Deployment, folder: str, forget: Callable[[str], N
         return {question: gr.update(visible=False), words: status("All of it is gone. The page begins anew …")}
 
     options = {"queue": False, **EVENT_OPTIONS}
-    ask.click(lambda: gr.update(visible=True), None, question, **options)
-    no.click(lambda: gr.update(visible=False), None, question, **options)
+    focus_on(ask.click(lambda: gr.update(visible=True), None, question, **options), "forget-no")
+    focus_on(no.click(lambda: gr.update(visible=False), None, question, **options), "forget")
     yes.click(go, None, [question, words], **options).then(None, [words], None, js=_LEAVE, **options)

@@ -4,6 +4,7 @@
 import { answerOf } from "./server.js";
 
 import { followAddress } from "./address.js";
+import { listenToKeyboard } from "./keyboard.js";
 import { listenToTheme } from "./theme.js";
 
 const NO_SERVER = { state: "loading", name: "", text: "The server does not answer." };
@@ -63,4 +64,5 @@ export default function mount({ element, server, trigger }, { notice }) {
   if (element.closest("#initial-page")) return;
   listenToTheme(head.querySelector(".theme"));
   followAddress();
+  listenToKeyboard();
 }

@@ -17,7 +17,7 @@ export function createComparison(viewer) {
   // Another view, or another side, is on show: all panels that speak of the one in front.
   function changed() {
     const shown = state.comparing ? state.mode : state.front === state.sideB ? "b" : "a";
-    element.querySelectorAll("[data-compare]").forEach((chip) => {
+    element.querySelectorAll(".chip[data-compare]").forEach((chip) => {
       press(chip, chip.dataset.compare === shown);
       chip.disabled = !state.sideB && chip.dataset.compare !== "a";
     });
@@ -124,7 +124,7 @@ export function createComparison(viewer) {
   element
     .querySelector("[data-control=sideB]")
     .addEventListener("change", (event) => choosePair(state.pair.a, Number(event.target.value)));
-  element.querySelectorAll("[data-compare]").forEach((chip) =>
+  element.querySelectorAll(".chip[data-compare]").forEach((chip) =>
     chip.addEventListener("click", () => {
       const { compare } = chip.dataset;
       if (compare === "a" || compare === "b") setMode("one", compare);

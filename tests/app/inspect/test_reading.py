@@ -9,6 +9,7 @@ from playwright.sync_api import expect
 
 from a3tune.bundle import EXAMPLES
 from a3tune.images import load_image
+from tests.support.accessibility import violations, walk_by_keyboard
 
 
 @pytest.mark.parametrize(
@@ -110,6 +111,39 @@ def test_the_question_shows_that_it_has_the_focus(visit, scheme):
         for text in (ring[2], field.evaluate("box => getComputedStyle(box).backgroundColor"))
     )
     assert contrast(colour, ground) >= 3
+
+
+def test_everything_can_be_seen_and_used_without_a_mouse(visit):
+    visitor = visit()
+    page = visitor.page
+    for title in ("Inspect", "Tune", "Evaluate", "Models", "Privacy"):
+        page.get_by_role("tab", name=title, exact=True).press("Enter")
+        expect(page.get_by_role("tab", name=title, exact=True)).to_have_attribute("aria-selected", "true")
+        page.wait_for_selector(FILLED[title])
+        assert violations(page) == [], title
+        walk = walk_by_keyboard(page)
+        assert (walk["unseen"], walk["unmarked"], walk["missed"]) == ([], [], []), title
+        assert any(f'id="{LAST[title]}"' in html for html in walk["reached"]) if title in LAST else walk["reached"]
+
+    # What asks has the focus, Escape leaves all as it is, and the focus goes back to where it came from.
+    page.locator("#forget").press("Enter")
+    expect(page.locator("#forget-no")).to_be_focused()
+    assert violations(page) == []
+    page.locator("#forget-no").press("Escape")
+    expect(page.locator("#forget-question")).to_be_hidden()
+    expect(page.locator("#forget")).to_be_focused()
+    assert not visitor.complaints
+
+
+# What stands on a tab once it is filled, and something near its end.
+FILLED = {
+    "Inspect": ".stage[data-regions^=ready]",
+    "Tune": "#tune-start-reason p",
+    "Evaluate": "#evaluate-adapters label:nth-of-type(3)",
+    "Models": ".manager .columns:not([hidden])",
+    "Privacy": "#forget",
+}
+LAST = {"Inspect": "tab-regions", "Tune": "tune-start", "Evaluate": "evaluate-start", "Privacy": "forget"}
 
 
 def contrast(one, other):
