@@ -59,7 +59,7 @@ class RowChecker:
         return TrainingItem(
             image, question, answer, answer_type, split, row.file, row.line,
             _label(draft.identifier), _label(draft.organ), _label(draft.modality), mask, boxes, context, values,
-            _label(draft.segment),
+            _label(draft.segment), _label(draft.part),
         )  # fmt: skip
 
     def _compare(self, asked: tuple[object, ...], answer: str, row: Row, log: FaultLog) -> None:

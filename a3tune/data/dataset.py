@@ -39,6 +39,7 @@ class TrainingItem:
         mask_values: the values of the mask that count (see `a3tune.images.masks.mask_labels`), of a segmentation or
             structure set the numbers; all above 0 when empty.
         segment: number or name of the one segment or structure of the mask that counts, instead of ``mask_values``.
+        part: what part of the data set the question belongs to, such as a kind of hallucination; "" where it has none.
         boxes: where to look, as (x, y, width, height) in source pixels.
         context: the turns before, question, answer, question, ...; the image stands before the first of them.
     """
@@ -58,6 +59,7 @@ class TrainingItem:
     context: tuple[str, ...] = ()
     mask_values: tuple[int, ...] = ()
     segment: str = ""
+    part: str = ""
 
     @property
     def place(self) -> str:

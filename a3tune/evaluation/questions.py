@@ -267,6 +267,7 @@ def _groups(item: TrainingItem, told: Mapping[str, str]) -> dict[str, str]:
         "organ": item.organ,
         "modality": item.modality,
         "structure": subject_of(item.question),
+        "part": item.part,
     }
     groups.update(told)
     return {name: groups[name] for name in GROUPS if groups.get(name)}

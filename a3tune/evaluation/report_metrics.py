@@ -24,6 +24,12 @@ from a3tune.evaluation.text_normalisation import normalise_strict
 LEAST_WORDS = 6
 """From so many words on, an answer counts as a report."""
 
+_ELSEWHERE = "RadGraph F1, CheXbert F1, BERTScore, GREEN"
+_NEEDS = (
+    "not measured here: they need RadEval (pip install RadEval) and its models' weights, which it downloads; "
+    "--export radeval writes the reports as it reads them"
+)
+
 
 @dataclass(frozen=True)
 class TextMetric:
@@ -73,7 +79,8 @@ def text_metrics(system: str, items: Sequence[EvaluatedItem]) -> list[TextMetric
         for name, value in found.items()
     ]
     reports = [(item.answer, item.prediction or "") for item in chosen]
-    return [*metrics, _meteor(system, wanted, said), *_findings(system, reports)]
+    elsewhere = TextMetric(system, _ELSEWHERE, None, len(chosen), _NEEDS)
+    return [*metrics, _meteor(system, wanted, said), elsewhere, *_findings(system, reports)]
 
 
 def java() -> str | None:

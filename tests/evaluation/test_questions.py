@@ -1,6 +1,7 @@
 """Which questions are asked, what is left out, and what is shared with training."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -144,6 +145,21 @@ def test_groups_come_from_a_table_beside(tmp_path):
     (folder / "groups" / "groups.csv").write_text("image,question,topic,part\na.png,Is there a mass?,own,hard\n")
     groups = read_evaluation_data(folder).questions[0].groups
     assert groups == {"answer_type": "closed", "topic": "own", "structure": "mass", "part": "hard"}
+
+
+def test_a_list_of_hallucinations_is_broken_down_by_its_own_kinds(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    row = {
+        "img_name": "a.png",
+        "choices": "",
+        "question": "Is there a mass?",
+        "answer": "no",
+        "question_type": "binary",
+    }
+    (tmp_path / "Mixed-H.json").write_text(json.dumps([{**row, "hallucination_type": "type_3"}]))
+    (question,) = read_evaluation_data(tmp_path / "Mixed-H.json").questions
+    assert question.groups["part"] == "type_3"
+    assert question.item.answer_type == "closed"
 
 
 def test_rows_are_divided_as_a_run_divided_them(tmp_path):

@@ -136,6 +136,14 @@ def test_meteor_is_measured_where_java_is(monkeypatch, without_java):
     assert meteor.value == pytest.approx(1.0, abs=1e-3)
 
 
+def test_what_needs_weights_of_its_own_is_named_with_what_it_needs():
+    reports = [item(number, text, text, kind="open") for number, text in enumerate(REPORTS)]
+    (metric,) = [one for one in text_metrics("base", reports) if one.name.startswith("RadGraph F1")]
+    assert metric.value is None
+    assert "pip install RadEval" in metric.note
+    assert "--export radeval" in metric.note
+
+
 def test_meteor_is_named_as_absent_without_java():
     found = text_metrics("base", [item(number, text, text, kind="open") for number, text in enumerate(REPORTS)])
     (meteor,) = [metric for metric in found if metric.name == "METEOR"]

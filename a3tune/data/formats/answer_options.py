@@ -26,7 +26,7 @@ def _options(get: Callable[[str], object]) -> dict[str, str]:
     if isinstance(given, str) and given.strip():
         # A table holds the list as text, as JSON or as Python writes it.
         try:
-            given = ast.literal_eval(given.strip())
+            given = _options_in_text(given)[1] or ast.literal_eval(given.strip())
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             raise ValueError(given) from None
         if not isinstance(given, Mapping | list):
@@ -86,10 +86,16 @@ def _chosen_in_text(question: str, answer: str) -> tuple[str, str, str | None]:
     letter = _LETTER.fullmatch(answer.strip())
     if letter is None:
         return question, answer, None
-    marks = list(_MARKED.finditer(question))
-    if len(marks) > 1 and "".join(mark[1] for mark in marks) == OPTION_LETTERS.upper()[: len(marks)]:
-        ends = [mark.start() for mark in marks[1:]] + [len(question)]
-        texts = {mark[1]: question[mark.end() : end].strip(" \n\t,;|(") for mark, end in zip(marks, ends, strict=True)}
-        if texts.get(letter[1].upper()):
-            return question, texts[letter[1].upper()], "closed"
-    return question, answer, None
+    text = _options_in_text(question)[1].get(letter[1].upper())
+    return (question, text, "closed") if text else (question, answer, None)
+
+
+def _options_in_text(text: str) -> tuple[str, dict[str, str]]:
+    """What stands before the options in a text such as "A: Liver, B: Heart", and letter -> text of the options; none
+    where the letters do not begin with A, B."""
+    marks = list(_MARKED.finditer(text))
+    if len(marks) < 2 or "".join(mark[1] for mark in marks) != OPTION_LETTERS.upper()[: len(marks)]:
+        return text, {}
+    ends = [mark.start() for mark in marks[1:]] + [len(text)]
+    found = {mark[1]: text[mark.end() : end].strip(" \n\t,;|(") for mark, end in zip(marks, ends, strict=True)}
+    return text[: marks[0].start()], found

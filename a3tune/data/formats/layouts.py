@@ -33,6 +33,7 @@ class Draft:
         organ, modality: what the data set says about the image.
         mask: name of a mask's file.
         segment: number or name of the segment or structure of the mask that counts.
+        part: what part of the data set the question belongs to, such as a kind of hallucination.
         boxes: list of [x, y, width, height].
         mask_values: the values of the mask that count, a list of numbers or JSON text with one; all above 0 when None.
         identifier: the row's own id.
@@ -55,6 +56,7 @@ class Draft:
     split_hint: Split | None = None
     mask_values: object = None
     segment: object = None
+    part: object = None
     names: Mapping[str, str] | None = None
 
     def name(self, value: str) -> str:
@@ -213,6 +215,16 @@ def _slake(row: Row, log: FaultLog) -> Iterator[Draft]:
     )  # fmt: skip
 
 
+def _medheval(row: Row, log: FaultLog) -> Iterator[Draft]:
+    get = row.fields.get
+    question, answer, kind = chosen(row, log, "answer", get("question"), get("answer"))
+    yield Draft(
+        row, _image(row, "img_name"), question, answer, kind or get("answer_type"), get("split"), get("location"),
+        get("modality"), identifier=get("qid"), part=get("hallucination_type") or get("question_type"),
+        names={"image": "img_name", "organ": "location"},
+    )  # fmt: skip
+
+
 def _omnimedvqa(row: Row, log: FaultLog) -> Iterator[Draft]:
     get = row.fields.get
     question, answer, kind = chosen(row, log, "gt_answer", get("question"), get("gt_answer"))
@@ -292,6 +304,10 @@ LAYOUTS: dict[str, Layout] = {
             "mimic-cxr-vqa", "MIMIC-CXR-VQA", ("image_path", "question", "answer", "template"), _mimic_cxr_vqa,
             folders=("images", "files"),
         ),
+        Layout(
+            "medheval", "MedHEval", ("img_name", "question", "answer", "choices"), _medheval,
+            folders=("imgs", "images", "files", "VQA_RAD Image Folder"),
+        ),
         Layout("slake", "SLAKE", ("img_name", "question", "answer"), _slake, marks=marks_for),
         Layout(
             "vqa-rad", "VQA-RAD", ("image_name", "question", "answer"), _vqa_rad,
@@ -313,8 +329,8 @@ LAYOUTS: dict[str, Layout] = {
 
 The field names are those of the data sets' own releases: LLaVA (Liu et al. 2023), OmniMedVQA (Hu et al. 2024), SLAKE
 (Liu et al. 2021), VQA-RAD (Lau et al. 2018), PathVQA (He et al. 2020) as a table, PMC-VQA (Zhang et al. 2023),
-MedXpertQA (Zuo et al. 2025), MIMIC-CXR-VQA (Bae et al. 2023), and the annotation files of R2Gen (Chen et al. 2020) for
-IU-Xray and MIMIC-CXR.
+MedXpertQA (Zuo et al. 2025), MIMIC-CXR-VQA (Bae et al. 2023), MedHEval (Chang et al. 2025), and the annotation files of
+R2Gen (Chen et al. 2020) for IU-Xray and MIMIC-CXR.
 """
 
 

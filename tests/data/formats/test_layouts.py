@@ -185,6 +185,49 @@ def test_omnimedvqa(folder):
     assert kinds(dataset) == {"option": 1, "contradiction": 1}
 
 
+def test_medheval(folder):
+    for name in ("imgs/xmlab102/source.jpg", "files/p10/s1/a.jpg"):
+        folder.image(name, len(name))
+    row = {
+        "img_name": "xmlab102/source.jpg", "question": "Is the liver visible?", "answer": "No", "choices": "",
+        "hallucination_type": "type_1", "question_type": "binary", "img_id": 102, "qid": 0, "location": "Lung",
+        "modality": "CT", "source": "SLAKE",
+    }  # fmt: skip
+    asked = {
+        **row,
+        "question": "Which organ?",
+        "question_type": "multi-choice",
+        "choices": "A: Liver, B: Heart, C: Lung",
+    }
+    rows = [
+        row,
+        {**asked, "answer": "C", "qid": 1},
+        {**asked, "question": "Which is ill?", "answer": "B: Heart", "qid": 2},
+        {**asked, "question": "Where?", "answer": "Center", "choices": "A. Top, B. Center, C. Bottom", "qid": 3},
+    ]
+    knowledge = {
+        "img_name": "p10/s1/a.jpg", "question": "Has it resolved?", "answer": "no", "choices": "", "qid": 4,
+        "question_type": "type4_Diagnosis", "ground_truth_type": "binary", "img_id": "p10/s1/a.jpg",
+    }  # fmt: skip
+    dataset = read_dataset(folder.json("Mixed-H.json", [*rows, knowledge]))
+    assert dataset.layout == "medheval"
+    assert dataset.faults == ()
+    assert [(item.answer, item.answer_type) for item in dataset.items] == [
+        (said, "closed") for said in ("No", "Lung", "Heart", "Center", "no")
+    ]
+    assert dataset.items[1].question == "Which organ?\nA. Liver\nB. Heart\nC. Lung"
+    assert dataset.items[3].question == "Where?\nA. Top\nB. Center\nC. Bottom"
+    assert [item.part for item in dataset.items] == ["type_1"] * 4 + ["type4_Diagnosis"]
+
+
+def test_choices_that_are_no_list_are_told(folder):
+    folder.image("a.png")
+    row = {"img_name": "a.png", "question": "Which?", "answer": "Liver", "choices": "Liver or heart"}
+    dataset = read_dataset(folder.json("list.json", [row]))
+    assert kinds(dataset) == {"option": 1}
+    assert not dataset.items
+
+
 def test_reports(folder):
     for number in range(3):
         folder.image(f"images/CXR{number}/0.png", number)
