@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.exceptions import HTTPException
 
-from a3tune.errors import Cancelled, RequestError
+from a3tune.errors import Cancelled
 from app.common.modules import mount_script
 from app.common.status import error_status, explain, step_status
 from app.engine.background import Step
@@ -114,6 +115,12 @@ def _words(error: Exception) -> str:
     return "Stopped." if isinstance(error, Cancelled) else explain(error)
 
 
+_TEXTS = ("action", "adapter", "data", "form", "job", "kind", "name", "other", "precision", "prompt", "result", "run")
+_LISTS = ("adapters", "box", "chosen", "keys", "others", "sides")
+_FORMS: dict[str, type] = {**dict.fromkeys((*_TEXTS, "session", "visitor"), str), **dict.fromkeys(_LISTS, list)}
+"""What a script sends under a name, where it sends anything there."""
+
+
 class _Asked(dict[str, Any]):
     """What a widget's script asks: what it leaves out is told as such."""
 
@@ -121,23 +128,27 @@ class _Asked(dict[str, Any]):
         raise _none_of_the_pages()
 
 
-def _none_of_the_pages() -> RequestError:
-    return RequestError(
-        expected="a request as this page sends it", got="This one is incomplete", remedy="Reload the page"
-    )
+def _none_of_the_pages() -> HTTPException:
+    """A refusal with the status 400: no page sends this, so that there is none to tell it to."""
+    return HTTPException(400, "This request is none that the page sends. Reload the page.")
 
 
 def server_function(answer: Answer, told: Callable[[Exception], Any] = _words) -> Answer:
     """What a widget's script calls by the name of ``answer``, a function or a method: it takes and gives a dict, and
-    says under "error" why it cannot give more: in words, or as ``told`` says."""
+    says under "error" why it cannot give more: in words, or as ``told`` says. What no script sends ends with the
+    status 400."""
 
     # A plain function: Gradio marks server functions with an attribute, which a bound method cannot take.
     @functools.wraps(answer)
     def safe(request: dict[str, Any]) -> dict[str, Any]:
         try:
-            if not isinstance(request, dict):
+            if not isinstance(request, dict) or any(
+                value is not None and not isinstance(value, _FORMS.get(name, object)) for name, value in request.items()
+            ):
                 raise _none_of_the_pages()
             return answer(_Asked(request))
+        except HTTPException:
+            raise
         except Exception as error:
             return {"error": told(error)}
 

@@ -338,6 +338,11 @@ def broken_requests(server: Server) -> None:
         for path in ("queue/data", "queue/data?session_hash=", "queue/data?session_hash=nobody-knows"):
             answer = eve.client.get(f"{API}/{path}")
             must(answer.status_code in (400, 404) and answer.json()["detail"], f"{path} says why it is refused")
+        widgets = [("viewer", "find_regions"), ("models", "models_act"), ("evaluate-results", "read_file")]
+        for name, function in widgets:
+            for data in (1, None, "x", [], {"session": {}, "kind": [], "name": 5}):
+                status = eve.ask_widget(name, function, data).status_code
+                must(status == 400, f"{function} with {data} says {status}")
         for event in eve.config["dependencies"]:
             if not event["queue"] and event["backend_fn"]:
                 body = {**base, "fn_index": event["id"], "data": [[1]] * 40}
