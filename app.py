@@ -13,6 +13,7 @@ from a3tune.cli.app import read_options
 from a3tune.errors import A3TuneError
 from app.access.deployment import Deployment, read_deployment
 from app.common.studio_folder import default_studio_folder
+from app.kept.key import read_key
 from app.login.people import add_person, ask_password, remove_person
 from app.login.settings import LoginSettings, read_login
 from app.server.audit import AUDIT_VARIABLE, audit_path
@@ -29,7 +30,7 @@ def main() -> None:
         deployment = read_deployment(options.deployment, os.environ)
         login = read_login(options.login, options.deployment, options.people, os.environ)
         audit = audit_path(os.environ.get(AUDIT_VARIABLE, ""), options.deployment, default_studio_folder().root)
-        serve(options, deployment, login, audit)
+        serve(options, deployment, login, audit, read_key(options.deployment, os.environ))
     except A3TuneError as error:
         raise SystemExit(str(error)) from None
 
@@ -45,7 +46,13 @@ def change_people(options: argparse.Namespace) -> None:
     print(f"{options.add_person} may log in as {options.role}.")
 
 
-def serve(options: argparse.Namespace, deployment: Deployment, login: LoginSettings | None, audit: Path | None) -> None:
+def serve(
+    options: argparse.Namespace,
+    deployment: Deployment,
+    login: LoginSettings | None,
+    audit: Path | None,
+    key: bytes | None,
+) -> None:
     """Serve until the process is stopped."""
     launch(
         options.host,
@@ -62,6 +69,7 @@ def serve(options: argparse.Namespace, deployment: Deployment, login: LoginSetti
         allow_other_base=options.allow_other_base,
         login=login,
         audit_file=audit,
+        key=key,
     )
 
 

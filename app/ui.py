@@ -118,7 +118,7 @@ def _fill_models(page: Page, tab: gr.Tab) -> None:
 
 def _fill_privacy(page: Page, tab: gr.Tab) -> None:
     studio = page.tuning.jobs.studio
-    build_privacy(studio.deployment, str(studio.root), page.forget)
+    build_privacy(studio, page.tuning.kept is not None, page.forget)
 
 
 TABS = (
@@ -189,6 +189,7 @@ def launch(
     allow_other_base: bool = False,
     login: LoginSettings | None = None,
     audit_file: Path | None = None,
+    key: bytes | None = None,
 ) -> None:
     """Serve the page until the process is stopped; the model loads meanwhile.
 
@@ -206,6 +207,7 @@ def launch(
         allow_other_base: take ``adapters`` that were made for other weights; their answers say so.
         login: how people log in; None where nobody is asked who they are.
         audit_file: where it is noted who did what; None for nowhere.
+        key: what visitors' things are kept with beyond their visit; None where that is not wanted.
 
     Raises:
         RequestError: the file of passwords or the audit cannot be used.
@@ -221,7 +223,7 @@ def launch(
     folder = private_folder(os.environ)
     slot = ModelSlot(profile, adapters, allow_other_base=allow_other_base)
     asking = InspectService(slot, RegionSlot(scorer, segmenter), deployment)
-    tuning = TuneService(slot, asking.regions.slot, deployment=deployment)
+    tuning = TuneService(slot, asking.regions.slot, deployment=deployment, key=key)
     evaluating = EvaluateService(slot, tuning.jobs, tuning.data_sources, tuning.adapters.of)
     first, *_ = shown = read_examples()
     examples = [(example.path, example.questions[0], example.key) for example in shown]
@@ -248,11 +250,15 @@ def launch(
         forget_page(page, name)
 
     def visit_ended(owner: OwnerId) -> None:
-        tuning.forget(owner)
+        tuning.leave(owner)
         evaluating.forget(owner)
         asking.private_adapters.forget(tuning.jobs.studio.root / owner)
 
-    visits = Visits(deployment, UploadFolder(folder / "uploads"), page_ended, visit_ended, tuning.at_work)
+    uploads = UploadFolder(folder / "uploads")
+    comes = tuning.kept.open if tuning.kept is not None else lambda owner: None
+    visits = Visits(deployment, uploads, page_ended, visit_ended, tuning.at_work, tuning.forget, comes)
+    if tuning.kept is not None:
+        tuning.kept.wanted = visits.is_here
     page, inspect = build(asking, tuning, evaluating, models, visits.forget)
     names = Hosts([host, os.environ.get("SPACE_HOST", ""), *hosts])
     told = Settings(
@@ -328,5 +334,6 @@ def launch(
     def close() -> None:
         page.close(verbose=False)
         decoders.close()
+        tuning.close()
 
     operation.serve(close)

@@ -67,12 +67,14 @@ PAGE_RULES: dict[str, set[str]] = {
     "access": {"engine"},
     "common": {"engine", "access"},
     "jobs": {"engine", "access", "common"},
+    "kept": {"engine", "common"},
     **{tab: {"engine", "access", "common"} for tab in ("inspect", "models", "privacy")},
-    **{tab: {"engine", "access", "common", "jobs"} for tab in ("tune", "evaluate")},
+    "evaluate": {"engine", "access", "common", "jobs"},
+    "tune": {"engine", "access", "common", "jobs", "kept"},
     "server": {"engine"},
     "login": {"access"},
     "ui": {"engine", "access", "login", "server", "common", "jobs", "inspect", "tune", "evaluate", "models", "privacy"},
-    "app.py": {"ui", "access", "engine", "common", "login", "server"},
+    "app.py": {"ui", "access", "engine", "common", "kept", "login", "server"},
 }
 # Libraries that compute: the page reaches them through a3tune.
 COMPUTES = {"torch", "torchvision", "transformers", "peft", "open_clip", "segment_anything"}

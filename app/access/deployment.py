@@ -26,7 +26,7 @@ class Deployment:
 
     Attributes:
         name: "local", "space" or "server".
-        keeps: whether data sets, runs and adapters outlive the visit and a restart.
+        keeps: whether data sets, runs and adapters outlive the visit and a restart as they are.
         idle_minutes: a visit ends so long after its last page was closed.
         pages, pages_each: pages open at once.
         results_mb: what all visitors' results may hold in memory; of each page the newest stays.
@@ -168,7 +168,10 @@ def limits_table() -> str:
         unit = f", {item.metadata['unit']}" if item.metadata["unit"] else ""
         cells = [_cell(getattr(deployment, item.name)) for deployment in DEPLOYMENTS.values()]
         rows.append(f"| {item.metadata['words']}{unit} | `{variable(item.name)}` | {' | '.join(cells)} |")
-    kept = ["yes" if deployment.keeps else "no" for deployment in DEPLOYMENTS.values()]
+    kept = [
+        "yes" if deployment.keeps else "with `A3TUNE_KEEP`" if deployment.name == "server" else "no"
+        for deployment in DEPLOYMENTS.values()
+    ]
     rows.append(f"| Data sets, runs and adapters outlive the visit and a restart | | {' | '.join(kept)} |")
     return "\n".join(rows)
 

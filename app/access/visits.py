@@ -83,6 +83,8 @@ class Visits:
         uploads: where uploads lie.
         page_ended: told of each page that is over.
         visit_ended: told under which names a visit kept things that have to go with it.
+        forgotten: told before under which of them all has to go for good.
+        comes: told under which name a visit keeps things, each time before these are asked for.
         at_work: whether something is being done under a name, so that its visit is not idle.
     """
 
@@ -93,9 +95,12 @@ class Visits:
         page_ended: Callable[[SessionId], None] = lambda page: None,
         visit_ended: Callable[[OwnerId], None] = lambda owner: None,
         at_work: Callable[[OwnerId], bool] = lambda owner: False,
+        forgotten: Callable[[OwnerId], None] = lambda owner: None,
+        comes: Callable[[OwnerId], None] = lambda owner: None,
     ) -> None:
         self.deployment, self.uploads = deployment, uploads
         self._page_ended, self._visit_ended, self._at_work = page_ended, visit_ended, at_work
+        self._forgotten, self._comes = forgotten, comes
         self._visits: dict[str, Visit] = {}
         self._of_page: dict[SessionId, Visit] = {}
         self._guard = threading.RLock()
@@ -157,8 +162,16 @@ class Visits:
     def keeps_under(self, name: str, owner: OwnerId) -> None:
         """Take note under which name a visit keeps its data sets, runs and adapters."""
         with self._guard:
-            if name in self._visits:
+            known = name in self._visits
+            if known:
                 self._visits[name].owners.add(owner)
+        if known:
+            self._comes(owner)
+
+    def is_here(self, owner: OwnerId) -> bool:
+        """Whether a visit keeps things under a name."""
+        with self._guard:
+            return any(owner in visit.owners for visit in self._visits.values())
 
     # ---- uploads -----------------------------------------------------------------------------
 
@@ -313,4 +326,6 @@ class Visits:
         for folder in uploads:
             self.uploads.remove(folder)
         for owner in owners:
+            if on_request:
+                self._forgotten(owner)
             self._visit_ended(owner)

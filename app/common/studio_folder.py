@@ -17,6 +17,7 @@ from app.engine.ids import OwnerId
 
 ID = re.compile(r"[0-9a-f]{12}")
 """The form of a folder's name among a visitor's data sets, runs or adapters."""
+_MEMORY, _ROOM = Path("/dev/shm"), 4 << 30
 UNDO_SECONDS = 60.0
 """How long a visitor can take back what they deleted."""
 
@@ -28,10 +29,17 @@ class StudioFolder:
     Attributes:
         root: made when something is put into it.
         deployment: how much may lie there.
+        sealed: where the same lies encrypted beyond a visit; it counts too.
     """
 
     root: Path
     deployment: Deployment = LOCAL
+    sealed: Path | None = None
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether it lies in the machine's memory rather than on a disk."""
+        return _file_system(self.root) in ("tmpfs", "ramfs")
 
     def data(self, owner: OwnerId) -> Path:
         """The folder with a visitor's data sets, a folder for each."""
@@ -55,7 +63,7 @@ class StudioFolder:
             words = f"Yours hold {size:,.0f} MB"
             deployment.check("stored_each_mb", size, words, "Delete what you no longer need")
         if deployment.stored_all_mb is not None:
-            size = _size(self.root) / 1e6
+            size = (_size(self.root) + (_size(self.sealed) if self.sealed else 0)) / 1e6
             deployment.check("stored_all_mb", size, f"They hold {size:,.0f} MB", "Come back later")
 
     def remove(self, owner: OwnerId) -> None:
@@ -74,6 +82,27 @@ class StudioFolder:
                     removed = retired.with_name(f"{retired.name}.gone")
                     retired.rename(removed)
                     shutil.rmtree(removed, ignore_errors=True)
+
+
+def _file_system(path: Path) -> str:
+    """The kind of file system that a path lies on; "" where the system does not tell."""
+    real, found = os.path.realpath(path), ("", "")
+    with suppress(OSError):
+        for line in Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines():
+            _, place, kind, *_ = line.split(" ")
+            inside = real == place or real.startswith(place.rstrip("/") + "/")
+            if inside and len(place) >= len(found[0]):
+                found = (place, kind)
+    return found[1]
+
+
+def passing_studio_folder() -> StudioFolder:
+    """For what ends with its visit: ``$A3TUNE_STUDIO``, else the machine's memory where that has a place for files
+    with room enough, else as `default_studio_folder`."""
+    memory = StudioFolder(_MEMORY / f"a3tune-{os.getuid()}")
+    if os.environ.get("A3TUNE_STUDIO") or not memory.in_memory or not os.access(_MEMORY, os.W_OK):
+        return default_studio_folder()
+    return memory if shutil.disk_usage(_MEMORY).total >= _ROOM else default_studio_folder()
 
 
 def default_studio_folder() -> StudioFolder:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import gradio as gr
 
-from app.access.deployment import Deployment
 from app.access.identity import audit, visit_of_asker
 from app.common.identity import STORAGE
 from app.common.status import error_status, status
+from app.common.studio_folder import StudioFolder
 from app.common.widgets import EVENT_OPTIONS, Update, focus_on
 
 _ASKED = (
@@ -25,21 +25,31 @@ _LEAVE = f"""(words) => {{
 }}"""
 
 
-def kept_words(deployment: Deployment, folder: str) -> list[tuple[str, str]]:
+def kept_words(studio: StudioFolder, encrypted: bool = False) -> list[tuple[str, str]]:
     """What is kept, where, and for how long, in plain words.
 
     Args:
-        deployment: where the application runs.
-        folder: where data sets, runs and adapters lie.
+        studio: where data sets, runs and adapters lie.
+        encrypted: whether they are kept encrypted beyond a visit.
     """
+    deployment = studio.deployment
     idle = deployment.idle_minutes
     # Strangers learn nothing of the machine.
-    place = f" below {folder}" if deployment.name == "local" else ""
+    place = f" below {studio.root}" if deployment.name == "local" else ""
+    medium = "In the memory of" if studio.in_memory else "On the disk of"
     here = "this computer" if deployment.name == "local" else "the machine that serves this page"
     end = "until you delete or forget it" if idle is None else f"until {idle:g} minutes after you closed your last page"
     outlives = (
         "it outlives a restart" if deployment.keeps else "a run at work keeps it until then, and a restart removes it"
     )
+    tuned = f"{medium} {here}, in a folder of yours{place}, {end}; {outlives}."
+    if encrypted:
+        stay = "" if idle is None else f" and {idle:g} minutes longer"
+        tuned = (
+            f"{medium} {here}, in a folder of yours, as they are while you are here{stay}. Then "
+            "they are encrypted, with a key that whoever runs this server has, and stay until you delete or forget "
+            "them; they outlive a restart, and a run at work is ended by one."
+        )
     return [
         (
             "Images that you open under Inspect, what the model has read of them, questions, answers and maps",
@@ -48,7 +58,7 @@ def kept_words(deployment: Deployment, folder: str) -> list[tuple[str, str]]:
         ),
         (
             "Data sets, runs, adapters and evaluations",
-            f"On the disk of {here}, in a folder of yours{place}, {end}; {outlives}.",
+            tuned,
         ),
         (
             "In your browser",
@@ -67,15 +77,15 @@ def kept_words(deployment: Deployment, folder: str) -> list[tuple[str, str]]:
     ]
 
 
-def build_privacy(deployment: Deployment, folder: str, forget: Callable[[str], None]) -> None:
+def build_privacy(studio: StudioFolder, encrypted: bool, forget: Callable[[str], None]) -> None:
     """Builds the tab inside the running ``gr.Blocks`` context.
 
     Args:
-        deployment, folder: see `kept_words`.
+        studio, encrypted: see `kept_words`.
         forget: ends a visit by its name, with all that it brought.
     """
     told = "".join(
-        f"<dt>{html.escape(what)}</dt><dd>{html.escape(words)}</dd>" for what, words in kept_words(deployment, folder)
+        f"<dt>{html.escape(what)}</dt><dd>{html.escape(words)}</dd>" for what, words in kept_words(studio, encrypted)
     )
     with gr.Column(elem_id="privacy"):
         gr.HTML(f"<h2>What is kept of you</h2><dl>{told}</dl>", elem_id="kept", apply_default_css=False)

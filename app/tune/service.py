@@ -24,7 +24,7 @@ from a3tune.wording import counted
 from app.access.deployment import LOCAL, Deployment
 from app.access.identity import audit, require
 from app.access.uploads import fresh_folder
-from app.common.studio_folder import StudioFolder, default_studio_folder, remove_upload
+from app.common.studio_folder import StudioFolder, default_studio_folder, passing_studio_folder, remove_upload
 from app.engine import library
 from app.engine.background import Step, Task, run
 from app.engine.ids import DataSetId, JobId, OwnerId
@@ -35,6 +35,7 @@ from app.engine.subprocess_tasks import run_module
 from app.jobs.jobs import CONFIG_NAME, Job, JobQueue, end_runs
 from app.jobs.machine import check_machine, devices
 from app.jobs.sources import DataSource
+from app.kept.kept_folders import KeptFolders
 from app.tune.adapters.service import TITLE_LENGTH, AdapterService
 from app.tune.data.regions import RegionPreviewService
 from app.tune.data.service import DataService
@@ -58,18 +59,30 @@ class TuneService:
     Args:
         slot: the base model, which runs tune.
         region_slot: what finds and ranks regions for the preview.
-        root: where everything is kept; `default_studio_folder` when None.
+        root: where everything is kept; `default_studio_folder` when None, on a Space `passing_studio_folder`.
         deployment: how much may be kept, and whether it outlives a restart.
+        key: what all of it is kept with beyond a visit, encrypted; None where nothing is, or all as it is.
 
     Attributes:
+        kept: what is kept encrypted.
         check_part: refuses names of what finds or ranks regions that may not be loaded here.
     """
 
     def __init__(
-        self, slot: ModelSlot, region_slot: RegionSlot, root: Path | None = None, deployment: Deployment = LOCAL
+        self,
+        slot: ModelSlot,
+        region_slot: RegionSlot,
+        root: Path | None = None,
+        deployment: Deployment = LOCAL,
+        key: bytes | None = None,
     ) -> None:
-        studio = StudioFolder(default_studio_folder().root if root is None else root, deployment)
-        if not deployment.keeps:
+        usual = passing_studio_folder if deployment.name == "space" else default_studio_folder
+        studio = StudioFolder(usual().root if root is None else root, deployment)
+        self.kept: KeptFolders | None = None
+        if key is not None:
+            self.kept = KeptFolders(studio.root / "encrypted", key, end_runs)
+            studio = replace(studio, root=self.kept.open_root, sealed=self.kept.kept)
+        elif not deployment.keeps:
             # What is kept elsewhere under the same name stays: of visits that are over nothing is left.
             studio = replace(studio, root=fresh_folder(studio.root / "visits", end_runs))
         self.slot = slot
@@ -86,13 +99,36 @@ class TuneService:
 
     def forget(self, owner: OwnerId) -> None:
         """End everything of a visitor's, and remove it from memory and disk."""
+        self._drop(owner)
+        for job in self.jobs.jobs(owner):
+            self.jobs.cancel(owner, job.id)
+        if self.kept is not None:
+            self.kept.remove(owner)
+        self.jobs.studio.remove(owner)
+
+    def leave(self, owner: OwnerId) -> None:
+        """A visitor's last page is over: what is kept encrypted is sealed, and everything else removed."""
+        if self.kept is None:
+            self.forget(owner)
+        else:
+            self._drop(owner)
+            self.kept.close(owner)
+
+    def close(self) -> None:
+        """The server ends: what is kept encrypted is sealed, but what a run is at work with."""
+
+        def running(owner: OwnerId) -> bool:
+            return any(job.state == "running" for job in self.jobs.jobs(owner))
+
+        if self.kept is not None:
+            self.kept.close_all(running)
+
+    def _drop(self, owner: OwnerId) -> None:
+        """End what is being done for a visitor, and drop what is known of their things."""
         place = self.jobs.studio.root / owner
         self.stop_measuring(owner)
         self.regions.forget(owner)
         self.data.forget(owner, place)
-        for job in self.jobs.jobs(owner):
-            self.jobs.cancel(owner, job.id)
-        self.jobs.studio.remove(owner)
         with self._guard:
             self._reader.forget(place)
         self._measured.forget(lambda key: key[0] == owner)

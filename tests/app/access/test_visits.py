@@ -177,3 +177,30 @@ def test_a_page_that_never_says_that_it_is_open_ends_too(make, clock, ended):
     clock.minutes(11)
     visits.sweep()
     assert ended == ["program"]
+
+
+def test_who_keeps_things_is_told_before_they_are_asked_for_and_what_is_forgotten_before_it_ends(tmp_path, clock):
+    told = []
+
+    def tell(what):
+        return lambda owner: told.append((what, owner))
+
+    uploads = UploadFolder(tmp_path / "uploads")
+    visits = Visits(
+        DEPLOYMENTS["server"],
+        uploads,
+        visit_ended=tell("ended"),
+        forgotten=tell("forgotten"),
+        comes=lambda owner: told.append(("comes", owner, visits.is_here(owner))),
+    )
+    visits.keeps_under("nobody", "x")
+    for name in ("ann", "bob"):
+        visits.enter(name, f"page-{name}")
+        visits.keeps_under(name, name)
+    assert told == [("comes", "ann", True), ("comes", "bob", True)]
+    visits.forget("ann")
+    assert told[2:] == [("forgotten", "ann"), ("ended", "ann")]
+    clock.minutes(61)
+    visits.sweep()
+    assert told[4:] == [("ended", "bob")]
+    assert not visits.is_here("bob")

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from app.access.deployment import DEPLOYMENTS
+from app.common.studio_folder import StudioFolder
 from app.privacy.tab import kept_words
 
+WHAT = "Data sets, runs, adapters and evaluations"
 
-def test_each_deployment_says_how_long_and_strangers_learn_no_path():
-    told = {name: dict(kept_words(deployment, "/srv/studio")) for name, deployment in DEPLOYMENTS.items()}
-    kept = {name: words["Data sets, runs, adapters and evaluations"] for name, words in told.items()}
+
+def test_each_deployment_says_how_long_and_strangers_learn_no_path(tmp_path):
+    studios = {name: StudioFolder(tmp_path, deployment) for name, deployment in DEPLOYMENTS.items()}
+    kept = {name: dict(kept_words(studio))[WHAT] for name, studio in studios.items()}
     assert "until you delete or forget it; it outlives a restart" in kept["local"]
     assert "until 10 minutes after you closed your last page" in kept["space"]
     assert "until 60 minutes after you closed your last page" in kept["server"]
-    assert ["/srv/studio" in words for words in kept.values()] == [True, False, False]
+    assert [str(tmp_path) in words for words in kept.values()] == [True, False, False]
+
+
+def test_memory_is_called_memory_and_what_is_encrypted_is_said_to_be(tmp_path, monkeypatch):
+    space, server = (StudioFolder(tmp_path, DEPLOYMENTS[name]) for name in ("space", "server"))
+    assert (
+        "as they are while you are here and 60 minutes longer. Then they are encrypted"
+        in dict(kept_words(server, encrypted=True))[WHAT]
+    )
+    monkeypatch.setattr("app.common.studio_folder._file_system", lambda path: "ext4")
+    assert dict(kept_words(space))[WHAT].startswith("On the disk of")
+    monkeypatch.setattr("app.common.studio_folder._file_system", lambda path: "tmpfs")
+    assert dict(kept_words(space))[WHAT].startswith("In the memory of")
