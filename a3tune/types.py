@@ -28,6 +28,16 @@ class Window(NamedTuple):
     width: float
 
 
+class Edges(NamedTuple):
+    """Which way each edge of a picture lies in the patient: L left, R right, A front, P back, H head, F feet; of an
+    oblique picture two or three letters, the nearest direction first."""
+
+    left: str
+    right: str
+    top: str
+    bottom: str
+
+
 class Head(NamedTuple):
     """One attention head of the language model, both numbers counted from 0."""
 
@@ -66,6 +76,10 @@ class MedicalImage:
             ``pixels`` where it was trained on another picture than one for the eye; None where it gets ``pixels``.
         convention: name of the convention that ``model_pixels`` follow (:mod:`a3tune.images.conventions`), or None.
         notes: what a reader should know about how the picture was made, in sentences.
+        edges: which way the edges of ``pixels`` lie in the patient, or None where the file does not say for certain.
+        spacing_plane: where ``spacing`` was measured when that is not in the patient: "detector" (a projection, so
+            larger than what it shows) or "film"; else "".
+        frame_time: milliseconds that the file gives this frame until the next one, or None.
 
     Nothing else of a file's header is held: names, dates and identifiers never enter this object.
     """
@@ -82,6 +96,9 @@ class MedicalImage:
     notes: tuple[str, ...] = ()
     model_pixels: np.ndarray | None = None
     convention: str | None = None
+    edges: Edges | None = None
+    spacing_plane: str = ""
+    frame_time: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pixels", _frozen(self.pixels, np.uint8, 3, "pixels"))

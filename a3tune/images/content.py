@@ -12,6 +12,7 @@ import numpy as np
 from a3tune.errors import A3TuneError, ImageError, ImageMemoryError, RequestError
 from a3tune.images.grey import GreyFrame
 from a3tune.images.placement import Placement
+from a3tune.types import Edges
 
 if TYPE_CHECKING:
     from a3tune.images.slices import Series
@@ -39,6 +40,7 @@ class Content:
         notes: what a reader should know about how the picture was made, in sentences.
         series: the series that the slice was taken from, or None for a single file.
         placement: where the stored pixels lie in the patient, or None.
+        edges, spacing_plane, frame_time: as in MedicalImage.
     """
 
     format: str
@@ -55,6 +57,9 @@ class Content:
     notes: tuple[str, ...] = ()
     series: Series | None = None
     placement: Placement | None = None
+    edges: Edges | None = None
+    spacing_plane: str = ""
+    frame_time: float | None = None
 
     @property
     def samples(self) -> np.ndarray:

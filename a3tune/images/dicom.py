@@ -1,4 +1,5 @@
-"""DICOM pictures through pydicom; of the header only modality, spacing and window survive."""
+"""DICOM pictures through pydicom; of the header only modality, spacing, window, orientation and times
+of frames survive."""
 
 from __future__ import annotations
 
@@ -27,6 +28,7 @@ from a3tune.images.dicom_header import (
 )
 from a3tune.images.dicom_kinds import check_has_pixels, describe_object
 from a3tune.images.dicom_pixels import read_frame
+from a3tune.images.edges import dicom_edges
 from a3tune.images.limits import check_size
 from a3tune.images.slices import frame_order, read_placement
 
@@ -40,24 +42,27 @@ MODALITIES = frozenset(
     )
 )
 _MAX_INFLATED = 512 * 2**20
-_SPACING_KEYWORDS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+_SPACING_PLANES = {"PixelSpacing": "", "ImagerPixelSpacing": "detector", "NominalScannedPixelSpacing": "film"}
+_FRAME_TIME_VECTOR = 0x00181065
+# Milliseconds beyond which a frame's time is no time.
+_SHORTEST, _LONGEST = 1.0, 60_000.0
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _DELIMITERS = 0xFFFEE000, (0xFFFEE00D, 0xFFFEE0DD)
 _LONG_FORM = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
 
 
-def read_dicom(stream: BinaryIO, frame: int | None) -> Content:
+def read_dicom(stream: BinaryIO, frame: int | None, dataset: Dataset | None = None) -> Content:
     """Decode one frame of a DICOM file; those of a multi-frame volume are in the order of their places.
 
     Grey frames carry the rescale (or modality table), the header's first window, its VOI table and function, and are
-    inverted for MONOCHROME1; colour (RGB, YBR, palette) becomes 8-bit RGB.
+    inverted for MONOCHROME1; colour (RGB, YBR, palette) becomes 8-bit RGB. ``dataset`` spares reading it again.
 
     Raises:
         ImageError: the file is cut off, damaged, too large, encrypted, or holds no picture, or its header lacks a
             field that its pixels need, or contradicts itself.
         RequestError: there is no such frame.
     """
-    dataset = _read_dataset(stream)
+    dataset = dataset or read_dataset(stream)
     check_has_pixels(dataset)
     syntax = _transfer_syntax(dataset, stream)
     check_syntax(syntax)
@@ -82,6 +87,7 @@ def read_dicom(stream: BinaryIO, frame: int | None) -> Content:
         rgb = to_bytes(stored.values, stored.bits)
     else:
         grey = grey_frame(stored, dataset, place, syntax, modality, header.photometric == "MONOCHROME1", kind)
+    spacing, plane = _spacing(dataset, place)
     return Content(
         format="DICOM",
         frame=chosen,
@@ -89,14 +95,18 @@ def read_dicom(stream: BinaryIO, frame: int | None) -> Content:
         grey=grey,
         rgb=rgb,
         modality=modality,
-        spacing=_spacing(dataset, place),
+        spacing=spacing,
         aspect=_aspect(dataset),
         notes=tuple(note for note in ("" if kind is None else kind.note, burnt_in_note(dataset)) if note),
         placement=read_placement(dataset, place),
+        edges=dicom_edges(dataset, place),
+        spacing_plane=plane,
+        frame_time=_frame_time(dataset, place),
     )
 
 
-def _read_dataset(stream: BinaryIO) -> Dataset:
+def read_dataset(stream: BinaryIO) -> Dataset:
+    """The whole data set, which serves for any number of frames."""
     stream.seek(0)
     start = stream.read(4096)
     if uid.DeflatedExplicitVRLittleEndian.encode() in start:
@@ -208,13 +218,31 @@ def _frame_count(dataset: Dataset, syntax: uid.UID, header: PixelHeader) -> int:
     return max(1, len(data) * 8 // header.frame_bits if is_native(syntax) else len(parse_basic_offsets(data)))
 
 
-def _spacing(dataset: Dataset, frame: int) -> tuple[float, float] | None:
-    for keyword in _SPACING_KEYWORDS:
+def _spacing(dataset: Dataset, frame: int) -> tuple[tuple[float, float] | None, str]:
+    """The distances of pixels, and where they were measured (see MedicalImage): a projection's PixelSpacing that is no
+    other than that at the detector was not corrected for its magnification (PS3.3 10.7.1.3)."""
+    found = {}
+    for keyword in _SPACING_PLANES:
         measures = holder(dataset, frame, "PixelMeasuresSequence", keyword)
         row, column = number(measures, keyword, index=0), number(measures, keyword, index=1)
         if row is not None and column is not None and row > 0 and column > 0:
-            return row, column
-    return None
+            found[keyword] = row, column
+    if not found:
+        return None, ""
+    spacing = next(iter(found.values()))
+    return spacing, next(
+        (plane for keyword, plane in _SPACING_PLANES.items() if plane and found.get(keyword) == spacing), ""
+    )
+
+
+def _frame_time(dataset: Dataset, frame: int) -> float | None:
+    """Milliseconds from a frame to the next (PS3.3 C.7.6.5): its own, else the same for all, else by a rate."""
+    each = number(dataset, "FrameTimeVector", index=frame + 1) or number(dataset, "FrameTimeVector", index=-1)
+    rates = (number(dataset, keyword) for keyword in ("RecommendedDisplayFrameRate", "CineRate"))
+    told = [number(dataset, "FrameTime"), each, *(1000 / rate if rate and rate > 0 else None for rate in rates)]
+    if dataset.get("FrameIncrementPointer") == _FRAME_TIME_VECTOR:
+        told.insert(0, told.pop(1))
+    return next((time for time in told if time is not None and _SHORTEST <= time <= _LONGEST), None)
 
 
 def _aspect(dataset: Dataset) -> float | None:

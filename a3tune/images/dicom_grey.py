@@ -24,6 +24,19 @@ _PADDING = (
     ("DoubleFloatPixelPaddingValue", "DoubleFloatPixelPaddingRangeLimit"),
 )
 
+# Rescale types (PS3.3 C.11.1.1.2) and units of PET (PS3.3 C.8.9.1.1.3) as they are written.
+_RESCALE_TYPES = {
+    "OD": "10⁻³ optical density",
+    "Z_EFF": "effective atomic number",
+    "ED": "10²³ electrons/ml",
+    "EDW": "electron density of water",
+    "HU_MOD": "modified HU",
+    "MGML": "mg/ml",
+    "PCT": "%",
+}
+_ACTIVITY = {"BQML": "Bq/ml", "CNTS": "counts", "CPS": "counts/s", "GML": "g/ml", "CM2ML": "cm²/ml", "PCNT": "%"}
+_ACTIVITY |= {"PROPCNTS": "proportional to counts", "PROPCPS": "proportional to counts/s", "MLMING": "ml/min/g"}
+
 _LOSSY_SYNTAXES = frozenset(
     (
         *(uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLSNearLossless, uid.JPEG2000, uid.HTJ2K),
@@ -82,7 +95,18 @@ def grey_frame(
         function=function if function in _FUNCTIONS else "LINEAR",
         table=_voi_table(dataset, syntax, values, slope, intercept),
         hounsfield=units == "HU" or (modality == "CT" and not units and table is None and "RescaleSlope" in rescale),
+        unit=_unit(dataset, units, modality, kind),
     )
+
+
+def _unit(dataset: Dataset, units: str, modality: str | None, kind: ObjectKind | None) -> str:
+    """The unit of the values where the header names one by a defined term: other text may be about a person."""
+    if kind is not None:
+        dose = text(dataset, "DoseUnits") == "GY" and number(dataset, "DoseGridScaling")
+        return "Gy" if dose and kind.scale != 1.0 else ""
+    if modality == "PT" and units in ("", "US"):
+        return _ACTIVITY.get(text(dataset, "Units"), "")
+    return _RESCALE_TYPES.get(units, "")
 
 
 def palette(pixels: np.ndarray, dataset: Dataset, syntax: uid.UID) -> np.ndarray:

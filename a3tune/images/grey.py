@@ -68,6 +68,7 @@ class GreyFrame:
         function: how a window maps values to grey, DICOM PS3.3 C.11.2.1.2 and C.11.2.1.3.
         table: the lookup table that the file suggests in place of a window, or None.
         hounsfield: whether values are Hounsfield units; None when the format cannot tell.
+        unit: another unit that the file names for its values, or "".
     """
 
     stored: np.ndarray
@@ -81,6 +82,7 @@ class GreyFrame:
     function: WindowFunction = "LINEAR_EXACT"
     table: VoiTable | None = None
     hounsfield: bool | None = False
+    unit: str = ""
 
 
 def resolve_window(window: Window | tuple[float, float] | str | None) -> Window | str | None:

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import os
-import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
 
 import numpy as np
 
 from a3tune.errors import ImageError, RequestError
-from a3tune.images.content import Content, decode
+from a3tune.images.content import Content
 from a3tune.images.conventions import check_convention, misfit, model_picture, told
-from a3tune.images.dicom import read_dicom
 from a3tune.images.frames import resample, square_size
-from a3tune.images.grey import resolve_window, show
+from a3tune.images.grey import not_hounsfield, resolve_window, show
 from a3tune.images.isolation import isolable
-from a3tune.images.kinds import detect_kind
-from a3tune.images.limits import MAX_BYTES, check_size
-from a3tune.images.nifti import read_nifti
-from a3tune.images.pictures import ends_early, read_picture
-from a3tune.images.series import find_series, holds_series, read_series
-from a3tune.images.silence_decoders import quiet, quiet_terminal
+from a3tune.images.limits import check_size
+from a3tune.images.read import read_content, read_contents
+from a3tune.images.series import find_series
 from a3tune.images.slices import Series
-from a3tune.images.tiff import read_tiff
 from a3tune.types import MedicalImage, Window
 
 
@@ -41,7 +35,9 @@ class ImageDescription:
         volumes: how many volumes a NIfTI file holds (time points, channels).
         windowable: whether a window can be chosen.
         header_window: the window the file suggests, or None.
-        hounsfield: whether the window presets apply; None when only the values of a slice can tell (NIfTI).
+        own_window: whether the file itself says how it is to be shown, by a window or a lookup table.
+        hounsfield: whether the window presets apply; None when only the values of a slice can tell (NIfTI), where
+            those of the default slice reach down to air.
         series: the series of a folder or archive, to be given to ``load_image``; None for a single file.
         notes: what a reader should know about how the default frame is made, in sentences.
     """
@@ -57,6 +53,7 @@ class ImageDescription:
     windowable: bool
     header_window: Window | None
     hounsfield: bool | None
+    own_window: bool = False
     series: Series | None = None
     notes: tuple[str, ...] = ()
 
@@ -77,7 +74,8 @@ def load_image(
     """Read one picture from a PNG, JPEG, TIFF, WebP, BMP, GIF, DICOM or NIfTI file, or one slice of a DICOM series from
     a folder, a ZIP archive or the medium of a DICOMDIR (slices are in the order of their places).
 
-    The kind is told from the contents, never from the name. Of a header only modality, spacing and window are kept.
+    The kind is told from the contents, never from the name. Of a header only modality, spacing, window,
+    orientation and frame times are kept.
     Nothing stays open; several threads may read at the same time (they take turns, unless
     :mod:`a3tune.images.isolation` has files decoded elsewhere).
 
@@ -123,6 +121,31 @@ def load_image(
     return _show(content, chosen, convention, square=square, stated=stated, insist=insist)
 
 
+@isolable
+def load_frames(
+    path: str | os.PathLike[str],
+    frames: Sequence[int],
+    *,
+    window: Window | tuple[float, float] | str | None = None,
+    axis: int = 2,
+    volume: int = 0,
+    series: int | Series | None = None,
+    convention: str | None = None,
+) -> tuple[MedicalImage, ...]:
+    """Several frames of a file as ``load_image`` gives each, the file opened and unpacked once.
+
+    Args, Raises: as ``load_image``.
+    """
+    chosen = resolve_window(window)
+    if convention is not None:
+        check_convention(convention)
+    stated = isinstance(window, str)
+    return tuple(
+        _show(content, chosen, convention, square=True, stated=stated, insist=False)
+        for content in read_contents(path, frames, axis, volume, series)
+    )
+
+
 def _show(
     content: Content, window: Window | str | None, convention: str | None, *, square: bool, stated: bool, insist: bool
 ) -> MedicalImage:
@@ -159,6 +182,9 @@ def _show(
         notes=notes,
         model_pixels=None if model_pixels is None else resample(model_pixels, size),
         convention=None if model_pixels is None else convention,
+        edges=content.edges,
+        spacing_plane=content.spacing_plane,
+        frame_time=content.frame_time,
     )
 
 
@@ -247,7 +273,8 @@ def _describe(content: Content) -> ImageDescription:
         volumes=content.volumes,
         windowable=grey is not None,
         header_window=None if grey is None else grey.header_window,
-        hounsfield=False if grey is None else grey.hounsfield,
+        hounsfield=False if grey is None or not_hounsfield(grey, stated=True) else grey.hounsfield,
+        own_window=grey is not None and (grey.header_window is not None or grey.table is not None),
         series=content.series,
         notes=notes,
     )
@@ -281,59 +308,3 @@ def image_from_array(
         array = ((array[:, :, :3] * alpha + 127) // 255).astype(np.uint8)
     pixels = np.repeat(array, 3, axis=2) if array.shape[2] == 1 else array.copy()
     return MedicalImage(pixels, modality=modality, spacing=spacing)
-
-
-def read_content(
-    path: str | os.PathLike[str], frame: int | None, axis: int, volume: int, series: int | Series | None
-) -> Content:
-    """Decode one frame of a file, or one slice of a series, as ``load_image`` does before it shows it."""
-    if holds_series(path):
-        with quiet():
-            return read_series(path, frame, series)
-    with open_file(path) as stream, quiet():
-        kind = detect_kind(stream)
-        if kind == "DICOM":
-            return decode(kind, lambda: read_dicom(stream, frame))
-        if kind.startswith("NIfTI"):
-            return decode("NIfTI", lambda: read_nifti(stream, kind, frame, axis, volume))
-        if kind == "TIFF":
-            with quiet_terminal():
-                return decode(
-                    kind,
-                    lambda: read_tiff(stream, frame, lambda page: read_picture(stream, kind, page)),
-                    lambda: ends_early(stream, kind),
-                )
-        return decode(kind, lambda: read_picture(stream, kind, frame), lambda: ends_early(stream, kind))
-
-
-def kind_of(path: str | os.PathLike[str]) -> str:
-    """What a file is, by its contents (see :func:`a3tune.images.kinds.detect_kind`).
-
-    Raises:
-        ImageError: it cannot be opened, or is of no kind that can be shown.
-    """
-    with open_file(path) as stream:
-        return detect_kind(stream)
-
-
-def open_file(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a regular file for reading; what the system has against it becomes an ImageError."""
-    problem, remedy = "", "Check the name and the folder"
-    try:
-        # A pipe or a device would block on opening, so the kind is asked first.
-        facts = os.stat(path)
-        if stat.S_ISDIR(facts.st_mode):
-            problem, remedy = "This is a folder, not a file", "Choose a file inside it"
-        elif not stat.S_ISREG(facts.st_mode):
-            problem, remedy = "This is a device or a pipe, not a file", "Choose a file"
-        elif facts.st_size > MAX_BYTES:
-            problem, remedy = "The file is larger than 2 GiB", "Export the frame of interest on its own"
-        else:
-            return open(path, "rb")
-    except FileNotFoundError:
-        problem = "The file does not exist"
-    except PermissionError:
-        problem, remedy = "The file may not be read", "Ask its owner for the right to read it"
-    except (OSError, ValueError):
-        problem = "The file cannot be opened"
-    raise ImageError(got=problem, expected="a picture file that can be read", remedy=remedy)

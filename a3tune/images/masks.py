@@ -12,7 +12,7 @@ from PIL import Image
 from a3tune.images.content import decode
 from a3tune.images.isolation import isolable
 from a3tune.images.limits import check_size
-from a3tune.images.load import open_file
+from a3tune.images.read import open_file
 from a3tune.images.silence_decoders import quiet
 
 _FORMATS = ("PNG", "TIFF", "BMP", "GIF", "WEBP", "JPEG")

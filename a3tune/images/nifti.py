@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import math
 from contextlib import ExitStack
 from typing import BinaryIO
@@ -13,6 +14,7 @@ from nibabel.spatialimages import HeaderDataError
 
 from a3tune.errors import ImageError, RequestError
 from a3tune.images.content import Content, choose_frame, cut_off, unsupported
+from a3tune.images.edges import edges_along
 from a3tune.images.grey import GreyFrame
 from a3tune.images.limits import MAX_BYTES, check_size
 from a3tune.images.placement import UNSTATED, Placement
@@ -24,10 +26,17 @@ AXES = ("sagittal", "coronal", "axial")
 _CIFTI_INTENTS = range(3000, 3100)
 # Data types without a value for each voxel: unknown, single bits, whole rows of unknown meaning.
 _NO_VALUES = (0, 1, 255)
+_MOST_UNPACKED = 512 << 20
+_CONTRADICTION = (
+    "The file's two orientation matrices (sform and qform) name the patient's sides differently: the picture lies as "
+    "the sform says, and its sides are not marked"
+)
 _MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 
 
-def read_nifti(stream: BinaryIO, kind: str, frame: int | None, axis: int, volume: int) -> Content:
+def read_nifti(
+    stream: BinaryIO, kind: str, frame: int | None, axis: int, volume: int, unpacked: BinaryIO | None = None
+) -> Content:
     """Decode one slice of a volume.
 
     The volume's axes are first put in the closest anatomical order (right, anterior, superior); ``axis`` and ``frame``
@@ -43,6 +52,7 @@ def read_nifti(stream: BinaryIO, kind: str, frame: int | None, axis: int, volume
         frame: slice from 0, or None for the middle one.
         axis: 0 (sagittal), 1 (coronal) or 2 (axial).
         volume: which volume (time point, channel) of a file with more than three dimensions, from 0.
+        unpacked: of a packed file what is in it, where that is at hand (see :func:`unpack`).
 
     Raises:
         ImageError: the file is cut off, damaged, too large, one half of a pair, or without a usable orientation.
@@ -56,7 +66,8 @@ def read_nifti(stream: BinaryIO, kind: str, frame: int | None, axis: int, volume
         )
     with ExitStack() as stack:
         packed = kind == "NIfTI.gz"
-        source = stack.enter_context(gzip.GzipFile(fileobj=stream, mode="rb")) if packed else stream
+        source = unpacked or (stack.enter_context(gzip.GzipFile(fileobj=stream, mode="rb")) if packed else stream)
+        source.seek(0)
         head = source.read(8)
         source.seek(0)
         two = (540).to_bytes(4, "little") in (head[:4], head[3::-1])
@@ -92,6 +103,10 @@ def read_nifti(stream: BinaryIO, kind: str, frame: int | None, axis: int, volume
         values = values.reshape([size for place, size in enumerate(shape) if place != order[axis]])
         values = _display(values, axis, order, signs)
     grey, rgb = _to_grey_or_colour(values, header)
+    placement = _placement(header, affine, shape, order, signs, axis, chosen)
+    agree = _forms_agree(header)
+    stated = placement is not None and placement.frame_of_reference != UNSTATED and agree
+    edges = edges_along(np.array(placement.across), np.array(placement.down)) if placement and stated else None
     return Content(
         format="NIfTI",
         frame=chosen,
@@ -101,8 +116,18 @@ def read_nifti(stream: BinaryIO, kind: str, frame: int | None, axis: int, volume
         spacing=_spacing(header, affine, order, rows, columns),
         axes=sizes,
         volumes=volumes,
-        placement=_placement(header, affine, shape, order, signs, axis, chosen),
+        notes=() if agree else (_CONTRADICTION,),
+        placement=placement,
+        edges=edges,
     )
+
+
+def unpack(stream: BinaryIO) -> BinaryIO | None:
+    """What is in a packed file, in memory, for reading many slices; None where that is too much."""
+    stream.seek(0)
+    with gzip.GzipFile(fileobj=stream, mode="rb") as source:
+        data = source.read(_MOST_UNPACKED + 1)
+    return None if len(data) > _MOST_UNPACKED else io.BytesIO(data)
 
 
 def _check_single_file(source: BinaryIO | gzip.GzipFile, two: bool) -> None:
@@ -208,6 +233,19 @@ def _affine(header: nibabel.Nifti1Header) -> np.ndarray:
         expected="an orientation matrix that can be inverted",
         remedy="Repair its sform or qform, or convert it again from the original DICOM files",
     )
+
+
+def _forms_agree(header: nibabel.Nifti1Header) -> bool:
+    """Whether sform and qform, where both are declared and usable, call the same axes by the same names."""
+    names = set()
+    for get in (header.get_sform, header.get_qform):
+        try:
+            affine, code = get(coded=True)
+        except (HeaderDataError, ValueError):
+            continue
+        if code > 0 and _is_usable(affine):
+            names.add(nibabel.aff2axcodes(affine))
+    return len(names) < 2
 
 
 def _is_usable(affine: np.ndarray) -> bool:

@@ -73,6 +73,7 @@ def read_picture(stream: BinaryIO, kind: str, frame: int | None) -> Content:
                 return replace(_deep_png(stream, picture), frame_count=count, aspect=aspect)
             picture.load()
             rgb = _to_rgb(ImageOps.exif_transpose(picture))
+            time = picture.info.get("duration") if count > 1 else None
     except Image.DecompressionBombError:
         problem = ImageError(
             got="The picture is far larger than can be decoded safely",
@@ -85,7 +86,7 @@ def read_picture(stream: BinaryIO, kind: str, frame: int | None) -> Content:
             raise
     if problem is not None:
         raise problem
-    return Content(format=kind, frame=chosen, frame_count=count, rgb=rgb, aspect=aspect)
+    return Content(format=kind, frame=chosen, frame_count=count, rgb=rgb, aspect=aspect, frame_time=time or None)
 
 
 def _aspect(picture: Image.Image) -> float | None:

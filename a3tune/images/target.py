@@ -22,8 +22,8 @@ from a3tune.images.dicom_header import holder, text, whole_number
 from a3tune.images.frames import mask_to_source
 from a3tune.images.isolation import isolable
 from a3tune.images.kinds import detect_kind
-from a3tune.images.load import open_file, read_content
 from a3tune.images.placement import Placement, fill_polygons, is_same_plane, resample_mask, share_coordinates
+from a3tune.images.read import open_file, read_content
 from a3tune.images.silence_decoders import quiet
 from a3tune.images.slices import read_placement
 from a3tune.types import MedicalImage

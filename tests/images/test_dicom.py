@@ -77,6 +77,9 @@ def test_keeps_modality_spacing_and_header_window_and_nothing_else():
         "notes",
         "model_pixels",
         "convention",
+        "edges",
+        "spacing_plane",
+        "frame_time",
     }
     described = describe_image(SHIPPED / "MR_small.dcm")
     assert (described.windowable, described.header_window, described.hounsfield) == (True, (600, 1600), False)

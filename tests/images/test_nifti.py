@@ -216,7 +216,8 @@ def test_presets_follow_the_values(write):
     assert load_image(write(computed_tomography), window="lung").window == Window(-600, 1500)
     with pytest.raises(RequestError, match="Hounsfield"):
         load_image(write(PATIENT), window="lung")
-    assert describe_image(write(PATIENT)).hounsfield is None
+    assert describe_image(write(PATIENT)).hounsfield is False
+    assert describe_image(write(computed_tomography)).hounsfield is None
 
 
 @pytest.mark.parametrize("name", ["anatomical.nii", "functional.nii", "example4d.nii.gz", "example_nifti2.nii.gz"])
