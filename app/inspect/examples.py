@@ -11,7 +11,7 @@ import gradio as gr
 
 from a3tune.images import load_image
 from app.common.widgets import widget_parts
-from app.inspect.values import thumbnail
+from app.inspect.image_value import thumbnail
 
 DEMO_WORDS = (
     "The demo model answers half of such questions wrong by design: its base was never asked where, which side or how "

@@ -7,6 +7,7 @@ from typing import Any
 from app.common.widgets import Answer, server_function
 from app.engine.ids import CheckId, RegionSessionId, ResultId
 from app.inspect.export_request import export
+from app.inspect.image_value import image_value, pixel_values
 from app.inspect.service import InspectService
 from app.inspect.values import (
     faithfulness_value,
@@ -27,6 +28,16 @@ def viewer_answers(service: InspectService) -> tuple[Answer, ...]:
     def head_map(request: dict[str, Any]) -> dict[str, Any]:
         place = ResultId(str(request["result"])), str(request["adapter"]), request["layer"], request["head"]
         return head_map_value(service.results.head_map(*place))
+
+    @server_function
+    def frames_ahead(request: dict[str, Any]) -> dict[str, Any]:
+        frames = service.frames_ahead(_regions(request), [int(frame) for frame in request["frames"]])
+        return {"images": [image_value(opened) for opened in frames]}
+
+    @server_function
+    def values(request: dict[str, Any]) -> dict[str, Any]:
+        opened, found = service.pixel_values(_regions(request))
+        return {"place": opened.place, "frame": opened.image.frame, **pixel_values(found)}
 
     @server_function
     def past_result(request: dict[str, Any]) -> dict[str, Any]:
@@ -83,6 +94,8 @@ def viewer_answers(service: InspectService) -> tuple[Answer, ...]:
     return (
         *checks,
         head_map,
+        frames_ahead,
+        values,
         past_result,
         choose_pair,
         find_regions,

@@ -17,6 +17,7 @@ import numpy as np
 
 from a3tune.attention.sinks import find_sinks, surroundings
 from a3tune.errors import Cancelled, RequestError
+from a3tune.images.values import PixelValues
 from a3tune.types import PatchGrid
 from app.access.deployment import LOCAL, Deployment
 from app.common.status import explain
@@ -96,6 +97,21 @@ class InspectService:
         session = self.sessions.showing(regions)
         if session is not None:
             session.pair = tuple(adapters)
+
+    def frames_ahead(self, regions: RegionSessionId, frames: Sequence[int]) -> list[OpenedImage]:
+        """Other frames of the file on show; see :meth:`app.inspect.sessions.sessions.Sessions.frames_ahead`."""
+        return self.sessions.frames_ahead(self._showing(regions), frames)
+
+    def pixel_values(self, regions: RegionSessionId) -> tuple[OpenedImage, PixelValues]:
+        """What is on show with its values; see :meth:`app.inspect.sessions.sessions.Sessions.values`."""
+        return self.sessions.values(self._showing(regions))
+
+    def _showing(self, regions: RegionSessionId) -> Session:
+        self.regions.check(regions)
+        session = self.sessions.showing(regions)
+        if session is None:
+            raise RequestError(expected="the image on show", got="Another one is on show by now", remedy="Look again")
+        return session
 
     def superseded(self, session_id: SessionId) -> bool:
         """Whether a newer question waits, so that the end of an older one is not worth a word."""

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import functools
-import io
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
-from weakref import WeakKeyDictionary
 
 import numpy as np
-from PIL import Image
 
 from a3tune.bundle import EXAMPLES
-from a3tune.encoding import base64_halves, base64_text, data_url
-from a3tune.types import MedicalImage, Token
+from a3tune.encoding import base64_halves, base64_text
+from a3tune.types import Token
 from a3tune.wording import WARNING
-from app.common.status import DEMO_NOTICE, describe, status
+from app.common.status import DEMO_NOTICE, status
 from app.common.widgets import json_text
 from app.engine.background import Step
+from app.inspect.image_value import image_value, small_picture
 from app.inspect.sessions.regions import RankedRegions, ShownRegion, Target, TargetNumbers
 from app.inspect.sessions.results import Result, ViewNumbers
 from app.inspect.sessions.sessions import OpenedImage
@@ -54,7 +52,7 @@ def viewer_value(
     patches], each head's mean over those words, or null where there are none.
     """
     value = {
-        "image": _image(opened.image),
+        "image": image_value(opened),
         "result": None if result is None else result_value(result),
         "session": opened.regions,
         "history": [_past(earlier) for earlier in history],
@@ -208,11 +206,6 @@ def _control(control: RandomisedWeights) -> dict[str, Any]:
     }
 
 
-def thumbnail(image: MedicalImage, size: int = 96) -> str:
-    """Data URL of a square thumbnail, the middle of the image."""
-    return _data_url(_middle(image, size), "JPEG", quality=85)
-
-
 def _rows(forms: Sequence[tuple[str, str, str, str]], numbers: dict[str, float]) -> list[list[str]]:
     told = []
     for key, name, form, meaning in forms:
@@ -228,70 +221,12 @@ def _rows(forms: Sequence[tuple[str, str, str, str]], numbers: dict[str, float])
     return told
 
 
-def _image(image: MedicalImage) -> dict[str, Any]:
-    return {
-        "src": _picture(image),
-        "modelSrc": None if image.model_pixels is None else _model_picture(image),
-        "key": image.sha256,
-        "width": image.width,
-        "height": image.height,
-        "label": describe(image),
-        "frame": image.frame,
-        "frames": image.frame_count,
-        # Of the square pixels on show.
-        "millimetres": image.spacing and image.spacing[0] * image.stored_size[0] / image.height,
-        "window": list(image.window) if image.window else None,
-    }
-
-
-def _once(encode: Callable[[MedicalImage], str]) -> Callable[[MedicalImage], str]:
-    """``encode``, done once for each image as long as that is in memory: a page gets the same picture many times."""
-    known: WeakKeyDictionary[MedicalImage, str] = WeakKeyDictionary()
-
-    @functools.wraps(encode)
-    def encoded(image: MedicalImage) -> str:
-        if image not in known:
-            known[image] = encode(image)
-        return known[image]
-
-    return encoded
-
-
-@_once
-def _picture(image: MedicalImage) -> str:
-    return _data_url(Image.fromarray(image.pixels))
-
-
-@_once
-def _model_picture(image: MedicalImage) -> str:
-    return _data_url(Image.fromarray(image.model_input))
-
-
-@_once
-def _small_picture(image: MedicalImage) -> str:
-    return _data_url(_middle(image, 40), "JPEG", quality=70)
-
-
-def _middle(image: MedicalImage, size: int) -> Image.Image:
-    picture = Image.fromarray(image.pixels)
-    side = min(picture.size)
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    cut = picture.crop((left, top, left + side, top + side))
-    return cut.resize((size, size), Image.Resampling.LANCZOS)
-
-
-def _data_url(picture: Image.Image, form: str = "PNG", **options: Any) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, form, **({"compress_level": 1} if form == "PNG" else options))
-    return data_url(buffer.getvalue(), form.lower())
-
-
 def _past(result: Result) -> dict[str, Any]:
     inspection = result.inspection
     return {
         "result": result.id,
         "image": inspection.image.sha256,
-        "thumbnail": _small_picture(inspection.image),
+        "thumbnail": small_picture(inspection.image),
         "question": inspection.question,
         "answers": [[view.adapter, view.answer] for view in inspection.views],
     }

@@ -13,6 +13,8 @@ from app.common.widgets import EVENT_OPTIONS, Update
 from app.inspect.sessions.sessions import OpenedImage
 
 FILE_WINDOW = "as in the file"
+AUTOMATIC = "automatic"
+"""By the picture's own values, where the file says nothing."""
 OWN_WINDOW = "own centre and width"
 
 
@@ -88,15 +90,16 @@ class ViewControls:
         """The controls for an image that came on show."""
         choices, count, series = opened.choices, opened.image.frame_count, opened.series
         presets = [] if choices.hounsfield is False else list(WINDOW_PRESETS)
+        unchosen = FILE_WINDOW if choices.own_window else AUTOMATIC
         listed = [(f"{place} · {name}", place) for place, name in enumerate(series, start=1)]
         chosen = series.index(choices.series) + 1 if choices.series in series else None
         return {
             self._display: gr.update(visible=choices.windowable or count > 1 or choices.volumes > 1 or len(series) > 1),
             self._series: gr.update(choices=listed, value=chosen, visible=len(series) > 1),
             self._window: gr.update(
-                choices=[FILE_WINDOW, *presets, OWN_WINDOW], value=FILE_WINDOW, visible=choices.windowable
+                choices=[unchosen, *presets, OWN_WINDOW], value=unchosen, visible=choices.windowable
             ),
-            **self.windowed(FILE_WINDOW),
+            **self.windowed(unchosen),
             self._axis: gr.update(value=2, visible=choices.axes is not None),
             **self.framed(opened),
             self._volume: gr.update(visible=choices.volumes > 1, maximum=max(2, choices.volumes), value=1),
@@ -116,13 +119,13 @@ class ViewControls:
 
 
 def chosen_window(window: str, centre: float | None, width: float | None) -> str | Window | None:
-    """What the controls say: a preset, a window of one's own, or None for the file's.
+    """What the controls say: a preset, a window of one's own, or None for the file's or an automatic one.
 
     Raises:
         RequestError: a window of one's own without centre or width.
     """
     if window != OWN_WINDOW:
-        return None if window == FILE_WINDOW else window
+        return None if window in (FILE_WINDOW, AUTOMATIC) else window
     if centre is None or width is None:
         raise RequestError(
             expected="a centre and a width",

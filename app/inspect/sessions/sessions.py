@@ -6,6 +6,7 @@ It knows nothing of Gradio.
 from __future__ import annotations
 
 import contextlib
+import secrets
 import tempfile
 import threading
 import time
@@ -19,9 +20,12 @@ from a3tune.bundle import ASSETS, EXAMPLES
 from a3tune.errors import Cancelled, RequestError
 from a3tune.images import ImageDescription, load_image, open_image
 from a3tune.images.isolation import trusted_files
+from a3tune.images.load import load_frames
 from a3tune.images.slices import Series
+from a3tune.images.values import PixelValues, from_pixels, read_values
 from a3tune.types import MedicalImage, Window
 from app.engine.ids import RegionSessionId, SessionId
+from app.inspect.sessions.ahead import MOST_AT_ONCE, FramesAhead
 from app.inspect.sessions.regions import RegionService, Target
 
 if TYPE_CHECKING:
@@ -41,6 +45,7 @@ class OpenedImage(NamedTuple):
         window: what was chosen; None for the file's own.
         convention: that of the model that it was read for, followed or not.
         series: the series of a folder or archive that can be chosen from; none for a single file.
+        file: names the file, or the series of it, for as long as it is open.
     """
 
     image: MedicalImage
@@ -54,6 +59,17 @@ class OpenedImage(NamedTuple):
     window: str | Window | None = None
     convention: str | None = None
     series: tuple[Series, ...] = ()
+    file: str = ""
+
+    @property
+    def place(self) -> str:
+        """Names the pixels' grid but for the frame: what is measured on it stays as long as this does."""
+        return f"{self.file} {self.axis} {self.volume}"
+
+    @property
+    def stack(self) -> str:
+        """Names what is shown but for the frame."""
+        return f"{self.place} {self.window} {self.convention}"
 
 
 @dataclass(eq=False)
@@ -68,6 +84,7 @@ class Session:
         requests: how many images or views were asked for: an older view that comes late is dropped.
         touched: when the visitor asked for something last.
         prefixes: what the model has read of the session's images, so that the next question need not read it again.
+        ahead: frames near the one on show.
     """
 
     opened: OpenedImage | None = None
@@ -77,6 +94,7 @@ class Session:
     requests: int = 0
     touched: float = field(default_factory=time.monotonic)
     prefixes: PrefixCache | None = None
+    ahead: FramesAhead = field(default_factory=FramesAhead)
 
 
 class Sessions:
@@ -211,9 +229,55 @@ class Sessions:
                 remedy="Open a DICOM or NIfTI file first",
             )
         choice = {"window": window, "frame": frame, "axis": axis, "volume": volume}
-        opened = _read(before.content, self._convention(), before.choices, **choice)
-        kept = {key: getattr(before, key) for key in ("key", "source", "series")}
-        return self._show(name, request, opened._replace(**kept))
+        wanted = before._replace(window=window, axis=axis, volume=volume, convention=self._convention())
+        image = self.get(name).ahead.get(wanted.stack, frame)
+        if image is None:
+            image = _read(before.content, wanted.convention, before.choices, **choice)
+        return self._show(name, request, wanted._replace(image=image))
+
+    def frames_ahead(self, session: Session, frames: Sequence[int]) -> list[OpenedImage]:
+        """Other frames of what the session has on show, as it is shown; they are kept for `change_view`.
+
+        Args:
+            session: the session.
+            frames: their numbers from 0, at most ``MOST_AT_ONCE``.
+
+        Raises:
+            ImageError, RequestError: there are no such frames, or the file cannot be read.
+        """
+        opened = session.opened
+        if opened is None or opened.content is None or not 0 < len(frames) <= MOST_AT_ONCE:
+            raise RequestError(
+                expected=f"1 to {MOST_AT_ONCE} frames of an open file",
+                got="These cannot be asked for",
+                remedy="Open a file with several frames",
+            )
+        found = {frame: session.ahead.get(opened.stack, frame) for frame in frames}
+        missing = [frame for frame, image in found.items() if image is None]
+        if missing:
+            choice = {key: getattr(opened, key) for key in ("window", "axis", "volume", "convention")}
+            with _file(opened.content) as path:
+                images = load_frames(path, missing, series=opened.choices.series, **choice)
+            found |= {image.frame: image for image in images}
+            with self._guard:
+                if session.opened is not None and session.opened.stack == opened.stack:
+                    session.ahead.put(opened.stack, images, session.opened.image.frame)
+        return [opened._replace(image=image) for image in found.values() if image is not None]
+
+    def values(self, session: Session) -> tuple[OpenedImage, PixelValues]:
+        """What the session has on show, with its values in the file's units.
+
+        Raises:
+            ImageError, RequestError: nothing is open, or the file cannot be read.
+        """
+        opened = session.opened
+        if opened is None:
+            raise RequestError(expected="an open image", got="No image is open", remedy="Open one")
+        if opened.content is None:
+            return opened, from_pixels(opened.image.pixels)
+        with _file(opened.content) as path:
+            frame, series = opened.image.frame, opened.choices.series
+            return opened, read_values(path, frame=frame, axis=opened.axis, volume=opened.volume, series=series)
 
     def change_series(self, name: SessionId, number: int) -> OpenedImage:
         """Show another series of the session's archive, as it is shown first.
@@ -245,7 +309,7 @@ class Sessions:
             return opened
         choice = {key: getattr(opened, key) for key in ("window", "axis", "volume")}
         read = _read(opened.content, convention, opened.choices, frame=opened.image.frame, **choice)
-        fitting = opened._replace(image=read.image, convention=convention)
+        fitting = opened._replace(image=read, convention=convention)
         session = self.get(name)
         with self._guard:
             if session.opened is opened:
@@ -276,6 +340,7 @@ class Sessions:
             if session.opened is not None:
                 self._regions.close(session.opened.regions)
             session.opened = opened._replace(regions=self._regions.open(opened.image))
+            session.ahead.put(opened.stack, [opened.image], opened.image.frame)
             return session.opened
 
 
@@ -305,21 +370,21 @@ def _open(
     """An image as it is shown first: of several series the one of this number. ``series`` spares looking for them."""
     with _file(content) as path:
         series, choices, image = open_image(path, series=series, number=number, convention=convention)
-    return _opened(content, convention, choices, image)._replace(series=series)
+    again = (
+        choices.windowable
+        or image.frame_count > 1
+        or choices.volumes > 1
+        or choices.series is not None
+        # The values of its stored pixels can be asked for.
+        or image.is_resampled
+    )
+    kept, name = content if again else None, secrets.token_urlsafe(6)
+    return OpenedImage(image, choices, kept, convention=convention, series=series, file=name)
 
 
-def _read(content: bytes, convention: str | None, choices: ImageDescription, **choice: Any) -> OpenedImage:
+def _read(content: bytes, convention: str | None, choices: ImageDescription, **choice: Any) -> MedicalImage:
     with _file(content) as path:
-        image = load_image(path, series=choices.series, convention=convention, **choice)
-    return _opened(content, convention, choices, image, **choice)
-
-
-def _opened(
-    content: bytes, convention: str | None, choices: ImageDescription, image: MedicalImage, **choice: Any
-) -> OpenedImage:
-    again = choices.windowable or image.frame_count > 1 or choices.volumes > 1 or choices.series is not None
-    picked = {name: choice[name] for name in ("axis", "volume", "window") if name in choice}
-    return OpenedImage(image, choices, content if again else None, convention=convention, **picked)
+        return load_image(path, series=choices.series, convention=convention, **choice)
 
 
 @contextlib.contextmanager

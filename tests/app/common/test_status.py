@@ -13,16 +13,17 @@ import pytest
 import torch
 
 from a3tune.errors import Cancelled, DataError, RequestError
-from a3tune.images import image_from_array
+from a3tune.images import ImageDescription, image_from_array
 from a3tune.inspection.inspect import AdapterView, Inspection
 from a3tune.types import AttentionMaps, Head, PatchGrid, PatchTile, Token, Window
 from app.common.status import describe, error_status, explain, model_value, step_status
 from app.engine.background import Step
 from app.engine.generation import ModelGeneration
 from app.engine.model_slot import ModelStatus
+from app.inspect.image_value import thumbnail
 from app.inspect.sessions.results import Result, ViewNumbers
 from app.inspect.sessions.sessions import OpenedImage
-from app.inspect.values import finished_status, head_map_value, thumbnail, viewer_value
+from app.inspect.values import finished_status, head_map_value, viewer_value
 
 
 def halves(text: str) -> np.ndarray:
@@ -52,7 +53,7 @@ def finished() -> Result:
     entropy = np.full((2, 3), 0.25)
     entropy[0, 0] = np.nan
     generation = ModelGeneration("tiny", special_tokens=frozenset({"<s>", "</s>"}))
-    opened = OpenedImage(image, None)
+    opened = OpenedImage(image, ImageDescription("array", None, 8, 10, 1, 0, None, 1, False, None, False))
     return Result("name", inspection, (ViewNumbers({3: (0, 1, 2)}, entropy),), opened, generation)
 
 
@@ -121,7 +122,7 @@ def test_an_image_is_described_by_what_it_is(finished):
 
 def test_a_picture_is_encoded_once_as_long_as_it_is_open(finished, monkeypatch):
     first = viewer_value(finished.opened, finished, [finished])
-    monkeypatch.setattr("app.inspect.values._data_url", None)
+    monkeypatch.setattr("app.inspect.image_value._data_url", None)
     assert viewer_value(finished.opened, finished, [finished]) == first
 
 

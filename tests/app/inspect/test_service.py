@@ -199,6 +199,44 @@ def test_another_window_is_read_after_the_upload_is_gone(service, dicom):
     assert service.sessions.opened(visit) is second
 
 
+def test_frames_ahead_are_those_that_are_shown_later_and_are_not_read_again(service, slices, monkeypatch):
+    visit = "one"
+    opened = service.sessions.open_files(visit, slices, remove=True)
+    ahead = service.frames_ahead(opened.regions, [0, 2])
+    assert [other.image.frame for other in ahead] == [0, 2]
+    assert {other.stack for other in ahead} == {opened.stack}
+    assert service.sessions.opened(visit) is opened
+    bone = service.sessions.change_view(visit, frame=2, window="bone")
+    assert bone.stack != opened.stack
+    assert bone.place == opened.place
+    assert not np.array_equal(bone.image.pixels, ahead[1].image.pixels)
+    expected = service.sessions.change_view(visit, frame=2)
+    assert np.array_equal(expected.image.pixels, ahead[1].image.pixels)
+    assert [other.image.frame for other in service.frames_ahead(expected.regions, [0, 1])] == [0, 1]
+    monkeypatch.setattr("app.inspect.sessions.sessions.load_image", None)
+    assert service.sessions.change_view(visit, frame=1).image.frame == 1
+    for frames in ([], list(range(9)), [3]):
+        with pytest.raises(RequestError):
+            service.frames_ahead(service.sessions.opened(visit).regions, frames)
+    with pytest.raises(RequestError):
+        service.frames_ahead(opened.regions, [0])
+
+
+def test_values_are_those_of_the_frame_on_show_in_the_files_units(service, slices, png):
+    visit = "one"
+    service.sessions.open_files(visit, slices, remove=True)
+    opened = service.sessions.change_view(visit, frame=2, window="bone")
+    shown, values = service.pixel_values(opened.regions)
+    assert shown is opened
+    expected = dcmread(get_testdata_file("CT_small.dcm")).pixel_array.astype(int) + 2000 - 1024
+    assert np.array_equal(values.stored * values.slope + values.intercept, expected)
+    assert values.unit == "HU"
+    picture = service.sessions.open_file(visit, png, remove=True)
+    assert np.array_equal(service.pixel_values(picture.regions)[1].stored, picture.image.pixels)
+    with pytest.raises(RequestError):
+        service.pixel_values(opened.regions)
+
+
 def test_a_picture_of_8_bits_has_no_other_view(service, png):
     visit = "one"
     service.sessions.open_file(visit, png, remove=True)
@@ -452,7 +490,7 @@ def test_the_image_is_read_again_for_a_model_that_sees_in_its_own_way(slot, tiny
 
 
 def decoded(url: str) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))))
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB"))
 
 
 def test_checks_asked_for_again_and_again_do_not_pile_up(service, png, monkeypatch):
