@@ -107,10 +107,12 @@ class InspectService:
         return self.sessions.values(self._showing(regions))
 
     def _showing(self, regions: RegionSessionId) -> Session:
-        self.regions.check(regions)
-        session = self.sessions.showing(regions)
-        if session is None:
-            raise RequestError(expected="the image on show", got="Another one is on show by now", remedy="Look again")
+        session = self.sessions.walking(regions)
+        if session is None or session.opened is None:
+            raise RequestError(
+                expected="the image on show", got="It was removed from the server", remedy="Open it again"
+            )
+        self.regions.check(session.opened.regions)
         return session
 
     def superseded(self, session_id: SessionId) -> bool:

@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 import zipfile
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,6 +86,7 @@ class Session:
         touched: when the visitor asked for something last.
         prefixes: what the model has read of the session's images, so that the next question need not read it again.
         ahead: frames near the one on show.
+        earlier: what named the regions of the last images on show, the latest last.
     """
 
     opened: OpenedImage | None = None
@@ -95,6 +97,7 @@ class Session:
     touched: float = field(default_factory=time.monotonic)
     prefixes: PrefixCache | None = None
     ahead: FramesAhead = field(default_factory=FramesAhead)
+    earlier: deque[RegionSessionId] = field(default_factory=lambda: deque(maxlen=64))
 
 
 class Sessions:
@@ -140,6 +143,12 @@ class Sessions:
                 if session.opened is not None and session.opened.regions == regions:
                     return session
             return None
+
+    def walking(self, regions: RegionSessionId) -> Session | None:
+        """The session that has the image of these regions on show, or had it a moment ago: a page that walks through
+        slices asks while the next one is on its way."""
+        with self._guard:
+            return next((session for session in self._sessions.values() if regions in session.earlier), None)
 
     def end(self, name: SessionId) -> None:
         """Forget a session: its file, image and results; a running question is stopped. Unknown names do nothing."""
@@ -340,6 +349,7 @@ class Sessions:
             if session.opened is not None:
                 self._regions.close(session.opened.regions)
             session.opened = opened._replace(regions=self._regions.open(opened.image))
+            session.earlier.append(session.opened.regions)
             session.ahead.put(opened.stack, [opened.image], opened.image.frame)
             return session.opened
 

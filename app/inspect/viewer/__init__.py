@@ -9,6 +9,7 @@ from pathlib import Path
 import gradio as gr
 
 from a3tune.figures.colour_tables import DIFFERENCE_MAP, browser_tables
+from a3tune.images import WINDOW_PRESETS
 from app.common.widgets import widget_parts
 
 _GLOSSARY = json.loads(
@@ -30,5 +31,7 @@ def build_viewer(answers: Sequence[Callable[[dict], dict]], *, elem_id: str) -> 
     """
     colours = browser_tables()
     difference = colours.pop(DIFFERENCE_MAP)
-    parts = widget_parts("inspect/viewer/viewer", colours=colours, difference=difference, glossary=_GLOSSARY)
+    presets = {name: list(window) for name, window in WINDOW_PRESETS.items()}
+    settings = {"colours": colours, "difference": difference, "glossary": _GLOSSARY, "presets": presets}
+    parts = widget_parts("inspect/viewer/viewer", **settings)
     return gr.HTML(value="", **parts, server_functions=list(answers), elem_id=elem_id)

@@ -12,6 +12,7 @@ export function createBoxTool(viewer) {
     if (!state.data.image) return;
     viewer.brush.stop();
     viewer.levels.stop();
+    viewer.measures.stop();
     drawn = { active: true, from: null, to: null };
     press(button, true);
     stage.dataset.mode = "draw";

@@ -11,7 +11,7 @@ export function createBrush(viewer) {
 
   function set(active) {
     if (active && !state.data.result) return;
-    if (active) viewer.box.stop();
+    if (active) for (const tool of [viewer.box, viewer.levels, viewer.measures]) tool.stop();
     Object.assign(brush, { active, painted: null });
     press(button, active);
     stage.dataset.tool = active ? "brush" : "";

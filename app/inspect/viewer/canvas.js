@@ -3,7 +3,8 @@
 import { multiple, signedPercent, percent } from "../../common/static/format.js";
 import { largest } from "../../common/static/patches.js";
 import { colourAt, placeOnScale } from "./colour_scale.js";
-import { AS_OPENED, createToner, levelWords } from "./grey_levels.js";
+import { drawLetters, roomFor } from "./edge_letters.js";
+import { AS_OPENED, createToner, inGrey, levelWords } from "./grey_levels.js";
 import { drawHeatMap } from "./heat_map.js";
 import { panesOf, placementIn } from "./layout.js";
 import { showScaleBar } from "./scale_bar.js";
@@ -29,7 +30,8 @@ export function createCanvas(viewer) {
     const width = Math.max(1, Math.round(box.width * ratio));
     const height = Math.max(1, Math.round(box.height * ratio));
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
-    return panesOf(state.mode, width, height, state.pair.wipe, ratio).map((pane) => ({
+    const room = roomFor(state.data.image) * ratio;
+    return panesOf(state.mode, width, height, state.pair.wipe, ratio, room).map((pane) => ({
       ...pane,
       view: state.side(pane.side),
       place: { ...placementIn(pane.frame, state.data.image, state.zoom), ratio },
@@ -39,7 +41,8 @@ export function createCanvas(viewer) {
   function drawNow() {
     const { data, shownPicture, views, zoom } = state;
     if (!shownPicture) return;
-    const levels = state.showsModelPicture ? AS_OPENED : state.levels;
+    const values = viewer.values.current;
+    const levels = state.showsModelPicture ? AS_OPENED : inGrey(state.levels, data.image.window, values);
     const began = performance.now();
     const panes = layOut();
     const context = canvas.getContext("2d");
@@ -57,7 +60,7 @@ export function createCanvas(viewer) {
       context.clip();
       context.imageSmoothingEnabled = true;
       const { x, y, scale } = pane.place;
-      const drawn = toned(shownPicture, levels);
+      const drawn = toned(shownPicture, levels, data.image.window, values);
       context.drawImage(drawn, x, y, data.image.width * scale, data.image.height * scale);
       if (pane.view && state.display.map) {
         dim(context, pane.place);
@@ -69,8 +72,13 @@ export function createCanvas(viewer) {
       if (pane.view) viewer.place.draw(context, pane.view, pane.place);
       viewer.outlines.draw(context, pane.place);
       viewer.box.draw(context, pane.place);
+      viewer.measures.draw(context, pane.place);
       context.restore();
     }
+    const { edges } = data.image;
+    // Both sides of a wipe are one picture.
+    const letterPanes = edges ? panes.slice(0, state.mode === "wipe" ? 1 : 2) : [];
+    for (const { frame, place } of letterPanes) drawLetters(context, edges, frame, data.image, place);
     nameImage(data.image);
     namePanes(notes);
     if (views.length) tellLegend(legend);
@@ -81,6 +89,7 @@ export function createCanvas(viewer) {
       .filter(Boolean)
       .join(" · ");
     showScaleBar(part("scaleBar"), data.image, panes[0].place.scale / panes[0].place.ratio);
+    viewer.measures.tell();
     viewer.caption.show(notes);
     tellState(waits);
     stage.dataset.tookMs = (performance.now() - began).toFixed(1);

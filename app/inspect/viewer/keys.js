@@ -11,7 +11,7 @@ export function listenToKeys(viewer) {
 
   // Puts the tool away that is in use, else forgets the place.
   function escape() {
-    const tool = [viewer.box, viewer.brush, viewer.levels].find((one) => one.active);
+    const tool = [viewer.cine, viewer.box, viewer.brush, viewer.levels, viewer.measures].find((one) => one.active);
     if (tool) tool.stop();
     else viewer.place.clear();
   }
@@ -25,6 +25,7 @@ export function listenToKeys(viewer) {
     b: () => comparison.setMode("one", "b"),
     c: () => viewer.heads.choose("critical"),
     m: () => viewer.mapSwitch.set(!state.display.map),
+    p: viewer.cine.toggle,
     "[": () => wipe.move(-0.05),
     "]": () => wipe.move(0.05),
     0: viewer.pointer.reset,
@@ -34,9 +35,12 @@ export function listenToKeys(viewer) {
   stage.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || !state.data.image) return;
     const { key } = event;
-    if (WALKS[key] && viewer.slices.several && !event.shiftKey) viewer.slices.walk(WALKS[key]);
+    const digit = /^(?:Digit|Numpad)([1-9])$/.exec(event.code)?.[1] || (/^[1-9]$/.test(key) ? key : "");
+    if (viewer.measures.key(event)) event.stopPropagation();
+    else if (WALKS[key] && viewer.slices.several && !event.shiftKey) viewer.slices.walk(WALKS[key]);
     else if (STEPS[key]) viewer.heads.step(STEPS[key]);
-    else if (/^[1-9]$/.test(key)) viewer.regionPanel.toggle(Number(key) - 1);
+    else if (digit && viewer.windows.fit && !event.shiftKey) viewer.windows.choose(Number(digit) - 1);
+    else if (digit) viewer.regionPanel.toggle(Number(digit) - 1);
     else if (ZOOMS[key]) viewer.pointer.zoomInPlace(ZOOMS[key]);
     else if (KEYS[key]) KEYS[key]();
     else return;

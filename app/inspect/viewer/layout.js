@@ -7,8 +7,20 @@ const MOST_ZOOM = 16;
 const clamp = (value, least, most) => Math.max(least, Math.min(most, value));
 
 // The panes of a stage: `side` "a" or "b" ("front" where one is on show), the frame that the image is laid into, and
-// the part of the stage that the pane may draw on. Both sides of a wipe have the whole stage and share its area.
-export function panesOf(mode, width, height, wipe, ratio) {
+// the part of the stage that the pane may draw on. Both sides of a wipe have the whole stage and share its area. `room`
+// is how much of a pane stays free around its frame, in the same pixels as width and height.
+export function panesOf(mode, width, height, wipe, ratio, room = 0) {
+  return panesOfStage(mode, width, height, wipe, ratio).map((pane) => ({ ...pane, frame: inside(pane.frame, room) }));
+}
+
+const inside = ({ x, y, width, height }, room) => ({
+  x: x + room,
+  y: y + room,
+  width: Math.max(1, width - 2 * room),
+  height: Math.max(1, height - 2 * room),
+});
+
+function panesOfStage(mode, width, height, wipe, ratio) {
   const frame = (x, wide) => ({ x, y: 0, width: wide, height });
   const whole = frame(0, width);
   if (mode === "side") {
@@ -31,11 +43,12 @@ export function panesOf(mode, width, height, wipe, ratio) {
   ];
 }
 
-// The pane's frame under a point of the window, in pixels of the window.
-export function frameAt(mode, box, clientX) {
-  if (mode !== "side") return { x: box.left, y: box.top, width: box.width, height: box.height };
+// The pane's frame under a point of the window, in pixels of the window, with `room` as above.
+export function frameAt(mode, box, clientX, room = 0) {
+  if (mode !== "side") return inside({ x: box.left, y: box.top, width: box.width, height: box.height }, room);
   const half = box.width / 2;
-  return { x: box.left + (clientX - box.left > half ? half : 0), y: box.top, width: half, height: box.height };
+  const x = box.left + (clientX - box.left > half ? half : 0);
+  return inside({ x, y: box.top, width: half, height: box.height }, room);
 }
 
 // Whose map lies under a point at this share of the stage's width; null where it is nobody's alone.

@@ -3,8 +3,10 @@
 import { press } from "../../common/static/dom.js";
 import { multiple, signedPercent } from "../../common/static/format.js";
 import { patchAt } from "../../common/static/patches.js";
-import { AS_OPENED, draggedLevels } from "./grey_levels.js";
+import { roomFor } from "./edge_letters.js";
+import { AS_OPENED, draggedLevels, inGrey } from "./grey_levels.js";
 import { WHOLE, frameAt, sideAt, sourcePoint, zoomedAt } from "./layout.js";
+import { valueWords, valuesAt } from "./pixel_values.js";
 
 // Pixels that a pointer may move and still have clicked.
 const STILL = 3;
@@ -14,7 +16,12 @@ export function createPointerGestures(viewer) {
   const fingers = new Map();
   let drag = null;
 
-  const frameUnder = (clientX) => frameAt(state.mode, canvas.getBoundingClientRect(), clientX);
+  let last = null; // where the pointer was last, while it is on the stage
+
+  const frameUnder = (clientX) =>
+    frameAt(state.mode, canvas.getBoundingClientRect(), clientX, roomFor(state.data.image));
+  // A tool that draws has the first button and one finger.
+  const drawing = () => [viewer.box, viewer.brush, viewer.measures].some((tool) => tool.active);
   const toSource = ({ clientX, clientY }) =>
     sourcePoint(frameUnder(clientX), state.data.image, state.zoom, clientX, clientY);
 
@@ -57,6 +64,7 @@ export function createPointerGestures(viewer) {
     if (!drag.moved) return;
     if (drag.grey) {
       const box = stage.getBoundingClientRect();
+      viewer.values.fetch();
       state.levels = draggedLevels(drag.levels, dx / box.width, dy / box.height);
     } else if (state.zoom.factor > 1) {
       const frame = frameUnder(drag.x);
@@ -80,7 +88,23 @@ export function createPointerGestures(viewer) {
     const where = "x " + Math.floor(x) + ", y " + Math.floor(y);
     const times = shown.even ? ", " + multiple(shown.values[patch] / shown.even) : "";
     const words = patch < 0 ? "" : " · patch " + patch + ": " + signedPercent(shown.values[patch]) + times;
-    part("readout").textContent = where + words + (view && patch >= 0 ? viewer.experts.patchWords(view, patch) : "");
+    const expert = view && patch >= 0 ? viewer.experts.patchWords(view, patch) : "";
+    part("readout").textContent = where + fileValue(x, y) + words + expert;
+  }
+
+  // The file's own value there, whatever window it is looked at through.
+  function fileValue(x, y) {
+    const values = viewer.values.current;
+    const found = values && valuesAt(values, state.data.image, x, y);
+    if (!values) viewer.values.want();
+    return found ? " · " + valueWords(values, found) : "";
+  }
+
+  // Tells of the place under the pointer once more, as something else may be there now.
+  function tell() {
+    if (!last || !state.shownPicture) return;
+    const [x, y] = toSource(last);
+    showReadout(x, y, last.clientX);
   }
 
   const wheel = (event) => {
@@ -95,9 +119,10 @@ export function createPointerGestures(viewer) {
   stage.addEventListener("pointerdown", (event) => {
     if (!state.shownPicture) return;
     fingers.set(event.pointerId, event);
-    if (viewer.box.active || viewer.brush.active) return;
+    if (drawing()) return;
     const grey = event.button === 2 || (viewer.levels.active && event.button === 0);
-    drag = { x: event.clientX, y: event.clientY, zoom: state.zoom, levels: state.levels, grey, moved: false };
+    const levels = inGrey(state.levels, state.data.image.window, viewer.values.current);
+    drag = { x: event.clientX, y: event.clientY, zoom: state.zoom, levels, grey, moved: false };
     stage.setPointerCapture(event.pointerId);
   });
   for (const name of ["pointerup", "pointercancel"])
@@ -115,17 +140,19 @@ export function createPointerGestures(viewer) {
     if (fingers.size === 2 && fingers.has(event.pointerId)) return pinch(event);
     if (drag) return dragTo(event);
     const [x, y] = toSource(event);
-    showReadout(x, y, event.clientX);
-    if (viewer.box.active || viewer.brush.active) return;
+    last = event;
+    tell();
+    if (drawing()) return;
     const box = stage.getBoundingClientRect();
     viewer.outlines.showTip(viewer.outlines.at(x, y), event.clientX - box.left, event.clientY - box.top, box);
   });
   stage.addEventListener("pointerleave", () => {
+    last = null;
     part("readout").textContent = "";
     viewer.outlines.showTip(null);
   });
 
-  return { toSource, zoomInPlace, reset };
+  return { toSource, tell, zoomInPlace, reset };
 }
 
 // The tool that makes the first mouse button change grey levels, as the second does at any time.
@@ -139,6 +166,7 @@ export function createLevelsTool(viewer) {
     if (on) {
       viewer.box.stop();
       viewer.brush.stop();
+      viewer.measures.stop();
       stage.dataset.tool = "levels";
     } else if (stage.dataset.tool === "levels") stage.dataset.tool = "";
     press(button, on);

@@ -96,6 +96,17 @@ export function createRegions(viewer) {
     } else viewer.regionPanel.build();
   }
 
+  // The page has gone on to another frame, of which the server will tell: nothing can be asked about this one yet.
+  function leave() {
+    if (!state.regions.session) return;
+    asked++;
+    measured++;
+    state.regions = noRegions("");
+    viewer.outlines.hover("");
+    viewer.box.stop();
+    viewer.regionPanel.build();
+  }
+
   function choose(key, on) {
     if (on) state.regions.on.add(key);
     else state.regions.on.delete(key);
@@ -103,7 +114,7 @@ export function createRegions(viewer) {
     measure();
   }
 
-  return { receive, findWanted, addBox, stop, measure, keepTarget, choose };
+  return { receive, leave, findWanted, addBox, stop, measure, keepTarget, choose };
 }
 
 // Contours (flat lists x, y, x, y, ...) by the regions' keys, as paths in source pixels.

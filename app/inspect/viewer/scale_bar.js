@@ -10,10 +10,11 @@ export function roundLength(millimetresPerPixel, most) {
 
 // `scale`: pixels of the window per pixel of the image.
 export function showScaleBar(bar, image, scale) {
-  bar.hidden = !image.millimetres;
+  bar.hidden = !image.pixel;
   if (bar.hidden) return;
-  const perPixel = image.millimetres / scale;
+  const perPixel = image.pixel[0] / scale;
   const length = roundLength(perPixel, 140);
   bar.style.setProperty("--length", length / perPixel + "px");
   bar.textContent = Number(length.toPrecision(1)) + " mm";
+  bar.title = image.plane ? "Measured at the " + image.plane + ": what is shown is smaller" : "";
 }

@@ -5,26 +5,39 @@ const NOTCH = 40;
 // How long a slice is waited for before another one is asked for all the same, in milliseconds.
 const PATIENCE = 3000;
 
-export function createSlices({ part, state, trigger }) {
+export function createSlices(viewer) {
+  const { part, state, trigger } = viewer;
   const slider = part("slices");
-  let wanted = null; // asked for, and not yet on show
-  let sent = -Infinity; // when
+  let wanted = null; // asked for or drawn already, and not yet the one that the server has on show
+  let told = null; // the frame that the server has on show
+  let sent = -Infinity; // when the server was asked for another one
   let turned = 0;
 
   const count = () => (state.data.session && state.data.image?.frames) || 1;
   const here = () => wanted ?? state.data.image.frame;
 
-  function go(frame) {
+  // Shows a frame: at once where it is there already. Without `tell` the server hears of it when the walk ends.
+  function go(frame, { tell = true } = {}) {
     const next = Math.max(0, Math.min(count() - 1, frame));
     if (count() < 2 || next === here()) return;
+    const direction = Math.sign(next - here());
     wanted = next;
-    slider.value = String(next);
+    tellSlider(next);
+    const ready = viewer.ahead.get(next);
+    if (ready) viewer.updates.walkTo(ready);
+    if (!tell) return;
+    viewer.ahead.head(direction);
     if (performance.now() - sent > PATIENCE) ask();
   }
 
   function ask() {
     sent = performance.now();
     trigger("walk", { frame: wanted });
+  }
+
+  // Has the server show what the page does.
+  function settle() {
+    if (wanted !== null && wanted !== told) ask();
   }
 
   const walk = (steps) => go(here() + steps);
@@ -36,17 +49,21 @@ export function createSlices({ part, state, trigger }) {
     if (steps) walk(Math.sign(steps));
   }
 
-  // Another picture is on show: of the same volume, or (`fresh`) of another file. Of all that were wanted meanwhile only
-  // the last is asked for.
-  function receive(fresh) {
-    sent = -Infinity;
-    slider.hidden = count() < 2;
-    if (!fresh && !slider.hidden && wanted !== null && wanted !== state.data.image.frame) return ask();
-    wanted = null;
-    if (slider.hidden) return;
+  function tellSlider(frame) {
     slider.max = String(count() - 1);
-    slider.value = String(state.data.image.frame);
-    slider.setAttribute("aria-valuetext", state.data.image.frame + 1 + " of " + count());
+    slider.value = String(frame);
+    slider.setAttribute("aria-valuetext", frame + 1 + " of " + count());
+  }
+
+  // The server has another picture on show: of the same volume, or (`fresh`) of another file. Of all that were wanted
+  // meanwhile only the last is asked for.
+  function receive(fresh, frame) {
+    sent = -Infinity;
+    told = frame;
+    slider.hidden = count() < 2;
+    if (!fresh && !slider.hidden && wanted !== null && wanted !== told) return ask();
+    wanted = null;
+    if (!slider.hidden) tellSlider(state.data.image.frame);
   }
 
   slider.addEventListener("input", () => go(Number(slider.value)));
@@ -54,11 +71,21 @@ export function createSlices({ part, state, trigger }) {
   slider.addEventListener("keydown", (event) => event.stopPropagation());
 
   return {
+    go,
     receive,
+    settle,
     turn,
     walk,
     get several() {
       return count() > 1;
+    },
+    // Whether the page shows what the server does.
+    get settled() {
+      return wanted === null || wanted === told;
+    },
+    // The frame that the page has gone on to, which the server has not on show yet; null where there is none.
+    get beyond() {
+      return wanted !== null && wanted === state.data.image?.frame ? wanted : null;
     },
   };
 }

@@ -29,8 +29,9 @@ export function createUpdates(viewer) {
     if (data.session === session && data.result?.id === written.id) show({ ...data, result: written });
   }
 
-  async function show(next) {
+  async function show(sent) {
     const { image, result, session } = state.data;
+    const next = keepPage(sent);
     const sameImage = Boolean(image && next.image && image.src === next.image.src);
     const grows = Boolean(result && next.result && result.id === next.result.id && session === next.session);
     const before = { adapters: state.both.map((view) => view?.adapter), comparable: state.views.length > 1 };
@@ -39,8 +40,7 @@ export function createUpdates(viewer) {
     state.trouble = "";
     showPanels();
     // From slice to slice of one volume the place and the grey levels stay.
-    const walks =
-      image && next.image && ["frames", "width", "height"].every((name) => image[name] === next.image[name]);
+    const walks = image && next.image && image.place === next.image.place;
     if (!sameImage && !(walks && image.frames > 1)) {
       state.zoom = WHOLE;
       state.levels = AS_OPENED;
@@ -54,9 +54,41 @@ export function createUpdates(viewer) {
     if (next.result) showResult(grows, before);
     else state.pair = { ...state.pair, a: 0, b: -1, mode: "one", front: "a" };
     viewer.regions.receive(grows);
-    viewer.slices.receive(!walks);
+    viewer.slices.receive(!walks, sent.image?.frame);
+    viewer.cine.receive();
+    viewer.measures.receive(next.image);
     viewer.history.build();
     await showPicture(next);
+    if (state.data === next) viewer.ahead.receive(next.image, state.picture);
+    viewer.pointer.tell();
+  }
+
+  // The frame that the page has gone on to stays on show while the server tells of an earlier one on the way.
+  function keepPage(sent) {
+    const { image } = state.data;
+    const { beyond } = viewer.slices;
+    const passes = image && beyond !== null && image.stack === sent.image?.stack && beyond !== sent.image.frame && !sent.result;
+    return passes ? { ...sent, image } : sent;
+  }
+
+  // Another frame of the same file, whose picture is there already; the server is told by others.
+  function walkTo({ image, picture }) {
+    const { result } = state.data;
+    state.data = { ...state.data, image, result: null };
+    Object.assign(state, { picture, pictureOf: image.src });
+    if (result) {
+      state.trouble = "";
+      state.views = [];
+      state.pair = { ...state.pair, a: 0, b: -1, mode: "one", front: "a" };
+      showPanels();
+      viewer.faithfulness.clear();
+      state.forgetPlace();
+    }
+    viewer.regions.leave();
+    viewer.measures.receive(image);
+    viewer.modelPicture.receive(image).then(viewer.draw);
+    viewer.draw();
+    viewer.pointer.tell();
   }
 
   function showPanels() {
@@ -99,7 +131,9 @@ export function createUpdates(viewer) {
     state.data = { ...state.data, session, history };
     tellBegun();
     viewer.regions.receive(false);
-    viewer.slices.receive(true);
+    viewer.slices.receive(true, state.data.image?.frame);
+    viewer.cine.receive();
+    viewer.ahead.receive(state.data.image, state.shownPicture);
     viewer.history.build();
   }
 
@@ -139,5 +173,5 @@ export function createUpdates(viewer) {
         : "No sinks found";
   }
 
-  return { receive };
+  return { receive, walkTo };
 }

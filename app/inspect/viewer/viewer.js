@@ -3,11 +3,13 @@
 
 import { bytesOf } from "../../common/static/base64.js";
 import { explainTerms } from "../../common/static/terms.js";
+import { createAhead } from "./ahead.js";
 import { createAnswers } from "./answers.js";
 import { createBoxTool } from "./box_tool.js";
 import { createBrush } from "./brush.js";
 import { createCanvas } from "./canvas.js";
 import { createCaption } from "./caption.js";
+import { createCine } from "./cine.js";
 import { createComparison } from "./comparison.js";
 import { createExperts } from "./experts.js";
 import { createExport } from "./export.js";
@@ -17,6 +19,7 @@ import { createHeads } from "./heads.js";
 import { createHistory } from "./history.js";
 import { listenToKeys } from "./keys.js";
 import { createMapSwitch, listenToMapControls } from "./map_controls.js";
+import { createMeasures } from "./measures.js";
 import { createModelPicture } from "./model_picture.js";
 import { createPlace } from "./place.js";
 import { createLevelsTool, createPointerGestures } from "./pointer_gestures.js";
@@ -27,10 +30,12 @@ import { createSlices } from "./slices.js";
 import { ViewState } from "./state.js";
 import { createTabs } from "./tabs.js";
 import { createUpdates } from "./updates.js";
+import { createValues } from "./values_on_show.js";
+import { createWindows } from "./windows.js";
 import { createWipe } from "./wipe.js";
 import { createWords } from "./words.js";
 
-export default function mount({ element, props, server, trigger, watch }, { colours, difference, glossary }) {
+export default function mount({ element, props, server, trigger, watch }, { colours, difference, glossary, presets }) {
   const colourMaps = Object.fromEntries(Object.entries(colours).map(([name, table]) => [name, bytesOf(table)]));
   const viewer = {
     element,
@@ -64,7 +69,12 @@ export default function mount({ element, props, server, trigger, watch }, { colo
   viewer.brush = createBrush(viewer);
   viewer.box = createBoxTool(viewer);
   viewer.levels = createLevelsTool(viewer);
+  viewer.values = createValues(viewer);
+  viewer.windows = createWindows(viewer, presets);
+  viewer.measures = createMeasures(viewer);
+  viewer.ahead = createAhead(viewer);
   viewer.slices = createSlices(viewer);
+  viewer.cine = createCine(viewer);
   viewer.pointer = createPointerGestures(viewer);
   viewer.faithfulness = createFaithfulness(viewer);
   viewer.history = createHistory(viewer);
@@ -73,9 +83,9 @@ export default function mount({ element, props, server, trigger, watch }, { colo
   listenToKeys(viewer);
   listenToMapControls(viewer, Object.keys(colourMaps));
 
-  const updates = createUpdates(viewer);
+  viewer.updates = createUpdates(viewer);
   // Until the server has sent something for this visit, what the page itself brought.
-  const receive = () => updates.receive(props.value || document.getElementById("opening-value")?.textContent);
+  const receive = () => viewer.updates.receive(props.value || document.getElementById("opening-value")?.textContent);
   watch("value", receive);
   receive();
 }

@@ -16,7 +16,9 @@ RUN = """async ([values, together]) => {
     const told = [];
     const drawn = [];
     const draw = () => drawn.push(state.shownPicture?.getAttribute("src"));
-    const viewer = new Proxy({ state, draw, regions: { receive: (grows) => told.push(grows) } }, {
+    const regions = { receive: (grows) => told.push(grows) };
+    const slices = { beyond: null, receive: () => {} };
+    const viewer = new Proxy({ state, draw, regions, slices }, {
         get: (known, name) => name in known ? known[name] : anything(),
     });
     const updates = createUpdates(viewer);

@@ -1,0 +1,94 @@
+// Pictures of the frames near the one on show, decoded before anybody steps there.
+
+import { make } from "../../common/static/dom.js";
+import { answerOf } from "../../common/static/server.js";
+
+// How many frames further pictures are kept, how many are asked for in one go, and how many bytes of pixels they may
+// take in the browser.
+const REACH = 12;
+const BATCH = 6;
+const MOST_BYTES = 256 * 2 ** 20;
+
+const RGBA = 4;
+
+// How many frames of this size may be kept.
+export const capacity = ({ width, height }) => Math.max(3, Math.floor(MOST_BYTES / (width * height * RGBA)));
+
+const around = (frame, count, loops) => (loops ? ((frame % count) + count) % count : frame);
+
+// The frames to ask for next, most wanted first: in the direction of travel, and one in three behind. `heading` is
+// {frame, count, direction, loops}, `held` has the frames that are there.
+export function nextFrames(held, { frame, count, direction, loops }, reach, batch = BATCH) {
+  const wanted = [];
+  for (let step = 1; step <= reach; step++) {
+    wanted.push(frame + direction * step);
+    if (step % 3 === 0) wanted.push(frame - direction * (step / 3));
+  }
+  const frames = wanted.map((one) => around(one, count, loops)).filter((one) => one >= 0 && one < count);
+  return [...new Set(frames)].filter((one) => one !== frame && !held.has(one)).slice(0, batch);
+}
+
+// The frames to give up so that no more than `most` stay: the furthest, in a loop those last to come.
+export function framesToDrop(held, { frame, count, direction, loops }, most) {
+  const distance = (one) =>
+    loops ? around(direction * (one - frame), count, true) : Math.abs(one - frame) + (direction * (one - frame) < 0);
+  return [...held].sort((one, other) => distance(other) - distance(one)).slice(0, Math.max(0, held.length - most));
+}
+
+export function createAhead({ state, server }) {
+  const held = new Map(); // frame -> {image, picture}
+  let stack = "";
+  let asking = false;
+  let refused = false; // until the server has said something anew
+  let heading = { direction: 1, loops: false };
+
+  const whole = (image) => ({ ...heading, frame: image.frame, count: image.frames });
+
+  function follow(image) {
+    if (image?.stack === stack) return;
+    held.clear();
+    stack = image?.stack || "";
+  }
+
+  async function take(images) {
+    const pictures = await Promise.all(
+      images.map(async (image) => {
+        const picture = make("img", { src: image.src });
+        await picture.decode();
+        return { image, picture };
+      }),
+    );
+    for (const one of pictures) if (one.image.stack === stack) held.set(one.image.frame, one);
+    const { image } = state.data;
+    if (image) for (const frame of framesToDrop([...held.keys()], whole(image), capacity(image))) held.delete(frame);
+  }
+
+  async function fill() {
+    const { image, session } = state.data;
+    if (asking || refused || !session || !image || image.frames < 2) return;
+    const reach = Math.min(heading.loops ? image.frames : REACH, Math.floor((capacity(image) * 3) / 4) - 1);
+    const frames = nextFrames(held, whole(image), reach);
+    if (!frames.length) return;
+    asking = true;
+    const reply = await answerOf(server.frames_ahead({ session, frames }));
+    refused = Boolean(reply.error);
+    if (!reply.error) await take(reply.images).catch(() => (refused = true));
+    asking = false;
+    fill();
+  }
+
+  return {
+    get: (frame) => held.get(frame),
+    // Another picture is on show, which the server sent.
+    receive(image, picture) {
+      follow(image);
+      refused = false;
+      if (image && picture && image.frames > 1) held.set(image.frame, { image, picture });
+      fill();
+    },
+    head(direction, loops = false) {
+      heading = { direction: direction || heading.direction, loops };
+      fill();
+    },
+  };
+}
