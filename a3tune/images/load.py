@@ -132,7 +132,7 @@ def load_frames(
     series: int | Series | None = None,
     convention: str | None = None,
 ) -> tuple[MedicalImage, ...]:
-    """Several frames of a file as ``load_image`` gives each, the file opened and unpacked once.
+    """Several frames of a file as ``load_image`` gives each, the file opened once.
 
     Args, Raises: as ``load_image``.
     """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 import math
 from contextlib import ExitStack
 from typing import BinaryIO
@@ -26,7 +25,6 @@ AXES = ("sagittal", "coronal", "axial")
 _CIFTI_INTENTS = range(3000, 3100)
 # Data types without a value for each voxel: unknown, single bits, whole rows of unknown meaning.
 _NO_VALUES = (0, 1, 255)
-_MOST_UNPACKED = 512 << 20
 _CONTRADICTION = (
     "The file's two orientation matrices (sform and qform) name the patient's sides differently: the picture lies as "
     "the sform says, and its sides are not marked"
@@ -34,9 +32,7 @@ _CONTRADICTION = (
 _MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 
 
-def read_nifti(
-    stream: BinaryIO, kind: str, frame: int | None, axis: int, volume: int, unpacked: BinaryIO | None = None
-) -> Content:
+def read_nifti(stream: BinaryIO, kind: str, frame: int | None, axis: int, volume: int) -> Content:
     """Decode one slice of a volume.
 
     The volume's axes are first put in the closest anatomical order (right, anterior, superior); ``axis`` and ``frame``
@@ -52,7 +48,6 @@ def read_nifti(
         frame: slice from 0, or None for the middle one.
         axis: 0 (sagittal), 1 (coronal) or 2 (axial).
         volume: which volume (time point, channel) of a file with more than three dimensions, from 0.
-        unpacked: of a packed file what is in it, where that is at hand (see :func:`unpack`).
 
     Raises:
         ImageError: the file is cut off, damaged, too large, one half of a pair, or without a usable orientation.
@@ -66,8 +61,7 @@ def read_nifti(
         )
     with ExitStack() as stack:
         packed = kind == "NIfTI.gz"
-        source = unpacked or (stack.enter_context(gzip.GzipFile(fileobj=stream, mode="rb")) if packed else stream)
-        source.seek(0)
+        source = stack.enter_context(gzip.GzipFile(fileobj=stream, mode="rb")) if packed else stream
         head = source.read(8)
         source.seek(0)
         two = (540).to_bytes(4, "little") in (head[:4], head[3::-1])
@@ -120,14 +114,6 @@ def read_nifti(
         placement=placement,
         edges=edges,
     )
-
-
-def unpack(stream: BinaryIO) -> BinaryIO | None:
-    """What is in a packed file, in memory, for reading many slices; None where that is too much."""
-    stream.seek(0)
-    with gzip.GzipFile(fileobj=stream, mode="rb") as source:
-        data = source.read(_MOST_UNPACKED + 1)
-    return None if len(data) > _MOST_UNPACKED else io.BytesIO(data)
 
 
 def _check_single_file(source: BinaryIO | gzip.GzipFile, two: bool) -> None:

@@ -14,7 +14,7 @@ from a3tune.images.content import Content, decode
 from a3tune.images.dicom import read_dataset, read_dicom
 from a3tune.images.kinds import detect_kind
 from a3tune.images.limits import MAX_BYTES
-from a3tune.images.nifti import read_nifti, unpack
+from a3tune.images.nifti import read_nifti
 from a3tune.images.pictures import ends_early, read_picture
 from a3tune.images.series import holds_series, read_series
 from a3tune.images.silence_decoders import quiet, quiet_terminal
@@ -36,19 +36,17 @@ def read_contents(
     volume: int,
     series: int | Series | None,
 ) -> Iterator[Content]:
-    """Decode several frames one after the other; the file is opened, and its header or packing read, once."""
+    """Decode several frames one after the other; the file is opened, and a DICOM header read, once."""
     if holds_series(path):
         with quiet():
             yield from (read_series(path, frame, series) for frame in frames)
         return
     with open_file(path) as stream, quiet():
         kind = detect_kind(stream)
-        several = len(frames) > 1
-        unpacked = decode("NIfTI", lambda: unpack(stream)) if several and kind == "NIfTI.gz" else None
-        dataset = decode(kind, lambda: read_dataset(stream)) if several and kind == "DICOM" else None
+        dataset = decode(kind, lambda: read_dataset(stream)) if kind == "DICOM" and len(frames) > 1 else None
         for frame in frames:
             stream.seek(0)
-            yield _read_frame(stream, kind, frame, axis, volume, unpacked, dataset)
+            yield _read_frame(stream, kind, frame, axis, volume, dataset)
 
 
 def _read_frame(
@@ -57,13 +55,12 @@ def _read_frame(
     frame: int | None,
     axis: int,
     volume: int,
-    unpacked: BinaryIO | None,
     dataset: Dataset | None,
 ) -> Content:
     if kind == "DICOM":
         return decode(kind, lambda: read_dicom(stream, frame, dataset))
     if kind.startswith("NIfTI"):
-        return decode("NIfTI", lambda: read_nifti(stream, kind, frame, axis, volume, unpacked))
+        return decode("NIfTI", lambda: read_nifti(stream, kind, frame, axis, volume))
     if kind == "TIFF":
         with quiet_terminal():
             return decode(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from dataclasses import dataclass
 
 import numpy as np
 
-from a3tune.images.content import Content
+from a3tune.images.content import Content, decode
 from a3tune.images.isolation import isolable
 from a3tune.images.read import read_content
 from a3tune.images.slices import Series
@@ -65,3 +66,20 @@ def from_pixels(pixels: np.ndarray) -> PixelValues:
     """Those of uint8 [height, width, 3]: grey where all channels are equal."""
     equal = (pixels == pixels[..., :1]).all()
     return PixelValues(pixels[..., 0] if equal else pixels)
+
+
+@isolable
+def unpack_volume(path: str | os.PathLike[str], most: int) -> bytes | None:
+    """What a packed NIfTI file holds, a file that is read far faster slice by slice; None where that is more than
+    ``most`` bytes.
+
+    Raises:
+        ImageError: the file is damaged.
+    """
+
+    def unpack() -> bytes:
+        with gzip.open(path) as source:
+            return source.read(most + 1)
+
+    data = decode("NIfTI", unpack)
+    return None if len(data) > most else data

@@ -17,7 +17,7 @@ from a3tune.errors import RequestError
 from a3tune.images.values import PixelValues
 from a3tune.types import MedicalImage
 from app.common.status import describe
-from app.inspect.sessions.sessions import OpenedImage
+from app.inspect.sessions.opened_image import OpenedImage
 
 MOST_VALUES = 64 << 20
 """How many bytes the values of a frame may take on their way to the browser, before they are packed."""

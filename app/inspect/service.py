@@ -30,9 +30,10 @@ from app.engine.private_adapters import PrivateAdapters
 from app.engine.region_slot import RegionSlot
 from app.inspect import zero_gpu
 from app.inspect.faithfulness import FaithfulnessService
+from app.inspect.sessions.opened_image import OpenedImage, open_example
 from app.inspect.sessions.regions import RegionService, Target, TargetNumbers
 from app.inspect.sessions.results import Result, ResultStore, ViewNumbers
-from app.inspect.sessions.sessions import OpenedImage, Session, Sessions, open_example
+from app.inspect.sessions.sessions import Session, Sessions
 
 if TYPE_CHECKING:
     from a3tune.inspection.inspect import AdapterView, Inspection

@@ -21,8 +21,8 @@ from app.inspect import zero_gpu
 from app.inspect.examples import Example, build_examples, build_suggestions
 from app.inspect.handlers import viewer_answers
 from app.inspect.service import InspectService
+from app.inspect.sessions.opened_image import OpenedImage, open_example
 from app.inspect.sessions.results import Result
-from app.inspect.sessions.sessions import OpenedImage, open_example
 from app.inspect.values import adopted_value, finished_status, viewer_value, written_value
 from app.inspect.view_controls import ViewControls, chosen_window
 from app.inspect.viewer import build_viewer

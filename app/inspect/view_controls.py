@@ -10,7 +10,7 @@ from a3tune.errors import RequestError
 from a3tune.images import AXES, WINDOW_PRESETS
 from a3tune.types import Window
 from app.common.widgets import EVENT_OPTIONS, Update
-from app.inspect.sessions.sessions import OpenedImage
+from app.inspect.sessions.opened_image import OpenedImage
 
 FILE_WINDOW = "as in the file"
 AUTOMATIC = "automatic"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from a3tune.types import MedicalImage
+from app.inspect.sessions.opened_image import OpenedImage, unpack_content
 
 MOST_BYTES = 64 << 20
 """How many bytes of pixels a visit keeps ahead."""
@@ -23,6 +24,19 @@ class FramesAhead:
         self._most = most
         self._stack = ""
         self._frames: dict[int, MedicalImage] = {}
+        self._source: tuple[str, bytes] = "", b""
+
+    def source(self, opened: OpenedImage) -> bytes:
+        """The bytes to read from: the file's, of a packed volume what is in it, which is kept until another one comes.
+
+        Raises:
+            ImageError: it cannot be unpacked.
+        """
+        name, content = self._source
+        if name != opened.file:
+            content = unpack_content(opened.content or b"")
+            self._source = opened.file, content
+        return content
 
     def get(self, stack: str, frame: int | None) -> MedicalImage | None:
         """The frame, where it is there and of this stack."""
@@ -38,6 +52,8 @@ class FramesAhead:
         """
         if stack != self._stack:
             self._stack, self._frames = stack, {}
+            if not stack.startswith(self._source[0]):
+                self._source = "", b""
         self._frames |= {image.frame: image for image in images}
         while len(self._frames) > 1 and sum(map(_bytes, self._frames.values())) > self._most:
             del self._frames[max(self._frames, key=lambda frame: abs(frame - near))]

@@ -15,7 +15,7 @@ from app.access.deployment import LOCAL, Deployment
 from app.access.identity import check_visit, visit_of_asker
 from app.engine.generation import ModelGeneration
 from app.engine.ids import ResultId, SessionId
-from app.inspect.sessions.sessions import OpenedImage
+from app.inspect.sessions.opened_image import OpenedImage
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,71 +6,33 @@ It knows nothing of Gradio.
 from __future__ import annotations
 
 import contextlib
-import secrets
 import tempfile
 import threading
 import time
 import zipfile
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
-from a3tune.bundle import ASSETS, EXAMPLES
 from a3tune.errors import Cancelled, RequestError
-from a3tune.images import ImageDescription, load_image, open_image
-from a3tune.images.isolation import trusted_files
-from a3tune.images.load import load_frames
-from a3tune.images.slices import Series
-from a3tune.images.values import PixelValues, from_pixels, read_values
-from a3tune.types import MedicalImage, Window
+from a3tune.images.values import PixelValues
+from a3tune.types import Window
 from app.engine.ids import RegionSessionId, SessionId
 from app.inspect.sessions.ahead import MOST_AT_ONCE, FramesAhead
+from app.inspect.sessions.opened_image import (
+    OpenedImage,
+    open_content,
+    open_example,
+    read_again,
+    read_frames,
+    read_pixel_values,
+)
 from app.inspect.sessions.regions import RegionService, Target
 
 if TYPE_CHECKING:
     from a3tune.inspection.prefix_cache import PrefixCache
-
-
-class OpenedImage(NamedTuple):
-    """An image on show.
-
-    Attributes:
-        image: its pixels.
-        choices: what can be chosen about it.
-        content: the file's bytes, when another window or slice can be read from it.
-        regions: where its regions are found.
-        key, source: of an example, its name and its file.
-        axis, volume: of a volume, what was chosen (see :func:`a3tune.images.load_image`).
-        window: what was chosen; None for the file's own.
-        convention: that of the model that it was read for, followed or not.
-        series: the series of a folder or archive that can be chosen from; none for a single file.
-        file: names the file, or the series of it, for as long as it is open.
-    """
-
-    image: MedicalImage
-    choices: ImageDescription
-    content: bytes | None = None
-    regions: RegionSessionId = RegionSessionId("")
-    key: str = ""
-    source: str = ""
-    axis: int = 2
-    volume: int = 0
-    window: str | Window | None = None
-    convention: str | None = None
-    series: tuple[Series, ...] = ()
-    file: str = ""
-
-    @property
-    def place(self) -> str:
-        """Names the pixels' grid but for the frame: what is measured on it stays as long as this does."""
-        return f"{self.file} {self.axis} {self.volume}"
-
-    @property
-    def stack(self) -> str:
-        """Names what is shown but for the frame."""
-        return f"{self.place} {self.window} {self.convention}"
 
 
 @dataclass(eq=False)
@@ -190,7 +152,7 @@ class Sessions:
         finally:
             if remove:
                 _remove(path)
-        return self._show(name, request, _open(content, self._convention()))
+        return self._show(name, request, open_content(content, self._convention()))
 
     def open_files(self, name: SessionId, paths: Sequence[Path], *, remove: bool) -> OpenedImage:
         """Open several files, the slices of a DICOM series, as the session's image; they are kept as one archive.
@@ -241,7 +203,7 @@ class Sessions:
         wanted = before._replace(window=window, axis=axis, volume=volume, convention=self._convention())
         image = self.get(name).ahead.get(wanted.stack, frame)
         if image is None:
-            image = _read(before.content, wanted.convention, before.choices, **choice)
+            image = read_again(before, wanted.convention, **choice)
         return self._show(name, request, wanted._replace(image=image))
 
     def frames_ahead(self, session: Session, frames: Sequence[int]) -> list[OpenedImage]:
@@ -264,9 +226,7 @@ class Sessions:
         found = {frame: session.ahead.get(opened.stack, frame) for frame in frames}
         missing = [frame for frame, image in found.items() if image is None]
         if missing:
-            choice = {key: getattr(opened, key) for key in ("window", "axis", "volume", "convention")}
-            with _file(opened.content) as path:
-                images = load_frames(path, missing, series=opened.choices.series, **choice)
+            images = read_frames(opened, session.ahead.source(opened), missing)
             found |= {image.frame: image for image in images}
             with self._guard:
                 if session.opened is not None and session.opened.stack == opened.stack:
@@ -282,11 +242,7 @@ class Sessions:
         opened = session.opened
         if opened is None:
             raise RequestError(expected="an open image", got="No image is open", remedy="Open one")
-        if opened.content is None:
-            return opened, from_pixels(opened.image.pixels)
-        with _file(opened.content) as path:
-            frame, series = opened.image.frame, opened.choices.series
-            return opened, read_values(path, frame=frame, axis=opened.axis, volume=opened.volume, series=series)
+        return opened, read_pixel_values(opened, session.ahead.source(opened))
 
     def change_series(self, name: SessionId, number: int) -> OpenedImage:
         """Show another series of the session's archive, as it is shown first.
@@ -307,7 +263,7 @@ class Sessions:
                 got=f"There is no series {number}",
                 remedy="Choose one that is listed",
             )
-        return self._show(name, request, _open(before.content, self._convention(), before.series, number))
+        return self._show(name, request, open_content(before.content, self._convention(), before.series, number))
 
     def read_for_model(self, name: SessionId, opened: OpenedImage, convention: str | None) -> OpenedImage:
         """An image as a model with this convention is given it; where the session has it on show, that stands there.
@@ -317,7 +273,7 @@ class Sessions:
         if opened.convention == convention or opened.content is None:
             return opened
         choice = {key: getattr(opened, key) for key in ("window", "axis", "volume")}
-        read = _read(opened.content, convention, opened.choices, frame=opened.image.frame, **choice)
+        read = read_again(opened, convention, frame=opened.image.frame, **choice)
         fitting = opened._replace(image=read, convention=convention)
         session = self.get(name)
         with self._guard:
@@ -354,54 +310,7 @@ class Sessions:
             return session.opened
 
 
-def open_example(path: Path, key: str, convention: str | None = None) -> OpenedImage:
-    """An example as it is shown first, read for a model with this convention; no session has it open yet.
-
-    Raises:
-        ImageError: the file is not an image that can be shown.
-    """
-    with trusted_files():
-        return _open(path.read_bytes(), convention)._replace(key=key, source=_example_path(path))
-
-
 def _remove(path: Path) -> None:
     path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # not empty: something else lies there
         path.parent.rmdir()
-
-
-def _example_path(path: Path) -> str:
-    return (EXAMPLES.relative_to(ASSETS.parent) / path.name).as_posix()
-
-
-def _open(
-    content: bytes, convention: str | None, series: tuple[Series, ...] | None = None, number: int = 1
-) -> OpenedImage:
-    """An image as it is shown first: of several series the one of this number. ``series`` spares looking for them."""
-    with _file(content) as path:
-        series, choices, image = open_image(path, series=series, number=number, convention=convention)
-    again = (
-        choices.windowable
-        or image.frame_count > 1
-        or choices.volumes > 1
-        or choices.series is not None
-        # The values of its stored pixels can be asked for.
-        or image.is_resampled
-    )
-    kept, name = content if again else None, secrets.token_urlsafe(6)
-    return OpenedImage(image, choices, kept, convention=convention, series=series, file=name)
-
-
-def _read(content: bytes, convention: str | None, choices: ImageDescription, **choice: Any) -> MedicalImage:
-    with _file(content) as path:
-        return load_image(path, series=choices.series, convention=convention, **choice)
-
-
-@contextlib.contextmanager
-def _file(content: bytes) -> Iterator[Path]:
-    # The readers need a path; the folder is readable by this user only and gone before the image is shown. The
-    # file's own name, which may be a patient's, is not used.
-    with tempfile.TemporaryDirectory(prefix="a3tune-") as folder:
-        path = Path(folder) / "image"
-        path.write_bytes(content)
-        yield path

@@ -83,9 +83,7 @@ export function createSlices(viewer) {
     get settled() {
       return wanted === null || wanted === told;
     },
-    // The frame that the page has gone on to, which the server has not on show yet; null where there is none.
-    get beyond() {
-      return wanted !== null && wanted === state.data.image?.frame ? wanted : null;
-    },
+    // Whether what is drawn is nearer to where the walk goes than another frame is.
+    isPast: (frame) => wanted !== null && Math.abs(state.data.image.frame - wanted) < Math.abs(frame - wanted),
   };
 }

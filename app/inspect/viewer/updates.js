@@ -53,7 +53,8 @@ export function createUpdates(viewer) {
     state.views = next.result ? viewsOf(next.result, next.result) : [];
     if (next.result) showResult(grows, before);
     else state.pair = { ...state.pair, a: 0, b: -1, mode: "one", front: "a" };
-    viewer.regions.receive(grows);
+    if (next === sent) viewer.regions.receive(grows);
+    else viewer.regions.leave();
     viewer.slices.receive(!walks, sent.image?.frame);
     viewer.cine.receive();
     viewer.measures.receive(next.image);
@@ -66,9 +67,8 @@ export function createUpdates(viewer) {
   // The frame that the page has gone on to stays on show while the server tells of an earlier one on the way.
   function keepPage(sent) {
     const { image } = state.data;
-    const { beyond } = viewer.slices;
-    const passes = image && beyond !== null && image.stack === sent.image?.stack && beyond !== sent.image.frame && !sent.result;
-    return passes ? { ...sent, image } : sent;
+    const late = image && !sent.result && image.stack === sent.image?.stack && viewer.slices.isPast(sent.image.frame);
+    return late ? { ...sent, image } : sent;
   }
 
   // Another frame of the same file, whose picture is there already; the server is told by others.

@@ -21,8 +21,8 @@ from app.engine.background import Step
 from app.engine.generation import ModelGeneration
 from app.engine.model_slot import ModelStatus
 from app.inspect.image_value import thumbnail
+from app.inspect.sessions.opened_image import OpenedImage
 from app.inspect.sessions.results import Result, ViewNumbers
-from app.inspect.sessions.sessions import OpenedImage
 from app.inspect.values import finished_status, head_map_value, viewer_value
 
 

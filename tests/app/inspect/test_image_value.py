@@ -15,7 +15,7 @@ from a3tune.errors import RequestError
 from a3tune.images.values import PixelValues
 from app.inspect import image_value as module
 from app.inspect.image_value import image_value, pixel_values
-from app.inspect.sessions.sessions import open_example
+from app.inspect.sessions.opened_image import open_example
 
 
 def unpacked(told):

@@ -26,8 +26,9 @@ from app.engine.model_slot import ModelChoice, ModelSlot
 from app.inspect import faithfulness
 from app.inspect.export_request import command_line
 from app.inspect.service import InspectService
-from app.inspect.sessions import results, session_end, sessions
+from app.inspect.sessions import opened_image, results, session_end
 from app.inspect.sessions.results import Result
+from app.inspect.sessions.sessions import Session
 from app.inspect.values import viewer_value, written_value
 
 
@@ -213,7 +214,7 @@ def test_frames_ahead_are_those_that_are_shown_later_and_are_not_read_again(serv
     expected = service.sessions.change_view(visit, frame=2)
     assert np.array_equal(expected.image.pixels, ahead[1].image.pixels)
     assert [other.image.frame for other in service.frames_ahead(expected.regions, [0, 1])] == [0, 1]
-    monkeypatch.setattr("app.inspect.sessions.sessions.load_image", None)
+    monkeypatch.setattr(opened_image, "load_image", None)
     assert service.sessions.change_view(visit, frame=1).image.frame == 1
     for frames in ([], list(range(9)), [3]):
         with pytest.raises(RequestError):
@@ -292,15 +293,15 @@ def test_the_last_results_of_a_visit_can_be_opened_again_until_it_ends(service, 
 def test_an_older_view_that_comes_late_is_dropped(service, dicom, png, monkeypatch):
     visit = "one"
     service.sessions.open_file(visit, dicom, remove=False)
-    load = sessions.load_image
+    load = opened_image.load_image
 
     def slow(path, **choice):
         if choice:  # meanwhile another file is opened
-            monkeypatch.setattr(sessions, "load_image", load)
+            monkeypatch.setattr(opened_image, "load_image", load)
             service.sessions.open_file(visit, png, remove=False)
         return load(path, **choice)
 
-    monkeypatch.setattr(sessions, "load_image", slow)
+    monkeypatch.setattr(opened_image, "load_image", slow)
     with pytest.raises(Cancelled):
         service.sessions.change_view(visit, window="bone")
     assert service.sessions.opened(visit).image.format == "PNG"
@@ -350,7 +351,7 @@ def test_a_second_question_goes_on_from_what_the_model_has_read_until_the_visit_
     service.sessions.end(visit)
     assert len(store) == 2
     # What still runs for a visit that is over leaves nothing.
-    gone = sessions.Session()
+    gone = Session()
     service._prefixes_of(visit, gone).put(b"", None, 1, [], None)
     assert (gone.prefixes.store, len(store)) == (store, 2)
     service.sessions.end("other")

@@ -17,7 +17,7 @@ RUN = """async ([values, together]) => {
     const drawn = [];
     const draw = () => drawn.push(state.shownPicture?.getAttribute("src"));
     const regions = { receive: (grows) => told.push(grows) };
-    const slices = { beyond: null, receive: () => {} };
+    const slices = { isPast: () => false, receive: () => {} };
     const viewer = new Proxy({ state, draw, regions, slices }, {
         get: (known, name) => name in known ? known[name] : anything(),
     });

@@ -1,0 +1,150 @@
+"""An image that a visit has open, and what can still be read from its file."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from a3tune.bundle import ASSETS, EXAMPLES
+from a3tune.errors import RequestError
+from a3tune.images import ImageDescription, load_image, open_image
+from a3tune.images.isolation import trusted_files
+from a3tune.images.load import load_frames
+from a3tune.images.slices import Series
+from a3tune.images.values import PixelValues, from_pixels, read_values, unpack_volume
+from a3tune.types import MedicalImage, Window
+from app.engine.ids import RegionSessionId
+
+MOST_UNPACKED = 256 << 20
+"""How many bytes a packed volume may hold that a visit keeps unpacked while it walks through its slices."""
+_GZIP = b"\x1f\x8b"
+
+
+class OpenedImage(NamedTuple):
+    """An image on show.
+
+    Attributes:
+        image: its pixels.
+        choices: what can be chosen about it.
+        content: the file's bytes, when another window or slice can be read from it.
+        regions: where its regions are found.
+        key, source: of an example, its name and its file.
+        axis, volume: of a volume, what was chosen (see :func:`a3tune.images.load_image`).
+        window: what was chosen; None for the file's own.
+        convention: that of the model that it was read for, followed or not.
+        series: the series of a folder or archive that can be chosen from; none for a single file.
+        file: names the file, or the series of it, for as long as it is open.
+    """
+
+    image: MedicalImage
+    choices: ImageDescription
+    content: bytes | None = None
+    regions: RegionSessionId = RegionSessionId("")
+    key: str = ""
+    source: str = ""
+    axis: int = 2
+    volume: int = 0
+    window: str | Window | None = None
+    convention: str | None = None
+    series: tuple[Series, ...] = ()
+    file: str = ""
+
+    @property
+    def place(self) -> str:
+        """Names the pixels' grid but for the frame: what is measured on it stays as long as this does."""
+        return f"{self.file} {self.axis} {self.volume}"
+
+    @property
+    def stack(self) -> str:
+        """Names what is shown but for the frame."""
+        return f"{self.place} {self.window} {self.convention}"
+
+
+def open_example(path: Path, key: str, convention: str | None = None) -> OpenedImage:
+    """An example as it is shown first, read for a model with this convention; no session has it open yet.
+
+    Raises:
+        ImageError: the file is not an image that can be shown.
+    """
+    with trusted_files():
+        return open_content(path.read_bytes(), convention)._replace(key=key, source=_example_path(path))
+
+
+def _example_path(path: Path) -> str:
+    return (EXAMPLES.relative_to(ASSETS.parent) / path.name).as_posix()
+
+
+def open_content(
+    content: bytes, convention: str | None, series: tuple[Series, ...] | None = None, number: int = 1
+) -> OpenedImage:
+    """An image as it is shown first: of several series the one of this number. ``series`` spares looking for them."""
+    with _file(content) as path:
+        series, choices, image = open_image(path, series=series, number=number, convention=convention)
+    again = (
+        choices.windowable
+        or image.frame_count > 1
+        or choices.volumes > 1
+        or choices.series is not None
+        # The values of its stored pixels can be asked for.
+        or image.is_resampled
+    )
+    kept, name = content if again else None, secrets.token_urlsafe(6)
+    return OpenedImage(image, choices, kept, convention=convention, series=series, file=name)
+
+
+def read_again(opened: OpenedImage, convention: str | None, **choice: Any) -> MedicalImage:
+    """The file of an opened image with other choices (see :func:`a3tune.images.load_image`).
+
+    Raises:
+        ImageError, RequestError: they do not fit the file.
+    """
+    with _file(opened.content or b"") as path:
+        return load_image(path, series=opened.choices.series, convention=convention, **choice)
+
+
+def read_frames(opened: OpenedImage, content: bytes, frames: Sequence[int]) -> tuple[MedicalImage, ...]:
+    """Other frames of an opened image from its file or what was packed in it, as it is shown.
+
+    Raises:
+        ImageError, RequestError: there are no such frames, or the file cannot be read, or only by unpacking all of it.
+    """
+    if content.startswith(_GZIP):
+        raise RequestError(
+            expected=f"a volume that takes at most {MOST_UNPACKED >> 20} MiB unpacked",
+            got="This one takes more: its slices are read one by one",
+            remedy="Save it without compression",
+        )
+    choice = {key: getattr(opened, key) for key in ("window", "axis", "volume", "convention")}
+    with _file(content) as path:
+        return load_frames(path, frames, series=opened.choices.series, **choice)
+
+
+def read_pixel_values(opened: OpenedImage, content: bytes) -> PixelValues:
+    """The values of an opened image; its own pixels where those are all that its file holds."""
+    if opened.content is None:
+        return from_pixels(opened.image.pixels)
+    choice = {key: getattr(opened, key) for key in ("axis", "volume")}
+    with _file(content) as path:
+        return read_values(path, frame=opened.image.frame, series=opened.choices.series, **choice)
+
+
+def unpack_content(content: bytes) -> bytes:
+    """A file, unpacked where it is a packed volume that is not too large for that."""
+    if not content.startswith(_GZIP):
+        return content
+    with _file(content) as path:
+        return unpack_volume(path, MOST_UNPACKED) or content
+
+
+@contextlib.contextmanager
+def _file(content: bytes) -> Iterator[Path]:
+    # The readers need a path; the folder is readable by this user only and gone before the image is shown. The
+    # file's own name, which may be a patient's, is not used.
+    with tempfile.TemporaryDirectory(prefix="a3tune-") as folder:
+        path = Path(folder) / "image"
+        path.write_bytes(content)
+        yield path
