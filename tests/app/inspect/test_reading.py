@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
+from pydicom import dcmread
+from pydicom.data import get_testdata_file
 
 from a3tune.bundle import EXAMPLES
 from a3tune.images import load_image
+from a3tune.images.values import read_values
 from tests.support.accessibility import violations, walk_by_keyboard
+
+# Pixels around a picture whose sides are marked.
+ROOM = 17
 
 
 @pytest.mark.parametrize(
@@ -55,7 +65,7 @@ def test_wheel_keys_and_slider_walk_through_slices_and_leave_the_zoom(visit):
     length = float(bar.inner_text().split()[0])
     drawn = page.evaluate("Number(document.querySelector('.stage .scale-bar').getBoundingClientRect().width)")
     picture = page.locator("canvas.picture").bounding_box()
-    fit = min(picture["width"] / first.width, picture["height"] / first.height)
+    fit = min((picture["width"] - 2 * ROOM) / first.width, (picture["height"] - 2 * ROOM) / first.height)
     assert drawn / fit * first.spacing[0] * first.stored_size[0] / first.height == pytest.approx(length, rel=0.02)
     # One picture has no slices, its wheel zooms, and of a PNG nobody knows how large its pixels are.
     visitor.example(1)
@@ -65,6 +75,104 @@ def test_wheel_keys_and_slider_walk_through_slices_and_leave_the_zoom(visit):
     page.mouse.wheel(0, -200)
     expect(zoom).to_contain_text(" %")
     assert not visitor.complaints
+
+
+@pytest.fixture
+def film(tmp_path):
+    """Six frames of computed tomography, 200 ms each, the later ones brighter."""
+    data = dcmread(get_testdata_file("CT_small.dcm"))
+    frames = [data.pixel_array + 100 * number for number in range(6)]
+    data.NumberOfFrames, data.FrameTime = len(frames), 200
+    data.PixelData = np.stack(frames).astype("<i2").tobytes()
+    data.save_as(tmp_path / "film.dcm")
+    return tmp_path / "film.dcm"
+
+
+def test_frames_are_marked_read_measured_and_played_in_the_files_own_terms(visit, film):
+    visitor = visit()
+    page, stage = visitor.page, visitor.page.locator(".stage")
+    visitor.upload(film)
+    label, readout, zoom = (page.locator(f"[data-part={name}]") for name in ("imageLabel", "readout", "zoom"))
+    expect(label).to_contain_text("1 of 6")
+    expect(page.locator("#window input")).to_have_value("automatic")
+    page.locator("[data-action=more]").click()
+    rate = page.locator("[data-control=rate]")
+    expect(rate).to_have_value("file")
+    expect(rate.locator("option:checked")).to_have_text("as in the file: 5/s")
+
+    box = page.locator("canvas.picture").bounding_box()
+    scale = min(box["width"] - 2 * ROOM, box["height"] - 2 * ROOM) / 128
+    corner = box["x"] + box["width"] / 2 - 64 * scale, box["y"] + box["height"] / 2 - 64 * scale
+
+    def point(column, row):
+        return corner[0] + (column + 0.5) * scale, corner[1] + (row + 0.5) * scale
+
+    hounsfield = [read_values(film, frame=frame).stored - 1024.0 for frame in (0, 1)]
+    page.mouse.move(*point(70, 50))
+    words = f"{hounsfield[0][50, 70]:.0f} HU".replace("-", "−")
+    expect(readout).to_have_text(f"x 70, y 50 · {words}")
+    # Letters stand beside the picture on all four sides, and nowhere on it.
+    yellow = where_letters_are(visitor)
+    left, top = round(corner[0] - box["x"]), round(corner[1] - box["y"])
+    right, bottom = round(left + 128 * scale), round(top + 128 * scale)
+    assert all(side.any() for side in (yellow[:, :left], yellow[:, right:], yellow[:top], yellow[bottom:]))
+    assert not yellow[top:bottom, left:right].any()
+
+    # A number key looks at the file's values through another window, for the eye only.
+    stage.focus()
+    page.keyboard.press("1")
+    expect(zoom).to_have_text("display C -600 W 1500 · lung")
+    x, y = (point(70, 50)[0] - box["x"]) / box["width"], (point(70, 50)[1] - box["y"]) / box["height"]
+    around = hounsfield[0][49:52, 69:72]
+    lowest, highest = (np.clip((value + 600) / 1500 + 0.5, 0, 1) * 255 for value in (around.min(), around.max()))
+    assert lowest - 2 <= visitor.pixel(x, y)[0] <= highest + 2
+
+    # A region by keys alone, and a ruler by the mouse.
+    measured = page.locator("[data-part=measured]")
+    page.locator("[data-measure=rectangle]").click()
+    stage.focus()
+    page.keyboard.press("Enter")
+    inside = hounsfield[0][48:80, 48:80]
+    mean = f"{abs(inside.mean()):.3g}"
+    expect(measured).to_contain_text(re.compile(f"Rectangle: mean .?{re.escape(mean)}"))
+    expect(measured).to_contain_text(f"max {inside.max():.0f} HU")
+    expect(measured).to_contain_text("(1024 pixels)")
+    page.locator("[data-measure=ruler]").click()
+    page.mouse.move(*point(20, 20))
+    page.mouse.down()
+    page.mouse.move(*point(60, 50))
+    page.mouse.up()
+    spacing = load_image(film).spacing[0]
+    expect(measured).to_contain_text(f"Ruler: {50 * spacing:.1f} mm (by the file's pixel spacing)")
+    visitor.screenshot("measured")
+
+    # What was measured belongs to its frame.
+    stage.focus()
+    page.keyboard.press("Escape")
+    page.keyboard.press("ArrowDown")
+    expect(label).to_contain_text("2 of 6")
+    expect(measured).to_have_text("")
+    page.mouse.move(*point(70, 50))
+    expect(readout).to_contain_text(f"{hounsfield[1][50, 70]:.0f} HU".replace("-", "−"))
+    page.keyboard.press("ArrowUp")
+    expect(measured).to_contain_text("Ruler")
+
+    # Played round and round; where it stops, the server goes on with that frame.
+    page.locator("[data-action=cine]").click()
+    for frame in (3, 6, 2):
+        expect(label).to_contain_text(f"{frame} of 6")
+    expect(stage).to_have_attribute("data-cine", "plays")
+    page.locator("#question textarea, #question input").first.click()
+    expect(stage).to_have_attribute("data-cine", "")
+    stopped = re.search(r"(\d+) of 6", label.inner_text())[1]
+    expect(page.locator("#frame input[type=number]")).to_have_value(stopped)
+    assert not visitor.complaints
+
+
+def where_letters_are(visitor):
+    """The pixels of the canvas in the letters' colour, bool [height, width]."""
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(visitor.picture().partition(",")[2]))).convert("RGB"))
+    return np.abs(pixels.astype(int) - (255, 209, 102)).max(axis=-1) < 12
 
 
 def test_tab_and_theme_survive_a_reload_and_back_goes_back(visit):
