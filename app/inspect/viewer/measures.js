@@ -142,11 +142,12 @@ export function createMeasures(viewer) {
   function tell() {
     const measure = drawn || onShow().at(-1);
     const unit = viewer.values.current?.unit || "";
-    part("measured").textContent = measure
+    const words = measure
       ? longWords(measure, state.data.image, found(measure), unit, viewer.values.trouble)
       : kind
         ? "Drag over the picture, or press Enter in it. Escape puts the tool away."
         : "";
+    if (part("measured").textContent !== words) part("measured").textContent = words;
     element.querySelector("[data-action=clearMeasures]").hidden = !onShow().length;
   }
 
