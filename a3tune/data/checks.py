@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from a3tune.data.formats.files import split_named
 from a3tune.data.formats.image_files import PictureFinder
 from a3tune.data.formats.layouts import Draft
 from a3tune.data.formats.rows import Row
+from a3tune.data.report_marks import first_mark
 from a3tune.wording import brief
 
 MAX_CHARACTERS = 20_000
@@ -21,7 +21,6 @@ MAX_CHARACTERS = 20_000
 _MARKER = "<image>"
 _SHORT = 5
 """Answers of so many words at most contradict each other where they differ; longer ones may both be right."""
-_MARKS = re.compile(r"_{2,}|\bFINAL (?:REPORT|ADDENDUM)\b|\bWET READ\b")
 """What reports of hospitals carry besides words: blanks of de-identification, headings of the form."""
 _ANSWER_TYPES: dict[str, AnswerType] = {"closed": "closed", "close": "closed", "open": "open"}
 
@@ -53,8 +52,8 @@ class RowChecker:
             return None
         row = draft.row
         self._compare((image, context, question), answer, row, log)
-        if marks := _MARKS.search(answer):
-            what = f"the answer holds marks of a report's form ({brief(marks[0].strip())})"
+        if mark := first_mark(answer):
+            what = f"the answer holds marks of a report's form ({brief(mark)})"
             log.add("report-marks", row.file, row.line, draft.name("answer"), what, "Take them out", "warning")
         return TrainingItem(
             image, question, answer, answer_type, split, row.file, row.line,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from a3tune.data.dataset import Dataset, Split, TrainingItem
 from a3tune.data.image_checks import file_digest
 from a3tune.data.intake import TABLE_NAME
 from a3tune.data.read import split_dataset
+from a3tune.data.report_marks import without_marks
 from a3tune.errors import DataError
 
 Repair = Literal["rows", "columns", "duplicates", "shared", "allow", "marks", "split"]
@@ -38,9 +38,8 @@ COLUMNS = (
 # Remarks: a run can use rows with these.
 _REMARKS = (
     *("shared-image", "shared-question", "duplicate", "contradiction", "stray-columns", "left-out", "pickle", "option"),
-    *("text-only", "no-answer", "report-marks", "empty-mask", "marks"),
+    *("text-only", "no-answer", "report-marks", "empty-mask", "marks", "answers"),
 )
-_MARKS = re.compile(r"_{2,}|^[ \t]*(?:FINAL (?:REPORT|ADDENDUM)|WET READ)\b[^\n]*?(?:\n|:|$)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ def repair_dataset(
             {(item.image, item.context, item.question, item.answer): item for item in reversed(items)}.values()
         )[::-1]
     if "marks" in wanted:
-        items = [replace(item, answer=_without_marks(item.answer)) for item in items]
+        items = [replace(item, answer=without_marks(item.answer)) for item in items]
         items = [item for item in items if item.answer]
     if "shared" in wanted:
         items = _held_out(items)
@@ -145,11 +144,6 @@ def repair_dataset(
         writer.writeheader()
         writer.writerows(_row(item, (root or dataset.root).resolve()) for item in repaired.items)
     return table
-
-
-def _without_marks(answer: str) -> str:
-    lines = (" ".join(line.split()) for line in _MARKS.sub(" ", answer).splitlines())
-    return "\n".join(line for line in lines if line)
 
 
 def _held_out(items: Sequence[TrainingItem]) -> list[TrainingItem]:

@@ -296,23 +296,27 @@ def _csv_rows(
         yield Row(file, line, dict(zip(columns, cells, strict=True)))
 
 
-_PAIR_FIELDS = {3: ("image", "question", "answer"), 4: ("image", "category", "question", "answer")}
+_PAIR_CATEGORIES = ("modality", "plane", "organ", "abnormality")
 
 
 def open_pair_list(path: Path, file: str, log: FaultLog) -> Source:
     """Open one of VQA-Med's lists: image, question and answer of each line between bars, in some years with the
-    question's category after the image, and no header."""
+    question's category after the image, in others with several answers, of which the first counts, and no header."""
 
     def rows() -> Iterator[Row]:
         for number, line in enumerate(read_text(path, file, log).split("\n"), start=1):
             if not line.strip():
                 continue
             cells = line.rstrip("\r").split("|")
-            names = _PAIR_FIELDS.get(len(cells))
-            if names is None:
+            if len(cells) > 3 and cells[1].strip().casefold() in _PAIR_CATEGORIES:
+                del cells[1]
+            if len(cells) < 3:
                 what = f"has {len(cells)} fields between bars, expected image|question|answer"
                 log.add("fields", file, number, "", what, "Correct the line")
                 continue
-            yield Row(file, number, dict(zip(names, cells, strict=True)))
+            if len(cells) > 3:
+                what = f"gives {len(cells) - 2} answers; the first one counts"
+                log.add("answers", file, number, "answer", what, "Nothing, if the first one is to be learnt", "warning")
+            yield Row(file, number, dict(zip(("image", "question", "answer"), cells, strict=False)))
 
     return Source(path, file, ("image", "question", "answer"), rows())
