@@ -19,6 +19,21 @@ def base64_halves(values: np.ndarray) -> str:
     return base64_text(np.asarray(values, dtype="<f2"))
 
 
+def base64_maps(maps: np.ndarray) -> str:
+    """Base64 of maps [..., patches], 0 to 1, as little-endian float16: plain where each map has its 11 digits of binary
+    down to a sixteenth of its highest value, else "k:" and the maps times 2 to the power k.
+
+    Half precision has no such digits below 2 ** -14. Multiplied so that the highest of all values is below 2 ** 15,
+    those of a map that is smaller by 2 ** 25 are still there.
+    """
+    maps = np.asarray(maps, dtype=np.float64)
+    tops = maps.max(axis=-1, initial=0)[maps.any(axis=-1)]
+    if not tops.size or tops.min() >= 2.0**-10:
+        return base64_halves(maps)
+    power = 15 - int(np.frexp(tops.max())[1])
+    return f"{power}:{base64_halves(np.ldexp(maps, power))}"
+
+
 def finite(value: float | None) -> float | None:
     """A number as JSON can hold it: None where it is not finite."""
     return float(value) if value is not None and math.isfinite(value) else None

@@ -16,7 +16,16 @@ from a3tune.bundle import DEMO_MODEL
 from a3tune.images import load_image
 from a3tune.phantom.structures import HELD_OUT_SEEDS
 from a3tune.storage import write_json
-from benchmarks import attention_report, gpu_check, image_files, model_speed, random_llava, region_memory, shortcuts
+from benchmarks import (
+    attention_report,
+    gpu_check,
+    image_files,
+    model_speed,
+    page_bytes,
+    random_llava,
+    region_memory,
+    shortcuts,
+)
 from benchmarks.document import write_between
 
 SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"
@@ -41,6 +50,16 @@ def test_the_model_speed_script_writes_its_table(tmp_path, monkeypatch, capsys):
         assert f"| {what} |" in written
     assert written.count("at most") == 3
     assert capsys.readouterr().out
+
+
+def test_the_bytes_on_the_way_to_the_page_are_counted(monkeypatch):
+    for name in ("LAYERS", "HEADS", "SIDE"):
+        monkeypatch.setattr(page_bytes, name, 2)
+    inspection = page_bytes.large_inspection()
+    # 87 rows of 4 patches, each in two bytes, three of which are four letters.
+    cells = page_bytes.row("2", inspection).split(" | ")
+    assert cells[0] == "| 2: 2 x 2 heads, 4 patches, 87 rows"
+    assert (cells[1], cells[3], cells[4]) == ("5.6 kB", "1.9 kB", "88 B")
 
 
 def test_the_gpu_script_reports_what_it_found_and_what_it_left_out(tmp_path, monkeypatch, capsys):

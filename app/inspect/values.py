@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from a3tune.bundle import EXAMPLES
-from a3tune.encoding import base64_halves, base64_text
+from a3tune.encoding import base64_maps, base64_text
 from a3tune.types import Token
 from a3tune.wording import WARNING
 from app.common.status import DEMO_NOTICE, status
@@ -47,8 +47,8 @@ def viewer_value(
 
     ``side_by_side`` shows the first two views beside each other until somebody chooses otherwise or asks again.
 
-    Maps are base64 of little-endian float16. Of each view "critical" and "mean" (mean over the critical heads and
-    over all heads) are [text tokens, patches]; "answer" and "question" under "head_means" are [layers * heads,
+    Maps are text (:func:`a3tune.encoding.base64_maps`). Of each view "critical" and "mean" (mean over critical heads
+    and over all heads) are [text tokens, patches]; "answer" and "question" under "head_means" are [layers * heads,
     patches], each head's mean over those words, or null where there are none.
     """
     value = {
@@ -108,7 +108,7 @@ def finished_status(result: Result) -> str:
 
 def head_map_value(weights: np.ndarray) -> dict[str, str]:
     """One head's map [text tokens, patches] as the viewer fetches it."""
-    return {"map": base64_halves(weights)}
+    return {"map": base64_maps(weights)}
 
 
 def regions_value(ranked: RankedRegions) -> dict[str, Any]:
@@ -246,8 +246,8 @@ def _view(view: AdapterView, numbers: ViewNumbers, special: frozenset[str]) -> d
         "entropy": _plain(numbers.entropy),
         "tokens": tokens,
         "maps": {
-            "critical": base64_halves(weights[layers, heads].mean(axis=0)),
-            "mean": base64_halves(weights.mean(axis=(0, 1))),
+            "critical": base64_maps(weights[layers, heads].mean(axis=0)),
+            "mean": base64_maps(weights.mean(axis=(0, 1))),
         },
         "head_means": {role: _head_means(weights, tokens, role) for role in ("answer", "question")},
         "sinks": list(numbers.sinks.items()),
@@ -266,7 +266,7 @@ def _head_means(weights: np.ndarray, tokens: list[dict[str, Any]], role: str) ->
     rows = [
         token["row"] for token in tokens if token["role"] == role and token["row"] is not None and not token["special"]
     ]
-    return base64_halves(weights[:, :, rows].mean(axis=2).reshape(-1, weights.shape[3])) if rows else None
+    return base64_maps(weights[:, :, rows].mean(axis=2).reshape(-1, weights.shape[3])) if rows else None
 
 
 def _experts(experts: ExpertChoice) -> dict[str, Any]:

@@ -15,10 +15,11 @@ const FLOAT16 = (() => {
 
 export const bytesOf = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 
-// Little-endian float16 -> Float32Array.
+// Little-endian float16, behind "k:" where it was multiplied by 2 to the power k -> Float32Array.
 export function float16Of(text) {
-  const bytes = bytesOf(text);
+  const [bits, power = 0] = text.split(":").reverse();
+  const bytes = bytesOf(bits);
   const values = new Float32Array(bytes.length / 2);
-  for (let i = 0; i < values.length; i++) values[i] = FLOAT16[bytes[2 * i] | (bytes[2 * i + 1] << 8)];
+  for (let i = 0; i < values.length; i++) values[i] = FLOAT16[bytes[2 * i] | (bytes[2 * i + 1] << 8)] * 2 ** -power;
   return values;
 }
