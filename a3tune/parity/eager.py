@@ -16,7 +16,7 @@ from a3tune.models.encoded_prompt import EncodedBatch
 from a3tune.models.load import load_model
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.token_alignment import ALIGNMENT_TOLERANCE, stray_change
-from a3tune.parity.written import MOST_TOKENS, written_differences
+from a3tune.parity.written import MOST_TOKENS, reused_difference, written_differences
 from a3tune.types import MedicalImage
 
 ATTENTION_TOLERANCE = 1e-5
@@ -39,9 +39,9 @@ def check_checkpoint(folder: str | Path, *, device: str = "auto") -> list[Parity
     """Compare capture with eager attention on a checkpoint, in float32, over synthetic images and questions.
 
     Every layer and head is compared, on one sequence, on a batch of two padded on the right, on one padded on the left,
-    and while answers are written, over key-value caches of each kind; then the greedy answer with and without capture
-    at work, and whether each image token changes with its own place in the image (see
-    :func:`a3tune.models.token_alignment.stray_change`).
+    while answers are written, over key-value caches of each kind, and for another question about an image; then the
+    greedy answer with and without capture at work, and whether each image token changes with its own place in the image
+    (see :func:`a3tune.models.token_alignment.stray_change`).
 
     Args:
         folder: a checkpoint folder (or hub id).
@@ -74,6 +74,8 @@ def check_checkpoint(folder: str | Path, *, device: str = "auto") -> list[Parity
     rows = [_attention_row(name, model, batch, expected[name]) for name, batch in batches.items()]
     differing, differences = written_differences(model, questions, answers, written)
     rows += [_row(name, *difference) for name, difference in differences.items()]
+    reused = reused_difference(model, *(model.encode(images[0], question) for question in _QUESTIONS))
+    rows.append(_row("attention, an image that was read before", model.layers * model.heads, reused))
     painted, stray = stray_change(model)
     return [
         *rows,

@@ -16,6 +16,7 @@ from transformers.masking_utils import eager_mask
 from a3tune.attention.capture import IMPLEMENTATION, attention_modules, capture, prepare_capture
 from a3tune.attention.record import AttentionRecord
 from a3tune.inspection.passes import answer_with_maps, read_attention
+from a3tune.inspection.prefix_cache import PrefixCache
 from a3tune.models.encoded_prompt import EncodedPrompt
 from a3tune.models.model import GeneratedAnswer, VisionLanguageModel
 
@@ -58,6 +59,21 @@ def written_differences(
     if _bears_quantized(model):
         found["attention while answering, quantized cache"] = (heads, _quantized_difference(model, prompts[0]))
     return differing, found
+
+
+def reused_difference(model: VisionLanguageModel, first: EncodedPrompt, second: EncodedPrompt) -> float:
+    """How far the attention of a question about an image that was read for another one is from a fresh run's; infinite
+    where the answers differ.
+
+    Args:
+        model: prepared for capture.
+        first, second: prompts about one image, without answers.
+    """
+    prefixes = PrefixCache()
+    answer_with_maps(model, first, max_new_tokens=_FEW, prefixes=prefixes)
+    answer, maps = answer_with_maps(model, second, max_new_tokens=_FEW, prefixes=prefixes)
+    expected, fresh = answer_with_maps(model, second, max_new_tokens=_FEW)
+    return _difference(maps.weights, fresh.weights) if answer == expected else float("inf")
 
 
 def _static_difference(

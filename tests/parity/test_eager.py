@@ -12,7 +12,7 @@ WITH_A_STATE = {"lfm2_vl", "qwen3_5", "qwen3_5_moe"}
 
 def test_capture_equals_eager_on_every_class(tiny_name, tiny_checkpoint):
     rows = eager.check_checkpoint(tiny_checkpoint(tiny_name), device="cpu")
-    *attention, answer, _ = rows
+    *attention, again, answer, _ = rows
     assert [row.name for row in attention][:5] == [
         "attention, one sequence",
         "attention, padded right",
@@ -25,7 +25,8 @@ def test_capture_equals_eager_on_every_class(tiny_name, tiny_checkpoint):
         tiny_name not in SLIDING | WITH_A_STATE
     )
     assert all(row.ok for row in rows), eager.format_rows(rows)
-    assert all(row.worst_error < 1e-5 for row in [*attention, answer])
+    assert again.name == "attention, an image that was read before"
+    assert all(row.worst_error < 1e-5 for row in [*attention, again, answer])
     assert rows[1].cases == 2 * rows[0].cases > 0
 
 
