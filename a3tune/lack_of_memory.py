@@ -46,10 +46,14 @@ def is_lack_of_memory(error: BaseException) -> bool:
 
 
 def release_memory() -> None:
-    """Give memory that nothing refers to any more, or what is kept for speed alone, back to the system and to the GPU's
-    other users."""
+    """Let go of what is kept for speed alone, and give it back with all other memory that nothing refers to."""
     for spare in list(_spares):
         spare.clear()
+    trim_memory()
+
+
+def trim_memory() -> None:
+    """Give memory that nothing refers to any more back to the system and to the GPU's other users."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

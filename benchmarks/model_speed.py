@@ -7,11 +7,12 @@
 The prompt has 640 tokens, 576 of them image patches. Four ways to run the prompt once (prefill): plain SDPA, with
 capture of as many critical heads as a layer has, with capture of all heads, and eager attention with
 ``output_attentions``. Four ways to answer: generation alone, with capture of the critical heads or of all heads in the
-passes that write, and eager with ``output_attentions``. Three training steps, optimizer included: LoRA of rank 64,
-A3Tune (A3MoE adapters, heads chosen in the step, alignment loss), and LoRA on eager attention with the same loss on
-the attention it returns; in half precision under autocast, as the trainer does. Last, what loading a checkpoint of
-that size takes at most, each time in a process of its own that has loaded the demo model before, so that the program's
-own modules do not count.
+passes that write, and eager with ``output_attentions``. The first word of a first question about an image and that of
+another one, for the base model, LoRA and A3MoE, with the maps of all heads. Three training steps, optimizer included:
+LoRA of rank 64, A3Tune (A3MoE adapters, heads chosen in the step, alignment loss), and LoRA on eager attention with the
+same loss on the attention it returns; in half precision under autocast, as the trainer does. Last, what loading a
+checkpoint of that size takes at most, each time in a process of its own that has loaded the demo model before, so that
+the program's own modules do not count.
 
 All ways share one set of weights and take turns, so that another load on the machine hits all alike. Turns come in
 pairs, the second one backwards: what drifts hits the first and the last way alike. A ratio is that of a pair's two
@@ -50,12 +51,13 @@ from a3tune.attention.critical_heads import critical_heads, visual_ratio
 from a3tune.attention.loss import alignment_loss
 from a3tune.attention.record import AttentionRecord
 from a3tune.bundle import DEMO_MODEL
-from a3tune.lack_of_memory import release_memory
+from a3tune.lack_of_memory import trim_memory
 from a3tune.models.load import load_model
 from a3tune.training.config import TuneConfig
 from a3tune.training.methods import adapter_config
 from a3tune.types import Head
 from benchmarks.document import write_between
+from benchmarks.other_questions import first_words
 from benchmarks.random_llava import AFTER, BEFORE, IMAGE_TOKEN, PATCHES, SIZES, build, masks, prompt, some_heads, twin
 from benchmarks.speed_table import Figures, Row, markdown, tabulate
 
@@ -143,10 +145,12 @@ def main(arguments: list[str] | None = None) -> None:
         rows.extend(tabulate(title, figures, weights, "wall" if device.type == "cuda" else "thread"))
 
     with torch.no_grad():
-        part("prefill", prefills(base, inputs), 0.36)
+        part("prefill", prefills(base, inputs), 0.28)
         part(f"answer of {options.answer_tokens} tokens", answers(base, inputs, options.answer_tokens), 0.12)
+        asked = {name: Way(run) for name, run in first_words(base, inputs).items()}
+        part("question up to its first word", asked, 0.16)
     if not options.skip_training:
-        part("training step", steps(base, inputs), 0.36)
+        part("training step", steps(base, inputs), 0.28)
     del inputs
     peaks = [] if options.skip_loading else load_peaks(base, device)
     table = markdown(rows, peaks)
@@ -316,7 +320,7 @@ def _restart_peak(device: torch.device) -> int:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device)
-    release_memory()
+    trim_memory()
     reset = Path("/proc/self/clear_refs")
     if reset.exists():
         reset.write_text("5")  # see proc(5): resets the peak resident set size

@@ -45,6 +45,7 @@ def test_the_model_speed_script_writes_its_table(tmp_path, monkeypatch, capsys):
         *("prefill: plain", "prefill: critical heads", "prefill: all heads", "prefill: eager"),
         *("answer of 2 tokens: plain", "answer of 2 tokens: critical heads"),
         *("answer of 2 tokens: all heads", "answer of 2 tokens: eager"),
+        *(f"question up to its first word: {n}, {q}" for n in ("base", "LoRA", "A3MoE") for q in ("first", "another")),
         *("training step: LoRA", "training step: A3Tune", "training step: eager"),
     ):
         assert f"| {what} |" in written
