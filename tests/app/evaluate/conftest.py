@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -32,12 +34,15 @@ def item(system: str, number: int) -> EvaluatedItem:
     )  # fmt: skip
 
 
-def write_evaluation(folder: Path, data: Path) -> None:
-    """A finished evaluation of two systems on five questions about images in ``data``."""
-    (data / "images").mkdir(parents=True, exist_ok=True)
+@pytest.fixture(scope="session")
+def finished_evaluation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished evaluation and the folder ``data`` with its images, to copy: figures and statistics take a second."""
+    root = tmp_path_factory.mktemp("evaluation")
+    (root / "data" / "images").mkdir(parents=True)
     for number in range(4):  # the last image is gone
-        Image.fromarray(np.full((20, 30), 60 * number, np.uint8)).save(data / "images" / f"{number}.png")
-    folder.mkdir(parents=True)
+        Image.fromarray(np.full((20, 30), 60 * number, np.uint8)).save(root / "data" / "images" / f"{number}.png")
+    folder = root / "run"
+    folder.mkdir()
     items = [item(system, number) for system in SAID for number in range(len(WANTED))]
     write_items(folder / "items.jsonl", items)
     report = make_report(
@@ -46,16 +51,28 @@ def write_evaluation(folder: Path, data: Path) -> None:
     write_report(report, folder)
     for kind in ("markdown", "latex", "figures"):
         export(kind, report, items, folder)
-    write_json(folder / "evaluation.json", {"status": "finished", "images": [str(data)]})
     tile = {"start": 0, "rows": 2, "columns": 2, "box": [0, 0, 30, 20], "overview": False}
     place = {"width": 30, "height": 20, "tiles": [tile], "target": base64_halves(np.array([1.0, 0, 0, 0]))}
     maps = dict.fromkeys(SAID, base64_halves(np.full(4, 0.25)))
     lines = [{"number": number, "place": place, "maps": maps} for number in range(len(WANTED))]
     (folder / "maps.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return root
 
 
 @pytest.fixture
-def folder(tmp_path):
+def write_evaluation(finished_evaluation: Path) -> Callable[[Path, Path], None]:
+    """(folder, data) -> None: a finished evaluation of two systems on five questions about images in ``data``."""
+
+    def write(folder: Path, data: Path) -> None:
+        shutil.copytree(finished_evaluation / "data", data, dirs_exist_ok=True)
+        shutil.copytree(finished_evaluation / "run", folder)
+        write_json(folder / "evaluation.json", {"status": "finished", "images": [str(data)]})
+
+    return write
+
+
+@pytest.fixture
+def folder(write_evaluation, tmp_path):
     """The folder of a finished evaluation; its images lie in ``data`` beside it."""
     write_evaluation(tmp_path / "run", tmp_path / "data")
     return tmp_path / "run"

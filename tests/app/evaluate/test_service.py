@@ -18,7 +18,6 @@ from app.evaluate.choice import BASE, DECODINGS, PHANTOM, EvaluationChoice, read
 from app.evaluate.service import EvaluateService
 from app.jobs.jobs import JobQueue
 from app.jobs.sources import DataSource
-from tests.app.evaluate.conftest import write_evaluation
 
 
 @pytest.fixture
@@ -114,7 +113,7 @@ def test_viewers_start_and_measure_nothing(service, owner, monkeypatch):
             act(owner, EvaluationChoice())
 
 
-def test_what_was_found_is_read_by_its_owner_alone(service, owner, tmp_path):
+def test_what_was_found_is_read_by_its_owner_alone(service, owner, tmp_path, write_evaluation):
     for title in ("one", "two"):
         job = service.start(owner, EvaluationChoice(), title)
         write_evaluation(job.run, tmp_path / "data")
