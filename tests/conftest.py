@@ -32,16 +32,26 @@ _TESTS = Path(__file__).parent
 _LONG = (
     "app/tune/test_page.py",
     "training/test_tuning.py",
-    "app/inspect/test_region_panel.py",
+    "app/evaluate/test_page.py",
     "app/inspect/test_viewer.py",
     "app/inspect/test_page.py",
     "models/test_bits.py",
+    "inspection/test_inspect.py",
+    "app/models/test_service.py",
+    "images/test_worker_pool.py",
+    "app/inspect/test_region_panel.py",
+    "app/models/test_page.py",
+    "attack/test_attack.py",
+    "app/inspect/test_model_picture.py",
+    "app/server/test_operation.py",
     "app/inspect/sessions/test_regions.py",
+    "demo/test_adapters.py",
+    "attention/test_capture.py",
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that take a minute come first: begun last, one would run on alone while the other cores wait."""
+    """Files that take half a minute come first: begun last, one would run on alone while the other cores wait."""
     order = {_TESTS / name: place for place, name in enumerate(_LONG)}
     if gone := [str(path) for path in order if not path.is_file()]:
         raise pytest.UsageError(f"_LONG in {__file__} names what is not there: {', '.join(gone)}")

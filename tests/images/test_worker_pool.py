@@ -250,7 +250,7 @@ def test_a_decoder_writes_no_file(pool, tmp_path):
 
 def test_slow_volumes_take_no_turn_from_a_picture():
     before = set(psutil.Process().children())
-    pool = WorkerPool(DecodeLimits(seconds=600, spare=1, pictures=1, volumes=4))
+    pool = WorkerPool(DecodeLimits(seconds=600, spare=1, pictures=1, volumes=2))
     ended = []
 
     def sleep() -> None:
@@ -258,10 +258,10 @@ def test_slow_volumes_take_no_turn_from_a_picture():
             pool.run(time.sleep, 600)
         ended.append(1)
 
-    threads = [threading.Thread(target=sleep) for _ in range(4)]
+    threads = [threading.Thread(target=sleep) for _ in range(2)]
     for thread in threads:
         thread.start()
-    while len(pool._busy) < 4:
+    while len(pool._busy) < 2:
         threading.Event().wait(0.01)
     try:
         assert pool.run(load_image, PICTURE).height
@@ -270,7 +270,7 @@ def test_slow_volumes_take_no_turn_from_a_picture():
         pool.close()
     for thread in threads:
         thread.join()
-    assert len(ended) == 4
+    assert len(ended) == 2
     assert set(psutil.Process().children()) <= before
 
 

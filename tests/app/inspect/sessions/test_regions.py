@@ -15,6 +15,7 @@ from a3tune.attention.metrics import measure_head_set, measure_heads
 from a3tune.errors import Cancelled, LabelError, RequestError
 from a3tune.geometry.patch_grid import to_patches
 from a3tune.inspection.inspect import answer_rows
+from a3tune.labels.segmenters.lite_medsam import LiteMedSamSegmenter
 from a3tune.phantom import make_phantom
 from app.engine.region_slot import RegionSlot
 from app.inspect.service import InspectService
@@ -27,6 +28,9 @@ from app.inspect.values import numbers_value, regions_value, target_value
 def region_slot(small_scorer, tmp_path_factory):
     patch = pytest.MonkeyPatch()
     patch.setenv("A3TUNE_CACHE", str(tmp_path_factory.mktemp("cache")))
+    # A few candidates are drawn anew, the others keep their own outlines.
+    quick = LiteMedSamSegmenter(device="cpu", refined=6)
+    patch.setattr("a3tune.labels.parts.LiteMedSamSegmenter", lambda device: quick)
     slot = RegionSlot(str(small_scorer), device="cpu")
     while slot.wait(60) is None:
         pass
