@@ -13,6 +13,7 @@ import re
 import secrets
 import shutil
 import struct
+import tempfile
 import tokenize
 import zipfile
 import zlib
@@ -168,6 +169,35 @@ def first_stand_in(folder: Path, suffixes: tuple[str, ...]) -> tuple[Path, Stand
     """The first of a folder's own files with these endings that is none of its kind, and what it is."""
     files = sorted(path for path in folder.iterdir() if path.suffix in suffixes and path.is_file())
     return next(((path, found) for path in files if (found := find_stand_in(path))), None)
+
+
+@contextmanager
+def files_together(folder: Path, record: str) -> Iterator[Path]:
+    """A folder to write to whose files become those of ``folder`` when the block ends, the record last: where it is,
+    the rest is whole and belongs to it, whenever the process is killed. When the block fails, the former files stay.
+
+    Args:
+        folder: made when missing, gone again when the block fails; files of the same names are replaced.
+        record: the name of the file that tells of the others.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as scratch:
+            yield Path(scratch)
+            # One that was written before must not vouch for the new files if the work ends between them.
+            (folder / record).unlink(missing_ok=True)
+            for path in sorted(Path(scratch).iterdir(), key=lambda path: (path.name == record, path.name)):
+                os.replace(path, folder / path.name)
+    except BaseException:
+        for path in made:
+            # Another process may have put something there.
+            with suppress(OSError):
+                path.rmdir()
+        raise
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import lzma
+import os
 import struct
 import zipfile
 import zlib
@@ -16,6 +17,7 @@ from a3tune.errors import DataError, LabelError, ModelError
 from a3tune.labels.parts import load_segmenter
 from a3tune.models.download import locate
 from a3tune.storage import (
+    files_together,
     find_stand_in,
     first_stand_in,
     is_folder,
@@ -185,3 +187,38 @@ def test_what_the_system_has_against_a_file_stays_as_it_is():
         raise PermissionError(errno.EACCES, "no")
     with pytest.raises(DataError), zip_faults():
         raise DataError(expected="a", got="b", remedy="c")
+
+
+def fill(folder, words, *more):
+    with files_together(folder, "record") as scratch:
+        for name in ("a", "record", "z", *more):
+            (scratch / name).write_text(words)
+
+
+@pytest.mark.parametrize("moment", range(3))
+def test_of_files_that_belong_together_the_record_vouches_for_the_others_at_any_moment(tmp_path, monkeypatch, moment):
+    fill(tmp_path, "old")
+    put, moved = os.replace, []
+
+    def until(source, place):
+        if len(moved) == moment:
+            raise KeyboardInterrupt  # stands for a kill: nothing of ours runs after it
+        moved.append(put(source, place))
+
+    monkeypatch.setattr(os, "replace", until)
+    with pytest.raises(KeyboardInterrupt):
+        fill(tmp_path, "new")
+    monkeypatch.undo()
+    assert not (tmp_path / "record").exists()
+    fill(tmp_path, "new")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(("a", "record", "z"), "new")
+
+
+def test_of_files_that_belong_together_the_former_stay_when_writing_fails(tmp_path):
+    fill(tmp_path, "old")
+    with pytest.raises(FileNotFoundError):
+        fill(tmp_path, "new", "there is none/a")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(("a", "record", "z"), "old")
+    with pytest.raises(OSError, match="full"), files_together(tmp_path / "b" / "c", "record"):
+        raise OSError("full")
+    assert not (tmp_path / "b").exists()

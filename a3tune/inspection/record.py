@@ -25,6 +25,7 @@ from a3tune.figures.plots import (
 from a3tune.geometry.patch_grid import to_patches, to_source
 from a3tune.images.frames import boxes_to_stored, image_record, labels_to_stored, region_record
 from a3tune.inspection.inspect import AdapterView, Inspection, answer_rows
+from a3tune.storage import files_together
 
 RECORD_NAME = "inspect.json"
 COMPARISON_NAME = "comparison"
@@ -85,13 +86,18 @@ def write_inspection(inspection: Inspection, folder: Path, target: np.ndarray | 
 
     Args:
         inspection: what to write.
-        folder: made when missing; files of the same names are replaced.
+        folder: made when missing; files of the same names are replaced. ``inspect.json`` comes last: where it is, the
+            rest is whole and belongs to it.
         target: as in :func:`record`; it is outlined in the pictures.
 
     Raises:
         OSError: the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with files_together(folder, RECORD_NAME) as scratch:
+        return [folder / path.name for path in _write_files(inspection, scratch, target)]
+
+
+def _write_files(inspection: Inspection, folder: Path, target: np.ndarray | None) -> list[Path]:
     written = [folder / RECORD_NAME]
     text = json.dumps(record(inspection, target), indent=1, ensure_ascii=False)
     written[0].write_text(text + "\n", encoding="utf-8")

@@ -9,12 +9,9 @@ import csv
 import io
 import json
 import math
-import os
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -28,7 +25,7 @@ from a3tune.images.frames import image_record, labels_to_stored, mask_to_stored,
 from a3tune.labels.batch import Outcome
 from a3tune.labels.picture import numbered_outlines
 from a3tune.labels.tasks import LabelTask
-from a3tune.storage import read_json, read_json_or_empty, whole_file, write_bytes, write_json
+from a3tune.storage import files_together, read_json, read_json_or_empty, whole_file, write_bytes, write_json
 from a3tune.types import MedicalImage, WeakLabels
 
 RECORD_NAME, MASKS_NAME, PICTURE_NAME = "labels.json", "masks.npz", "regions.png"
@@ -89,15 +86,11 @@ def write_labels(
     if read_json_or_empty(folder / RECORD_NAME) == value and all(path.is_file() for path in files):
         return files
     picture = numbered_outlines(image.pixels, labels.regions)
-    with _scratch(folder) as scratch:
+    with files_together(folder, RECORD_NAME) as scratch:
         masks = (mask_to_stored(item.region.mask, image) for item in labels.regions)
         _write_array(scratch / MASKS_NAME, "masks", masks, (len(labels.regions), *image.stored_size))
         Image.fromarray(picture).save(scratch / PICTURE_NAME)
         write_json(scratch / RECORD_NAME, value)
-        # A record of labels made before must not vouch for the new masks if the work ends between the files.
-        (folder / RECORD_NAME).unlink(missing_ok=True)
-        for path in files:
-            os.replace(scratch / path.name, path)
     return files
 
 
@@ -243,19 +236,3 @@ def _read_array(path: Path, name: str) -> Iterator[np.ndarray]:
         for _ in range(shape[0]):
             row = stream.read(math.prod(shape[1:]))
             yield np.frombuffer(row, dtype=np.bool_).reshape(shape[1:])
-
-
-@contextmanager
-def _scratch(folder: Path) -> Iterator[Path]:
-    """A folder inside ``folder`` to write in, gone at the end; folders made for it go as well when the work fails."""
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as scratch:
-            yield Path(scratch)
-    except BaseException:
-        for path in made:
-            # Another process may have put something there.
-            with suppress(OSError):
-                path.rmdir()
-        raise
