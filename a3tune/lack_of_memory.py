@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,11 +32,13 @@ class Spare(Protocol):
 
 
 _spares: WeakSet[Spare] = WeakSet()
+_guard = threading.Lock()  # of the set, which may not grow while it is walked through
 
 
 def give_up_when_short(spare: Spare) -> None:
     """Have something cleared whenever memory is released, as long as it lives."""
-    _spares.add(spare)
+    with _guard:
+        _spares.add(spare)
 
 
 def is_lack_of_memory(error: BaseException) -> bool:
@@ -47,7 +50,9 @@ def is_lack_of_memory(error: BaseException) -> bool:
 
 def release_memory() -> None:
     """Let go of what is kept for speed alone, and give it back with all other memory that nothing refers to."""
-    for spare in list(_spares):
+    with _guard:
+        spares = list(_spares)
+    for spare in spares:
         spare.clear()
     trim_memory()
 
