@@ -214,8 +214,10 @@ class Visitor:
         self.page.wait_for_selector(".drawer:not([hidden])")
 
     def _take_note(self, request: Request) -> None:
-        # The page's head asks every few seconds which model there is: that is nobody's doing.
-        if b"model_status" not in (request.post_data_buffer or b""):
+        # The page's head asks every few seconds which model there is, and a pointer that rests on the picture for the
+        # values under it, once: how often depends on the time that is taken.
+        content = request.post_data_buffer or b""
+        if b"model_status" not in content and b'"fn_name":"values"' not in content:
             self.requests.append(request.url)
 
     def upload(self, path: Path) -> None:
