@@ -7,7 +7,7 @@ import { drawLetters, roomFor } from "./edge_letters.js";
 import { AS_OPENED, createToner, inGrey, levelWords } from "./grey_levels.js";
 import { drawHeatMap } from "./heat_map.js";
 import { panesOf, placementIn } from "./layout.js";
-import { showScaleBar } from "./scale_bar.js";
+import { keepBarClear, showScaleBar } from "./scale_bar.js";
 
 export function createCanvas(viewer) {
   const { element, part, state, stage, canvas, colourMaps, differenceMap } = viewer;
@@ -72,13 +72,11 @@ export function createCanvas(viewer) {
       if (pane.view) viewer.place.draw(context, pane.view, pane.place);
       viewer.outlines.draw(context, pane.place);
       viewer.box.draw(context, pane.place);
-      viewer.measures.draw(context, pane.place);
       context.restore();
     }
-    const { edges } = data.image;
     // Both sides of a wipe are one picture.
-    const letterPanes = edges ? panes.slice(0, state.mode === "wipe" ? 1 : 2) : [];
-    for (const { frame, place } of letterPanes) drawLetters(context, edges, frame, data.image, place);
+    const whole = { x: 0, y: 0, width: canvas.width, height: canvas.height };
+    for (const pane of state.mode === "wipe" ? [{ ...panes[0], clip: whole }] : panes) drawOver(context, pane);
     nameImage(data.image);
     namePanes(notes);
     if (views.length) tellLegend(legend);
@@ -89,10 +87,23 @@ export function createCanvas(viewer) {
       .filter(Boolean)
       .join(" · ");
     showScaleBar(part("scaleBar"), data.image, panes[0].place.scale / panes[0].place.ratio);
+    keepBarClear(part);
     viewer.measures.tell();
     viewer.caption.show(notes);
     tellState(waits);
     stage.dataset.tookMs = (performance.now() - began).toFixed(1);
+  }
+
+  // What stands over picture and map: measures, and letters beside the picture.
+  function drawOver(context, { place, frame, clip }) {
+    const { image } = state.data;
+    context.save();
+    context.beginPath();
+    context.rect(clip.x, clip.y, clip.width, clip.height);
+    context.clip();
+    viewer.measures.draw(context, place, frame);
+    if (image.edges) drawLetters(context, image.edges, frame, image, place);
+    context.restore();
   }
 
   // The picture steps back behind the map, which is to be the brightest thing on it.
@@ -171,7 +182,7 @@ export function createCanvas(viewer) {
     }
     const handle = part("wipe");
     handle.hidden = state.mode !== "wipe";
-    handle.style.left = 100 * pair.wipe + "%";
+    handle.style.left = "calc((100% - var(--beside, 0px)) * " + pair.wipe + ")";
     handle.setAttribute("aria-valuenow", Math.round(100 * pair.wipe));
   }
 
@@ -181,6 +192,7 @@ export function createCanvas(viewer) {
     const rows = state.views.length ? state.rowsOf(state.front) : [];
     stage.dataset.shown = result ? [state.mapKey, rows.join("+"), waits ? "waiting" : "ready"].join(" ") : "image";
     stage.dataset.compare = state.mode;
+    stage.toggleAttribute("data-letters", Boolean(image.edges));
     stage.dataset.picture = state.showsModelPicture ? "model" : "eye";
     stage.style.setProperty("--tallness", image.height / image.width);
     // One finger scrolls the page where there is nothing to pan: on a tablet the image fills most of it.

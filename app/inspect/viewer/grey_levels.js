@@ -37,11 +37,11 @@ export function levelWords(levels, window) {
   if (isAsOpened(levels)) return "";
   const [centre, width] = window || [AS_OPENED.centre, AS_OPENED.width];
   return (
-    "display C " +
+    (levels.name || "display") +
+    " C " +
     Math.round(centre + ((levels.centre - 127.5) / 255) * width) +
     "  W " +
-    Math.round((levels.width / 255) * width) +
-    (levels.name ? " · " + levels.name : "")
+    Math.round((levels.width / 255) * width)
   );
 }
 

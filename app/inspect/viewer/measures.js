@@ -132,10 +132,10 @@ export function createMeasures(viewer) {
     return true;
   }
 
-  function draw(context, place) {
+  function draw(context, place, frame) {
     for (const measure of onShow()) {
       const unit = viewer.values.current?.unit || "";
-      drawMeasure(context, place, measure, shortWords(measure, state.data.image, found(measure), unit));
+      drawMeasure(context, place, frame, measure, shortWords(measure, state.data.image, found(measure), unit));
     }
   }
 
@@ -184,7 +184,8 @@ export function createMeasures(viewer) {
   };
 }
 
-function drawMeasure(context, place, { kind, from, to }, lines) {
+// `frame` is the part of the canvas in which the words stay.
+function drawMeasure(context, place, frame, { kind, from, to }, lines) {
   const { ratio } = place;
   const at = ([x, y]) => [place.x + x * place.scale, place.y + y * place.scale];
   const [[x0, y0], [x1, y1]] = [at(from), at(to)];
@@ -219,8 +220,13 @@ function drawMeasure(context, place, { kind, from, to }, lines) {
   context.textBaseline = "middle";
   const wide = Math.max(...lines.map((line) => context.measureText(line).width)) + 8 * ratio;
   const beside = Math.max(x0, x1) + 8 * ratio;
-  const left = beside + wide < context.canvas.width ? beside : Math.max(0, Math.min(x0, x1) - wide);
-  const top = Math.max(y0, y1) - 8 * ratio * (lines.length - 1);
+  // Beside the measure where there is room, else under it.
+  const fits = beside + wide < frame.x + frame.width;
+  const clamp = (value, least, most) => Math.max(least, Math.min(most, value));
+  const left = clamp(fits ? beside : Math.min(x0, x1), frame.x + 4 * ratio, frame.x + frame.width - wide);
+  const high = 16 * ratio * (lines.length - 1);
+  const wanted = Math.max(y0, y1) + (fits ? -high / 2 : 13 * ratio);
+  const top = clamp(wanted, frame.y + 9 * ratio, frame.y + frame.height - 9 * ratio - high);
   lines.forEach((line, number) => {
     const y = top + number * 16 * ratio;
     context.fillStyle = "rgb(5 7 10 / .82)";

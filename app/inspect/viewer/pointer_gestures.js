@@ -7,6 +7,7 @@ import { roomFor } from "./edge_letters.js";
 import { AS_OPENED, draggedLevels, inGrey } from "./grey_levels.js";
 import { WHOLE, frameAt, sideAt, sourcePoint, zoomedAt } from "./layout.js";
 import { valueWords, valuesAt } from "./pixel_values.js";
+import { keepBarClear } from "./scale_bar.js";
 
 // Pixels that a pointer may move and still have clicked.
 const STILL = 3;
@@ -73,10 +74,15 @@ export function createPointerGestures(viewer) {
     draw();
   }
 
+  function tellReadout(words) {
+    part("readout").textContent = words;
+    keepBarClear(part);
+  }
+
   function showReadout(x, y, clientX) {
     const { image } = state.data;
     if (x < 0 || y < 0 || x >= image.width || y >= image.height) {
-      part("readout").textContent = "";
+      tellReadout("");
       return;
     }
     const box = canvas.getBoundingClientRect();
@@ -89,7 +95,7 @@ export function createPointerGestures(viewer) {
     const times = shown.even ? ", " + multiple(shown.values[patch] / shown.even) : "";
     const words = patch < 0 ? "" : " · patch " + patch + ": " + signedPercent(shown.values[patch]) + times;
     const expert = view && patch >= 0 ? viewer.experts.patchWords(view, patch) : "";
-    part("readout").textContent = where + fileValue(x, y) + words + expert;
+    tellReadout(where + fileValue(x, y) + words + expert);
   }
 
   // The file's own value there, whatever window it is looked at through.
@@ -148,7 +154,7 @@ export function createPointerGestures(viewer) {
   });
   stage.addEventListener("pointerleave", () => {
     last = null;
-    part("readout").textContent = "";
+    tellReadout("");
     viewer.outlines.showTip(null);
   });
 

@@ -18,3 +18,10 @@ export function showScaleBar(bar, image, scale) {
   bar.textContent = Number(length.toPrecision(1)) + " mm";
   bar.title = image.plane ? "Measured at the " + image.plane + ": what is shown is smaller" : "";
 }
+
+// The bar gives way to words that reach it: half a bar would be a wrong length.
+export function keepBarClear(part) {
+  const [bar, ...words] = ["scaleBar", "readout", "zoom"].map((name) => part(name).getBoundingClientRect());
+  const covered = words.some((box) => box.width && box.left < bar.right && box.right > bar.left);
+  part("scaleBar").style.visibility = covered ? "hidden" : "";
+}

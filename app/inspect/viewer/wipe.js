@@ -2,7 +2,7 @@
 
 import { wipeShare } from "./layout.js";
 
-export function createWipe({ part, stage, state, draw }) {
+export function createWipe({ part, canvas, state, draw }) {
   const handle = part("wipe");
   let dragged = false;
 
@@ -19,7 +19,7 @@ export function createWipe({ part, stage, state, draw }) {
     handle.setPointerCapture(event.pointerId);
   });
   handle.addEventListener("pointermove", (event) => {
-    if (dragged) set(wipeShare(stage.getBoundingClientRect(), event.clientX));
+    if (dragged) set(wipeShare(canvas.getBoundingClientRect(), event.clientX));
   });
   for (const name of ["pointerup", "pointercancel"]) handle.addEventListener(name, () => (dragged = false));
   handle.addEventListener("keydown", (event) => {

@@ -29,6 +29,6 @@ def test_a_preset_is_a_window_of_the_file_and_waits_for_its_values(call_module):
     assert "reading values" in call_module(MODULE, "levelWords", waiting, [40, 400])
     levels = call_module(MODULE, "inGrey", lung, [40, 400], {})
     assert levels == {"centre": 127.5 - 408, "width": 956.25, "name": "lung"}
-    assert call_module(MODULE, "levelWords", levels, [40, 400]) == "display C -600  W 1500 · lung"
+    assert call_module(MODULE, "levelWords", levels, [40, 400]) == "lung C -600  W 1500"
     # Dragging goes on from there.
     assert call_module(MODULE, "draggedLevels", levels, 0, 0) == {"centre": levels["centre"], "width": levels["width"]}
