@@ -67,6 +67,9 @@ def test_a_jpeg_is_asked_about_and_every_choice_changes_the_map(visit, jpeg):
     answer = visitor.picture()
     visitor.screenshot("jpeg_light")
 
+    # The pixels' values are asked for once, when a pointer first rests on the picture.
+    page.locator("canvas.picture").hover()
+    expect(page.locator("[data-part=readout]")).to_contain_text("value")
     sent = len(visitor.requests)
     words = page.locator(".word[data-role=question][data-row]:visible")
     words.first.click()

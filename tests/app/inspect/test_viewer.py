@@ -155,6 +155,9 @@ def test_every_patch_is_drawn_where_it_lies_in_the_colour_of_its_weight(asked, e
 
 def test_before_and_after_flip_and_change_without_a_request(asked):
     page = asked.page
+    # The pixels' values are asked for once, when a pointer first rests on the picture.
+    page.locator("canvas.picture").hover()
+    expect(page.locator("[data-part=readout]")).to_contain_text("value")
     sent = len(asked.requests)
     page.locator(".stage").focus()
     pictures = {"a": asked.picture()}
