@@ -75,6 +75,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_image_options(parser)
     parser.add_argument(
+        "--dicom",
+        choices=("anonymous", "source"),
+        help="write the pictures as DICOM secondary captures too: of nobody, in a study of their own (anonymous), or "
+        "of the patient and study of the DICOM file that is inspected, referring to its image (source)",
+    )
+    parser.add_argument(
         "--convention",
         choices=("auto", "none", *CONVENTIONS),
         default="auto",
@@ -99,12 +105,15 @@ def run(options: argparse.Namespace) -> int:
     from transformers.utils.logging import disable_progress_bar
 
     from a3tune.adapters.switch import AdapterSet
+    from a3tune.inspection.dicom_export import check_source, write_captures
     from a3tune.inspection.inspect import inspect_image
     from a3tune.inspection.provenance import made_with
     from a3tune.inspection.record import metrics_table, write_inspection
     from a3tune.labels.parts import load_label_maker
     from a3tune.models.load import load_model
 
+    if options.dicom == "source":
+        check_source(options.image)
     if not sys.stderr.isatty():
         disable_progress_bar()
     name = DEMO_NAME if is_demo(options.model) else None
@@ -142,6 +151,8 @@ def run(options: argparse.Namespace) -> int:
     facts = made_with(model, folders, options.quantization, progress)
     inspection = replace(inspection, labels=labels, made_with=facts)
     written = write_inspection(inspection, options.out, target)
+    if options.dicom is not None:
+        written += write_captures(inspection, options.out, options.dicom, options.image)
     for view in inspection.views:
         print(f"{view.adapter}: {view.answer}")
     if len(inspection.views) > 1 or target is not None:
