@@ -10,6 +10,8 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from a3tune.bundle import EXAMPLES
+from tests.app.conftest import Visitor
+from tests.support.shared_visit import SharedVisit
 
 PHANTOM = EXAMPLES / "chest_mass.png"
 CHECKED = ".regions tbody input:checked"
@@ -44,14 +46,32 @@ def drag(visitor, start, end):
     return mouse
 
 
+@pytest.fixture(scope="module")
+def shared(browser, served):
+    def begin():
+        visitor = Visitor(browser, served.url, color_scheme="dark", accept_downloads=True)
+        visitor.example(4)
+        visitor.ask("Where is the liver?")
+        wait_for(visitor, "ready")
+        return visitor
+
+    visit = SharedVisit(begin)
+    yield visit
+    visit.end()
+
+
 @pytest.fixture
-def asked(visit):
+def asked(shared):
     """A visitor with an answer about a phantom of the abdomen and its regions on the page."""
-    visitor = visit(color_scheme="dark", accept_downloads=True)
-    visitor.example(4)
-    visitor.ask("Where is the liver?")
-    wait_for(visitor, "ready")
-    return visitor
+    return shared.put_back()
+
+
+@pytest.fixture(scope="module")
+def anybody(browser, served):
+    """One visitor for all tests that begin by giving an image."""
+    visitor = Visitor(browser, served.url, color_scheme="light")
+    yield visitor
+    visitor.context.close()
 
 
 def test_regions_come_with_ranks_and_switching_one_changes_numbers_and_picture(asked):
@@ -108,8 +128,8 @@ def test_another_prompt_changes_the_ranking_and_keeps_the_answer(asked):
     expect(page.locator("[data-part=regionSaid]")).to_contain_text("tokens")
 
 
-def test_small_structures_come_with_a_switch_and_go_with_it(visit, tmp_path):
-    visitor = visit()
+def test_small_structures_come_with_a_switch_and_go_with_it(anybody, tmp_path):
+    visitor = anybody
     page = visitor.page
     grey = np.full((256, 256), 90, np.uint8)
     grey[60:150, 60:150] = 150
@@ -131,24 +151,6 @@ def test_small_structures_come_with_a_switch_and_go_with_it(visit, tmp_path):
     assert not visitor.complaints
 
 
-def test_a_drawn_box_adds_a_region_and_escape_draws_none(asked):
-    page = asked.page
-    button = page.locator("[data-action=box]")
-    button.click()
-    expect(button).to_have_attribute("aria-pressed", "true")
-    drag(asked, (0.3, 0.3), (0.4, 0.4))
-    page.keyboard.press("Escape")
-    page.mouse.up()
-    expect(button).to_have_attribute("aria-pressed", "false")
-    assert rows(asked).count() == 8
-
-    button.click()
-    drag(asked, (0.45, 0.55), (0.58, 0.75)).up()
-    expect(page.locator(".regions tbody")).to_contain_text("drawn box")
-    expect(page.locator("[data-part=targetNote]")).to_contain_text("in the regions of ranks 1, 2, 3, 4 and ")
-    asked.screenshot("regions_dark")
-
-
 def test_a_region_under_the_pointer_is_named_and_a_kept_target_is_downloaded(asked, tmp_path):
     page = asked.page
     page.locator(".regions tbody tr").first.hover()
@@ -167,8 +169,43 @@ def test_a_region_under_the_pointer_is_named_and_a_kept_target_is_downloaded(ask
         assert sorted(archive.namelist()) == ["labels.json", "masks.npz", "regions.png"]
 
 
-def test_a_box_needs_no_answer_and_the_pointer_names_its_region(visit):
-    visitor = visit(color_scheme="light")
+def test_a_drawn_box_adds_a_region_and_escape_draws_none(asked):
+    page = asked.page
+    button = page.locator("[data-action=box]")
+    button.click()
+    expect(button).to_have_attribute("aria-pressed", "true")
+    drag(asked, (0.3, 0.3), (0.4, 0.4))
+    page.keyboard.press("Escape")
+    page.mouse.up()
+    expect(button).to_have_attribute("aria-pressed", "false")
+    assert rows(asked).count() == 8
+
+    button.click()
+    drag(asked, (0.45, 0.55), (0.58, 0.75)).up()
+    expect(page.locator(".regions tbody")).to_contain_text("drawn box")
+    expect(page.locator("[data-part=targetNote]")).to_contain_text("in the regions of ranks 1, 2, 3, 4 and ")
+    asked.screenshot("regions_dark")
+
+
+def test_a_blank_image_is_told_in_words_and_the_page_goes_on(anybody, tmp_path):
+    visitor = anybody
+    page = visitor.page
+    blank = tmp_path / "blank.png"
+    Image.fromarray(np.full((90, 120), 40, np.uint8)).save(blank)
+    visitor.upload(blank)
+    visitor.ask("Is there a mass?")
+    wait_for(visitor, "said")
+    expect(page.locator("[data-part=regionSaid]")).to_contain_text("same value")
+    assert page.locator("[data-part=answer]").inner_text().strip()
+    visitor.example(0)
+    expect(page.locator("[data-part=regionSaid]")).to_be_hidden()
+    visitor.ask("Where is the mass?")
+    wait_for(visitor, "ready")
+    assert not visitor.complaints
+
+
+def test_a_box_needs_no_answer_and_the_pointer_names_its_region(anybody):
+    visitor = anybody
     page = visitor.page
     visitor.upload(PHANTOM)
     page.locator("[data-action=box]").click()
@@ -185,20 +222,3 @@ def test_a_box_needs_no_answer_and_the_pointer_names_its_region(visit):
     page.mouse.move(*where)
     expect(page.locator(".tip")).to_contain_text("score")
     visitor.screenshot("regions_light")
-
-
-def test_a_blank_image_is_told_in_words_and_the_page_goes_on(visit, tmp_path):
-    visitor = visit()
-    page = visitor.page
-    blank = tmp_path / "blank.png"
-    Image.fromarray(np.full((90, 120), 40, np.uint8)).save(blank)
-    visitor.upload(blank)
-    visitor.ask("Is there a mass?")
-    wait_for(visitor, "said")
-    expect(page.locator("[data-part=regionSaid]")).to_contain_text("same value")
-    assert page.locator("[data-part=answer]").inner_text().strip()
-    visitor.example(0)
-    expect(page.locator("[data-part=regionSaid]")).to_be_hidden()
-    visitor.ask("Where is the mass?")
-    wait_for(visitor, "ready")
-    assert not visitor.complaints
