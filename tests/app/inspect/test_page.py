@@ -25,8 +25,30 @@ def jpeg(tmp_path):
     return path
 
 
-def test_a_dicom_is_opened_asked_about_and_its_map_is_drawn(visit, served):
-    visitor = visit(color_scheme="dark")
+@pytest.fixture(scope="module")
+def whoever(browser, served):
+    visitor = Visitor(browser, served.url, color_scheme="dark")
+    yield visitor
+    visitor.context.close()
+
+
+@pytest.fixture
+def anybody(whoever):
+    """One visitor for all tests that begin by giving an image or asking a question."""
+    whoever.complaints.clear()
+    return whoever
+
+
+@pytest.fixture(scope="module", params=["dark", "light"])
+def themed(request, browser, served):
+    """A fresh page in each theme."""
+    visitor = Visitor(browser, served.url, color_scheme=request.param)
+    yield visitor
+    visitor.context.close()
+
+
+def test_a_dicom_is_opened_asked_about_and_its_map_is_drawn(anybody, served):
+    visitor = anybody
     visitor.upload(get_testdata_file("CT_small.dcm"))
     expect(visitor.page.locator("[data-part=imageLabel]")).to_contain_text("CT · DICOM")
     plain = visitor.picture()
@@ -40,8 +62,8 @@ def test_a_dicom_is_opened_asked_about_and_its_map_is_drawn(visit, served):
     assert not [path for path in served.uploads.rglob("*") if path.is_file() and path.stat().st_size]
 
 
-def test_another_window_shows_another_picture(visit):
-    visitor = visit()
+def test_another_window_shows_another_picture(anybody):
+    visitor = anybody
     visitor.upload(get_testdata_file("CT_small.dcm"))
     as_in_the_file = visitor.picture()
     window = visitor.page.locator("#window input")
@@ -55,8 +77,8 @@ def test_another_window_shows_another_picture(visit):
     )
 
 
-def test_a_jpeg_is_asked_about_and_every_choice_changes_the_map(visit, jpeg):
-    visitor = visit(color_scheme="light")
+def test_a_jpeg_is_asked_about_and_every_choice_changes_the_map(anybody, jpeg):
+    visitor = anybody
     page = visitor.page
     visitor.upload(jpeg)
     expect(page.locator("[data-part=imageLabel]")).to_contain_text("260 × 180 px")
@@ -65,7 +87,7 @@ def test_a_jpeg_is_asked_about_and_every_choice_changes_the_map(visit, jpeg):
     visitor.ask("Is there a mass?")
     assert page.locator("[data-part=answer]").inner_text().strip()
     answer = visitor.picture()
-    visitor.screenshot("jpeg_light")
+    visitor.screenshot("jpeg_dark")
 
     # The pixels' values are asked for once, when a pointer first rests on the picture.
     page.locator("canvas.picture").hover()
@@ -91,8 +113,8 @@ def test_a_jpeg_is_asked_about_and_every_choice_changes_the_map(visit, jpeg):
     page.wait_for_selector(".stage[data-shown^='1.3 '][data-shown$=ready]")
 
 
-def test_repeated_words_are_different_tokens(visit):
-    visitor = visit()
+def test_repeated_words_are_different_tokens(anybody):
+    visitor = anybody
     visitor.ask("Is the lung the right lung?")
     words = visitor.page.locator(".word[data-role=question][data-row]:visible")
     texts = words.all_inner_texts()
@@ -121,14 +143,6 @@ def test_an_example_and_a_suggestion_need_no_typing(visit):
     assert not visitor.complaints
 
 
-def test_the_first_visitor_after_a_start_sees_base_and_adapter_side_by_side(serve, browser):
-    with serve() as fresh:
-        visitor = Visitor(browser, fresh.url)
-        expect(visitor.page.locator(".stage")).to_have_attribute("data-compare", "side")
-        expect(visitor.page.locator("[data-part=paneB]")).to_contain_text("B · a3")
-        visitor.context.close()
-
-
 def test_an_example_whose_answers_come_one_by_one_opens_side_by_side_until_another_way_is_chosen(visit):
     visitor = visit()
     page, stage = visitor.page, visitor.page.locator(".stage")
@@ -149,8 +163,8 @@ def test_an_example_whose_answers_come_one_by_one_opens_side_by_side_until_anoth
     expect(stage).to_have_attribute("data-compare", "one")
 
 
-def test_several_files_are_the_slices_of_a_series(visit, tmp_path):
-    visitor = visit()
+def test_several_files_are_the_slices_of_a_series(anybody, tmp_path):
+    visitor = anybody
     paths = []
     for place in (5, 10, 0):
         data = dcmread(get_testdata_file("CT_small.dcm"))
@@ -162,8 +176,8 @@ def test_several_files_are_the_slices_of_a_series(visit, tmp_path):
     assert not visitor.complaints
 
 
-def test_one_of_several_series_is_chosen_in_a_list(visit, tmp_path):
-    visitor = visit()
+def test_one_of_several_series_is_chosen_in_a_list(anybody, tmp_path):
+    visitor = anybody
     paths = []
     for number, (place, modality) in enumerate([(0, "CT"), (5, "CT"), (10, "CT"), (0, "MR")]):
         data = dcmread(get_testdata_file("CT_small.dcm"))
@@ -172,7 +186,7 @@ def test_one_of_several_series_is_chosen_in_a_list(visit, tmp_path):
         paths.append(tmp_path / f"{number}.dcm")
         data.save_as(paths[-1])
     chosen, label = visitor.page.locator("#series input"), visitor.page.locator("[data-part=imageLabel]")
-    expect(chosen).to_have_count(0)
+    expect(chosen).to_be_hidden()
     visitor.page.set_input_files("#upload input[type=file]", [str(path) for path in paths])
     expect(label).to_contain_text("2 of 3")
     expect(visitor.page.locator("#status")).to_contain_text("The first of 2 series is on show")
@@ -190,27 +204,27 @@ def test_one_of_several_series_is_chosen_in_a_list(visit, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "words"),
+    ("name", "content", "words", "example"),
     [
-        ("empty.png", b"", "empty"),
-        ("notes.dcm", b"These are words and no picture.\n" * 20, "Expected"),
-        ("cut.jpg", None, "Expected"),
+        ("empty.png", b"", "empty", 1),
+        ("notes.dcm", b"These are words and no picture.\n" * 20, "Expected", 3),
+        ("cut.jpg", None, "Expected", 1),
     ],
 )
-def test_a_bad_file_is_told_in_words_and_the_page_goes_on(visit, jpeg, tmp_path, name, content, words):
-    visitor = visit()
+def test_a_bad_file_is_told_in_words_and_the_page_goes_on(anybody, jpeg, tmp_path, name, content, words, example):
+    visitor = anybody
     bad = tmp_path / name
     bad.write_bytes(jpeg.read_bytes()[:600] if content is None else content)
     visitor.page.set_input_files("#upload input[type=file]", str(bad))
     alert = visitor.page.locator("#status [role=alert]")
     expect(alert).to_contain_text(words, ignore_case=True)
     assert "Traceback" not in visitor.page.content()
-    visitor.example(1)
+    visitor.example(example)
     expect(alert).to_have_count(0)
 
 
-def test_a_question_without_words_or_an_adapter_is_told_in_words(visit):
-    visitor = visit()
+def test_a_question_without_words_or_an_adapter_is_told_in_words(anybody):
+    visitor = anybody
     visitor.page.locator("#question textarea, #question input").first.fill("   ")
     visitor.page.locator("#ask").click()
     expect(visitor.page.locator("#status [role=alert]")).to_contain_text("question is empty")
@@ -235,8 +249,8 @@ def test_a_question_without_words_or_an_adapter_is_told_in_words(visit):
     expect(visitor.page.locator(".history li b").first).to_have_text(question)
 
 
-def test_the_page_asks_no_other_host(visit, served):
-    visitor = visit()
+def test_the_page_asks_no_other_host(anybody, served):
+    visitor = anybody
     visitor.example(7)
     visitor.ask("What kind of image is this?")
     hosts = {urlsplit(url).netloc for url in visitor.requests if not url.startswith(("data:", "blob:"))}
@@ -244,8 +258,8 @@ def test_the_page_asks_no_other_host(visit, served):
     assert not visitor.complaints
 
 
-def test_two_visitors_never_see_each_other(visit, jpeg):
-    one, other = visit(), visit()
+def test_two_visitors_never_see_each_other(anybody, visit, jpeg):
+    one, other = anybody, visit()
     one.upload(jpeg)
     other.example(1)
     one.ask("Is there a mass?")
@@ -262,15 +276,15 @@ def test_two_visitors_never_see_each_other(visit, jpeg):
     assert third.page.locator(".history li").count() == 1
 
 
-def test_the_notice_and_the_speaking_model_are_always_there(visit):
-    page = visit().page
+def test_the_notice_and_the_speaking_model_are_always_there(anybody):
+    page = anybody.page
     expect(page.locator(".notice")).to_contain_text("Research use only")
     expect(page.locator(".studio-head")).to_have_attribute("data-state", "ready")
     assert page.locator(".model .name").inner_text().strip()
 
 
-def test_a_visit_is_forgotten_when_its_page_is_closed(visit):
-    one, stranger = visit(), visit()
+def test_a_visit_is_forgotten_when_its_page_is_closed(visit, anybody):
+    one, stranger = visit(), anybody
     # Another page of the same browser.
     other = one.context.new_page()
     other.goto(one.page.url)
@@ -334,9 +348,8 @@ CONTRASTS = """() => {
 }"""
 
 
-@pytest.mark.parametrize("scheme", ["dark", "light"])
-def test_every_word_stands_out_from_its_ground(visit, scheme):
-    page = visit(color_scheme=scheme).page
+def test_every_word_stands_out_from_its_ground(themed):
+    page = themed.page
     page.wait_for_selector(".stage[data-regions^=ready]")
     told = []
     for tab in page.locator(".drawer [data-tab]").all():
@@ -345,3 +358,29 @@ def test_every_word_stands_out_from_its_ground(visit, scheme):
     assert len(told) > 300
     faint = {(item["place"], item["text"], round(item["ratio"], 2)) for item in told if item["ratio"] < item["least"]}
     assert faint == set()
+
+
+def test_the_question_shows_that_it_has_the_focus(themed):
+    page = themed.page
+    field = page.locator("#question textarea, #question input").first
+    field.focus()
+    ring = field.evaluate(
+        "box => ((style) => [style.outlineStyle, style.outlineWidth, style.outlineColor])(getComputedStyle(box))"
+    )
+    assert ring[:2] == ["solid", "2px"]
+    colour, ground = (
+        [int(part) for part in re.findall(r"\d+", text)[:3]]
+        for text in (ring[2], field.evaluate("box => getComputedStyle(box).backgroundColor"))
+    )
+    assert contrast(colour, ground) >= 3
+
+
+def contrast(one, other):
+    """Of two colours, by WCAG 2."""
+
+    def light(colour):
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (part / 255 for part in colour)]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    dark, bright = sorted((light(one), light(other)))
+    return (bright + 0.05) / (dark + 0.05)

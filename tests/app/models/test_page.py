@@ -33,7 +33,11 @@ def choose(manager, title: str) -> None:
 
 
 def test_another_model_is_loaded_and_everybody_is_told(visit, folder):
-    reader, operator = visit(color_scheme="dark"), visit(color_scheme="light")
+    reader = visit(color_scheme="dark")
+    # The first visitor after a start, whose answers came one by one, sees the base and the adapter side by side.
+    expect(reader.page.locator(".stage")).to_have_attribute("data-compare", "side")
+    expect(reader.page.locator("[data-part=paneB]")).to_contain_text("B · a3")
+    operator = visit(color_scheme="light")
     first = reader.result
     answer = reader.page.locator("[data-part=answer]").inner_text()
 
