@@ -23,8 +23,8 @@ from a3tune.bundle import DEMO_MODEL
 from a3tune.demo.scorer.training import build_tokenizer, model_config, save_scorer
 from a3tune.models.load import load_model
 from app.engine.model_slot import ModelSlot
+from tests.support.studio_server import PATIENCE_MS, ROOT, Server
 
-ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = ROOT / "out" / "screenshots"
 
 # A browser that speaks to nobody but the page: without these Chromium looks for updates by itself.
@@ -36,8 +36,6 @@ _QUIET_CHROMIUM = (
     "--disable-sync",
     "--no-first-run",
 )
-# The model loads while the first page is already there; on a busy machine with 2 cores that takes a while.
-PATIENCE_MS = 300_000
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +140,17 @@ def served(serve: Serve, random_adapters: dict[str, Path]) -> Iterator[Served]:
     adapters = [part for name, folder in random_adapters.items() for part in ("--adapter", f"{name}={folder}")]
     with serve(*adapters) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, small_scorer: Path) -> Iterator[Server]:
+    """The application with folders of its own, which may be ended and started again."""
+    server = Server(tmp_path_factory.mktemp("studio"), small_scorer)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.clean()
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,18 @@ from pathlib import Path
 
 import psutil
 import pytest
+from playwright.sync_api import Browser, BrowserContext
 
 ROOT = Path(__file__).resolve().parents[2]
+# Several processes load torch at once on two cores.
+PATIENCE_MS = 300_000
+
+
+def wide_window(browser: Browser) -> BrowserContext:
+    """A browser window as wide as the tabs with tables and charts are meant for, patient and with downloads."""
+    context = browser.new_context(viewport={"width": 1400, "height": 1000}, accept_downloads=True)
+    context.set_default_timeout(PATIENCE_MS)
+    return context
 
 
 class Server:

@@ -10,30 +10,16 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.support.studio_server import Server
-
-PATIENCE_MS = 300_000
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, small_scorer: Path) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("evaluate"), small_scorer)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.clean()
+from tests.support.studio_server import PATIENCE_MS, Server, wide_window
 
 
 @pytest.fixture
 def page(browser: Browser, server: Server) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1400, "height": 1000}, accept_downloads=True)
-    context.set_default_timeout(PATIENCE_MS)
-    page = context.new_page()
-    page.goto(server.url)
-    opened(page)
-    yield page
-    context.close()
+    with wide_window(browser) as context:
+        page = context.new_page()
+        page.goto(server.url)
+        opened(page)
+        yield page
 
 
 def opened(page: Page) -> None:
@@ -58,13 +44,13 @@ def test_from_the_start_over_a_new_server_to_tables_questions_and_files(page, se
     # Untouched, it compares the base with the adapters that came with the model, on all questions.
     expect(page.locator("#evaluate-limit input")).to_have_value("0")
     expect(page.locator("#evaluate-adapters input:checked")).to_have_count(3)
-    page.locator("#evaluate-limit input").fill("10")
+    page.locator("#evaluate-limit input").fill("6")
     page.locator("#evaluate-adapters").get_by_label("lora", exact=True).uncheck()
 
     # What it takes is told before anything starts.
     page.locator("#evaluate-measure").click()
-    expect(page.locator("#evaluate-status")).to_contain_text("10 questions of the test split", timeout=PATIENCE_MS)
-    expect(page.locator("#evaluate-status")).to_contain_text("2 systems (base, a3), 20 answers")
+    expect(page.locator("#evaluate-status")).to_contain_text("6 questions of the test split", timeout=PATIENCE_MS)
+    expect(page.locator("#evaluate-status")).to_contain_text("2 systems (base, a3), 12 answers")
 
     page.locator("#evaluate-start").click()
     reaches(page, "preparing", "asking")
@@ -94,7 +80,7 @@ def test_from_the_start_over_a_new_server_to_tables_questions_and_files(page, se
 
     # A cell and a band open their questions, and a filter leaves others out.
     items = page.locator(".items")
-    expect(items).to_have_attribute("data-count", "10")
+    expect(items).to_have_attribute("data-count", "6")
     cell, count = next((cell, count) for cell, count in table["counts"].items() if count)
     page.locator(f".cells tr[data-system=a3] button[data-cell='{cell}']").click()
     expect(items).to_have_attribute("data-kind", "cell")
@@ -117,7 +103,7 @@ def test_from_the_start_over_a_new_server_to_tables_questions_and_files(page, se
 
     # One press opens a question in Inspect, with the adapters that answered it.
     page.locator(".filters .kind").select_option("all")
-    expect(items).to_have_attribute("data-count", "10")
+    expect(items).to_have_attribute("data-count", "6")
     question = items.locator(".question").first.text_content()
     items.locator(".look").first.click()
     expect(page.locator("#question textarea, #question input").first).to_have_value(question, timeout=PATIENCE_MS)
@@ -131,7 +117,7 @@ def test_from_the_start_over_a_new_server_to_tables_questions_and_files(page, se
     opened(page)
     page.wait_for_selector(".evaluation:not([data-shown=''])")
     page.locator(".other").select_option(index=1)
-    expect(page.locator(".against")).to_contain_text("10 questions in both")
+    expect(page.locator(".against")).to_contain_text("6 questions in both")
     expect(page.locator(".against")).to_contain_text("the same on every one")
     assert complaints == []
 

@@ -20,25 +20,13 @@ from playwright.sync_api import Browser, Page, TimeoutError, expect
 
 from a3tune.adapters.origin import write_origin
 from a3tune.demo.sample_data import write_sample
-from tests.support.studio_server import Server
+from tests.support.studio_server import PATIENCE_MS, ROOT, Server, wide_window
 
-ROOT = Path(__file__).resolve().parents[3]
 SCREENSHOTS = ROOT / "out" / "screenshots"
-# Several processes load torch at once on two cores.
-PATIENCE_MS = 300_000
 SIDE = 200
 # The data's own masks are the targets: making weak labels would take longer than the run.
-SETTINGS = "label_segmenter=data\nmax_steps=40\nevaluate_every=10\nsave_every=5\nbatch_size=2\nkeep=1"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, small_scorer: Path) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("tune"), small_scorer)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.clean()
+# More steps than are waited for: a run must not end by itself before it is stopped, however slow the browser is.
+SETTINGS = "label_segmenter=data\nmax_steps=4000\nevaluate_every=10\nsave_every=5\nbatch_size=2\nkeep=1"
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +52,7 @@ class Tuner:
     """A visitor on the Tune tab."""
 
     def __init__(self, browser: Browser, server: Server) -> None:
-        self.context = browser.new_context(viewport={"width": 1400, "height": 1000}, accept_downloads=True)
-        self.context.set_default_timeout(PATIENCE_MS)
+        self.context = wide_window(browser)
         self.complaints: list[str] = []
         self.page: Page = self.context.new_page()
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
@@ -150,6 +137,14 @@ def tuner(browser: Browser, server: Server):
         visitor.context.close()
 
 
+@pytest.fixture(scope="module")
+def anybody(browser: Browser, server: Server) -> Iterator[Tuner]:
+    """One visitor for all tests that begin by giving data."""
+    visitor = Tuner(browser, server)
+    yield visitor
+    visitor.context.close()
+
+
 def process_of(run: Path) -> int:
     return json.loads((run / "process.json").read_text())["pid"]
 
@@ -187,31 +182,7 @@ def test_from_the_upload_to_the_adapter_over_reloads_stops_kills_and_a_new_serve
     page.wait_for_function("Number(document.querySelector('.watch')?.dataset.snapshots) >= 2")
     (run,) = server.runs()
 
-    # The page goes and comes: the run is found again and has gone on.
-    page.reload()
-    visitor.open()
-    visitor.view("Runs")
-    step = visitor.makes_step(4)
-    before = points(page, "loss")
-    visitor.makes_step(step + 2)
-    assert points(page, "loss") > before
-
-    page.locator("#tune-stop").click()
-    visitor.reaches("stopped")
-    expect(page.locator(".run .words")).to_contain_text("The adapter is ready. Resume goes on at step")
-    expect(page.locator("#tune-resume")).to_be_enabled(timeout=PATIENCE_MS)
-    stopped = json.loads((run / "run/run.json").read_text())["step"]
-
-    # Somebody kills the process: the page says so, and how to go on.
-    page.locator("#tune-resume").click()
-    visitor.makes_step(stopped + 1)
-    os.kill(process_of(run), signal.SIGKILL)
-    visitor.reaches("failed")
-    expect(page.locator(".run .words")).to_contain_text("ended by the signal SIGKILL")
-
-    # The server goes and comes while the run works on.
-    page.locator("#tune-resume").click()
-    visitor.reaches("training")
+    # Server and page go and come while it works on: another server finds it, and it has gone on.
     process = process_of(run)
     server.kill()
     assert psutil.pid_exists(process)
@@ -219,11 +190,28 @@ def test_from_the_upload_to_the_adapter_over_reloads_stops_kills_and_a_new_serve
     page.reload()
     visitor.open()
     visitor.view("Runs")
-    visitor.makes_step(stopped + 2)
+    step = visitor.makes_step(4)
+    before = points(page, "loss")
+    visitor.makes_step(step + 2)
+    assert points(page, "loss") > before
     assert process_of(run) == process
-    visitor.reaches("finished")
+
+    # Somebody kills the process: the page says so, and how to go on.
+    os.kill(process, signal.SIGKILL)
+    visitor.reaches("failed")
+    expect(page.locator(".run .words")).to_contain_text("ended by the signal SIGKILL")
+    killed = visitor.makes_step(step)
+    page.locator("#tune-resume").click()
+    visitor.reaches("training")
+    visitor.makes_step(killed + 1)
+
+    page.locator("#tune-stop").click()
+    visitor.reaches("stopped")
+    expect(page.locator(".run .words")).to_contain_text("The adapter is ready. Resume goes on at step")
+    expect(page.locator("#tune-resume")).to_be_enabled(timeout=PATIENCE_MS)
     expect(page.locator("#tune-stop")).to_be_disabled(timeout=PATIENCE_MS)
-    assert [event["step"] for event in events_of(run) if event["event"] == "step"] == list(range(1, 41))
+    stopped = json.loads((run / "run/run.json").read_text())["step"]
+    assert [event["step"] for event in events_of(run) if event["event"] == "step"] == list(range(1, stopped + 1))
     visitor.screenshot("tune_run")
 
     # Before and after, on a question that the run was not trained on.
@@ -312,11 +300,13 @@ def test_a_run_made_elsewhere_is_opened_and_shown(tuner, server, tmp_path):
     expect(visitor.page.locator("#tune-config")).to_contain_text("method: a3")
     visitor.page.set_input_files("#tune-folder input[type=file]", str(tmp_path / "run.zip"))
     visitor.reaches("elsewhere")
-    assert points(visitor.page, "loss") > 40
+    assert points(visitor.page, "loss") >= len(
+        [event for event in events_of(server.runs()[0]) if event["event"] == "step"]
+    )
     visitor.page.wait_for_selector(".watch:not([hidden])")
 
 
-def test_faults_are_told_with_their_place_and_repaired_on_a_click(tuner, sample, tmp_path):
+def test_faults_are_told_with_their_place_and_repaired_on_a_click(anybody, sample, tmp_path):
     with zipfile.ZipFile(sample) as good, zipfile.ZipFile(tmp_path / "messy.zip", "w") as archive:
         for name in good.namelist():
             content = good.read(name)
@@ -326,7 +316,7 @@ def test_faults_are_told_with_their_place_and_repaired_on_a_click(tuner, sample,
                 rows.insert(3, "images/none.png,Is there a mass?,no,closed,train,,fine")
                 content = "\n".join(rows).encode()
             archive.writestr(name, content)
-    visitor = tuner()
+    visitor = anybody
     visitor.upload(tmp_path / "messy.zip")
     report = visitor.page.locator(".report")
     expect(report).to_contain_text("1 fault keeps it from being trained on")
@@ -352,7 +342,7 @@ def test_faults_are_told_with_their_place_and_repaired_on_a_click(tuner, sample,
     assert not visitor.complaints
 
 
-def test_columns_with_other_names_are_named_on_a_click(tuner, sample, tmp_path):
+def test_columns_with_other_names_are_named_on_a_click(anybody, sample, tmp_path):
     with zipfile.ZipFile(sample) as good, zipfile.ZipFile(tmp_path / "study.zip", "w") as archive:
         for name in good.namelist():
             content = good.read(name)
@@ -361,7 +351,7 @@ def test_columns_with_other_names_are_named_on_a_click(tuner, sample, tmp_path):
                 names = {"image": "scan", "question": "asked", "answer": "told"}
                 content = "\n".join([",".join(names.get(cell, cell) for cell in header.split(",")), rows]).encode()
             archive.writestr(name, content)
-    visitor = tuner()
+    visitor = anybody
     page = visitor.page
     visitor.upload(tmp_path / "study.zip")
     expect(page.locator(".report")).to_contain_text("the columns image, question, answer are missing")
@@ -376,10 +366,10 @@ def test_columns_with_other_names_are_named_on_a_click(tuner, sample, tmp_path):
     assert not visitor.complaints
 
 
-def test_images_and_a_table_typed_in_the_page_become_a_data_set(tuner, tmp_path):
+def test_images_and_a_table_typed_in_the_page_become_a_data_set(anybody, tmp_path):
     for number in range(2):
         Image.new("RGB", (64, 64), (80 * number, 10, 10)).save(tmp_path / f"scan{number}.png")
-    visitor = tuner()
+    visitor = anybody
     page = visitor.page
     page.locator("#tune-add").get_by_role("tab", name="Files", exact=True).click()
     page.set_input_files("#tune-files input[type=file]", [str(tmp_path / f"scan{number}.png") for number in range(2)])
@@ -401,32 +391,31 @@ def test_images_and_a_table_typed_in_the_page_become_a_data_set(tuner, tmp_path)
     assert not visitor.complaints
 
 
-def test_an_archive_that_climbs_out_is_refused_in_words(tuner, server, tmp_path):
-    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
-        archive.writestr("../../evil.csv", "image,question,answer\n")
-    visitor = tuner()
-    # One line says that nothing can start, and nothing is offered to be deleted.
-    expect(visitor.page.locator("#tune-start-reason")).to_contain_text("No data set is chosen")
-    expect(visitor.page.locator("#tune-plan-status")).to_have_text("")
-    expect(visitor.page.locator("#tune-delete-data")).to_be_hidden()
-    visitor.upload(tmp_path / "evil.zip")
-    alert = visitor.page.locator("#tune-data-status [role=alert]")
-    expect(alert).to_contain_text("leads out of the data folder")
-    visitor.page.locator("#tune-start").click()
-    expect(visitor.page.locator("#tune-start-reason [role=alert]")).to_contain_text("No data set is chosen")
-    assert not list(server.studio.parent.rglob("evil.csv"))
-
-
-def test_nobody_sees_the_data_or_runs_of_others(tuner, server):
+def test_nobody_sees_the_data_or_runs_of_others_and_an_archive_that_climbs_out_is_refused(tuner, server, tmp_path):
     assert server.runs()
     visitor = tuner()
+    page = visitor.page
     visitor.view("Runs")
-    expect(visitor.page.locator(".run .empty")).to_be_visible()
-    assert visitor.page.locator("#tune-run input").input_value() == ""
-    assert visitor.page.locator("#tune-data input").input_value() == ""
-    secret = visitor.page.evaluate("localStorage.getItem('a3tune-visitor')")
+    expect(page.locator(".run .empty")).to_be_visible()
+    assert page.locator("#tune-run input").input_value() == ""
+    assert page.locator("#tune-data input").input_value() == ""
+    secret = page.evaluate("localStorage.getItem('a3tune-visitor')")
     assert secret
     assert not any(secret.encode() in path.read_bytes() for path in server.studio.rglob("*.json"))
+
+    # Whoever has nothing gives an archive that cannot be taken: they have nothing to start with afterwards.
+    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
+        archive.writestr("../../evil.csv", "image,question,answer\n")
+    visitor.view("Data")
+    # One line says that nothing can start, and nothing is offered to be deleted.
+    expect(page.locator("#tune-start-reason")).to_contain_text("No data set is chosen")
+    expect(page.locator("#tune-plan-status")).to_have_text("")
+    expect(page.locator("#tune-delete-data")).to_be_hidden()
+    visitor.upload(tmp_path / "evil.zip")
+    expect(page.locator("#tune-data-status [role=alert]")).to_contain_text("leads out of the data folder")
+    page.locator("#tune-start").click()
+    expect(page.locator("#tune-start-reason [role=alert]")).to_contain_text("No data set is chosen")
+    assert not list(server.studio.parent.rglob("evil.csv"))
 
 
 @pytest.fixture(scope="module")
@@ -506,7 +495,7 @@ def test_two_people_wait_in_one_queue_and_end_what_is_theirs(tuner, server, samp
     for visitor in (first, second):
         visitor.upload(sample)
         expect(visitor.page.locator(".report")).to_contain_text("Ready to train on")
-    first.start(f"{SETTINGS}\nmax_steps=4000")
+    first.start(SETTINGS)
     first.makes_step(1)
     (running,) = set(server.runs()) - set(known)
     second.start(SETTINGS)
