@@ -289,6 +289,12 @@ class Visitor:
             [x, y],
         )
 
+    def box(self, selector: str) -> dict[str, float]:
+        """Where an element lies in the window, for the mouse: what was used before may have scrolled it away."""
+        element = self.page.locator(selector)
+        element.evaluate("element => element.scrollIntoView({block: 'center', behavior: 'instant'})")
+        return element.bounding_box()
+
     def screenshot(self, name: str) -> None:
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=SCREENSHOTS / f"{name}.png")

@@ -37,7 +37,7 @@ def changed(visitor, selector, before):
 
 
 def drag(visitor, start, end):
-    stage = visitor.page.locator(".stage").bounding_box()
+    stage = visitor.box(".stage")
     mouse = visitor.page.mouse
     for place, (x, y) in enumerate((start, end)):
         mouse.move(stage["x"] + x * stage["width"], stage["y"] + y * stage["height"], steps=3)

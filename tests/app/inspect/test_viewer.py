@@ -193,7 +193,7 @@ def test_before_and_after_flip_and_change_without_a_request(asked):
         page.keyboard.press("]")
     expect(page.locator(".wipe")).to_have_attribute("aria-valuenow", "70")
     pictures["wiped"] = asked.picture()
-    box = page.locator(".wipe").bounding_box()
+    box = asked.box(".wipe")
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 40)
     page.mouse.down()
     page.mouse.move(box["x"] - 200, box["y"] + 40, steps=3)
@@ -261,8 +261,8 @@ def test_heads_by_mass_entropy_difference_and_order(asked, expected):
 
 def test_a_region_and_a_brush_tell_which_words_and_heads_look_there(asked):
     page = asked.page
-    stage = page.locator(".stage").bounding_box()
     page.locator("[data-action=brush]").click()
+    stage = asked.box(".stage")
     page.mouse.move(stage["x"] + 0.55 * stage["width"], stage["y"] + 0.4 * stage["height"])
     page.mouse.down()
     page.mouse.move(stage["x"] + 0.62 * stage["width"], stage["y"] + 0.5 * stage["height"], steps=6)
@@ -282,8 +282,7 @@ def test_a_region_and_a_brush_tell_which_words_and_heads_look_there(asked):
     page.get_by_role("tab", name="Regions").click()
     for box in page.locator(".regions tbody input").all():
         box.check()
-    page.locator(".stage").scroll_into_view_if_needed()
-    stage = page.locator(".stage").bounding_box()
+    stage = asked.box(".stage")
     for x in np.linspace(0.3, 0.75, 30):
         page.mouse.move(stage["x"] + x * stage["width"], stage["y"] + 0.45 * stage["height"])
         if page.locator(".tip").is_visible():
@@ -295,11 +294,11 @@ def test_a_region_and_a_brush_tell_which_words_and_heads_look_there(asked):
     expect(page.locator("[data-part=placeNote]")).to_contain_text("region ")
 
 
-def pinch(page):
+def pinch(visitor):
     """Draw two fingers apart on the image, to twice their distance."""
-    box = page.locator(".stage").bounding_box()
+    box = visitor.box(".stage")
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    touch = page.context.new_cdp_session(page)
+    touch = visitor.page.context.new_cdp_session(visitor.page)
     for kind, reach in (("touchStart", 60), ("touchMove", 90), ("touchMove", 120), ("touchEnd", None)):
         points = [] if reach is None else [{"x": x - reach, "y": y, "id": 0}, {"x": x + reach, "y": y, "id": 1}]
         touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
@@ -328,7 +327,7 @@ def test_keys_alone_reach_heads_regions_zoom_and_the_map(asked):
     page.keyboard.press("m")
     # Two fingers zoom; one scrolls the page until there is something to pan.
     expect(page.locator(".stage")).to_have_css("touch-action", "pan-y")
-    pinch(page)
+    pinch(asked)
     expect(page.locator("[data-part=zoom]")).to_have_text("200 %")
     expect(page.locator(".stage")).to_have_css("touch-action", "none")
     page.keyboard.press("0")
@@ -350,7 +349,7 @@ def test_grey_levels_gamma_and_threshold_change_the_picture_only(asked):
     pictures.append(asked.picture())
     page.locator("[data-control=colours]").select_option("viridis")
     pictures.append(asked.picture())
-    stage = page.locator(".stage").bounding_box()
+    stage = asked.box(".stage")
     page.mouse.move(stage["x"] + 200, stage["y"] + 200)
     page.mouse.down(button="right")
     page.mouse.move(stage["x"] + 260, stage["y"] + 150, steps=3)
