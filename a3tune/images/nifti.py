@@ -206,14 +206,8 @@ def _affine(header: nibabel.Nifti1Header) -> np.ndarray:
         sizes = np.abs(header["pixdim"][1:4])
         header["pixdim"][1:4] = np.where(np.isfinite(sizes) & (sizes > 0), sizes, 1)
         return header.get_base_affine()
-    for get in (header.get_sform, header.get_qform):
-        try:
-            affine, code = get(coded=True)
-        except (HeaderDataError, ValueError):
-            # A quaternion that is none.
-            continue
-        if code > 0 and _is_usable(affine):
-            return affine
+    if usable := _usable_forms(header):
+        return usable[0]
     raise ImageError(
         got="The NIfTI file's orientation matrix cannot be used: it does not say which way the patient lies",
         expected="an orientation matrix that can be inverted",
@@ -223,15 +217,21 @@ def _affine(header: nibabel.Nifti1Header) -> np.ndarray:
 
 def _forms_agree(header: nibabel.Nifti1Header) -> bool:
     """Whether sform and qform, where both are declared and usable, call the same axes by the same names."""
-    names = set()
+    return len({nibabel.aff2axcodes(affine) for affine in _usable_forms(header)}) < 2
+
+
+def _usable_forms(header: nibabel.Nifti1Header) -> list[np.ndarray]:
+    """The sform before the qform, as far as they are declared and say how the volume lies."""
+    usable = []
     for get in (header.get_sform, header.get_qform):
         try:
             affine, code = get(coded=True)
         except (HeaderDataError, ValueError):
+            # A quaternion that is none.
             continue
         if code > 0 and _is_usable(affine):
-            names.add(nibabel.aff2axcodes(affine))
-    return len(names) < 2
+            usable.append(affine)
+    return usable
 
 
 def _is_usable(affine: np.ndarray) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import cv2
@@ -12,12 +11,13 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+from segment_anything.modeling import Sam
 from transformers import BertConfig, BertTokenizer
 
 from a3tune.labels.proposals.proposals import Proposals
 from a3tune.labels.segmenters.lite_medsam import LiteMedSamSegmenter
 from a3tune.types import MedicalImage, Region
+from tests.support.small_sam import build_small_sam
 
 WORDS = [
     "[PAD]",
@@ -73,31 +73,6 @@ def organs() -> tuple[MedicalImage, dict[str, np.ndarray]]:
 @pytest.fixture(scope="session")
 def lite_medsam() -> LiteMedSamSegmenter:
     return LiteMedSamSegmenter(device="cpu", refined=10, proposals=Proposals(maximum=24))
-
-
-def build_small_sam(seed: int = 0) -> Sam:
-    torch.manual_seed(seed)
-    embedding = 32
-    return Sam(
-        image_encoder=ImageEncoderViT(
-            img_size=128,
-            patch_size=16,
-            embed_dim=32,
-            depth=2,
-            num_heads=2,
-            out_chans=embedding,
-            norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
-            use_rel_pos=True,
-            window_size=4,
-            global_attn_indexes=(1,),
-        ),
-        prompt_encoder=PromptEncoder(embedding, (8, 8), (128, 128), mask_in_chans=8),
-        mask_decoder=MaskDecoder(
-            transformer_dim=embedding,
-            transformer=TwoWayTransformer(depth=2, embedding_dim=embedding, num_heads=2, mlp_dim=64),
-            iou_head_hidden_dim=32,
-        ),
-    ).eval()
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ import json
 import os
 import pickle
 import shutil
-from functools import partial
 
 import numpy as np
 import pytest
@@ -14,13 +13,13 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 from safetensors.torch import load_file, save_file
 from segment_anything import sam_model_registry
-from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
 from a3tune.cli.main import main
 from a3tune.images import load_image
 from a3tune.labels.scorers.templates import TEMPLATE_SETS
 from a3tune.labels.segmenters.lite_medsam import LiteMedSamSegmenter
 from tests.support.label_command import body, labels, one_line, read, save
+from tests.support.small_sam import build_small_sam
 
 
 class Hostile:
@@ -126,29 +125,11 @@ def test_dicom_with_a_window_keeps_no_patient(tmp_path):
         assert b"CompressedSamples" not in written.read_bytes()
 
 
-def small_sam():
-    torch.manual_seed(0)
-    encoder = ImageEncoderViT(
-        img_size=128,
-        patch_size=16,
-        embed_dim=32,
-        depth=1,
-        num_heads=2,
-        out_chans=32,
-        norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
-        use_rel_pos=True,
-        window_size=4,
-    )
-    transformer = TwoWayTransformer(depth=2, embedding_dim=32, num_heads=2, mlp_dim=64)
-    prompts = PromptEncoder(32, (8, 8), (128, 128), mask_in_chans=8)
-    return Sam(encoder, prompts, MaskDecoder(transformer_dim=32, transformer=transformer, iou_head_hidden_dim=32))
-
-
 def test_a_segment_anything_checkpoint_is_read_and_run(picture, tmp_path, monkeypatch, capsys):
     """Random weights find nothing of use, and that is what is said."""
     checkpoint = tmp_path / "sam.pth"
-    torch.save(small_sam().state_dict(), checkpoint)
-    monkeypatch.setitem(sam_model_registry, "vit_b", small_sam)
+    torch.save(build_small_sam().state_dict(), checkpoint)
+    monkeypatch.setitem(sam_model_registry, "vit_b", build_small_sam)
     monkeypatch.setattr("a3tune.labels.segmenters.segment_anything._WIDTHS", {32: "vit_b"})
     assert labels(picture, tmp_path / "out", "--segmenter", checkpoint) == 2
     one_line(capsys, "Segment Anything vit_b found none in this image")
