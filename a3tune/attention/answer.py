@@ -38,12 +38,7 @@ class AnswerAttention:
 
 
 def answer_attention(
-    record: AttentionRecord,
-    b: int,
-    writing: torch.Tensor,
-    *,
-    closed: bool,
-    count: int | None = None,
+    record: AttentionRecord, b: int, writing: torch.Tensor, *, closed: bool, count: int | None = None
 ) -> AnswerAttention:
     """Read it off a captured pass over prompt and answer, or off the passes that wrote the answer.
 

@@ -28,7 +28,7 @@ class ModelState:
     """
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
-        self._weights = [(weakref.ref(weight), *_version(weight)) for weight in _weights(modules)]
+        self._weights = [(weakref.ref(weight), _version(weight)) for weight in _weights(modules)]
         self._settings = list(_settings(modules))
 
     def holds(self, modules: Sequence[nn.Module]) -> bool:
@@ -38,8 +38,7 @@ class ModelState:
             len(weights) == len(self._weights)
             and all(
                 ref() is weight and version == _version(weight)
-                for weight, (ref, *known) in zip(weights, self._weights, strict=True)
-                for version in [tuple(known)]
+                for weight, (ref, version) in zip(weights, self._weights, strict=True)
             )
             and self._settings == list(_settings(modules))
         )

@@ -460,11 +460,13 @@ def test_an_answer_that_is_an_option_stays_though_it_is_a_letter(folder):
 def test_the_lists_of_vqa_med(folder):
     folder.image("images/synpic1.jpg")
     lines = "synpic1|what modality?|cta\nsynpic1|modality|is this a ct?|yes\nbroken\nsynpic1|alarming?|fracture|break\n"
+    lines += "synpic1|binary|is this an mri?|no\n"
     dataset = read_dataset(folder.text("All_QA_Pairs_train.txt", lines))
     assert [(item.answer, item.split) for item in dataset.items] == [
         ("cta", "train"),
         ("yes", "train"),
         ("fracture", "train"),
+        ("no", "train"),
     ]
     assert kinds(dataset) == {"fields": 1, "answers": 1}
 

@@ -299,6 +299,12 @@ def _csv_rows(
 _PAIR_CATEGORIES = ("modality", "plane", "organ", "abnormality")
 
 
+def _is_category(field: str, following: str) -> bool:
+    """Whether a field behind the image is the question's category, the question following it."""
+    asks = [text.strip().endswith("?") for text in (field, following)]
+    return field.strip().casefold() in _PAIR_CATEGORIES or asks == [False, True]
+
+
 def open_pair_list(path: Path, file: str, log: FaultLog) -> Source:
     """Open one of VQA-Med's lists: image, question and answer of each line between bars, in some years with the
     question's category after the image, in others with several answers, of which the first counts, and no header."""
@@ -308,7 +314,7 @@ def open_pair_list(path: Path, file: str, log: FaultLog) -> Source:
             if not line.strip():
                 continue
             cells = line.rstrip("\r").split("|")
-            if len(cells) > 3 and cells[1].strip().casefold() in _PAIR_CATEGORIES:
+            if len(cells) > 3 and _is_category(cells[1], cells[2]):
                 del cells[1]
             if len(cells) < 3:
                 what = f"has {len(cells)} fields between bars, expected image|question|answer"
