@@ -233,13 +233,11 @@ class InspectTab:
             result = self._service.reopen(session, ResultId(str(getattr(event, "result", ""))))
         except Exception as error:
             return self._failed(error)
-        example = self._examples.get(result.opened.key)
-        questions = GENERAL_QUESTIONS if example is None else example.questions
-        key = "" if example is None else example.key
-        return {
-            **self._opened(session, result.opened, result, "Opened again.", questions, key),
-            self._question: result.inspection.question,
-        }
+        question, example = result.inspection.question, self._examples.get(result.opened.key)
+        questions, key = (GENERAL_QUESTIONS, "") if example is None else (example.questions, example.key)
+        # What is told of an example's answers is told of its first question.
+        words = example.about if example is not None and question == questions[0] else "Opened again."
+        return {**self._opened(session, result.opened, result, words, questions, key), self._question: question}
 
     def _opened(
         self,
