@@ -8,11 +8,12 @@ The prompt has 640 tokens, 576 of them image patches. Four ways to run the promp
 capture of as many critical heads as a layer has, with capture of all heads, and eager attention with
 ``output_attentions``. Four ways to answer: generation alone, with capture of the critical heads or of all heads in the
 passes that write, and eager with ``output_attentions``. The first word of a first question about an image and that of
-another one, for the base model, LoRA and A3MoE, with the maps of all heads. Three training steps, optimizer included:
-LoRA of rank 64, A3Tune (A3MoE adapters, heads chosen in the step, alignment loss), and LoRA on eager attention with the
-same loss on the attention it returns; in half precision under autocast, as the trainer does. Last, what loading a
-checkpoint of that size takes at most, each time in a process of its own that has loaded the demo model before, so that
-the program's own modules do not count.
+another one, for the base model, LoRA and A3MoE, with the maps of all heads. An answer with the maps of the critical
+heads by base, LoRA and A3MoE: by each, by all three one by one, and by all three as the rows of one batch. Three
+training steps, optimizer included: LoRA of rank 64, A3Tune (A3MoE adapters, heads chosen in the step, alignment loss),
+and LoRA on eager attention with the same loss on the attention it returns; in half precision under autocast, as the
+trainer does. Last, what loading a checkpoint of that size takes at most, each time in a process of its own that has
+loaded the demo model before, so that the program's own modules do not count.
 
 All ways share one set of weights and take turns, so that another load on the machine hits all alike. Turns come in
 pairs, the second one backwards: what drifts hits the first and the last way alike. A ratio is that of a pair's two
@@ -56,6 +57,7 @@ from a3tune.models.load import load_model
 from a3tune.training.config import TuneConfig
 from a3tune.training.methods import adapter_config
 from a3tune.types import Head
+from benchmarks.adapters_together import adapters_together
 from benchmarks.document import write_between
 from benchmarks.other_questions import first_words
 from benchmarks.random_llava import AFTER, BEFORE, IMAGE_TOKEN, PATCHES, SIZES, build, masks, prompt, some_heads, twin
@@ -145,12 +147,14 @@ def main(arguments: list[str] | None = None) -> None:
         rows.extend(tabulate(title, figures, weights, "wall" if device.type == "cuda" else "thread"))
 
     with torch.no_grad():
-        part("prefill", prefills(base, inputs), 0.28)
+        part("prefill", prefills(base, inputs), 0.22)
         part(f"answer of {options.answer_tokens} tokens", answers(base, inputs, options.answer_tokens), 0.12)
         asked = {name: Way(run) for name, run in first_words(base, inputs).items()}
         part("question up to its first word", asked, 0.16)
+        several = {name: Way(run) for name, run in adapters_together(base, inputs, options.answer_tokens).items()}
+        part("base, lora and a3", several, 0.12)
     if not options.skip_training:
-        part("training step", steps(base, inputs), 0.28)
+        part("training step", steps(base, inputs), 0.22)
     del inputs
     peaks = [] if options.skip_loading else load_peaks(base, device)
     table = markdown(rows, peaks)

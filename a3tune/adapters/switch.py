@@ -108,6 +108,10 @@ class AdapterSet:
         """What is to be said about whether an adapter was made for this base; "" where there is no doubt."""
         return "" if self._known(name) == BASE else self._adapters[name].origin
 
+    def changes(self, name: str) -> tuple[Change, ...]:
+        """What an adapter changes in the base while it is at work; nothing for "base"."""
+        return () if self._known(name) == BASE else self._adapters[name].changes
+
     def takes_masks(self, name: str) -> bool:
         """Whether the adapter has to be told where question and image stand (see `a3moe.TokenSpans`)."""
         return isinstance(self.config(name), A3MoeConfig)
@@ -258,7 +262,8 @@ def _check_offloaded(config: PeftConfig) -> None:
     more = ("modules_to_save", "trainable_token_indices", "target_parameters", "layer_replication")
     if not plain or any(getattr(config, name, None) for name in more):
         raise _not_offloaded(
-            f"it is of the kind {config.peft_type}" + (" with more than plain layers" if plain else "")
+            f"it is of the kind {getattr(config.peft_type, 'value', config.peft_type)}"
+            + (" with more than plain layers" if plain else "")
         )
 
 

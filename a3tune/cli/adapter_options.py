@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from a3tune.bundle import demo_adapters, is_demo
@@ -10,6 +11,20 @@ from a3tune.errors import RequestError
 ADAPTERS_HELP = (
     '"base" and adapters as NAME=FOLDER, separated by commas; with the demo model also lora and a3 (default base)'
 )
+
+TOGETHER: dict[str, bool | None] = {"auto": None, "yes": True, "no": False}
+"""What is chosen by ``--together``; None for on a GPU alone."""
+
+
+def add_together_option(parser: argparse.ArgumentParser, where: str) -> None:
+    """``--together``: whether several adapters answer in one batch; ``where`` is the file that says how they did."""
+    parser.add_argument(
+        "--together",
+        choices=tuple(TOGETHER),
+        default="auto",
+        help="whether several adapters answer as the rows of one batch: on a GPU (default auto), yes or no; adapters "
+        f"other than plain LoRA and A3MoE and quantized models answer one by one all the same, and {where} says which",
+    )
 
 
 def adapter_folders(text: str, model: str) -> dict[str, Path | None]:

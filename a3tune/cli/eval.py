@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from a3tune.bundle import DEMO, DEMO_NAME, DEMO_SAMPLE, is_demo, model_source
-from a3tune.cli.adapter_options import ADAPTERS_HELP, adapter_folders
+from a3tune.cli.adapter_options import ADAPTERS_HELP, TOGETHER, adapter_folders, add_together_option
 from a3tune.data.hub import dataset_place
 from a3tune.demo.benchmark_data import phantom_benchmark
 from a3tune.errors import A3TuneError, RequestError
@@ -86,6 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the images, where it lies elsewhere")
     parser.add_argument("--layout", default="auto", help="layout of the data (default: told from its keys)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default auto)")
+    add_together_option(parser, "report.json")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -172,6 +173,7 @@ def _prepare(
         critical_count=options.critical_heads,
         seed=options.seed,
         allow_other_base=options.allow_other_base,
+        together=TOGETHER[options.together],
     )
     name = DEMO_NAME if is_demo(options.model) else None
     return plan, data, load_model(model_source(options.model), device=options.device, name=name)

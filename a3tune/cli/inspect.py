@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from a3tune.bundle import DEMO, DEMO_NAME, is_demo, model_source
-from a3tune.cli.adapter_options import adapter_folders
+from a3tune.cli.adapter_options import TOGETHER, adapter_folders, add_together_option
 from a3tune.cli.image_options import add_image_options, parse_window
 from a3tune.images import CONVENTIONS, load_image
 from a3tune.images.target import load_target
@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="use adapters that were made for other weights of the same shapes all the same",
     )
+    add_together_option(parser, "inspect.json")
     parser.add_argument("--critical-heads", type=int, metavar="K", help="how many (default: heads of one layer)")
     parser.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="longest answer (default 64)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default auto)")
@@ -132,6 +133,7 @@ def run(options: argparse.Namespace) -> int:
         maker = load_label_maker(scorer=DEMO if is_demo(options.model) else "biomedclip", top_k=options.labels)
         labels = maker.make(image, maker.prompts((options.question,)))
         target = union_mask(labels.regions)
+    together = TOGETHER[options.together]
     inspection = inspect_image(
         model,
         image,
@@ -147,6 +149,7 @@ def run(options: argparse.Namespace) -> int:
         max_new_tokens=options.max_new_tokens,
         target=target,
         on_progress=progress,
+        together=model.device.type == "cuda" if together is None else together,
     )
     facts = made_with(model, folders, options.quantization, progress)
     inspection = replace(inspection, labels=labels, made_with=facts)
@@ -161,6 +164,7 @@ def run(options: argparse.Namespace) -> int:
         *image.notes,
         *model.notes,
         *(note for view in inspection.views for note in view.notes),
+        *(f"{view.adapter}: {view.mode}" for view in inspection.views if view.mode != "alone"),
         f"{len(written)} files in {options.out}",
         sep="\n",
     )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from a3tune.adapters.mixed_batch import mixed_rows
 from a3tune.adapters.switch import AdapterSet
 from a3tune.device import beside
 from a3tune.encoding import base64_halves
@@ -75,51 +76,77 @@ class Asker:
         self._images: OrderedDict[Path, MedicalImage] = OrderedDict()
         self._recent: tuple[tuple[str, tuple[int, ...]], list[_Prepared], dict[int, str]] | None = None
 
-    def ask(self, system: System, questions: Sequence[EvaluationQuestion], *, seed: int) -> list[dict[str, Any]]:
-        """The results of one batch, as plain JSON values, in the order of the questions.
+    def together(self, systems: Sequence[System]) -> list[tuple[System, ...]]:
+        """Which systems are asked in one batch: those that decode greedily and see the same, where that is the plan's
+        `EvaluationPlan.mode`; all others each alone."""
+        if self._plan.mode(self._model.device, self._adapters) != "one batch":
+            return [(system,) for system in systems]
+        groups: dict[Control | System, list[System]] = {}
+        for system in systems:
+            groups.setdefault(system.control if system.decoding == GREEDY else system, []).append(system)
+        return [tuple(group) for group in groups.values()]
+
+    def ask(
+        self, systems: Sequence[System], questions: Sequence[EvaluationQuestion], *, seed: int
+    ) -> list[list[dict[str, Any]]]:
+        """The results of one batch by each of several systems that are asked `together`, as plain JSON values, in the
+        order of the questions.
 
         Each has "number", "prediction", "ending", "margin", "attention" and "gap" as `EvaluatedItem` has them; "map",
         base64 of little-endian float16 [patches]: shares of the attention while the model writes its own answer; and
         "place", where the patches lie: "width", "height", "tiles" and "target" (base64 as "map", or None).
         """
-        prepared, gaps = self._prepare(system.control, questions)
-        results: dict[int, dict[str, Any]] = {
-            number: {"number": number, "prediction": None, "gap": gap} for number, gap in gaps.items()
-        }
-        if prepared:
-            model = self._model
-            with memory_for("one question", TO_EVALUATE), model.lock, self._adapters.using(system.adapter):
-                answers = in_halves(lambda some: self._answer(system, some, seed), list(enumerate(prepared)))
-                read: list[_Read] = [_Read() for _ in prepared]
-                if not system.control:
-                    read = self._attention(prepared, answers, system)
-            for entry, answer, found in zip(prepared, answers, read, strict=True):
-                results[entry.question.number] = {
-                    "number": entry.question.number,
-                    "prediction": answer.text,
-                    "ending": answer.ending,
-                    "margin": answer.margin if np.isfinite(answer.margin) else None,
-                    "attention": found.numbers,
-                    "gap": entry.gap or found.gap,
-                    **({"map": found.map, "place": entry.place} if found.map and entry.place else {}),
-                }
-        return [results[question.number] for question in questions]
+        prepared, gaps = self._prepare(systems[0].control, questions)
+        if not prepared:
+            return [[_gap(question, gaps) for question in questions] for _ in systems]
+        numbered = [(system, place, entry) for system in systems for place, entry in enumerate(prepared)]
+        found = []
+        with memory_for("one question", TO_EVALUATE), self._model.lock:
+            answers = in_halves(lambda some: self._answer(some, seed), numbered)
+            for place, system in enumerate(systems):
+                own = answers[place * len(prepared) : (place + 1) * len(prepared)]
+                with self._adapters.using(system.adapter):
+                    found.append(self._results(system, prepared, own))
+        return [[own.get(question.number) or _gap(question, gaps) for question in questions] for own in found]
 
-    def _answer(self, system: System, numbered: Sequence[tuple[int, _Prepared]], seed: int) -> list[Answer]:
+    def _results(
+        self, system: System, prepared: Sequence[_Prepared], answers: Sequence[Answer]
+    ) -> dict[int, dict[str, Any]]:
+        """By the questions' numbers; the system's adapter is at work."""
+        results: dict[int, dict[str, Any]] = {}
+        read = [_Read() for _ in prepared] if system.control else self._attention(prepared, answers, system)
+        for entry, answer, found in zip(prepared, answers, read, strict=True):
+            results[entry.question.number] = {
+                "number": entry.question.number,
+                "prediction": answer.text,
+                "ending": answer.ending,
+                "margin": answer.margin if np.isfinite(answer.margin) else None,
+                "attention": found.numbers,
+                "gap": entry.gap or found.gap,
+                **({"map": found.map, "place": entry.place} if found.map and entry.place else {}),
+            }
+        return results
+
+    def _answer(self, numbered: Sequence[tuple[System, int, _Prepared]], seed: int) -> list[Answer]:
         """The answers to a part of a batch, drawn as those of the whole where each is asked alone."""
-        entries = [entry for _, entry in numbered]
-        prompts, plan = [entry.prompt for entry in entries], self._plan
+        system, first, _ = numbered[0]
+        entries, plan = [entry for _, _, entry in numbered], self._plan
+        prompts = [entry.prompt for entry in entries]
         plain = system.decoding == GREEDY and not system.control
-        return answer_batch(
-            self._model,
-            prompts,
-            decoding_named(system.decoding),
-            text_only=lambda: [self._text_prompt(entry.question) for entry in entries],
-            max_new_tokens=plan.max_new_tokens,
-            seed=seed + numbered[0][0],
-            attention=plain and readable_while_writing(self._model, prompts, plan.max_new_tokens),
-            critical_count=plan.critical_count,
-        )
+        names = [other.adapter for other, _, _ in numbered]
+        rows = {name: slice(names.index(name), names.index(name) + names.count(name)) for name in names}
+        at_work = self._adapters.using(names[0]) if len(rows) == 1 else mixed_rows(self._adapters, rows)
+        with at_work:
+            return answer_batch(
+                self._model,
+                prompts,
+                decoding_named(system.decoding),
+                text_only=lambda: [self._text_prompt(entry.question) for entry in entries],
+                max_new_tokens=plan.max_new_tokens,
+                seed=seed + first,
+                attention=plain and readable_while_writing(self._model, prompts, plan.max_new_tokens),
+                critical_count=plan.critical_count,
+            )
 
     def _prepare(
         self, control: Control, questions: Sequence[EvaluationQuestion]
@@ -214,6 +241,10 @@ class Asker:
             for (place, names, _), (numbers, weights) in zip(jobs, read, strict=True):
                 found[place].keep(names, numbers, weights)
         return found
+
+
+def _gap(question: EvaluationQuestion, gaps: Mapping[int, str]) -> dict[str, Any]:
+    return {"number": question.number, "prediction": None, "gap": gaps[question.number]}
 
 
 @dataclass

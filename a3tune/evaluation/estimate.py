@@ -66,11 +66,13 @@ def estimate_evaluation(
     systems = plan.systems
     sample = batches[len(batches) // 2]
     try:
-        asker.ask(systems[0], batches[0][:1], seed=plan.seed)
+        asker.ask(systems[:1], batches[0][:1], seed=plan.seed)
         began = time.perf_counter()
-        for place, system in enumerate(systems):
-            on_progress(f"Asking {len(sample)} of the questions: {system.name}", place / len(systems))
-            asker.ask(system, sample, seed=plan.seed)
+        groups = asker.together(systems)
+        for place, group in enumerate(groups):
+            names = ", ".join(system.name for system in group)
+            on_progress(f"Asking {len(sample)} of the questions: {names}", place / len(groups))
+            asker.ask(group, sample, seed=plan.seed)
         seconds = time.perf_counter() - began
     except torch.OutOfMemoryError as error:
         raise RequestError(

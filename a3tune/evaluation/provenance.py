@@ -68,6 +68,7 @@ def provenance(
             "system": f"{platform.system()} {platform.machine()}",
             "processors": os.cpu_count(),
             "threads": torch.get_num_threads(),
+            "answers": plan.mode(model.device, adapters),
             "device": torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else model.device.type,
         },
     }

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState
 
+from a3tune.adapters.mixed_batch import reason_against_mixing
 from a3tune.adapters.switch import BASE, AdapterSet
 from a3tune.attention.capture import prepare_capture
 from a3tune.errors import AdapterError, Cancelled, RequestError
@@ -53,6 +55,8 @@ class EvaluationPlan:
         seed: of sampling, of the images of other patients, and of the report's draws.
         given: whether attention is also read while the right answer is written.
         allow_other_base: take adapters that were made for other weights.
+        together: whether adapters answer as the rows of one batch where they can share it; None for on a GPU alone,
+            where words of several adapters take hardly longer than those of one.
     """
 
     adapters: dict[str, Path | None]
@@ -65,6 +69,7 @@ class EvaluationPlan:
     seed: int = 0
     given: bool = True
     allow_other_base: bool = False
+    together: bool | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("batch_size", 1), ("max_new_tokens", 1), ("seed", 0)):
@@ -81,6 +86,14 @@ class EvaluationPlan:
     def systems(self) -> tuple[System, ...]:
         """What is compared, the first adapter first."""
         return tuple(systems_of(tuple(self.adapters), self.decodings, self.controls))
+
+    def mode(self, device: torch.device, held: AdapterSet) -> str:
+        """How several adapters answer on a device: "one batch", "one by one", or "one by one: <why not in a batch>"."""
+        wanted = device.type == "cuda" if self.together is None else self.together
+        if not wanted or len(self.adapters) == 1:
+            return "one by one"
+        reason = reason_against_mixing(held, tuple(self.adapters))
+        return f"one by one: {reason}" if reason else "one batch"
 
 
 def evaluate(
@@ -135,16 +148,22 @@ def evaluate(
     batches = plan_batches(data.questions, plan.batch_size)
     try:
         with Journal(out / WORK, rank) as journal:
-            mine = [(index, system) for index in range(rank, len(batches), world) for system in plan.systems]
+            groups = asker.together(plan.systems)
+            mine = [(index, systems) for index in range(rank, len(batches), world) for systems in groups]
             clock = _Clock(out / WORK / PROGRESS_NAME if rank == 0 else None)
-            for place, (index, system) in enumerate(mine):
+            for place, (index, systems) in enumerate(mine):
                 if (out / STOP_NAME).exists() or (should_stop is not None and should_stop()):
                     raise Cancelled
-                key = f"{system.name}/{index}"
+                keys = [f"{system.name}/{index}" for system in systems]
                 on_progress("Asking", place / len(mine))
-                clock.tell(place, len(mine), system.name)
-                if key not in journal.done:
-                    journal.add(key, asker.ask(system, batches[index], seed=plan.seed + index))
+                clock.tell(place, len(mine), ", ".join(system.name for system in systems))
+                if not journal.done.keys() >= set(keys):
+                    # All of them again where one is missing: the words of a row may hang on those beside it.
+                    for key, results in zip(
+                        keys, asker.ask(systems, batches[index], seed=plan.seed + index), strict=True
+                    ):
+                        if key not in journal.done:
+                            journal.add(key, results)
                     clock.asked += 1
     except Cancelled:
         if rank == 0:

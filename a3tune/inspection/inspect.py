@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -12,13 +12,16 @@ import numpy as np
 
 from a3tune.adapters.a3moe import A3MoeConfig
 from a3tune.adapters.a3moe.record import ExpertUse, record_experts
+from a3tune.adapters.mixed_batch import reason_against_mixing
 from a3tune.adapters.switch import BASE, AdapterSet
 from a3tune.attention.answer import measure_answer
 from a3tune.attention.critical_heads import critical_heads, head_set_map, rows_at, visual_ratio
 from a3tune.errors import AdapterError, Cancelled, RequestError
 from a3tune.geometry.patch_grid import to_patches
-from a3tune.inspection.passes import adapted, answer_with_maps
+from a3tune.inspection.passes import adapted, answer_with_maps, answers_together
 from a3tune.inspection.prefix_cache import PrefixCache
+from a3tune.lack_of_memory import in_halves, memory_for
+from a3tune.memory_advice import TO_ANSWER
 from a3tune.models.encoded_prompt import EncodedPrompt
 from a3tune.models.model import VisionLanguageModel
 from a3tune.progress import Progress, no_progress, part_of
@@ -60,6 +63,8 @@ class AdapterView:
         metrics: named numbers about the maps (see a3tune.attention.metrics).
         experts: what the adapter's routers chose in the same pass; None where it has no routers.
         notes: what is to be said about the adapter, such as that it was made for other weights.
+        mode: "alone", "alone: <why not in one batch>", or "one batch: <adapters>" where several answered as the rows of
+            one batch; times are the batch's then.
     """
 
     adapter: str
@@ -71,6 +76,7 @@ class AdapterView:
     metrics: dict[str, float] = field(default_factory=dict)
     experts: ExpertChoice | None = None
     notes: tuple[str, ...] = ()
+    mode: str = "alone"
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +131,7 @@ def inspect_each(
     on_progress: Progress = no_progress,
     should_stop: Callable[[], bool] | None = None,
     prefixes: PrefixCache | None = None,
+    together: bool = False,
 ) -> Iterator[Inspection]:
     """Ask ``question`` about ``image`` and look into every head, adapter by adapter.
 
@@ -150,6 +157,9 @@ def inspect_each(
         should_stop: asked between steps and tokens; True ends the work.
         prefixes: what earlier questions about the image left, and what this one leaves for the next; None has the
             adapters of this one question share the image's features.
+        together: have the adapters answer in one batch, without ``on_words``. One after the other all the same where
+            `a3tune.adapters.mixed_batch.reason_against_mixing` has a reason, with ``prefixes`` or a function as
+            ``adapter_set``, and those that memory does not hold together; each view's mode tells.
 
     Yields:
         After each adapter the inspection with all views so far.
@@ -175,9 +185,21 @@ def inspect_each(
     prompt = model.encode(image, question)
     grid = model.patch_grid(image.height, image.width, len(prompt.images[0]))
     coverage = None if target is None else to_patches(target, grid)
+    mode = "alone"
+    if together and len(adapters) > 1:
+        reason = _reason_against_batch(adapters, adapter_set, prefixes)
+        mode = f"alone: {reason}" if reason else "one batch"
     if prefixes is None and len(adapters) > 1:
         prefixes = PrefixCache(features_only=True)
-    asked = _Asked(model, prompt, coverage, critical_count, prefixes)
+    asked = _Asked(model, prompt, coverage, critical_count, prefixes, mode)
+    if mode == "one batch" and isinstance(adapter_set, AdapterSet):
+        found = asked.answer_together(adapters, adapter_set, max_new_tokens, proceed, should_stop)
+        seconds = {name: value for _, took in found for name, value in took.items()}
+        proceed("Done", 1.0)
+        for count in range(1, len(found) + 1):
+            so_far = tuple(view for view, _ in found[:count])
+            yield Inspection(model.name, image, question, grid, so_far, seconds=seconds)
+        return
 
     def show(views: tuple[AdapterView, ...], view: AdapterView) -> None:
         if on_words is not None:
@@ -210,6 +232,7 @@ class _Asked:
     coverage: np.ndarray | None
     critical_count: int | None
     prefixes: PrefixCache | None
+    mode: str
 
     def answer(
         self,
@@ -248,6 +271,41 @@ class _Asked:
         took[f"{adapter}.answer"] = time.perf_counter() - began
         return self._view(adapter, held, answer.token_ids, maps, use), took
 
+    def answer_together(
+        self,
+        adapters: Sequence[str],
+        held: AdapterSet,
+        most: int,
+        proceed: Progress,
+        should_stop: Callable[[], bool] | None,
+    ) -> list[tuple[AdapterView, dict[str, float]]]:
+        """The same for several adapters at once, or in smaller batches where memory does not hold them together."""
+
+        def answer(names: Sequence[str]) -> list[tuple[AdapterView, dict[str, float]]]:
+            proceed(f"Answering ({', '.join(names)})", 0.1)
+            began = time.perf_counter()
+            first: list[float] = []
+
+            def written(ids: tuple[int, ...]) -> None:
+                first.append(time.perf_counter() - began)
+                proceed(f"{', '.join(names)}: {self.model.decode(ids)}", 0.1 + 0.8 * len(ids) / most)
+
+            with record_experts() as use:
+                found = answers_together(
+                    self.model, self.prompt, held, names, max_new_tokens=most, on_word=written, should_stop=should_stop
+                )
+            took = time.perf_counter() - began
+            mode = f"one batch: {', '.join(names)}" if len(names) > 1 else "alone: too little memory for one batch"
+            views = []
+            for name, (written_answer, maps) in zip(names, found, strict=True):
+                view = replace(self._view(name, held, written_answer.token_ids, maps, use), mode=mode)
+                seconds = {f"{name}.first word": first[0]} if first else {}
+                views.append((view, {**seconds, f"{name}.answer": took}))
+            return views
+
+        with memory_for("an answer and its maps", TO_ANSWER):
+            return in_halves(answer, adapters)
+
     def _view(
         self, adapter: str, held: AdapterSet | None, ids: Sequence[int], maps: AttentionMaps, use: ExpertUse
     ) -> AdapterView:
@@ -259,7 +317,7 @@ class _Asked:
         origin = "" if held is None else held.origin(adapter)
         notes = (f"{adapter}: {origin}",) if origin else ()
         text = self.model.decode(ids)
-        return AdapterView(adapter, text, whole.tokens, maps, ratio, heads, metrics, experts, notes)
+        return AdapterView(adapter, text, whole.tokens, maps, ratio, heads, metrics, experts, notes, self.mode)
 
 
 def inspect_image(
@@ -276,6 +334,7 @@ def inspect_image(
     on_progress: Progress = no_progress,
     should_stop: Callable[[], bool] | None = None,
     prefixes: PrefixCache | None = None,
+    together: bool = False,
 ) -> Inspection:
     """The last inspection of `inspect_each`, with the views of all adapters; arguments and errors are the same."""
     *_, inspection = inspect_each(
@@ -291,8 +350,19 @@ def inspect_image(
         on_progress=on_progress,
         should_stop=should_stop,
         prefixes=prefixes,
+        together=together,
     )
     return inspection
+
+
+def _reason_against_batch(
+    adapters: Sequence[str], adapter_set: AdapterSet | Callable[[str], AdapterSet | None] | None, prefixes: object
+) -> str:
+    if prefixes is not None:
+        return "each goes on from what it has read of the image"
+    if not isinstance(adapter_set, AdapterSet):
+        return "the adapters are not held together"
+    return reason_against_mixing(adapter_set, adapters)
 
 
 def _check_held(adapter: str, adapters: AdapterSet | None) -> None:
@@ -311,9 +381,9 @@ def _experts(use: ExpertUse, adapters: AdapterSet, name: str) -> ExpertChoice | 
         return None
     routed = config.key_experts > 1
     return ExpertChoice(
-        use.query_gates() if config.query_experts > 1 else None,
-        use.key_choice() if routed else None,
-        use.key_probabilities() if routed else None,
+        use.query_gates(adapter=name) if config.query_experts > 1 else None,
+        use.key_choice(adapter=name) if routed else None,
+        use.key_probabilities(adapter=name) if routed else None,
     )
 
 

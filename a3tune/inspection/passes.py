@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 
 from a3tune.adapters.a3moe.token_spans import TokenSpans
+from a3tune.adapters.mixed_batch import mixed_rows
 from a3tune.adapters.switch import AdapterSet
 from a3tune.attention.capture import capture, prepare_capture
 from a3tune.errors import Cancelled
@@ -63,6 +64,55 @@ def answer_with_maps(
     if answer.ending == "stopped":
         raise Cancelled
     return answer, record.maps(0)
+
+
+def answers_together(
+    model: VisionLanguageModel,
+    prompt: EncodedPrompt,
+    adapters: AdapterSet,
+    names: Sequence[str],
+    *,
+    max_new_tokens: int = 64,
+    on_word: Callable[[tuple[int, ...]], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> list[tuple[GeneratedAnswer, AttentionMaps]]:
+    """What :func:`answer_with_maps` gives with each of several adapters, from one batch with a row for each.
+
+    Args:
+        model, prompt: as in :func:`answer_with_maps`.
+        adapters: mounted on ``model``; those named can share a batch (`a3tune.adapters.mixed_batch`).
+        names: of the set, or "base".
+        max_new_tokens, should_stop: as in :func:`answer_with_maps`.
+        on_word: called after each word's token with all of them so far, of the first answer that has not ended.
+
+    Raises:
+        AdapterError: they cannot share a batch.
+        RequestError: the context is full.
+        Cancelled: ``should_stop`` said so.
+    """
+    prepare_capture(model.model)
+    batch = model.collate([prompt] * len(names))
+    rows = {name: slice(place, place + 1) for place, name in enumerate(names)}
+    spans = TokenSpans(batch.question, batch.columns, growing=True)
+    reading = capture(batch.rows, batch.columns, growing=True)
+    with model.lock, torch.inference_mode(), mixed_rows(adapters, rows), spans, reading as record:
+        answers = model.generate_rows(
+            batch.inputs,
+            prompt.length,
+            max_new_tokens=max_new_tokens,
+            read_last=True,
+            on_token=on_word,
+            should_stop=should_stop,
+        )
+    if any(answer.ending == "stopped" for answer in answers):
+        raise Cancelled
+    return [(answer, _up_to_end(record.maps(b), prompt, answer)) for b, answer in enumerate(answers)]
+
+
+def _up_to_end(maps: AttentionMaps, prompt: EncodedPrompt, answer: GeneratedAnswer) -> AttentionMaps:
+    """Without the rows in which a sequence was padded while others went on."""
+    count = int((maps.rows < prompt.length + len(answer.token_ids)).sum())
+    return AttentionMaps(maps.weights[:, :, :count], maps.rows[:count], maps.image_share[:, :, :count])
 
 
 def read_attention(model: VisionLanguageModel, prompt: EncodedPrompt) -> AttentionMaps:

@@ -235,6 +235,7 @@ def _view(view: AdapterView, grid: tuple[int, int]) -> dict[str, Any]:
         "critical_heads": [list(head) for head in view.critical_heads],
         "metrics": {name: finite(value) for name, value in view.metrics.items()},
         "notes": list(view.notes),
+        "mode": view.mode,
     }
 
 

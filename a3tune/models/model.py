@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -247,27 +248,67 @@ class VisionLanguageModel:
         Raises:
             RequestError: the limit is below 1, or the context is full.
         """
-        room = min(max_new_tokens, self._encoder.limit - prompt.length)
+        inputs = prompt.inputs if inputs is None else inputs
+        (answer,) = self.generate_rows(
+            inputs,
+            prompt.length,
+            max_new_tokens=max_new_tokens,
+            read_last=read_last,
+            on_token=on_token,
+            should_stop=should_stop,
+            cache=cache,
+        )
+        return answer
+
+    def generate_rows(
+        self,
+        inputs: Mapping[str, Any],
+        length: int,
+        *,
+        max_new_tokens: int = 64,
+        read_last: bool = False,
+        on_token: Callable[[tuple[int, ...]], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+        cache: Cache | None = None,
+    ) -> list[GeneratedAnswer]:
+        """The most likely answer to each row of a batch; a row that has ended is padded until all have.
+
+        Args:
+            inputs: the model's keyword arguments, without padding on the right.
+            length: how many tokens each row has.
+            on_token: called as in :meth:`generate`, with the tokens of the first row that has not ended.
+            max_new_tokens, read_last, should_stop, cache: as in :meth:`generate`.
+
+        Raises:
+            RequestError: the limit is below 1, or the context is full.
+        """
+        room = min(max_new_tokens, self._encoder.limit - length)
         if room < 1:
             raise RequestError(
                 expected=f"room for at least one token within max_new_tokens and a context of {self._encoder.limit}",
-                got=f"max_new_tokens {max_new_tokens} after a prompt of {prompt.length} tokens",
+                got=f"max_new_tokens {max_new_tokens} after a prompt of {length} tokens",
                 remedy="Raise max_new_tokens or shorten the question",
             )
-        step = _Step(prompt.length, room, self.end_token_ids, on_token, should_stop)
+        ends = self.end_token_ids
+        step = _Step(length, room, ends, on_token, should_stop)
         known = {} if cache is None else {"past_key_values": cache}
         with self.lock, torch.no_grad():
-            sequence = self.model.generate(
-                **(prompt.inputs if inputs is None else inputs),
+            sequences = self.model.generate(
+                **inputs,
                 **known,
                 # Whoever writes the next word has read the last; that next one is not kept.
                 generation_config=self.generation_config_for(room + read_last),
                 stopping_criteria=StoppingCriteriaList([step]),
             )
-        new = sequence[0, prompt.length :].tolist()[:room]
-        ended = bool(new) and new[-1] in self.end_token_ids
-        ids = tuple(new[:-1] if ended else new)
-        return GeneratedAnswer(self.decode(ids), ids, "end" if ended else "stopped" if step.stopped else "length")
+        answers = []
+        for row in sequences[:, length:].tolist():
+            new = row[:room]
+            ids = tuple(itertools.takewhile(lambda token: token not in ends, new))
+            ending: Literal["end", "length", "stopped"] = (
+                "end" if len(ids) < len(new) else "stopped" if step.stopped else "length"
+            )
+            answers.append(GeneratedAnswer(self.decode(ids), ids, ending))
+        return answers
 
     @property
     def end_token_ids(self) -> set[int]:
@@ -311,8 +352,9 @@ class _Step(StoppingCriteria):
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         if self._on_token is not None and input_ids.shape[1] - self._start <= self._room:
-            new = tuple(input_ids[0, self._start :].tolist())
-            if new[-1] not in self._ends:
-                self._on_token(new)
+            rows = input_ids[:, self._start :].tolist()
+            going_on = next((row for row in rows if self._ends.isdisjoint(row)), None)
+            if going_on is not None:
+                self._on_token(tuple(going_on))
         self.stopped = self.stopped or (self._should_stop is not None and self._should_stop())
         return torch.full((len(input_ids),), self.stopped, dtype=torch.bool, device=input_ids.device)

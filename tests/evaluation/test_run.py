@@ -4,14 +4,16 @@ import base64
 import dataclasses
 import json
 import threading
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
-from peft import get_peft_model
+from peft import LoraConfig, get_peft_model
 
-from a3tune.adapters.switch import BASE
+from a3tune.adapters.switch import BASE, AdapterSet
 from a3tune.errors import Cancelled, RequestError
 from a3tune.evaluation.alignment import PreparedQuestion, read_questions
+from a3tune.evaluation.asking import Asker
 from a3tune.evaluation.estimate import estimate_evaluation
 from a3tune.evaluation.items import read_items
 from a3tune.evaluation.journal import Journal
@@ -93,6 +95,72 @@ def test_what_is_read_while_an_answer_is_written_is_what_a_pass_of_its_own_reads
         assert (one.prediction, one.ending, one.margin) == (other.prediction, other.ending, other.margin)
         for when in ("given", "generated"):
             assert one.attention[when] == pytest.approx(other.attention[when], abs=1e-5)
+
+
+def test_adapters_that_share_a_batch_give_what_they_give_one_by_one(data, tiny_checkpoint, tmp_path):
+    source = load_model(tiny_checkpoint("llava"), device="cpu")
+    for name, config in (
+        ("a3", dataclasses.replace(a3moe_config(source), init_weights=False)),
+        ("lora", LoraConfig(r=2, target_modules=r".*language_model.*q_proj", init_lora_weights=False)),
+        ("dora", LoraConfig(r=2, target_modules=r".*language_model.*q_proj", use_dora=True)),
+    ):
+        wrapped = get_peft_model(source.model, config)
+        wrapped.save_pretrained(tmp_path / name, save_embedding_layers=False)
+        wrapped.unload()
+    three = {"base": None, "lora": tmp_path / "lora", "a3": tmp_path / "a3"}
+    settings = {"controls": ("blank",), "decodings": ("nucleus",), "batch_size": 3, "adapters": three}
+    read, told = [], []
+    for name, together in (("alone", None), ("batch", True)):
+        model = load_model(tiny_checkpoint("llava"), device="cpu")
+        evaluate(plan(**settings, together=together), data, model, tmp_path / name)
+        read.append(read_items(tmp_path / name / "items.jsonl"))
+        told.append(read_report(tmp_path / name)["provenance"]["environment"]["answers"])
+    assert told == ["one by one", "one batch"]
+    compared = 0
+    for one, other in zip(*read, strict=True):
+        assert one.system == other.system
+        if one.margin > 1e-4:
+            compared += 1
+            assert (one.prediction, one.ending) == (other.prediction, other.ending)
+            for when in one.attention:
+                assert one.attention[when] == pytest.approx(other.attention[when], abs=1e-5)
+    assert compared > len(read[0]) // 2
+    settings["adapters"] = {"base": None, "dora": tmp_path / "dora"}
+    evaluate(plan(**settings, together=True), data, model, tmp_path / "dora-out")
+    found = read_report(tmp_path / "dora-out")["provenance"]["environment"]["answers"]
+    assert found == "one by one: dora is more than plain LoRA"
+
+
+def test_a_batch_of_several_systems_that_was_cut_is_asked_whole(data, model, tmp_path, monkeypatch):
+    asked, ask = [], Asker.ask
+
+    def noted(self, systems, questions, *, seed):
+        asked.append([system.name for system in systems])
+        return ask(self, systems, questions, seed=seed)
+
+    monkeypatch.setattr(Asker, "ask", noted)
+    settings = plan(controls=("blank",), decodings=("nucleus",), together=True, adapters={"base": None, "same": None})
+    monkeypatch.setattr(EvaluationPlan, "mode", lambda *args: "one batch")
+    monkeypatch.setattr(AdapterSet, "using", lambda self, name: nullcontext())
+    monkeypatch.setattr("a3tune.evaluation.asking.mixed_rows", lambda adapters, rows: nullcontext())
+    evaluate(settings, data, model, tmp_path / "whole")
+    groups = [["base", "same"], ["base+nucleus"], ["base, blank image", "same, blank image"]]
+    assert asked[:3] == groups
+
+    def cut(self, key, results):
+        if key == "same/0":
+            raise KeyboardInterrupt
+        add(self, key, results)
+
+    add = Journal.add
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "add", cut)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(settings, data, model, tmp_path / "broken")
+    asked.clear()
+    evaluate(settings, data, model, tmp_path / "broken")
+    assert asked[:3] == groups
+    assert (tmp_path / "broken" / "items.jsonl").read_bytes() == (tmp_path / "whole" / "items.jsonl").read_bytes()
 
 
 def test_an_answer_longer_than_the_context_is_scored_and_its_attention_a_gap(model, tmp_path):

@@ -97,10 +97,11 @@ class ExpertLinear(nn.Module, ExpertLayer):
             return result
         for adapter in self.active_adapters:
             if adapter in self.expert_A:
-                result = self._adapted(result, x, adapter)
+                result = self.adapted(result, x, adapter)
         return result
 
-    def _adapted(self, result: torch.Tensor, x: torch.Tensor, adapter: str) -> torch.Tensor:
+    def adapted(self, result: torch.Tensor, x: torch.Tensor, adapter: str) -> torch.Tensor:
+        """What one adapter makes of the base layer's ``result`` [..., out] for ``x`` [..., in]."""
         down, up = self.expert_A[adapter], self.expert_B[adapter]
         if torch.is_autocast_enabled(x.device.type):
             dtype = torch.get_autocast_dtype(x.device.type)

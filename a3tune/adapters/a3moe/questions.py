@@ -35,6 +35,10 @@ class PromptTokens(NamedTuple):
         """Whether these are the tokens of a pass over [batch, tokens]."""
         return self.ids.shape == (batch, tokens)
 
+    def part(self, rows: slice) -> PromptTokens:
+        """Those of some rows of the batch."""
+        return self._replace(ids=self.ids[rows], attention=None if self.attention is None else self.attention[rows])
+
     @property
     def image(self) -> torch.Tensor | None:
         """bool [batch, length]: the image tokens."""

@@ -9,6 +9,8 @@ the very same window. The gates of a prompt are kept on its key-value cache, so 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from types import TracebackType
 
@@ -36,7 +38,7 @@ class SpanWindow:
         prompt: the tokens of this pass, in which an adapter may look for the question; None when they are not known.
     """
 
-    __slots__ = ("_found", "_positions", "gates", "image", "image_told", "prompt", "question")
+    __slots__ = ("_found", "_parts", "_positions", "gates", "image", "image_told", "prompt", "question")
 
     def __init__(
         self,
@@ -52,6 +54,16 @@ class SpanWindow:
         self.prompt = prompt
         self._found: dict[int, torch.Tensor | None] = {}
         self._positions: Positions | None = None
+        self._parts: dict[tuple[int, int], SpanWindow] = {}
+
+    def part(self, rows: slice) -> SpanWindow:
+        """The same pass for ``rows`` of its batch alone: one object for all layers, with the gates in common."""
+        key = rows.start, rows.stop
+        if key not in self._parts:
+            question, image = (None if mask is None else mask[rows] for mask in (self.question, self.image))
+            prompt = None if self.prompt is None else self.prompt.part(rows)
+            self._parts[key] = SpanWindow(question, image, self.gates, self.image_told, prompt)
+        return self._parts[key]
 
     def question_for(self, config: A3MoeConfig, device: torch.device, *, continuing: bool) -> torch.Tensor | None:
         """bool [batch, tokens]: the question that was pointed out, else the one that the adapter finds itself.
@@ -239,6 +251,16 @@ def current_window(batch: int, tokens: int) -> SpanWindow:
             remedy=_REMEDY,
         )
     return spans.window(batch, tokens)
+
+
+@contextmanager
+def window_of_rows(batch: int, tokens: int, rows: slice) -> Iterator[None]:
+    """Have a layer that is given some rows of a pass over [batch, tokens] find the window of these."""
+    token = _WINDOW.set(current_window(batch, tokens).part(rows))
+    try:
+        yield
+    finally:
+        _WINDOW.reset(token)
 
 
 def _mask(name: str, mask: torch.Tensor | None) -> torch.Tensor | None:
