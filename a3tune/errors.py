@@ -70,7 +70,11 @@ class Cancelled(A3TuneError):
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Cancelled, ()
+        return type(self), ()
+
+
+class FirstBatchShown(Cancelled):
+    """A run that was to show its first batch alone has done so, and ends before its first step."""
 
 
 def _one_line(text: str) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from a3tune.errors import A3TuneError, Cancelled
+from a3tune.errors import A3TuneError, Cancelled, FirstBatchShown
 from a3tune.progress import SteadyProgress
+from a3tune.storage import read_json
 from a3tune.training.launch import check_processes, is_first_process, process_count
 from a3tune.training.options import add_tune_arguments, config_of
+from a3tune.wording import counted
 
 if TYPE_CHECKING:
     from a3tune.training.run_summary import RunSummary
@@ -35,6 +37,7 @@ def run(options: argparse.Namespace) -> int:
         config = config_of(options)
         # torch and transformers take seconds to load: a slip in the options is told before.
         from a3tune.training.paper import paper_differences, paper_presets
+        from a3tune.training.run_folder import RunFolder
         from a3tune.training.tuning import tune
 
         if options.config in paper_presets() and is_first_process():
@@ -51,9 +54,16 @@ def run(options: argparse.Namespace) -> int:
             layout=options.layout,
             images=options.images,
             resume=options.resume,
+            show_batch=options.show_batch,
             report_to=options.report_to,
             on_progress=SteadyProgress(),
         )
+    except FirstBatchShown:
+        if is_first_process():
+            folder = RunFolder(options.out).batch
+            print(describe_batch(read_json(folder / "batch.json")))
+            print(f"Pictures in {folder}. Start the same command without --show-batch to tune.")
+        return 0
     except Cancelled:
         if is_first_process():
             print(f"Stopped before the first step. Start the same command again to go on: {options.out}")
@@ -68,6 +78,17 @@ def run(options: argparse.Namespace) -> int:
         print(describe(summary))
         sys.stdout.flush()
     return 0 if summary.status == "finished" else STOPPED
+
+
+def describe_batch(batch: dict[str, Any]) -> str:
+    """The first batch in words (see `a3tune.training.first_batch`): what is learnt in double braces."""
+    lines = [f"The first of {batch['size']} questions in a batch; only {{{{ }}}} is learnt, all else is masked:"]
+    for number, question in enumerate(batch["questions"]):
+        marks = {"masked": "{text}", "learnt": "{{{{{text}}}}}", "image": "[{tokens} image patches]"}
+        text = "".join(marks.get(p["kind"], "[{tokens} of padding]").format(**p) for p in question["pieces"])
+        where = "its own marks" if question["known"] else counted(question["regions"], "weak label")
+        lines += [f"{number}. {question['image']} ({number}.png, target: {where})", text]
+    return "\n".join(lines)
 
 
 def describe(summary: RunSummary) -> str:

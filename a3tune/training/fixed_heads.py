@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from torch import nn
 
 from a3tune.attention.capture import capture
@@ -40,6 +42,23 @@ def choose_heads(
         to_device=lambda batch: on_device(batch, model.device),
         extra=lambda batch: {"a3_question_mask": batch["question"], "a3_image_mask": batch["columns"]} if masks else {},
     )
+
+
+def agreed_heads(
+    model: VisionLanguageModel,
+    stream: QuestionStream,
+    count: int,
+    config: TuneConfig,
+    known: Sequence[Sequence[int]] | None,
+    state: PartialState,
+) -> tuple[Head, ...]:
+    """The heads that a run aligns, the same on every process: those that it wrote down, else as `choose_heads`."""
+    chosen = [[Head(*head) for head in known or ()]]
+    if state.is_main_process and not chosen[0]:
+        chosen = [list(choose_heads(model, stream, count, config))]
+    if state.num_processes > 1:
+        broadcast_object_list(chosen)
+    return tuple(chosen[0])
 
 
 @torch.no_grad()

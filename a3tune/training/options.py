@@ -58,6 +58,13 @@ def add_tune_arguments(parser: argparse.ArgumentParser) -> None:
         help="where else the run reports to: tensorboard, wandb, mlflow, separated by commas, each set by its usual "
         "variables (WANDB_MODE=offline, MLFLOW_TRACKING_URI, ...)",
     )
+    parser.add_argument(
+        "--show-batch",
+        action="store_true",
+        help="end before the first step and show the first batch as the model gets it: the decoded words, those that "
+        "are learnt, and in RUN/batch the pictures after the processor with the target patches; without this option "
+        "the same command goes on",
+    )
     parser.add_argument("--resume", action="store_true", help="go on with an unfinished run, never start a new one")
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback, set_seed
 
 from a3tune.attention.capture import prepare_capture
@@ -22,7 +21,7 @@ from a3tune.data.dataset import Dataset, TrainingItem
 from a3tune.data.hub import dataset_place
 from a3tune.data.read import read_dataset, split_dataset
 from a3tune.device import beside
-from a3tune.errors import A3TuneError, Cancelled, DataError
+from a3tune.errors import A3TuneError, Cancelled, DataError, FirstBatchShown
 from a3tune.lack_of_memory import memory_for
 from a3tune.memory_advice import to_make_a_step
 from a3tune.models.conventions import stored_convention
@@ -38,11 +37,12 @@ from a3tune.training.base_model import load_base
 from a3tune.training.collate import Questions, QuestionStream
 from a3tune.training.config import TuneConfig
 from a3tune.training.fingerprints import data_fingerprint, former_model_fingerprint
-from a3tune.training.fixed_heads import choose_heads
+from a3tune.training.first_batch import write_first_batch
+from a3tune.training.fixed_heads import agreed_heads
 from a3tune.training.heartbeat import Heartbeat
 from a3tune.training.launch import check_launch
 from a3tune.training.lengths import TokenCounter
-from a3tune.training.methods import Objective, add_adapter, objective_of, trainable_count
+from a3tune.training.methods import add_adapter, objective_of, trainable_count
 from a3tune.training.model_card import write_card
 from a3tune.training.reporting import check_reporters, reporting_callbacks
 from a3tune.training.run_folder import RunFolder
@@ -52,7 +52,6 @@ from a3tune.training.stop import StopRequested, StopSwitch
 from a3tune.training.trainer import AlignmentTrainer
 from a3tune.training.validation import Tally
 from a3tune.training.verdict import verdict_of
-from a3tune.types import Head
 
 
 def tune(
@@ -65,6 +64,7 @@ def tune(
     layout: str = "auto",
     images: str | Path | None = None,
     resume: bool = False,
+    show_batch: bool = False,
     report_to: Sequence[str] = (),
     callbacks: Sequence[TrainerCallback] = (),
     on_progress: Progress = no_progress,
@@ -82,6 +82,7 @@ def tune(
         device: "auto", "cpu", "cuda" (the first that is visible) or "mps".
         layout, images: as in `read_dataset`.
         resume: insist on an unfinished run being there.
+        show_batch: end before the first step, with `FirstBatchShown`, once the first batch is in the run folder.
         report_to: where else the run reports to: "tensorboard", "wandb", "mlflow" (see `a3tune.training.reporting`).
         callbacks: callbacks of the Trainer of transformers, called beside the run's own.
         on_progress: called with what is being done and the share done, 0 to 1; the run's events say more.
@@ -102,7 +103,7 @@ def tune(
         run.forget_stop_request()
     with StopSwitch(run, should_stop) as stop:
         tuning = _Tuning(config, run, model, cpu, state, stop, on_progress)
-        tuning.callbacks = [*callbacks, *reporting_callbacks(report_to, run)]
+        tuning.callbacks, tuning.show_batch = [*callbacks, *reporting_callbacks(report_to, run)], show_batch
         return tuning.work(Path(data), device, layout, images, resume)
 
 
@@ -128,6 +129,7 @@ class _Tuning:
         self._started = False
         self.notes: list[str] = []
         self.callbacks: list[TrainerCallback] = []
+        self.show_batch = False
 
     def work(self, data: Path, device: str, layout: str, images: str | Path | None, resume: bool) -> RunSummary:
         began = time.perf_counter()
@@ -244,7 +246,18 @@ class _Tuning:
         per_step = config.effective_batch(processes)
         stream = QuestionStream(questions, steps=arguments.max_steps, per_step=per_step, seed=config.seed)
         check_alignment(questions, objective, model, config)
-        fixed = self._fixed_heads(model, stream, objective) if objective.selection == "fixed" else None
+        start = self.run.last_step(identity) if waiting else None
+        if self.main and (start is None or not self.run.batch.is_dir()):
+            write_first_batch(self.run, model, stream, config.batch_size)
+        if self.show_batch:
+            self.state.wait_for_everyone()
+            raise FirstBatchShown
+        fixed = None
+        if objective.selection == "fixed":
+            known = (self.run.read() or {}).get("fixed_heads")
+            if not known:
+                self._proceed("Choosing heads")
+            fixed = agreed_heads(model, stream, objective.head_count, config, known, self.state)
         stopper = StopRequested(self.stop)
         trainer = AlignmentTrainer(
             tuned,
@@ -261,7 +274,6 @@ class _Tuning:
             report=self._report,
         )
         trainer.add_callback(AttentionWatch(model, trainer, held_out or questions))
-        start = self.run.last_step(identity) if waiting else None
         if self.main and waiting:
             self.run.event_log.forget_after(start or 0)
         if held_out is not None and (start is None or Tally.load(self.run.tally(None), held_out) is None):
@@ -368,19 +380,6 @@ class _Tuning:
         self.notes.append(note)
         if self.main:
             self.run.event_log.add("note", text=note)
-
-    def _fixed_heads(
-        self, model: VisionLanguageModel, stream: QuestionStream, objective: Objective
-    ) -> tuple[Head, ...]:
-        record = self.run.read() or {}
-        chosen = [[Head(*head) for head in record.get("fixed_heads") or ()]]
-        if self.main and not chosen[0]:
-            self._proceed("Choosing heads")
-            heads = choose_heads(model, stream, objective.head_count, self.config)
-            chosen = [list(heads)]
-        if self.state.num_processes > 1:
-            broadcast_object_list(chosen)
-        return tuple(chosen[0])
 
     def _proceed(self, what: str) -> None:
         if self.state.num_processes == 1 and self.stop():

@@ -20,6 +20,7 @@ FILES = {
     "adapter/adapter_config.json": json.dumps({"peft_type": "LORA"}),
     "adapter/adapter_model.safetensors": WEIGHTS,
     "watch/0.png": b"picture",
+    "batch/0.png": b"picture",
 }
 
 
@@ -47,6 +48,7 @@ def test_what_is_shown_and_used_comes_out_and_nothing_else(pack, tmp_path, top):
         "adapter/adapter_model.bin": b"pickle",
         "watch/../../../evil.png": b"x",
         "watch/evil.py": b"x",
+        "batch/batch.json": b"{}",
         "targets.npz": b"x",
     }
     archive = pack({f"{top}{name}": content for name, content in {**FILES, **others}.items()})

@@ -21,6 +21,7 @@ MOST_POINTS = 400
 """Points of one curve that go to the browser: more than its pixels can tell apart helps nobody."""
 
 _CHUNK = 16 << 20
+_BATCH = 8
 _REMEMBERED = 64
 _LARGEST, _LARGEST_COUNT = 1e300, 2**53
 
@@ -42,6 +43,7 @@ class Events:
         best_step: step of the best validation; None without one.
         watched_questions: asked again every few steps (see a3tune.training.attention_watch).
         attention: step -> the "attention" event of that step, a snapshot of the maps of these questions.
+        batch: "size" and "questions" of the first batch (see a3tune.training.first_batch); empty before it is told.
         notes: what a person should know.
         resumed: whether the last start went on with an earlier one.
         generation: names this reading of the file; within one nothing that was told is taken back.
@@ -59,6 +61,7 @@ class Events:
     best_step: int | None = None
     watched_questions: list[dict[str, Any]] = field(default_factory=list)
     attention: dict[int, dict[str, Any]] = field(default_factory=dict)
+    batch: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     resumed: bool = False
     generation: str = field(default_factory=lambda: secrets.token_hex(4))
@@ -88,6 +91,8 @@ class Events:
             self.labelled = (_count(event.get("done")) or 0, _count(event.get("count")) or 0)
         elif kind == "watched" and isinstance(event.get("questions"), list):
             self.watched_questions = [question for question in event["questions"] if isinstance(question, dict)]
+        elif kind == "batch" and isinstance(event.get("questions"), list):
+            self.batch = {"size": _count(event.get("size")) or 0, "questions": _batch_questions(event["questions"])}
         elif kind == "attention" and step is not None:
             self.attention[step] = dict(event)
         elif kind == "note" and event.get("text") not in self.notes:
@@ -140,6 +145,14 @@ def thinned(points: Mapping[int, float], most: int = MOST_POINTS) -> list[list[f
     size = -(-len(steps) // most) if steps else 1
     groups = [steps[start : start + size] for start in range(0, len(steps), size)]
     return [[group[-1], _rounded(sum(points[step] for step in group) / len(group))] for group in groups]
+
+
+def _batch_questions(told: list[Any]) -> list[dict[str, Any]]:
+    """What is known of the first questions: no more than are kept, each with its texts and pieces alone."""
+    keys = ("image", "known", "regions", "pieces")
+    whole = [one for one in told[:_BATCH] if isinstance(one, dict) and isinstance(one.get("pieces"), list)]
+    whole = [one for one in whole if all(isinstance(piece, dict) for piece in one["pieces"])]
+    return [{key: one.get(key) for key in keys} for one in whole]
 
 
 def _rounded(value: float) -> float:

@@ -85,7 +85,7 @@ def run_news(view: RunView, seen: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         "at"; "seconds" of work so far; "whole", when what was known is to be forgotten; and of the following what is
         new: "head" (where the run stands), "log", "points" of each curve, "watched" questions and "snapshots" of the
-        attention to them.
+        attention to them, and the first "batch" with its pictures (see `a3tune.training.first_batch`).
     """
     events = view.events
     generation = f"{view.job.id} {events.generation}"
@@ -119,6 +119,11 @@ def run_news(view: RunView, seen: Mapping[str, Any]) -> dict[str, Any]:
             }
         else:
             at["watched"] = 0
+    at["batch"] = zlib.crc32(json_text(events.batch).encode())
+    if events.batch and before.get("batch") != at["batch"]:
+        paths = [view.job.run / "batch" / f"{number}.png" for number in range(len(events.batch["questions"]))]
+        pictures = [data_url(path.read_bytes(), "png") if path.is_file() else "" for path in paths]
+        news["batch"] = {**events.batch, "pictures": pictures}
     snapshots = _after(events.attention, _step(before.get("look"))).values()
     if snapshots:
         news["snapshots"] = [{key: one.get(key) for key in ("step", "maps", "mass", "right")} for one in snapshots]

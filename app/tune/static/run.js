@@ -4,6 +4,7 @@
 import { make } from "../../common/static/dom.js";
 import { answerOf } from "../../common/static/server.js";
 import { createAttention } from "./attention.js";
+import { showBatch } from "./first_batch.js";
 import { drawChart, extended } from "./run_charts.js";
 
 // Milliseconds between two questions, for a page that shows the run and for one that shows something else.
@@ -65,6 +66,8 @@ export default function mount({ element, props, server, trigger, watch }, { char
       for (const chart of charts) if (chart.series.some((one) => one.curve === curve)) stale.add(chart);
     }
     if (news.log !== undefined) run.querySelector(".log pre").textContent = news.log || "Nothing printed yet.";
+    if (news.whole && !news.batch) part("batch").hidden = true;
+    if (news.batch) showBatch(part("batch"), news.batch);
     if (news.head) showHead();
     showCharts();
     tick();

@@ -180,6 +180,11 @@ def test_from_the_upload_to_the_adapter_over_reloads_stops_kills_and_a_new_serve
     visitor.reaches("training")
     assert points(page, "loss") > 0
     page.wait_for_function("Number(document.querySelector('.watch')?.dataset.snapshots) >= 2")
+    page.locator(".run .batch summary").click()
+    shown = page.locator(".run .batch figure").first
+    expect(shown.locator("mark")).not_to_be_empty()
+    assert shown.locator("img").evaluate("image => image.naturalWidth") > 0
+    page.locator(".run .batch summary").click()
     (run,) = server.runs()
 
     # Server and page go and come while it works on: another server finds it, and it has gone on.

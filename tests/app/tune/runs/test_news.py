@@ -123,3 +123,18 @@ def test_the_base_models_validation_is_told_as_a_line_and_not_as_a_point(view):
     news = run_news(view(events), {})
     assert news["head"]["base"] == {"validation.loss": 2.0, "validation.accuracy": 0.25}
     assert "points" not in news
+
+
+def test_the_first_batch_is_told_once_with_its_pictures(view, tmp_path):
+    folder = tmp_path / "abc/run/batch"
+    folder.mkdir()
+    (folder / "0.png").write_bytes(b"png")
+    pieces = [{"kind": "learnt", "tokens": 2, "text": "yes"}]
+    batch = {"event": "batch", "step": 0, "size": 4, "questions": [{"image": "a.png", "pieces": pieces, "more": 1}] * 9}
+    asked = view(told(batch))
+    first = run_news(asked, {})
+    assert first["batch"]["size"] == 4
+    assert len(first["batch"]["questions"]) == len(first["batch"]["pictures"]) == 8
+    assert first["batch"]["questions"][0] == {"image": "a.png", "known": None, "regions": None, "pieces": pieces}
+    assert first["batch"]["pictures"][:2] == ["data:image/png;base64,cG5n", ""]
+    assert "batch" not in run_news(asked, first["at"])
