@@ -1,9 +1,10 @@
 """Many visitors of one server, started for it: whether all are answered, how long they wait, whether they get what
 each gets alone, and what of them stays in memory.
 
-    python -m benchmarks.visitors [--only mixed equal memory] [--write docs/security.md]
+    python -m benchmarks.visitors [--only mixed equal memory]
 
-The server runs as for strangers (``--deployment space``) on the demo model. Prints a Markdown table.
+The server runs as for strangers (``--deployment space``) on the demo model. Prints a Markdown table;
+docs/security.md has what was measured last.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ import psutil
 from PIL import Image
 
 from a3tune.phantom import make_phantom
-from benchmarks.document import write_between
 from tests.attack.attack import API, Server, Visitor
 
 _config: dict[str, dict[str, Any]] = {}
@@ -195,7 +195,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--equal", type=int, default=20)
     parser.add_argument("--visits", type=int, nargs=2, default=(50, 1000), help="between which memory is compared")
     parser.add_argument("--scorer", default="demo")
-    parser.add_argument("--write", type=Path, help="a document with marks for the figures")
     options = parser.parse_args(arguments)
     rows: list[tuple[str, str]] = []
     with tempfile.TemporaryDirectory(prefix="a3tune-visitors-") as folder:
@@ -216,8 +215,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     made = f"`{command}`, {time.strftime('%Y-%m-%d')}, {len(os.sched_getaffinity(0))} cores"
     lines += ["", f"{made}; the machine's load over 1, 5 and 15 minutes at the end: {load}."]
     print("\n".join(lines))
-    if options.write:
-        write_between(options.write, "\n".join(lines))
 
 
 if __name__ == "__main__":
