@@ -42,7 +42,6 @@ _LONG = (
     "app/inspect/test_region_panel.py",
     "app/models/test_page.py",
     "attack/test_attack.py",
-    "app/inspect/test_model_picture.py",
     "app/server/test_operation.py",
     "app/inspect/sessions/test_regions.py",
     "demo/test_adapters.py",
