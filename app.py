@@ -67,6 +67,7 @@ def serve(
         offered=options.models,
         any_model=options.any_model,
         allow_other_base=options.allow_other_base,
+        prepared=None if options.prepared_examples == "all" else int(options.prepared_examples),
         login=login,
         audit_file=audit,
         key=key,

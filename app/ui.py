@@ -187,6 +187,7 @@ def launch(
     offered: Sequence[str] | None = None,
     any_model: bool = False,
     allow_other_base: bool = False,
+    prepared: int | None = None,
     login: LoginSettings | None = None,
     audit_file: Path | None = None,
     key: bytes | None = None,
@@ -205,6 +206,7 @@ def launch(
         offered: what visitors may load besides, see :class:`app.models.service.ModelService`.
         any_model: whether they may name any folder or hub id.
         allow_other_base: take ``adapters`` that were made for other weights; their answers say so.
+        prepared: how many examples are answered before anybody asks; None for all.
         login: how people log in; None where nobody is asked who they are.
         audit_file: where it is noted who did what; None for nowhere.
         key: what visitors' things are kept with beyond their visit; None where that is not wanted.
@@ -226,7 +228,7 @@ def launch(
     tuning = TuneService(slot, asking.regions.slot, deployment=deployment, key=key)
     evaluating = EvaluateService(slot, tuning.jobs, tuning.data_sources, tuning.adapters.of)
     first, *_ = shown = read_examples()
-    examples = [(example.path, example.questions[0], example.key) for example in shown]
+    examples = [(example.path, example.questions[0], example.key) for example in shown[:prepared]]
 
     def prepare_demo() -> None:
         # A large model would keep its visitors waiting for answers that nobody asked for.

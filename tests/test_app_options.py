@@ -51,7 +51,7 @@ def test_a_space_offers_what_it_starts_with_unless_its_operator_names_more(read_
     "given",
     [
         ["--port", "8001", "--models", "demo,medsam", "--segmenter", "sam.pth", "--any-model"],
-        ["--adapter", "a3=one", "--allow-other-base"],
+        ["--adapter", "a3=one", "--allow-other-base", "--prepared-examples", "2"],
         ["--host", "0.0.0.0", "--profile", "P", "--scorer", "S", "--adapter", "a3=one", "--adapter", "lora=two"],
         ["--login", "password", "--people", "people.txt", "--deployment", "server"],
         ["--people", "people.txt", "--add-person", "ann", "--role", "tuner"],

@@ -12,7 +12,10 @@ from a3tune.bundle import STUDIO
 from a3tune.errors import RequestError
 
 HELP = "serve the app in the browser"
-_VALUES = ("host", "port", "deployment", "root_path", "profile", "scorer", "segmenter", "models", "login", "people")
+_VALUES = (
+    *("host", "port", "deployment", "root_path", "profile", "scorer", "segmenter", "models", "login", "people"),
+    "prepared_examples",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -104,6 +107,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="let visitors load any hub id, and any folder of this machine; not on a Space",
     )
     parser.add_argument(
+        "--prepared-examples",
+        default=os.environ.get("A3TUNE_PREPARED_EXAMPLES", "all"),
+        metavar="N",
+        help="how many of the page's examples are answered before anybody asks, the first ones: a number, or all "
+        "(default all); fewer leave the processor to visitors",
+    )
+    parser.add_argument(
         "--adapter",
         action="append",
         default=[],
@@ -131,6 +141,8 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--add-person and --remove-person change a file: name it with --people")
     if options.deployment not in ("local", "space", "server"):
         parser.error("A3TUNE_DEPLOYMENT is local, space or server")
+    if options.prepared_examples != "all" and not options.prepared_examples.isdecimal():
+        parser.error("--prepared-examples (A3TUNE_PREPARED_EXAMPLES) is a number, or all")
     options.root_path = f"/{path}" if (path := options.root_path.strip("/")) else ""
     public = options.deployment == "space"
     if options.any_model and public:

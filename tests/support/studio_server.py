@@ -42,6 +42,7 @@ class Server:
             "A3TUNE_SCORER": str(scorer),
             "HF_HUB_OFFLINE": "1",
             "PYTHONUNBUFFERED": "1",
+            "A3TUNE_PREPARED_EXAMPLES": "1",
         }
         self._process: subprocess.Popen | None = None
 
