@@ -177,7 +177,7 @@ def make_report(
     tables = [reason_table(name, found) for name, found in shown.items()]
     pope = [hallucination(name, found, seed=seed) for name, found in by_system.items()]
     moved = [transitions(first, found) for found in others if found[0].decoding == first[0].decoding]
-    texts = [metric for name, found in shown.items() for metric in text_metrics(name, found)]
+    texts = text_metrics(shown)
     return Report(
         tuple(by_system),
         tuple(metrics),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pycocoevalcap.bleu.bleu import Bleu
@@ -50,11 +50,17 @@ class TextMetric:
     note: str = ""
 
 
-def text_metrics(system: str, items: Sequence[EvaluatedItem]) -> list[TextMetric]:
-    """The report metrics of one system over its open questions whose right answer is a report; empty without any.
+def text_metrics(systems: Mapping[str, Sequence[EvaluatedItem]]) -> list[TextMetric]:
+    """The report metrics of each system, by its name, over its open questions whose right answer is a report; none of
+    a system without any.
 
     Texts are put in the strict normalisation first; an answer that is missing or empty counts as no words.
     """
+    with _Meteor() as meteor:
+        return [metric for system, items in systems.items() for metric in _metrics_of(system, items, meteor)]
+
+
+def _metrics_of(system: str, items: Sequence[EvaluatedItem], meteor: _Meteor) -> list[TextMetric]:
     chosen = [
         item
         for item in items
@@ -80,7 +86,7 @@ def text_metrics(system: str, items: Sequence[EvaluatedItem]) -> list[TextMetric
     ]
     reports = [(item.answer, item.prediction or "") for item in chosen]
     elsewhere = TextMetric(system, _ELSEWHERE, None, len(chosen), _NEEDS)
-    return [*metrics, _meteor(system, wanted, said), elsewhere, *_findings(system, reports)]
+    return [*metrics, meteor.measure(system, wanted, said), elsewhere, *_findings(system, reports)]
 
 
 def java() -> str | None:
@@ -88,14 +94,26 @@ def java() -> str | None:
     return shutil.which("java")
 
 
-def _meteor(system: str, wanted: dict[int, list[str]], said: dict[int, list[str]]) -> TextMetric:
-    if java() is None:
-        return TextMetric(system, "METEOR", None, len(wanted), "not measured: Java is not installed")
-    meteor = Meteor()
-    try:
-        return TextMetric(system, "METEOR", float(meteor.compute_score(wanted, said)[0]), len(wanted))
-    finally:
-        process = meteor.meteor_p
+class _Meteor:
+    """METEOR's Java, started with the first reports and kept for those of other systems: it reads its tables for
+    seconds."""
+
+    def __init__(self) -> None:
+        self._started: Meteor | None = None
+
+    def __enter__(self) -> _Meteor:
+        return self
+
+    def measure(self, system: str, wanted: dict[int, list[str]], said: dict[int, list[str]]) -> TextMetric:
+        if java() is None:
+            return TextMetric(system, "METEOR", None, len(wanted), "not measured: Java is not installed")
+        self._started = self._started or Meteor()
+        return TextMetric(system, "METEOR", float(self._started.compute_score(wanted, said)[0]), len(wanted))
+
+    def __exit__(self, *_: object) -> None:
+        if self._started is None:
+            return
+        process = self._started.meteor_p
         process.kill()
         process.wait()
         for pipe in (process.stdin, process.stdout, process.stderr):

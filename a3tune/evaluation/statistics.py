@@ -15,9 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm, t
-from statsmodels.stats.contingency_tables import mcnemar as mcnemar_table
-from statsmodels.stats.multitest import multipletests
+from scipy.special import ndtri, stdtrit
 
 from a3tune.errors import RequestError
 
@@ -167,7 +165,7 @@ def paired_difference(
         # Few questions change, so the bootstrap alone falls short: Student's interval is the least.
         least = _student(value, error, len(sums))
         low, high = min(low, least[0]), max(high, least[1])
-    effort = float(norm.ppf(0.5 + LEVEL / 2) + norm.ppf(POWER))
+    effort = float(ndtri(0.5 + LEVEL / 2) + ndtri(POWER))
     needed = None
     if value and math.isfinite(error):
         needed = max(_FEW, math.ceil(len(sums) * (effort * error / value) ** 2))
@@ -188,6 +186,9 @@ def paired_difference(
 
 def mcnemar(before: Sequence[float] | np.ndarray, after: Sequence[float] | np.ndarray) -> float:
     """Exact two-sided McNemar test of two lists of 0 and 1 about the same questions; 1 where none differ."""
+    # With pandas it takes longer to load than a tuning run, which needs none of it, takes for some steps.
+    from statsmodels.stats.contingency_tables import mcnemar as mcnemar_table
+
     first, second = np.asarray(before) > 0.5, np.asarray(after) > 0.5
     table = [[int((a & b).sum()) for b in (second, ~second)] for a in (first, ~first)]
     return 1.0 if not table[0][1] + table[1][0] else float(mcnemar_table(table, exact=True).pvalue)
@@ -195,6 +196,8 @@ def mcnemar(before: Sequence[float] | np.ndarray, after: Sequence[float] | np.nd
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """p values corrected for their number (Holm 1979), in the same order; NaN stays and is not counted."""
+    from statsmodels.stats.multitest import multipletests
+
     known = [index for index, value in enumerate(p_values) if math.isfinite(value)]
     corrected = [math.nan] * len(p_values)
     if known:
@@ -209,7 +212,7 @@ def spread_of_runs(values: Sequence[float]) -> Spread:
     array = np.asarray(values, np.float64)
     mean, n = float(array.mean()), len(array)
     deviation = float(array.std(ddof=1)) if n > 1 else math.nan
-    reach = float(t.ppf(0.5 + LEVEL / 2, n - 1)) * deviation / math.sqrt(n) if n > 1 else math.nan
+    reach = float(stdtrit(n - 1, 0.5 + LEVEL / 2)) * deviation / math.sqrt(n) if n > 1 else math.nan
     return Spread(mean, deviation, mean - reach, mean + reach, tuple(float(value) for value in array))
 
 
@@ -286,7 +289,7 @@ def _interval(sums: np.ndarray, counts: np.ndarray, value: float, seed: int, dra
     found = np.concatenate(pivots)
     if len(found) < (1 - _FLAT) * draws:
         return _student(value, error, n)
-    least = float(t.ppf(0.5 + LEVEL / 2, n - 1))
+    least = float(stdtrit(n - 1, 0.5 + LEVEL / 2))
     below, above = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     # Few images with few distinct values make heavy tails of the pivot: no wider than three times Student's.
     above, below = min(float(above), 3 * least), max(float(below), -3 * least)
@@ -312,7 +315,7 @@ def _chunk(n: int) -> int:
 
 
 def _student(value: float, error: float, n: int) -> tuple[float, float]:
-    reach = float(t.ppf(0.5 + LEVEL / 2, n - 1)) * error
+    reach = float(stdtrit(n - 1, 0.5 + LEVEL / 2)) * error
     return value - reach, value + reach
 
 
@@ -321,7 +324,7 @@ def _finite(values: Sequence[float] | np.ndarray) -> np.ndarray:
 
 
 def _wilson(value: float, n: float) -> tuple[float, float]:
-    z = float(norm.ppf(0.5 + LEVEL / 2))
+    z = float(ndtri(0.5 + LEVEL / 2))
     centre = (value + z * z / (2 * n)) / (1 + z * z / n)
     reach = z * math.sqrt(value * (1 - value) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     return max(0.0, centre - reach), min(1.0, centre + reach)

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from pycocoevalcap.meteor.meteor import Meteor
 
 from a3tune.errors import DataError
 from a3tune.evaluation.findings import findings_of, match_findings
@@ -113,16 +114,16 @@ REPORTS = (
 
 def test_report_metrics_are_those_of_pycocoevalcap():
     same = [item(number, text, text, kind="open") for number, text in enumerate(REPORTS)]
-    found = {metric.name: metric for metric in text_metrics("base", same)}
+    found = {metric.name: metric for metric in text_metrics({"base": same})}
     for name in ("BLEU-1", "BLEU-4", "ROUGE-L"):
         assert found[name].value == pytest.approx(1.0, abs=1e-6)
     assert found["CIDEr"].value == pytest.approx(10.0, abs=1e-6)
     turned = [item(number, text, REPORTS[number - 1], kind="open") for number, text in enumerate(REPORTS)]
-    other = {metric.name: metric.value for metric in text_metrics("base", turned)}
+    other = {metric.name: metric.value for metric in text_metrics({"base": turned})}
     assert other["CIDEr"] < 1
     assert other["BLEU-4"] < 0.1
-    assert text_metrics("base", [item(0, "yes", "yes"), item(1, "left lung", "left lung", kind="open")]) == []
-    (single,) = [metric for metric in text_metrics("base", same[:1]) if metric.name == "CIDEr"]
+    assert text_metrics({"base": [item(0, "yes", "yes"), item(1, "left lung", "left lung", kind="open")]}) == []
+    (single,) = [metric for metric in text_metrics({"base": same[:1]}) if metric.name == "CIDEr"]
     assert single.value is None
     assert "two reports" in single.note
 
@@ -132,20 +133,27 @@ def test_meteor_is_measured_where_java_is(monkeypatch, without_java):
         pytest.skip("Java is not installed")
     monkeypatch.setattr("a3tune.evaluation.report_metrics.java", lambda: without_java)
     same = [item(number, text, text, kind="open") for number, text in enumerate(REPORTS)]
-    (meteor,) = [metric for metric in text_metrics("base", same) if metric.name == "METEOR"]
-    assert meteor.value == pytest.approx(1.0, abs=1e-3)
+    turned = [item(number, text, REPORTS[number - 1], kind="open") for number, text in enumerate(REPORTS)]
+    started = []
+    monkeypatch.setattr("a3tune.evaluation.report_metrics.Meteor", lambda: started.append(Meteor()) or started[-1])
+    found = [metric for metric in text_metrics({"base": same, "a3": turned}) if metric.name == "METEOR"]
+    assert [metric.system for metric in found] == ["base", "a3"]
+    assert found[0].value == pytest.approx(1.0, abs=1e-3)
+    assert found[1].value < 0.2
+    # Java reads its tables once for all systems, and ends.
+    assert [java.meteor_p.poll() is not None for java in started] == [True]
 
 
 def test_what_needs_weights_of_its_own_is_named_with_what_it_needs():
     reports = [item(number, text, text, kind="open") for number, text in enumerate(REPORTS)]
-    (metric,) = [one for one in text_metrics("base", reports) if one.name.startswith("RadGraph F1")]
+    (metric,) = [one for one in text_metrics({"base": reports}) if one.name.startswith("RadGraph F1")]
     assert metric.value is None
     assert "pip install RadEval" in metric.note
     assert "--export radeval" in metric.note
 
 
 def test_meteor_is_named_as_absent_without_java():
-    found = text_metrics("base", [item(number, text, text, kind="open") for number, text in enumerate(REPORTS)])
+    found = text_metrics({"base": [item(number, text, text, kind="open") for number, text in enumerate(REPORTS)]})
     (meteor,) = [metric for metric in found if metric.name == "METEOR"]
     assert meteor.value is None
     assert "Java" in meteor.note
@@ -164,6 +172,6 @@ def test_findings_are_told_from_denied_ones():
 
 def test_findings_are_named_as_absent_without_their_rules(monkeypatch):
     monkeypatch.setattr("a3tune.evaluation.report_metrics.findings_available", lambda: False)
-    found = text_metrics("base", [item(number, text, text, kind="open") for number, text in enumerate(REPORTS)])
+    found = text_metrics({"base": [item(number, text, text, kind="open") for number, text in enumerate(REPORTS)]})
     assert found[-1].value is None
     assert "negspacy" in found[-1].note
