@@ -13,15 +13,21 @@ import re
 import secrets
 import shutil
 import struct
-import tempfile
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+try:
+    import fcntl
+except ImportError:  # Windows has none of its locks: what a killed process left stays there
+    fcntl = None  # type: ignore[assignment]
+
+_UNFINISHED = re.compile(r"\.[0-9a-f]{16}\.part")
 _DAMAGED = (zlib.error, lzma.LZMAError, struct.error, EOFError, RuntimeError, ValueError, OverflowError)
 
 DAMAGED_ARRAYS = (
@@ -84,18 +90,93 @@ def whole_file(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
     Raises:
         OSError: it cannot be written.
     """
-    part = path.with_name(f".{secrets.token_hex(8)}.part")
+    with _unfinished(path.parent, Path.touch) as part:
+        try:
+            with part.open("r+b") as stream:
+                yield stream
+                stream.flush()
+                if sync:
+                    os.fsync(stream.fileno())
+            os.replace(part, path)
+        except BaseException:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def _unfinished(folder: Path, make: Callable[[Path], None]) -> Iterator[Path]:
+    """A new hidden file or folder in ``folder``, held until the block ends."""
+    _clear(folder)
+    part = folder / f".{secrets.token_hex(8)}.part"
+    with making(part, make):
+        yield part
+
+
+# Once in each process: a killed writer was another one, and some folders get many files.
+@lru_cache(1024)
+def _clear(folder: Path) -> None:
+    """Remove what killed writers left in a folder."""
+    for left in folder.glob(".*.part"):
+        if _UNFINISHED.fullmatch(left.name):
+            remove_left(left)
+
+
+@contextmanager
+def making(part: Path, make: Callable[[Path], None]) -> Iterator[None]:
+    """Make an unfinished file or folder, and hold it until the block ends, or the process does, however that is:
+    `remove_left` leaves it alone."""
+    lock = None
+    while lock is None:
+        make(part)
+        lock = _hold(part)
     try:
-        with part.open("xb") as stream:
-            yield stream
-            stream.flush()
-            if sync:
-                os.fsync(stream.fileno())
-        os.replace(part, path)
-    except BaseException:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise
+        yield
+    finally:
+        if lock >= 0:
+            os.close(lock)
+
+
+def _hold(part: Path) -> int | None:
+    """A descriptor that holds what lies there; -1 where the system has no such locks, None where it was gone before."""
+    if fcntl is None:
+        return -1
+    try:
+        lock = os.open(part, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    with suppress(OSError):  # nor has every disk: what is left there stays
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    if _is_at(lock, part):
+        return lock
+    os.close(lock)
+    return None
+
+
+def remove_left(part: Path) -> None:
+    """Remove what a killed process left unfinished; what a living one holds stays.
+
+    Args:
+        part: a file or folder that was made by `making`.
+    """
+    if fcntl is None:
+        return
+    with suppress(OSError):
+        lock = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(lock, part):
+                shutil.rmtree(part) if part.is_dir() else part.unlink()
+        finally:
+            os.close(lock)
+
+
+def _is_at(file: int, path: Path) -> bool:
+    """Whether an open file is still what lies at a path."""
+    try:
+        return os.path.samestat(os.fstat(file), path.lstat())
+    except FileNotFoundError:
+        return False
 
 
 def write_bytes(path: Path, content: bytes, *, sync: bool = True) -> None:
@@ -186,12 +267,15 @@ def files_together(folder: Path, record: str) -> Iterator[Path]:
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as scratch:
-            yield Path(scratch)
-            # One that was written before must not vouch for the new files if the work ends between them.
-            (folder / record).unlink(missing_ok=True)
-            for path in sorted(Path(scratch).iterdir(), key=lambda path: (path.name == record, path.name)):
-                os.replace(path, folder / path.name)
+        with _unfinished(folder, Path.mkdir) as scratch:
+            try:
+                yield scratch
+                # One that was written before must not vouch for the new files if the work ends between them.
+                (folder / record).unlink(missing_ok=True)
+                for path in sorted(scratch.iterdir(), key=lambda path: (path.name == record, path.name)):
+                    os.replace(path, folder / path.name)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
     except BaseException:
         for path in made:
             # Another process may have put something there.

@@ -6,6 +6,8 @@ import errno
 import lzma
 import os
 import struct
+import subprocess
+import sys
 import zipfile
 import zlib
 from pathlib import Path
@@ -222,3 +224,45 @@ def test_of_files_that_belong_together_the_former_stay_when_writing_fails(tmp_pa
     with pytest.raises(OSError, match="full"), files_together(tmp_path / "b" / "c", "record"):
         raise OSError("full")
     assert not (tmp_path / "b").exists()
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from a3tune.storage import files_together, whole_file
+
+folder, waits = Path(sys.argv[1]), sys.argv[2] == "waits"
+with files_together(folder, "record") as scratch, whole_file(folder / "facts") as stream:
+    stream.write(b"facts")
+    (scratch / "record").write_text("record")
+    if waits:
+        print("under way", flush=True)
+        sys.stdin.read()
+"""
+
+
+def write(folder, how):
+    command = [sys.executable, "-c", WRITER, str(folder), how]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def hidden(folder):
+    return sorted(path.name for path in folder.iterdir() if path.name.startswith("."))
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_one_and_what_a_living_one_writes_stays(tmp_path):
+    (tmp_path / ".of another program.part").touch()
+    with write(tmp_path, "waits") as killed, write(tmp_path, "waits") as living:
+        for process in (killed, living):
+            assert process.stdout.readline() == "under way\n"
+        killed.kill()
+        killed.wait()
+        assert len(hidden(tmp_path)) == 5
+        with write(tmp_path, "ends") as next_one:
+            next_one.communicate()
+        assert next_one.returncode == 0
+        assert len(hidden(tmp_path)) == 3
+        living.communicate()
+    assert living.returncode == 0
+    assert {path.name for path in tmp_path.iterdir()} == {".of another program.part", "facts", "record"}
+    assert (tmp_path / "record").read_text() == "record"

@@ -22,13 +22,13 @@ from a3tune.data.intake import (
     PACK,
     Intake,
     IntakeLimits,
-    NewFolder,
     cannot_write,
     check_names,
     check_room,
     check_totals,
     kind_of,
     megabytes,
+    new_folder,
     parts_of,
     refused,
 )
@@ -93,7 +93,7 @@ def unpack_archive(
             entries, left_out = _choose(packed, limits)
             size = _check_sizes([entry.info for entry in entries], packed_size, limits)
             check_room(folder.parent, size, limits)
-            with NewFolder(folder) as part:
+            with new_folder(folder) as part:
                 _write_members(packed, {entry.name: entry.info for entry in entries}, part, on_progress, should_stop)
     except zipfile.BadZipFile as error:
         raise DataError(
@@ -263,7 +263,7 @@ def _write_members(
 
     Args:
         members: path below the folder, checked -> the member.
-        part: as `a3tune.data.intake.NewFolder` gives it.
+        part: as `a3tune.data.intake.new_folder` gives it.
 
     Raises:
         DataError: together they have more bytes than they declare.

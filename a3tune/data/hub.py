@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
-from a3tune.data.intake import LIMITS, Intake, IntakeLimits, NewFolder, check_room, check_totals, kind_of, parts_of
+from a3tune.data.intake import LIMITS, Intake, IntakeLimits, check_room, check_totals, kind_of, new_folder, parts_of
 from a3tune.errors import DataError
 from a3tune.progress import Progress, no_progress
 from a3tune.storage import cache_folder, is_hub_id, named_path
@@ -72,7 +72,7 @@ def fetch_dataset(hub_id: str, folder: str | Path, limits: IntakeLimits = LIMITS
             )
         check_totals(len(chosen), list(chosen.values()), list(chosen), limits)
         check_room(folder.parent, sum(chosen.values()), limits)
-        with NewFolder(folder) as part:
+        with new_folder(folder) as part:
             for name in chosen:
                 parts_of(name, limits)
                 hf_hub_download(hub_id, name, repo_type="dataset", revision=info.sha, local_dir=part, token=False)

@@ -8,12 +8,14 @@ from __future__ import annotations
 import csv
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from a3tune.data.formats.files import ARCHIVE_SUFFIXES, PICKLE_SUFFIXES, ROW_SUFFIXES, is_pair_list
 from a3tune.errors import DataError
+from a3tune.storage import making
 from a3tune.wording import brief
 
 TABLE_NAME = "data.csv"
@@ -118,7 +120,7 @@ def collect_files(
     check_totals(len(chosen), sizes, [name for _, name in chosen], limits)
     check_room(folder.parent, sum(sizes), limits)
     try:
-        with NewFolder(folder) as part:
+        with new_folder(folder) as part:
             for path, name in chosen:
                 shutil.copyfile(path, part / name)
             if rows:
@@ -229,28 +231,25 @@ def check_totals(count: int, sizes: Sequence[int], names: Sequence[str], limits:
         )
 
 
-class NewFolder:
-    """A folder that is filled under another name and appears when the block ends without an error."""
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to fill under another name, which appears when the block ends without an error.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.part = folder.with_name(f".{folder.name}.part")
-
-    def __enter__(self) -> Path:
-        if self.folder.exists():
-            raise DataError(
-                expected="a new folder", got=f"{self.folder.name} is there already", remedy="Choose another name"
-            )
-        if self.part.exists():
-            shutil.rmtree(self.part)
-        self.part.mkdir(parents=True, mode=0o700)
-        return self.part
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if error is None:
-            self.part.rename(self.folder)
-        else:
-            shutil.rmtree(self.part, ignore_errors=True)
+    Raises:
+        DataError: it is there already.
+    """
+    part = folder.with_name(f".{folder.name}.part")
+    if folder.exists():
+        raise DataError(expected="a new folder", got=f"{folder.name} is there already", remedy="Choose another name")
+    if part.exists():
+        shutil.rmtree(part)
+    with making(part, lambda part: part.mkdir(parents=True, mode=0o700)):
+        try:
+            yield part
+            part.rename(folder)
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
 
 
 def _write_rows(path: Path, rows: Sequence[Mapping[str, str]]) -> None:

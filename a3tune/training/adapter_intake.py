@@ -19,7 +19,7 @@ from a3tune.adapters.origin import check_origin
 from a3tune.adapters.stored import MOST_SETTINGS, StoredAdapter, read_adapter, read_shapes
 from a3tune.bundle import model_source
 from a3tune.data.archive import unpack_members
-from a3tune.data.intake import LIMITS, IntakeLimits, NewFolder
+from a3tune.data.intake import LIMITS, IntakeLimits, new_folder
 from a3tune.errors import AdapterError, ModelError
 from a3tune.models.conventions import stored_convention
 from a3tune.models.conversion import model_folder
@@ -54,7 +54,7 @@ def unpack_adapter(archive: str | Path, folder: str | Path, limits: IntakeLimits
     """
     archive, folder = Path(archive), Path(folder)
     try:
-        with NewFolder(folder) as part:
+        with new_folder(folder) as part:
             beside = unpack_members(
                 archive,
                 part,
@@ -86,7 +86,7 @@ def fetch_adapter(hub_id: str, folder: str | Path, *, token: str | None = None) 
     folder = Path(folder)
     names = (CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME, CARD_NAME)
     try:
-        with NewFolder(folder) as part:
+        with new_folder(folder) as part:
             for name in names:
                 try:
                     hf_hub_download(hub_id, name, local_dir=part, token=token or False)

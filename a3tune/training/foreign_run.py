@@ -8,7 +8,7 @@ from pathlib import Path
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 
 from a3tune.data.archive import unpack_members
-from a3tune.data.intake import LIMITS, IntakeLimits, NewFolder, cannot_write
+from a3tune.data.intake import LIMITS, IntakeLimits, cannot_write, new_folder
 from a3tune.errors import DataError
 from a3tune.training.adapter_intake import MAX_WEIGHTS, check_files
 from a3tune.training.attention_watch import WATCH_NAME
@@ -42,7 +42,7 @@ def unpack_run(archive: str | Path, folder: str | Path, limits: IntakeLimits = L
     """
     archive, folder = Path(archive), Path(folder)
     try:
-        with NewFolder(folder) as part:
+        with new_folder(folder) as part:
             unpack_members(
                 archive, part, RUN_NAME, _LARGEST, what="run", expected=_EXPECTED, error=DataError, limits=limits
             )

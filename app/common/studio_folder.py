@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from a3tune.errors import RequestError
+from a3tune.storage import remove_left
 from app.access.deployment import LOCAL, Deployment
 from app.engine.ids import OwnerId
 
 ID = re.compile(r"[0-9a-f]{12}")
 """The form of a folder's name among a visitor's data sets, runs or adapters."""
+_REMOVED = re.compile(r"\.\w+\.[0-9a-f]{8}")
 _MEMORY, _ROOM = Path("/dev/shm"), 4 << 30
 UNDO_SECONDS = 60.0
 """How long a visitor can take back what they deleted."""
@@ -73,6 +75,14 @@ class StudioFolder:
             # What still writes there finds its folder gone.
             place.rename(gone)
             shutil.rmtree(gone, ignore_errors=True)
+
+    def clear(self) -> None:
+        """Remove what killed processes were writing or removing; what a living one writes stays."""
+        for part in (*self.root.glob("*/*/.*.part"), *self.root.glob("*/*/*/.*.part")):
+            remove_left(part)
+        for gone in self.root.glob(".*"):
+            if _REMOVED.fullmatch(gone.name):
+                shutil.rmtree(gone, ignore_errors=True)
 
     def purge(self, seconds: float = UNDO_SECONDS) -> None:
         """Remove from the disk what was retired so many seconds ago."""

@@ -247,9 +247,12 @@ class JobQueue:
                     self._start(folder, device)
 
     def keep_going(self, interval: float = 1.0) -> None:
-        """`advance`, and remove what was deleted, every ``interval`` seconds in a thread of its own."""
+        """`advance`, and remove what was deleted, every ``interval`` seconds in a thread of its own; at first what
+        killed processes left."""
 
         def work() -> None:
+            with suppress(OSError):
+                self.studio.clear()
             while not never.wait(interval):
                 # A disk that fails for a moment must not end the queue.
                 with suppress(OSError):

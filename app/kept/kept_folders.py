@@ -54,6 +54,8 @@ class KeptFolders:
         self._hold(root / "in-use")
         shutil.rmtree(self._moving, ignore_errors=True)
         self._moving.mkdir(mode=0o700)
+        for part in self.kept.rglob(".*.part"):  # a server that was killed was sealing it
+            part.unlink()
         self._check_key()
         clear(self.open_root)
         for owner in self._opened():

@@ -70,7 +70,10 @@ def test_what_a_killed_server_had_open_is_sealed_by_the_next_one(start, tmp_path
     put(kept, ONE)
     # Killed while somebody else's things were being opened: these are still sealed.
     (tmp_path / "moving" / "bob.1234" / "data").mkdir(parents=True)
+    (tmp_path / "kept" / ANN / "data").mkdir(parents=True)
+    (tmp_path / "kept" / ANN / "data" / f".{ONE}.sealed.1234.part").write_bytes(b"half")
     kept = start()
+    assert [path.name for path in (tmp_path / "kept" / ANN / "data").iterdir()] == [f"{ONE}.sealed"]
     assert SECRET not in everything(tmp_path)
     kept.open(ANN)
     assert (kept.open_root / ANN / "data" / ONE / "data.json").read_bytes() == SECRET

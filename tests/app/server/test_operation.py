@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -12,7 +13,8 @@ import pytest
 from a3tune.bundle import EXAMPLES
 from a3tune.errors import RequestError
 from app.server.operation import Operation
-from tests.support.hostile_files import endless_jpeg
+from tests.attack.attack import Visitor, picture
+from tests.support.hostile_files import endless_jpeg, packed
 from tests.support.page_client import PageClient
 
 QUESTION = "Is there a zebra behind the spleen?"
@@ -20,6 +22,10 @@ QUESTION = "Is there a zebra behind the spleen?"
 
 def get(url: str, path: str, **headers: str) -> httpx.Response:
     return httpx.get(f"{url}{path}", headers=headers, trust_env=False, timeout=60)
+
+
+def browser(url: str) -> httpx.Client:
+    return httpx.Client(base_url=url, trust_env=False, timeout=120)
 
 
 def until_ready(url: str) -> None:
@@ -86,9 +92,40 @@ def test_its_log_is_json_without_what_was_asked_or_who_asked(ended):
         assert secret not in ended["log"]
 
 
-def test_a_second_signal_ends_it_at_once(serve, tmp_path):
+@pytest.fixture
+def keeping(tmp_path) -> dict[str, str]:
+    """The variables of a server that keeps things encrypted in ``studio``."""
+    key = base64.b64encode(bytes(32)).decode()
+    return {"A3TUNE_STUDIO": str(tmp_path / "studio"), "A3TUNE_KEEP": "encrypted", "A3TUNE_KEEP_KEY": key}
+
+
+def test_what_a_killed_server_kept_is_found_by_the_next_one_which_a_second_signal_ends_at_once(
+    serve, keeping, tmp_path
+):
+    opened = tmp_path / "studio" / "encrypted" / "open"
+    rows = b"image,question,answer,split\na.png,Is there a mass?,no,train\n"
+    with serve("--deployment", "server", **keeping) as server, browser(server.url) as client:
+        ann = Visitor(client)
+        archive = ann.file(packed({"data.csv": rows, "a.png": picture()}), "mine.zip")
+        assert "Looked through" in ann.call("tune-zip", "upload", **{"tune-zip": archive})
+        server.process.kill()
+        server.process.wait()
+    (table,) = opened.rglob("data.csv")
+    assert table.read_bytes() == rows
+    name = table.relative_to(opened).parts[2]
+
     (tmp_path / "endless.jpg").write_bytes(endless_jpeg())
-    with serve(A3TUNE_DECODE_SECONDS="3600") as server, PageClient(server.url) as visitor:
+    with (
+        serve("--deployment", "server", A3TUNE_DECODE_SECONDS="3600", **keeping) as server,
+        browser(server.url) as client,
+        PageClient(server.url) as visitor,
+    ):
+        assert not list(opened.rglob("data.csv"))
+        again = Visitor(client)
+        again.secret = ann.secret
+        told = again.call("tune-start", "click", **{"tune-data": name, "tune-others": "max_steps=100000000"})
+        assert "A3TUNE_RUN_STEPS" in told
+        assert table.read_bytes() == rows
         visitor.begin_to_open(tmp_path / "endless.jpg")
         server.process.send_signal(signal.SIGTERM)
         while not get(server.url, "/readyz").json()["ending"]:
