@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -36,6 +36,8 @@ CARD_NAME = "README.md"
 _NAME = "adapter"
 _TOKENS = 24
 _QUESTIONS = ("Where is the lesion?", "Is there an abnormality?", "Describe the image.")
+# What LoRA replaces or normalises as a whole, whatever its scale.
+_BEYOND_THE_SCALE = ("use_dora", "bias", "modules_to_save", "trainable_token_indices")
 # Largest difference of two logits, by the largest of them: rounding of sums in another order.
 _ROUNDING = {torch.float32: 1e-4, torch.bfloat16: 0.06, torch.float16: 0.01}
 
@@ -92,8 +94,9 @@ def export_merged(
         on_progress: told what is done and the share done, 0 to 1.
 
     Raises:
-        AdapterError: the adapter cannot be merged (its method depends on the input), does not fit the base, or the
-            merged model does not answer as base and adapter do.
+        AdapterError: the adapter cannot be merged (its method depends on the input), does not fit the base, has more
+            than its scale reaches, which no strength but 1 can give, or the merged model does not answer as base and
+            adapter do.
         RequestError: the strength is out of range.
         DataError: the output folder is taken.
         ModelError: the base cannot be loaded.
@@ -109,6 +112,7 @@ def export_merged(
             remedy="Give the adapter's own folder away (export --as adapter): PEFT loads it on the base"
             + (" after import a3tune" if stored.kind == "A3MOE" else ""),
         )
+    scaled_settings(stored.settings, stored.kind, strength)
     on_progress("Loading the model", 0.0)
     loaded = load_model(model_source(model), device=device, dtype=dtype)
     adapters = AdapterSet(loaded.model, {_NAME: adapter}, identity=loaded, allow_other_base=allow_other_base)
@@ -186,15 +190,22 @@ def export_adapter(adapter: str | Path, out: str | Path, *, strength: float = 1.
     return Exported(out)
 
 
-def scaled_settings(settings: dict[str, Any], kind: str, strength: float) -> dict[str, Any]:
+def scaled_settings(settings: Mapping[str, Any], kind: str, strength: float) -> dict[str, Any]:
     """An adapter's settings with all of its scales multiplied.
 
     Raises:
-        AdapterError: the method has no scale that multiplies its change.
+        AdapterError: the method has no scale that multiplies its change, or it changes more than its scale reaches.
     """
     names = {"LORA": ("lora_alpha",), "A3MOE": ("alpha", "expert_alpha")}.get(kind)
     if strength == 1:
         return dict(settings)
+    beyond = [name for name in _BEYOND_THE_SCALE if settings.get(name) not in (None, False, "none", [], {})]
+    if beyond:
+        raise AdapterError(
+            expected="an adapter all of whose change is multiplied by its scale",
+            got=f"This one changes more than that: {', '.join(f'{name} {settings[name]}' for name in beyond)}",
+            remedy="Export it with strength 1",
+        )
     if names is None or any(not isinstance(settings.get(name), (int, float)) for name in names):
         raise AdapterError(
             expected="LoRA or A3MoE, whose scale multiplies the change of the weights",

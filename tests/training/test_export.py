@@ -1,6 +1,7 @@
 """Merged models that answer as base and adapter do, or none at all."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -92,6 +93,20 @@ def test_a_model_that_answers_otherwise_is_not_exported(adapters, tiny_checkpoin
             adapters["lora"], tmp_path / "out", str(tiny_checkpoint("llava")), device="cpu", images=[random_image(1)]
         )
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("setting", "value"), [("use_dora", True), ("bias", "all"), ("modules_to_save", ["lm_head"])])
+def test_what_no_scale_reaches_has_no_other_strength(adapters, tmp_path, setting, value):
+    folder = tmp_path / "adapter"
+    shutil.copytree(adapters["lora"], folder)
+    settings = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**settings, setting: value}))
+    for make in (export_merged, export_adapter):
+        with pytest.raises(AdapterError, match=rf"changes more than that: {setting}"):
+            make(folder, tmp_path / "out", strength=0.5)
+    assert not (tmp_path / "out").exists()
+    export_adapter(folder, tmp_path / "out")
+    assert json.loads((tmp_path / "out/adapter_config.json").read_text())[setting] == value
 
 
 def test_taken_folders_and_strengths_out_of_range_are_refused(adapters, tmp_path):
