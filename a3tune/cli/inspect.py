@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from a3tune.bundle import DEMO, DEMO_NAME, is_demo, model_source
 from a3tune.cli.adapter_options import TOGETHER, adapter_folders, add_together_option
@@ -18,16 +20,33 @@ from a3tune.progress import SteadyProgress
 HELP = "ask a question about an image and save where every head looks"
 
 
+class _One(argparse.Action):
+    """Takes an option once: of two images the last would be asked about, and the first left out without a word."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        if getattr(namespace, self.dest) is not None:
+            parser.error(f"{option_string} is given twice: inspect asks one question about one image; run it for each")
+        setattr(namespace, self.dest, values)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument(
         "--image",
+        action=_One,
         type=Path,
         required=True,
         metavar="FILE",
-        help="PNG, JPEG, TIFF, DICOM, NIfTI ..., or a folder, ZIP or DICOMDIR with the slices of a DICOM series",
+        help="one image: PNG, JPEG, TIFF, DICOM, NIfTI ..., or a folder, ZIP or DICOMDIR with the slices of a DICOM "
+        "series",
     )
-    parser.add_argument("--question", required=True, metavar="TEXT")
+    parser.add_argument("--question", action=_One, required=True, metavar="TEXT")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument("--model", default=DEMO, help="demo, a checkpoint folder or a hub id (default demo)")
     parser.add_argument(

@@ -13,13 +13,13 @@ from a3tune.data.dataset import DataCounts, Dataset, Split, TrainingItem, count_
 from a3tune.data.formats.faults import FaultLog
 from a3tune.data.formats.files import split_of_path
 from a3tune.data.formats.image_files import PictureFinder
-from a3tune.data.formats.layouts import LAYOUTS, Layout
+from a3tune.data.formats.layouts import LAYOUTS, Draft, Layout
 from a3tune.data.formats.sources import LaidOut, find_sources, holds_parquet
 from a3tune.data.image_checks import file_digest, find_shared_images, open_images
 from a3tune.errors import Cancelled, DataError
 from a3tune.images.isolation import isolable, writing
 from a3tune.progress import Progress, no_progress
-from a3tune.wording import listed
+from a3tune.wording import counted, listed
 
 
 def read_dataset(
@@ -159,8 +159,8 @@ def _read_rows(
         return 0, 0, []
     header_fault = source.columns is not None and bool(entry.missing)
     if source.columns is not None and entry.missing:
-        several = len(entry.missing) > 1
-        what = f"the column{'s' if several else ''} {listed(entry.missing)} {'are' if several else 'is'} missing"
+        more = len(entry.missing) > 1
+        what = f"the column{'s' if more else ''} {listed(entry.missing)} {'are' if more else 'is'} missing"
         remedy = f"Name the columns {', '.join(layout.required)}; there are: {listed(source.columns)}"
         log.add("columns", source.file, 1, entry.missing[0], what, remedy)
     elif source.columns is not None and layout.known is not None:
@@ -173,17 +173,28 @@ def _read_rows(
     rows = skipped = 0
     items = []
     doubted: set[Path] = set()
+    several: list[Draft] = []
     for row in source.rows:
         rows += 1
         if header_fault:
             continue
         errors = log.totals["error"]
         drafts = layout.drafts(row, log)
+        several += [draft for draft in drafts if draft.unused_images]
         for draft in drafts:
             item = checker.check(draft, finder, default, log)
             if item is not None:
                 items.append(_marked(item, layout, log, doubted))
         skipped += not drafts and log.totals["error"] == errors
+    if several:
+        unused = sum(draft.unused_images for draft in several)
+        what = (
+            f"{counted(len(several), 'row')} {'names' if len(several) == 1 else 'name'} several images: the first of "
+            f"each is used, {counted(unused, 'other')} {'is' if unused == 1 else 'are'} not"
+        )
+        remedy = "Nothing, if the first shows what the answer says: a question is asked about one image"
+        first = several[0]
+        log.add("first-image", source.file, first.row.line, first.name("image"), what, remedy, "warning")
     return rows, skipped, items
 
 

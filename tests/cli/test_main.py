@@ -72,6 +72,28 @@ def test_inspect_writes_the_record_the_maps_and_the_pictures(picture, tmp_path, 
     assert capsys.readouterr().out.startswith(f"base: {base['answer']}")
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_inspect_computes_in_the_precision_asked_for(picture, tmp_path, tiny_checkpoint, monkeypatch, dtype):
+    loaded = []
+
+    def noted(*args, **options):
+        loaded.append(load_model(*args, **options))
+        return loaded[-1]
+
+    monkeypatch.setattr("a3tune.models.load.load_model", noted)
+    given = ("--dtype", dtype, "--device", "cpu", "--max-new-tokens", "2")
+    assert inspect(picture, tmp_path / "out", tiny_checkpoint("llava"), *given) == 0
+    assert {weight.dtype for weight in loaded[0].model.parameters()} == {getattr(torch, dtype)}
+    assert json.loads((tmp_path / "out" / "inspect.json").read_text())["made_with"]["dtype"] == dtype
+
+
+@pytest.mark.parametrize("option", ["--image", "--question"])
+def test_inspect_refuses_several_images_or_questions_by_name(picture, tmp_path, capsys, option):
+    with pytest.raises(SystemExit, match="2"):
+        inspect(picture, tmp_path / "out", "demo", option, "other.png")
+    assert f"{option} is given twice: inspect asks one question about one image" in capsys.readouterr().err
+
+
 def test_inspect_reads_dicom_with_a_window_and_keeps_no_patient(tmp_path, tiny_checkpoint):
     out = tmp_path / "out"
     assert inspect(get_testdata_file("CT_small.dcm"), out, tiny_checkpoint("llava"), "--window", "bone") == 0

@@ -32,7 +32,7 @@ import numpy as np
 import torch
 import a3tune
 from a3tune.adapters.switch import BASE, AdapterSet
-from a3tune.bundle import DEMO_ADAPTERS, model_source
+from a3tune.bundle import DEMO_ADAPTERS, EXAMPLES, model_source
 from a3tune.evaluation.alignment import prepare_questions, read_questions
 from a3tune.models.load import load_model
 from a3tune.demo.adapters import phantom_questions
@@ -53,6 +53,19 @@ for kept in ("none", "8bit", "4bit"):
     for name in (BASE, "a3"):
         readings = read_questions(model, questions, adapter_set=adapters, adapter=name)
         found[kept][name] = [np.mean([each.right for each in readings]), np.nanmean([each.mass for each in readings])]
+    # The command, which loads the model itself.
+    import a3tune.models.load as loading
+    from a3tune.cli.main import main
+    if kept == "none":
+        continue
+    commanded = []
+    loading.load_model = lambda *words, **options: commanded.append(load_model(*words, **options)) or commanded[-1]
+    image = str(next(EXAMPLES.glob("*.png")))
+    words = ["inspect", "--image", image, "--question", "Where is the lesion?", "--quantization", kept]
+    words += ["--device", "cpu", "--out", sys.argv[1] + "/" + kept, "--max-new-tokens", "1"]
+    assert main(words) == 0
+    found[kept]["commanded"] = sorted({type(part).__name__ for name, part in commanded[0].model.named_modules()
+                                       if ".layers." in name and name.endswith("_proj") and "language_model" in name})
 print(json.dumps(found))
 """
 
@@ -66,12 +79,14 @@ def run(*words: str) -> str:
     return done.stdout
 
 
-def test_the_language_models_matrices_are_small_and_answers_and_attention_stay():
-    found = json.loads(run("-c", ASK).splitlines()[-1])
+def test_the_language_models_matrices_are_small_and_answers_and_attention_stay(tmp_path):
+    found = json.loads(run("-c", ASK, str(tmp_path)).splitlines()[-1])
     assert found["none"]["inside"] == ["Linear"]
     assert found["8bit"]["inside"] == ["Linear8bitLt"]
     assert found["4bit"]["inside"] == ["Linear4bit"]
     for kept in ("8bit", "4bit"):
+        assert found[kept]["commanded"] == found[kept]["inside"], "inspect --quantization keeps them so too"
+        assert json.loads((tmp_path / kept / "inspect.json").read_text())["made_with"]["quantization"] == kept
         assert found[kept]["outside"] == found["none"]["outside"], "what sees, and what chooses the next word"
         for adapter in ("base", "a3"):
             (right, mass), (usual_right, usual_mass) = found[kept][adapter], found["none"][adapter]

@@ -39,6 +39,7 @@ class Draft:
         identifier: the row's own id.
         context: the turns before: question, answer, question, ...; or JSON text with such a list.
         names: for messages, value -> the key that it stands under in the file ("image" -> "img_name").
+        unused_images: how many images the row names beside this one.
     """
 
     row: Row
@@ -58,6 +59,7 @@ class Draft:
     segment: object = None
     part: object = None
     names: Mapping[str, str] | None = None
+    unused_images: int = 0
 
     def name(self, value: str) -> str:
         """The key under which ``value`` stands in the file."""
@@ -274,13 +276,15 @@ def _mimic_cxr_vqa(row: Row, log: FaultLog) -> Iterator[Draft]:
 
 def _report(row: Row, log: FaultLog) -> Iterator[Draft]:
     get = row.fields.get
-    image = get("image_path")
+    image, unused = get("image_path"), 0
     if isinstance(image, list):
-        # Models here read one image: of a study's views the first, which is the frontal one where there are two.
-        image = image[0] if image else None
+        # A question is asked about one image: of a study's views the first, which is the frontal one where there are
+        # two.
+        image, unused = (image[0], len(image) - 1) if image else (None, 0)
     names = {"image": "image_path", "answer": "report"}
     yield Draft(
         row, image, REPORT_QUESTION, get("report"), "open", get("split"), "chest", identifier=get("id"), names=names,
+        unused_images=unused,
     )  # fmt: skip
 
 

@@ -241,7 +241,16 @@ def test_reports(folder):
     assert [item.split for item in dataset.items] == ["train", "validation", "test"]
     assert {(item.question, item.answer_type) for item in dataset.items} == {(REPORT_QUESTION, "open")}
     assert dataset.items[1].answer == "Clear 1."
-    assert dataset.faults == ()
+    assert kinds(dataset) == {"first-image": 1}
+    (remark,) = dataset.faults
+    assert (remark.severity, remark.field) == ("warning", "image_path")
+    assert remark.what == "3 rows name several images: the first of each is used, 3 others are not"
+
+
+def test_a_report_about_one_image_needs_no_remark(folder):
+    folder.image("a.png", 1)
+    rows = [{"id": 1, "report": "Clear.", "image_path": image} for image in ("a.png", ["a.png"])]
+    assert "first-image" not in kinds(read_dataset(folder.json("annotation.json", rows)))
 
 
 def test_broken_reports(folder):
