@@ -3,10 +3,10 @@ whole.
 
     python -m benchmarks.killed [--kills 25] [--seed 7]
 
-Each process saves one version after the other into the same place: an inspection, labels, an adapter for giving away,
-or what a server keeps encrypted (`tests/training/test_killed.py` kills runs). After each kill the version that is read
-has to be the last one that the process said is saved, or the one after it, and every file of it has to be of that
-version.
+Each process saves one version after the other into the same place: an inspection, labels, a tuning run's checkpoints,
+an adapter for giving away, or what a server keeps encrypted. After each kill the version that is read has to be the
+last one that the process said is saved, or the one after it, and every file of it has to be of that version; a run is
+gone on with, and has to end at an unbroken run's weights, to the last bit.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,7 +23,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -36,17 +38,19 @@ from app.kept.kept_folders import KeptFolders
 _PICTURE = EXAMPLES / "chest_mass.png"
 _KEY, _OWNER, _ITEM = bytes(32), OwnerId("a" * 40), "0123456789ab"
 _LARGEST = 3 << 20
+# More than a process makes before it is killed.
+_STEPS = 40
 
 
 class Kind(NamedTuple):
     """Something that is saved.
 
     Attributes:
-        save: saves one version after the other in a folder; gives each one's number once it is saved.
+        save: saves one version after the other in a folder; tells each one's number once it is saved.
         read: the number of the version in a folder, after checking that all of it is of that version.
     """
 
-    save: Callable[[Path], Iterator[int]]
+    save: Callable[[Path, Callable[[int], None]], None]
     read: Callable[[Path], int]
 
 
@@ -65,7 +69,7 @@ def versions(folder: Path, read: Callable[[Path], int]) -> Iterator[int]:
 # ---- labels ----------------------------------------------------------------------------------------
 
 
-def save_labels(folder: Path) -> Iterator[int]:
+def save_labels(folder: Path, said: Callable[[int], None]) -> None:
     """Version n has n regions, up to 9, and the prompt n."""
     from a3tune.labels.export import write_labels
     from a3tune.labels.segmenters.segmentation import region_from_mask
@@ -79,7 +83,7 @@ def save_labels(folder: Path) -> Iterator[int]:
             regions.append(ScoredRegion(region_from_mask(mask), 1.0, place + 1, 1.0, str(number)))
         labels = WeakLabels(tuple(regions), str(number), "segmenter", "scorer")
         write_labels(labels, image, folder, [str(number)], {})
-        yield number
+        said(number)
 
 
 def read_labels(folder: Path) -> int:
@@ -98,7 +102,7 @@ def read_labels(folder: Path) -> int:
 # ---- inspections -----------------------------------------------------------------------------------
 
 
-def save_inspection(folder: Path) -> Iterator[int]:
+def save_inspection(folder: Path, said: Callable[[int], None]) -> None:
     """Version n has the question n, and n in its maps' file."""
     from a3tune.inspection.inspect import inspect_image
     from a3tune.inspection.record import write_inspection
@@ -109,7 +113,7 @@ def save_inspection(folder: Path) -> Iterator[int]:
     for number in versions(folder, read_inspection):
         views = tuple(replace(view, visual_ratio=np.full_like(view.visual_ratio, number)) for view in made.views)
         write_inspection(replace(made, question=str(number), views=views), folder)
-        yield number
+        said(number)
 
 
 def read_inspection(folder: Path) -> int:
@@ -129,7 +133,7 @@ def read_inspection(folder: Path) -> int:
 # ---- what a server keeps ---------------------------------------------------------------------------
 
 
-def save_kept(folder: Path) -> Iterator[int]:
+def save_kept(folder: Path, said: Callable[[int], None]) -> None:
     """Version n is a data set whose two files say n, opened, written and sealed."""
     kept = KeptFolders(folder, _KEY)
     for number in versions(folder, lambda folder: _version(kept)):
@@ -140,7 +144,7 @@ def save_kept(folder: Path) -> Iterator[int]:
         (place / "new").write_bytes(f"{number:08}".encode() * (_LARGEST // 8))
         (place / "new").replace(place / "data.json")
         kept.close(_OWNER)
-        yield number
+        said(number)
 
 
 def read_kept(folder: Path) -> int:
@@ -160,17 +164,62 @@ def _version(kept: KeptFolders) -> int:
     return number
 
 
+# ---- tuning runs -----------------------------------------------------------------------------------
+
+
+def save_tuning(folder: Path, said: Callable[[int], None]) -> None:
+    """Version n is the checkpoint of step n of one run."""
+    from transformers import TrainerCallback
+
+    class Told(TrainerCallback):
+        def on_save(self, args: object, state: Any, control: object, **facts: object) -> None:
+            said(state.global_step)
+
+    _tune(folder / "run", [Told()])
+
+
+def read_tuning(folder: Path) -> int:
+    """Goes on with the run to its end, and removes it."""
+    from a3tune.training.run_folder import RunFolder
+
+    run, whole = RunFolder(folder / "run"), RunFolder(folder / "whole")
+    found = run.steps_saved()[-1]
+    _tune(run.path, [])
+    if not whole.path.exists():
+        _tune(whole.path, [])
+    for name in ("adapter", f"checkpoints/checkpoint-{_STEPS}"):
+        weights = [(one.path / name / "adapter_model.safetensors").read_bytes() for one in (run, whole)]
+        check(weights[0] == weights[1], f"{name} is an unbroken run's")
+    steps = [event["step"] for event in run.event_log.read() if event["event"] == "step"]
+    check(steps == list(range(1, _STEPS + 1)), "each step is told once")
+    check(not list(run.path.rglob(".*.part")), "nothing half-written is left")
+    shutil.rmtree(run.path)
+    return found
+
+
+def _tune(run: Path, callbacks: Sequence[Any]) -> None:
+    import torch
+
+    from a3tune.training.tuning import tune
+    from tests.support.tuning_data import tiny_config, write_data
+
+    torch.set_num_threads(1)
+    rows = write_data(run.parent / "data")
+    config = tiny_config(max_steps=_STEPS, save_every=1, evaluate_every=10, max_length=400)
+    check(tune(config, rows, run, "demo", device="cpu", callbacks=callbacks).status == "finished", "the run ended well")
+
+
 # ---- adapters for giving away ----------------------------------------------------------------------
 
 
-def save_export(folder: Path) -> Iterator[int]:
+def save_export(folder: Path, said: Callable[[int], None]) -> None:
     """Version n is a folder of its own."""
     from a3tune.training.export import export_adapter
 
     adapter = next(iter(demo_adapters().values()))
     for number in versions(folder, read_export):
         export_adapter(adapter, folder / str(number))
-        yield number
+        said(number)
 
 
 def read_export(folder: Path) -> int:
@@ -186,6 +235,7 @@ def read_export(folder: Path) -> int:
 KINDS = {
     "labels": Kind(save_labels, read_labels),
     "inspection": Kind(save_inspection, read_inspection),
+    "tuning": Kind(save_tuning, read_tuning),
     "keeping": Kind(save_kept, read_kept),
     "export": Kind(save_export, read_export),
 }
@@ -207,6 +257,7 @@ def kill_once(kind: str, folder: Path, chance: random.Random) -> tuple[int, int]
         time.sleep(chance.uniform(0, 2 * min(2.0, max(0.05, time.monotonic() - begun))))
         process.kill()
         said += [int(line) for line in process.stdout.read().split("\n")[:-1]]
+    check(process.returncode == -signal.SIGKILL, f"{kind}: it was still at work when it was killed")
     found = KINDS[kind].read(folder)
     check(found in (said[-1], said[-1] + 1), f"{kind}: {said[-1]} was saved, {found} is read")
     return said[-1], found
@@ -222,8 +273,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--number", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.save:
-        for number in KINDS[options.save[0]].save(Path(options.save[1])):
-            print(number, flush=True)
+        KINDS[options.save[0]].save(Path(options.save[1]), lambda number: print(number, flush=True))
         return
     if options.number:
         print(_version(KeptFolders(options.number, _KEY)))
