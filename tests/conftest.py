@@ -57,6 +57,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: order.get(item.path, len(order)))
 
 
+def pytest_collection_finish() -> None:
+    """Nor through what the test files themselves imported."""
+    gc.freeze()
+
+
 @pytest.fixture(params=BUILDERS)
 def tiny_name(request: pytest.FixtureRequest) -> str:
     """Each tiny model's name in turn."""

@@ -98,6 +98,7 @@ SLOW = {
     "openpyxl",
     "matplotlib.figure",
 } | {
+    "scipy.stats",
     "statsmodels",
     "nltk",
 }
@@ -305,6 +306,11 @@ def test_only_slow_modules_are_loaded_by_name():
     assert named
     assert [item.name for item in named if not slow_libraries_in(item)] == []
     assert slow_libraries("app.engine.library") == set()
+
+
+def test_a_tuning_run_loads_nothing_for_its_verdict():
+    """It compares two lists of answers, for which the libraries of an evaluation's tables would take a second."""
+    assert slow_libraries("a3tune.evaluation.statistics") == set()
 
 
 def test_no_module_is_longer_than_one_sitting():
