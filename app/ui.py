@@ -35,10 +35,11 @@ from app.engine.model_slot import ModelSlot
 from app.engine.region_slot import RegionSlot
 from app.evaluate.service import EvaluateService
 from app.evaluate.tab import EvaluateTab
+from app.evaluate.view import EvaluationView
 from app.inspect import zero_gpu
 from app.inspect.examples import read_examples
 from app.inspect.service import InspectService
-from app.inspect.sessions.session_end import end_with_page, keep_ending_idle
+from app.inspect.sessions.session_end import keep_ending_idle
 from app.inspect.tab import InspectTab
 from app.login.settings import LoginSettings
 from app.login.setup import login_middleware
@@ -48,6 +49,7 @@ from app.privacy.tab import build_privacy
 from app.server.audit import AuditLog
 from app.server.operation import Operation
 from app.server.refusals import Refusals
+from app.tune.runs.view import RunView
 from app.tune.service import TuneService
 from app.tune.tab import TuneTab
 
@@ -140,8 +142,10 @@ def build(
 ) -> tuple[gr.Blocks, InspectTab]:
     """The whole page, wired to what answers, tunes, evaluates, loads and ends a visit; and its first tab."""
 
-    def model_status(_request: object = None) -> dict[str, str | int]:
-        return {**model_value(asking.slot.status), **_person()}
+    def model_status(asked: object = None) -> dict[str, Any]:
+        secret = asked.get("visitor") if isinstance(asked, dict) else None
+        runs = _at_work(tuning, evaluating, owner_of(secret)) if is_secret(secret) else []
+        return {**model_value(asking.slot.status), **_person(), "runs": runs}
 
     with gr.Blocks(title="A3Tune Studio", analytics_enabled=False) as blocks:
         header = build_header(model_status, f"{RESEARCH_NOTICE} {DEMO_NOTICE}" if asking.slot.demo else RESEARCH_NOTICE)
@@ -151,9 +155,26 @@ def build(
             for tab in TABS:
                 with gr.Tab(tab.title, id=tab.id) as opened:
                     tab.fill(page, opened)
-        end_with_page(blocks, asking.sessions)
     blocks.queue(max_size=_QUEUE_LENGTH, default_concurrency_limit=_READERS, api_open=False)
     return blocks, page.inspect
+
+
+def _at_work(tuning: TuneService, evaluating: EvaluateService, owner: OwnerId) -> list[dict[str, Any]]:
+    """A visitor's runs that wait or are at work, for the page's head: "address", "title", "share" of the work that is
+    done, and "left", how long it takes, in words."""
+    views: list[tuple[str, RunView | EvaluationView]] = [
+        ("tune", view) for view in tuning.views(owner, at_work=True) if view.live
+    ]
+    views += [("evaluate", view) for view in evaluating.views(owner, at_work=True)]
+    return [
+        {
+            "address": f"{tab}/{view.job.id}",
+            "title": view.job.title,
+            "share": round(view.share, 3),
+            "left": view.left or ("waiting" if view.status == "queued" else view.status),
+        }
+        for tab, view in views
+    ]
 
 
 def _person() -> dict[str, str | int]:

@@ -97,6 +97,12 @@ def status(text: str) -> str:
     return f'<p class="status" role="status">{html.escape(text)}</p>'
 
 
+NOT_THERE = (
+    "The address names what is not here: it was deleted, or is another visitor's. The newest of yours is on show."
+)
+"""What is told of a run that an address asks for in vain."""
+
+
 def step_status(step: Step) -> str:
     """A status line with a progress bar."""
     share = f"{100 * min(max(step.share, 0.0), 1.0):.0f}"

@@ -27,16 +27,18 @@ Update = dict[gr.blocks.Block, Any]
 Answer = Callable[[dict[str, Any]], dict[str, Any]]
 
 _APP = Path(__file__).resolve().parents[1]
+GLOSSARY: dict[str, str] = json.loads((_APP / "common" / "static" / "glossary.json").read_text(encoding="utf-8"))
+"""A sentence for each word that the page explains."""
 
 
-def build_header(model_status: Callable[[], Mapping[str, str | int]], notice: str) -> gr.HTML:
-    """The page's head: title, which model speaks and whether it is ready, the notice.
+def build_header(model_status: Callable[[], Mapping[str, Any]], notice: str) -> gr.HTML:
+    """The page's head: title, which model speaks and whether it is ready, the visitor's runs at work, the notice.
 
     Args:
-        model_status: answers with ``state``, ``name`` and ``text``; asked until the state is not "loading".
+        model_status: answers with ``state``, ``name`` and ``text`` of the model, and the ``runs``, every few seconds.
         notice: what every visitor must know.
     """
-    parts = widget_parts("common/static/header", notice=notice)
+    parts = widget_parts("common/static/header", notice=notice, glossary=GLOSSARY)
     return gr.HTML(**parts, server_functions=[model_status], elem_id="header")
 
 
@@ -56,6 +58,14 @@ def focus_on(event: gr.events.Dependency, *ids: str) -> gr.events.Dependency:
     """After an event, give the focus to the element of the first of these ids that is on show and can be used."""
     script = f'() => {{ studioModule("common/static/keyboard.js").focusOn(...{json.dumps(ids)}); }}'
     return event.then(None, None, None, js=script, queue=False, **EVENT_OPTIONS)
+
+
+def open_wanted(tab: str, *inputs: str) -> str:
+    """The script of a tab's opening whose inputs are the visitor, the name of what is on show there, and ``inputs``: in
+    place of that name stands what the address asks for on the tab, where it asks for anything."""
+    named = ", ".join(("visitor", "shown", *inputs))
+    wanted = f'studioModule("common/static/address.js").wantedOn({json.dumps(tab)}) || shown'
+    return f"({named}) => [{named.replace('shown', wanted, 1)}]"
 
 
 def errors_in(status: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

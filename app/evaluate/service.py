@@ -165,9 +165,10 @@ class EvaluateService:
 
     # ---- reading -----------------------------------------------------------------------------
 
-    def views(self, owner: OwnerId) -> tuple[EvaluationView, ...]:
-        """All evaluations of a visitor, the newest first."""
-        return tuple(view_evaluation(job) for job in self.jobs.jobs(owner, "eval"))
+    def views(self, owner: OwnerId, *, at_work: bool = False) -> tuple[EvaluationView, ...]:
+        """All evaluations of a visitor, the newest first; ``at_work``: those that wait or are at work."""
+        jobs = self.jobs.jobs(owner, "eval")
+        return tuple(view_evaluation(job) for job in jobs if not at_work or job.state != "ended")
 
     def news(self, owner: OwnerId, name: JobId, known: bool) -> dict[str, Any]:
         """Where an evaluation stands ("head"), and once it is finished what it found ("results") unless the page knows

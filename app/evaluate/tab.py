@@ -14,7 +14,7 @@ from app.access.identity import audit
 from app.common.comparison import AdapterComparison
 from app.common.delete_button import DeleteButton
 from app.common.identity import is_secret, owner_of
-from app.common.status import error_status, status
+from app.common.status import NOT_THERE, error_status, status, warning_status
 from app.common.widgets import (
     EVENT_OPTIONS,
     Update,
@@ -22,6 +22,7 @@ from app.common.widgets import (
     errors_in,
     follow_work,
     json_text,
+    open_wanted,
     server_function,
     widget_parts,
 )
@@ -127,7 +128,8 @@ class EvaluateTab:
         me, options = self._visitor, {"queue": False, **EVENT_OPTIONS}
         inputs = [self._data, self._split, self._adapters, self._masks, self._decodings, self._controls, self._limit]
         chosen = [me, self._choice]
-        tab.select(self._enter, [*chosen, self._data, self._adapters], self.entered, **options)
+        entering = [*chosen, self._data, self._adapters]
+        tab.select(self._enter, entering, self.entered, js=open_wanted("evaluate", "data", "adapters"), **options)
         self._measure.click(
             self._estimate, [me, *inputs], [self.status, self._stop_measure], concurrency_id="evaluate-measure",
             concurrency_limit=1, **EVENT_OPTIONS,
@@ -137,6 +139,7 @@ class EvaluateTab:
             self._begin, [me, self._title, *inputs], [self.status, *self.outputs], concurrency_id="evaluate-start",
             concurrency_limit=1, **EVENT_OPTIONS,
         )  # fmt: skip
+        self._results.open(self._open, [me], [*self.outputs, self._run_status], **options)
         self._results.moved(self._show_chosen, chosen, self.outputs, **options)
         self._choice.input(self._show_chosen, chosen, self.outputs, **options)
         jobs = self._service.jobs
@@ -176,7 +179,7 @@ class EvaluateTab:
     @property
     def entered(self) -> list[gr.blocks.Block]:
         """What the tab's opening changes."""
-        return [self._data, self._adapters, self.status, *self.outputs]
+        return [self._data, self._adapters, self.status, self._run_status, *self.outputs]
 
     @property
     def outputs(self) -> list[gr.blocks.Block]:
@@ -212,7 +215,7 @@ class EvaluateTab:
             return {
                 self._data: gr.update(choices=offered, value=data if data in {key for _, key in offered} else PHANTOM),
                 self._adapters: gr.update(choices=there, value=known or self._service.first_choice()),
-                **self.show(visitor, run),
+                **self._show_named(visitor, run),
             }
         except Exception as error:
             return {self.status: error_status(error)}
@@ -238,6 +241,15 @@ class EvaluateTab:
             return self.show(visitor, name)
         except Exception:
             return gr.skip()
+
+    @errors_in("_run_status")
+    def _open(self, visitor: str, event: gr.EventData) -> Update:
+        return self._show_named(visitor, JobId(str(getattr(event, "run", ""))))
+
+    def _show_named(self, visitor: str, name: JobId | None) -> Update:
+        """`show`, which says so where there is no evaluation of that name."""
+        gone = bool(name) and not any(view.job.id == name for view in self._service.views(owner_of(visitor)))
+        return {**self.show(visitor, name), self._run_status: warning_status(NOT_THERE) if gone else ""}
 
     def _act(self, act: Callable[[OwnerId, JobId], Any]) -> Callable[[str, JobId | None], Update]:
         """The event of a button that does something to the evaluation on show."""

@@ -13,6 +13,9 @@ from a3tune.images import load_image
 from app.common.widgets import widget_parts
 from app.inspect.image_value import thumbnail
 
+GENERAL_QUESTIONS = ("What does this image show?", "Is there an abnormality?", "Describe the findings.")
+"""What can be asked about any image."""
+
 DEMO_WORDS = (
     "The demo model answers half of such questions wrong by design: its base was never asked where, which side or how "
     "many. On test phantoms a3's answers are not told from plain LoRA's; what it adds there is where the model looks."

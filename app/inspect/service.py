@@ -8,10 +8,11 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -32,7 +33,7 @@ from app.inspect import zero_gpu
 from app.inspect.faithfulness import FaithfulnessService
 from app.inspect.sessions.opened_image import OpenedImage, open_example
 from app.inspect.sessions.regions import RegionService, Target, TargetNumbers
-from app.inspect.sessions.results import Result, ResultStore, ViewNumbers
+from app.inspect.sessions.results import Result, ResultStore, ViewNumbers, removed
 from app.inspect.sessions.sessions import Session, Sessions
 
 if TYPE_CHECKING:
@@ -70,8 +71,7 @@ class InspectService:
 
     def _forget(self, session_id: SessionId) -> None:
         """Drop what is kept of a session that has ended."""
-        self.faithfulness.forget(result.id for result in self.results.of(session_id))
-        self.results.forget(session_id)
+        self.faithfulness.forget(self.results.forget(session_id))
 
     # ---- questions ---------------------------------------------------------------------------
 
@@ -341,11 +341,32 @@ class InspectService:
         for result in self.results.of(session_id):
             if result.id == name:
                 return self._show_again(session_id, result)
-        raise RequestError(
-            expected="one of the last inspections of this visit",
-            got="This one was removed from the server",
-            remedy="Open the image and ask again",
-        )
+        raise removed()
+
+    def restore(self, session_id: SessionId, wanted: Any) -> tuple[OpenedImage, Result | None] | None:
+        """Put what another page of the same visit's has on show on show here, with all that can be opened again there:
+        what this page had before it was reloaded, or what a link of the visitor's own names. None where there is none.
+
+        Args:
+            session_id: the page's session.
+            wanted: what the page asks for: two results by name, the first that is there counts, and the regions of an
+                image without a result; "" for none. Names say which: another visit's are as good as none.
+        """
+        named, last, image = map(str, wanted) if isinstance(wanted, list) and len(wanted) == 3 else ("", "", "")
+        for name in (ResultId(named), ResultId(last)):
+            with suppress(RequestError, Cancelled):
+                self.results.share(name, session_id)
+                result = self.reopen(session_id, name)
+                return result.opened, result
+        with suppress(RequestError, Cancelled):
+            self.regions.check(RegionSessionId(image))
+            other = self.sessions.name_of(RegionSessionId(image))
+            opened = None if other is None else self.sessions.opened(other)
+            if other is not None and opened is not None:
+                for earlier in reversed(self.results.of(other)):
+                    self.results.add(session_id, earlier)
+                return self.sessions.show_again(session_id, opened), None
+        return None
 
     def _show_again(self, session_id: SessionId, result: Result) -> Result:
         result = replace(result, opened=self.sessions.show_again(session_id, result.opened))

@@ -18,16 +18,14 @@ from app.common.widgets import EVENT_OPTIONS, Update
 from app.engine.background import Step
 from app.engine.ids import ResultId, SessionId
 from app.inspect import zero_gpu
-from app.inspect.examples import Example, build_examples, build_suggestions
+from app.inspect.examples import GENERAL_QUESTIONS, Example, build_examples, build_suggestions
 from app.inspect.handlers import viewer_answers
 from app.inspect.service import InspectService
 from app.inspect.sessions.opened_image import OpenedImage, open_example
 from app.inspect.sessions.results import Result
 from app.inspect.values import adopted_value, finished_status, viewer_value, written_value
 from app.inspect.view_controls import ViewControls, chosen_window
-from app.inspect.viewer import build_viewer
-
-GENERAL_QUESTIONS = ("What does this image show?", "Is there an abnormality?", "Describe the findings.")
+from app.inspect.viewer import WANTED, build_viewer
 
 
 class InspectTab:
@@ -115,7 +113,8 @@ class InspectTab:
         )
         self._file.upload(self._open_upload, [self._file], [self._file, *opened], **EVENT_OPTIONS)
         self._viewer.reopen(self._reopen, None, opened, trigger_mode="multiple", **EVENT_OPTIONS)
-        page.load(self._begin, [visitor], self.own_outputs, **EVENT_OPTIONS)
+        wanted = gr.JSON(visible=False)
+        page.load(self._begin, [visitor, wanted], self.own_outputs, js=WANTED, **EVENT_OPTIONS)
 
         changed = [self._viewer, self._status, *self._view.changed]
         self._viewer.walk(self._walk, self._view.choices, changed, trigger_mode="multiple", **EVENT_OPTIONS)
@@ -153,14 +152,15 @@ class InspectTab:
 
     # ---- images ------------------------------------------------------------------------------
 
-    def _begin(self, visitor: Any, request: gr.Request) -> Iterator[Update]:
-        """A new page: the first example with its result, which the page has already where there was one."""
-        adapters = self._adapter_choices(visitor)
+    def _begin(self, visitor: Any, wanted: Any, request: gr.Request) -> Iterator[Update]:
+        """A new page: what it asks for, else the first example with its result, which it may have brought."""
+        adapters, session = self._adapter_choices(visitor), _session(request)
         example = next(iter(self._examples.values()))
-        session = _session(request)
         begun: Update = {self._adapters: gr.update(**adapters)}
-        result = self._service.welcome(session)
-        if result is not None:
+        if restored := self._service.restore(session, wanted):
+            yield {**begun, **self._shown_again(session, *restored)}
+            return
+        if result := self._service.welcome(session):
             value = adopted_value(result, self._service.results.of(session))
             yield {**begun, self._viewer: value, self._status: status(example.about)}
         elif self._service.sessions.opened(session) is not None:
@@ -213,11 +213,7 @@ class InspectTab:
         yield {self._status: step_status(Step("Reading the file", 0.0))}
         try:
             audit("image-open", files=len(paths))
-            sessions, (first, *more) = self._service.sessions, map(Path, paths)
-            if more:
-                opened = sessions.open_files(session, (first, *more), remove=True)
-            else:
-                opened = sessions.open_file(session, first, remove=True)
+            opened = self._service.sessions.open_files(session, [Path(path) for path in paths], remove=True)
         except Exception as error:
             yield {self._file: None, **self._failed(error)}
             return
@@ -233,11 +229,16 @@ class InspectTab:
             result = self._service.reopen(session, ResultId(str(getattr(event, "result", ""))))
         except Exception as error:
             return self._failed(error)
-        question, example = result.inspection.question, self._examples.get(result.opened.key)
+        return self._shown_again(session, result.opened, result)
+
+    def _shown_again(self, session: SessionId, opened: OpenedImage, result: Result | None) -> Update:
+        example = self._examples.get(opened.key)
         questions, key = (GENERAL_QUESTIONS, "") if example is None else (example.questions, example.key)
+        question = questions[0] if result is None else result.inspection.question
         # What is told of an example's answers is told of its first question.
         words = example.about if example is not None and question == questions[0] else "Opened again."
-        return {**self._opened(session, result.opened, result, words, questions, key), self._question: question}
+        changes = self._opened(session, opened, result, words, questions, key)
+        return changes if result is None else {**changes, self._question: question}
 
     def _opened(
         self,
@@ -381,8 +382,8 @@ class InspectTab:
             except Exception as error:
                 yield {**changes, **self._failed(error)}
                 return
-            words = "Asked as on the other tab."
-            changes |= self._opened(session, opened, None, words, [question, *GENERAL_QUESTIONS])
+            asked = [question, *GENERAL_QUESTIONS]
+            changes |= self._opened(session, opened, None, "Asked as on the other tab.", asked)
             changes[self._question] = question
         self._service.reserve(session)
         yield {**changes, self._cancel: gr.update(interactive=True)}

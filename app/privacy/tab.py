@@ -53,8 +53,9 @@ def kept_words(studio: StudioFolder, encrypted: bool = False) -> list[tuple[str,
     return [
         (
             "Images that you open under Inspect, what the model has read of them, questions, answers and maps",
-            f"In the memory of {here}, never on its disk, until you close the page. A file that you drop waits on "
-            "the disk under a name that nobody can guess, until it was read, in a moment.",
+            f"In the memory of {here}, never on its disk, until a minute after you close the page: a reload finds them "
+            "again. A file that you drop waits on the disk under a name that nobody can guess, until it was read, in a "
+            "moment. An address that names an inspection or a run opens it for you alone.",
         ),
         (
             "Data sets, runs, adapters and evaluations",
@@ -62,8 +63,9 @@ def kept_words(studio: StudioFolder, encrypted: bool = False) -> list[tuple[str,
         ),
         (
             "In your browser",
-            "A cookie that names your visit, until you close the browser; and a secret by which your data sets and "
-            f"runs are found again. On {here} only its hash is kept.",
+            "A cookie that names your visit, until you close the browser; the name of the inspection on show, as long "
+            "as its tab is open; and a secret by which your data sets and runs are found again. On "
+            f"{here} only its hash is kept.",
         ),
         (
             "Of a DICOM or NIfTI header",

@@ -10,6 +10,7 @@ import gradio as gr
 
 from app.common.delete_button import DeleteButton
 from app.common.identity import owner_of
+from app.common.status import NOT_THERE, warning_status
 from app.common.widgets import EVENT_OPTIONS, Update, errors_in, server_function
 from app.engine.ids import JobId, OwnerId
 from app.tune.adapters_panel import AdapterPanel
@@ -53,6 +54,7 @@ class RunPanel(Panel):
         self._use = use
         chosen, options = [self._visitor, self.choice], {"queue": False, **EVENT_OPTIONS}
         self._progress.moved(self._choose, chosen, self.outputs, **options)
+        self._progress.open(self._open, [self._visitor], [*self.outputs, self.status], **options)
         self.choice.input(self._choose, chosen, self.outputs, **options)
         jobs = self._service.jobs
         for button, act in (
@@ -97,6 +99,15 @@ class RunPanel(Panel):
             return self.show(visitor, name)
         except Exception:
             return gr.skip()
+
+    @errors_in("status")
+    def _open(self, visitor: str, event: gr.EventData) -> Update:
+        return self.show_named(visitor, JobId(str(getattr(event, "run", ""))))
+
+    def show_named(self, visitor: str, name: JobId | None) -> Update:
+        """`show`, which says so where there is no run of that name."""
+        gone = bool(name) and not any(view.job.id == name for view in self._service.views(owner_of(visitor)))
+        return {**self.show(visitor, name), self.status: warning_status(NOT_THERE) if gone else ""}
 
     def _act(self, act: Callable[[OwnerId, JobId], Any]) -> Callable[[str, JobId | None], Update]:
         """The event of a button that does something to the run on show."""

@@ -248,9 +248,9 @@ class TuneService:
             )
         return data
 
-    def views(self, owner: OwnerId) -> tuple[RunView, ...]:
-        """All runs of a visitor, the newest first."""
-        jobs = self.jobs.jobs(owner, "tune")
+    def views(self, owner: OwnerId, *, at_work: bool = False) -> tuple[RunView, ...]:
+        """All runs of a visitor, the newest first; ``at_work``: those that wait or are at work."""
+        jobs = [job for job in self.jobs.jobs(owner, "tune") if not at_work or job.state != "ended"]
         with self._guard:
             return tuple(view_run(job, self._reader) for job in jobs)
 

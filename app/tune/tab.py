@@ -11,7 +11,7 @@ import gradio as gr
 from app.common.comparison import AdapterComparison
 from app.common.identity import owner_of
 from app.common.status import error_status, status, warning_status
-from app.common.widgets import EVENT_OPTIONS, Update
+from app.common.widgets import EVENT_OPTIONS, Update, open_wanted
 from app.engine.ids import AdapterName, DataSetId, JobId, OwnerId
 from app.tune.adapters_panel import AdapterPanel
 from app.tune.data_panel import DataPanel
@@ -70,7 +70,12 @@ class TuneTab:
         self._run.wire(self.use)
         self.use.wire(plan)
         entered = tab.select(
-            self._enter, [me, self._run.choice], [*data.outputs, *self._run.outputs], queue=False, **EVENT_OPTIONS
+            self._enter,
+            [me, self._run.choice],
+            [*data.outputs, *self._run.outputs, self._run.status],
+            js=open_wanted("tune"),
+            queue=False,
+            **EVENT_OPTIONS,
         )
         entered.then(data.check, [me, data.choice], data.outputs, **EVENT_OPTIONS)
         started = [plan.status, plan.reason, self._views, *self._run.outputs]
@@ -120,7 +125,7 @@ class TuneTab:
     def _enter(self, visitor: str, run: JobId | None) -> Update:
         """Show what is the visitor's."""
         try:
-            return {**self._data.enter(owner_of(visitor)), **self._run.show(visitor, run)}
+            return {**self._data.enter(owner_of(visitor)), **self._run.show_named(visitor, run)}
         except Exception as error:
             return {self._data.status: error_status(error)}
 

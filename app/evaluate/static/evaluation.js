@@ -1,6 +1,7 @@
 // An evaluation as it goes, and what it found. The value says which one (app.evaluate.tab.EvaluateTab.show); news are
 // asked for once a second while it goes on, and not at all while nobody looks.
 
+import { openThings, tellThing } from "../../common/static/address.js";
 import { bytesOf } from "../../common/static/base64.js";
 import { make, saveFile } from "../../common/static/dom.js";
 import { answerOf } from "../../common/static/server.js";
@@ -197,6 +198,7 @@ export default function mount({ element, props, server, trigger, watch }, { colo
       Object.assign(root.dataset, { status: "none", name: "", tone: "" });
     }
     urged = 0;
+    tellThing("evaluate", follow?.run || "");
     poll();
   }
 
@@ -223,6 +225,7 @@ export default function mount({ element, props, server, trigger, watch }, { colo
     if (reply.error) part("against").replaceChildren(reply.error);
     else fillComparison(part("against"), reply);
   });
+  openThings("evaluate", (name) => trigger("open", { run: name }));
   document.addEventListener("visibilitychange", poll);
   new IntersectionObserver((entries) => {
     if (entries.some((entry) => entry.isIntersecting)) poll();

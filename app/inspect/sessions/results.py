@@ -146,11 +146,21 @@ class ResultStore:
             for session, results in self._of_session.items():
                 if name in results and (session is None or check_visit(self._visits[session])):
                     return results[name]
-        raise RequestError(
-            expected="a result that is still open",
-            got="This result was removed from the server",
-            remedy="Ask the question again",
-        )
+        raise removed()
+
+    def share(self, name: ResultId, session: SessionId) -> None:
+        """Give a session all results of the one that has this result, as far as it is of the visit of whoever asks.
+
+        Raises:
+            RequestError: there is none, or it was removed.
+        """
+        with self._guard:
+            for known, results in self._of_session.items():
+                if name in results and known is not None and check_visit(self._visits[known]):
+                    for result in list(results.values()):
+                        self.add(session, result)
+                    return
+        raise removed()
 
     def head_map(self, name: ResultId, adapter: str, layer: int, head: int) -> np.ndarray:
         """Attention of one head from every text token to every patch, float32 [text tokens, patches].
@@ -179,8 +189,18 @@ class ResultStore:
         with self._guard:
             return tuple(reversed(self._of_session.get(session, OrderedDict()).values()))
 
-    def forget(self, session: SessionId) -> None:
-        """Drop all results of a session."""
+    def forget(self, session: SessionId) -> list[ResultId]:
+        """Drop all results of a session, and say which no other session has."""
         with self._guard:
-            self._of_session.pop(session, None)
+            gone = self._of_session.pop(session, OrderedDict[ResultId, Result]())
             self._visits.pop(session, None)
+            return [name for name in gone if not any(name in results for results in self._of_session.values())]
+
+
+def removed() -> RequestError:
+    """What is raised where a result is asked for that is not there, for whoever asks."""
+    return RequestError(
+        expected="a result that is still open",
+        got="This result was removed from the server",
+        remedy="Ask the question again",
+    )

@@ -1,26 +1,14 @@
-"""When a visit ends: with its page, or when nobody touched it for an hour."""
+"""The end of a session that nobody touched for an hour; that of one whose page is closed is the visits' matter."""
 
 from __future__ import annotations
 
 import threading
 import time
 
-import gradio as gr
-
-from app.engine.ids import SessionId
 from app.inspect.sessions.sessions import Sessions
 
 SESSION_LIFETIME = 3600.0
 """A session that nobody touches for so many seconds is forgotten with all its data."""
-
-
-def end_with_page(page: gr.Blocks, sessions: Sessions) -> None:
-    """End a session as soon as its page is closed."""
-
-    def leave(request: gr.Request) -> None:
-        sessions.end(SessionId(str(request.session_hash)))
-
-    page.unload(leave)
 
 
 def end_idle(sessions: Sessions) -> None:

@@ -98,13 +98,19 @@ class Sessions:
         with self._guard:
             return self._sessions.get(name) is session
 
+    def name_of(self, regions: RegionSessionId) -> SessionId | None:
+        """The name of the session that has the image of these regions on show."""
+        with self._guard:
+            for name, session in self._sessions.items():
+                if session.opened is not None and session.opened.regions == regions:
+                    return name
+            return None
+
     def showing(self, regions: RegionSessionId) -> Session | None:
         """The session that has the image of these regions on show."""
         with self._guard:
-            for session in self._sessions.values():
-                if session.opened is not None and session.opened.regions == regions:
-                    return session
-            return None
+            name = self.name_of(regions)
+            return None if name is None else self._sessions[name]
 
     def walking(self, regions: RegionSessionId) -> Session | None:
         """The session that has the image of these regions on show, or had it a moment ago: a page that walks through
@@ -155,10 +161,12 @@ class Sessions:
         return self._show(name, request, open_content(content, self._convention()))
 
     def open_files(self, name: SessionId, paths: Sequence[Path], *, remove: bool) -> OpenedImage:
-        """Open several files, the slices of a DICOM series, as the session's image; they are kept as one archive.
+        """Open a file, or several, the slices of a DICOM series, as the session's image; these are kept as one archive.
 
         Args, Raises: as ``open_file``.
         """
+        if len(paths) == 1:
+            return self.open_file(name, paths[0], remove=remove)
         with tempfile.TemporaryDirectory(prefix="a3tune-") as folder:
             archive = Path(folder) / "series"
             with zipfile.ZipFile(archive, "w") as packed:

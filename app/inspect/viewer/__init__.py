@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import gradio as gr
 
 from a3tune.figures.colour_tables import DIFFERENCE_MAP, browser_tables
 from a3tune.images import WINDOW_PRESETS
-from app.common.widgets import widget_parts
+from app.common.widgets import GLOSSARY, widget_parts
 
-_GLOSSARY = json.loads(
-    (Path(__file__).resolve().parents[2] / "common" / "static" / "glossary.json").read_text(encoding="utf-8")
-)
+WANTED = """(visitor) => [visitor, studioModule("common/static/address.js").wantedInspection()]"""
+"""What a new page asks for, see :meth:`app.inspect.service.InspectService.restore`: script of an event."""
 
 
 def build_viewer(answers: Sequence[Callable[[dict], dict]], *, elem_id: str) -> gr.HTML:
@@ -32,6 +29,6 @@ def build_viewer(answers: Sequence[Callable[[dict], dict]], *, elem_id: str) -> 
     colours = browser_tables()
     difference = colours.pop(DIFFERENCE_MAP)
     presets = {name: list(window) for name, window in WINDOW_PRESETS.items()}
-    settings = {"colours": colours, "difference": difference, "glossary": _GLOSSARY, "presets": presets}
+    settings = {"colours": colours, "difference": difference, "glossary": GLOSSARY, "presets": presets}
     parts = widget_parts("inspect/viewer/viewer", **settings)
     return gr.HTML(value="", **parts, server_functions=list(answers), elem_id=elem_id)

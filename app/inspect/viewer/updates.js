@@ -1,6 +1,7 @@
 // What the server sends of itself: an image, or an image with a result (app.inspect.values.viewer_value), more words of
 // the result on show (written_value), or what the visit adds to what the page brought (adopted_value).
 
+import { keepInspection, tellThing } from "../../common/static/address.js";
 import { make } from "../../common/static/dom.js";
 import { AS_OPENED } from "./grey_levels.js";
 import { WHOLE } from "./layout.js";
@@ -37,6 +38,7 @@ export function createUpdates(viewer) {
     const before = { adapters: state.both.map((view) => view?.adapter), comparable: state.views.length > 1 };
     state.data = next;
     tellBegun();
+    tellAddress(next.result?.id || "");
     state.trouble = "";
     showPanels();
     // From slice to slice of one volume the place and the grey levels stay.
@@ -122,6 +124,14 @@ export function createUpdates(viewer) {
   // Only what the server sends for this visit has a region session: until then it knows of no image to ask about.
   const tellBegun = () => root.toggleAttribute("data-begun", Boolean(state.data.session));
 
+  // What the page itself brought is no visitor's: it has no address.
+  function tellAddress(shown) {
+    const { result, session } = state.data;
+    if (!session) return;
+    tellThing("inspect", shown);
+    keepInspection(result?.id || "", session);
+  }
+
   // The visit begins with what the page brought: what was chosen meanwhile stays.
   function adopt({ adopt: result, session, history }) {
     if (state.data.result?.id !== result) {
@@ -130,6 +140,7 @@ export function createUpdates(viewer) {
     }
     state.data = { ...state.data, session, history };
     tellBegun();
+    tellAddress("");
     viewer.regions.receive(false);
     viewer.slices.receive(true, state.data.image?.frame);
     viewer.cine.receive();

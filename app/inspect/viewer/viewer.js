@@ -1,6 +1,7 @@
 // The viewer: one canvas, the words, the heads, and the panels under them. All of its parts share one object that holds
 // the state and, by name, each other; what they do is in their own modules.
 
+import { openThings } from "../../common/static/address.js";
 import { bytesOf } from "../../common/static/base64.js";
 import { explainTerms } from "../../common/static/terms.js";
 import { createAhead } from "./ahead.js";
@@ -83,6 +84,7 @@ export default function mount({ element, props, server, trigger, watch }, { colo
   listenToKeys(viewer);
   listenToMapControls(viewer, Object.keys(colourMaps));
 
+  openThings("inspect", (result) => trigger("reopen", { result }));
   viewer.updates = createUpdates(viewer);
   // Until the server has sent something for this visit, what the page itself brought.
   const receive = () => viewer.updates.receive(props.value || document.getElementById("opening-value")?.textContent);

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from a3tune.encoding import data_url
-from a3tune.progress import duration
 from app.common.widgets import json_text
 from app.engine.ids import JobId
 from app.tune.runs.event_reader import thinned
@@ -133,14 +132,13 @@ def run_news(view: RunView, seen: Mapping[str, Any]) -> dict[str, Any]:
 def _head(view: RunView) -> dict[str, Any]:
     state, tone = STATES[view.status]
     events = view.events
-    left = f"about {duration(events.seconds_left)} left" if view.status == "training" and events.seconds_left else ""
     return {
         "name": view.job.id,
         "status": view.status,
         "state": state,
         "tone": tone,
         "words": view.words,
-        "left": left,
+        "left": view.left,
         "step": events.step,
         "steps": events.steps,
         "share": round(view.share, 4),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from a3tune.memory_advice import TO_MAKE_A_STEP
+from a3tune.progress import duration
 from a3tune.storage import read_json_or_empty
 from app.jobs.endings import tail_of, why_it_ended
 from app.jobs.jobs import WEIGHTS_NAME, Job
@@ -53,6 +54,12 @@ class RunView:
         """What tells whether a page's buttons and lists are out of date."""
         # The status says how a run ended a moment before its process is gone and it can go on.
         return [self.job.id, self.status, self.live, (self.job.adapter / WEIGHTS_NAME).is_file()]
+
+    @property
+    def left(self) -> str:
+        """The time that is left, in words; "" when it is not known."""
+        seconds = self.events.seconds_left if self.status == "training" else None
+        return f"about {duration(seconds)} left" if seconds else ""
 
     @property
     def share(self) -> float:

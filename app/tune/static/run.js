@@ -1,6 +1,7 @@
 // A run as it goes: state, progress, curves and log. The value says which run (app.tune.runs.news.follow_value); what is
 // new of it is asked for once a second while it goes on (app.tune.runs.news.run_news), and not at all while nobody looks.
 
+import { openThings, tellThing } from "../../common/static/address.js";
 import { make } from "../../common/static/dom.js";
 import { answerOf } from "../../common/static/server.js";
 import { createAttention } from "./attention.js";
@@ -162,11 +163,17 @@ export default function mount({ element, props, server, trigger, watch }, { char
       Object.assign(run.dataset, { status: "none", name: "", step: 0, tone: "", words: "" });
     }
     urged = 0;
+    tellAddress();
     ask();
   }
 
+  // A run is named while it is looked at, not while its data or its plan is.
+  const tellAddress = () => tellThing("tune", follow && visible() ? follow.run : "");
+
   document.addEventListener("visibilitychange", ask);
+  openThings("tune", (name) => trigger("open", { run: name }));
   new IntersectionObserver((entries) => {
+    tellAddress();
     if (!entries.some((entry) => entry.isIntersecting)) return;
     if (head) showCharts();
     ask();

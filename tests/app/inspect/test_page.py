@@ -283,27 +283,55 @@ def test_the_notice_and_the_speaking_model_are_always_there(anybody):
     assert page.locator(".model .name").inner_text().strip()
 
 
-def test_a_visit_is_forgotten_when_its_page_is_closed(visit, anybody):
+def test_a_reload_opens_the_same_inspection_which_a_link_shows_to_nobody_else(visit, anybody, jpeg):
     one, stranger = visit(), anybody
-    # Another page of the same browser.
-    other = one.context.new_page()
-    other.goto(one.page.url)
+    # The page draws itself once before it is there, with a label of its own.
+    page, label = one.page, one.page.locator("#viewer [data-part=imageLabel]")
+    one.upload(jpeg)
+    page.reload()
+    expect(label).to_contain_text("260 × 180 px")
     one.ask("Where is the mass?")
-    with one.page.expect_request(lambda request: b"head_map" in (request.post_data_buffer or b"")) as fetched:
-        one.page.locator(".word[data-role=question][data-row]:visible").first.click()
-        one.page.locator(".cell").last.click()
-    one.shown("ready")
+    result, address = one.result.split()[0], page.url
+    assert address.endswith(f"#inspect/{result}")
+    with page.expect_request(lambda request: b"head_map" in (request.post_data_buffer or b"")) as fetched:
+        page.locator(".word[data-role=question][data-row]:visible").first.click()
+        page.locator(".cell").last.click()
     body = fetched.value.post_data
+
+    # Also from another tab of the page, which the address keeps; and so does one more page of the same browser.
+    page.get_by_role("tab", name="Models", exact=True).click()
+    page.reload()
+    expect(page.locator(".manager .columns")).to_be_visible()
+    page.get_by_role("tab", name="Inspect", exact=True).click()
+    same = f"#viewer .stage[data-result^='{result} '][data-shown$=ready]"
+    page.wait_for_selector(same)
+    expect(page.locator("#question textarea, #question input").first).to_have_value("Where is the mass?")
+    page.get_by_role("tab", name="History").click()
+    expect(page.locator(".history li").first).to_contain_text("Where is the mass?")
+    other = one.context.new_page()
+    other.goto(address)
+    other.wait_for_selector(same)
+
+    # Back goes to the inspection before.
+    one.ask("Is there a mass?")
+    page.go_back()
+    page.wait_for_selector(same)
+
+    # The name of it is of no use to anybody else, in an address or in a request.
+    theirs = stranger.page.locator("#viewer [data-part=imageLabel]")
+    before, named = stranger.result, theirs.inner_text()
+    stranger.page.goto(address)
+    expect(stranger.page.locator("#status [role=alert]")).to_contain_text("removed from the server")
+    assert stranger.result == before
+    stranger.page.reload()
+    stranger.page.wait_for_function("(name) => !location.hash.includes(name)", arg=result)
+    expect(theirs).to_have_text(named)
     reply_holds = """async ([body, key]) => {
         const init = {method: "POST", headers: {"Content-Type": "application/json"}, body};
         return key in (await (await fetch("gradio_api/component_server", init)).json());
     }"""
     assert other.evaluate(reply_holds, [body, "map"])
     assert stranger.page.evaluate(reply_holds, [body, "error"])
-    one.page.close()
-    # Not wait_for_function: it takes the promise of an asynchronous condition for a yes.
-    while not other.evaluate(reply_holds, [body, "error"]):
-        other.wait_for_timeout(200)
 
 
 # Every text that can be read, with its size and its contrast to what lies under it. Text over the picture is left out:

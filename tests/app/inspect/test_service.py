@@ -268,7 +268,7 @@ def test_the_last_results_of_a_visit_can_be_opened_again_until_it_ends(service, 
     kept = service.reopen(visit, first.id)
     assert service.sessions.opened(visit).image is first_image
     assert kept.inspection is first.inspection
-    with pytest.raises(RequestError, match="last inspections"):
+    with pytest.raises(RequestError, match="a result that is still open"):
         service.reopen("other", first.id)
     with pytest.raises(RequestError, match="one window"):
         service.sessions.change_view(visit, window="bone")
@@ -329,6 +329,24 @@ def test_a_visit_that_is_left_alone_is_forgotten(service, png, monkeypatch):
     monkeypatch.setattr(session_end, "SESSION_LIFETIME", -1.0)
     session_end.end_idle(service.sessions)
     assert service.sessions.opened("one") is None
+
+
+def test_a_new_page_finds_what_another_one_of_its_visit_has_and_keeps_it(service, png):
+    assert service.restore("two", ["none", "", ""]) is None
+    assert service.restore("two", "what no page asks for") is None
+    shown = service.sessions.open_file("one", png, remove=False)
+    opened, nothing = service.restore("two", ["", "", shown.regions])
+    assert (opened.image.sha256, nothing) == (shown.image.sha256, None)
+    assert opened.regions != shown.regions
+    first, last = finish(service, "one", "Is there a mass?"), finish(service, "one", "Where is it?")
+    opened, result = service.restore("two", [first.id, last.id, ""])
+    assert result.id == first.id
+    assert {known.id for known in service.results.of("two")} == {first.id, last.id}
+    assert service.restore("two", ["gone", last.id, shown.regions])[1].id == last.id
+    service.sessions.end("one")
+    assert service.results.get(first.id).inspection is first.inspection
+    assert service.sessions.opened("two") is not None
+    assert service.restore("three", ["", "", shown.regions]) is None
 
 
 def test_a_second_question_goes_on_from_what_the_model_has_read_until_the_visit_ends(service, png, monkeypatch):

@@ -187,14 +187,21 @@ def test_from_the_upload_to_the_adapter_over_reloads_stops_kills_and_a_new_serve
     page.locator(".run .batch summary").click()
     (run,) = server.runs()
 
+    # On every tab it stands in the head, which leads to it; and in the address, which finds it again.
+    page.get_by_role("tab", name="Inspect", exact=True).click()
+    chip = page.locator("#header .run-chip")
+    expect(chip).to_contain_text("a3 on sample")
+    chip.click()
+    expect(page.locator(".run .words")).to_be_visible()
+    expect(page).to_have_url(re.compile(f"#tune/{run.name}$"))
+
     # Server and page go and come while it works on: another server finds it, and it has gone on.
     process = process_of(run)
     server.kill()
     assert psutil.pid_exists(process)
     server.start()
     page.reload()
-    visitor.open()
-    visitor.view("Runs")
+    expect(page.locator(".run .words")).to_be_visible()
     step = visitor.makes_step(4)
     before = points(page, "loss")
     visitor.makes_step(step + 2)
@@ -215,6 +222,7 @@ def test_from_the_upload_to_the_adapter_over_reloads_stops_kills_and_a_new_serve
     expect(page.locator(".run .words")).to_contain_text("The adapter is ready. Resume goes on at step")
     expect(page.locator("#tune-resume")).to_be_enabled(timeout=PATIENCE_MS)
     expect(page.locator("#tune-stop")).to_be_disabled(timeout=PATIENCE_MS)
+    expect(page.locator("#header .run-chip")).to_have_count(0)
     stopped = json.loads((run / "run/run.json").read_text())["step"]
     assert [event["step"] for event in events_of(run) if event["event"] == "step"] == list(range(1, stopped + 1))
     visitor.screenshot("tune_run")
@@ -404,6 +412,12 @@ def test_nobody_sees_the_data_or_runs_of_others_and_an_archive_that_climbs_out_i
     expect(page.locator(".run .empty")).to_be_visible()
     assert page.locator("#tune-run input").input_value() == ""
     assert page.locator("#tune-data input").input_value() == ""
+    # Nor by a link to one.
+    expect(page.locator("#header .run-chip")).to_have_count(0)
+    page.goto(f"{server.url}/#tune/{server.runs()[0].name}")
+    page.reload()
+    expect(page.locator("#tune-run-status [role=alert]")).to_contain_text("is another visitor's")
+    expect(page.locator(".run .empty")).to_be_visible()
     secret = page.evaluate("localStorage.getItem('a3tune-visitor')")
     assert secret
     assert not any(secret.encode() in path.read_bytes() for path in server.studio.rglob("*.json"))
