@@ -15,13 +15,7 @@ from app.engine.ids import OwnerId
 STORAGE = "a3tune-visitor"
 _SECRET_CHARACTERS = 43
 _KEY = "a3tune-studio-visitor"
-# As `new_secret` draws it: 32 random bytes as 43 letters. In the browser, so that it is there with the page and
-# not a request later, which on a busy server may be after the first press of a button.
-_DRAW = """(known) => {
-    if (typeof known === "string" && known.length === 43) return known;
-    const text = btoa(String.fromCharCode(...crypto.getRandomValues(new Uint8Array(32))));
-    return text.replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
-}"""
+_DRAW = """(known) => studioModule("common/static/visitor.js").visitorOf(known)"""
 
 
 def build_visitor(page: gr.Blocks) -> gr.BrowserState:

@@ -349,8 +349,7 @@ class InspectService:
 
         Args:
             session_id: the page's session.
-            wanted: what the page asks for: two results by name, the first that is there counts, and the regions of an
-                image without a result; "" for none. Names say which: another visit's are as good as none.
+            wanted: names of two results, the first that is there counts, and of an image's regions; "" for none.
         """
         named, last, image = map(str, wanted) if isinstance(wanted, list) and len(wanted) == 3 else ("", "", "")
         for name in (ResultId(named), ResultId(last)):

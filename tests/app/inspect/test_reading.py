@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from tests.support.accessibility import violations, walk_by_keyboard
 
 # Pixels around a picture whose sides are marked.
 ROOM = 17
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.mark.parametrize(
@@ -59,6 +62,14 @@ def test_wheel_keys_and_slider_walk_through_slices_and_leave_the_zoom(visit):
     expect(page.locator("#frame input[type=number]")).to_have_value(str(count))
     page.mouse.dblclick(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     expect(zoom).not_to_contain_text("%")
+    # One finger walks as well, where nothing is enlarged; elsewhere it scrolls the page.
+    expect(stage).to_have_css("touch-action", "pan-x")
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    finger = page.context.new_cdp_session(page)
+    for kind, moved in (("touchStart", 0), ("touchMove", -40), ("touchMove", -75), ("touchEnd", None)):
+        points = [] if moved is None else [{"x": x, "y": y + moved}]
+        finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    expect(label).to_contain_text(f"{count - 5} of {count}")
 
     # The bar is as long as so many millimetres of the file's own pixels.
     bar = page.locator("[data-part=scaleBar]")
@@ -71,6 +82,7 @@ def test_wheel_keys_and_slider_walk_through_slices_and_leave_the_zoom(visit):
     visitor.example(1)
     expect(slider).to_be_hidden()
     expect(bar).to_be_hidden()
+    expect(stage).to_have_css("touch-action", "pan-y")
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.mouse.wheel(0, -200)
     expect(zoom).to_contain_text(" %")
@@ -225,6 +237,35 @@ def test_everything_can_be_seen_and_used_without_a_mouse(visit):
     expect(page.locator("#forget-question")).to_be_hidden()
     expect(page.locator("#forget")).to_be_focused()
     assert not visitor.complaints
+
+
+def test_a_tour_is_offered_once_and_the_help_explains_every_word_of_the_glossary(visit):
+    visitor = visit()
+    page = visitor.page
+    page.locator("#header .take-tour").press("Enter")
+    for words in ("1 of 4", "2 of 4", "3 of 4", "4 of 4"):
+        expect(page.locator(".tour .count")).to_have_text(words)
+        expect(page.locator(".tour .next")).to_be_focused()
+        page.keyboard.press("Enter")
+    expect(page.locator(".tour")).to_be_hidden()
+    help_button, drawer = page.locator("#header .help"), page.locator(".help-page")
+    expect(help_button).to_be_focused()
+    page.keyboard.press("Enter")
+    for word, sentence in json.loads((ROOT / "app/common/static/glossary.json").read_text()).items():
+        expect(drawer.locator("dt", has_text=re.compile(f"^{word}$")).locator("+ dd")).to_have_text(sentence)
+    expect(drawer.locator("kbd").first).to_be_visible()
+    assert violations(page) == []
+    page.keyboard.press("Escape")
+    expect(drawer).to_be_hidden()
+    expect(help_button).to_be_focused()
+    page.locator(".stage").press("?")
+    expect(drawer).to_be_visible()
+    drawer.locator(".close").click()
+    assert not visitor.complaints
+    page.reload()
+    expect(page.locator("#viewer .stage[data-result$=complete]")).to_be_visible()
+    expect(page.locator("#header .tagline")).to_be_visible()
+    expect(page.locator("#header .invitation")).to_be_hidden()
 
 
 # What stands on a tab once it is filled, and something near its end.
