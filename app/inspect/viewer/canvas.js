@@ -197,6 +197,7 @@ export function createCanvas(viewer) {
     stage.style.setProperty("--tallness", image.height / image.width);
     // One finger scrolls the page where there is nothing to pan: on a tablet the image fills most of it.
     stage.toggleAttribute("data-zoomed", state.zoom.factor > 1);
+    stage.toggleAttribute("data-walks", Boolean(viewer.slices?.several));
     stage.dataset.front = state.views.length ? state.front.adapter : "";
     stage.dataset.result = result ? result.id + (result.complete ? " complete" : "") : "";
   }

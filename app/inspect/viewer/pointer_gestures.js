@@ -11,6 +11,8 @@ import { keepBarClear } from "./scale_bar.js";
 
 // Pixels that a pointer may move and still have clicked.
 const STILL = 3;
+// How far a finger moves for one slice, in pixels.
+const SLICE = 14;
 
 export function createPointerGestures(viewer) {
   const { part, state, stage, canvas, draw } = viewer;
@@ -63,6 +65,12 @@ export function createPointerGestures(viewer) {
     const [dx, dy] = [event.clientX - drag.x, event.clientY - drag.y];
     drag.moved = drag.moved || Math.hypot(dx, dy) > STILL;
     if (!drag.moved) return;
+    if (drag.walked !== undefined) {
+      const steps = Math.trunc(dy / SLICE) - drag.walked;
+      drag.walked += steps;
+      if (steps) viewer.slices.walk(steps);
+      return;
+    }
     if (drag.grey) {
       const box = stage.getBoundingClientRect();
       viewer.values.fetch();
@@ -129,6 +137,9 @@ export function createPointerGestures(viewer) {
     const grey = event.button === 2 || (viewer.levels.active && event.button === 0);
     const levels = inGrey(state.levels, state.data.image.window, viewer.values.current);
     drag = { x: event.clientX, y: event.clientY, zoom: state.zoom, levels, grey, moved: false };
+    // One finger walks through slices; it pans an enlarged picture, and scrolls the page from all that has no slices.
+    const walks = event.pointerType === "touch" && viewer.slices.several && state.zoom.factor === 1 && !grey;
+    if (walks) drag.walked = 0;
     stage.setPointerCapture(event.pointerId);
   });
   for (const name of ["pointerup", "pointercancel"])
