@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from a3tune.images import load_image
-from app.common.widgets import widget_parts
+from app.common.widgets import EVENT_OPTIONS, widget_parts
 from app.inspect.image_value import thumbnail
 
 GENERAL_QUESTIONS = ("What does this image show?", "Is there an abnormality?", "Describe the findings.")
@@ -73,6 +73,16 @@ def build_examples(examples: Sequence[Example], first: str) -> gr.HTML:
         for example in examples
     ]
     return gr.HTML(value=first, **widget_parts("inspect/static/examples", items=items), elem_id="examples")
+
+
+def keep_question(
+    opened: gr.events.Dependency, question: gr.Textbox, strip: gr.HTML, examples: Mapping[str, Example]
+) -> None:
+    """After an image was opened, empty the question's field where an example's question stands and no example is on
+    show; what the visitor wrote stays."""
+    asked = json.dumps([text for example in examples.values() for text in example.questions])
+    script = f'(...shown) => studioModule("inspect/static/suggestions.js").keptQuestion(...shown, {asked})'
+    opened.then(None, [question, strip], [question], js=script, queue=False, **EVENT_OPTIONS)
 
 
 def build_suggestions(questions: Sequence[str]) -> gr.HTML:

@@ -18,7 +18,7 @@ from app.common.widgets import EVENT_OPTIONS, Update
 from app.engine.background import Step
 from app.engine.ids import ResultId, SessionId
 from app.inspect import zero_gpu
-from app.inspect.examples import GENERAL_QUESTIONS, Example, build_examples, build_suggestions
+from app.inspect.examples import GENERAL_QUESTIONS, Example, build_examples, build_suggestions, keep_question
 from app.inspect.handlers import viewer_answers
 from app.inspect.service import InspectService
 from app.inspect.sessions.opened_image import OpenedImage, open_example
@@ -111,7 +111,8 @@ class InspectTab:
         self._strip.pick(
             self._open_example, [self._adapters, visitor], answered, trigger_mode="multiple", **EVENT_OPTIONS
         )
-        self._file.upload(self._open_upload, [self._file], [self._file, *opened], **EVENT_OPTIONS)
+        uploaded = self._file.upload(self._open_upload, [self._file], [self._file, *opened], **EVENT_OPTIONS)
+        keep_question(uploaded, self._question, self._strip, self._examples)
         self._viewer.reopen(self._reopen, None, opened, trigger_mode="multiple", **EVENT_OPTIONS)
         wanted = gr.JSON(visible=False)
         page.load(self._begin, [visitor, wanted], self.own_outputs, js=WANTED, **EVENT_OPTIONS)

@@ -2,6 +2,16 @@
 
 import { make } from "../../common/static/dom.js";
 
+let written = ""; // by the visitor, last
+document.addEventListener("input", ({ target }) => {
+  if (target.closest?.("#question")) written = target.value;
+});
+
+// The question that stays in the field when another image is on show: all but one of an example's where none is, which
+// was never asked about this image. `example` is that on show, "" for none; `questions` are those of all examples.
+export const keptQuestion = (question, example, questions) =>
+  !example && question !== written && questions.includes(question) ? "" : question;
+
 export default function mount({ element, props, trigger, watch }) {
   const list = element.querySelector(".suggestions");
 

@@ -8,3 +8,21 @@ def test_examples_with_told_answers_say_what_is_known_of_such_answers():
     assert examples[0].about.endswith(DEMO_WORDS)
     assert {example.path.suffix for example in examples if DEMO_WORDS in example.about} == {".png"}
     assert all("Reference answer" in example.about for example in examples if DEMO_WORDS in example.about)
+
+
+def test_a_question_of_an_example_goes_with_it_and_what_was_written_stays(module_page, call_module):
+    def kept(*shown: str) -> str:
+        return call_module("inspect/static/suggestions.js", "keptQuestion", *shown, ["Where is it?"])
+
+    assert kept("Where is it?", "") == ""
+    assert kept("Where is it?", "chest") == "Where is it?"
+    assert kept("Is there a mass?", "") == "Is there a mass?"
+    module_page.evaluate(
+        """() => {
+            document.body.innerHTML = "<p id=question><input></p>";
+            const field = document.querySelector("input");
+            field.value = "Where is it?";
+            field.dispatchEvent(new Event("input", {bubbles: true}));
+        }"""
+    )
+    assert kept("Where is it?", "") == "Where is it?"

@@ -52,6 +52,9 @@ def test_a_dicom_is_opened_asked_about_and_its_map_is_drawn(anybody, served):
     visitor.upload(get_testdata_file("CT_small.dcm"))
     expect(visitor.page.locator("[data-part=imageLabel]")).to_contain_text("CT · DICOM")
     plain = visitor.picture()
+    # Nobody asked the example's question about this image.
+    question = visitor.page.locator("#question textarea, #question input").first
+    expect(question).to_have_value("")
 
     visitor.ask("Where is the liver?")
     expect(visitor.page.locator("[data-part=caption]")).to_contain_text("adapter: base")
