@@ -37,6 +37,12 @@ def data(tmp_path_factory):
     return write_data(tmp_path_factory.mktemp("tuning"), images=7)
 
 
+@pytest.fixture(scope="session")
+def one_image(tmp_path_factory):
+    """Two questions and nothing held out, for runs whose validation is not what is looked at."""
+    return write_data(tmp_path_factory.mktemp("one"), images=1, validation=0)
+
+
 @pytest.fixture
 def run(tiny_checkpoint, data):
     """(out, settings) -> summary of a run on the tiny LLaVA."""
@@ -160,8 +166,9 @@ def test_a_lora_adapter_loads_on_the_base_model(run, tmp_path, tiny_checkpoint):
         ({"method": "a3", "no_head_selection": True, "alignment": "kl"}, {"alignment", "attention_mass", "balance"}),
     ],
 )
-def test_each_method_trains_with_its_own_losses(run, tmp_path, settings, parts):
-    summary = run(tmp_path / "run", max_steps=1, evaluate_every=None, save_every=None, **settings)
+def test_each_method_trains_with_its_own_losses(run, one_image, tmp_path, settings, parts):
+    plain = {"validation_share": 0.0, "max_steps": 1, "evaluate_every": None, "save_every": None}
+    summary = run(tmp_path / "run", rows=one_image, **plain, **settings)
     (step,) = events(tmp_path / "run", "step")
     assert {"alignment", "attention_mass", "balance"} & set(step) == parts
     names = {name.split("self_attn.")[1].split(".")[0] for name in weights(summary.adapter) if "router" in name}
@@ -169,11 +176,6 @@ def test_each_method_trains_with_its_own_losses(run, tmp_path, settings, parts):
     wanted = {"q_proj"} if experts and not settings.get("no_query_experts") else set()
     wanted |= {"k_proj"} if experts and not settings.get("no_key_experts") else set()
     assert names == wanted
-
-
-@pytest.fixture(scope="session")
-def one_image(tmp_path_factory):
-    return write_data(tmp_path_factory.mktemp("one"), images=1, validation=0)
 
 
 def test_every_class_is_tuned_saved_and_loaded_again(
@@ -208,9 +210,10 @@ def test_every_class_is_tuned_saved_and_loaded_again(
     assert (found - untuned).abs().max() > 1e-3
 
 
-def test_gradient_checkpointing_changes_nothing(run, tmp_path):
-    plain = run(tmp_path / "plain", max_steps=2, evaluate_every=None)
-    saving = run(tmp_path / "saving", max_steps=2, evaluate_every=None, gradient_checkpointing=True)
+def test_gradient_checkpointing_changes_nothing(run, one_image, tmp_path):
+    settings = {"rows": one_image, "validation_share": 0.0, "max_steps": 2, "evaluate_every": None}
+    plain = run(tmp_path / "plain", **settings)
+    saving = run(tmp_path / "saving", gradient_checkpointing=True, **settings)
     one, other = weights(plain.adapter), weights(saving.adapter)
     assert max(float((one[name] - other[name]).abs().max()) for name in one) < 1e-6
 
