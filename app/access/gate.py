@@ -22,7 +22,7 @@ from app.access.headers import NONCE, cookie_header, is_secure, path_inside, rea
 from app.access.identity import ASKER, IDENTITY, Asker, Identity, Role
 from app.access.origins import Hosts, is_loopback
 from app.access.routes import API, HEALTH, HEARTBEAT, NAMES_ITS_PAGE, UPLOAD, is_route
-from app.access.upload_route import take_upload
+from app.access.upload_route import drop_unfollowed, take_upload
 from app.access.visits import PAGE_NAME, Denied, Visit, Visits, login_visit, new_secret, visit_name
 from app.engine.ids import SessionId
 
@@ -181,6 +181,7 @@ class Gate:
         if path == f"{API}/upload_progress":
             # Another visit's upload is not found under this name.
             name = _progress_name(scope[ASKER].visit, scope)
+            drop_unfollowed()
             scope["query_string"] = f"upload_id={name}".encode()
         # Nothing of the address is of use to the page but the theme that a person chose.
         if path in _BRINGS_COOKIE:

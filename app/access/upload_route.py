@@ -37,9 +37,7 @@ async def take_upload(request: Request, visit: str, visits: Visits, progress: st
     """
     folder = visits.begin_upload(visit)
     if progress:
-        # Gradio drops what was followed to its end, and nothing else.
-        for unfollowed in list(file_upload_statuses._statuses)[:-_MOST_FOLLOWED]:
-            file_upload_statuses.stop_tracking(unfollowed)
+        drop_unfollowed()
         file_upload_statuses.track(progress)
     most = visits.deployment.upload_file_mb
     placed: list[Path] = []
@@ -79,6 +77,15 @@ async def take_upload(request: Request, visit: str, visits: Visits, progress: st
         if progress:
             file_upload_statuses.set_done(progress)
     return JSONResponse([str(path) for path in placed])
+
+
+def drop_unfollowed() -> None:
+    """Let go of the uploads that nobody follows, and of names that were asked for and are no upload's, but for the last
+    ones: Gradio drops what was followed to its end, and nothing else."""
+    for name in list(file_upload_statuses._statuses)[:-_MOST_FOLLOWED]:
+        file_upload_statuses.stop_tracking(name)
+    for name in list(file_upload_statuses._signals)[:-_MOST_FOLLOWED]:
+        del file_upload_statuses._signals[name]
 
 
 async def _counted(request: Request, visit: str, visits: Visits, folder: Path) -> AsyncGenerator[bytes, None]:

@@ -6,12 +6,14 @@ import json
 from dataclasses import replace
 
 import pytest
+from gradio.route_utils import FileUploadProgress
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from app.access import upload_route
 from app.access.deployment import DEPLOYMENTS
 from app.access.gate import COOKIE, Gate, Settings
 from app.access.identity import ASKER, IDENTITY, Identity
@@ -174,6 +176,21 @@ def test_only_a_visits_own_upload_is_a_file(serve):
     assert own["query"].endswith("-upload-1")
     assert own["query"] != other["query"], "how far an upload is, is kept apart for each visit"
     assert eve.get(f"/gradio_api/file={path}").status_code == 404
+
+
+def test_uploads_that_nobody_follows_and_names_of_none_take_no_memory_for_good(serve, monkeypatch):
+    followed = FileUploadProgress()
+    monkeypatch.setattr(upload_route, "file_upload_statuses", followed)
+    monkeypatch.setattr(upload_route, "_MOST_FOLLOWED", 3)
+    _, browser = serve()
+    client = browser()
+    for number in range(20):
+        followed.track(f"upload-{number}")
+        # Gradio waits for an upload of the name that it is asked for.
+        assert followed._signals[f"nobody-{number}"]
+    client.get("/gradio_api/upload_progress?upload_id=another")
+    assert list(followed._statuses) == ["upload-17", "upload-18", "upload-19"]
+    assert len(followed._signals) == 3
 
 
 def test_what_is_too_large_is_told_with_who_can_raise_it(serve):
