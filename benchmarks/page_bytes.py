@@ -52,13 +52,15 @@ def row(name: str, inspection: Inspection) -> str:
     view = inspection.views[0]
     opened = OpenedImage(inspection.image, None)  # type: ignore[arg-type]
     numbers = ViewNumbers({}, np.zeros(view.visual_ratio.shape))
-    value = result_value(Result("result", inspection, (numbers,), opened, ModelGeneration("it")))  # type: ignore[arg-type]
+    result = Result("result", inspection, (numbers,), opened, ModelGeneration("it"))  # type: ignore[arg-type]
+    value = result_value(result)
+    word = json_text(result_value(result, more_to_come=True))
     sent = value["views"][0]
     words = sum(len(text) for text in sent["maps"].values())
     means = sum(len(text or "") for text in sent["head_means"].values())
     one = len(json_text(head_map_value(view.maps.weights[0, 0])))
     shape = f"{view.maps.layers} x {view.maps.heads} heads, {inspection.grid.count} patches, {len(view.maps.rows)} rows"
-    cells = [view.maps.weights.nbytes, len(json_text(value)), words, means, one]
+    cells = [view.maps.weights.nbytes, len(json_text(value)), words, means, len(word), one]
     return f"| {name}: {shape} | " + " | ".join(_told(cell) for cell in cells) + " |"
 
 
@@ -72,8 +74,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the table between this document's marks")
     options = parser.parse_args(arguments)
     lines = [
-        "| answer of one adapter | maps in memory | sent with it | for its words | for its heads | one head |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| answer of one adapter | maps in memory | sent with it | for its words | for its heads | a word | one head |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
         row("demo model", demo_inspection()),
         row("7B", large_inspection()),
     ]

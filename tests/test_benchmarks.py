@@ -61,7 +61,7 @@ def test_the_bytes_on_the_way_to_the_page_are_counted(monkeypatch):
     # 87 rows of 4 patches, each in two bytes, three of which are four letters.
     cells = page_bytes.row("2", inspection).split(" | ")
     assert cells[0] == "| 2: 2 x 2 heads, 4 patches, 87 rows"
-    assert (cells[1], cells[3], cells[4]) == ("5.6 kB", "1.9 kB", "88 B")
+    assert (cells[1], cells[3], cells[4], cells[6]) == ("5.6 kB", "1.9 kB", "88 B", "938 B |")
 
 
 def test_the_gpu_script_reports_what_it_found_and_what_it_left_out(tmp_path, monkeypatch, capsys):

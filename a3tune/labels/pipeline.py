@@ -30,6 +30,7 @@ class Labeller(Protocol):
     @property
     def settings(self) -> Mapping[str, Any]: ...
 
+    @memory_for("the regions of this image", TO_LABEL)
     def rank(self, image: MedicalImage, prompts: Sequence[str]) -> WeakLabels:
         """The best regions for a text, or for several descriptions of one thing; none, and notes that begin with the
         reason, when the image has no usable region."""
@@ -131,6 +132,7 @@ class LabelMaker:
             notes = (*notes, f"{self.top_k} best of {len(ranked)} shown")
         return self._labels(ranked[: self.top_k], prompts, notes)
 
+    @memory_for("the regions of this image", TO_LABEL)
     def rank(self, image: MedicalImage, prompts: Sequence[str]) -> WeakLabels:
         """As :meth:`make`, but an image without a usable region gets labels without any.
 

@@ -23,7 +23,7 @@ from app.inspect.handlers import viewer_answers
 from app.inspect.service import InspectService
 from app.inspect.sessions.opened_image import OpenedImage, open_example
 from app.inspect.sessions.results import Result
-from app.inspect.values import adopted_value, finished_status, viewer_value, written_value
+from app.inspect.values import adopted_value, answer_value, finished_status, viewer_value
 from app.inspect.view_controls import ViewControls, chosen_window
 from app.inspect.viewer import WANTED, build_viewer
 
@@ -325,30 +325,30 @@ class InspectTab:
     ) -> Iterator[Update]:
         """What changes in the viewer, the status and the cancel button while the question is being answered."""
         opened = self._service.sessions.opened(session)
+        begun: Result | None = None
         try:
             if not adapters:
                 raise RequestError(
-                    expected="the base model or an adapter",
-                    got="Nothing was chosen to answer",
-                    remedy='Choose under "Answer with"',
+                    expected="base or adapters", got="Nothing was chosen to answer", remedy='Choose under "Answer with"'
                 )
-            begun = None
             for report in self._service.ask(session, question, adapters, own):
                 if isinstance(report, Step):
                     yield {self._status: step_status(report)}
                     continue
-                known, begun = report.writing and report.id == begun, report.id
-                results = self._service.results.of(session)
-                whole = viewer_value(report.opened, report, results, side_by_side=side_by_side) if not known else ""
+                value = answer_value(report, self._service.results.of(session), begun, side_by_side=side_by_side)
+                begun = report
                 ends = {self._status: finished_status(report), self._cancel: gr.update(interactive=not report.complete)}
-                yield {self._viewer: whole or written_value(report), **({} if report.writing else ends)}
+                yield {self._viewer: value, **({} if report.writing else ends)}
         except Exception as error:
             # The end of a question that a newer one or another image replaced is not worth a word, and the newer
             # question can be cancelled.
             cancelled = isinstance(error, Cancelled)
             newer = cancelled and self._service.superseded(session)
             shown = self._service.sessions.opened(session)
-            over = newer or (cancelled and shown and opened and shown.regions != opened.regions)
+            here = shown and opened and shown.regions == opened.regions
+            over = newer or (cancelled and shown and opened and not here)
+            if begun is not None and begun.writing and here and not newer:  # it stays, now with its heads' means
+                yield {self._viewer: viewer_value(begun.opened, begun, self._service.results.of(session))}
             yield {
                 self._status: gr.skip() if over else error_status(error),
                 self._cancel: gr.skip() if newer else gr.update(interactive=False),

@@ -41,7 +41,12 @@ _AREA = ("area", "Area of the image", "{:.1f} %", "How much of the image the tar
 
 
 def viewer_value(
-    opened: OpenedImage, result: Result | None = None, history: Sequence[Result] = (), *, side_by_side: bool = False
+    opened: OpenedImage,
+    result: Result | None = None,
+    history: Sequence[Result] = (),
+    *,
+    side_by_side: bool = False,
+    more_to_come: bool = False,
 ) -> str:
     """The viewer's value: a JSON text with the image, the result once there is one, and what can be reopened.
 
@@ -49,11 +54,12 @@ def viewer_value(
 
     Maps are text (:func:`a3tune.encoding.base64_maps`). Of each view "critical" and "mean" (mean over critical heads
     and over all heads) are [text tokens, patches]; "answer" and "question" under "head_means" are [layers * heads,
-    patches], each head's mean over those words, or null where there are none.
+    patches], each head's mean over those words, or null where there are none, and of the last view while there is
+    ``more_to_come``: they would be other ones with the next word, and are most of what is sent.
     """
     value = {
         "image": image_value(opened),
-        "result": None if result is None else result_value(result),
+        "result": None if result is None else result_value(result, more_to_come=more_to_come),
         "session": opened.regions,
         "history": [_past(earlier) for earlier in history],
         "sideBySide": side_by_side,
@@ -68,14 +74,27 @@ def adopted_value(result: Result, history: Sequence[Result]) -> str:
 
 
 def written_value(result: Result) -> str:
-    """The viewer's value where it has the image and the beginning of the answer already: what is written by now."""
-    return json_text({"written": result_value(result), "session": result.opened.regions})
+    """The viewer's value where it has the image, the views that are whole and the beginning of the next one's answer
+    already: what is written by now, null in the place of each other view."""
+    value = result_value(result, more_to_come=True, known=len(result.inspection.views) - 1)
+    return json_text({"written": value, "session": result.opened.regions})
 
 
-def result_value(result: Result) -> dict[str, Any]:
-    """A result with its views as the viewer receives it."""
-    inspection = result.inspection
-    pairs = zip(inspection.views, result.numbers, strict=True)
+def answer_value(
+    result: Result, history: Sequence[Result], before: Result | None, *, side_by_side: bool = False
+) -> str:
+    """The viewer's value with an answer that is being written or is whole; ``before`` was sent last for the same
+    question, of which only what is new follows as long as its answer is written."""
+    if result.writing and before is not None and before.id == result.id:
+        return written_value(result)
+    return viewer_value(result.opened, result, history, side_by_side=side_by_side, more_to_come=result.writing)
+
+
+def result_value(result: Result, *, more_to_come: bool = False, known: int = 0) -> dict[str, Any]:
+    """A result with its views as the viewer receives it, null for the first ``known``; see :func:`viewer_value`."""
+    inspection, special = result.inspection, result.generation.special_tokens
+    pairs = list(zip(inspection.views, result.numbers, strict=True))
+    whole = len(pairs) - more_to_come
     return {
         "id": result.id,
         "question": inspection.question,
@@ -86,7 +105,10 @@ def result_value(result: Result) -> dict[str, Any]:
         "writing": result.writing,
         "patches": inspection.grid.count,
         "tiles": inspection.grid.tiles_record(),
-        "views": [_view(view, numbers, result.generation.special_tokens) for view, numbers in pairs],
+        "views": [
+            None if place < known else _view(view, numbers, special, means=place < whole)
+            for place, (view, numbers) in enumerate(pairs)
+        ],
     }
 
 
@@ -232,7 +254,7 @@ def _past(result: Result) -> dict[str, Any]:
     }
 
 
-def _view(view: AdapterView, numbers: ViewNumbers, special: frozenset[str]) -> dict[str, Any]:
+def _view(view: AdapterView, numbers: ViewNumbers, special: frozenset[str], *, means: bool) -> dict[str, Any]:
     weights = view.maps.weights
     layers, heads = np.asarray(view.critical_heads, dtype=np.int64).T
     tokens = _tokens(view, special)
@@ -249,7 +271,7 @@ def _view(view: AdapterView, numbers: ViewNumbers, special: frozenset[str]) -> d
             "critical": base64_maps(weights[layers, heads].mean(axis=0)),
             "mean": base64_maps(weights.mean(axis=(0, 1))),
         },
-        "head_means": {role: _head_means(weights, tokens, role) for role in ("answer", "question")},
+        "head_means": {role: _head_means(weights, tokens, role) if means else None for role in ("answer", "question")},
         "sinks": list(numbers.sinks.items()),
         "rows": _rows(_VIEW_ROWS, view.metrics),
         "experts": None if view.experts is None else _experts(view.experts),

@@ -2,8 +2,9 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
-from a3tune.errors import LabelError, RequestError
+from a3tune.errors import LabelError, NotEnoughMemoryError, RequestError
 from a3tune.labels.cache import RegionCache
 from a3tune.labels.filters import FilterRules
 from a3tune.labels.pipeline import LabelMaker, settings_digest
@@ -104,3 +105,22 @@ def test_a_drawn_region_is_ranked_alone_where_nothing_was_found(organs, scorer, 
     labels = LabelMaker(Given(()), scorer).make(organs[0], "liver", [region])
     assert [entry.region for entry in labels.regions] == [region]
     assert "0 of 0 regions kept" in labels.notes[0]
+
+
+def test_memory_that_runs_out_is_told_with_what_to_lower_and_the_next_labels_come(
+    organs, segmenter, scorer, monkeypatch
+):
+    maker = LabelMaker(segmenter, scorer, top_k=2)
+    expected = maker.make(organs[0], "liver")
+
+    def full(*args, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    for part, name in ((segmenter, "segment"), (scorer, "score"), (scorer, "embed_texts")):
+        with monkeypatch.context() as patch:
+            patch.setattr(part, name, full)
+            for make in (maker.make, maker.rank):
+                with pytest.raises(NotEnoughMemoryError, match=r"the regions of this image.*smaller segmenter"):
+                    make(organs[0], ["liver"])
+        again = maker.make(organs[0], "liver")
+        assert [item.score for item in again.regions] == [item.score for item in expected.regions]

@@ -25,6 +25,8 @@ from a3tune.errors import LabelError
 from a3tune.labels.scorers.crops import CROPS, CropStyle
 from a3tune.labels.scorers.open_clip_folder import fetch_folder, load_folder
 from a3tune.labels.segmenters.working_size import region_at, working_image
+from a3tune.lack_of_memory import memory_for
+from a3tune.memory_advice import TO_LABEL
 from a3tune.recently_used import RecentlyUsed
 from a3tune.storage import is_folder, named_path
 from a3tune.types import MedicalImage, Region, ScoredRegion
@@ -89,6 +91,7 @@ class RegionScorer:
         digest = weights_digest(self._model.state_dict())
         return digest if self.crop_style == "region" else f"{digest}-{self.crop_style}"
 
+    @memory_for("the order of the regions", TO_LABEL)
     def score(
         self, image: MedicalImage, regions: Sequence[Region], prompt: str | Sequence[str]
     ) -> tuple[ScoredRegion, ...]:

@@ -35,6 +35,8 @@ from a3tune.labels.segmenters.segmentation import (
 )
 from a3tune.labels.segmenters.tiny_vit import speed_up
 from a3tune.labels.segmenters.working_size import working_note, working_size
+from a3tune.lack_of_memory import memory_for
+from a3tune.memory_advice import TO_LABEL
 from a3tune.recently_used import RecentlyUsed
 from a3tune.types import MedicalImage, Region
 
@@ -187,6 +189,7 @@ class LiteMedSamSegmenter:
         notes = (note, *working_note(image, DRAWING_SIDE))
         return Segmentation(found, self.name, image.height, image.width, notes)
 
+    @memory_for("the region in this box", TO_LABEL)
     def segment_box(self, image: MedicalImage, box: Box) -> Region:
         """As `Segmenter.segment_box`."""
         check_contrast(image)

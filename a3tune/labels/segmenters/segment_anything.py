@@ -32,6 +32,8 @@ from a3tune.labels.segmenters.segmentation import (
     region_in_box,
 )
 from a3tune.labels.segmenters.working_size import WORKING_SIDE, working_image, working_note
+from a3tune.lack_of_memory import memory_for
+from a3tune.memory_advice import TO_LABEL
 from a3tune.recently_used import RecentlyUsed
 from a3tune.types import MedicalImage, Region
 
@@ -213,6 +215,7 @@ class SegmentAnythingSegmenter:
         notes = (f"{len(regions)} regions from a grid of points", *working_note(image, WORKING_SIDE))
         return Segmentation(tuple(regions), self.name, image.height, image.width, notes)
 
+    @memory_for("the region in this box", TO_LABEL)
     def segment_box(self, image: MedicalImage, box: Box) -> Region:
         """As `Segmenter.segment_box`."""
         check_contrast(image)

@@ -118,13 +118,16 @@ export class ViewState {
     const rows = this.rowsOf(view);
     if (!rows.length) return { missing: words === "own" ? "has no such word" : "has no " + words };
     const map = view.maps[this.mapKey];
+    const earlier = view.earlier?.[this.mapKey];
+    const read = earlier ? rows.filter((row) => (row + 1) * view.patches <= earlier.length) : [];
     let values;
     if (map) values = meanOfRows(map, rows, view.patches);
+    else if (read.length) values = meanOfRows(earlier, read, view.patches);
     else if (heads === "head" && view.headMeans[words]) values = headMap(view, layer, head, words);
     else return { missing: this.trouble || "loading", waits: !this.trouble };
     const share = total(values);
     if (this.display.sinks) values = fillSinks(values, view.sinks);
-    return { values, even: share / view.patches, map, share, rows };
+    return { values, even: share / view.patches, map, share, rows, ...(!map && read.length ? { waits: true } : {}) };
   }
 
   // The same as multiples of an even map, for drawing.

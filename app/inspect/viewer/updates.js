@@ -24,10 +24,14 @@ export function createUpdates(viewer) {
     await show(next);
   }
 
-  // More words of the answer that is on show; of no use where another image or result came meanwhile.
+  // More words of the answer that is on show, without the views that are here whole; of no use where another image or
+  // result came meanwhile.
   function write({ written, session }) {
-    const { data } = state;
-    if (data.session === session && data.result?.id === written.id) show({ ...data, result: written });
+    const { result } = state.data;
+    if (state.data.session !== session || result?.id !== written.id) return;
+    const whole = result.views.slice(0, result.views.length - Number(result.writing));
+    const views = written.views.map((view, place) => view || whole[place]);
+    if (views.every(Boolean)) show({ ...state.data, result: { ...written, views } });
   }
 
   async function show(sent) {
@@ -52,7 +56,13 @@ export function createUpdates(viewer) {
       viewer.faithfulness.clear();
       state.forgetPlace();
     }
+    const earlier = grows ? state.views : [];
     state.views = next.result ? viewsOf(next.result, next.result) : [];
+    // Until one head's map is fetched anew, that up to an earlier word stays on show.
+    for (const view of state.views.filter((one) => one.writing)) {
+      const began = earlier.find((one) => one.adapter === view.adapter);
+      view.earlier = { ...began?.earlier, ...began?.maps };
+    }
     if (next.result) showResult(grows, before);
     else state.pair = { ...state.pair, a: 0, b: -1, mode: "one", front: "a" };
     if (next === sent) viewer.regions.receive(grows);

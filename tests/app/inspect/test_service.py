@@ -29,7 +29,7 @@ from app.inspect.service import InspectService
 from app.inspect.sessions import opened_image, results, session_end
 from app.inspect.sessions.results import Result
 from app.inspect.sessions.sessions import Session
-from app.inspect.values import viewer_value, written_value
+from app.inspect.values import answer_value, viewer_value, written_value
 
 
 @pytest.fixture
@@ -105,7 +105,28 @@ def test_words_come_as_they_are_written_each_with_its_map_and_stay_when_the_ques
     value = json.loads(written_value(partial))
     assert value["session"] == partial.opened.regions
     assert value["written"]["writing"]
-    assert value["written"]["views"][0]["entropy"] == [None] * (view.maps.layers * view.maps.heads)
+    (sent,) = value["written"]["views"]
+    assert sent["entropy"] == [None] * (view.maps.layers * view.maps.heads)
+    assert sent["head_means"] == {"answer": None, "question": None}
+    first = json.loads(viewer_value(partial.opened, partial, more_to_come=True))["result"]
+    assert first == value["written"]
+    assert json.loads(viewer_value(partial.opened, partial))["result"]["views"][0]["head_means"]["question"]
+
+
+def test_a_further_word_sends_nothing_that_the_page_has(service, png):
+    service.sessions.open_file("one", png, remove=False)
+    done = finish(service, "one")
+    views, numbers = done.inspection.views * 3, done.numbers * 3
+    three = replace(done, inspection=replace(done.inspection, views=views), numbers=numbers, writing=True)
+    *known, last = json.loads(written_value(three))["written"]["views"]
+    assert known == [None, None]
+    whole = json.loads(viewer_value(three.opened, three, more_to_come=True))["result"]["views"]
+    assert last == whole[-1]
+    assert all(means for view in whole[:2] for means in view["head_means"].values())
+    page = (json.loads(answer_value(three, (), before)) for before in (None, replace(three, id="other"), three))
+    assert ["written" in value for value in page] == [False, False, True]
+    assert "written" not in json.loads(answer_value(replace(three, writing=False), (), three))
+    assert len(written_value(three)) < len(json.dumps(last)) + 1000
 
 
 def test_the_pair_that_is_compared_is_answered_first(service, png, monkeypatch):

@@ -9,10 +9,11 @@ import zipfile
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from a3tune.attention.metrics import measure_head_set, measure_heads
-from a3tune.errors import Cancelled, LabelError, RequestError
+from a3tune.errors import Cancelled, LabelError, NotEnoughMemoryError, RequestError
 from a3tune.geometry.patch_grid import to_patches
 from a3tune.inspection.inspect import answer_rows
 from a3tune.labels.segmenters.lite_medsam import LiteMedSamSegmenter
@@ -76,6 +77,28 @@ def test_regions_are_found_and_ranked_before_any_question_is_answered(service, r
     value = json.loads(json.dumps(regions_value(ranked)))
     assert value["prompt"] == "Where is the liver?"
     assert value["notes"][-1] == f"{SHOWN} of {len(ranked.labels.regions)} ranked regions shown"
+
+
+def test_memory_that_runs_out_is_told_with_what_to_lower_and_the_next_request_works(
+    service, regions, region_slot, monkeypatch
+):
+    maker = region_slot.wait(0)
+    box = (60, 60, 80, 80)
+    before, _ = service.regions.draw(regions, box, "liver")
+
+    def full(*args, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(maker.segmenter, "_draw", full)
+        with pytest.raises(NotEnoughMemoryError, match=r"the region in this box.*Choose a smaller segmenter"):
+            service.regions.draw(regions, box, "liver")
+        patch.setattr(maker.scorer, "embed_regions", full)
+        with pytest.raises(NotEnoughMemoryError, match=r"Choose a smaller segmenter"):
+            service.regions.find(regions, "kidney")
+    after = service.regions.find(regions, "liver")
+    assert [item.score for item in after.labels.regions] == [item.score for item in before.labels.regions]
+    assert service.regions.draw(regions, box, "liver")[1]
 
 
 def test_another_prompt_ranks_the_same_regions_without_a_new_segmentation(service, regions, region_slot, monkeypatch):

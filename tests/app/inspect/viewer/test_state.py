@@ -76,6 +76,22 @@ def test_one_heads_mean_is_here_and_its_single_words_are_asked_for(on_show, side
     assert told == {"missing": "It is gone.", "waits": False}
 
 
+def test_one_heads_map_up_to_an_earlier_word_stays_until_it_is_fetched_anew(module_page, sides):
+    (side, maps, _), chosen = (
+        sides[0],
+        {"heads": "head", "layer": 0, "head": 1, "words": "answer", "rows": [], "of": None},
+    )
+    writing = {**side, "headMeans": {}, "earlier": {"0.1": maps["mean"][:2].ravel().tolist()}}
+    call = "(({ values, waits }) => ({ values: [...values], waits }))(state.mapOf(state.views[0]))"
+    shown = module_page.evaluate(RUN, [{"views": [writing], "chosen": chosen}, call])
+    assert shown == {"values": pytest.approx(maps["mean"][1].tolist()), "waits": True}
+    own = {**chosen, "words": "own", "rows": [2]}
+    assert (
+        module_page.evaluate(RUN, [{"views": [writing], "chosen": own}, "state.mapOf(state.views[0]).missing"])
+        == "loading"
+    )
+
+
 def multiples(values):
     """Maps over patches as multiples of what an even map would give each."""
     return values / values.mean(axis=-1, keepdims=True)

@@ -29,7 +29,8 @@ RUN = """async ([values, together]) => {
     }
     for (const value of values) {
         await updates.receive(JSON.stringify(value));
-        seen.push([state.sideA.answer, state.sideA.writing, state.chosen.words, told.at(-1), told.length]);
+        const second = state.views[1]?.answer;
+        seen.push([state.sideA.answer, state.sideA.writing, state.chosen.words, told.at(-1), told.length, second]);
     }
     return seen;
 }"""
@@ -37,9 +38,9 @@ PICTURE = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAE
 OTHER = PICTURE.replace("data:image/gif", "data:image/gif;name=other")
 
 
-def result(answer, *, name="one", writing=True):
+def result(answer, *, name="one", writing=True, before=()):
     view = {
-        "adapter": "base",
+        "adapter": "lora" if before else "base",
         "answer": answer,
         "critical": [[0, 1]],
         "tokens": [{"row": 0, "role": "answer", "text": answer, "special": False}],
@@ -48,13 +49,14 @@ def result(answer, *, name="one", writing=True):
         "sinks": [],
         "experts": None,
     }
-    return {"id": name, "question": "q", "patches": 0, "tiles": [], "writing": writing, "views": [view]}
+    return {"id": name, "question": "q", "patches": 0, "tiles": [], "writing": writing, "views": [*before, view]}
 
 
 @pytest.fixture(scope="module")
 def seen(module_page):
     image = {"src": PICTURE, "label": "", "width": 1, "height": 1}
     first = {"image": image, "session": "s", "history": [], "result": result("The")}
+    more = {"written": result("A", before=[None]), "session": "s"}
     return module_page.evaluate(
         RUN,
         [
@@ -63,7 +65,10 @@ def seen(module_page):
                 {"written": result("The liver"), "session": "s"},
                 {"written": result("Another"), "session": "another image"},
                 {"written": result("Another", name="two"), "session": "s"},
+                more,
                 {**first, "result": result("The liver.", writing=False)},
+                more,
+                {"written": result("A lung", before=[None]), "session": "s"},
             ],
             False,
         ],
@@ -71,9 +76,15 @@ def seen(module_page):
 
 
 def test_words_of_the_answer_on_show_are_taken_in(seen):
-    assert seen[0] == ["The", True, "answer", False, 1]
-    assert seen[1] == ["The liver", True, "answer", True, 2]
-    assert seen[4] == ["The liver.", False, "answer", True, 3]
+    assert seen[0] == ["The", True, "answer", False, 1, None]
+    assert seen[1] == ["The liver", True, "answer", True, 2, None]
+    assert seen[5] == ["The liver.", False, "answer", True, 3, None]
+
+
+def test_the_next_answers_words_come_without_the_views_that_are_here_whole(seen):
+    assert seen[4] == seen[3]  # the first answer is not yet whole
+    assert seen[6] == ["The liver.", False, "answer", True, 4, "A"]
+    assert seen[7] == ["The liver.", False, "answer", True, 5, "A lung"]
 
 
 def test_words_about_another_image_or_result_change_nothing(seen):
