@@ -5,20 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from a3tune.attention.answer import answer_attention
-from a3tune.attention.capture import capture
 from a3tune.attention.metrics import attention_mass
 from a3tune.encoding import base64_halves
 from a3tune.images import load_image
 from a3tune.models.model import VisionLanguageModel
 from a3tune.training.collate import Collator, Question, Questions
 from a3tune.training.trainer import AlignmentTrainer
-from a3tune.training.validation import answer_logits
+from a3tune.training.validation import answer_map
 
 WATCH_NAME = "watch"
 """Folder of the run folder with a small picture of each watched image."""
@@ -65,27 +62,28 @@ class AttentionWatch(TrainerCallback):
         if self._watched and (step % self._every == 0 or step == state.max_steps):
             self._look(kwargs["model"], step)
 
-    @torch.no_grad()
     def _look(self, model: nn.Module, step: int) -> None:
         trainer, training = self._trainer, model.training
         model.eval()
         maps, mass, right = [], [], []
-        # One at a time: a batch of the training's size fits, and no larger one need.
         for number, question in enumerate(self._watched):
             trainer.tell_work("Looking at the watched questions", number, len(self._watched))
-            batch = trainer.to_device(self._collate([question]))
-            with capture(batch["rows"], batch["columns"]) as record:
-                logits, following = answer_logits(model, batch, trainer.adapter_inputs(batch), trainer.keeps_logits)
-            if not record.image_share(0).isfinite().all():
+            weights, exactly = answer_map(
+                model,
+                question,
+                collate=self._collate,
+                to_device=trainer.to_device,
+                extra=trainer.adapter_inputs,
+                keeps=trainer.keeps_logits,
+            )
+            if weights is None:
                 # The trainer ends such a run when it logs the step, and gives the loss as the reason.
                 model.train(training)
                 return
-            weights = answer_attention(record, 0, batch["writing"][0][batch["rows"][0]], closed=True).weights
             maps.append(base64_halves(weights / max(weights.sum(), 1e-12)))
             known = bool(question.target.any())
             mass.append(round(float(attention_mass(weights, question.coverage)), 5) if known else None)
-            chosen = logits.argmax(dim=-1).cpu()
-            right.append(bool(((chosen == following) | (following == -100)).all()))
+            right.append(exactly)
         model.train(training)
         if self._main:
             self._run.event_log.add("attention", step=step, maps=maps, mass=mass, right=right)

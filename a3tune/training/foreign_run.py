@@ -13,7 +13,7 @@ from a3tune.errors import DataError
 from a3tune.training.adapter_intake import MAX_WEIGHTS, check_files
 from a3tune.training.attention_watch import WATCH_NAME
 from a3tune.training.event_log import EVENTS_NAME
-from a3tune.training.run_folder import ADAPTER_NAME, BATCH_NAME, RUN_NAME, RunFolder
+from a3tune.training.run_folder import ADAPTER_NAME, BATCH_NAME, EXAMPLES_NAME, RUN_NAME, RunFolder
 
 _EXPECTED = f"a run folder packed as ZIP: {RUN_NAME}, {EVENTS_NAME}, {ADAPTER_NAME}/ and {WATCH_NAME}/"
 _LARGEST = {
@@ -22,6 +22,7 @@ _LARGEST = {
     rf"{ADAPTER_NAME}/{re.escape(CONFIG_NAME)}": 1 << 20,
     rf"{ADAPTER_NAME}/{re.escape(SAFETENSORS_WEIGHTS_NAME)}": MAX_WEIGHTS,
     rf"({WATCH_NAME}|{BATCH_NAME})/\d\.png": 4 << 20,
+    rf"{EXAMPLES_NAME}/\d+-\d\.png": 1 << 20,
 }
 """Every file that is taken out of the archive -> its largest size in bytes."""
 

@@ -2,9 +2,9 @@
 
 ``run.json`` says what is tuned on what and how far it got, ``events.jsonl`` tells everything that happened (one JSON
 object a line), ``checkpoints/`` holds all that the next step depends on, ``adapter/`` the adapter in PEFT's format,
-``validation/`` the answers of the base model and of the best steps, question by question, ``batch/`` the first batch.
-Files and folders are written beside their place and renamed into it, so that a full disk or a killed process never
-leaves a half-written one.
+``validation/`` the answers of the base model and of the best steps, question by question, ``batch/`` the first batch,
+``examples/`` the questions that the best step answers best and worst. What a run goes on with is written beside its
+place and renamed into it, so that a full disk or a killed process never leaves a half-written one.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ STOP_NAME = "stop"
 TARGETS_NAME = "targets.npz"
 TALLIES_NAME = "validation"
 BATCH_NAME = "batch"
+EXAMPLES_NAME = "examples"
 IDENTITY_NAME = "run_identity.json"
 # As the Trainer of transformers calls it, which takes seconds to load.
 STATE_NAME = "trainer_state.json"
@@ -55,6 +56,7 @@ class RunFolder:
         self.adapter = self.path / ADAPTER_NAME
         self.targets = self.path / TARGETS_NAME
         self.batch = self.path / BATCH_NAME
+        self.examples = self.path / EXAMPLES_NAME
         self.event_log = EventLog(self.path / EVENTS_NAME)
 
     def tally(self, step: int | None) -> Path:

@@ -67,6 +67,9 @@ class AlignmentTrainer(Trainer):
         keep: how many of the latest checkpoints are kept.
         callbacks: further callbacks.
         report: told what is done between steps, and the share of all steps that are made.
+
+    Attributes:
+        on_best: called on the main process with each validation that is the best so far, before its step is saved.
     """
 
     def __init__(
@@ -108,6 +111,7 @@ class AlignmentTrainer(Trainer):
         self._step_began: float | None = None
         self._passes = 0
         self.tally: Tally | None = None
+        self.on_best: Callable[[Tally], None] | None = None
         self._report = report
         self._heartbeat = Heartbeat(run if self.is_world_process_zero() else None)
 
@@ -250,6 +254,8 @@ class AlignmentTrainer(Trainer):
             self.control.should_save = True
             if self.is_world_process_zero() and self.tally is not None:
                 self.tally.save(self.run.tally(self.state.global_step))
+                if self.on_best is not None:
+                    self.on_best(self.tally)
         elif self._patience is not None and len(since) >= self._patience:
             self._tell("early_stopping", best_step=self.state.best_global_step, validations=len(since))
             self.control.should_training_stop = self.control.should_save = True

@@ -51,6 +51,7 @@ from a3tune.training.run_summary import RunSummary, StepReporter, last_validatio
 from a3tune.training.stop import StopRequested, StopSwitch
 from a3tune.training.trainer import AlignmentTrainer
 from a3tune.training.validation import Tally
+from a3tune.training.validation_examples import ValidationExamples
 from a3tune.training.verdict import verdict_of
 
 
@@ -222,9 +223,7 @@ class _Tuning:
         training, validation = dataset.of("train"), dataset.of("validation")
         targets = self._targets(model, encoder, training, validation, dataset.root, identity)
         questions = Questions(training, encoder, targets.part(0, len(training)))
-        held_out = None
-        if validation:
-            held_out = Questions(validation, encoder, targets.part(len(training), len(targets)))
+        held_out = Questions(validation, encoder, targets.part(len(training), len(targets))) if validation else None
         objective = objective_of(config, model)
         counts = questions.targets.counts
         for note in target_notes(config, counts, held_out.targets.counts if held_out else None, objective.aligns):
@@ -274,6 +273,8 @@ class _Tuning:
             report=self._report,
         )
         trainer.add_callback(AttentionWatch(model, trainer, held_out or questions))
+        if held_out is not None:
+            trainer.on_best = ValidationExamples(model, trainer, held_out).write
         if self.main and waiting:
             self.run.event_log.forget_after(start or 0)
         if held_out is not None and (start is None or Tally.load(self.run.tally(None), held_out) is None):

@@ -19,7 +19,7 @@ from a3tune.attention.metrics import attention_mass
 from a3tune.lack_of_memory import in_halves
 from a3tune.progress import Progress, no_progress
 from a3tune.storage import whole_file
-from a3tune.training.collate import Collator, Questions
+from a3tune.training.collate import Collator, Question, Questions
 
 COLUMNS = ("loss", "tokens", "right", "mass", "looked")
 
@@ -101,6 +101,39 @@ def answer_logits(
     options = {"logits_to_keep": places} if keeps else {}
     logits = model(**batch["inputs"], **extra, **options, use_cache=False).logits
     return (logits if keeps else logits[:, places]), following[:, positions]
+
+
+@torch.no_grad()
+def answer_map(
+    model: nn.Module,
+    question: Question,
+    *,
+    collate: Collator,
+    to_device: Callable[[dict[str, Any]], dict[str, Any]],
+    extra: Callable[[dict[str, Any]], dict[str, torch.Tensor]],
+    keeps: bool,
+) -> tuple[np.ndarray | None, bool]:
+    """Where a model looks while the reference answer is written, and whether it would answer exactly so.
+
+    Alone, not in a batch: a batch of the training's size fits, and no larger one need.
+
+    Args:
+        model, to_device, extra, keeps: as in `validate`.
+        question: the question.
+        collate: of its encoder.
+
+    Returns:
+        float64 [patches], see `a3tune.attention.answer.AnswerAttention`, None where it is not finite; and whether each
+        token is the model's first choice.
+    """
+    batch = to_device(collate([question]))
+    with capture(batch["rows"], batch["columns"]) as record:
+        logits, following = answer_logits(model, batch, extra(batch), keeps)
+    chosen = logits.argmax(dim=-1).cpu()
+    right = bool(((chosen == following.cpu()) | (following.cpu() == -100)).all())
+    if not record.image_share(0).isfinite().all():
+        return None, right
+    return answer_attention(record, 0, batch["writing"][0][batch["rows"][0]], closed=True).weights, right
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from a3tune.training.attention_watch import AttentionWatch, choose_watched
 from a3tune.training.run_folder import RunFolder
 from a3tune.training.tuning import tune
+from a3tune.training.validation_examples import ValidationExamples
 from tests.support.tuning_data import tiny_config, write_data
 
 
@@ -58,6 +59,7 @@ def test_every_look_is_told_with_maps_that_fit_the_picture(run):
 def test_watching_changes_no_weight(run, monkeypatch, settings):
     seen = run(f"seen{len(settings)}", **settings)
     monkeypatch.setattr(AttentionWatch, "_look", lambda self, model, step: None)
+    monkeypatch.setattr(ValidationExamples, "write", lambda self, tally: None)
     unseen = run(f"unseen{len(settings)}", **settings)
     one, other = (load_file(folder.adapter / "adapter_model.safetensors") for folder in (seen, unseen))
     assert all(torch.equal(one[name], other[name]) for name in one)

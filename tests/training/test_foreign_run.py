@@ -21,6 +21,7 @@ FILES = {
     "adapter/adapter_model.safetensors": WEIGHTS,
     "watch/0.png": b"picture",
     "batch/0.png": b"picture",
+    "examples/20-1.png": b"picture",
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,9 @@ MOST_POINTS = 400
 """Points of one curve that go to the browser: more than its pixels can tell apart helps nobody."""
 
 _CHUNK = 16 << 20
-_BATCH = 8
+_BATCH = ("image", "known", "regions", "pieces")
+_EXAMPLE = ("kind", "image", "question", "answer", "prediction", "right", "probability", "mass")
+_MOST_QUESTIONS = 8
 _REMEMBERED = 64
 _LARGEST, _LARGEST_COUNT = 1e300, 2**53
 
@@ -44,6 +46,7 @@ class Events:
         watched_questions: asked again every few steps (see a3tune.training.attention_watch).
         attention: step -> the "attention" event of that step, a snapshot of the maps of these questions.
         batch: "size" and "questions" of the first batch (see a3tune.training.first_batch); empty before it is told.
+        examples: "step" and "questions" of the best and worst answers (see a3tune.training.validation_examples).
         notes: what a person should know.
         resumed: whether the last start went on with an earlier one.
         generation: names this reading of the file; within one nothing that was told is taken back.
@@ -62,6 +65,7 @@ class Events:
     watched_questions: list[dict[str, Any]] = field(default_factory=list)
     attention: dict[int, dict[str, Any]] = field(default_factory=dict)
     batch: dict[str, Any] = field(default_factory=dict)
+    examples: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     resumed: bool = False
     generation: str = field(default_factory=lambda: secrets.token_hex(4))
@@ -92,7 +96,10 @@ class Events:
         elif kind == "watched" and isinstance(event.get("questions"), list):
             self.watched_questions = [question for question in event["questions"] if isinstance(question, dict)]
         elif kind == "batch" and isinstance(event.get("questions"), list):
-            self.batch = {"size": _count(event.get("size")) or 0, "questions": _batch_questions(event["questions"])}
+            told = [one for one in _questions(event["questions"], _BATCH) if _are_records(one["pieces"])]
+            self.batch = {"size": _count(event.get("size")) or 0, "questions": told}
+        elif kind == "examples" and step is not None and isinstance(event.get("questions"), list):
+            self.examples = {"step": step, "questions": _questions(event["questions"], _EXAMPLE)}
         elif kind == "attention" and step is not None:
             self.attention[step] = dict(event)
         elif kind == "note" and event.get("text") not in self.notes:
@@ -147,12 +154,13 @@ def thinned(points: Mapping[int, float], most: int = MOST_POINTS) -> list[list[f
     return [[group[-1], _rounded(sum(points[step] for step in group) / len(group))] for group in groups]
 
 
-def _batch_questions(told: list[Any]) -> list[dict[str, Any]]:
-    """What is known of the first questions: no more than are kept, each with its texts and pieces alone."""
-    keys = ("image", "known", "regions", "pieces")
-    whole = [one for one in told[:_BATCH] if isinstance(one, dict) and isinstance(one.get("pieces"), list)]
-    whole = [one for one in whole if all(isinstance(piece, dict) for piece in one["pieces"])]
-    return [{key: one.get(key) for key in keys} for one in whole]
+def _questions(told: list[Any], keys: Sequence[str]) -> list[dict[str, Any]]:
+    """No more questions than a run tells of, each with these facts alone."""
+    return [{key: one.get(key) for key in keys} for one in told[:_MOST_QUESTIONS] if isinstance(one, dict)]
+
+
+def _are_records(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, dict) for one in value)
 
 
 def _rounded(value: float) -> float:

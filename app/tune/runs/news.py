@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from a3tune.encoding import data_url
@@ -84,7 +85,8 @@ def run_news(view: RunView, seen: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         "at"; "seconds" of work so far; "whole", when what was known is to be forgotten; and of the following what is
         new: "head" (where the run stands), "log", "points" of each curve, "watched" questions and "snapshots" of the
-        attention to them, and the first "batch" with its pictures (see `a3tune.training.first_batch`).
+        attention to them, and with their pictures the first "batch" (see `a3tune.training.first_batch`) and the best
+        and worst "examples" (see `a3tune.training.validation_examples`).
     """
     events = view.events
     generation = f"{view.job.id} {events.generation}"
@@ -118,11 +120,10 @@ def run_news(view: RunView, seen: Mapping[str, Any]) -> dict[str, Any]:
             }
         else:
             at["watched"] = 0
-    at["batch"] = zlib.crc32(json_text(events.batch).encode())
-    if events.batch and before.get("batch") != at["batch"]:
-        paths = [view.job.run / "batch" / f"{number}.png" for number in range(len(events.batch["questions"]))]
-        pictures = [data_url(path.read_bytes(), "png") if path.is_file() else "" for path in paths]
-        news["batch"] = {**events.batch, "pictures": pictures}
+    for name, told in (("batch", events.batch), ("examples", events.examples)):
+        at[name] = zlib.crc32(json_text(told).encode())
+        if told and before.get(name) != at[name]:
+            news[name] = {**told, "pictures": _pictures(view.job.run / name, told)}
     snapshots = _after(events.attention, _step(before.get("look"))).values()
     if snapshots:
         news["snapshots"] = [{key: one.get(key) for key in ("step", "maps", "mass", "right")} for one in snapshots]
@@ -147,6 +148,13 @@ def _head(view: RunView) -> dict[str, Any]:
         "live": view.live,
         "stamp": view.stamp,
     }
+
+
+def _pictures(folder: Path, told: Mapping[str, Any]) -> list[str]:
+    """The picture of each question as an address of the browser's; "" where it is gone."""
+    step = f"{told['step']}-" if "step" in told else ""
+    paths = [folder / f"{step}{number}.png" for number in range(len(told["questions"]))]
+    return [data_url(path.read_bytes(), "png") if path.is_file() else "" for path in paths]
 
 
 def _step(value: Any) -> int:

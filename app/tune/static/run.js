@@ -5,6 +5,7 @@ import { openThings, tellThing } from "../../common/static/address.js";
 import { make } from "../../common/static/dom.js";
 import { answerOf } from "../../common/static/server.js";
 import { createAttention } from "./attention.js";
+import { showExamples } from "./examples.js";
 import { showBatch } from "./first_batch.js";
 import { drawChart, extended } from "./run_charts.js";
 
@@ -67,8 +68,10 @@ export default function mount({ element, props, server, trigger, watch }, { char
       for (const chart of charts) if (chart.series.some((one) => one.curve === curve)) stale.add(chart);
     }
     if (news.log !== undefined) run.querySelector(".log pre").textContent = news.log || "Nothing printed yet.";
-    if (news.whole && !news.batch) part("batch").hidden = true;
-    if (news.batch) showBatch(part("batch"), news.batch);
+    for (const [name, show] of Object.entries({ batch: showBatch, examples: showExamples })) {
+      if (news.whole) part(name).hidden = true;
+      if (news[name]) show(part(name), news[name]);
+    }
     if (news.head) showHead();
     showCharts();
     tick();

@@ -487,6 +487,11 @@ def test_regions_are_dropped_and_drawn_and_the_run_looks_where_it_was_told(tuner
 
     visitor.start("max_steps=2\nevaluate_every=2\nsave_every=2\nbatch_size=2")
     visitor.reaches("finished")
+    page.locator(".run .examples summary").click()
+    answered = page.locator(".run .examples figure")
+    expect(answered).to_have_count(1)
+    expect(answered).to_contain_text("Where is the mass?")
+    assert answered.locator("img").evaluate("image => image.naturalWidth") == SIDE
     # The scorer is not sure of the third, which nobody looked at; what was drawn counts without being asked.
     expect(page.locator(".run .notes")).to_contain_text("2 of 3 training questions have no region to look at")
     expect(page.locator(".run .notes")).to_contain_text("below label_min_score (45)")

@@ -138,3 +138,17 @@ def test_the_first_batch_is_told_once_with_its_pictures(view, tmp_path):
     assert first["batch"]["questions"][0] == {"image": "a.png", "known": None, "regions": None, "pieces": pieces}
     assert first["batch"]["pictures"][:2] == ["data:image/png;base64,cG5n", ""]
     assert "batch" not in run_news(asked, first["at"])
+
+
+def test_the_best_and_worst_answers_are_those_told_last_with_pictures_of_their_step(view, tmp_path):
+    folder = tmp_path / "abc/run/examples"
+    folder.mkdir()
+    (folder / "20-0.png").write_bytes(b"png")
+    (folder / "10-0.png").write_bytes(b"older")
+    facts = {"kind": "best", "question": "Where?", "answer": "left", "prediction": "right", "right": False}
+    events = [{"event": "examples", "step": step, "questions": [facts, "damaged"]} for step in (10, 20)]
+    told_last = run_news(view(told(*events)), {})["examples"]
+    assert (told_last["step"], told_last["pictures"]) == (20, ["data:image/png;base64,cG5n"])
+    (question,) = told_last["questions"]
+    assert {name: question[name] for name in facts} == facts
+    assert question["mass"] is None
