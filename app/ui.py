@@ -30,6 +30,7 @@ from app.common.initial_page import InitialPage
 from app.common.status import DEMO_NOTICE, model_value
 from app.common.theme import EVALUATE_STYLES, STYLES, TUNE_STYLES, build_theme
 from app.common.widgets import build_header
+from app.engine import library
 from app.engine.ids import OwnerId, SessionId
 from app.engine.model_slot import ModelSlot
 from app.engine.region_slot import RegionSlot
@@ -349,7 +350,7 @@ def launch(
     # Nor may these take a core from the model's loading.
     decoders.start(after=slot.wait_over)
     visits.keep_tidy()
-    keep_ending_idle(asking.sessions)
+    keep_ending_idle(asking.sessions, lambda: library.trim_memory())
     tuning.jobs.keep_going()
     if not zero_gpu.is_held():  # nobody has asked yet, whose GPU that could be
         asking.prepare(examples)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 from app.inspect.sessions.sessions import Sessions
 
@@ -17,11 +18,19 @@ def end_idle(sessions: Sessions) -> None:
         sessions.end(name)
 
 
-def keep_ending_idle(sessions: Sessions, interval: float = 300.0) -> None:
-    """Look for idle sessions every ``interval`` seconds, in a thread of its own, as long as the process lives."""
+def keep_ending_idle(
+    sessions: Sessions, trim: Callable[[], None], interval: float = 300.0, pause: float = 10.0
+) -> None:
+    """Look for idle sessions every ``interval`` seconds, in a thread of its own, as long as the process lives; and
+    ``pause`` seconds after sessions have ended, whatever ended them, ``trim`` the memory that they had taken, which the
+    process would keep for later."""
 
     def tidy() -> None:
-        while not never.wait(interval):
+        while not never.is_set():
+            if sessions.ended.wait(interval):
+                never.wait(pause)
+                sessions.ended.clear()
+                trim()
             end_idle(sessions)
 
     never = threading.Event()

@@ -72,6 +72,9 @@ class Sessions:
         regions: where each image gets its region session.
         on_end: called with the name of a session that ends, so that others can forget it too.
         convention: how the model in memory was trained to see computed tomography.
+
+    Attributes:
+        ended: set when a session that had an image open ends.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class Sessions:
         self._on_end = on_end or (lambda name: None)
         self._sessions: dict[SessionId, Session] = {}
         self._guard = threading.RLock()
+        self.ended = threading.Event()
 
     def get(self, name: SessionId) -> Session:
         """The session of this name, begun now where there is none."""
@@ -128,6 +132,7 @@ class Sessions:
                 gone.prefixes.close()
             if gone.opened is not None:
                 self._regions.close(gone.opened.regions)
+                self.ended.set()
             self._on_end(name)
 
     def untouched_since(self, moment: float) -> list[SessionId]:

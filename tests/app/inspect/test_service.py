@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import shutil
+import threading
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -350,6 +351,17 @@ def test_a_visit_that_is_left_alone_is_forgotten(service, png, monkeypatch):
     monkeypatch.setattr(session_end, "SESSION_LIFETIME", -1.0)
     session_end.end_idle(service.sessions)
     assert service.sessions.opened("one") is None
+
+
+def test_the_memory_of_visits_that_end_is_given_back(service, png):
+    trimmed = threading.Event()
+    session_end.keep_ending_idle(service.sessions, trimmed.set, pause=0.0)
+    service.sessions.end("never began")
+    assert not trimmed.is_set()
+    service.sessions.open_file("one", png, remove=False)
+    service.sessions.end("one")
+    assert trimmed.wait(60)
+    assert not service.sessions.ended.is_set()
 
 
 def test_a_new_page_finds_what_another_one_of_its_visit_has_and_keeps_it(service, png):
