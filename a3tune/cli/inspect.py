@@ -13,7 +13,9 @@ from a3tune.bundle import DEMO, DEMO_NAME, is_demo, model_source
 from a3tune.cli.adapter_options import TOGETHER, adapter_folders, add_together_option
 from a3tune.cli.image_options import add_image_options, parse_window
 from a3tune.images import CONVENTIONS, load_image
+from a3tune.images.measures import KINDS, Measure, measure_words
 from a3tune.images.target import load_target
+from a3tune.images.values import read_values
 from a3tune.labels.fuse import union_mask
 from a3tune.progress import SteadyProgress
 
@@ -95,6 +97,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_image_options(parser)
     parser.add_argument(
+        "--measure",
+        action="append",
+        default=[],
+        metavar="M",
+        help=f"measure on the image, in its units where the file has them: {', '.join(KINDS)} as KIND:X0,Y0,X1,Y1 with "
+        "two ends or corners in stored pixels; may be given several times",
+    )
+    parser.add_argument(
         "--dicom",
         choices=("anonymous", "source"),
         help="write the pictures as DICOM secondary captures too: of nobody, in a study of their own (anonymous), or "
@@ -116,6 +126,9 @@ def run(options: argparse.Namespace) -> int:
     window = parse_window(options.window)
     named = None if options.convention in ("auto", "none") else options.convention
     image = load_image(options.image, window=window, convention=named, insist=True, **choice)
+    measures = tuple(
+        Measure.parse(text).record(image, read_values(options.image, **choice)) for text in options.measure
+    )
     target = None
     if options.target is not None:
         target = load_target(options.target, image, options.image, segment=options.segment, **choice)
@@ -171,7 +184,7 @@ def run(options: argparse.Namespace) -> int:
         together=model.device.type == "cuda" if together is None else together,
     )
     facts = made_with(model, folders, options.quantization, progress)
-    inspection = replace(inspection, labels=labels, made_with=facts)
+    inspection = replace(inspection, labels=labels, measures=measures, made_with=facts)
     written = write_inspection(inspection, options.out, target)
     if options.dicom is not None:
         written += write_captures(inspection, options.out, options.dicom, options.image)
@@ -180,6 +193,7 @@ def run(options: argparse.Namespace) -> int:
     if len(inspection.views) > 1 or target is not None:
         print(metrics_table(inspection))
     print(
+        *map(measure_words, measures),
         *image.notes,
         *model.notes,
         *(note for view in inspection.views for note in view.notes),

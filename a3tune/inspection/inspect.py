@@ -92,6 +92,7 @@ class Inspection:
         labels: the ranked regions, when they were made.
         seconds: by "<adapter>.first word" and "<adapter>.answer" how long it took until there was something to read,
             and until the whole answer was there with its maps.
+        measures: what was measured on the image (see :meth:`a3tune.images.measures.Measure.record`).
         made_with: what it was made with, as plain JSON values, where that was noted (see
             `a3tune.inspection.provenance`).
     """
@@ -103,6 +104,7 @@ class Inspection:
     views: tuple[AdapterView, ...]
     labels: WeakLabels | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    measures: tuple[dict[str, Any], ...] = ()
     made_with: dict[str, Any] = field(default_factory=dict)
 
     def view(self, adapter: str) -> AdapterView:

@@ -52,6 +52,7 @@ def record(inspection: Inspection, target: np.ndarray | None = None) -> dict[str
         "question": inspection.question,
         "patches": boxes_to_stored(inspection.grid.boxes, image).round(3).tolist(),
         "labels": _labels(inspection),
+        **({"measures": list(inspection.measures)} if inspection.measures else {}),
         **({"made_with": inspection.made_with} if inspection.made_with else {}),
         "seconds": {name: round(value, 4) for name, value in inspection.seconds.items()},
         "adapters": {view.adapter: _view(view, inspection.grid.shape) for view in inspection.views},

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,6 +15,9 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
+from matplotlib.patches import Ellipse, Rectangle
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from a3tune.attention.critical_heads import head_set_map
@@ -21,8 +25,9 @@ from a3tune.figures.colour_tables import DIFFERENCE_MAP
 from a3tune.figures.overlay import outline, overlay
 from a3tune.figures.plots import Caption, attention_figure, difference_figure, printable
 from a3tune.geometry.patch_grid import to_source
+from a3tune.images.measures import measure_words
 from a3tune.inspection.inspect import AdapterView, Inspection
-from a3tune.types import Head
+from a3tune.types import Head, MedicalImage
 from a3tune.wording import RESEARCH_NOTICE
 
 # Small images are enlarged to this many pixels on the longer edge, so that a map does not come out as a few dots.
@@ -32,6 +37,9 @@ _EVIDENCE = (
     "as it did."
 )
 _COMMAND_LINES = 3
+_MEASURE_COLOUR = "#7dd3fc"
+# Where the command begins, as a share of the page's height.
+_LOWEST = 0.085
 _A4 = (8.27, 11.69)  # inches
 
 
@@ -102,14 +110,28 @@ def full_size_pictures(sides: Sequence[Side], style: MapStyle) -> dict[str, np.n
     return pictures
 
 
-def shown_figure(sides: Sequence[Side], masks: Sequence[np.ndarray], style: MapStyle) -> Figure:
+def shown_figure(
+    sides: Sequence[Side],
+    masks: Sequence[np.ndarray],
+    style: MapStyle,
+    measures: Sequence[Mapping[str, Any]] = (),
+) -> Figure:
     """The maps on show as a figure with colour bars in the maps' own numbers and a caption.
 
     Args:
         sides: one or two maps of the same image.
         masks: bool [height, width] each, outlined.
         style: colours.
+        measures: their records (see :meth:`a3tune.images.measures.Measure.record`), drawn and numbered.
     """
+    figure = _maps_figure(sides, masks, style)
+    for axes in figure.axes:
+        if axes.images:
+            _draw_measures(axes, measures, sides[0].inspection.image)
+    return figure
+
+
+def _maps_figure(sides: Sequence[Side], masks: Sequence[np.ndarray], style: MapStyle) -> Figure:
     pixels = sides[0].inspection.image.pixels
     maps = [_in_source(side, style.smooth) for side in sides]
     first = sides[0]
@@ -133,6 +155,7 @@ def page_figure(
     numbers: Sequence[tuple[str, Sequence[str]]],
     style: MapStyle,
     command: str,
+    measures: Sequence[Mapping[str, Any]] = (),
 ) -> Figure:
     """One A4 page: question, answers, pictures on one scale, numbers, the heads, and how it was made.
 
@@ -142,6 +165,7 @@ def page_figure(
         numbers: rows of the table: a name and one text for each side.
         style: colours.
         command: the command line that makes the inspection again.
+        measures: their records (see :meth:`a3tune.images.measures.Measure.record`), drawn, numbered and told.
     """
     figure = Figure(figsize=_A4)
     FigureCanvasAgg(figure)
@@ -190,6 +214,7 @@ def page_figure(
         bottom = top - height * (1 + place // columns) + 0.02
         axes = figure.add_axes((left, bottom, 0.36, height - 0.035))
         axes.imshow(outline(pixels, masks), interpolation="nearest")
+        _draw_measures(axes, measures, image)
         axes.set_title(printable(name), fontsize=8.5, parse_math=False)
         axes.set_axis_off()
         if scale is not None:
@@ -218,6 +243,9 @@ def page_figure(
     bar = figure.add_axes((0.58 + 0.18 * len(sides) - 0.02, max(0.1, top - 0.17), 0.01, 0.13))
     figure.colorbar(heads, cax=bar)
     bar.tick_params(labelsize=6)
+    level = top - 0.03 - 0.0145 * (len(numbers) + 1.7)
+    for place, words in enumerate(_measure_lines(measures, int((level - _LOWEST) / 0.0115))):
+        _text(figure, level - 0.0115 * place, words, 7)
     lines = textwrap.wrap(printable(command), 118)
     if len(lines) > _COMMAND_LINES:
         # A command that is cut would make something else: the archive has it whole.
@@ -227,6 +255,46 @@ def page_figure(
     _text(figure, 0.032, RESEARCH_NOTICE, 7)
     _text(figure, 0.02, _EVIDENCE, 7)
     return figure
+
+
+def _measure_lines(measures: Sequence[Mapping[str, Any]], room: int) -> list[str]:
+    """Each measure by its number, beside the grids of heads, as many as there is room for; the rest is counted."""
+    lines: list[str] = []
+    for number, told in enumerate(measures, 1):
+        pieces = textwrap.wrap(printable(f"{number}. {measure_words(told)}"), 66, subsequent_indent="    ")
+        last = number == len(measures)
+        if len(lines) + len(pieces) + (not last) > room:
+            return [*lines, f"{len(measures) - number + 1} of {len(measures)} measures are in the ZIP archive only."]
+        lines += pieces
+    return lines
+
+
+def _draw_measures(axes: Axes, measures: Sequence[Mapping[str, Any]], image: MedicalImage) -> None:
+    height, width = image.stored_size
+    grow = np.array([image.width / width, image.height / height])
+    dark = [withStroke(linewidth=2.5, foreground="black")]
+    look: dict[str, Any] = {"linewidth": 1.2, "path_effects": dark}
+    for number, told in enumerate(measures, 1):
+        # Axes count from the middle of the first pixel.
+        start, end = (np.array(told[point]) * grow - 0.5 for point in ("from", "to"))
+        corner, size = np.minimum(start, end), np.abs(end - start)
+        if told["kind"] == "ruler":
+            axes.add_line(Line2D([start[0], end[0]], [start[1], end[1]], color=_MEASURE_COLOUR, marker="|", **look))
+        elif told["kind"] == "rectangle":
+            axes.add_patch(Rectangle(tuple(corner), *size, fill=False, edgecolor=_MEASURE_COLOUR, **look))
+        else:
+            axes.add_patch(Ellipse(tuple(corner + size / 2), *size, fill=False, edgecolor=_MEASURE_COLOUR, **look))
+        place = np.maximum(start, end)
+        axes.text(
+            place[0],
+            place[1],
+            str(number),
+            color=_MEASURE_COLOUR,
+            fontsize=7,
+            va="top",
+            path_effects=dark,
+            clip_on=True,
+        )
 
 
 def _draw_heads(axes: Axes, side: Side) -> AxesImage:

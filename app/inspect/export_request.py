@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from a3tune.errors import RequestError
+from a3tune.images.measures import KINDS, Measure
 from a3tune.wording import counted
 from app.access.identity import audit
 from app.engine import library
@@ -24,6 +25,8 @@ from app.inspect.values import view_rows
 if TYPE_CHECKING:
     from a3tune.inspection.report import Side
 
+MOST_MEASURES = 50
+"""How many measures go into one file."""
 _FORMS = {"zip": ("application/zip", zip_archive), "pdf": ("application/pdf", pdf_page)}
 
 
@@ -32,8 +35,8 @@ def export(service: InspectService, request: dict[str, Any]) -> tuple[str, str, 
 
     Args:
         service: where the results are.
-        request: ``form`` ("zip" or "pdf"), ``sides``, ``heads``, ``words``, ``session``, ``regions`` and ``look`` as
-            :func:`_read_shown` says.
+        request: ``form`` ("zip" or "pdf"), ``sides``, ``heads``, ``words``, ``session``, ``regions``, ``measures`` and
+            ``look`` as :func:`_read_shown` says.
 
     Raises:
         RequestError: a part of the request is not known, or a result was removed.
@@ -49,7 +52,7 @@ def export(service: InspectService, request: dict[str, Any]) -> tuple[str, str, 
     return f"{shown.name}.{form}", kind, write(shown)
 
 
-def command_line(result: Result, adapters: Sequence[str]) -> str:
+def command_line(result: Result, adapters: Sequence[str], measures: Sequence[Measure] = ()) -> str:
     """The command that makes the same inspection again; the name of an own image's file is not known here."""
     opened, image = result.opened, result.opened.image
     parts = ["python", "-m", "a3tune", "inspect", "--image", opened.source or "IMAGE_FILE"]
@@ -65,6 +68,7 @@ def command_line(result: Result, adapters: Sequence[str]) -> str:
         parts += ["--axis", str(opened.axis)]
     if opened.volume:
         parts += ["--volume", str(opened.volume)]
+    parts += [part for measure in measures for part in ("--measure", measure.text())]
     # The visitor has an adapter of their own as a download: where it was unpacked is not known here.
     places = {**result.generation.folders, **dict.fromkeys(result.own, "ADAPTER_FOLDER")}
     named = [f"{name}={places[name]}" if name in places else name for name in adapters]
@@ -90,7 +94,8 @@ def _read_shown(service: InspectService, request: dict[str, Any]) -> Shown:
         service: where the results are.
         request: ``sides`` (one or two of ``result``, ``adapter`` and ``rows``), ``heads`` ("critical", "mean" or a
             layer and a head), ``words`` ("answer", "question" or "own"), ``session`` (the region session),
-            ``regions`` (keys of those switched on), ``look`` (the viewer's settings).
+            ``regions`` (keys of those switched on), ``measures`` (what was drawn to be measured: ``kind``, ``from``
+            and ``to`` in source pixels), ``look`` (the viewer's settings).
 
     Raises:
         RequestError: a part of the request is not known, or a result was removed.
@@ -101,11 +106,13 @@ def _read_shown(service: InspectService, request: dict[str, Any]) -> Shown:
     target = service.measure(regions, keys, [result.id for result in results]) if keys else None
     adapters = list(dict.fromkeys(side.view.adapter for side in sides))
     style = request["look"]
+    measures = _measures(results[0], request["measures"])
     return Shown(
         f"a3tune-{results[0].opened.image.sha256[:8]}-{'-'.join(adapters)}",
         sides,
         [view_rows(side.view, target, result.id) for result, side in zip(results, sides, strict=True)],
         service.regions.labels(regions, keys) if keys else None,
+        _measured(service, regions, results[0], measures),
         library.MapStyle(
             _share(style["opacity"]),
             str(style["colours"]),
@@ -113,13 +120,41 @@ def _read_shown(service: InspectService, request: dict[str, Any]) -> Shown:
             _share(style["dim"]),
             bool(style["each"]),
         ),
-        command_line(results[0], adapters),
+        command_line(results[0], adapters, measures),
         {
             "heads": request["heads"],
             "words": request["words"],
             "look": {name: style[name] for name in sorted(style) if isinstance(style[name], (str, int, float, bool))},
         },
     )
+
+
+def _measures(result: Result, drawn: Any) -> list[Measure]:
+    """What was drawn on the image of a result, in stored pixels."""
+    image = result.opened.image
+    across, down = image.stored_size[1] / image.width, image.stored_size[0] / image.height
+    if not isinstance(drawn, list) or len(drawn) > MOST_MEASURES or any(one["kind"] not in KINDS for one in drawn):
+        raise RequestError(
+            expected=f"at most {MOST_MEASURES} rulers, rectangles and ellipses",
+            got="More or others were drawn",
+            remedy="Take some away",
+        )
+    points = [[(float(x) * across, float(y) * down) for x, y in (one["from"], one["to"])] for one in drawn]
+    return [Measure(one["kind"], start, end) for one, (start, end) in zip(drawn, points, strict=True)]
+
+
+def _measured(
+    service: InspectService, regions: RegionSessionId, result: Result, measures: Sequence[Measure]
+) -> list[dict[str, Any]]:
+    """The records of measures; they are drawn on what is on show, which has to be what the result is about."""
+    if not measures:
+        return []
+    opened, values = service.pixel_values(regions)
+    if (opened.place, opened.image.frame) != (result.opened.place, result.opened.image.frame):
+        raise RequestError(
+            expected="measures on the image of the answer", got="Another image is on show", remedy="Ask again"
+        )
+    return [measure.record(opened.image, values) for measure in measures]
 
 
 def _share(value: object) -> float:

@@ -22,6 +22,7 @@ class Shown:
         sides: one or two maps.
         numbers: for each side its rows of key, name, value and meaning.
         labels: the regions that are switched on.
+        measures: the records of what was measured (see :meth:`a3tune.images.measures.Measure.record`).
         style: how the maps are coloured.
         command: what makes the same inspection again.
         settings: the viewer's.
@@ -31,6 +32,7 @@ class Shown:
     sides: list[Side]
     numbers: list[list[list[str]]]
     labels: WeakLabels | None
+    measures: list[dict[str, Any]]
     style: MapStyle
     command: str
     settings: dict[str, Any]

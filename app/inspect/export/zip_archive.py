@@ -33,7 +33,8 @@ def zip_archive(shown: Shown) -> bytes:
         (place / "view").mkdir()
         for name, picture in library.full_size_pictures(shown.sides, shown.style).items():
             Image.fromarray(picture).save(place / "view" / f"{name}.png")
-        library.save_figure(library.shown_figure(shown.sides, shown.masks, shown.style), place / "view" / "figure")
+        figure = library.shown_figure(shown.sides, shown.masks, shown.style, shown.measures)
+        library.save_figure(figure, place / "view" / "figure")
         told = json.dumps(_settings(shown), indent=1, ensure_ascii=False)
         (place / "settings.json").write_text(f"{told}\n", encoding="utf-8")
         (place / "command.txt").write_text(f"{shown.command}\n", encoding="utf-8")
@@ -49,6 +50,7 @@ def _settings(shown: Shown) -> dict[str, Any]:
     return {
         **shown.settings,
         "regions": [] if shown.labels is None else [item.rank for item in shown.labels.regions],
+        "measures": shown.measures,
         "sides": [
             {
                 "caption": side.caption(),
@@ -72,5 +74,7 @@ def _inspections(shown: Shown) -> list[Inspection]:
     for side in shown.sides:
         known = found.get(id(side.inspection))
         views = (side.view,) if known is None else (*known.views, *(() if side.view in known.views else (side.view,)))
-        found[id(side.inspection)] = replace(side.inspection, views=views, labels=shown.labels)
+        found[id(side.inspection)] = replace(
+            side.inspection, views=views, labels=shown.labels, measures=(*shown.measures,)
+        )
     return list(found.values())

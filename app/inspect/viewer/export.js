@@ -4,7 +4,7 @@ import { bytesOf } from "../../common/static/base64.js";
 import { saveFile } from "../../common/static/dom.js";
 import { answerOf } from "../../common/static/server.js";
 
-export function createExport({ element, part, state, server }) {
+export function createExport({ element, part, state, server, measures }) {
   const buttons = element.querySelectorAll("[data-export]");
 
   // What the figures are drawn by.
@@ -17,6 +17,7 @@ export function createExport({ element, part, state, server }) {
       heads: heads === "head" ? [layer, head] : heads,
       words,
       regions: [...state.regions.on],
+      measures: measures.drawn(),
       look: { ...state.display, levels: state.levels },
     };
   }

@@ -172,6 +172,8 @@ export function createMeasures(viewer) {
     get active() {
       return Boolean(kind);
     },
+    // What was measured on the picture on show.
+    drawn: () => onShow().map(({ kind, from, to }) => ({ kind, from, to })),
     stop: () => set(""),
     draw,
     tell,

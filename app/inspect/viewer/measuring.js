@@ -70,5 +70,7 @@ export function statisticsOf(measure, image, values) {
 // Three digits, more where there are more before the point.
 export function sizeWords(size) {
   if (size >= 100) return size.toFixed(0);
-  return size >= 10 ? size.toFixed(1) : size.toFixed(2);
+  if (size >= 10) return size.toFixed(1);
+  // Small units, as of a diffusion map, would be rounded away.
+  return size >= 1 || size === 0 ? size.toFixed(2) : String(Number(size.toPrecision(3)));
 }

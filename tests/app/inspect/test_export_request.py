@@ -9,6 +9,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from PIL import Image
 
@@ -22,6 +23,12 @@ from app.inspect.service import InspectService
 from app.inspect.sessions.results import Result
 
 LOOK = {"opacity": 0.85, "colours": "inferno", "smooth": True, "dim": 0.4, "each": False}
+
+# In source pixels.
+DRAWN = [
+    {"kind": "ruler", "from": [3, 4.25], "to": [11.123456, 9]},
+    {"kind": "ellipse", "from": [20, 18], "to": [6, 5]},
+]
 
 
 @pytest.fixture
@@ -44,8 +51,9 @@ def archive(service: InspectService, visit: str, question: str) -> zipfile.ZipFi
     view = result.inspection.views[0]
     rows = [int(row) for row in answer_rows(view.tokens, view.maps)]
     side = {"result": result.id, "adapter": "base", "rows": rows}
-    request = {"form": "zip", "sides": [side], "heads": "critical", "words": "answer", "session": "", "regions": []}
-    name, _, content = export(service, {**request, "look": LOOK})
+    request = {"form": "zip", "sides": [side], "heads": "critical", "words": "answer", "regions": [], "look": LOOK}
+    session = service.sessions.opened(visit).regions
+    name, _, content = export(service, {**request, "session": session, "measures": DRAWN})
     assert name.endswith("-base.zip")
     return zipfile.ZipFile(io.BytesIO(content))
 
@@ -78,6 +86,9 @@ def test_the_command_in_the_archive_makes_the_same_inspection_again(
     assert main([*words[3:], "--device", "cpu"]) == 0
     again = json.loads((tmp_path / "result" / "inspect.json").read_text())
     assert again["image"] == record["image"]
+    assert again["measures"] == record["measures"]
+    assert [told["kind"] for told in again["measures"]] == ["ruler", "ellipse"]
+    assert again["measures"][1]["pixels"] > 0
     assert again["question"] == record["question"] == question
     before, after = record["adapters"]["base"], again["adapters"]["base"]
     assert after["answer"] == before["answer"]
@@ -94,7 +105,11 @@ def test_a_figure_of_two_maps_names_each_adapter_once(slot, picture):
         Side(inspection, inspection.views[0], inspection.views[0].critical_heads, (0,), "critical heads", "one word")
         for inspection in asked
     ]
-    figure = shown_figure(sides, [], MapStyle())
+    measures = [{"kind": "ruler", "from": [3, 4], "to": [11, 9], "unit": "px", "length": 9.434}]
+    figure = shown_figure(sides, [], MapStyle(), measures)
+    # On every picture, whose pixels begin half a unit before their number.
+    rulers = [line for line in figure.findobj(Line2D) if line.get_marker() == "|"]
+    assert [line.get_xydata().tolist() for line in rulers] == [[[2.5, 3.5], [10.5, 8.5]]] * 3
     words = [text.get_text() for text in figure.findobj(Text)]
     assert any(" · adapter: base · critical heads · one word" in text for text in words)
     assert {"A: base", "B: base"} <= set(words)

@@ -539,6 +539,9 @@ def test_checks_run_with_progress_and_can_be_stopped(asked):
 def test_files_hold_figures_numbers_and_the_command_and_name_nobody(asked, expected, tmp_path):
     page = asked.page
     page.locator("[data-compare=side]").click()
+    page.locator("[data-measure=ellipse]").click()
+    page.locator(".stage").press("Enter")
+    page.locator(".stage").press("Escape")
     page.get_by_role("tab", name="Export").click()
     with page.expect_download() as download:
         page.locator("[data-export=zip]").click()
@@ -566,6 +569,9 @@ def test_files_hold_figures_numbers_and_the_command_and_name_nobody(asked, expec
     assert "attention_mass" in settings["sides"][0]["numbers"]
     assert command.startswith("python -m a3tune inspect --image IMAGE_FILE ")
     assert f"'{QUESTION}'" in command
+    (measure,) = record["measures"]
+    assert (measure["kind"], measure["unit"], len(measure["values"])) == ("ellipse", "px", 1)
+    assert f"--measure ellipse:{','.join(f'{number:g}' for number in measure['from'])}," in command
     with page.expect_download() as download:
         page.locator("[data-export=pdf]").click()
     content = download.value.path().read_bytes()
