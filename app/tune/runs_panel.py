@@ -43,7 +43,7 @@ class RunPanel(Panel):
             self._deletion.build_button(interactive=False, min_width=80)
         self._deletion.build_question()
         self.status = gr.HTML("", elem_id="tune-run-status", apply_default_css=False)
-        self._progress = build_run_view(server_function(self.read_run))
+        self._progress = build_run_view(server_function(self.read_run), server_function(self.compare_runs))
 
     def wire(self, use: AdapterPanel) -> None:
         """Connect the widgets.
@@ -124,3 +124,8 @@ class RunPanel(Panel):
         seen = request.get("seen")
         owner, name = owner_of(request.get("visitor")), JobId(str(request.get("run")))
         return self._service.news(owner, name, seen if isinstance(seen, dict) else {})
+
+    def compare_runs(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The run on show and others of the visitor's beside it."""
+        owner, name = owner_of(request.get("visitor")), JobId(str(request.get("run")))
+        return self._service.comparison(owner, name, [str(other) for other in request.get("others") or ()])

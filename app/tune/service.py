@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +41,7 @@ from app.tune.data.regions import RegionPreviewService
 from app.tune.data.service import DataService
 from app.tune.data.sets import DataSet, DataSetStore
 from app.tune.plans import Plan
+from app.tune.runs.comparison import run_comparison
 from app.tune.runs.event_reader import EventReader
 from app.tune.runs.news import run_news
 from app.tune.runs.view import RunView, view_run
@@ -260,6 +261,13 @@ class TuneService:
         # What was read of a run's events must not grow while it is told.
         with self._guard:
             return run_news(view_run(job, self._reader), seen)
+
+    def comparison(self, owner: OwnerId, name: JobId, others: Sequence[str]) -> dict[str, Any]:
+        """One of the visitor's runs with others over it; see `app.tune.runs.comparison.run_comparison`."""
+        job = self.jobs.job(owner, name)
+        views = self.views(owner)
+        with self._guard:
+            return run_comparison(view_run(job, self._reader), views, others)
 
     def add_run(self, owner: OwnerId, archive: Path, title: str) -> Job:
         """Open a run folder that was made on another machine, from a ZIP archive; the upload is removed.

@@ -10,7 +10,7 @@ from app.tune.runs.news import charts
 from app.tune.service import TuneService
 
 
-def build_run_view(read_run: Answer) -> gr.HTML:
+def build_run_view(read_run: Answer, compare_runs: Answer) -> gr.HTML:
     """State, progress, curves, log and attention maps of a run; the value, a text of
     :func:`app.tune.runs.news.follow_value`, says of which.
 
@@ -20,11 +20,12 @@ def build_run_view(read_run: Answer) -> gr.HTML:
 
     Args:
         read_run: answers with what is new; see :func:`app.tune.runs.news.run_news`.
+        compare_runs: answers with what lays others over it; see :func:`app.tune.runs.comparison.run_comparison`.
     """
     # The inspector's first colour map, so that the same colour means the same on both tabs.
     colours = browser_tables()[COLOUR_MAPS[0]]
     parts = widget_parts("tune/static/run", charts=charts(), colours=colours)
-    return gr.HTML(value="", **parts, server_functions=[read_run], elem_id="tune-progress")
+    return gr.HTML(value="", **parts, server_functions=[read_run, compare_runs], elem_id="tune-progress")
 
 
 def build_label_view(correct_labels: Answer) -> gr.HTML:

@@ -5,6 +5,7 @@ import { openThings, tellThing } from "../../common/static/address.js";
 import { make } from "../../common/static/dom.js";
 import { answerOf } from "../../common/static/server.js";
 import { createAttention } from "./attention.js";
+import { createComparison } from "./comparison.js";
 import { showExamples } from "./examples.js";
 import { showBatch } from "./first_batch.js";
 import { drawChart, extended } from "./run_charts.js";
@@ -28,6 +29,7 @@ export default function mount({ element, props, server, trigger, watch }, { char
   const run = element.querySelector(".run");
   const part = (name) => run.querySelector("." + name);
   const attention = createAttention(element, colours);
+  const comparison = createComparison(part("comparison"), server);
   let follow = null; // what the value says
   let seen = {}; // how far the news are known, as the server says it
   let head = null;
@@ -73,6 +75,7 @@ export default function mount({ element, props, server, trigger, watch }, { char
       if (news[name]) show(part(name), news[name]);
     }
     if (news.head) showHead();
+    if (news.points) comparison.refresh();
     showCharts();
     tick();
     clearInterval(clock);
@@ -167,6 +170,7 @@ export default function mount({ element, props, server, trigger, watch }, { char
     }
     urged = 0;
     tellAddress();
+    comparison.receive(follow);
     ask();
   }
 

@@ -1,8 +1,8 @@
 // The curves of a run.
 
 import { make, svg } from "../../common/static/dom.js";
+import { COLOURS } from "../../common/static/series.js";
 
-const COLOURS = ["#0f9d8f", "#d9822b", "#7c6ee6", "#c2477f"];
 const [WIDTH, HEIGHT, LEFT, BOTTOM] = [320, 130, 38, 16];
 // Points of a curve from which on neighbours become one: more than the pixels can tell apart.
 const MOST_POINTS = 800;
@@ -38,7 +38,7 @@ function rangeOf(values, percent) {
 // Draws a chart into a figure: {title, percent, series: [{name, points, base}]}, with the run's last step at its end. A
 // dashed line across is the base model's value of the series, where it is known.
 export function drawChart(figure, { title, percent, series }, last) {
-  const shown = series.filter((one) => one.points.length);
+  const shown = series.map((one, index) => ({ ...one, colour: COLOURS[index] })).filter((one) => one.points.length);
   const points = shown.flatMap((one) => one.points);
   figure.hidden = points.length === 0;
   figure.dataset.points = points.length;
@@ -56,19 +56,20 @@ export function drawChart(figure, { title, percent, series }, last) {
   }
   picture.append(svg("text", { x: LEFT, y: HEIGHT - 3 }, "0"));
   picture.append(svg("text", { x: WIDTH - 6, y: HEIGHT - 3, "text-anchor": "end" }, "step " + end));
-  shown.forEach((one, index) => {
+  for (const one of shown) {
     const path = one.points.map(
       ([step, value], place) => (place ? "L" : "M") + x(step).toFixed(1) + " " + y(value).toFixed(1),
     );
-    picture.append(svg("path", { class: "curve", d: path.join(""), stroke: COLOURS[index] }));
+    picture.append(svg("path", { class: "curve", d: path.join(""), stroke: one.colour }));
     if (one.base !== undefined) {
-      const [height, colour] = [y(one.base), COLOURS[index]];
-      picture.append(svg("line", { class: "base", x1: LEFT, x2: WIDTH - 6, y1: height, y2: height, stroke: colour }));
+      const height = y(one.base);
+      const across = { x1: LEFT, x2: WIDTH - 6, y1: height, y2: height };
+      picture.append(svg("line", { class: "base", ...across, stroke: one.colour }));
     }
-    if (one.points.length >= 40) return;
+    if (one.points.length >= 40) continue;
     for (const [step, value] of one.points)
-      picture.append(svg("circle", { cx: x(step), cy: y(value), r: 2, fill: COLOURS[index] }));
-  });
+      picture.append(svg("circle", { cx: x(step), cy: y(value), r: 2, fill: one.colour }));
+  }
   const caption = make("figcaption", {}, title);
   const key = make("div", { className: "key" });
   fillKey(key, shown, percent, Infinity);
@@ -87,9 +88,9 @@ export function drawChart(figure, { title, percent, series }, last) {
 
 // The name of each curve with its last value up to a step, and the base model's.
 function fillKey(key, series, percent, step) {
-  const entries = series.map((one, index) => {
+  const entries = series.map((one) => {
     const mark = make("i");
-    mark.style.background = COLOURS[index];
+    mark.style.background = one.colour;
     const point = one.points.filter((other) => other[0] <= step).at(-1);
     const base = one.base === undefined ? "" : ` (base ${numberWords(one.base, percent)})`;
     return make("span", {}, mark, one.name + (point ? " " + numberWords(point[1], percent) : "") + base);

@@ -318,6 +318,27 @@ def test_a_run_made_elsewhere_is_opened_and_shown(tuner, server, tmp_path):
     )
     visitor.page.wait_for_selector(".watch:not([hidden])")
 
+    # The same again with another setting: laid over this one, that setting alone differs.
+    with zipfile.ZipFile(tmp_path / "run.zip") as archive, zipfile.ZipFile(tmp_path / "other.zip", "w") as changed:
+        for name in archive.namelist():
+            content = archive.read(name)
+            if name.endswith("run.json"):
+                record = json.loads(content)
+                record["config"]["ratio"] = 0.77
+                content = json.dumps(record).encode()
+            changed.writestr(name, content)
+    before = visitor.page.locator(".run").get_attribute("data-name")
+    visitor.view("Scale")
+    visitor.page.set_input_files("#tune-folder input[type=file]", str(tmp_path / "other.zip"))
+    visitor.page.wait_for_function("name => document.querySelector('.run').dataset.name !== name", arg=before)
+    comparison = visitor.page.locator(".run .comparison")
+    comparison.locator("summary").click()
+    comparison.locator("input").check()
+    expect(comparison.locator(".settings tbody tr")).to_have_count(1)
+    expect(comparison.locator(".settings tbody tr")).to_contain_text("ratio0.77")
+    expect(comparison.locator("figure").first.locator("path.curve")).to_have_count(2)
+    visitor.screenshot("tune_comparison")
+
 
 def test_faults_are_told_with_their_place_and_repaired_on_a_click(anybody, sample, tmp_path):
     with zipfile.ZipFile(sample) as good, zipfile.ZipFile(tmp_path / "messy.zip", "w") as archive:
