@@ -1,6 +1,7 @@
 // The help: what each part of the page means, its keys, and the words of its glossary; all of it comes with the page.
 
 import { make } from "./dom.js";
+import { methodPictures } from "./method.js";
 
 const PARTS = [
   ["Inspect", "Ask about an image. The answer comes with a map of where the model looked to write each word: bright is much attention, as a multiple of what an even map would give. Attention shows where it looked, not why it answered so."],
@@ -13,6 +14,19 @@ const PARTS = [
   ["Models", "What answers, and what finds and ranks regions, with what each needs of memory."],
   ["Privacy", "What is kept of you, where, for how long, and the button that forgets all of it."],
 ]; // prettier-ignore
+
+const PAPER = "https://aclanthology.org/2025.acl-long.460/";
+
+const method = () => [
+  methodPictures(),
+  make(
+    "p",
+    {},
+    "A3Tune, ",
+    make("a", { href: PAPER, target: "_blank", rel: "noreferrer" }, "the paper (ACL 2025)"),
+    ".",
+  ),
+];
 
 const entry = ([word, sentence]) => [make("dt", {}, word), make("dd", {}, sentence)];
 const list = (entries) => make("dl", {}, ...entries.flatMap(entry));
@@ -35,6 +49,8 @@ export function listenToHelp(head, glossary, startTour) {
       .replaceChildren(
         make("h3", {}, "The parts"),
         list(PARTS),
+        make("h3", {}, "The method, in five pictures"),
+        ...method(),
         make("h3", {}, "Keys, while the picture has the focus"),
         keys(),
         make("h3", {}, "Words"),

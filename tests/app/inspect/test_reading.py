@@ -254,6 +254,8 @@ def test_a_tour_is_offered_once_and_the_help_explains_every_word_of_the_glossary
     for word, sentence in json.loads((ROOT / "app/common/static/glossary.json").read_text()).items():
         expect(drawer.locator("dt", has_text=re.compile(f"^{word}$")).locator("+ dd")).to_have_text(sentence)
     expect(drawer.locator("kbd").first).to_be_visible()
+    expect(drawer.locator(".method svg")).to_have_count(5)
+    expect(drawer.get_by_role("link", name="the paper (ACL 2025)")).to_be_visible()
     assert violations(page) == []
     page.keyboard.press("Escape")
     expect(drawer).to_be_hidden()
