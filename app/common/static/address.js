@@ -12,6 +12,11 @@ const openers = {}; // by tab, what opens another thing there
 
 const tabs = () => [...document.querySelectorAll(BAR + " [role=tab]")].filter((tab) => tab.checkVisibility());
 const nameOf = (tab) => tab.dataset.tabId;
+// On a narrow page Gradio puts tabs into a menu, by their labels alone.
+const inMenu = (name) =>
+  [...document.querySelectorAll(".overflow-dropdown button")].find(
+    (entry) => entry.textContent.trim().toLowerCase() === name,
+  );
 const onShow = () => tabs().find((tab) => tab.getAttribute("aria-selected") === "true");
 
 function parsed() {
@@ -84,7 +89,7 @@ async function reveal(tab) {
 export function followAddress() {
   function open(event) {
     const { tab: name, thing } = parsed();
-    const wanted = tabs().find((tab) => nameOf(tab) === name) || (name ? null : tabs()[0]);
+    const wanted = tabs().find((tab) => nameOf(tab) === name) || (name ? inMenu(name) : tabs()[0]);
     if (!wanted) return;
     if (thing) reveal(name);
     if (wanted !== onShow()) wanted.click();

@@ -173,7 +173,7 @@ export function createMeasures(viewer) {
       return Boolean(kind);
     },
     // What was measured on the picture on show.
-    drawn: () => onShow().map(({ kind, from, to }) => ({ kind, from, to })),
+    drawn: () => onShow().map((one) => ({ kind: one.kind, from: one.from, to: one.to })),
     stop: () => set(""),
     draw,
     tell,
