@@ -111,9 +111,10 @@ def open_page(browser: Browser, url: str) -> tuple[Page, float, float]:
 
 
 def wait_for(page: Page, selector: str, *, gone: bool = False) -> None:
-    """Wait until an element is there (``gone``: no longer), looked for at every frame: a selector's own wait looks
-    again only every half a second after the first moments, and would add as much."""
-    page.wait_for_function("([what, gone]) => Boolean(document.querySelector(what)) !== gone", arg=[selector, gone])
+    """Wait until an element is there (``gone``: no longer), looked for every 25 ms: a selector's own wait looks again
+    only every half a second after the first moments, and would add as much."""
+    there = "([what, gone]) => Boolean(document.querySelector(what)) !== gone"
+    page.wait_for_function(there, arg=[selector, gone], polling=25)
 
 
 def seconds_until_standing(browser: Browser, url: str, ready: str) -> float:
