@@ -8,6 +8,7 @@ import logging
 import re
 import secrets
 import traceback
+from collections.abc import Iterable
 
 from a3tune.errors import A3TuneError, Cancelled
 from a3tune.types import MedicalImage
@@ -97,10 +98,14 @@ def status(text: str) -> str:
     return f'<p class="status" role="status">{html.escape(text)}</p>'
 
 
-NOT_THERE = (
-    "The address names what is not here: it was deleted, or is another visitor's. The newest of yours is on show."
-)
-"""What is told of a run that an address asks for in vain."""
+def address_status(wanted: str | None, known: Iterable[str]) -> str:
+    """The status line of a list that was opened for what an address names: a warning where that is not among what the
+    visitor has, "" else."""
+    if not wanted or wanted in known:
+        return ""
+    return warning_status(
+        "The address names what is not here: it was deleted, or is another visitor's. The newest of yours is on show."
+    )
 
 
 def step_status(step: Step) -> str:

@@ -14,7 +14,7 @@ from app.access.identity import audit
 from app.common.comparison import AdapterComparison
 from app.common.delete_button import DeleteButton
 from app.common.identity import is_secret, owner_of
-from app.common.status import NOT_THERE, error_status, status, warning_status
+from app.common.status import address_status, error_status, status
 from app.common.widgets import (
     EVENT_OPTIONS,
     Update,
@@ -248,8 +248,8 @@ class EvaluateTab:
 
     def _show_named(self, visitor: str, name: JobId | None) -> Update:
         """`show`, which says so where there is no evaluation of that name."""
-        gone = bool(name) and not any(view.job.id == name for view in self._service.views(owner_of(visitor)))
-        return {**self.show(visitor, name), self._run_status: warning_status(NOT_THERE) if gone else ""}
+        known = [view.job.id for view in self._service.views(owner_of(visitor))]
+        return {**self.show(visitor, name), self._run_status: address_status(name, known)}
 
     def _act(self, act: Callable[[OwnerId, JobId], Any]) -> Callable[[str, JobId | None], Update]:
         """The event of a button that does something to the evaluation on show."""

@@ -10,7 +10,7 @@ import gradio as gr
 
 from app.common.delete_button import DeleteButton
 from app.common.identity import owner_of
-from app.common.status import NOT_THERE, warning_status
+from app.common.status import address_status
 from app.common.widgets import EVENT_OPTIONS, Update, errors_in, server_function
 from app.engine.ids import JobId, OwnerId
 from app.tune.adapters_panel import AdapterPanel
@@ -106,8 +106,8 @@ class RunPanel(Panel):
 
     def show_named(self, visitor: str, name: JobId | None) -> Update:
         """`show`, which says so where there is no run of that name."""
-        gone = bool(name) and not any(view.job.id == name for view in self._service.views(owner_of(visitor)))
-        return {**self.show(visitor, name), self.status: warning_status(NOT_THERE) if gone else ""}
+        known = [view.job.id for view in self._service.views(owner_of(visitor))]
+        return {**self.show(visitor, name), self.status: address_status(name, known)}
 
     def _act(self, act: Callable[[OwnerId, JobId], Any]) -> Callable[[str, JobId | None], Update]:
         """The event of a button that does something to the run on show."""

@@ -25,6 +25,7 @@ from a3tune.geometry.patch_grid import to_patches
 from a3tune.images import load_image
 from a3tune.models.load import load_model
 from a3tune.training.methods import a3moe_config
+from tests.support.adapter_sets import save_adapters
 from tests.support.tuning_data import write_data
 
 BASE_ONLY = {BASE: None}
@@ -99,14 +100,13 @@ def test_what_is_read_while_an_answer_is_written_is_what_a_pass_of_its_own_reads
 
 def test_adapters_that_share_a_batch_give_what_they_give_one_by_one(data, tiny_checkpoint, tmp_path):
     source = load_model(tiny_checkpoint("llava"), device="cpu")
-    for name, config in (
-        ("a3", dataclasses.replace(a3moe_config(source), init_weights=False)),
-        ("lora", LoraConfig(r=2, target_modules=r".*language_model.*q_proj", init_lora_weights=False)),
-        ("dora", LoraConfig(r=2, target_modules=r".*language_model.*q_proj", use_dora=True)),
-    ):
-        wrapped = get_peft_model(source.model, config)
-        wrapped.save_pretrained(tmp_path / name, save_embedding_layers=False)
-        wrapped.unload()
+    query = r".*language_model.*q_proj"
+    kinds = {
+        "a3": dataclasses.replace(a3moe_config(source), init_weights=False),
+        "lora": LoraConfig(r=2, target_modules=query, init_lora_weights=False),
+        "dora": LoraConfig(r=2, target_modules=query, use_dora=True),
+    }
+    save_adapters(source.model, kinds, tmp_path)
     three = {"base": None, "lora": tmp_path / "lora", "a3": tmp_path / "a3"}
     settings = {"controls": ("blank",), "decodings": ("nucleus",), "batch_size": 3, "adapters": three}
     read, told = [], []

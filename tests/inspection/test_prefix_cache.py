@@ -8,17 +8,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
 
 from a3tune.adapters.a3moe import A3MoeConfig
-from a3tune.adapters.switch import AdapterSet
 from a3tune.inspection import prefix_cache as module
 from a3tune.inspection.inspect import inspect_image
 from a3tune.inspection.passes import answer_with_maps
 from a3tune.inspection.prefix_cache import FEATURES_ONLY, PROVEN, PrefixCache, PrefixStore, PromptReading
 from a3tune.lack_of_memory import release_memory
 from a3tune.models.load import load_model
+from tests.support.adapter_sets import adapter_set
 
 FIRST, SECOND = "What is shown in this image?", "Is there a mass in the left lung? Answer briefly."
 # Tiny windows that a prompt outgrows; and layers of linear attention, of which there is no beginning to keep.
@@ -121,13 +121,7 @@ def adapted(tiny_checkpoint, tmp_path_factory):
         "vision": LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False),
         "a3": A3MoeConfig(query_experts=3, key_experts=3, init_weights=False),
     }
-    for name, config in kinds.items():
-        torch.manual_seed(3)
-        wrapped = get_peft_model(model.model, config)
-        wrapped.save_pretrained(folder / name, save_embedding_layers=False)
-        wrapped.unload()
-    model.model.eval()
-    return model, AdapterSet(model.model, {name: folder / name for name in kinds})
+    return model, adapter_set(model.model, kinds, folder)
 
 
 def test_each_adapter_goes_on_from_its_own_prefix_and_shares_the_features(adapted, image, towers):

@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig
 
 from a3tune.adapters.a3moe import A3MoeConfig
-from a3tune.adapters.switch import AdapterSet
 from a3tune.errors import Cancelled, NotEnoughMemoryError
 from a3tune.inspection import inspect as inspect_module
 from a3tune.inspection.inspect import inspect_image
 from a3tune.inspection.prefix_cache import PrefixCache
 from a3tune.inspection.record import record
 from a3tune.models.load import load_model
+from tests.support.adapter_sets import adapter_set
 
 NAMES = ("base", "lora", "a3")
 QUESTION = "Is there a mass in the left lung?"
@@ -36,13 +36,7 @@ def adapted(tiny_checkpoint, tmp_path_factory):
                 "lora": LoraConfig(r=2, target_modules=text, init_lora_weights=False),
                 "a3": A3MoeConfig(query_experts=3, key_experts=3, init_weights=False),
             }
-            for kind, config in kinds.items():
-                torch.manual_seed(3)
-                wrapped = get_peft_model(model.model, config)
-                wrapped.save_pretrained(folder / kind, save_embedding_layers=False)
-                wrapped.unload()
-            model.model.eval()
-            loaded[name] = model, AdapterSet(model.model, {kind: folder / kind for kind in kinds})
+            loaded[name] = model, adapter_set(model.model, kinds, folder)
         return loaded[name]
 
     return load
