@@ -12,12 +12,17 @@ from typing import Any
 from a3tune.bundle import DEMO, DEMO_NAME, is_demo, model_source
 from a3tune.cli.adapter_options import TOGETHER, adapter_folders, add_together_option
 from a3tune.cli.image_options import add_image_options, parse_window
+from a3tune.errors import RequestError
 from a3tune.images import CONVENTIONS, load_image
+from a3tune.images.dicom_source import read_source
 from a3tune.images.measures import KINDS, Measure, measure_words
 from a3tune.images.target import load_target
 from a3tune.images.values import read_values
+from a3tune.inspection.dicom_study import DicomStudy
 from a3tune.labels.fuse import union_mask
 from a3tune.progress import SteadyProgress
+
+_OBJECTS = ("pictures", "maps", "regions")
 
 HELP = "ask a question about an image and save where every head looks"
 
@@ -107,8 +112,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dicom",
         choices=("anonymous", "source"),
-        help="write the pictures as DICOM secondary captures too: of nobody, in a study of their own (anonymous), or "
-        "of the patient and study of the DICOM file that is inspected, referring to its image (source)",
+        help="write DICOM files too: of nobody, in a study of their own (anonymous), or of the patient and study of "
+        "the DICOM file that is inspected, referring to its image (source)",
+    )
+    parser.add_argument(
+        "--dicom-objects",
+        default="pictures",
+        metavar="LIST",
+        help="which, separated by commas (default pictures): pictures as secondary captures in colour, maps as "
+        "Parametric Maps, regions as a Segmentation of those of --labels or --target, else of where the maps are high",
     )
     parser.add_argument(
         "--convention",
@@ -132,21 +144,23 @@ def run(options: argparse.Namespace) -> int:
     target = None
     if options.target is not None:
         target = load_target(options.target, image, options.image, segment=options.segment, **choice)
+    source = None
+    if options.dicom is not None:
+        source = read_source(options.image, **choice, identity=options.dicom == "source")
+    objects = _objects(options.dicom_objects)
     progress = SteadyProgress(at_once=False)
     # Bad images are the common fault and are told within a second: torch and transformers, which take several
     # seconds to import, come only after the image was read.
     from transformers.utils.logging import disable_progress_bar
 
     from a3tune.adapters.switch import AdapterSet
-    from a3tune.inspection.dicom_export import check_source, write_captures
+    from a3tune.inspection.dicom_export import write_dicom
     from a3tune.inspection.inspect import inspect_image
     from a3tune.inspection.provenance import made_with
     from a3tune.inspection.record import metrics_table, write_inspection
     from a3tune.labels.parts import load_label_maker
     from a3tune.models.load import load_model
 
-    if options.dicom == "source":
-        check_source(options.image)
     if not sys.stderr.isatty():
         disable_progress_bar()
     name = DEMO_NAME if is_demo(options.model) else None
@@ -186,8 +200,8 @@ def run(options: argparse.Namespace) -> int:
     facts = made_with(model, folders, options.quantization, progress)
     inspection = replace(inspection, labels=labels, measures=measures, made_with=facts)
     written = write_inspection(inspection, options.out, target)
-    if options.dicom is not None:
-        written += write_captures(inspection, options.out, options.dicom, options.image)
+    if source is not None:
+        written += write_dicom(inspection, options.out, objects, DicomStudy(source), target)
     for view in inspection.views:
         print(f"{view.adapter}: {view.answer}")
     if len(inspection.views) > 1 or target is not None:
@@ -202,3 +216,15 @@ def run(options: argparse.Namespace) -> int:
         sep="\n",
     )
     return 0
+
+
+def _objects(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    unknown = [name for name in names if name not in _OBJECTS]
+    if unknown:
+        raise RequestError(
+            expected=f"of {', '.join(_OBJECTS)}, separated by commas",
+            got=f"--dicom-objects names {unknown[0]!r}",
+            remedy="Correct it",
+        )
+    return list(dict.fromkeys(names))

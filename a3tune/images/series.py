@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, NamedTuple, cast
 
 from pydicom import dcmread, uid
 
@@ -134,6 +134,35 @@ def read_series(path: str | os.PathLike[str], frame: int | None, series: int | S
             encrypted or too large.
         RequestError: no such series or slice.
     """
+    with open_slice(path, frame, series) as (stream, member):
+        content = decode("DICOM", lambda: read_dicom(stream, member.frame))
+        chosen = member.series
+    count, number = len(chosen.slices), member.number
+    return replace(content, frame=number, frame_count=count, notes=(*content.notes, *chosen.notes), series=chosen)
+
+
+class Member(NamedTuple):
+    """A slice as it stands in its series.
+
+    Attributes:
+        series: the series.
+        number: which of its slices, from 0.
+        frame: which frame of its file it is, counted as they are shown.
+    """
+
+    series: Series
+    number: int
+    frame: int
+
+
+@contextmanager
+def open_slice(
+    path: str | os.PathLike[str], frame: int | None, series: int | Series | None
+) -> Iterator[tuple[BinaryIO, Member]]:
+    """The file of one slice of a series, open for reading.
+
+    Args, Raises: as `read_series`.
+    """
     with _open_source(Path(path)) as source:
         chosen = series if isinstance(series, Series) else _choose_series(_find_series(source), series, source.word)
         count = len(chosen.slices)
@@ -142,8 +171,7 @@ def read_series(path: str | os.PathLike[str], frame: int | None, series: int | S
         with source.open(member.name) as stream:
             # The decoders go to and fro in the file, which the member of an archive answers by unpacking it again.
             whole = io.BytesIO(decode("ZIP", stream.read)) if isinstance(source, _Archive) else stream
-            content = decode("DICOM", lambda: read_dicom(whole, member.frame))
-    return replace(content, frame=number, frame_count=count, notes=(*content.notes, *chosen.notes), series=chosen)
+            yield whole, Member(chosen, number, member.frame)
 
 
 @contextmanager

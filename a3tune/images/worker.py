@@ -24,7 +24,7 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-_READERS = ("a3tune.images.load", "a3tune.images.target", "a3tune.images.masks", "a3tune.images.values")
+_READERS = tuple(f"a3tune.images.{name}" for name in ("load", "target", "masks", "values", "dicom_source"))
 _DATA_READERS = ("a3tune.data.archive", "a3tune.data.column_renaming", "a3tune.data.read")
 # How long after its end a request may still run, in seconds, where nobody is left who would end this process.
 _ALONE = 10.0

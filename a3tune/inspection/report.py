@@ -96,7 +96,7 @@ def full_size_pictures(sides: Sequence[Side], style: MapStyle) -> dict[str, np.n
     """
     pictures = {"image": _enlarged(sides[0].inspection.image.pixels)}
     maps = [_in_source(side, style.smooth) for side in sides]
-    for letter, side, (values, upper) in zip("AB", sides, _multiples(sides, style), strict=False):
+    for letter, side, (values, upper) in zip("AB", sides, multiples(sides, style), strict=False):
         pixels = pictures["image"]
         name = f"{letter}_{side.view.adapter}" if len(sides) > 1 else side.view.adapter
         grown = _grown(values, pixels.shape[:2], style.smooth)
@@ -187,7 +187,7 @@ def page_figure(
         asked = side.inspection.question
     maps = [_in_source(side, style.smooth) for side in sides]
     panels: list[tuple[np.ndarray, str, tuple[str, float, float] | None]] = [(image.pixels, "image", None)]
-    for letter, side, (values, upper) in zip("AB", sides, _multiples(sides, style), strict=False):
+    for letter, side, (values, upper) in zip("AB", sides, multiples(sides, style), strict=False):
         drawn = overlay(image.pixels, values, style.opacity, style.colours, 0.0, upper, fade=True, dim=style.dim)
         panels.append(
             (
@@ -320,7 +320,7 @@ def _in_source(side: Side, smooth: bool) -> np.ndarray:
     return to_source(side.values(), side.inspection.grid, smooth=smooth)
 
 
-def _multiples(sides: Sequence[Side], style: MapStyle) -> list[tuple[np.ndarray, float]]:
+def multiples(sides: Sequence[Side], style: MapStyle) -> list[tuple[np.ndarray, float]]:
     """Each side's map in the source frame as multiples of what an even map would give each patch, and the highest on
     its scale, above 0."""
     maps = [_in_source(side, style.smooth) / (float(side.values().mean()) or 1.0) for side in sides]

@@ -125,7 +125,21 @@ def _words(error: Exception) -> str:
     return "Stopped." if isinstance(error, Cancelled) else explain(error)
 
 
-_TEXTS = ("action", "adapter", "data", "form", "job", "kind", "name", "other", "precision", "prompt", "result", "run")
+_TEXTS = (
+    "action",
+    "adapter",
+    "data",
+    "form",
+    "job",
+    "kind",
+    "name",
+    "objects",
+    "other",
+    "precision",
+    "prompt",
+    "result",
+    "run",
+)
 _LISTS = ("adapters", "box", "chosen", "keys", "others", "sides")
 _FORMS: dict[str, type] = {**dict.fromkeys((*_TEXTS, "session", "visitor"), str), **dict.fromkeys(_LISTS, list)}
 """What a script sends under a name, where it sends anything there."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # read by type checkers, and by `__getattr__`
     from a3tune.catalogue import check_choice, check_precision, entries, entry, fetch, machine
     from a3tune.evaluation.scoring import compare_folders, comparison_record
     from a3tune.figures.plots import save_figure
+    from a3tune.inspection.dicom_export import dicom_bytes, dicom_objects
     from a3tune.inspection.faithfulness import curve_passes, measure_curves, measure_randomised
     from a3tune.inspection.inspect import answer_rows, inspect_each, inspect_image
     from a3tune.inspection.prefix_cache import PrefixCache, PrefixStore

@@ -1,4 +1,4 @@
-"""What a browser asks to have as a file: read, and written as a ZIP archive or a PDF page."""
+"""What a browser asks to have as a file: read, and written as a ZIP archive, a PDF page or DICOM files."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from a3tune.wording import counted
 from app.access.identity import audit
 from app.engine import library
 from app.engine.ids import RegionSessionId, ResultId
+from app.inspect.export.dicom import DICOM_OBJECTS, dicom_files, packed
 from app.inspect.export.pdf_page import pdf_page
 from app.inspect.export.shown import Shown
 from app.inspect.export.zip_archive import zip_archive
@@ -35,21 +36,54 @@ def export(service: InspectService, request: dict[str, Any]) -> tuple[str, str, 
 
     Args:
         service: where the results are.
-        request: ``form`` ("zip" or "pdf"), ``sides``, ``heads``, ``words``, ``session``, ``regions``, ``measures`` and
-            ``look`` as :func:`_read_shown` says.
+        request: ``form`` ("zip", "pdf" or "dicom", with ``objects`` and ``identity`` as :func:`_dicom` says),
+            ``sides``, ``heads``, ``words``, ``session``, ``regions``, ``measures`` and ``look`` as
+            :func:`_read_shown` says.
 
     Raises:
         RequestError: a part of the request is not known, or a result was removed.
     """
     form = request.get("form")
-    if form not in _FORMS or not 1 <= len(request["sides"]) <= 2:
+    if form not in (*_FORMS, "dicom") or not 1 <= len(request["sides"]) <= 2:
         raise RequestError(
-            expected="a ZIP archive or a PDF page of one or two maps", got=f"{form!r}", remedy="Choose again"
+            expected="a ZIP archive, a PDF page or DICOM files of one or two maps",
+            got=f"{form!r}",
+            remedy="Choose again",
         )
     shown = _read_shown(service, request)
+    if form == "dicom":
+        return _dicom(service, shown, request)
     audit("result-export", form=form)
     kind, write = _FORMS[form]
     return f"{shown.name}.{form}", kind, write(shown)
+
+
+def _dicom(service: InspectService, shown: Shown, request: dict[str, Any]) -> tuple[str, str, bytes]:
+    """One DICOM file, or several in a ZIP archive.
+
+    Args:
+        service: says whether patient and study may go into a file.
+        shown: what is on show.
+        request: ``objects`` ("pictures", "maps" or "regions"), and ``identity``, whether patient and study of the
+            opened file go into them.
+    """
+    objects, identity = request.get("objects"), request.get("identity") is True
+    if objects not in DICOM_OBJECTS:
+        raise RequestError(
+            expected=f"one of {', '.join(DICOM_OBJECTS)}", got=f"The DICOM objects {objects!r}", remedy="Choose again"
+        )
+    if identity and not service.keeps_source:
+        raise RequestError(
+            expected="files of nobody",
+            got="On a public Space no patient and no study goes into a file",
+            remedy="Leave them out, or run the application yourself",
+        )
+    files = dicom_files(shown, objects, identity=identity)
+    audit("result-export", form="dicom", identity=identity)
+    if len(files) == 1:
+        ((name, content),) = files.items()
+        return f"{shown.name}-{name}.dcm", "application/dicom", content
+    return f"{shown.name}-{objects}.zip", "application/zip", packed(files)
 
 
 def command_line(result: Result, adapters: Sequence[str], measures: Sequence[Measure] = ()) -> str:
@@ -126,6 +160,7 @@ def _read_shown(service: InspectService, request: dict[str, Any]) -> Shown:
             "words": request["words"],
             "look": {name: style[name] for name in sorted(style) if isinstance(style[name], (str, int, float, bool))},
         },
+        results[0].opened,
     )
 
 

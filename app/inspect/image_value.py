@@ -40,6 +40,7 @@ def image_value(opened: OpenedImage) -> dict[str, Any]:
         "frameTime": image.frame_time,
         "stack": opened.stack,
         "place": opened.place,
+        "source": opened.has_source,
         "pixel": image.spacing
         and [columns * image.stored_size[1] / image.width, rows * image.stored_size[0] / image.height],
         "plane": image.spacing_plane,

@@ -58,12 +58,12 @@ class InspectService:
     """
 
     def __init__(self, slot: ModelSlot, region_slot: RegionSlot | None = None, deployment: Deployment = LOCAL) -> None:
-        self.slot = slot
+        self.slot, self.keeps_source = slot, deployment.name != "space"  # strangers' patients go into no file
         self.regions = RegionService(region_slot or RegionSlot())
         self.results = ResultStore(deployment)
         self.private_adapters = PrivateAdapters(slot)
         self.faithfulness = FaithfulnessService(slot, self.results, self.private_adapters)
-        self.sessions = Sessions(self.regions, self._forget, lambda: slot.convention)
+        self.sessions = Sessions(self.regions, self._forget, lambda: slot.convention, self.keeps_source)
         self._prepared: dict[tuple[int, str, str, tuple[str, ...]], Inspection] = {}
         self._opening: Result | None = None
         self._store: PrefixStore | None = None

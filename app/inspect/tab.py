@@ -45,12 +45,12 @@ class InspectTab:
         self._service, self._own = service, own
         self._examples = {example.key: example for example in examples}
         self._opening: tuple[Result | None, str] | None = None
-        self._place()
+        self._place(service)
         self._wire(page, tab)
 
     # ---- widgets -----------------------------------------------------------------------------
 
-    def _place(self) -> None:
+    def _place(self, service: InspectService) -> None:
         with gr.Row(elem_id="inspect", equal_height=False):
             with gr.Column(scale=0, min_width=300, elem_id="inputs"):
                 gr.HTML("<h2>1 · Image</h2>", apply_default_css=False)
@@ -83,7 +83,7 @@ class InspectTab:
                 # Nothing can be asked before the session has begun, see `initial_page.js`.
                 self._status = gr.HTML(status("Opening the page …"), elem_id="status", apply_default_css=False)
             with gr.Column(scale=1, min_width=560):
-                self._viewer = build_viewer(viewer_answers(self._service), elem_id="viewer")
+                self._viewer = build_viewer(viewer_answers(service), elem_id="viewer", identity=service.keeps_source)
 
     def opening_value(self) -> str:
         """The viewer's value that a page brings with it: the first example, with its answers once there are any."""

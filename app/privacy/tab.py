@@ -69,14 +69,26 @@ def kept_words(studio: StudioFolder, encrypted: bool = False) -> list[tuple[str,
         ),
         (
             "Of a DICOM or NIfTI header",
-            "Kind of picture, spacing of the pixels and grey-value window. Names, dates and numbers are dropped as "
-            "soon as the file is read. Text that is burnt into a picture stays in it. Where a DICOM header tells "
+            "Kind of picture, spacing of the pixels and grey-value window. Names, dates and numbers are neither shown "
+            "nor noted, and go into nothing that is computed. The file itself stays in memory as long as its image, "
+            f"where another window or slice can be read from it. {_identity_words(deployment.name)} Text that is "
+            "burnt into a picture stays in it. Where a DICOM header tells "
             "of it, or the picture is of a kind where it is usual (ultrasound, endoscopy, screen captures), the page "
             "warns you; of a PNG or JPEG nobody can tell: look at it, and de-identify it before you open it.",
         ),
         ("In the server's log", "Times and kinds of faults: no images, questions, answers or file names."),
         ("Elsewhere", "Nothing. The page asks no other host, and nothing is sent to one unless you push an adapter."),
     ]
+
+
+def _identity_words(deployment: str) -> str:
+    """When patient and study of a DICOM file are read after all."""
+    if deployment == "space":
+        return "No file that is exported here has patient or study in it."
+    return (
+        "Patient and study are read from it only where you ask for that at the export of DICOM files, into those files "
+        "and nowhere else."
+    )
 
 
 def build_privacy(studio: StudioFolder, encrypted: bool, forget: Callable[[str], None]) -> None:

@@ -30,7 +30,8 @@ ACTS = {
     "sign-in-refused": "a login failed; `why` is state, issuer, provider, token, groups or password",
     "sign-out": "somebody signed out",
     "image-open": "files of their own were opened; `files` is how many",
-    "result-export": "a result was taken as a file; `form`, and the `run` of an evaluation",
+    "result-export": "a result was taken as a file; `form`, the `run` of an evaluation, and of DICOM whether "
+    "patient and study are in it (`identity`)",
     "data-add": "a data set was taken in; `data`",
     "data-delete": "it was deleted; for a minute it can come back",
     "data-restore": "it was taken back",

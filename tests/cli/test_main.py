@@ -96,12 +96,16 @@ def test_inspect_refuses_several_images_or_questions_by_name(picture, tmp_path, 
 
 def test_inspect_reads_dicom_with_a_window_and_keeps_no_patient(tmp_path, tiny_checkpoint):
     out = tmp_path / "out"
-    assert inspect(get_testdata_file("CT_small.dcm"), out, tiny_checkpoint("llava"), "--window", "bone") == 0
+    more = "--window", "bone", "--dicom", "anonymous", "--dicom-objects", "pictures, maps,regions"
+    assert inspect(get_testdata_file("CT_small.dcm"), out, tiny_checkpoint("llava"), *more) == 0
+    written = {path.name for path in out.glob("*.dcm")}
+    assert written == {"view_image.dcm", "view_base.dcm", "map_base.dcm", "regions.dcm"}
     text = (out / "inspect.json").read_text()
     assert json.loads(text)["image"]["modality"] == "CT"
     assert json.loads(text)["image"]["window"][1] > 1000
     for written in out.iterdir():
         assert b"CompressedSamples" not in written.read_bytes()
+    assert inspect(get_testdata_file("CT_small.dcm"), out, tiny_checkpoint("llava"), "--dicom-objects", "reports") == 2
 
 
 @pytest.mark.parametrize(

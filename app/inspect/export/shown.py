@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from a3tune.types import WeakLabels
+from app.inspect.sessions.opened_image import OpenedImage
 
 if TYPE_CHECKING:
     from a3tune.inspection.report import MapStyle, Side
@@ -26,6 +27,7 @@ class Shown:
         style: how the maps are coloured.
         command: what makes the same inspection again.
         settings: the viewer's.
+        opened: the image.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Shown:
     style: MapStyle
     command: str
     settings: dict[str, Any]
+    opened: OpenedImage
 
     @property
     def masks(self) -> list[np.ndarray]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from a3tune.bundle import ASSETS, EXAMPLES
 from a3tune.errors import RequestError
 from a3tune.images import ImageDescription, load_image, open_image
+from a3tune.images.dicom_source import SourceImage, read_source
 from a3tune.images.isolation import trusted_files
 from a3tune.images.load import load_frames
 from a3tune.images.slices import Series
@@ -54,6 +55,11 @@ class OpenedImage(NamedTuple):
     file: str = ""
 
     @property
+    def has_source(self) -> bool:
+        """Whether its file can say of which patient, study and image it is."""
+        return self.content is not None and self.image.format == "DICOM"
+
+    @property
     def place(self) -> str:
         """Names the pixels' grid but for the frame: what is measured on it stays as long as this does."""
         return f"{self.file} {self.axis} {self.volume}"
@@ -79,9 +85,15 @@ def _example_path(path: Path) -> str:
 
 
 def open_content(
-    content: bytes, convention: str | None, series: tuple[Series, ...] | None = None, number: int = 1
+    content: bytes,
+    convention: str | None,
+    series: tuple[Series, ...] | None = None,
+    number: int = 1,
+    *,
+    keeps_source: bool = True,
 ) -> OpenedImage:
-    """An image as it is shown first: of several series the one of this number. ``series`` spares looking for them."""
+    """An image as it is shown first: of several series the one of this number. ``series`` spares looking for them.
+    ``keeps_source`` keeps a DICOM file of which nothing else can be asked for than whose it is."""
     with _file(content) as path:
         series, choices, image = open_image(path, series=series, number=number, convention=convention)
     again = (
@@ -91,6 +103,7 @@ def open_content(
         or choices.series is not None
         # The values of its stored pixels can be asked for.
         or image.is_resampled
+        or (keeps_source and image.format == "DICOM")
     )
     kept, name = content if again else None, secrets.token_urlsafe(6)
     return OpenedImage(image, choices, kept, convention=convention, series=series, file=name)
@@ -130,6 +143,25 @@ def read_pixel_values(opened: OpenedImage, content: bytes) -> PixelValues:
     choice = {key: getattr(opened, key) for key in ("axis", "volume")}
     with _file(content) as path:
         return read_values(path, frame=opened.image.frame, series=opened.choices.series, **choice)
+
+
+def read_origin(opened: OpenedImage, *, identity: bool) -> SourceImage:
+    """Where an opened image lies in the patient, and with ``identity`` of which patient, study and image it is.
+
+    Raises:
+        ImageError, RequestError: as :func:`a3tune.images.dicom_source.read_source`.
+    """
+    if not opened.content:
+        if identity:
+            raise RequestError(
+                expected="a DICOM file of your own on show",
+                got="The image on show is none",
+                remedy="Leave patient and study out",
+            )
+        return SourceImage(None)
+    choice = {key: getattr(opened, key) for key in ("axis", "volume")}
+    with _file(opened.content) as path:
+        return read_source(path, frame=opened.image.frame, series=opened.choices.series, identity=identity, **choice)
 
 
 def unpack_content(content: bytes) -> bytes:

@@ -72,6 +72,7 @@ class Sessions:
         regions: where each image gets its region session.
         on_end: called with the name of a session that ends, so that others can forget it too.
         convention: how the model in memory was trained to see computed tomography.
+        keeps_source: see :func:`app.inspect.sessions.opened_image.open_content`.
 
     Attributes:
         ended: set when a session that had an image open ends.
@@ -82,7 +83,9 @@ class Sessions:
         regions: RegionService,
         on_end: Callable[[SessionId], None] | None = None,
         convention: Callable[[], str | None] = lambda: None,
+        keeps_source: bool = True,
     ) -> None:
+        self._keeps_source = keeps_source
         self._regions = regions
         self._convention = convention
         self._on_end = on_end or (lambda name: None)
@@ -163,7 +166,8 @@ class Sessions:
         finally:
             if remove:
                 _remove(path)
-        return self._show(name, request, open_content(content, self._convention()))
+        opened = open_content(content, self._convention(), keeps_source=self._keeps_source)
+        return self._show(name, request, opened)
 
     def open_files(self, name: SessionId, paths: Sequence[Path], *, remove: bool) -> OpenedImage:
         """Open a file, or several, the slices of a DICOM series, as the session's image; these are kept as one archive.

@@ -1,10 +1,10 @@
-// Files with what is on show: a ZIP archive, or one page as PDF.
+// Files with what is on show: a ZIP archive, one page as PDF, or DICOM objects.
 
 import { bytesOf } from "../../common/static/base64.js";
 import { saveFile } from "../../common/static/dom.js";
 import { answerOf } from "../../common/static/server.js";
 
-export function createExport({ element, part, state, server, measures }) {
+export function createExport({ element, part, state, server, measures }, identity) {
   const buttons = element.querySelectorAll("[data-export]");
 
   // What the figures are drawn by.
@@ -22,15 +22,26 @@ export function createExport({ element, part, state, server, measures }) {
     };
   }
 
-  async function save(form) {
+  const named = element.querySelector("[data-control=identity]");
+
+  // Whose image it is goes into files only where that was asked for of this image.
+  function receive(other) {
+    part("identity").hidden = !(identity && state.data.image?.source);
+    if (other || part("identity").hidden) named.checked = false;
+  }
+
+  async function save(form, objects) {
     if (!state.views.length) return;
     part("exportSaid").textContent = "Drawing the figures …";
     buttons.forEach((button) => (button.disabled = true));
-    const reply = await answerOf(server.take_file({ ...settings(), form }));
+    const reply = await answerOf(server.take_file({ ...settings(), form, objects, identity: named.checked }));
     buttons.forEach((button) => (button.disabled = false));
     part("exportSaid").textContent = reply.error || "Saved as " + reply.name + ".";
     if (!reply.error) saveFile(bytesOf(reply.file), reply.type, reply.name);
   }
 
-  buttons.forEach((button) => button.addEventListener("click", () => save(button.dataset.export)));
+  buttons.forEach((button) =>
+    button.addEventListener("click", () => save(button.dataset.export, button.dataset.objects)),
+  );
+  return { receive };
 }

@@ -70,6 +70,7 @@ export function createUpdates(viewer) {
     viewer.slices.receive(!walks, sent.image?.frame);
     viewer.cine.receive();
     viewer.measures.receive(next.image);
+    viewer.exports.receive(!walks);
     viewer.history.build();
     await showPicture(next);
     if (state.data === next) viewer.ahead.receive(next.image, state.picture);

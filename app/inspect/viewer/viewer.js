@@ -36,7 +36,10 @@ import { createWindows } from "./windows.js";
 import { createWipe } from "./wipe.js";
 import { createWords } from "./words.js";
 
-export default function mount({ element, props, server, trigger, watch }, { colours, difference, glossary, presets }) {
+export default function mount(
+  { element, props, server, trigger, watch },
+  { colours, difference, glossary, presets, identity },
+) {
   const colourMaps = Object.fromEntries(Object.entries(colours).map(([name, table]) => [name, bytesOf(table)]));
   const viewer = {
     element,
@@ -80,7 +83,7 @@ export default function mount({ element, props, server, trigger, watch }, { colo
   viewer.faithfulness = createFaithfulness(viewer);
   viewer.history = createHistory(viewer);
   viewer.modelPicture = createModelPicture(viewer);
-  createExport(viewer);
+  viewer.exports = createExport(viewer, identity);
   listenToKeys(viewer);
   listenToMapControls(viewer, Object.keys(colourMaps));
 

@@ -8,16 +8,20 @@ import shlex
 import zipfile
 
 import numpy as np
+import pydicom
 import pytest
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from PIL import Image
+from pydicom.data import get_testdata_file
 
 from a3tune.bundle import EXAMPLES
 from a3tune.cli.main import main
+from a3tune.errors import RequestError
 from a3tune.inspection.inspect import answer_rows
 from a3tune.inspection.report import MapStyle, Side, shown_figure
 from a3tune.types import Window
+from app.access.deployment import DEPLOYMENTS
 from app.inspect.export_request import export
 from app.inspect.service import InspectService
 from app.inspect.sessions.results import Result
@@ -45,15 +49,18 @@ def finished(service: InspectService, visit: str, question: str) -> Result:
     return result
 
 
-def archive(service: InspectService, visit: str, question: str) -> zipfile.ZipFile:
-    """Ask, and take away the mean of the answer."""
-    result = finished(service, visit, question)
+def take(service: InspectService, visit: str, result: Result, **wanted) -> tuple[str, str, bytes]:
+    """Take away the mean of the answer."""
     view = result.inspection.views[0]
     rows = [int(row) for row in answer_rows(view.tokens, view.maps)]
     side = {"result": result.id, "adapter": "base", "rows": rows}
-    request = {"form": "zip", "sides": [side], "heads": "critical", "words": "answer", "regions": [], "look": LOOK}
-    session = service.sessions.opened(visit).regions
-    name, _, content = export(service, {**request, "session": session, "measures": DRAWN})
+    request = {"sides": [side], "heads": "critical", "words": "answer", "regions": [], "look": LOOK, "measures": []}
+    return export(service, {**request, "session": service.sessions.opened(visit).regions, **wanted})
+
+
+def archive(service: InspectService, visit: str, question: str) -> zipfile.ZipFile:
+    result = finished(service, visit, question)
+    name, _, content = take(service, visit, result, form="zip", measures=DRAWN)
     assert name.endswith("-base.zip")
     return zipfile.ZipFile(io.BytesIO(content))
 
@@ -113,3 +120,54 @@ def test_a_figure_of_two_maps_names_each_adapter_once(slot, picture):
     words = [text.get_text() for text in figure.findobj(Text)]
     assert any(" · adapter: base · critical heads · one word" in text for text in words)
     assert {"A: base", "B: base"} <= set(words)
+
+
+@pytest.fixture
+def scan(tmp_path):
+    """A colour picture as DICOM: nothing else is asked of its file than whose it is."""
+    header = pydicom.dcmread(get_testdata_file("CT_small.dcm"))
+    header.SamplesPerPixel, header.PhotometricInterpretation, header.PlanarConfiguration = 3, "RGB", 0
+    header.BitsAllocated, header.BitsStored, header.HighBit, header.PixelRepresentation = 8, 8, 7, 0
+    header.PixelData = np.random.default_rng(2).integers(0, 255, 128 * 128 * 3, dtype=np.uint8).tobytes()
+    header.save_as(tmp_path / "scan.dcm")
+    return tmp_path / "scan.dcm"
+
+
+def test_patient_and_study_go_into_dicom_files_only_where_that_is_asked_for(slot, scan):
+    service = InspectService(slot)
+    service.sessions.open_file("one", scan, remove=False)
+    header, result = pydicom.dcmread(scan), finished(service, "one", "Is there a mass?")
+    for identity in (False, True):
+        wanted = {"form": "dicom", "identity": identity}
+        name, kind, content = take(service, "one", result, objects="pictures", **wanted)
+        assert (name.rpartition("-")[2], kind) == ("pictures.zip", "application/zip")
+        with zipfile.ZipFile(io.BytesIO(content)) as files:
+            assert files.namelist() == ["view_image.dcm", "view_base.dcm"]
+            objects = [pydicom.dcmread(io.BytesIO(files.read(member))) for member in files.namelist()]
+        for form in ("maps", "regions"):
+            name, kind, content = take(service, "one", result, objects=form, **wanted)
+            assert (name.rpartition("-")[2], kind) == (
+                {"maps": "map_base.dcm", "regions": "regions.dcm"}[form],
+                "application/dicom",
+            )
+            objects.append(pydicom.dcmread(io.BytesIO(content)))
+        for made in objects:
+            assert (made.PatientID == header.PatientID) == identity
+            assert (made.StudyInstanceUID == header.StudyInstanceUID) == identity
+            assert ("SourceImageSequence" in made) == identity
+
+
+def test_before_strangers_nobody_goes_into_a_file_or_is_kept_for_it(slot, scan, picture):
+    service = InspectService(slot, deployment=DEPLOYMENTS["space"])
+    assert service.sessions.open_file("one", scan, remove=False).content is None
+    result = finished(service, "one", "Is there a mass?")
+    with pytest.raises(RequestError, match="public Space"):
+        take(service, "one", result, form="dicom", objects="pictures", identity=True)
+    service = InspectService(slot)
+    opened = service.sessions.open_file("one", picture, remove=False)
+    assert not opened.has_source
+    result = finished(service, "one", "Is there a mass?")
+    with pytest.raises(RequestError, match="The image on show is none"):
+        take(service, "one", result, form="dicom", objects="pictures", identity=True)
+    with pytest.raises(RequestError, match="DICOM objects"):
+        take(service, "one", result, form="dicom", objects="reports")

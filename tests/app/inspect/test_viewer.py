@@ -10,6 +10,7 @@ import zipfile
 
 import matplotlib
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
@@ -577,7 +578,18 @@ def test_files_hold_figures_numbers_and_the_command_and_name_nobody(asked, expec
     content = download.value.path().read_bytes()
     assert content.startswith(b"%PDF")
     assert len(re.findall(rb"/Type /Page\b", content)) == 1
-    for text in (content, json.dumps([record, settings]).encode(), command.encode()):
+    # A PNG file is nobody's: there is nobody to put into DICOM files.
+    expect(page.locator("[data-control=identity]")).to_be_hidden()
+    with page.expect_download() as download:
+        page.locator("[data-export=dicom][data-objects=pictures]").click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        captures = archive.namelist()
+        both = archive.read("view_both.dcm")
+    assert captures == [f"view_{name}.dcm" for name in ("image", "A_base", "B_a3", "difference", "both")]
+    assert pydicom.dcmread(io.BytesIO(both)).BurnedInAnnotation == "YES"
+    page.locator("[data-export=dicom][data-objects=maps]").click()
+    expect(page.locator("[data-part=exportSaid]")).to_contain_text("needs that, and this one does not")
+    for text in (content, json.dumps([record, settings]).encode(), command.encode(), both):
         assert b"wide" not in text
 
 

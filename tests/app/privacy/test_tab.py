@@ -18,6 +18,13 @@ def test_each_deployment_says_how_long_and_strangers_learn_no_path(tmp_path):
     assert [str(tmp_path) in words for words in kept.values()] == [True, False, False]
 
 
+def test_each_deployment_says_when_patient_and_study_leave(tmp_path):
+    for name, deployment in DEPLOYMENTS.items():
+        words = dict(kept_words(StudioFolder(tmp_path, deployment)))["Of a DICOM or NIfTI header"]
+        assert ("only where you ask for that" in words) == (name != "space")
+        assert ("No file that is exported here has patient or study" in words) == (name == "space")
+
+
 def test_memory_is_called_memory_and_what_is_encrypted_is_said_to_be(tmp_path, monkeypatch):
     space, server = (StudioFolder(tmp_path, DEPLOYMENTS[name]) for name in ("space", "server"))
     assert (
