@@ -10,6 +10,7 @@ from pathlib import Path
 
 from a3tune.data.checks import RowChecker
 from a3tune.data.dataset import DataCounts, Dataset, Split, TrainingItem, count_items
+from a3tune.data.formats.column_names import OPTION_LETTERS
 from a3tune.data.formats.faults import FaultLog
 from a3tune.data.formats.files import split_of_path
 from a3tune.data.formats.image_files import PictureFinder
@@ -195,6 +196,13 @@ def _read_rows(
         remedy = "Nothing, if the first shows what the answer says: a question is asked about one image"
         first = several[0]
         log.add("first-image", source.file, first.row.line, first.name("image"), what, remedy, "warning")
+    letters = [item for item in items if len(item.answer) == 1 and item.answer.lower() in OPTION_LETTERS]
+    if 2 * len(letters) > len(items) and len({item.answer for item in letters}) > 1:
+        what = (
+            f"{len(letters):,} of {len(items):,} answers are letters, and the rows have no options that they stand for"
+        )
+        remedy = "Put the options into a column options, or write the answers out"
+        log.add("option", source.file, letters[0].line, "answer", what, remedy, "warning")
     return rows, skipped, items
 
 

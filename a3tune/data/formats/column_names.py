@@ -1,8 +1,13 @@
 """The names of columns and keys that are understood, beside those that a layout requires."""
 
-OPTION_LETTERS = "abcdefghij"
+OPTION_LETTERS, OPTION_NUMBERS = "abcdefghij", "0123456789"
+LONG_NAMES = tuple(f"{word}{sign}" for word in ("option", "choice") for sign in ("_", " ", ""))
+SHORT_NAMES = ("op", "")
+"""What stands before the letter, or number, in the names of columns that hold an option each: option_a, opa, a."""
+
 _OPTIONS = (
-    *(f"{word}{sign}{letter}" for word in ("option", "choice") for sign in "_ " for letter in OPTION_LETTERS),
+    *(f"{name}{mark}" for name in LONG_NAMES for mark in OPTION_LETTERS + OPTION_NUMBERS),
+    *(f"{name}{letter}" for name in SHORT_NAMES for letter in OPTION_LETTERS),
     "options", "choices",
 )  # fmt: skip
 TABLE_EXTRAS = (

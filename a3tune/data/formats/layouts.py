@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from a3tune.data.formats.answer_options import chosen
+from a3tune.data.formats.answer_options import chosen, chosen_in_text
 from a3tune.data.formats.column_names import CONVERSATIONS, TABLE_EXTRAS
 from a3tune.data.formats.faults import FaultLog
 from a3tune.data.formats.files import Split
@@ -173,12 +173,18 @@ def _llava(row: Row, log: FaultLog) -> Iterator[Draft]:
         log.add("text-only", row.file, row.line, "image", what, "Nothing: only rows with an image count", "warning")
         return
     names = {"question": "conversations", "answer": "conversations"}
+    said: list[object] = []
     for start in range(0, len(texts), 2):
+        pair = texts[start : start + 2]
+        # A row's own options are those of its one question.
+        choice = chosen(row, log, "conversations", *pair) if len(texts) == 2 else chosen_in_text(*pair)
+        question, answer, kind = choice
         yield Draft(
-            row, image, texts[start], texts[start + 1], get("answer_type"), get("split"),
+            row, image, question, answer, get("answer_type") or kind, get("split"),
             get("organ") or get("location") or get("image_organ"), get("modality"), get("mask"), get("boxes"),
-            get("id"), texts[:start], mask_values=get("mask_values"), segment=get("segment"), names=names,
+            get("id"), list(said), mask_values=get("mask_values"), segment=get("segment"), names=names,
         )  # fmt: skip
+        said += [question, answer]
 
 
 def _turn_text(content: object) -> object:

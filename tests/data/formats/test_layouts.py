@@ -348,6 +348,68 @@ def test_a_letter_stands_for_its_option(folder, answer):
     assert item.question == "Which?\nA. Liver\nB. Rectum\nC. Colon\nD. A"
 
 
+@pytest.mark.parametrize("answer", ["B", "option b", "The answer is (B).", "B. Heart", "Heart"])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"A": "Liver", "B": "Heart"},
+        {"opa": "Liver", "opb": "Heart"},
+        {"option1": "Liver", "option2": "Heart"},
+        {"choice_0": "Liver", "choice_1": "Heart"},
+        {"options": {"1": "Liver", "2": "Heart"}},
+    ],
+)
+def test_options_in_columns_of_many_names(folder, fields, answer):
+    folder.image("a.png")
+    row = {"image": "a.png", "question": "Which?", "answer": answer, **fields}
+    dataset = read_dataset(folder.json("d.json", [row]))
+    assert [(item.question, item.answer) for item in dataset.items] == [("Which?\nA. Liver\nB. Heart", "Heart")]
+    assert not dataset.faults
+
+
+def test_a_number_means_the_option_that_the_file_counts_so(folder):
+    folder.image("a.png")
+    row = {"image": "a.png", "question": "Which?"}
+    rows = [
+        {**row, "choice_0": "Liver", "choice_1": "Heart", "answer": 1},
+        {**row, "question": "Is it?", "options": {"1": "Yes"}, "answer": "1"},
+    ]
+    rows.append(
+        {**row, "question": "What?", "options": ["Liver", "Heart"], "answer": 1}
+    )  # from 0 or from 1: nobody knows
+    dataset = read_dataset(folder.json("d.json", rows))
+    assert [item.answer for item in dataset.items] == ["Heart", "Yes", "1"]
+    assert kinds(dataset) == {"option": 1}
+
+
+def test_short_columns_without_the_answer_are_no_options(folder):
+    folder.image("a.png")
+    row = {"image": "a.png", "question": "Which?", "answer": "Heart", "a": "1.5", "b": "2.5"}
+    assert read_dataset(folder.csv("d.csv", [row])).items[0].question == "Which?"
+
+
+@pytest.mark.parametrize("options", ["(A) Liver (B) Heart", "\nA. Liver\nB. Heart\n", "\na) Liver\nb) Heart"])
+def test_letters_in_conversations_stand_for_the_options_that_were_shown(folder, options):
+    folder.image("a.png")
+    letter = "Answer with the option's letter from the given choices directly."
+    turns = [f"<image>\nWhich? {options}\n{letter}", "B", "Is it large?", "yes"]
+    speakers = ["human", "gpt"] * 2
+    talk = [{"from": speaker, "value": value} for speaker, value in zip(speakers, turns, strict=True)]
+    first, second = read_dataset(folder.json("d.json", [{"image": "a.png", "conversations": talk}])).items
+    assert (first.answer, first.answer_type) == ("Heart", "closed")
+    assert "letter" not in first.question
+    assert second.context == (first.question, "Heart")
+
+
+def test_letters_that_stand_for_nothing_are_a_remark(folder):
+    folder.image("a.png")
+    rows = [{"image": "a.png", "question": f"Which organ {number}?", "answer": "ABC"[number]} for number in range(3)]
+    dataset = read_dataset(folder.json("d.json", [*rows, {**rows[0], "question": "Is it?", "answer": "no"}]))
+    (fault,) = dataset.faults
+    assert (fault.kind, fault.severity) == ("option", "warning")
+    assert "3 of 4 answers are letters" in fault.what
+
+
 def test_medxpertqa(folder):
     folder.image("images/MM-1-a.jpeg")
     row = {
