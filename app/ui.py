@@ -21,7 +21,7 @@ from app.access.gate import Gate, Settings
 from app.access.identity import Identity, Role
 from app.access.identity import asking as asking_now
 from app.access.origins import Hosts, is_loopback
-from app.access.page_memory import forget_page, has_answers, page_of_event
+from app.access.page_memory import AnswerStreams, forget_page, has_answers, page_of_event
 from app.access.uploads import UploadFolder, private_folder
 from app.access.visits import Visits, login_visit
 from app.common.comparison import OwnAdapters
@@ -29,7 +29,7 @@ from app.common.identity import build_visitor, is_secret, owner_of
 from app.common.initial_page import InitialPage
 from app.common.status import DEMO_NOTICE, model_value
 from app.common.theme import EVALUATE_STYLES, STYLES, TUNE_STYLES, build_theme
-from app.common.widgets import build_header
+from app.common.widgets import EVENT_OPTIONS, build_header
 from app.engine import library
 from app.engine.ids import OwnerId, SessionId
 from app.engine.model_slot import ModelSlot
@@ -146,10 +146,14 @@ def build(
     def model_status(asked: object = None) -> dict[str, Any]:
         secret = asked.get("visitor") if isinstance(asked, dict) else None
         runs = _at_work(tuning, evaluating, owner_of(secret)) if is_secret(secret) else []
-        return {**model_value(asking.slot.status), **_person(), "runs": runs}
+        asker = asking_now()
+        unheard = int(asker is not None and asker.unheard())
+        return {**model_value(asking.slot.status), **_person(), "runs": runs, "unheard": unheard}
 
     with gr.Blocks(title="A3Tune Studio", analytics_enabled=False) as blocks:
         header = build_header(model_status, f"{RESEARCH_NOTICE} {DEMO_NOTICE}" if asking.slot.demo else RESEARCH_NOTICE)
+        # Sent by a page that does not listen for its answers: any event opens the connection again.
+        header.unheard(lambda: None, concurrency_limit=None, **EVENT_OPTIONS)
         visitor = build_visitor(blocks)
         with gr.Tabs() as tabs:
             page = Page(blocks, tabs, header, visitor, asking, tuning, evaluating, models, forget)
@@ -291,6 +295,7 @@ def launch(
         _roles(deployment, host),
         lambda event: page_of_event(page, event),
         lambda name: has_answers(page, name),
+        AnswerStreams(page),
         note,
     )
     front = [Middleware(Gate, told, visits)]

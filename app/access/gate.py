@@ -9,6 +9,7 @@ import re
 import secrets
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
@@ -21,6 +22,7 @@ from a3tune.errors import RequestError
 from app.access.headers import NONCE, cookie_header, is_secure, path_inside, read_cookie, root_of, safe_headers
 from app.access.identity import ASKER, IDENTITY, Asker, Identity, Role
 from app.access.origins import Hosts, is_loopback
+from app.access.page_memory import AnswerStreams
 from app.access.routes import API, HEALTH, HEARTBEAT, NAMES_ITS_PAGE, UPLOAD, is_route
 from app.access.upload_route import drop_unfollowed, take_upload
 from app.access.visits import PAGE_NAME, Denied, Visit, Visits, login_visit, new_secret, visit_name
@@ -62,6 +64,7 @@ class Settings(NamedTuple):
         role: of visitors that nobody logged in: that of requests from this machine, and of others.
         event_page: event -> the page that it belongs to, None for none that waits or runs.
         has_answers: whether a page asked for something whose answer is still to be told.
+        streams: which pages listen for their answers.
         audit: takes note of what somebody does in a visit: an act and the plain facts of it.
     """
 
@@ -70,6 +73,7 @@ class Settings(NamedTuple):
     role: tuple[Role, Role] = ("operator", "tuner")
     event_page: Callable[[str], str | None] = lambda event: None
     has_answers: Callable[[str], bool] = lambda page: True
+    streams: AnswerStreams | None = None
     audit: Callable[[Identity, str, str, dict[str, Any]], None] = lambda identity, visit, act, facts: None
 
 
@@ -148,7 +152,8 @@ class Gate:
             self._visits.enter(visit, SessionId(page))
             if not self._settings.has_answers(page):
                 raise Refusal(404, "This page asked for nothing that is still to be answered")
-            await self._app(scope, receive, answer)
+            with self._settings.streams.listening(page) if self._settings.streams else nullcontext():
+                await self._app(scope, receive, answer)
         else:
             await self._app(scope, await self._checked_body(visit, scope, receive), answer)
 
@@ -210,6 +215,8 @@ class Gate:
         page = body.get("session_hash") if isinstance(body, dict) else None
         if not isinstance(page, str) or not PAGE_NAME.fullmatch(page):
             raise Refusal(400, "This request names no page")
+        if self._settings.streams is not None:
+            scope[ASKER] = scope[ASKER]._replace(unheard=partial(self._settings.streams.unheard, page))
         entered: Visit = self._visits.enter(visit, SessionId(page))
         self._visits.check_files(entered, paths)
         if scope["path"] == f"{API}/cancel" and self._settings.event_page(str(body.get("event_id"))) not in (

@@ -60,12 +60,14 @@ class Asker(NamedTuple):
         visit: names the visit that the request belongs to; "" before it has one.
         keeps_under: takes note of a name under which the visit keeps things, which end with it.
         audit: takes note of what they do: an act and the plain facts of it.
+        unheard: whether their page does not listen for answers that it asked for.
     """
 
     identity: Identity
     visit: str = ""
     keeps_under: Callable[[OwnerId], None] = lambda owner: None
     audit: Callable[[str, dict[str, Any]], None] = lambda act, facts: None
+    unheard: Callable[[], bool] = lambda: False
 
 
 def asking() -> Asker | None:

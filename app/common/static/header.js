@@ -34,6 +34,7 @@ export default function mount({ element, server, trigger }, { notice, glossary }
     head.querySelector(".text").textContent = reply.text;
     showPerson(reply);
     if (reply.runs) showRuns(reply.runs);
+    if (reply.unheard) trigger("unheard");
     if (reply.notice) head.querySelector(".notice").textContent = reply.notice;
     if (reply.state === "loading" || reply.number === undefined) return;
     if (known !== null && reply.number !== known) {

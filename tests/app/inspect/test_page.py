@@ -279,6 +279,22 @@ def test_two_visitors_never_see_each_other(anybody, visit, jpeg):
     assert third.page.locator(".history li").count() == 1
 
 
+# Sends an event as the page does where it believes that a connection for answers still stands.
+UNHEARD = """async (page) => {
+    const {id} = window.gradio_config.dependencies.find(({targets}) => targets[0]?.[1] === "unheard");
+    const body = JSON.stringify({data: [], fn_index: id, session_hash: page, event_data: null, trigger_id: null});
+    const headers = {"Content-Type": "application/json"};
+    return (await fetch("gradio_api/queue/join", {method: "POST", headers, body})).status;
+}"""
+
+
+def test_an_event_whose_answer_the_page_does_not_listen_for_is_heard_by_itself(anybody):
+    page = anybody.page
+    name = next(url.rpartition("/")[2] for url in reversed(anybody.requests) if "/heartbeat/" in url)
+    with page.expect_request("**/gradio_api/queue/data*"):
+        assert page.evaluate(UNHEARD, name) == 200
+
+
 def test_the_notice_and_the_speaking_model_are_always_there(anybody):
     page = anybody.page
     expect(page.locator(".notice")).to_contain_text("Research use only")
