@@ -50,7 +50,7 @@ def viewer_value(
 ) -> str:
     """The viewer's value: a JSON text with the image, the result once there is one, and what can be reopened.
 
-    ``side_by_side`` shows the first two views beside each other until somebody chooses otherwise or asks again.
+    ``side_by_side`` shows the first two views beside each other, whatever the reader chose before.
 
     Maps are text (:func:`a3tune.encoding.base64_maps`). Of each view "critical" and "mean" (mean over critical heads
     and over all heads) are [text tokens, patches]; "answer" and "question" under "head_means" are [layers * heads,

@@ -8,7 +8,7 @@ export function createComparison(viewer) {
 
   function setMode(mode, side) {
     if (!state.sideB) return;
-    state.pair = { ...state.pair, mode, given: false, front: side || state.pair.front };
+    state.pair = { ...state.pair, mode, layout: mode, front: side || state.pair.front };
     changed();
   }
 

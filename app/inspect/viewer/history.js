@@ -49,7 +49,7 @@ export function createHistory(viewer) {
     const taken = viewsOf(result, shown);
     state.views = [...state.views.filter((view) => view.result !== result.id), ...taken];
     const there = taken.find((view) => view.adapter === here.adapter) || taken[0];
-    Object.assign(state.pair, { mode: "side", given: false });
+    state.pair.mode = "side";
     viewer.comparison.choosePair(state.views.indexOf(there), state.views.indexOf(here));
     viewer.tabs.choose("compare");
     viewer.regions.measure();

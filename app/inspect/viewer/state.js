@@ -31,8 +31,8 @@ export class ViewState {
   modelPictureOf = "";
   showsModelPicture = false;
   views = []; // all that can be compared: the views of the result on show, then those of results taken along
-  // b is -1 where there is nothing to compare with; given: the page chose the mode, nobody else
-  pair = { a: 0, b: -1, mode: "one", given: false, front: "a", wipe: 0.5 };
+  // b is -1 where there is nothing to compare with; layout: the mode that answers begin with, the reader's last choice
+  pair = { a: 0, b: -1, mode: "one", layout: "side", front: "a", wipe: 0.5 };
   chosen = { heads: "critical", layer: 0, head: 0, words: "answer", rows: [], of: null };
   zoom = WHOLE;
   levels = AS_OPENED;

@@ -169,8 +169,7 @@ export function createUpdates(viewer) {
     const { sideBySide } = state.data;
     state.pair = {
       ...pair,
-      // What the page chose by itself is no choice to keep.
-      ...(grows ? {} : { mode: sideBySide ? "side" : pair.given ? "one" : pair.mode, given: sideBySide }),
+      ...(grows ? {} : { mode: sideBySide ? "side" : pair.layout }),
       a: kept ? a : 0,
       b: kept ? (b ?? -1) : views.length > 1 ? 1 : -1,
       front: grows && kept ? pair.front : "a",

@@ -28,13 +28,14 @@ def jpeg(tmp_path):
 @pytest.fixture(scope="module")
 def whoever(browser, served):
     visitor = Visitor(browser, served.url, color_scheme="dark")
+    visitor.page.locator("[data-compare=a]").click()
     yield visitor
     visitor.context.close()
 
 
 @pytest.fixture
 def anybody(whoever):
-    """One visitor for all tests that begin by giving an image or asking a question."""
+    """One visitor for all tests that begin by giving an image or asking a question; they look at side A."""
     whoever.complaints.clear()
     return whoever
 

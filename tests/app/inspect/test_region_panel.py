@@ -52,6 +52,7 @@ def shared(browser, served):
         visitor = Visitor(browser, served.url, color_scheme="dark", accept_downloads=True)
         visitor.example(4)
         visitor.ask("Where is the liver?")
+        visitor.page.locator("[data-compare=a]").click()
         wait_for(visitor, "ready")
         return visitor
 

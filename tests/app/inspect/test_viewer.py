@@ -54,6 +54,8 @@ def shared(browser, served, picture):
         visitor = Visitor(browser, served.url, color_scheme="dark", accept_downloads=True)
         visitor.upload(picture)
         visitor.ask(QUESTION)
+        expect(visitor.page.locator(".stage")).to_have_attribute("data-compare", "side")
+        visitor.page.locator("[data-compare=a]").click()
         visitor.page.locator("[data-action=more]").click()
         visitor.page.wait_for_selector(".stage[data-regions^=ready]")
         return visitor
