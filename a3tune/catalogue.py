@@ -17,6 +17,7 @@ from a3tune.checkpoints import HUB_PREFIX
 from a3tune.device import choose_device
 from a3tune.errors import ModelError, RequestError
 from a3tune.labels import parts
+from a3tune.labels.segmenters.weight_pages import stay_in_their_file
 from a3tune.memory_advice import TO_LOAD_A_MODEL
 from a3tune.models.checkpoint_folder import check_weights
 from a3tune.models.conversion import model_folder
@@ -32,10 +33,9 @@ Kind = Literal["model", "segmenter", "scorer"]
 
 AUTO = "auto"
 
-# What finding regions needs beside the weights, measured on one image: a Segment Anything encoder's attention over
-# 64 x 64 patches, with 12 heads (ViT-B) and with 16 (ViT-L and ViT-H).
-_REGION_MEMORY = {False: 2_600_000_000, True: 3_500_000_000}
-_LARGE_ENCODER = 200_000_000
+# What Segment Anything needs beside its weights, and that of them which is at work: the same for all sizes of model and
+# image, see docs/region_memory.md.
+_REGION_MEMORY = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -68,15 +68,16 @@ class Entry:
     here: bool = True
     came: int = 0
 
-    def needs(self, precision: str) -> int:
-        """Bytes of memory that it takes in use; 0 when that is not known."""
+    def needs(self, precision: str, device: torch.device) -> int:
+        """Bytes of memory that it takes in use on a device; 0 when that is not known."""
         if not self.weights:
             return 0
         if self.kind == "model":
             return memory_needed(self.weights, precision)
-        large = self.weights > _LARGE_ENCODER
-        working = _REGION_MEMORY[large] if self.kind == "segmenter" and self.download else 0
-        return int(self.weights * BYTES_PER_WEIGHT["float32"]) + working
+        weights = int(self.weights * BYTES_PER_WEIGHT["float32"])
+        if self.kind == "scorer" or not self.download:
+            return weights
+        return _REGION_MEMORY if stay_in_their_file(device) else weights + _REGION_MEMORY
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import os
 import pickle
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -130,8 +130,15 @@ def hub_place(name: str | Path) -> tuple[str, str] | None:
     return f"{owner}/{repository}", file if owner and repository else ""
 
 
-def load_strictly(model: torch.nn.Module, state: Mapping[str, torch.Tensor], *, name: str, purpose: str) -> None:
+def load_strictly(
+    model: torch.nn.Module, state: Mapping[str, torch.Tensor], *, name: str, purpose: str, assign: bool = False
+) -> None:
     """Put ``state`` into ``model``; every name and every shape has to agree.
+
+    Args:
+        name: what the state is called in an error.
+        purpose: what it is for, likewise.
+        assign: whether the model takes the tensors themselves, in their precision, instead of copying them.
 
     Raises:
         LabelError: the first names that are missing, left over or of another shape.
@@ -159,16 +166,23 @@ def load_strictly(model: torch.nn.Module, state: Mapping[str, torch.Tensor], *, 
             got=f"{name} does not fit: {', '.join(parts)}",
             remedy="Choose the checkpoint that belongs to this model",
         )
-    model.load_state_dict(state)
+    model.load_state_dict(state, assign=assign)
 
 
-def weights_digest(state: Mapping[str, torch.Tensor]) -> str:
-    """16 hex digits that change when any weight changes: part of the key of cached masks."""
+def weights_digest(
+    state: Mapping[str, torch.Tensor], after: Callable[[torch.Tensor], object] = lambda weight: None
+) -> str:
+    """16 hex digits that change when any weight changes: part of the key of cached masks.
+
+    Args:
+        after: called with each weight once it has been read.
+    """
     digest = hashlib.sha256()
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+        after(state[name])
     return digest.hexdigest()[:16]
 
 

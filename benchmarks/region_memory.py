@@ -3,7 +3,7 @@
     python -m benchmarks.region_memory --write docs/region_memory.md
 
 Every measurement is a process of its own: the segmenter, the demo scorer, one drawn image, one question. Segment
-Anything and MedSAM have random weights in the published form, which costs what the published ones cost; their regions
+Anything reads a file of random weights in the published form, which costs what the published ones cost; its regions
 mean nothing. ``--one-pass`` has Segment Anything encode the image alone, without its four crops, and ask 16 points: the
 memory of the image encoder in a fifth of the time.
 """
@@ -19,6 +19,7 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import cv2
 import torch
@@ -46,12 +47,17 @@ _LOOSE = GridParameters(predicted_iou_threshold=0.0, stability_score_threshold=0
 _ONE_PASS = replace(_LOOSE, points_per_side=4, crop_layers=0)
 
 
-def one(segmenter: str, size: str, grid: GridParameters = _LOOSE) -> dict[str, float]:
-    """Peak resident memory in GB and the seconds of the first labels, in this process."""
+def one(segmenter: str, size: str, weights: str, grid: GridParameters = _LOOSE) -> dict[str, float]:
+    """Peak resident memory in GB and the seconds of the first labels, in this process; ``weights`` is the file of
+    Segment Anything's."""
     height, width = SIZES[size]
     drawn = make_phantom(1).image.pixels
     image = MedicalImage(cv2.resize(drawn, (width, height), interpolation=cv2.INTER_CUBIC))
-    parts: Segmenter = LiteMedSamSegmenter(device="cpu") if segmenter == "LiteMedSAM" else _random(segmenter, grid)
+    parts: Segmenter
+    if segmenter == "LiteMedSAM":
+        parts = LiteMedSamSegmenter(device="cpu")
+    else:
+        parts = SegmentAnythingSegmenter(weights, parameters=grid, device="cpu")
     maker = LabelMaker(parts, load_scorer(DEMO_SCORER, device="cpu"), top_k="all")
     before = _peak()
     started, processor = time.perf_counter(), time.process_time()
@@ -62,9 +68,10 @@ def one(segmenter: str, size: str, grid: GridParameters = _LOOSE) -> dict[str, f
     return {"loaded": before, "peak": _peak(), "seconds": seconds, "processor": busy}
 
 
-def _random(variant: str, grid: GridParameters) -> SegmentAnythingSegmenter:
+def save_random(variant: str, weights: str) -> None:
+    """Write random weights in the form in which Segment Anything's authors publish theirs."""
     torch.manual_seed(0)
-    return SegmentAnythingSegmenter.from_model(sam_model_registry[variant](), name=variant, parameters=grid)
+    torch.save(sam_model_registry[variant]().state_dict(), weights)
 
 
 def _peak() -> float:
@@ -95,25 +102,33 @@ def main() -> int:
     parser.add_argument("--limit", type=float, default=1800, help="seconds for one measurement")
     parser.add_argument("--write", type=Path, help="put the rows into this document; others stay")
     parser.add_argument("--one-pass", action="store_true", help="Segment Anything without crops, 16 points")
-    parser.add_argument("--one", nargs=2, metavar=("SEGMENTER", "SIZE"), help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=3, metavar=("SEGMENTER", "SIZE", "FILE"), help=argparse.SUPPRESS)
+    parser.add_argument("--save", nargs=2, metavar=("SEGMENTER", "FILE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.save:
+        save_random(*options.save)
+        return 0
     if options.one:
         print(json.dumps(one(*options.one, _ONE_PASS if options.one_pass else _LOOSE)))
         return 0
+    command = [sys.executable, "-m", "benchmarks.region_memory"]
     rows = {}
     for segmenter in options.segmenters:
-        for size in options.sizes:
-            command = [sys.executable, "-m", "benchmarks.region_memory", "--one", segmenter, size]
-            command += ["--one-pass"] * options.one_pass
-            try:
-                done = subprocess.run(command, capture_output=True, text=True, timeout=options.limit, check=True)
-            except subprocess.TimeoutExpired:
-                continue
-            name = f"{segmenter}{ONE_PASS if options.one_pass else ''}"
-            rows[name, size] = row(name, size, json.loads(done.stdout.splitlines()[-1]))
-            print(rows[name, size], file=sys.stderr, flush=True)
-            if options.write:
-                write_between(options.write, merged(rows, options.write))
+        with TemporaryDirectory() as folder:
+            weights = str(Path(folder) / f"{segmenter}.pth")
+            if segmenter != "LiteMedSAM":
+                subprocess.run([*command, "--save", segmenter, weights], check=True)
+            for size in options.sizes:
+                work = [*command, "--one", segmenter, size, weights, *["--one-pass"] * options.one_pass]
+                try:
+                    done = subprocess.run(work, capture_output=True, text=True, timeout=options.limit, check=True)
+                except subprocess.TimeoutExpired:
+                    continue
+                name = f"{segmenter}{ONE_PASS if options.one_pass else ''}"
+                rows[name, size] = row(name, size, json.loads(done.stdout.splitlines()[-1]))
+                print(rows[name, size], file=sys.stderr, flush=True)
+                if options.write:
+                    write_between(options.write, merged(rows, options.write))
     print(merged(rows, options.write))
     return 0
 

@@ -40,7 +40,7 @@ def offer_value(offer: Offer) -> dict[str, Any]:
 
 
 def _entry_value(entry: Entry, machine: Machine, current: bool) -> dict[str, Any]:
-    needs = {precision.key: entry.needs(precision.key) for precision in machine.precisions}
+    needs = {precision.key: entry.needs(precision.key, machine.target) for precision in machine.precisions}
     usual = machine.usual(entry.weights)
     needs["auto"] = needs[usual]
     return {

@@ -17,13 +17,13 @@ import torch
 from segment_anything import sam_model_registry
 from torch import Tensor
 
-from a3tune.checkpoints import load_strictly, locate_checkpoint, read_checkpoint, weights_digest
+from a3tune.checkpoints import locate_checkpoint, read_checkpoint
 from a3tune.errors import LabelError
 from a3tune.labels.segmenters.lite_medsam import LiteMedSamSegmenter, _Drawn
 from a3tune.labels.segmenters.mask_decoder import decode_boxes, stability
-from a3tune.labels.segmenters.point_grid import attend_head_by_head
 from a3tune.labels.segmenters.segment_anything import deduce_variant
 from a3tune.labels.segmenters.segment_anything_names import original_names
+from a3tune.labels.segmenters.weight_pages import load_sam
 from a3tune.labels.segmenters.working_size import working_image
 from a3tune.types import MedicalImage
 
@@ -64,9 +64,7 @@ class MedSamSegmenter(LiteMedSamSegmenter):
                 got=f"{path.name} holds a {variant}",
                 remedy="Use medsam_vit_b.pth, or name a checkpoint of Segment Anything without the word medsam",
             )
-        model = sam_model_registry[variant]()
-        load_strictly(model, state, name=path.name, purpose=_PURPOSE)
-        return attend_head_by_head(model.eval().requires_grad_(False)).to(self.device), weights_digest(state)
+        return load_sam(sam_model_registry[variant], state, path, purpose=_PURPOSE, device=self.device)
 
     def _draw(self, image: MedicalImage, boxes: np.ndarray) -> _Drawn:
         scale = self._model.image_encoder.img_size / np.array([image.width, image.height] * 2)

@@ -18,7 +18,7 @@ from segment_anything import SamPredictor, sam_model_registry
 from segment_anything.modeling import Sam
 from segment_anything.utils.amg import rle_to_mask
 
-from a3tune.checkpoints import load_strictly, locate_checkpoint, read_checkpoint, weights_digest
+from a3tune.checkpoints import locate_checkpoint, read_checkpoint, weights_digest
 from a3tune.device import choose_device
 from a3tune.errors import LabelError, RequestError
 from a3tune.labels.segmenters.point_grid import POINTS_AT_ONCE, CompressedMaskGenerator, attend_head_by_head
@@ -31,6 +31,7 @@ from a3tune.labels.segmenters.segmentation import (
     region_from_mask,
     region_in_box,
 )
+from a3tune.labels.segmenters.weight_pages import load_sam
 from a3tune.labels.segmenters.working_size import WORKING_SIDE, working_image, working_note
 from a3tune.lack_of_memory import memory_for
 from a3tune.memory_advice import TO_LABEL
@@ -127,9 +128,10 @@ class SegmentAnythingSegmenter:
                 got=f"The variant is {variant!r}",
                 remedy="Leave the variant out: it is read off the weights",
             )
-        model = sam_model_registry[variant]()
-        load_strictly(model, state, name=path.name, purpose=_PURPOSE)
-        self._set_up(model, f"Segment Anything {variant}", weights_digest(state), parameters, device, embeddings)
+        model, digest = load_sam(
+            sam_model_registry[variant], state, path, purpose=_PURPOSE, device=choose_device(device, mps=False)
+        )
+        self._set_up(model, f"Segment Anything {variant}", digest, parameters, embeddings)
 
     @classmethod
     def from_model(
@@ -143,21 +145,15 @@ class SegmentAnythingSegmenter:
     ) -> SegmentAnythingSegmenter:
         """Use a model that is already in memory, of any size."""
         segmenter = cls.__new__(cls)
-        segmenter._set_up(model, name, weights_digest(model.state_dict()), parameters, device, embeddings)
+        digest = weights_digest(model.state_dict())
+        model = attend_head_by_head(model.eval().requires_grad_(False)).to(choose_device(device, mps=False))
+        segmenter._set_up(model, name, digest, parameters, embeddings)
         return segmenter
 
-    def _set_up(
-        self,
-        model: Sam,
-        name: str,
-        digest: str,
-        parameters: GridParameters | None,
-        device: str,
-        embeddings: int,
-    ) -> None:
+    def _set_up(self, model: Sam, name: str, digest: str, parameters: GridParameters | None, embeddings: int) -> None:
         self.name, self.digest = name, digest
         self.grid = parameters or GridParameters()
-        self._model = attend_head_by_head(model.eval().requires_grad_(False)).to(choose_device(device, mps=False))
+        self._model = model
         self._predictor = _RememberingPredictor(self._model, RecentlyUsed(embeddings))
         # The predictor holds the current image: one thread at a time.
         self._turn = threading.Lock()

@@ -1,3 +1,5 @@
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from a3tune.types import MedicalImage
 
 @pytest.fixture
 def checkpoint(monkeypatch, small_sam, tmp_path):
-    monkeypatch.setitem(sam_model_registry, "vit_b", lambda: small_sam)
+    monkeypatch.setitem(sam_model_registry, "vit_b", lambda: deepcopy(small_sam))
     monkeypatch.setattr("a3tune.labels.segmenters.segment_anything._WIDTHS", {32: "vit_b", 1024: "vit_l"})
     torch.save(small_sam.state_dict(), tmp_path / "medsam_vit_b.pth")
     return tmp_path / "medsam_vit_b.pth"
