@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from a3tune.errors import RequestError
 from a3tune.images import WINDOW_PRESETS
@@ -20,6 +21,11 @@ def add_image_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--axis", type=int, choices=(0, 1, 2), default=2, help="of a volume (default 2, axial)")
     parser.add_argument("--series", type=int, metavar="N", help="of a folder or ZIP with several DICOM series, from 1")
     parser.add_argument("--volume", type=int, default=0, metavar="N", help="of a file with several, from 0 (default 0)")
+
+
+def image_choice(options: argparse.Namespace) -> dict[str, Any]:
+    """Which picture of a file is meant, as the image loader takes it: all of these options but the window."""
+    return {name: getattr(options, name) for name in ("frame", "axis", "volume", "series")}
 
 
 def parse_window(text: str | None) -> str | Window | None:

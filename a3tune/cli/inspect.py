@@ -1,30 +1,30 @@
-"""``python -m a3tune inspect``: one question about one image, asked of each adapter."""
+"""``python -m a3tune inspect``: one question about one image, or about each of a folder, asked of each adapter."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from a3tune.bundle import DEMO, DEMO_NAME, is_demo, model_source
-from a3tune.cli.adapter_options import TOGETHER, adapter_folders, add_together_option
-from a3tune.cli.image_options import add_image_options, parse_window
+from a3tune.bundle import DEMO
+from a3tune.cli.adapter_options import adapter_folders, add_together_option
+from a3tune.cli.image_options import add_image_options, image_choice, parse_window
 from a3tune.errors import RequestError
 from a3tune.images import CONVENTIONS, load_image
 from a3tune.images.dicom_source import read_source
 from a3tune.images.measures import KINDS, Measure, measure_words
 from a3tune.images.target import load_target
 from a3tune.images.values import read_values
-from a3tune.inspection.dicom_study import DicomStudy
-from a3tune.labels.fuse import union_mask
-from a3tune.progress import SteadyProgress
+from a3tune.inspection.table import TABLE_NAME, table_csv
+from a3tune.progress import ItemProgress, SteadyProgress
+from a3tune.storage import write_text
+from a3tune.wording import counted
 
 _OBJECTS = ("pictures", "maps", "regions")
 
-HELP = "ask a question about an image and save where every head looks"
+HELP = "ask a question about an image, or each of a folder, and save where every head looks"
 
 
 class _One(argparse.Action):
@@ -38,20 +38,30 @@ class _One(argparse.Action):
         option_string: str | None = None,
     ) -> None:
         if getattr(namespace, self.dest) is not None:
-            parser.error(f"{option_string} is given twice: inspect asks one question about one image; run it for each")
+            parser.error(
+                f"{option_string} is given twice: inspect asks one question about one image; --images is for many"
+            )
         setattr(namespace, self.dest, values)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument(
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument(
         "--image",
         action=_One,
         type=Path,
-        required=True,
         metavar="FILE",
         help="one image: PNG, JPEG, TIFF, DICOM, NIfTI ..., or a folder, ZIP or DICOMDIR with the slices of a DICOM "
         "series",
+    )
+    given.add_argument(
+        "--images",
+        action=_One,
+        type=Path,
+        metavar="DIR",
+        help="all pictures in a folder and those below it, each asked the question: each gets a folder in --out, and a "
+        f"line in {TABLE_NAME}, with the attention inside its weak labels where --labels is given",
     )
     parser.add_argument("--question", action=_One, required=True, metavar="TEXT")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
@@ -132,90 +142,89 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the command; returns 0."""
+    """Run the command.
+
+    Returns:
+        0, or 1 when some of several images could not be asked about.
+
+    Raises:
+        A3TuneError: bad input.
+        OSError: the output folder cannot be written.
+    """
     folders = adapter_folders(options.adapters, options.model)
-    choice = {name: getattr(options, name) for name in ("frame", "axis", "volume", "series")}
-    window = parse_window(options.window)
+    return _run_one(options, folders) if options.images is None else _run_many(options, folders)
+
+
+def _run_one(options: argparse.Namespace, folders: Mapping[str, Path | None]) -> int:
+    choice = image_choice(options)
     named = None if options.convention in ("auto", "none") else options.convention
-    image = load_image(options.image, window=window, convention=named, insist=True, **choice)
+    image = load_image(options.image, window=parse_window(options.window), convention=named, insist=True, **choice)
     measures = tuple(
         Measure.parse(text).record(image, read_values(options.image, **choice)) for text in options.measure
     )
     target = None
     if options.target is not None:
         target = load_target(options.target, image, options.image, segment=options.segment, **choice)
-    source = None
+    # Told before the model is loaded, as what is wrong with the image is.
     if options.dicom is not None:
-        source = read_source(options.image, **choice, identity=options.dicom == "source")
-    objects = _objects(options.dicom_objects)
-    progress = SteadyProgress(at_once=False)
+        read_source(options.image, **choice, identity=options.dicom == "source")
     # Bad images are the common fault and are told within a second: torch and transformers, which take several
     # seconds to import, come only after the image was read.
-    from transformers.utils.logging import disable_progress_bar
+    from a3tune.cli.inspector import Inspector
+    from a3tune.inspection.record import metrics_table
 
-    from a3tune.adapters.switch import AdapterSet
-    from a3tune.inspection.dicom_export import write_dicom
-    from a3tune.inspection.inspect import inspect_image
-    from a3tune.inspection.provenance import made_with
-    from a3tune.inspection.record import metrics_table, write_inspection
-    from a3tune.labels.parts import load_label_maker
-    from a3tune.models.load import load_model
-
-    if not sys.stderr.isatty():
-        disable_progress_bar()
-    name = DEMO_NAME if is_demo(options.model) else None
-    model = load_model(
-        model_source(options.model),
-        device=options.device,
-        dtype=options.dtype,
-        quantization=options.quantization,
-        name=name,
-        on_progress=progress,
-    )
-    if options.convention == "auto" and model.convention is not None:
-        image = load_image(options.image, window=window, convention=model.convention, **choice)
-    labels = None
-    if options.labels is not None:
-        maker = load_label_maker(scorer=DEMO if is_demo(options.model) else "biomedclip", top_k=options.labels)
-        labels = maker.make(image, maker.prompts((options.question,)))
-        target = union_mask(labels.regions)
-    together = TOGETHER[options.together]
-    inspection = inspect_image(
-        model,
-        image,
-        options.question,
-        adapters=tuple(folders),
-        adapter_set=AdapterSet(
-            model.model,
-            {name: folder for name, folder in folders.items() if folder is not None},
-            identity=model,
-            allow_other_base=options.allow_other_base,
-        ),
-        critical_count=options.critical_heads,
-        max_new_tokens=options.max_new_tokens,
-        target=target,
-        on_progress=progress,
-        together=model.device.type == "cuda" if together is None else together,
-    )
-    facts = made_with(model, folders, options.quantization, progress)
-    inspection = replace(inspection, labels=labels, measures=measures, made_with=facts)
-    written = write_inspection(inspection, options.out, target)
-    if source is not None:
-        written += write_dicom(inspection, options.out, objects, DicomStudy(source), target)
+    inspector = Inspector(options, folders, _objects(options.dicom_objects), SteadyProgress(at_once=False))
+    if options.convention == "auto" and inspector.model.convention is not None:
+        image = inspector.read(options.image)
+    inspection, written = inspector.inspect(options.image, image, options.out, target, measures)
     for view in inspection.views:
         print(f"{view.adapter}: {view.answer}")
-    if len(inspection.views) > 1 or target is not None:
+    if len(inspection.views) > 1 or target is not None or inspection.labels is not None:
         print(metrics_table(inspection))
     print(
         *map(measure_words, measures),
         *image.notes,
-        *model.notes,
+        *inspector.model.notes,
         *(note for view in inspection.views for note in view.notes),
         *(f"{view.adapter}: {view.mode}" for view in inspection.views if view.mode != "alone"),
-        f"{len(written)} files in {options.out}",
+        f"{written} files in {options.out}",
         sep="\n",
     )
     return 0
+
+
+def _run_many(options: argparse.Namespace, folders: Mapping[str, Path | None]) -> int:
+    """The question about every picture in a folder; what is wrong with one of them ends nothing."""
+    for name in ("target", "segment", "measure", "series"):
+        if getattr(options, name) not in (None, []):
+            raise RequestError(
+                expected="options that mean the same for every image",
+                got=f"--{name} belongs to one image",
+                remedy="Leave it out, or inspect the images one by one with --image",
+            )
+    from a3tune.labels.tasks import tasks_in_folder
+
+    work = tasks_in_folder(options.images, (options.question,), out=options.out)
+    from a3tune.cli.inspector import Inspector  # torch: see above
+
+    inspector = Inspector(options, folders, _objects(options.dicom_objects), SteadyProgress(at_once=False))
+    rows, progress = [], ItemProgress(len(work.tasks))
+    try:
+        for task in work.tasks:
+            rows.append(inspector.row(task.name, task.image, options.out / task.folder))
+            progress.advance(task.name)
+    finally:
+        progress.interrupt()
+        if rows:
+            table = table_csv(options.question, inspector.model.name, inspector.adapters, rows)
+            write_text(options.out / TABLE_NAME, table)
+    failed = [row for row in rows if row.error]
+    passed_over = f"; {counted(work.passed_over, 'other file')} passed over" if work.passed_over else ""
+    print(f"{counted(len(rows) - len(failed), 'image')} of {len(rows):,} asked about{passed_over}")
+    print(f"Results and {TABLE_NAME} in {options.out}")
+    for row in failed:
+        print(f"{row.image}: {row.error}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _objects(text: str) -> list[str]:

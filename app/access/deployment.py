@@ -38,6 +38,8 @@ class Deployment:
         runs_each, runs_all: runs that wait.
         run_steps, run_minutes: of one run.
         turn_minutes: a run makes room after so long when somebody else's waits; it goes on later.
+        batch_images: images that one question is asked about at once.
+        batch_each_mb, batch_all_mb: files of such images, which stay in memory until their table goes.
         model_changes: how often in ten minutes what all visitors share may be changed.
         login_hours, login_idle_minutes: how long a login holds at most, and after the last request.
         login_tries: how often a login may fail in ten minutes, from one address and under one name.
@@ -63,6 +65,9 @@ class Deployment:
     run_steps: float | None = _limit("One run's steps")
     run_minutes: float | None = _limit("One run's time at work", "minutes")
     turn_minutes: float | None = _limit("One run's time at work while somebody else's run waits", "minutes")
+    batch_images: float | None = _limit("One table's images")
+    batch_each_mb: float | None = _limit("Files of one table's images in memory", "MB")
+    batch_all_mb: float | None = _limit("Files of all tables' images in memory", "MB")
     model_changes: float | None = _limit("Changes of what all visitors share, in ten minutes")
     login_hours: float | None = _limit("One login", "hours")
     login_idle_minutes: float | None = _limit("Time without a request after which a login ends", "minutes")
@@ -105,19 +110,22 @@ _LOCAL = Deployment(
     name="local", keeps=True, idle_minutes=None, pages=200, pages_each=100, results_mb=8000, upload_file_mb=256,
     upload_each_mb=20_000, upload_all_mb=20_000, request_mb=32, stored_each_mb=None, stored_all_mb=None, data_sets=20,
     data_files=100_000, adapters=100, runs_each=5, runs_all=50, run_steps=1_000_000, run_minutes=None, turn_minutes=60,
-    model_changes=60, login_hours=12, login_idle_minutes=60, login_tries=10,
+    batch_images=1000, batch_each_mb=4000, batch_all_mb=8000, model_changes=60,
+    login_hours=12, login_idle_minutes=60, login_tries=10,
 )  # fmt: skip
 _SPACE = Deployment(
     name="space", keeps=False, idle_minutes=10, pages=100, pages_each=8, results_mb=2000, upload_file_mb=256,
     upload_each_mb=512, upload_all_mb=4000, request_mb=8, stored_each_mb=1000, stored_all_mb=10_000, data_sets=5,
     data_files=20_000, adapters=5, runs_each=2, runs_all=20, run_steps=2000, run_minutes=20, turn_minutes=5,
-    model_changes=2, login_hours=12, login_idle_minutes=60, login_tries=10,
+    batch_images=24, batch_each_mb=128, batch_all_mb=1000, model_changes=2,
+    login_hours=12, login_idle_minutes=60, login_tries=10,
 )  # fmt: skip
 _SERVER = Deployment(
     name="server", keeps=False, idle_minutes=60, pages=400, pages_each=20, results_mb=8000, upload_file_mb=256,
     upload_each_mb=4000, upload_all_mb=40_000, request_mb=32, stored_each_mb=20_000, stored_all_mb=400_000,
     data_sets=20, data_files=100_000, adapters=20, runs_each=5, runs_all=50, run_steps=200_000, run_minutes=1440,
-    turn_minutes=60, model_changes=6, login_hours=12, login_idle_minutes=60, login_tries=10,
+    turn_minutes=60, batch_images=200, batch_each_mb=1000, batch_all_mb=8000,
+    model_changes=6, login_hours=12, login_idle_minutes=60, login_tries=10,
 )  # fmt: skip
 LOCAL = _LOCAL
 """A person's own machine."""

@@ -141,7 +141,7 @@ _TEXTS = (
     "run",
 )
 _LISTS = ("adapters", "box", "chosen", "keys", "others", "sides")
-_FORMS: dict[str, type] = {**dict.fromkeys((*_TEXTS, "session", "visitor"), str), **dict.fromkeys(_LISTS, list)}
+_FORMS = {**dict.fromkeys((*_TEXTS, "batch", "session", "visitor"), str), **dict.fromkeys(_LISTS, list)}
 """What a script sends under a name, where it sends anything there."""
 
 

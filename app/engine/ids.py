@@ -25,3 +25,6 @@ ResultId = NewType("ResultId", str)
 
 CheckId = NewType("CheckId", str)
 """One check of a map that is running."""
+
+BatchId = NewType("BatchId", str)
+"""One question about many images."""

@@ -14,12 +14,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
-
-from a3tune.attention.sinks import find_sinks, surroundings
 from a3tune.errors import Cancelled, RequestError
 from a3tune.images.values import PixelValues
-from a3tune.types import PatchGrid
 from app.access.deployment import LOCAL, Deployment
 from app.common.status import explain
 from app.engine import library
@@ -30,14 +26,15 @@ from app.engine.model_slot import ModelSlot
 from app.engine.private_adapters import PrivateAdapters
 from app.engine.region_slot import RegionSlot
 from app.inspect import zero_gpu
+from app.inspect.batch.service import BatchService
 from app.inspect.faithfulness import FaithfulnessService
 from app.inspect.sessions.opened_image import OpenedImage, open_example
 from app.inspect.sessions.regions import RegionService, Target, TargetNumbers
-from app.inspect.sessions.results import Result, ResultStore, ViewNumbers, removed
+from app.inspect.sessions.results import Result, ResultStore, ViewNumbers, no_numbers, removed, view_numbers
 from app.inspect.sessions.sessions import Session, Sessions
 
 if TYPE_CHECKING:
-    from a3tune.inspection.inspect import AdapterView, Inspection
+    from a3tune.inspection.inspect import Inspection
     from a3tune.inspection.prefix_cache import PrefixCache, PrefixStore
     from a3tune.models.load import VisionLanguageModel
 
@@ -64,6 +61,7 @@ class InspectService:
         self.private_adapters = PrivateAdapters(slot)
         self.faithfulness = FaithfulnessService(slot, self.results, self.private_adapters)
         self.sessions = Sessions(self.regions, self._forget, lambda: slot.convention, self.keeps_source)
+        self.batches = BatchService(slot, self.regions, self.results, self.sessions, self.inspect, deployment)
         self._prepared: dict[tuple[int, str, str, tuple[str, ...]], Inspection] = {}
         self._opening: Result | None = None
         self._store: PrefixStore | None = None
@@ -72,6 +70,7 @@ class InspectService:
     def _forget(self, session_id: SessionId) -> None:
         """Drop what is kept of a session that has ended."""
         self.faithfulness.forget(self.results.forget(session_id))
+        self.batches.forget(session_id)
 
     # ---- questions ---------------------------------------------------------------------------
 
@@ -167,7 +166,7 @@ class InspectService:
             with self.slot.answering(task, _LOADING, _WAITING) as (model, generation):
                 shown = self.sessions.read_for_model(session_id, shown, model.convention)
                 prefixes = self._prefixes_of(session_id, session)
-                for inspection in self._inspect(model, shown, question, first_asked, own, task, prefixes, task.draft):
+                for inspection in self.inspect(model, shown, question, first_asked, own, task, prefixes, task.draft):
                     if len(inspection.views) < len(asked):
                         task.part(inspection)
                 return inspection
@@ -185,11 +184,11 @@ class InspectService:
                 continue
             if writing := isinstance(report, Draft):
                 inspection = cast("Inspection", report.value)
-                numbers = *finished, _no_numbers(inspection.views[-1])
+                numbers = *finished, no_numbers(inspection.views[-1])
             else:
                 inspection = report
                 new = inspection.views[len(finished) :]
-                numbers = finished = *finished, *(_numbers(view, inspection.grid) for view in new)
+                numbers = finished = *finished, *(view_numbers(view, inspection.grid) for view in new)
             result = replace(
                 result,
                 inspection=inspection,
@@ -216,7 +215,7 @@ class InspectService:
             session.prefixes.close()
         return session.prefixes
 
-    def _inspect(
+    def inspect(
         self,
         model: VisionLanguageModel,
         opened: OpenedImage,
@@ -227,6 +226,7 @@ class InspectService:
         prefixes: PrefixCache | None = None,
         on_words: Callable[[Inspection], None] | None = None,
     ) -> Iterator[Inspection]:
+        """One question about one image, asked for some work that holds the model."""
         if zero_gpu.is_held():
             task.progress("Waiting for a GPU", 0.0)
             return zero_gpu.inspect_each(opened.image, question, tuple(adapters), dict(own))
@@ -269,13 +269,13 @@ class InspectService:
                 self.regions.slot.keep(opened.image.sha256)
                 with turn(task, self.slot, _LOADING, _WAITING) as model:
                     asked = self.slot.adapters
-                    *_, inspection = self._inspect(model, opened, question, asked, {}, task)
+                    *_, inspection = self.inspect(model, opened, question, asked, {}, task)
                 size += sum(view.maps.weights.nbytes for view in inspection.views)
                 if size > MOST_PREPARED:
                     return
                 self._prepared[generation.number, opened.image.sha256, question, asked] = inspection
                 if len(self._prepared) == 1:
-                    numbers = tuple(_numbers(view, inspection.grid) for view in inspection.views)
+                    numbers = tuple(view_numbers(view, inspection.grid) for view in inspection.views)
                     name = ResultId(secrets.token_urlsafe(18))
                     self._opening = Result(name, inspection, numbers, opened, generation)
                     # It is no visitor's: all may see it, and it is never forgotten.
@@ -387,14 +387,3 @@ class InspectService:
     def target(self, session_id: SessionId) -> Target | None:
         """The target that was made in the session last."""
         return self.sessions.get(session_id).target
-
-
-def _no_numbers(view: AdapterView) -> ViewNumbers:
-    """Of an answer that is still being written: they would be other ones with the next word."""
-    return ViewNumbers({}, np.full(view.visual_ratio.shape, np.nan))
-
-
-def _numbers(view: AdapterView, grid: PatchGrid) -> ViewNumbers:
-    rows = library.answer_rows(view.tokens, view.maps)
-    entropy = library.measure_heads(view.maps, rows=rows)["entropy"]
-    return ViewNumbers(surroundings(find_sinks(view.maps), grid), entropy)

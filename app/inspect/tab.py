@@ -18,6 +18,7 @@ from app.common.widgets import EVENT_OPTIONS, Update
 from app.engine.background import Step
 from app.engine.ids import ResultId, SessionId
 from app.inspect import zero_gpu
+from app.inspect.batch.panel import BatchPanel
 from app.inspect.examples import GENERAL_QUESTIONS, Example, build_examples, build_suggestions, keep_question
 from app.inspect.handlers import viewer_answers
 from app.inspect.service import InspectService
@@ -43,6 +44,7 @@ class InspectTab:
         self, service: InspectService, examples: tuple[Example, ...], page: gr.Blocks, tab: gr.Tab, own: OwnAdapters
     ) -> None:
         self._service, self._own = service, own
+        self._batch = BatchPanel(service.batches)
         self._examples = {example.key: example for example in examples}
         self._opening: tuple[Result | None, str] | None = None
         self._place(service)
@@ -59,22 +61,14 @@ class InspectTab:
                 self._strip = build_examples(tuple(self._examples.values()), first.key)
                 self._file = gr.File(
                     label="Own file: PNG, JPEG, TIFF, DICOM, NIfTI …, or the slices of a series",
-                    file_count="multiple",
-                    height=84,
-                    elem_id="upload",
-                )
+                    file_count="multiple", height=84, elem_id="upload",
+                )  # fmt: skip
                 self._view = ViewControls()
                 gr.HTML("<h2>2 · Question</h2>", apply_default_css=False)
                 self._question = gr.Textbox(
-                    label="Question",
-                    value=first.questions[0],
-                    show_label=False,
-                    placeholder="Ask about the image …",
-                    lines=1,
-                    max_lines=4,
-                    max_length=1000,
-                    elem_id="question",
-                )
+                    label="Question", value=first.questions[0], show_label=False, placeholder="Ask about the image …",
+                    lines=1, max_lines=4, max_length=1000, elem_id="question",
+                )  # fmt: skip
                 self._suggestions = build_suggestions(first.questions)
                 self._adapters = gr.CheckboxGroup(**self._adapter_choices(), label="Answer with", elem_id="adapters")
                 with gr.Row(elem_id="actions"):
@@ -82,7 +76,9 @@ class InspectTab:
                     self._cancel = gr.Button("Cancel", interactive=False, scale=1, min_width=80, elem_id="cancel")
                 # Nothing can be asked before the session has begun, see `initial_page.js`.
                 self._status = gr.HTML(status("Opening the page …"), elem_id="status", apply_default_css=False)
+                self._batch.build_inputs()
             with gr.Column(scale=1, min_width=560):
+                self._batch.build_table()
                 self._viewer = build_viewer(viewer_answers(service), elem_id="viewer", identity=service.keeps_source)
 
     def opening_value(self) -> str:
@@ -127,14 +123,11 @@ class InspectTab:
             reserved = event(self._reserve, None, waiting, queue=False, **EVENT_OPTIONS)
             # One question at a time over all visitors: the model is one, and its answers come in seconds.
             reserved.then(
-                self._answer,
-                [self._question, self._adapters, visitor],
-                [self._viewer, *waiting],
-                concurrency_id="model",
-                concurrency_limit=1,
-                **EVENT_OPTIONS,
-            )
+                self._answer, [self._question, self._adapters, visitor], [self._viewer, *waiting],
+                concurrency_id="model", concurrency_limit=1, **EVENT_OPTIONS,
+            )  # fmt: skip
         self._cancel.click(self._stop, None, [self._status], queue=False, **EVENT_OPTIONS)
+        self._batch.wire(page, self._own, [self._question, self._adapters], self._open_found, answered)
 
     def follow(self, header: gr.HTML) -> None:
         """Offer the adapters of the model in memory when the page's head notices that it was replaced, and show the
@@ -241,15 +234,26 @@ class InspectTab:
         changes = self._opened(session, opened, result, words, questions, key)
         return changes if result is None else {**changes, self._question: question}
 
+    def _open_found(
+        self, found: OpenedImage | ResultId, question: str, adapters: list[str], visitor: Any, session: SessionId
+    ) -> Iterator[Update]:
+        """An image of the table: its result, or where that is not kept any more, the image asked anew."""
+        if not isinstance(found, OpenedImage):
+            result = self._service.reopen(session, found)
+            yield self._shown_again(session, result.opened, result)
+            return
+        self._service.reserve(session)
+        yield {
+            **self._shown_again(session, found, None),
+            self._question: question,
+            self._cancel: gr.update(interactive=True),
+        }
+        yield from self._answers(question, adapters, session, self._own.of(visitor))
+
     def _opened(
-        self,
-        session: SessionId,
-        opened: OpenedImage,
-        result: Result | None,
-        words: str,
-        questions: Sequence[str],
+        self, session: SessionId, opened: OpenedImage, result: Result | None, words: str, questions: Sequence[str],
         example: str = "",
-    ) -> Update:
+    ) -> Update:  # fmt: skip
         """An image that came on show: with a result where there is one, words for the status, questions to ask."""
         return {
             self._viewer: viewer_value(opened, result, self._service.results.of(session), side_by_side=bool(example)),
@@ -264,15 +268,9 @@ class InspectTab:
         return {self._status: gr.skip() if isinstance(error, Cancelled) else error_status(error)}
 
     def _change_view(
-        self,
-        window: str,
-        centre: float | None,
-        width: float | None,
-        axis: int,
-        volume: int,
-        request: gr.Request,
+        self, window: str, centre: float | None, width: float | None, axis: int, volume: int, request: gr.Request,
         frame: int | None = None,
-    ) -> Update:
+    ) -> Update:  # fmt: skip
         own, session = self._view.windowed(window), _session(request)
         try:
             chosen = chosen_window(window, centre, width)

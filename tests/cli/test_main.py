@@ -1,5 +1,6 @@
 """Each command on real files: results, summaries, exit codes, and one clear line on bad input."""
 
+import csv
 import json
 import os
 import subprocess
@@ -80,7 +81,7 @@ def test_inspect_computes_in_the_precision_asked_for(picture, tmp_path, tiny_che
         loaded.append(load_model(*args, **options))
         return loaded[-1]
 
-    monkeypatch.setattr("a3tune.models.load.load_model", noted)
+    monkeypatch.setattr("a3tune.cli.inspector.load_model", noted)
     given = ("--dtype", dtype, "--device", "cpu", "--max-new-tokens", "2")
     assert inspect(picture, tmp_path / "out", tiny_checkpoint("llava"), *given) == 0
     assert {weight.dtype for weight in loaded[0].model.parameters()} == {getattr(torch, dtype)}
@@ -92,6 +93,44 @@ def test_inspect_refuses_several_images_or_questions_by_name(picture, tmp_path, 
     with pytest.raises(SystemExit, match="2"):
         inspect(picture, tmp_path / "out", "demo", option, "other.png")
     assert f"{option} is given twice: inspect asks one question about one image" in capsys.readouterr().err
+
+
+def test_inspect_asks_about_each_picture_of_a_folder_and_lists_the_broken_one(
+    tmp_path, tiny_checkpoint, random_image, capsys
+):
+    folder, out = tmp_path / "pictures", tmp_path / "pictures" / "out"
+    folder.mkdir()
+    Image.fromarray(random_image(3, 40, 56).pixels).save(folder / "=a.png")
+    (folder / "c.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"no picture")
+    (folder / "notes.txt").write_text("none of them")
+    model = tiny_checkpoint("llava")
+    given = (
+        "inspect",
+        "--images",
+        str(folder),
+        "--question",
+        "Is it normal?",
+        "--model",
+        str(model),
+        "--out",
+        str(out),
+    )
+    assert main([*given, "--max-new-tokens", "4"]) == 1
+    told = capsys.readouterr()
+    assert told.out.splitlines()[0] == "1 image of 2 asked about; 1 other file passed over"
+    assert told.err.splitlines()[-1].startswith("c.png: ")
+    with (out / "images.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["image"] for row in rows] == ["'=a.png", "c.png"]
+    assert rows[1]["error"]
+    # What each gets is what it gets alone.
+    inspect(folder / "=a.png", tmp_path / "alone", model, "--max-new-tokens", "4")
+    alone = json.loads((tmp_path / "alone" / "inspect.json").read_text())
+    assert rows[0]["answer base"] == alone["adapters"]["base"]["answer"]
+    same = json.loads((out / "=a.png" / "inspect.json").read_text())
+    assert same["adapters"] == alone["adapters"]
+    assert main([*given, "--measure", "ruler:0,0,5,5"]) == 2
+    assert "--measure belongs to one image" in capsys.readouterr().err
 
 
 def test_inspect_reads_dicom_with_a_window_and_keeps_no_patient(tmp_path, tiny_checkpoint):

@@ -6,6 +6,7 @@ import { methodPictures } from "./method.js";
 const PARTS = [
   ["Inspect", "Ask about an image. The answer comes with a map of where the model looked to write each word: bright is much attention, as a multiple of what an even map would give. Attention shows where it looked, not why it answered so."],
   ["Answers A and B", "The model without and with an adapter, or two questions about one image: side by side, by wipe, or as a difference, on one scale."],
+  ["Several images", "One question about many images: a table with each answer and how much of the attention falls inside the regions, sorted by any column. A row opens its image."],
   ["Words and heads", "Click a word for its own map. The layers × heads overview shows which of the model's heads look at the image; click one to see what it alone sees."],
   ["Regions", "Structures found in the image and ranked by how well they fit the question: where the answer should come from. They are weak labels, found by other models, not ground truth."],
   ["Faithfulness", "Does the answer depend on what the map marks? Parts are hidden step by step, and weights are replaced by random ones."],

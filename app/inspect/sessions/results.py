@@ -9,17 +9,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
+from a3tune.attention.sinks import find_sinks, surroundings
 from a3tune.bundle import DEMO_NAME
 from a3tune.errors import RequestError
+from a3tune.types import PatchGrid
 from app.access.deployment import LOCAL, Deployment
 from app.access.identity import check_visit, visit_of_asker
+from app.engine import library
 from app.engine.generation import ModelGeneration
 from app.engine.ids import ResultId, SessionId
 from app.inspect.sessions.opened_image import OpenedImage
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from a3tune.inspection.inspect import AdapterView, Inspection
 
 # How many inspections of a session can be opened again, and how many bytes of maps and files they may hold together:
@@ -40,6 +43,18 @@ class ViewNumbers(NamedTuple):
 
     sinks: dict[int, tuple[int, ...]]
     entropy: np.ndarray
+
+
+def no_numbers(view: AdapterView) -> ViewNumbers:
+    """Of an answer that is still being written: they would be other ones with the next word."""
+    return ViewNumbers({}, np.full(view.visual_ratio.shape, np.nan))
+
+
+def view_numbers(view: AdapterView, grid: PatchGrid) -> ViewNumbers:
+    """Those of a view whose answer is whole."""
+    rows = library.answer_rows(view.tokens, view.maps)
+    entropy = library.measure_heads(view.maps, rows=rows)["entropy"]
+    return ViewNumbers(surroundings(find_sinks(view.maps), grid), entropy)
 
 
 @dataclass(frozen=True, eq=False)

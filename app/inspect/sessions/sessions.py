@@ -143,6 +143,12 @@ class Sessions:
         with self._guard:
             return [name for name, session in self._sessions.items() if session.touched < moment]
 
+    def touch(self, name: SessionId) -> None:
+        """The session is not idle: something that its page began goes on."""
+        with self._guard:
+            if name in self._sessions:
+                self._sessions[name].touched = time.monotonic()
+
     # ---- images ------------------------------------------------------------------------------
 
     def open_file(self, name: SessionId, path: Path, *, remove: bool, key: str = "") -> OpenedImage:
@@ -165,9 +171,16 @@ class Sessions:
             content = path.read_bytes()
         finally:
             if remove:
-                _remove(path)
-        opened = open_content(content, self._convention(), keeps_source=self._keeps_source)
-        return self._show(name, request, opened)
+                remove_upload(path)
+        return self._show(name, request, self.read(content))
+
+    def read(self, content: bytes) -> OpenedImage:
+        """A file as the model in memory is given it and as it is shown first; no session has it open yet.
+
+        Raises:
+            ImageError: the file is not an image that can be shown.
+        """
+        return open_content(content, self._convention(), keeps_source=self._keeps_source)
 
     def open_files(self, name: SessionId, paths: Sequence[Path], *, remove: bool) -> OpenedImage:
         """Open a file, or several, the slices of a DICOM series, as the session's image; these are kept as one archive.
@@ -183,7 +196,7 @@ class Sessions:
                     # A file's own name may be a patient's.
                     packed.write(path, str(number))
                     if remove:
-                        _remove(path)
+                        remove_upload(path)
             return self.open_file(name, archive, remove=False)
 
     def change_view(
@@ -327,7 +340,8 @@ class Sessions:
             return session.opened
 
 
-def _remove(path: Path) -> None:
+def remove_upload(path: Path) -> None:
+    """Delete an upload, and the folder that it has to itself."""
     path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # not empty: something else lies there
         path.parent.rmdir()

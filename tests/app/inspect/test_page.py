@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -294,6 +297,54 @@ def test_an_event_whose_answer_the_page_does_not_listen_for_is_heard_by_itself(a
     name = next(url.rpartition("/")[2] for url in reversed(anybody.requests) if "/heartbeat/" in url)
     with page.expect_request("**/gradio_api/queue/data*"):
         assert page.evaluate(UNHEARD, name) == 200
+
+
+def test_several_images_are_asked_one_question_and_a_row_opens_in_the_viewer(anybody, served, jpeg, tmp_path):
+    page, table = anybody.page, anybody.page.locator(".batch")
+    Image.new("L", (64, 48)).save(tmp_path / "black.png")
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno picture")
+    question = page.locator("#question textarea, #question input").first
+    question.fill("Is there a mass?")
+    page.locator("#adapters input").last.uncheck()
+    page.get_by_role("button", name="Several images, one question").click()
+    files = [jpeg, tmp_path / "broken.png", tmp_path / "black.png"]
+    page.set_input_files("#batch-files input[type=file]", [str(path) for path in files])
+    expect(page.locator("#batch-files .file-preview tr")).to_have_count(3)
+    page.locator("#batch-go").click()
+    page.wait_for_selector(".batch[data-done='3'][data-state=over]")
+    lines = table.locator("tbody tr")
+    expect(lines).to_have_count(3)
+    expect(lines.nth(1)).to_contain_text("PNG file is cut off")
+    expect(lines.nth(2)).to_contain_text("No regions")
+    assert not [path for path in served.uploads.rglob("*") if path.is_file() and path.stat().st_size]
+    # Highest first, what has none last.
+    table.get_by_role("button", name="Attention inside, a3").click()
+    expect(table.locator("th[aria-sort=descending]")).to_have_text("Attention inside, a3")
+    expect(lines.first).to_contain_text("chance")
+    answers = lines.first.locator(".answer").all_inner_texts()
+    with page.expect_download() as download:
+        table.get_by_role("button", name="CSV").click()
+    rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8-sig"))))
+    assert [row["answer a3"] for row in rows] == [answers[1], "", lines.nth(2).locator(".answer").last.inner_text()]
+    inside = f"{100 * float(rows[0]['attention inside a3']):.1f} %"
+
+    # A reload finds it; Enter on a name opens the image with what was asked and answered, and its number inside.
+    page.reload()
+    page.wait_for_selector(".batch[data-done='3'] tbody tr .open")
+    page.locator("#question textarea, #question input").first.fill("Something else?")
+    lines.first.locator(".open").press("Enter")
+    page.wait_for_selector(".stage[data-result$=complete][data-compare=side][data-regions^='ready ']")
+    expect(page.locator("#viewer [data-part=imageLabel]")).to_contain_text("260 × 180 px")
+    expect(question).to_have_value("Is there a mass?")
+    expect(page.locator("#status")).to_contain_text("Opened again")
+    told = page.locator("#viewer .answer-panel").inner_text()
+    assert all(answer in told for answer in answers)
+    page.get_by_role("tab", name="Before / after").click()
+    expect(page.locator("[data-part=compareRows] tr[data-key=attention_mass] td").nth(2)).to_have_text(inside)
+    expect(table.locator("#batch-rest")).to_be_hidden()
+    page.locator(".batch .next").click()
+    expect(page.locator("#viewer [data-part=imageLabel]")).to_contain_text("64 × 48 px")
+    assert not anybody.complaints
 
 
 def test_the_notice_and_the_speaking_model_are_always_there(anybody):

@@ -139,7 +139,7 @@ def test_the_pair_that_is_compared_is_answered_first(service, png, monkeypatch):
         asked.append(adapters)
         raise Cancelled
 
-    monkeypatch.setattr(service, "_inspect", inspect)
+    monkeypatch.setattr(service, "inspect", inspect)
     service.reserve("one")
     with pytest.raises(Cancelled):
         list(service.ask("one", "Is there a mass?", ["base", "lora", "a3"]))

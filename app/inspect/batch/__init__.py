@@ -1,0 +1,1 @@
+"""Several images, one question: asked in the background, shown as a table."""

@@ -1,0 +1,124 @@
+"""Several images, one question: where they are given, and the table of what comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from a3tune.encoding import base64_text
+from app.access.identity import audit
+from app.common.comparison import OwnAdapters
+from app.common.status import status
+from app.common.widgets import EVENT_OPTIONS, GLOSSARY, Update, errors_in, json_text, server_function, widget_parts
+from app.engine.ids import BatchId, ResultId, SessionId
+from app.inspect.batch.service import BatchService
+from app.inspect.sessions.opened_image import OpenedImage
+
+OpenImage = Callable[[OpenedImage | ResultId, str, list[str], Any, SessionId], Iterator[Update]]
+"""Shows an image of the table, or its result, with its question, and asks where there is no result: found, question,
+adapters, the visitor's secret, the page's session."""
+
+_KEPT = """() => [studioModule("inspect/batch/static/batch.js").keptBatch()]"""
+
+
+class BatchPanel:
+    """Builds its two parts inside the running ``gr.Blocks`` context.
+
+    Args:
+        batches: what asks.
+    """
+
+    def __init__(self, batches: BatchService) -> None:
+        self._batches = batches
+
+    def build_inputs(self) -> None:
+        """Where the files are given."""
+        with gr.Accordion("Several images, one question", open=False, elem_id="batch-inputs"):
+            self._files = gr.File(
+                label="Images, each asked the question above: PNG, JPEG, TIFF, DICOM, NIfTI …",
+                file_count="multiple", height=110, elem_id="batch-files",
+            )  # fmt: skip
+            self._go = gr.Button("Ask about each", elem_id="batch-go")
+            self._status = gr.HTML("", elem_id="batch-status", apply_default_css=False)
+
+    def build_table(self) -> None:
+        """The table; its event ``open`` carries ``batch`` and ``number``, a row's place from 0."""
+        parts = widget_parts("inspect/batch/static/batch", meaning=GLOSSARY["critical heads"])
+        answers = [server_function(answer) for answer in (self.read_batch, self.stop_batch, self.take_table)]
+        self._table = gr.HTML(value="", **parts, server_functions=answers, elem_id="batch")
+
+    def wire(
+        self,
+        page: gr.Blocks,
+        own: OwnAdapters,
+        asked: list[gr.components.Component],
+        open_image: OpenImage,
+        outputs: Sequence[gr.blocks.Block],
+    ) -> None:
+        """Connect the widgets.
+
+        Args:
+            page: the whole page, whose reload finds the table again.
+            own: the adapters of the visitor alone.
+            asked: the question, and the adapters that are chosen.
+            open_image: shows one image.
+            outputs: what it changes.
+        """
+        self._own, self._open_image = own, open_image
+        kept = gr.JSON(visible=False)
+        page.load(self._adopt, [kept], [self._table], js=_KEPT, queue=False, **EVENT_OPTIONS)
+        self._go.click(
+            self._start, [self._files, *asked, own.visitor], [self._files, self._status, self._table], **EVENT_OPTIONS
+        )
+        self._table.open(self._open, [own.visitor], [self._status, *outputs], trigger_mode="multiple", **EVENT_OPTIONS)
+
+    @errors_in("_status")
+    def _start(
+        self, paths: list[str] | None, question: str, adapters: list[str], visitor: Any, request: gr.Request
+    ) -> Update:
+        files = [Path(path) for path in paths or ()]
+        audit("image-open", files=len(files))
+        batch = self._batches.start(_session(request), files, question, adapters, self._own.of(visitor))
+        words = "Each file is deleted from the server's disk once it was read; all goes with this visit."
+        return {self._files: None, self._status: status(words), self._table: _value(batch.id)}
+
+    def _adopt(self, kept: Any, request: gr.Request) -> Any:
+        name = BatchId(str(kept or ""))
+        return _value(name) if name and self._batches.adopt(_session(request), name) else gr.skip()
+
+    @errors_in("_status")
+    def _open(self, visitor: Any, event: gr.EventData, request: gr.Request) -> Iterator[Update]:
+        session, name = _session(request), BatchId(str(getattr(event, "batch", "")))
+        batch = self._batches.get(name)
+        found = self._batches.open(session, name, int(getattr(event, "number", -1)))
+        yield {self._status: ""}
+        yield from self._open_image(found, batch.question, list(batch.adapters), visitor, session)
+
+    # ---- what the part in the browser asks ---------------------------------------------------
+
+    def read_batch(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Where the work stands, and the rows that the page does not know."""
+        return self._batches.news(BatchId(request["batch"]), max(0, int(request["known"])))
+
+    def stop_batch(self, request: dict[str, Any]) -> dict[str, Any]:
+        """End the work."""
+        self._batches.cancel(BatchId(request["batch"]))
+        return {}
+
+    def take_table(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The table as a CSV file, in base64."""
+        content = self._batches.csv(BatchId(request["batch"]))
+        audit("result-export", form="csv")
+        # With the mark by which spreadsheets know UTF-8.
+        return {"content": base64_text(content.encode("utf-8-sig"))}
+
+
+def _value(name: BatchId) -> str:
+    return json_text({"batch": name})
+
+
+def _session(request: gr.Request) -> SessionId:
+    return SessionId(str(request.session_hash))
