@@ -7,7 +7,7 @@ ACL 2025). MedSAM's checkpoint, a ViT-B, works as well.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from segment_anything import SamPredictor, sam_model_registry
 from segment_anything.modeling import Sam
-from segment_anything.utils.amg import rle_to_mask
+from segment_anything.utils.amg import generate_crop_boxes, rle_to_mask
 
 from a3tune.checkpoints import locate_checkpoint, read_checkpoint, weights_digest
 from a3tune.device import choose_device
@@ -42,6 +42,7 @@ Variant = Literal["vit_b", "vit_l", "vit_h"]
 _WIDTHS: dict[int, Variant] = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
 _PURPOSE = "a Segment Anything checkpoint (ViT-B, ViT-L, ViT-H or MedSAM)"
 _REFERENCE_AREA = 256 * 256
+_CROP_OVERLAP = 512 / 1500
 
 
 @dataclass(frozen=True)
@@ -167,11 +168,12 @@ class SegmentAnythingSegmenter:
         """Find the regions of an image, in the order of the generator.
 
         Raises:
-            LabelError: the image has the same value everywhere, or no region was found.
+            LabelError: the image has the same value everywhere or is too thin, or no region was found.
         """
         check_contrast(image)
         grid = self.grid
         shown = working_image(image, WORKING_SIDE)
+        self._check_shape(image, generate_crop_boxes((shown.height, shown.width), grid.crop_layers, _CROP_OVERLAP)[0])
         generator = CompressedMaskGenerator(
             self._model,
             output_mode="uncompressed_rle",
@@ -181,6 +183,7 @@ class SegmentAnythingSegmenter:
             stability_score_thresh=grid.stability_score_threshold,
             box_nms_thresh=grid.box_nms_threshold,
             crop_n_layers=grid.crop_layers,
+            crop_overlap_ratio=_CROP_OVERLAP,
             crop_n_points_downscale_factor=grid.crop_points_downscale_factor,
             crop_nms_thresh=grid.crop_nms_threshold,
             min_mask_region_area=round(
@@ -217,6 +220,7 @@ class SegmentAnythingSegmenter:
         check_contrast(image)
         x, y, width, height = check_box(box, image.height, image.width)
         shown = working_image(image, WORKING_SIDE)
+        self._check_shape(image, [[0, 0, shown.width, shown.height]])
         scale = np.tile([shown.width / image.width, shown.height / image.height], 2).astype(np.float32)
         with self._turn:
             self._predictor.source = image.sha256
@@ -231,6 +235,18 @@ class SegmentAnythingSegmenter:
         """As `Segmenter.forget`."""
         with self._turn:
             self._predictor.forget(sha256)
+
+    def _check_shape(self, image: MedicalImage, crops: Sequence[Sequence[int]]) -> None:
+        """Refuse an image of which a crop, (x0, y0, x1, y1) in what is shown, would be shown without a pixel across."""
+        side = self._model.image_encoder.img_size
+        for x0, y0, x1, y1 in crops:
+            shorter, longer = sorted((x1 - x0, y1 - y0))
+            if shorter <= 0 or shorter * side < longer / 2:
+                raise LabelError(
+                    expected=f"an image with pixels for {self.name} in each of its crops",
+                    got=f"The image of {image.width} x {image.height} pixels is too thin",
+                    remedy="Pad or crop the image to a less extreme shape",
+                )
 
 
 class _RememberingPredictor(SamPredictor):

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -134,6 +135,16 @@ def test_unusable_images_and_boxes(small_sam, small_image):
     )
     with pytest.raises(LabelError, match="found none"):
         strict.segment(small_image)
+
+
+@pytest.mark.parametrize("shape", [(1, 300), (300, 1), (3, 5000), (1, 2)])
+def test_thin_images_are_refused_in_words(small_sam, shape):
+    segmenter = SegmentAnythingSegmenter.from_model(small_sam, parameters=replace(LOOSE, crop_layers=1))
+    thin = MedicalImage(np.random.default_rng(0).integers(0, 255, (*shape, 3), dtype=np.uint8))
+    with pytest.raises(LabelError, match="too thin"):
+        segmenter.segment(thin)
+    with pytest.raises(LabelError, match=r"too thin|Nothing stands out"):
+        segmenter.segment_box(thin, (0, 0, shape[1], shape[0]))
 
 
 def test_settings_are_checked():
