@@ -5,11 +5,15 @@ from __future__ import annotations
 
 import re
 
-_HEADING = r"\b(?:FINAL (?:REPORT|ADDENDUM)|WET READ)\b"
+_HEADING = (
+    r"\b(?:(?:FINAL|PRELIMINARY) (?:RADIOLOGY )?(?:REPORT|ADDENDUM)|WET READ(?: VERSION #?\d+)?)\b(?:[ \t]*[:.])?"
+    # In small letters only where nothing else stands in the line.
+    r"|^[ \t]*(?i:(?:final|preliminary) (?:radiology )?report)[ \t]*:?[ \t]*$"
+)
 # MIMIC-CXR has ___, its forerunners [** **], Open-i's reports XXXX.
 _BLANK = r"_{2,}|\[\*\*.*?\*\*\]|\b(?:X{4,}|x{4,})\b"
-# A heading that begins a line goes with what it says before its colon or the line's end.
-_MARKS = re.compile(rf"{_BLANK}|^[ \t]*{_HEADING}[^\n]*?(?:\n|:|$)|{_HEADING}", re.MULTILINE)
+# What follows a heading in its line stays: many files have a whole report in one line.
+_MARKS = re.compile(f"{_BLANK}|{_HEADING}", re.MULTILINE)
 
 
 def first_mark(report: str) -> str | None:

@@ -14,6 +14,11 @@ from a3tune.data.report_marks import first_mark, without_marks
         ("Dr. [**Last Name (STitle) 12**] was told.", "Dr. was told."),
         ("The XXXX are clear. xxxx.", "The are clear. ."),
         ("Lungs clear. FINAL REPORT", "Lungs clear."),
+        ("FINAL REPORT The lungs are clear.", "The lungs are clear."),
+        ("FINAL REPORT EXAMINATION: CHEST. FINDINGS: Clear.", "EXAMINATION: CHEST. FINDINGS: Clear."),
+        ("FINAL REPORT. Clear lungs. No mass.", "Clear lungs. No mass."),
+        ("PRELIMINARY RADIOLOGY REPORT: Clear.", "Clear."),
+        (" Final Report \nClear.", "Clear."),
         ("WET READ: ___ 9:14 PM\nNo change.", "9:14 PM\nNo change."),
     ],
 )
