@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Before Gradio is imported: it reads this when its modules load.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -12,12 +13,17 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 from a3tune.cli.app import read_options
 from a3tune.errors import A3TuneError
 from app.access.deployment import Deployment, read_deployment
+from app.access.origins import is_loopback
 from app.common.studio_folder import default_studio_folder
 from app.kept.key import read_key
 from app.login.people import add_person, ask_password, remove_person
 from app.login.settings import LoginSettings, read_login
+from app.server.archive import read_archive
 from app.server.audit import AUDIT_VARIABLE, audit_path
 from app.ui import launch
+
+if TYPE_CHECKING:
+    from a3tune.dicomweb.client import DicomWeb
 
 
 def main() -> None:
@@ -30,7 +36,9 @@ def main() -> None:
         deployment = read_deployment(options.deployment, os.environ)
         login = read_login(options.login, options.deployment, options.people, os.environ)
         audit = audit_path(os.environ.get(AUDIT_VARIABLE, ""), options.deployment, default_studio_folder().root)
-        serve(options, deployment, login, audit, read_key(options.deployment, os.environ))
+        alone = options.deployment == "local" and is_loopback(options.host)
+        archive = read_archive(alone or login is not None, deployment.upload_file_mb, os.environ)
+        serve(options, deployment, login, audit, read_key(options.deployment, os.environ), archive)
     except A3TuneError as error:
         raise SystemExit(str(error)) from None
 
@@ -52,6 +60,7 @@ def serve(
     login: LoginSettings | None,
     audit: Path | None,
     key: bytes | None,
+    archive: DicomWeb | None,
 ) -> None:
     """Serve until the process is stopped."""
     launch(
@@ -71,6 +80,7 @@ def serve(
         login=login,
         audit_file=audit,
         key=key,
+        archive=archive,
     )
 
 

@@ -61,6 +61,10 @@ class EmptyTargetError(RequestError):
     """A mask fits its image and marks nothing on what is shown of it."""
 
 
+class DicomWebError(A3TuneError):
+    """A DICOMweb server cannot be asked, or does not answer as it should, or with more than it may."""
+
+
 class Cancelled(A3TuneError):
     """The person asked for the work to stop; nothing went wrong."""
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gradio as gr
 from starlette.applications import Starlette
@@ -53,6 +53,9 @@ from app.server.refusals import Refusals
 from app.tune.runs.view import RunView
 from app.tune.service import TuneService
 from app.tune.tab import TuneTab
+
+if TYPE_CHECKING:
+    from a3tune.dicomweb.client import DicomWeb
 
 # Requests that wait at once, over all visitors; more are told that the queue is full.
 _QUEUE_LENGTH = 64
@@ -121,7 +124,9 @@ def _fill_models(page: Page, tab: gr.Tab) -> None:
 
 def _fill_privacy(page: Page, tab: gr.Tab) -> None:
     studio = page.tuning.jobs.studio
-    build_privacy(studio, page.tuning.kept is not None, page.forget)
+    archive = page.asking.archive
+    named = "" if archive is None else archive.server.name
+    build_privacy(studio, page.tuning.kept is not None, page.forget, named)
 
 
 TABS = (
@@ -217,6 +222,7 @@ def launch(
     login: LoginSettings | None = None,
     audit_file: Path | None = None,
     key: bytes | None = None,
+    archive: DicomWeb | None = None,
 ) -> None:
     """Serve the page until the process is stopped; the model loads meanwhile.
 
@@ -236,6 +242,7 @@ def launch(
         login: how people log in; None where nobody is asked who they are.
         audit_file: where it is noted who did what; None for nowhere.
         key: what visitors' things are kept with beyond their visit; None where that is not wanted.
+        archive: the DICOM archive that visitors may have asked; None for none.
 
     Raises:
         RequestError: the file of passwords or the audit cannot be used.
@@ -251,6 +258,7 @@ def launch(
     folder = private_folder(os.environ)
     slot = ModelSlot(profile, adapters, allow_other_base=allow_other_base)
     asking = InspectService(slot, RegionSlot(scorer, segmenter), deployment)
+    asking.archive = archive
     tuning = TuneService(slot, asking.regions.slot, deployment=deployment, key=key)
     evaluating = EvaluateService(slot, tuning.jobs, tuning.data_sources, tuning.adapters.of)
     first, *_ = shown = read_examples()

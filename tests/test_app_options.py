@@ -16,14 +16,27 @@ SCRIPT = Path(__file__).resolve().parents[1] / "app.py"
 
 
 @pytest.fixture
-def read_options(monkeypatch):
-    """The script's own function; the package of the same name hides the script."""
+def script(monkeypatch):
+    """The script; the package of the same name hides it."""
     for name in ("SPACE_ID", "A3TUNE_MODELS", "A3TUNE_ANY_MODEL", "A3TUNE_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     specification = importlib.util.spec_from_file_location("app_script", SCRIPT)
     script = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(script)
+    return script
+
+
+@pytest.fixture
+def read_options(script):
     return script.read_options
+
+
+@pytest.mark.parametrize("options", [("--deployment", "space"), ("--deployment", "server"), ("--host", "0.0.0.0")])
+def test_where_strangers_could_ask_an_archive_the_page_does_not_start(script, monkeypatch, options):
+    monkeypatch.setattr(sys, "argv", ["app.py", *options])
+    monkeypatch.setenv("A3TUNE_DICOMWEB", "https://archive.example/dicom-web")
+    with pytest.raises(SystemExit, match="anybody who reaches the page"):
+        script.main()
 
 
 def test_at_home_all_that_is_known_is_offered_and_more_on_request(read_options):

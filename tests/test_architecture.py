@@ -40,6 +40,7 @@ LIBRARY_RULES: dict[str, set[str]] = {
     "checkpoints": GROUND | {"hub", "hub_errors"},
     "device": GROUND,
     "bundle": GROUND,
+    "dicomweb": GROUND,
     "geometry": GROUND,
     "images": GROUND,
     "figures": GROUND,
@@ -96,6 +97,7 @@ SLOW = {
     "segment_anything",
     "pyarrow",
     "openpyxl",
+    "dicomweb_client",
     "matplotlib.figure",
 } | {
     "scipy.stats",

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from a3tune import __version__
-from a3tune.cli import app, demo, doctor, eval, export, inspect, labels, parity, tune
+from a3tune.cli import app, demo, dicomweb, doctor, eval, export, inspect, labels, parity, tune
 from a3tune.errors import A3TuneError
 from a3tune.process import RUN, prepare_process
 
@@ -23,6 +23,7 @@ COMMANDS = {
     "tune": tune,
     "eval": eval,
     "export": export,
+    "dicomweb": dicomweb,
     "demo": demo,
     "parity": parity,
     "doctor": doctor,

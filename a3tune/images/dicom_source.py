@@ -4,12 +4,13 @@ shall say so, and only then."""
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from pydicom import Dataset, dcmread
-from pydicom.uid import UID
+from pydicom.uid import RE_VALID_UID
 
 from a3tune.errors import ImageError
 from a3tune.images.content import decode
@@ -28,7 +29,7 @@ PATIENT_AND_STUDY = (
 )
 """What is taken of patient and study, by DICOM keyword, beside the study's UID."""
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
-_LONGEST = 1024  # letters
+_LONGEST, _LONGEST_UID = 1024, 64  # letters
 
 
 @dataclass(frozen=True)
@@ -116,16 +117,16 @@ def _header(path: str | os.PathLike[str], frame: int, series: Series | None) -> 
 
 
 def _identity(dataset: Dataset, frame: int | None) -> DicomIdentity:
-    sop_class, sop_instance, series, study = (UID(str(dataset.get(keyword) or "")) for keyword in _UIDS)
+    sop_class, sop_instance, series, study = (str(dataset.get(keyword) or "") for keyword in _UIDS)
     for keyword, uid in zip(_UIDS, (sop_class, sop_instance, series, study), strict=True):
-        if not uid.is_valid:
-            raise _unidentified(f"Its header has no {keyword}")
+        if len(uid) > _LONGEST_UID or not re.fullmatch(RE_VALID_UID, uid):
+            raise _unidentified(f"Its header has no {keyword} that is one")
     for keyword in ("PatientID", "PatientName"):
         if keyword not in dataset:
             raise _unidentified(f"Its header has no {keyword}")
     values = {keyword: str(dataset.get(keyword) or "") for keyword in PATIENT_AND_STUDY}
     kept = tuple((keyword, value[:_LONGEST]) for keyword, value in values.items() if value)
-    return DicomIdentity(str(sop_class), str(sop_instance), str(series), str(study), frame, kept)
+    return DicomIdentity(sop_class, sop_instance, series, study, frame, kept)
 
 
 def _unidentified(got: str) -> ImageError:

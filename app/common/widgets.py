@@ -126,18 +126,7 @@ def _words(error: Exception) -> str:
 
 
 _TEXTS = (
-    "action",
-    "adapter",
-    "data",
-    "form",
-    "job",
-    "kind",
-    "name",
-    "objects",
-    "other",
-    "precision",
-    "prompt",
-    "result",
+    *("action", "adapter", "data", "form", "job", "kind", "name", "objects", "other", "precision", "prompt", "result"),
     "run",
 )
 _LISTS = ("adapters", "box", "chosen", "keys", "others", "sides")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydicom import Dataset
 
 from a3tune.errors import RequestError
 from a3tune.images.measures import KINDS, Measure
@@ -14,7 +15,7 @@ from a3tune.wording import counted
 from app.access.identity import audit
 from app.engine import library
 from app.engine.ids import RegionSessionId, ResultId
-from app.inspect.export.dicom import DICOM_OBJECTS, dicom_files, packed
+from app.inspect.export.dicom import DICOM_OBJECTS, as_file, dicom_objects
 from app.inspect.export.pdf_page import pdf_page
 from app.inspect.export.shown import Shown
 from app.inspect.export.zip_archive import zip_archive
@@ -52,14 +53,38 @@ def export(service: InspectService, request: dict[str, Any]) -> tuple[str, str, 
         )
     shown = _read_shown(service, request)
     if form == "dicom":
-        return _dicom(service, shown, request)
+        made = _dicom(service, shown, request)
+        audit("result-export", form="dicom", identity=request.get("identity") is True)
+        return as_file(shown.name, str(request["objects"]), made)
     audit("result-export", form=form)
     kind, write = _FORMS[form]
     return f"{shown.name}.{form}", kind, write(shown)
 
 
-def _dicom(service: InspectService, shown: Shown, request: dict[str, Any]) -> tuple[str, str, bytes]:
-    """One DICOM file, or several in a ZIP archive.
+def store(service: InspectService, request: dict[str, Any]) -> str:
+    """Store what is on show as DICOM objects in the archive; says how that went.
+
+    Args:
+        service, request: as :func:`export`.
+
+    Raises:
+        RequestError: there is no archive that may be written to, the objects are of nobody, or as :func:`export`.
+        DicomWebError: the archive did not take them.
+    """
+    if service.archive is None or request.get("identity") is not True or not 1 <= len(request["sides"]) <= 2:
+        raise RequestError(
+            expected="an archive, and objects of the patient and study of the opened file",
+            got="There is none, or they are of nobody",
+            remedy="Tick the box that puts patient and study into the files, or save them",
+        )
+    made = _dicom(service, _read_shown(service, request), request)
+    audit("archive-store", objects=len(made))
+    service.archive.store(list(made.values()))
+    return f"{counted(len(made), 'object')} stored in {service.archive.server.name}."
+
+
+def _dicom(service: InspectService, shown: Shown, request: dict[str, Any]) -> dict[str, Dataset]:
+    """What is on show as DICOM objects by the names of their files.
 
     Args:
         service: says whether patient and study may go into a file.
@@ -78,12 +103,7 @@ def _dicom(service: InspectService, shown: Shown, request: dict[str, Any]) -> tu
             got="On a public Space no patient and no study goes into a file",
             remedy="Leave them out, or run the application yourself",
         )
-    files = dicom_files(shown, objects, identity=identity)
-    audit("result-export", form="dicom", identity=identity)
-    if len(files) == 1:
-        ((name, content),) = files.items()
-        return f"{shown.name}-{name}.dcm", "application/dicom", content
-    return f"{shown.name}-{objects}.zip", "application/zip", packed(files)
+    return dicom_objects(shown, objects, identity=identity)
 
 
 def command_line(result: Result, adapters: Sequence[str], measures: Sequence[Measure] = ()) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from app.common.widgets import Answer, server_function
 from app.engine.ids import CheckId, RegionSessionId, ResultId
-from app.inspect.export_request import export
+from app.inspect.export_request import export, store
 from app.inspect.image_value import image_value, pixel_values
 from app.inspect.service import InspectService
 from app.inspect.values import (
@@ -90,7 +90,11 @@ def viewer_answers(service: InspectService) -> tuple[Answer, ...]:
     def take_file(request: dict[str, Any]) -> dict[str, Any]:
         return file_value(*export(service, request))
 
-    checks = start_faithfulness, follow_faithfulness, stop_faithfulness, take_file
+    @server_function
+    def store_file(request: dict[str, Any]) -> dict[str, Any]:
+        return {"said": store(service, request)}
+
+    checks = start_faithfulness, follow_faithfulness, stop_faithfulness, take_file, store_file
     return (
         *checks,
         head_map,

@@ -34,14 +34,13 @@ from app.inspect.sessions.results import Result, ResultStore, ViewNumbers, no_nu
 from app.inspect.sessions.sessions import Session, Sessions
 
 if TYPE_CHECKING:
+    from a3tune.dicomweb.client import DicomWeb
     from a3tune.inspection.inspect import Inspection
     from a3tune.inspection.prefix_cache import PrefixCache, PrefixStore
     from a3tune.models.load import VisionLanguageModel
 
-# How many bytes of maps the examples' finished results may hold together.
-MOST_PREPARED = 256 << 20
-# Seconds between two examples that are answered in the background.
-_PAUSE = 0.05
+MOST_PREPARED = 256 << 20  # bytes of maps that the examples' finished results may hold together
+_PAUSE = 0.05  # seconds between two examples that are answered in the background
 _LOADING, _WAITING = "Loading the model", "Waiting for another visitor's question"
 
 
@@ -53,6 +52,8 @@ class InspectService:
         region_slot: what finds and ranks regions; the bundled parts when None.
         deployment: how much results may hold in memory.
     """
+
+    archive: DicomWeb | None = None  # where images may be fetched from, and stored: told by whoever builds the page
 
     def __init__(self, slot: ModelSlot, region_slot: RegionSlot | None = None, deployment: Deployment = LOCAL) -> None:
         self.slot, self.keeps_source = slot, deployment.name != "space"  # strangers' patients go into no file
@@ -280,8 +281,7 @@ class InspectService:
                     self._opening = Result(name, inspection, numbers, opened, generation)
                     # It is no visitor's: all may see it, and it is never forgotten.
                     self.results.add(None, self._opening)
-                # A lock is not fair: whoever waits for the model gets it now.
-                task.cancel.wait(_PAUSE)
+                task.cancel.wait(_PAUSE)  # a lock is not fair: whoever waits for the model gets it now
 
         def told(task: Task[None]) -> None:
             try:

@@ -18,6 +18,7 @@ from app.common.widgets import EVENT_OPTIONS, Update
 from app.engine.background import Step
 from app.engine.ids import ResultId, SessionId
 from app.inspect import zero_gpu
+from app.inspect.archive.panel import ArchivePanel
 from app.inspect.batch.panel import BatchPanel
 from app.inspect.examples import GENERAL_QUESTIONS, Example, build_examples, build_suggestions, keep_question
 from app.inspect.handlers import viewer_answers
@@ -56,13 +57,13 @@ class InspectTab:
         with gr.Row(elem_id="inspect", equal_height=False):
             with gr.Column(scale=0, min_width=300, elem_id="inputs"):
                 gr.HTML("<h2>1 · Image</h2>", apply_default_css=False)
-                # The first example is on show from the start, see `opening_value`.
-                first = next(iter(self._examples.values()))
+                first = next(iter(self._examples.values()))  # on show from the start, see `opening_value`
                 self._strip = build_examples(tuple(self._examples.values()), first.key)
                 self._file = gr.File(
                     label="Own file: PNG, JPEG, TIFF, DICOM, NIfTI …, or the slices of a series",
                     file_count="multiple", height=84, elem_id="upload",
                 )  # fmt: skip
+                self._archive = ArchivePanel(service.archive)
                 self._view = ViewControls()
                 gr.HTML("<h2>2 · Question</h2>", apply_default_css=False)
                 self._question = gr.Textbox(
@@ -79,7 +80,7 @@ class InspectTab:
                 self._batch.build_inputs()
             with gr.Column(scale=1, min_width=560):
                 self._batch.build_table()
-                self._viewer = build_viewer(viewer_answers(service), elem_id="viewer", identity=service.keeps_source)
+                self._viewer = build_viewer(viewer_answers(service), service.keeps_source, service.archive)
 
     def opening_value(self) -> str:
         """The viewer's value that a page brings with it: the first example, with its answers once there are any."""
@@ -108,10 +109,10 @@ class InspectTab:
             self._open_example, [self._adapters, visitor], answered, trigger_mode="multiple", **EVENT_OPTIONS
         )
         uploaded = self._file.upload(self._open_upload, [self._file], [self._file, *opened], **EVENT_OPTIONS)
-        keep_question(uploaded, self._question, self._strip, self._examples)
+        for came in (uploaded, *self._archive.wire(self._status, self._open_upload, [self._file, *opened])):
+            keep_question(came, self._question, self._strip, self._examples)
         self._viewer.reopen(self._reopen, None, opened, trigger_mode="multiple", **EVENT_OPTIONS)
-        wanted = gr.JSON(visible=False)
-        page.load(self._begin, [visitor, wanted], self.own_outputs, js=WANTED, **EVENT_OPTIONS)
+        page.load(self._begin, [visitor, gr.JSON(visible=False)], self.own_outputs, js=WANTED, **EVENT_OPTIONS)
 
         changed = [self._viewer, self._status, *self._view.changed]
         self._viewer.walk(self._walk, self._view.choices, changed, trigger_mode="multiple", **EVENT_OPTIONS)
@@ -130,8 +131,7 @@ class InspectTab:
         self._batch.wire(page, self._own, [self._question, self._adapters], self._open_found, answered)
 
     def follow(self, header: gr.HTML) -> None:
-        """Offer the adapters of the model in memory when the page's head notices that it was replaced, and show the
-        picture that this one is given."""
+        """Where the page's head notices another model, offer its adapters and show the picture that it is given."""
         replaced = [self._adapters, self._viewer]
         header.switched(self._follow_model, [self._own.visitor], replaced, queue=False, **EVENT_OPTIONS)
 
@@ -211,7 +211,7 @@ class InspectTab:
         except Exception as error:
             yield {self._file: None, **self._failed(error)}
             return
-        words = "Opened. The upload was deleted from the server's disk; the image is forgotten with this visit."
+        words = "Opened. Its file was deleted from the server's disk; the image is forgotten with this visit."
         if len(opened.series) > 1:
             words = f"The first of {len(opened.series)} series is on show; another one can be chosen. {words}"
         words = " ".join([words, *(f"{note}." for note in opened.image.notes if LOOK in note)])

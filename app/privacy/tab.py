@@ -25,12 +25,13 @@ _LEAVE = f"""(words) => {{
 }}"""
 
 
-def kept_words(studio: StudioFolder, encrypted: bool = False) -> list[tuple[str, str]]:
+def kept_words(studio: StudioFolder, encrypted: bool = False, archive: str = "") -> list[tuple[str, str]]:
     """What is kept, where, and for how long, in plain words.
 
     Args:
         studio: where data sets, runs and adapters lie.
         encrypted: whether they are kept encrypted beyond a visit.
+        archive: the DICOM archive that may be asked; "" for none.
     """
     deployment = studio.deployment
     idle = deployment.idle_minutes
@@ -77,7 +78,26 @@ def kept_words(studio: StudioFolder, encrypted: bool = False) -> list[tuple[str,
             "warns you; of a PNG or JPEG nobody can tell: look at it, and de-identify it before you open it.",
         ),
         ("In the server's log", "Times and kinds of faults: no images, questions, answers or file names."),
-        ("Elsewhere", "Nothing. The page asks no other host, and nothing is sent to one unless you push an adapter."),
+        *_archive_words(archive),
+        (
+            "Elsewhere",
+            f"Nothing{' else' if archive else ''}. The page asks no other host, and nothing is sent to one unless you "
+            "push an adapter.",
+        ),
+    ]
+
+
+def _archive_words(archive: str) -> list[tuple[str, str]]:
+    """What goes to the archive and comes from it."""
+    if not archive:
+        return []
+    return [
+        (
+            f"With the archive {archive}",
+            "What you look for there is sent to it, and what it finds, patients' names and numbers among it, is shown "
+            "to you; none of that is kept or noted here. A series that you open is an image of yours, as above. What "
+            "you store there stays there.",
+        )
     ]
 
 
@@ -91,15 +111,16 @@ def _identity_words(deployment: str) -> str:
     )
 
 
-def build_privacy(studio: StudioFolder, encrypted: bool, forget: Callable[[str], None]) -> None:
+def build_privacy(studio: StudioFolder, encrypted: bool, forget: Callable[[str], None], archive: str = "") -> None:
     """Builds the tab inside the running ``gr.Blocks`` context.
 
     Args:
-        studio, encrypted: see `kept_words`.
+        studio, encrypted, archive: see `kept_words`.
         forget: ends a visit by its name, with all that it brought.
     """
     told = "".join(
-        f"<dt>{html.escape(what)}</dt><dd>{html.escape(words)}</dd>" for what, words in kept_words(studio, encrypted)
+        f"<dt>{html.escape(what)}</dt><dd>{html.escape(words)}</dd>"
+        for what, words in kept_words(studio, encrypted, archive)
     )
     with gr.Column(elem_id="privacy"):
         gr.HTML(f"<h2>What is kept of you</h2><dl>{told}</dl>", elem_id="kept", apply_default_css=False)

@@ -32,6 +32,9 @@ ACTS = {
     "image-open": "files of their own were opened; `files` is how many",
     "result-export": "a result was taken as a file; `form`, the `run` of an evaluation, and of DICOM whether "
     "patient and study are in it (`identity`)",
+    "archive-search": "studies were looked for in the DICOM archive",
+    "archive-fetch": "a series was fetched from it",
+    "archive-store": "exported objects were stored in it; `objects` is how many",
     "data-add": "a data set was taken in; `data`",
     "data-delete": "it was deleted; for a minute it can come back",
     "data-restore": "it was taken back",

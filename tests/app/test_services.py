@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import httpx
+import pydicom
 import pytest
 from playwright.sync_api import BrowserContext, Page
 
 from a3tune.bundle import EXAMPLES
+from a3tune.dicomweb.client import DicomWeb
+from a3tune.dicomweb.settings import Server
 from tests.app.conftest import SCREENSHOTS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,7 +34,8 @@ SECRET, ARCHIVE_PASSWORD = "a secret of the test", "archive"
 
 
 class House(NamedTuple):
-    """Everything that runs: the page's address behind nginx, the server's own, where it keeps things, the provider."""
+    """Everything that runs: the page's address behind nginx, the server's own, where it keeps things, the provider, the
+    archive."""
 
     page: str
     server: str
@@ -39,6 +43,7 @@ class House(NamedTuple):
     log: Path
     issuer: str
     certificate: Path
+    archive: Server
 
 
 def free_ports(count: int) -> list[int]:
@@ -98,6 +103,7 @@ def house(serve, tmp_path_factory) -> Iterator[House]:
         "Name": "Studio", "HttpPort": orthanc_port, "DicomPort": dicom_port, "RemoteAccessAllowed": True,
         "StorageDirectory": str(folder / "archive"), "IndexDirectory": str(folder / "archive"),
         "RegisteredUsers": {"studio": ARCHIVE_PASSWORD},
+        "Plugins": ["/usr/share/orthanc/plugins/libOrthancDicomWeb.so"], "DicomWeb": {"Enable": True},
     }  # fmt: skip
     (folder / "orthanc.json").write_text(json.dumps(archive))
     audit = folder / "kept" / "audit.jsonl"
@@ -105,6 +111,8 @@ def house(serve, tmp_path_factory) -> Iterator[House]:
         "A3TUNE_OIDC_ISSUER": issuer, "A3TUNE_OIDC_CLIENT": "studio", "A3TUNE_OIDC_SECRET": SECRET,
         "A3TUNE_TUNERS": "staff", "A3TUNE_OPERATORS": "admins", "A3TUNE_AUDIT": str(audit), "A3TUNE_LOG": "text",
         "A3TUNE_STUDIO": str(folder / "studio"), "A3TUNE_HOSTS": "localhost",
+        "A3TUNE_DICOMWEB": f"http://127.0.0.1:{orthanc_port}/dicom-web", "A3TUNE_DICOMWEB_USER": "studio",
+        "A3TUNE_DICOMWEB_PASSWORD": ARCHIVE_PASSWORD, "A3TUNE_DICOMWEB_STORE": "yes",
     }  # fmt: skip
     with ExitStack() as stack:
         provider = ["node", str(ROOT / "tests" / "support" / "provider.mjs"), SERVICES, issuer]
@@ -119,7 +127,8 @@ def house(serve, tmp_path_factory) -> Iterator[House]:
         nginx = [shutil.which("nginx") or "/usr/sbin/nginx", "-c", str(folder / "nginx.conf"), "-p", str(folder)]
         trusted = ssl.create_default_context(cafile=str(certificate))
         stack.enter_context(started(nginx, folder / "nginx.log", lambda: answers(f"{page}/", verify=trusted)))
-        yield House(page, served.url, audit, served.log, issuer, certificate)
+        named = Server(variables["A3TUNE_DICOMWEB"], "studio", ARCHIVE_PASSWORD, store=True)
+        yield House(page, served.url, audit, served.log, issuer, certificate, named)
 
 
 @pytest.fixture
@@ -255,3 +264,49 @@ def test_the_archive_is_reached_with_its_password(house):
     assert httpx.get(address, verify=trusted, trust_env=False).status_code == 401
     answer = httpx.get(address, verify=trusted, trust_env=False, auth=("studio", ARCHIVE_PASSWORD))
     assert answer.json()["Name"] == "Studio"
+
+
+def test_a_study_of_the_archive_is_opened_asked_about_and_gets_what_was_seen(house, context, tmp_path):
+    web, slices = DicomWeb(house.archive), []
+    for number in range(3):
+        one = pydicom.dcmread(EXAMPLES / "real_ct.dcm")
+        one.PatientID, one.AccessionNumber, one.StudyInstanceUID = "P-7", "A-1", "1.2.826.0.7"
+        one.SeriesInstanceUID, one.SOPInstanceUID = "1.2.826.0.7.1", f"1.2.826.0.7.1.{number}"
+        one.file_meta.MediaStorageSOPInstanceUID, one.ImagePositionPatient[2] = one.SOPInstanceUID, 5 * number
+        slices.append(one)
+    web.store(slices)
+    (study,) = web.studies(patient="P-7", accession="A-1")
+    (series,) = web.series(study.uid)
+    assert (study.uid, series.uid, series.instances) == ("1.2.826.0.7", "1.2.826.0.7.1", "3")
+    assert web.studies(patient="P-8") == []
+    fetched = [pydicom.dcmread(path) for path in web.fetch(study.uid, series.uid, tmp_path)]
+    assert {one.SOPInstanceUID for one in fetched} == {one.SOPInstanceUID for one in slices}
+    assert all((one.pixel_array == slices[0].pixel_array).all() for one in fetched)
+
+    page = context.new_page()
+    sign_in(page, house, "ann")
+    page.wait_for_selector("#ask:not([disabled])")
+    page.get_by_text("From the archive 127.0.0.1").click()
+    page.fill("#archive-patient textarea, #archive-patient input", "P-7")
+    page.click("#archive-find")
+    page.get_by_text("1 series in the study").wait_for()
+    picture(page, "archive")
+    page.click("#archive-open")
+    page.get_by_text("3 × ").or_(page.get_by_text("2 of 3")).first.wait_for()
+    page.fill("#question textarea, #question input", "Is there a mass?")
+    page.click("#ask")
+    page.wait_for_selector(".answer-panel:not([hidden])")
+    page.get_by_role("tab", name="Export").click()
+    page.locator("[data-control=identity]").check()
+    page.locator("[data-control=store]").check()
+    page.locator("[data-objects=regions]").click()
+    page.get_by_text("1 object stored in 127.0.0.1").wait_for()
+    picture(page, "archive-stored")
+    kinds = {one.modality: one for one in web.series(study.uid)}
+    assert set(kinds) == {"CT", "SEG"}
+    (path,) = web.fetch(study.uid, kinds["SEG"].uid, tmp_path)
+    made = pydicom.dcmread(path)
+    assert (made.PatientID, made.SourceImageSequence[0].ReferencedSOPInstanceUID) == ("P-7", "1.2.826.0.7.1.1")
+    acts = [line["act"] for line in noted(house)]
+    assert acts[-5:] == ["sign-in", "archive-search", "archive-fetch", "image-open", "archive-store"]
+    assert "P-7" not in house.audit.read_text() + house.log.read_text()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Mapping
+
+from pydicom import Dataset
 
 from a3tune.inspection.dicom_study import DicomStudy
 from app.engine import library
@@ -13,8 +16,8 @@ from app.inspect.sessions.opened_image import read_origin
 DICOM_OBJECTS = ("pictures", "maps", "regions")
 
 
-def dicom_files(shown: Shown, objects: str, *, identity: bool) -> dict[str, bytes]:
-    """DICOM files by name.
+def dicom_objects(shown: Shown, objects: str, *, identity: bool) -> dict[str, Dataset]:
+    """DICOM objects by the names of their files.
 
     Args:
         shown: what is on show.
@@ -29,14 +32,23 @@ def dicom_files(shown: Shown, objects: str, *, identity: bool) -> dict[str, byte
     # What the page hides below a share of the scale is not where the map is high.
     hidden = shown.settings["look"].get("threshold")
     level = float(hidden) if isinstance(hidden, (int, float)) and 0 < hidden < 1 else None
-    made = library.dicom_objects(objects, shown.sides, study, shown.style, shown.labels, level=level)
-    return {name: library.dicom_bytes(one) for name, one in made.items()}
+    return library.dicom_objects(objects, shown.sides, study, shown.style, shown.labels, level=level)
 
 
-def packed(files: dict[str, bytes]) -> bytes:
-    """Files as a ZIP archive."""
+def as_file(name: str, objects: str, made: Mapping[str, Dataset]) -> tuple[str, str, bytes]:
+    """One object as a DICOM file, several as a ZIP archive of them: its name, its media type, its bytes.
+
+    Args:
+        name: how the name begins.
+        objects: what they are, for the archive's name.
+        made: objects by the names of their files.
+    """
+    files = {part: library.dicom_bytes(one) for part, one in made.items()}
+    if len(files) == 1:
+        ((part, content),) = files.items()
+        return f"{name}-{part}.dcm", "application/dicom", content
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in files.items():
-            archive.writestr(f"{name}.dcm", content)
-    return buffer.getvalue()
+        for part, content in files.items():
+            archive.writestr(f"{part}.dcm", content)
+    return f"{name}-{objects}.zip", "application/zip", buffer.getvalue()

@@ -4,7 +4,7 @@ import { bytesOf } from "../../common/static/base64.js";
 import { saveFile } from "../../common/static/dom.js";
 import { answerOf } from "../../common/static/server.js";
 
-export function createExport({ element, part, state, server, measures }, identity) {
+export function createExport({ element, part, state, server, measures }, identity, archive) {
   const buttons = element.querySelectorAll("[data-export]");
 
   // What the figures are drawn by.
@@ -23,21 +23,34 @@ export function createExport({ element, part, state, server, measures }, identit
   }
 
   const named = element.querySelector("[data-control=identity]");
+  const stored = element.querySelector("[data-control=store]");
+  part("archive").textContent = archive;
 
   // Whose image it is goes into files only where that was asked for of this image.
   function receive(other) {
     part("identity").hidden = !(identity && state.data.image?.source);
     if (other || part("identity").hidden) named.checked = false;
+    showStoring();
   }
+
+  // An archive takes no objects of nobody.
+  function showStoring() {
+    part("storing").hidden = !(archive && named.checked);
+    if (part("storing").hidden) stored.checked = false;
+  }
+
+  named.addEventListener("change", showStoring);
 
   async function save(form, objects) {
     if (!state.views.length) return;
+    const storing = form === "dicom" && stored.checked;
+    const asked = { ...settings(), form, objects, identity: named.checked };
     part("exportSaid").textContent = "Drawing the figures …";
     buttons.forEach((button) => (button.disabled = true));
-    const reply = await answerOf(server.take_file({ ...settings(), form, objects, identity: named.checked }));
+    const reply = await answerOf(storing ? server.store_file(asked) : server.take_file(asked));
     buttons.forEach((button) => (button.disabled = false));
-    part("exportSaid").textContent = reply.error || "Saved as " + reply.name + ".";
-    if (!reply.error) saveFile(bytesOf(reply.file), reply.type, reply.name);
+    part("exportSaid").textContent = reply.error || reply.said || "Saved as " + reply.name + ".";
+    if (reply.file) saveFile(bytesOf(reply.file), reply.type, reply.name);
   }
 
   buttons.forEach((button) =>

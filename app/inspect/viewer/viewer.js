@@ -38,7 +38,7 @@ import { createWords } from "./words.js";
 
 export default function mount(
   { element, props, server, trigger, watch },
-  { colours, difference, glossary, presets, identity },
+  { colours, difference, glossary, presets, identity, archive },
 ) {
   const colourMaps = Object.fromEntries(Object.entries(colours).map(([name, table]) => [name, bytesOf(table)]));
   const viewer = {
@@ -83,7 +83,7 @@ export default function mount(
   viewer.faithfulness = createFaithfulness(viewer);
   viewer.history = createHistory(viewer);
   viewer.modelPicture = createModelPicture(viewer);
-  viewer.exports = createExport(viewer, identity);
+  viewer.exports = createExport(viewer, identity, archive);
   listenToKeys(viewer);
   listenToMapControls(viewer, Object.keys(colourMaps));
 

@@ -6,6 +6,7 @@ import io
 import json
 import shlex
 import zipfile
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -17,14 +18,17 @@ from pydicom.data import get_testdata_file
 
 from a3tune.bundle import EXAMPLES
 from a3tune.cli.main import main
+from a3tune.dicomweb.client import DicomWeb
+from a3tune.dicomweb.settings import Server
 from a3tune.errors import RequestError
 from a3tune.inspection.inspect import answer_rows
 from a3tune.inspection.report import MapStyle, Side, shown_figure
 from a3tune.types import Window
 from app.access.deployment import DEPLOYMENTS
-from app.inspect.export_request import export
+from app.inspect.export_request import export, store
 from app.inspect.service import InspectService
 from app.inspect.sessions.results import Result
+from tests.support.dicomweb_server import PASSWORD, USER, dicomweb_server
 
 LOOK = {"opacity": 0.85, "colours": "inferno", "smooth": True, "dim": 0.4, "each": False}
 
@@ -49,13 +53,17 @@ def finished(service: InspectService, visit: str, question: str) -> Result:
     return result
 
 
-def take(service: InspectService, visit: str, result: Result, **wanted) -> tuple[str, str, bytes]:
-    """Take away the mean of the answer."""
+def asked_for(service: InspectService, visit: str, result: Result, **wanted) -> dict[str, Any]:
+    """What a page asks that shows the mean of the answer."""
     view = result.inspection.views[0]
     rows = [int(row) for row in answer_rows(view.tokens, view.maps)]
     side = {"result": result.id, "adapter": "base", "rows": rows}
     request = {"sides": [side], "heads": "critical", "words": "answer", "regions": [], "look": LOOK, "measures": []}
-    return export(service, {**request, "session": service.sessions.opened(visit).regions, **wanted})
+    return {**request, "session": service.sessions.opened(visit).regions, **wanted}
+
+
+def take(service: InspectService, visit: str, result: Result, **wanted) -> tuple[str, str, bytes]:
+    return export(service, asked_for(service, visit, result, **wanted))
 
 
 def archive(service: InspectService, visit: str, question: str) -> zipfile.ZipFile:
@@ -171,3 +179,22 @@ def test_before_strangers_nobody_goes_into_a_file_or_is_kept_for_it(slot, scan, 
         take(service, "one", result, form="dicom", objects="pictures", identity=True)
     with pytest.raises(RequestError, match="DICOM objects"):
         take(service, "one", result, form="dicom", objects="reports")
+
+
+def test_objects_go_back_to_the_study_that_they_are_of(slot, scan):
+    service = InspectService(slot)
+    service.sessions.open_file("one", scan, remove=False)
+    request = asked_for(service, "one", finished(service, "one", "Is there a mass?"), objects="pictures", identity=True)
+    with pytest.raises(RequestError, match="There is none"):
+        store(service, request)
+    with dicomweb_server() as server:
+        service.archive = DicomWeb(Server(server.url, USER, PASSWORD, store=True))
+        with pytest.raises(RequestError, match="of nobody"):
+            store(service, {**request, "identity": False})
+        assert server.asked == []
+        assert store(service, request) == f"2 objects stored in {service.archive.server.name}."
+        header = pydicom.dcmread(scan)
+        for content in server.objects:
+            made = pydicom.dcmread(io.BytesIO(content))
+            assert (made.PatientID, made.StudyInstanceUID) == (header.PatientID, header.StudyInstanceUID)
+            assert made.SourceImageSequence[0].ReferencedSOPInstanceUID == header.SOPInstanceUID

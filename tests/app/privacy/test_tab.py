@@ -25,6 +25,14 @@ def test_each_deployment_says_when_patient_and_study_leave(tmp_path):
         assert ("No file that is exported here has patient or study" in words) == (name == "space")
 
 
+def test_an_archive_is_named_with_what_goes_there(tmp_path):
+    studio = StudioFolder(tmp_path, DEPLOYMENTS["server"])
+    assert not any("archive" in what for what, _ in kept_words(studio))
+    told = dict(kept_words(studio, archive="archive.example"))
+    assert "none of that is kept" in told["With the archive archive.example"]
+    assert told["Elsewhere"].startswith("Nothing else")
+
+
 def test_memory_is_called_memory_and_what_is_encrypted_is_said_to_be(tmp_path, monkeypatch):
     space, server = (StudioFolder(tmp_path, DEPLOYMENTS[name]) for name in ("space", "server"))
     assert (

@@ -1,0 +1,1 @@
+"""DICOMweb servers: studies, series and images are looked for, fetched and stored."""

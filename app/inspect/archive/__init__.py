@@ -1,0 +1,1 @@
+"""Images from the DICOM archive that whoever runs the server has named."""
