@@ -77,11 +77,12 @@ export default function mount({ element, props, server, trigger, watch }, { mean
     const place = list.findIndex((row) => row.number === shown);
     part("previous").disabled = place <= 0;
     part("next").disabled = !list.length || place === list.length - 1;
-    part("now").textContent = place < 0 ? "" : `on show: ${list[place].name}`;
+    part("now").textContent = place < 0 ? "" : `${list[place].name}, ${place + 1} of ${list.length}`;
   }
 
   function fold(folded) {
     rest.hidden = folded;
+    root.toggleAttribute("data-folded", folded);
     part("fold").textContent = folded ? "Show table" : "Hide table";
     part("fold").setAttribute("aria-expanded", String(!folded));
   }
