@@ -17,7 +17,7 @@ from playwright.sync_api import expect
 
 from a3tune.adapters.switch import AdapterSet
 from a3tune.attention.comparison import head_changes
-from a3tune.bundle import DEMO_MODEL
+from a3tune.bundle import DEMO_MODEL, EXAMPLES
 from a3tune.geometry.patch_grid import to_source
 from a3tune.images import load_image
 from a3tune.inspection.inspect import inspect_image
@@ -628,4 +628,22 @@ def test_an_earlier_inspection_comes_back_and_is_compared_with_another_question(
     expect(page.locator("[data-part=imageLabel]")).to_have_text(label)
     assert page.locator("[data-part=answer]").inner_text() == answer
     expect(page.locator("#question textarea, #question input").first).to_have_value(QUESTION)
+    assert not asked.complaints
+
+
+def test_whose_image_it_is_goes_into_dicom_files_where_that_is_ticked_for_it(asked):
+    page, source = asked.page, pydicom.dcmread(EXAMPLES / "real_ct.dcm")
+    asked.example(6)
+    page.get_by_role("tab", name="Export").click()
+    tick = page.locator("[data-control=identity]")
+    for named in (False, True):
+        tick.set_checked(named)
+        with page.expect_download() as download:
+            page.locator("[data-export=dicom][data-objects=regions]").click()
+        made = pydicom.dcmread(download.value.path())
+        assert (made.PatientID == source.PatientID) == ("SourceImageSequence" in made) == named
+    # Another image is another person's.
+    asked.example(0)
+    expect(tick).to_be_hidden()
+    expect(tick).not_to_be_checked()
     assert not asked.complaints
