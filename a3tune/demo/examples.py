@@ -38,7 +38,7 @@ class _Drawn(NamedTuple):
 # where it does not; of the others only kind and finding. Nothing is measured on phantoms from the thousandth on.
 _DRAWN = (
     _Drawn(
-        *("chest_mass", "chest", HELD_OUT_SEEDS[1011], "Chest 1", "chest radiograph"),
+        *("chest_mass", "chest", HELD_OUT_SEEDS[1888], "Chest 1", "chest radiograph"),
         ("Which side is the mass on?", "What is the location of the mass?", "Is the heart enlarged?"),
     ),
     _Drawn(
@@ -54,7 +54,7 @@ _DRAWN = (
         ("Is the infarct on the patient's left side?", "Is there a tumor?", "Are the ventricles enlarged?"),
     ),
     _Drawn(
-        *("abdomen_metastasis", "abdomen", HELD_OUT_SEEDS[1004], "Abdomen 1", "abdominal CT"),
+        *("abdomen_metastasis", "abdomen", HELD_OUT_SEEDS[1180], "Abdomen 1", "abdominal CT"),
         ("How many metastases can you see?", "Is there a cyst?", "Where is the liver?"),
     ),
     _Drawn(
