@@ -39,7 +39,7 @@ PRESET = "demo"
 RATIOS = (0.02, 0.06, 0.1, 0.2, 0.5, 1.0)
 HEADS = (2, 4)
 SEEDS = (4, 5, 6)
-KNEE = (0.06, 2)
+KNEE = (0.2, 2)
 
 # Every method with the same steps and no validation in between, which would choose each adapter by its loss.
 SAME_STEPS: dict[str, object] = {"evaluate_every": None}
