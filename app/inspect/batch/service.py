@@ -8,10 +8,10 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from a3tune.encoding import data_url
 from a3tune.errors import A3TuneError, AdapterError, Cancelled, ModelError, RequestError
@@ -34,22 +34,13 @@ if TYPE_CHECKING:
     from a3tune.inspection.inspect import Inspection
     from a3tune.models.load import VisionLanguageModel
 
+    # Asks one question about one image: model, image, question, adapters, the visitor's own ones, the work it is for.
+    Inspect = Callable[
+        [VisionLanguageModel, OpenedImage, str, Sequence[str], Mapping[str, Path], Task], Iterator[Inspection]
+    ]
+
 _SIDE = 96
 _LOADING, _WAITING = "Loading the model", "Waiting for another visitor's question"
-
-
-class Inspect(Protocol):
-    """Asks one question about one image; see :meth:`app.inspect.service.InspectService.inspect`."""
-
-    def __call__(
-        self,
-        model: VisionLanguageModel,
-        opened: OpenedImage,
-        question: str,
-        adapters: Sequence[str],
-        own: Mapping[str, Path],
-        task: Task,
-    ) -> Iterator[Inspection]: ...
 
 
 class BatchService:
@@ -58,7 +49,7 @@ class BatchService:
     Args:
         slot: the model.
         regions, results, sessions: where regions are found, results are kept, and images are on show.
-        inspect: asks one question about one image.
+        inspect: asks one question about one image; see :meth:`app.inspect.service.InspectService.inspect`.
         deployment: how many images a batch may have, and how much of them stays in memory.
     """
 
