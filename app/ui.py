@@ -37,8 +37,8 @@ from app.engine.region_slot import RegionSlot
 from app.evaluate.service import EvaluateService
 from app.evaluate.tab import EvaluateTab
 from app.evaluate.view import EvaluationView
-from app.inspect import zero_gpu
-from app.inspect.examples import read_examples
+from app.inspect.asking import zero_gpu
+from app.inspect.opening.examples import read_examples
 from app.inspect.service import InspectService
 from app.inspect.sessions.session_end import keep_ending_idle
 from app.inspect.tab import InspectTab
@@ -267,7 +267,7 @@ def launch(
     def prepare_demo() -> None:
         # A large model would keep its visitors waiting for answers that nobody asked for.
         if slot.demo:
-            asking.prepare(examples)
+            asking.prepared.prepare(examples)
 
     models = ModelService(
         slot,
@@ -366,7 +366,7 @@ def launch(
     keep_ending_idle(asking.sessions, lambda: library.trim_memory())
     tuning.jobs.keep_going()
     if not zero_gpu.is_held():  # nobody has asked yet, whose GPU that could be
-        asking.prepare(examples)
+        asking.prepared.prepare(examples)
 
     def close() -> None:
         page.close(verbose=False)

@@ -19,7 +19,7 @@ from app.common.widgets import json_text
 from app.engine.generation import ModelGeneration
 from app.inspect.sessions.opened_image import OpenedImage
 from app.inspect.sessions.results import Result, ViewNumbers
-from app.inspect.values import head_map_value, result_value
+from app.inspect.viewer.values import head_map_value, result_value
 from benchmarks.document import write_between
 
 LAYERS = HEADS = 32

@@ -31,7 +31,8 @@ class InitialPage:
 
     Args:
         app: what serves the pages.
-        value: the viewer's opening value (see :func:`app.inspect.values.viewer_value`), asked for with every page.
+        value: the viewer's opening value (see :func:`app.inspect.viewer.values.viewer_value`), asked for with every
+            page.
         styles: the theme's style sheet, asked for likewise.
         tabs: the names of the page's tabs, the first of which is on show.
         question: the question that the opening value answers.

@@ -17,6 +17,7 @@ from a3tune.errors import Cancelled
 from app.common.modules import mount_script
 from app.common.status import error_status, explain, step_status
 from app.engine.background import Step
+from app.engine.ids import SessionId
 
 EVENT_OPTIONS: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 """Options of every event: the page shows progress itself, and there is no interface for programs."""
@@ -29,6 +30,11 @@ Answer = Callable[[dict[str, Any]], dict[str, Any]]
 _APP = Path(__file__).resolve().parents[1]
 GLOSSARY: dict[str, str] = json.loads((_APP / "common" / "static" / "glossary.json").read_text(encoding="utf-8"))
 """A sentence for each word that the page explains."""
+
+
+def page_session(request: gr.Request) -> SessionId:
+    """The session that the page drew for itself when it was loaded."""
+    return SessionId(str(request.session_hash))
 
 
 def build_header(model_status: Callable[[], Mapping[str, Any]], notice: str) -> gr.HTML:

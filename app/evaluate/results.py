@@ -22,9 +22,14 @@ from app.common.pictures import thumbnail
 PAGE = 12
 """How many questions a page of the browser shows."""
 FILES = {
-    "report.csv": "report.csv", "report.md": "report.md", "report.tex": "report.tex", "report.json": "report.json",
-    "items.jsonl": "items.jsonl", "figures.zip": "figures", "lmms_eval.zip": "lmms_eval",
-}  # fmt: skip
+    "report.csv": "report.csv",
+    "report.md": "report.md",
+    "report.tex": "report.tex",
+    "report.json": "report.json",
+    "items.jsonl": "items.jsonl",
+    "figures.zip": "figures",
+    "lmms_eval.zip": "lmms_eval",
+}
 """Name of a download -> the file or folder of the run that it holds."""
 _MOST_DOWNLOADED = 256 << 20
 _SIDE = 256
@@ -95,7 +100,7 @@ _KINDS: dict[str, Callable[[ItemFilter, EvaluatedItem, EvaluatedItem], bool]] = 
         chosen.cell_of(before) == chosen.cell and chosen.cell_of(after) == chosen.cell_after
     ),
     "gap": lambda chosen, before, after: bool(before.gap or after.gap),
-}  # fmt: skip
+}
 
 
 class EvaluationReader:
@@ -170,10 +175,15 @@ class EvaluationReader:
             mass = item.value("generated.attention_mass")
             sides.append(
                 {
-                    "system": name, "prediction": item.prediction, "right": item.right, "gap": item.gap,
-                    "mass": mass if mass == mass else None, "cell": chosen.cell_of(item), "map": told["maps"].get(name),
+                    "system": name,
+                    "prediction": item.prediction,
+                    "right": item.right,
+                    "gap": item.gap,
+                    "mass": mass if mass == mass else None,
+                    "cell": chosen.cell_of(item),
+                    "map": told["maps"].get(name),
                 }
-            )  # fmt: skip
+            )
         item = found.by_system[chosen.after][number]
         facts = {"id": item.id, "number": number, "question": item.question, "answer": item.answer}
         return {

@@ -74,9 +74,13 @@ class EvaluateTab:
     def _build_choice(self) -> None:
         gr.HTML("<h2>1 · What is asked</h2>", apply_default_css=False)
         self._data = gr.Dropdown(
-            [("Phantom benchmark (bundled)", PHANTOM)], value=PHANTOM, label="Data", interactive=True,
-            allow_custom_value=True, elem_id="evaluate-data",
-        )  # fmt: skip
+            [("Phantom benchmark (bundled)", PHANTOM)],
+            value=PHANTOM,
+            label="Data",
+            interactive=True,
+            allow_custom_value=True,
+            elem_id="evaluate-data",
+        )
         self._split = gr.Dropdown(list(SPLITS), value="", label="Split", elem_id="evaluate-split")
         self._masks = gr.Dropdown(list(MASKS), value="", label="Attention against", elem_id="evaluate-masks")
         self._limit = gr.Number(0, label="Most questions (0: all)", precision=0, minimum=0, elem_id="evaluate-limit")
@@ -131,14 +135,22 @@ class EvaluateTab:
         entering = [*chosen, self._data, self._adapters]
         tab.select(self._enter, entering, self.entered, js=open_wanted("evaluate", "data", "adapters"), **options)
         self._measure.click(
-            self._estimate, [me, *inputs], [self.status, self._stop_measure], concurrency_id="evaluate-measure",
-            concurrency_limit=1, **EVENT_OPTIONS,
-        )  # fmt: skip
+            self._estimate,
+            [me, *inputs],
+            [self.status, self._stop_measure],
+            concurrency_id="evaluate-measure",
+            concurrency_limit=1,
+            **EVENT_OPTIONS,
+        )
         self._stop_measure.click(lambda visitor: self._service.stop_estimate(owner_of(visitor)), [me], None, **options)
         self._start.click(
-            self._begin, [me, self._title, *inputs], [self.status, *self.outputs], concurrency_id="evaluate-start",
-            concurrency_limit=1, **EVENT_OPTIONS,
-        )  # fmt: skip
+            self._begin,
+            [me, self._title, *inputs],
+            [self.status, *self.outputs],
+            concurrency_id="evaluate-start",
+            concurrency_limit=1,
+            **EVENT_OPTIONS,
+        )
         self._results.open(self._open, [me], [*self.outputs, self._run_status], **options)
         self._results.moved(self._show_chosen, chosen, self.outputs, **options)
         self._choice.input(self._show_chosen, chosen, self.outputs, **options)

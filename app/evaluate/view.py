@@ -66,10 +66,18 @@ class EvaluationView:
         """What a page is told of it, as plain JSON values."""
         state, tone = STATES[self.status]
         return {
-            "name": self.job.id, "title": self.job.title, "status": self.status, "state": state, "tone": tone,
-            "words": self.words, "share": round(self.share, 4), "left": self.left, "live": self.live,
-            "stamp": self.stamp, "log": self.log,
-        }  # fmt: skip
+            "name": self.job.id,
+            "title": self.job.title,
+            "status": self.status,
+            "state": state,
+            "tone": tone,
+            "words": self.words,
+            "share": round(self.share, 4),
+            "left": self.left,
+            "live": self.live,
+            "stamp": self.stamp,
+            "log": self.log,
+        }
 
 
 def view_evaluation(job: Job) -> EvaluationView:

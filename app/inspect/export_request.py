@@ -22,7 +22,7 @@ from app.inspect.export.zip_archive import zip_archive
 from app.inspect.faithfulness import chosen_heads
 from app.inspect.service import InspectService
 from app.inspect.sessions.results import Result
-from app.inspect.values import view_rows
+from app.inspect.viewer.values import view_rows
 
 if TYPE_CHECKING:
     from a3tune.inspection.report import Side

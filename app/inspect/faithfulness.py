@@ -15,7 +15,7 @@ from app.engine.ids import CheckId, ResultId
 from app.engine.model_lock import turn
 from app.engine.model_slot import ModelSlot
 from app.engine.private_adapters import PrivateAdapters
-from app.inspect import zero_gpu
+from app.inspect.asking import zero_gpu
 from app.inspect.sessions.results import ResultStore
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import Any
 from app.common.widgets import Answer, server_function
 from app.engine.ids import CheckId, RegionSessionId, ResultId
 from app.inspect.export_request import export, store
-from app.inspect.image_value import image_value, pixel_values
 from app.inspect.service import InspectService
-from app.inspect.values import (
+from app.inspect.viewer.image_value import image_value, pixel_values
+from app.inspect.viewer.values import (
     faithfulness_value,
     file_value,
     head_map_value,
@@ -45,7 +45,7 @@ def viewer_answers(service: InspectService) -> tuple[Answer, ...]:
 
     @server_function
     def choose_pair(request: dict[str, Any]) -> dict[str, Any]:
-        service.choose_pair(_regions(request), [str(name) for name in request["adapters"]])
+        service.questions.choose_pair(_regions(request), [str(name) for name in request["adapters"]])
         return {}
 
     @server_function

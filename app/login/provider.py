@@ -26,8 +26,16 @@ _TIMEOUT = 10.0
 _BELIEVED, _KEYS_AGAIN = 3600.0, 30.0
 # How far its clock may differ, in seconds.
 _LEEWAY = 60
-_FAULTS = (httpx2.HTTPError, httpx2.InvalidURL, AuthlibBaseError, JoseError, LookupError, ValueError, TypeError,
-           AttributeError)  # fmt: skip
+_FAULTS = (
+    httpx2.HTTPError,
+    httpx2.InvalidURL,
+    AuthlibBaseError,
+    JoseError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+)
 
 
 class ProviderFault(Exception):

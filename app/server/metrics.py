@@ -27,13 +27,18 @@ class Metrics:
         ProcessCollector(registry=self._registry)
         self._registry.register(_Gauges(gauges))
         self._work = Counter(
-            "a3tune_work", "Work that has ended, by its kind and how it ended", ["kind", "outcome"],
+            "a3tune_work",
+            "Work that has ended, by its kind and how it ended",
+            ["kind", "outcome"],
             registry=self._registry,
-        )  # fmt: skip
+        )
         self._seconds = Histogram(
-            "a3tune_work_seconds", "How long work took that was done", ["kind"], buckets=_SECONDS,
+            "a3tune_work_seconds",
+            "How long work took that was done",
+            ["kind"],
+            buckets=_SECONDS,
             registry=self._registry,
-        )  # fmt: skip
+        )
 
     def count(self, kind: str, outcome: str, seconds: float) -> None:
         """Take note of work that has ended.

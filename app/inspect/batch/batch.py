@@ -82,7 +82,13 @@ def row_value(place: int, row: BatchRow) -> dict[str, Any]:
     table = row.table
     inside = {adapter: mass for adapter, mass in table.inside.items() if mass == mass}
     return {
-        "number": place, "name": table.image, "picture": row.picture, "answers": dict(table.answers),
-        "inside": inside, "chance": {adapter: row.chance[adapter] for adapter in inside},
-        "regions": table.regions, "note": table.note, "error": table.error,
-    }  # fmt: skip
+        "number": place,
+        "name": table.image,
+        "picture": row.picture,
+        "answers": dict(table.answers),
+        "inside": inside,
+        "chance": {adapter: row.chance[adapter] for adapter in inside},
+        "regions": table.regions,
+        "note": table.note,
+        "error": table.error,
+    }

@@ -12,7 +12,16 @@ from a3tune.encoding import base64_text
 from app.access.identity import audit
 from app.common.comparison import OwnAdapters
 from app.common.status import status
-from app.common.widgets import EVENT_OPTIONS, GLOSSARY, Update, errors_in, json_text, server_function, widget_parts
+from app.common.widgets import (
+    EVENT_OPTIONS,
+    GLOSSARY,
+    Update,
+    errors_in,
+    json_text,
+    page_session,
+    server_function,
+    widget_parts,
+)
 from app.engine.ids import BatchId, ResultId, SessionId
 from app.inspect.batch.service import BatchService
 from app.inspect.sessions.opened_image import OpenedImage
@@ -39,8 +48,10 @@ class BatchPanel:
         with gr.Accordion("Several images, one question", open=False, elem_id="batch-inputs"):
             self._files = gr.File(
                 label="Images, each asked the question above: PNG, JPEG, TIFF, DICOM, NIfTI …",
-                file_count="multiple", height=110, elem_id="batch-files",
-            )  # fmt: skip
+                file_count="multiple",
+                height=110,
+                elem_id="batch-files",
+            )
             self._go = gr.Button("Ask about each", elem_id="batch-go")
             self._status = gr.HTML("", elem_id="batch-status", apply_default_css=False)
 
@@ -81,17 +92,17 @@ class BatchPanel:
     ) -> Update:
         files = [Path(path) for path in paths or ()]
         audit("image-open", files=len(files))
-        batch = self._batches.start(_session(request), files, question, adapters, self._own.of(visitor))
+        batch = self._batches.start(page_session(request), files, question, adapters, self._own.of(visitor))
         words = "Each file is deleted from the server's disk once it was read; all goes with this visit."
         return {self._files: None, self._status: status(words), self._table: _value(batch.id)}
 
     def _adopt(self, kept: Any, request: gr.Request) -> Any:
         name = BatchId(str(kept or ""))
-        return _value(name) if name and self._batches.adopt(_session(request), name) else gr.skip()
+        return _value(name) if name and self._batches.adopt(page_session(request), name) else gr.skip()
 
     @errors_in("_status")
     def _open(self, visitor: Any, event: gr.EventData, request: gr.Request) -> Iterator[Update]:
-        session, name = _session(request), BatchId(str(getattr(event, "batch", "")))
+        session, name = page_session(request), BatchId(str(getattr(event, "batch", "")))
         batch = self._batches.get(name)
         found = self._batches.open(session, name, int(getattr(event, "number", -1)))
         yield {self._status: ""}
@@ -118,7 +129,3 @@ class BatchPanel:
 
 def _value(name: BatchId) -> str:
     return json_text({"batch": name})
-
-
-def _session(request: gr.Request) -> SessionId:
-    return SessionId(str(request.session_hash))

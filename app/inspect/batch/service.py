@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from app.common.status import explain
 from app.engine.background import INTERVAL, Task
 from app.engine.ids import BatchId, ResultId, SessionId
 from app.engine.model_slot import ModelSlot
+from app.inspect.asking.prepared import LOADING, WAITING
 from app.inspect.batch.batch import Batch, BatchRow, row_value
 from app.inspect.sessions.opened_image import OpenedImage
 from app.inspect.sessions.regions import RankedRegions, RegionService
@@ -31,16 +32,9 @@ from app.inspect.sessions.results import Result, ResultStore, view_numbers
 from app.inspect.sessions.sessions import Sessions, remove_upload
 
 if TYPE_CHECKING:
-    from a3tune.inspection.inspect import Inspection
-    from a3tune.models.load import VisionLanguageModel
-
-    # Asks one question about one image: model, image, question, adapters, the visitor's own ones, the work it is for.
-    Inspect = Callable[
-        [VisionLanguageModel, OpenedImage, str, Sequence[str], Mapping[str, Path], Task], Iterator[Inspection]
-    ]
+    from app.inspect.asking.prepared import Inspect
 
 _SIDE = 96
-_LOADING, _WAITING = "Loading the model", "Waiting for another visitor's question"
 
 
 class BatchService:
@@ -49,7 +43,7 @@ class BatchService:
     Args:
         slot: the model.
         regions, results, sessions: where regions are found, results are kept, and images are on show.
-        inspect: asks one question about one image; see :meth:`app.inspect.service.InspectService.inspect`.
+        inspect: asks one question about one image; see :meth:`app.inspect.asking.questions.Questions.inspect`.
         deployment: how many images a batch may have, and how much of them stays in memory.
     """
 
@@ -92,9 +86,16 @@ class BatchService:
         """
         size = self._check(session, paths, question, adapters)
         batch = Batch(
-            BatchId(secrets.token_urlsafe(18)), visit_of_asker(), {session}, question.strip(), tuple(adapters),
-            own, tuple(paths), size, self._slot.generation,
-        )  # fmt: skip
+            BatchId(secrets.token_urlsafe(18)),
+            visit_of_asker(),
+            {session},
+            question.strip(),
+            tuple(adapters),
+            own,
+            tuple(paths),
+            size,
+            self._slot.generation,
+        )
         batch.task = Task(lambda task: self._work(batch, task), generation=batch.generation, kind="batch")
         self._sessions.get(session)  # whose end ends the batch
         self.forget(session)
@@ -220,7 +221,7 @@ class BatchService:
     def _work(self, batch: Batch, task: Task[None]) -> None:
         try:
             while self._slot.wait(INTERVAL) is None:
-                task.progress(_LOADING, 0.0)
+                task.progress(LOADING, 0.0)
             for path in batch.paths:
                 task.check()
                 begun = time.monotonic()
@@ -256,7 +257,7 @@ class BatchService:
         return BatchRow(table, chance, picture, content, names)
 
     def _ask(self, batch: Batch, opened: OpenedImage, task: Task[None]) -> Result:
-        with self._slot.answering(task, _LOADING, _WAITING) as (model, generation):
+        with self._slot.answering(task, LOADING, WAITING) as (model, generation):
             task.check()  # the model is that of the rows before
             *_, inspection = self._inspect(model, opened, batch.question, batch.adapters, batch.own, task)
         numbers = tuple(view_numbers(view, inspection.grid) for view in inspection.views)

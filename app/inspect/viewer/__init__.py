@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from a3tune.dicomweb.client import DicomWeb
 
 WANTED = """(visitor) => [visitor, studioModule("common/static/address.js").wantedInspection()]"""
-"""What a new page asks for, see :meth:`app.inspect.service.InspectService.restore`: script of an event."""
+"""What a new page asks for, see :meth:`app.inspect.opening.reopening.Reopening.restore`: script of an event."""
 
 
 def build_viewer(answers: Sequence[Callable[[dict], dict]], identity: bool, archive: DicomWeb | None) -> gr.HTML:
-    """The viewer as a Gradio component; its value is a string made by :func:`app.inspect.values.viewer_value` or
-    :func:`app.inspect.values.adopted_value`. Until one comes, it shows the page's opening value (see
+    """The viewer as a Gradio component; its value is a string made by :func:`app.inspect.viewer.values.viewer_value` or
+    :func:`app.inspect.viewer.values.adopted_value`. Until one comes, it shows the page's opening value (see
     :mod:`app.common.initial_page`).
 
     Its event ``reopen`` carries ``result``, the name of an earlier result that should come back on show.

@@ -1,4 +1,4 @@
-// A result as the server sends it (app.inspect.values.result_value) -> its views, unpacked, each knowing its result.
+// A result as the server sends it (app.inspect.viewer.values.result_value) -> its views, unpacked, each knowing its result.
 
 import { bytesOf, float16Of } from "../../common/static/base64.js";
 

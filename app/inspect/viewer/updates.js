@@ -1,5 +1,5 @@
-// What the server sends of itself: an image, or an image with a result (app.inspect.values.viewer_value), more words of
-// the result on show (written_value), or what the visit adds to what the page brought (adopted_value).
+// What the server sends of itself: an image, or an image with a result (app.inspect.viewer.values.viewer_value), more
+// words of the result on show (written_value), or what the visit adds to what the page brought (adopted_value).
 
 import { keepInspection, tellThing } from "../../common/static/address.js";
 import { make } from "../../common/static/dom.js";

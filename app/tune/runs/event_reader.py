@@ -12,9 +12,17 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 STEP_CURVES = (
-    "loss", "cross_entropy", "alignment", "balance", "attention_mass",
-    "learning_rate", "gradient_norm", "samples_per_second", "memory_gib", "gpu_use",
-)  # fmt: skip
+    "loss",
+    "cross_entropy",
+    "alignment",
+    "balance",
+    "attention_mass",
+    "learning_rate",
+    "gradient_norm",
+    "samples_per_second",
+    "memory_gib",
+    "gpu_use",
+)
 """What a run says of each step, and its charts show."""
 VALIDATION_CURVES = ("loss", "accuracy", "closed_accuracy", "open_accuracy", "attention_mass")
 MOST_POINTS = 400

@@ -27,20 +27,40 @@ STATES = {
 _MORE = ("rate", "gradient", "speed", "memory", "gpu")
 """Charts that are shown on request."""
 _CHARTS = (
-    ("loss", "Training loss and its parts", False,
-     (("training.loss", "all"), ("training.cross_entropy", "words"), ("training.alignment", "alignment"),
-      ("training.balance", "balance"))),
-    ("accuracy", "Validation: answers exactly right", True,
-     (("validation.accuracy", "all"), ("validation.closed_accuracy", "closed"), ("validation.open_accuracy", "open"))),
-    ("mass", "Attention inside the regions", True,
-     (("training.attention_mass", "training"), ("validation.attention_mass", "validation"))),
+    (
+        "loss",
+        "Training loss and its parts",
+        False,
+        (
+            ("training.loss", "all"),
+            ("training.cross_entropy", "words"),
+            ("training.alignment", "alignment"),
+            ("training.balance", "balance"),
+        ),
+    ),
+    (
+        "accuracy",
+        "Validation: answers exactly right",
+        True,
+        (
+            ("validation.accuracy", "all"),
+            ("validation.closed_accuracy", "closed"),
+            ("validation.open_accuracy", "open"),
+        ),
+    ),
+    (
+        "mass",
+        "Attention inside the regions",
+        True,
+        (("training.attention_mass", "training"), ("validation.attention_mass", "validation")),
+    ),
     ("validation", "Validation loss", False, (("validation.loss", "loss"),)),
     ("rate", "Learning rate", False, (("training.learning_rate", "rate"),)),
     ("gradient", "Norm of the gradient, before clipping", False, (("training.gradient_norm", "norm"),)),
     ("speed", "Samples a second", False, (("training.samples_per_second", "samples"),)),
     ("memory", "Memory in GiB", False, (("training.memory_gib", "taken"),)),
     ("gpu", "Work of the GPU", True, (("training.gpu_use", "share of the time"),)),
-)  # fmt: skip
+)
 
 
 def run_choices(views: Sequence[RunView]) -> list[tuple[str, JobId]]:

@@ -20,10 +20,10 @@ from app.common.status import describe, error_status, explain, model_value, step
 from app.engine.background import Step
 from app.engine.generation import ModelGeneration
 from app.engine.model_slot import ModelStatus
-from app.inspect.image_value import thumbnail
 from app.inspect.sessions.opened_image import OpenedImage
 from app.inspect.sessions.results import Result, ViewNumbers
-from app.inspect.values import finished_status, head_map_value, viewer_value
+from app.inspect.viewer.image_value import thumbnail
+from app.inspect.viewer.values import finished_status, head_map_value, viewer_value
 
 
 def halves(text: str) -> np.ndarray:
@@ -122,7 +122,7 @@ def test_an_image_is_described_by_what_it_is(finished):
 
 def test_a_picture_is_encoded_once_as_long_as_it_is_open(finished, monkeypatch):
     first = viewer_value(finished.opened, finished, [finished])
-    monkeypatch.setattr("app.inspect.image_value._data_url", None)
+    monkeypatch.setattr("app.inspect.viewer.image_value._data_url", None)
     assert viewer_value(finished.opened, finished, [finished]) == first
 
 

@@ -19,7 +19,7 @@ from app.engine import private_adapters as private_adapters
 from app.engine.model_slot import ModelSlot
 from app.inspect.export_request import command_line
 from app.inspect.service import InspectService
-from app.inspect.values import result_value
+from app.inspect.viewer.values import result_value
 
 TARGETS = r".*language_model.*\.(q|v)_proj"
 
@@ -61,8 +61,8 @@ def service(slot, tmp_path):
 
 
 def ask(service, visit, adapters, own=None):
-    service.reserve(visit)
-    return list(service.ask(visit, "Is there a mass?", adapters, own or {}))[-1]
+    service.questions.reserve(visit)
+    return list(service.questions.ask(visit, "Is there a mass?", adapters, own or {}))[-1]
 
 
 def weights(finished, adapter):

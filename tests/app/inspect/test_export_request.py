@@ -48,8 +48,8 @@ def picture(tmp_path):
 
 def finished(service: InspectService, visit: str, question: str) -> Result:
     """Ask, and wait for all of the answer."""
-    service.reserve(visit)
-    *_, result = service.ask(visit, question)
+    service.questions.reserve(visit)
+    *_, result = service.questions.ask(visit, question)
     return result
 
 

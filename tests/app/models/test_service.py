@@ -94,8 +94,8 @@ def follow(service: InspectService, name: str) -> None:
 
 
 def ask(service: InspectService, visit: str = "one", question: str = "Is there a mass?"):
-    service.reserve(visit)
-    return list(service.ask(visit, question))[-1]
+    service.questions.reserve(visit)
+    return list(service.questions.ask(visit, question))[-1]
 
 
 # ---- replacing -------------------------------------------------------------------------------
@@ -118,7 +118,7 @@ def test_another_model_takes_the_place_and_earlier_results_stay(services, llava,
     assert before.inspection.model != gemma.name
     maps = before.inspection.views[0].maps.weights
     np.testing.assert_array_equal(service.results.head_map(before.id, "base", 1, 0), maps[1, 0])
-    assert service.reopen("one", before.id).inspection is before.inspection
+    assert service.reopening.reopen("one", before.id).inspection is before.inspection
     assert f"--model {services.slot.profile} " in command_line(after, ["base"])
     assert f"--model {llava} " in command_line(before, ["base"]), "the model that answered, not the one in memory"
     with pytest.raises(RequestError, match=r"was replaced since.*Models page"):
@@ -140,20 +140,20 @@ def test_whoever_is_being_answered_gets_the_answer_and_who_comes_meanwhile_that_
         return generate(model, prompt, **options)
 
     monkeypatch.setattr(type(slot.wait(0)), "generate", slow)
-    service.reserve("one")
-    running = service.ask("one", "Is there a mass?")
+    service.questions.reserve("one")
+    running = service.questions.ask("one", "Is there a mass?")
     next(running)
     answering.wait(LAST)
     assert services.value()["answering"] == 1
-    service.reserve("two")
-    waiting = service.ask("two", "Is there a mass?")
+    service.questions.reserve("two")
+    waiting = service.questions.ask("two", "Is there a mass?")
     assert next(waiting).what == "Waiting for another visitor's question"
     work = services.models.load("model", str(gemma))
     while not slot.generation.closed:
         pass
     service.sessions.open_file("three", png, remove=False)
-    service.reserve("three")
-    late = service.ask("three", "Is there a mass?")
+    service.questions.reserve("three")
+    late = service.questions.ask("three", "Is there a mass?")
     assert next(late).what.startswith("Waiting for another model")
     go_on.set()
     models = [list(questions)[-1].inspection.model for questions in (running, waiting, late)]
@@ -279,8 +279,8 @@ service = InspectService(slot, RegionSlot())
 service.sessions.open_file("one", Path(picture), remove=False)
 
 def ask():
-    service.reserve("one")
-    return list(service.ask("one", "Is there a mass?"))[-1]
+    service.questions.reserve("one")
+    return list(service.questions.ask("one", "Is there a mass?"))[-1]
 
 def turn(source):
     slot.switch(ModelChoice(source))
@@ -501,8 +501,8 @@ def test_steps_of_a_question_that_waits_for_a_model_say_so(llava, png):
     slot = ModelSlot(str(llava), device="cpu")
     service = InspectService(slot, RegionSlot(device="cpu"))
     service.sessions.open_file("one", png, remove=False)
-    service.reserve("one")
-    steps = service.ask("one", "Is there a mass?")
+    service.questions.reserve("one")
+    steps = service.questions.ask("one", "Is there a mass?")
     assert next(steps) == Step("Loading the model", 0.0)
     slot.start()
     assert list(steps)[-1].inspection.model == llava.name

@@ -116,8 +116,8 @@ def test_rows_are_what_the_page_gives_one_by_one_and_a_broken_file_is_a_row_with
         path = files[0].parent.parent / "again"
         path.write_bytes(contents[row["name"]])
         opened = service.sessions.open_file("other", path, remove=False)
-        service.reserve("other")
-        *_, result = service.ask("other", QUESTION, adapters, own)
+        service.questions.reserve("other")
+        *_, result = service.questions.ask("other", QUESTION, adapters, own)
         ranked = service.regions.find(opened.regions, QUESTION)
         measured = {view.adapter: view.numbers for view in ranked.numbers.views}
         assert row["answers"] == {view.adapter: view.answer for view in result.inspection.views}
@@ -144,7 +144,7 @@ def test_a_row_opens_as_a_result_of_the_page_or_is_asked_anew_where_that_made_ro
     batch = service.batches.start("page", files[:2], QUESTION, ("base",), {})
     row = finished(service, batch)["rows"][0]
     name = service.batches.open("page", batch.id, 0)
-    result = service.reopen("page", name)
+    result = service.reopening.reopen("page", name)
     assert result.inspection.question == QUESTION
     assert result.inspection.view("base").answer == row["answers"]["base"]
     assert service.sessions.opened("page").regions == result.opened.regions
@@ -159,14 +159,14 @@ def test_a_row_opens_as_a_result_of_the_page_or_is_asked_anew_where_that_made_ro
         service.results.add(f"batch {batch.id}", replace(result, id=f"later {number}"))
     opened = service.batches.open("page", batch.id, 0)
     assert service.sessions.opened("page") is opened
-    service.reserve("page")
-    *_, again = service.ask("page", batch.question, batch.adapters)
+    service.questions.reserve("page")
+    *_, again = service.questions.ask("page", batch.question, batch.adapters)
     assert again.inspection.view("base").answer == row["answers"]["base"]
 
 
 def test_another_question_comes_in_between_and_a_cancelled_batch_keeps_its_rows(service, files, own, monkeypatch):
     """The work stops where it asks for the second picture until it is let on."""
-    asked, go_on, ask = threading.Event(), threading.Event(), service.inspect
+    asked, go_on, ask = threading.Event(), threading.Event(), service.questions.inspect
 
     def inspect(model, opened, question, adapters, own, task):
         if question == QUESTION and service.batches.get(batch.id).rows:
@@ -176,10 +176,10 @@ def test_another_question_comes_in_between_and_a_cancelled_batch_keeps_its_rows(
 
     monkeypatch.setattr(service.batches, "_inspect", inspect)
     service.sessions.open_file("other", files[0], remove=False)
-    service.reserve("other")
+    service.questions.reserve("other")
     with service.slot.in_use:
         batch = service.batches.start("page", [files[0], files[2], files[3]], QUESTION, ("base",), {})
-        first = service.ask("other", "Is there a mass?")
+        first = service.questions.ask("other", "Is there a mass?")
         next(first)
     # The other visitor waits for one image, not for all of them.
     *_, result = first
@@ -248,7 +248,7 @@ def test_a_batch_goes_with_the_last_page_that_shows_it_and_is_of_no_use_to_anoth
 
 def test_a_model_that_is_replaced_ends_the_batch_in_words(service, files, monkeypatch):
     generation = service.slot.generation
-    held, ask = threading.Event(), service.inspect
+    held, ask = threading.Event(), service.questions.inspect
 
     def inspect(model, opened, question, adapters, own, task):
         if service.batches.get(batch.id).rows:

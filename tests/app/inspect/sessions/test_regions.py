@@ -22,7 +22,7 @@ from app.engine.region_slot import RegionSlot
 from app.inspect.service import InspectService
 from app.inspect.sessions.results import Result
 from app.inspect.sessions.shown_regions import CHOSEN, SHOWN
-from app.inspect.values import numbers_value, regions_value, target_value
+from app.inspect.viewer.values import numbers_value, regions_value, target_value
 
 
 @pytest.fixture(scope="module")
@@ -147,8 +147,8 @@ def test_small_structures_are_ranked_shown_and_kept_when_asked_for(service, tmp_
 
 
 def test_the_numbers_are_those_of_the_library_for_the_union(service, regions):
-    service.reserve("one")
-    *_, finished = service.ask("one", "Where is the liver?")
+    service.questions.reserve("one")
+    *_, finished = service.questions.ask("one", "Where is the liver?")
     assert isinstance(finished, Result)
     ranked = service.regions.find(regions, "Where is the liver?")
     view, grid = finished.inspection.views[0], finished.inspection.grid
@@ -171,8 +171,8 @@ def test_the_numbers_are_those_of_the_library_for_the_union(service, regions):
 
 def test_results_about_the_same_image_are_measured_together(service, regions, phantom, tmp_path):
     for question in ("Where is the liver?", "Is there a stone?"):
-        service.reserve("one")
-        *_, finished = service.ask("one", question)
+        service.questions.reserve("one")
+        *_, finished = service.questions.ask("one", question)
     ranked = service.regions.find(regions, "liver")
     newest, older = service.results.of("one")
     numbers = service.measure(regions, keys(ranked), [older.id])
@@ -242,7 +242,10 @@ def test_a_blank_image_has_no_regions_and_nothing_to_keep(service, tmp_path):
 
 def test_a_stop_and_another_image_end_what_waits(service, regions, phantom):
     with service.regions.slot.in_use:
-        for end in (lambda: service.cancel("one"), lambda: service.sessions.open_file("one", phantom, remove=False)):
+        for end in (
+            lambda: service.questions.cancel("one"),
+            lambda: service.sessions.open_file("one", phantom, remove=False),
+        ):
             waiting = service.sessions.opened("one").regions
             # The request sets its own ticket first: the end comes from the thread that would do the work.
             slot, wait = service.regions.slot, service.regions.slot.wait

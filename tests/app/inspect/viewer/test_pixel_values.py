@@ -8,7 +8,7 @@ import pytest
 from a3tune.images.grey import GreyFrame, show
 from a3tune.images.values import PixelValues
 from a3tune.types import Window
-from app.inspect.image_value import pixel_values
+from app.inspect.viewer.image_value import pixel_values
 
 MODULE = "inspect/viewer/pixel_values.js"
 AT = """async ([sent, image, points]) => {

@@ -1,6 +1,6 @@
 """What the page says of the examples that come with it."""
 
-from app.inspect.examples import DEMO_WORDS, read_examples
+from app.inspect.opening.examples import DEMO_WORDS, read_examples
 
 
 def test_examples_with_told_answers_say_what_is_known_of_such_answers():

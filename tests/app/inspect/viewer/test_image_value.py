@@ -13,9 +13,9 @@ from PIL import Image
 from a3tune.bundle import EXAMPLES
 from a3tune.errors import RequestError
 from a3tune.images.values import PixelValues
-from app.inspect import image_value as module
-from app.inspect.image_value import image_value, pixel_values
 from app.inspect.sessions.opened_image import open_example
+from app.inspect.viewer import image_value as module
+from app.inspect.viewer.image_value import image_value, pixel_values
 
 
 def unpacked(told):

@@ -17,9 +17,9 @@ import pytest
 from a3tune.bundle import EXAMPLES
 from a3tune.images import load_image
 from app.engine import library
-from app.inspect import zero_gpu
+from app.inspect.asking import zero_gpu
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 QUESTION = "Is there a mass?"
 
 # Only the two steps that need a GPU are others than on a Space: looking for it, and moving the weights there.
@@ -36,7 +36,7 @@ import numpy as np
 from a3tune.images import load_image
 from app.engine.model_slot import ModelSlot
 from app.engine.private_adapters import PrivateAdapters
-from app.inspect import zero_gpu
+from app.inspect.asking import zero_gpu
 slot = ModelSlot(sys.argv[1])
 zero_gpu.hold(slot, PrivateAdapters(slot))
 model = slot.wait(0)

@@ -52,8 +52,14 @@ class ViewControls:
             self._frame = gr.Slider(1, 2, value=1, step=1, label="Slice", visible=False, elem_id="frame")
             self._volume = gr.Slider(1, 2, value=1, step=1, label="Volume", visible=False, elem_id="volume")
         self.outputs = [
-            self._display, self._series, self._window, self._own_window, self._axis, self._frame, self._volume
-        ]  # fmt: skip
+            self._display,
+            self._series,
+            self._window,
+            self._own_window,
+            self._axis,
+            self._frame,
+            self._volume,
+        ]
         self.changed = [self._own_window, self._frame]
         self.choices = [self._window, self._centre, self._width, self._axis, self._volume]
 

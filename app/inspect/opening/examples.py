@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
+from a3tune.bundle import EXAMPLES
 from a3tune.images import load_image
 from app.common.widgets import EVENT_OPTIONS, widget_parts
-from app.inspect.image_value import thumbnail
+from app.inspect.viewer.image_value import thumbnail
 
 GENERAL_QUESTIONS = ("What does this image show?", "Is there an abnormality?", "Describe the findings.")
 """What can be asked about any image."""
@@ -22,8 +23,6 @@ DEMO_WORDS = (
     "about; LoRA of as many trained weights answers 2 points more than a3, and looks where plain LoRA does."
 )
 """What is to be known of the bundled examples' answers, beside each example on which they were told."""
-
-FOLDER = Path(__file__).resolve().parents[2] / "assets" / "examples"
 
 
 class Example(NamedTuple):
@@ -44,7 +43,7 @@ class Example(NamedTuple):
     questions: tuple[str, ...]
 
 
-def read_examples(folder: Path = FOLDER) -> tuple[Example, ...]:
+def read_examples(folder: Path = EXAMPLES) -> tuple[Example, ...]:
     """The examples listed in ``examples.json``, in its order."""
     entries = json.loads((folder / "examples.json").read_text(encoding="utf-8"))
     return tuple(
@@ -84,10 +83,3 @@ def keep_question(
     asked = json.dumps([text for example in examples.values() for text in example.questions])
     script = f'(...shown) => studioModule("inspect/static/suggestions.js").keptQuestion(...shown, {asked})'
     opened.then(None, [question, strip], [question], js=script, queue=False, **EVENT_OPTIONS)
-
-
-def build_suggestions(questions: Sequence[str]) -> gr.HTML:
-    """Questions as buttons; the event ``pick`` carries ``question``, the value is a JSON list of texts."""
-    return gr.HTML(
-        value=json.dumps(list(questions)), **widget_parts("inspect/static/suggestions"), elem_id="suggestions"
-    )
