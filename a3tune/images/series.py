@@ -12,15 +12,16 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
-from pydicom import dcmread, uid
+from pydicom import Dataset, dcmread, uid
 
 from a3tune.errors import A3TuneError, ImageError, RequestError
 from a3tune.images.content import Content, choose_frame, decode, unsupported
 from a3tune.images.dicom import MODALITIES, read_dicom
-from a3tune.images.dicom_header import contradiction, missing_field, text, whole_number
+from a3tune.images.dicom_header import contradiction, missing_field, number, text, whole_number
 from a3tune.images.dicom_kinds import describe_object
 from a3tune.images.isolation import isolable
 from a3tune.images.kinds import detect_kind
@@ -36,12 +37,17 @@ _ZIP_SIGNATURE = b"PK\x03\x04"
 _DICOMDIR_CLASS = b"1.2.840.10008.1.3.10"
 _TAGS = [
     *("SOPClassUID", "Modality", "SeriesInstanceUID", "SeriesNumber", "InstanceNumber", "Rows", "Columns"),
+    *("StudyInstanceUID", "FrameOfReferenceUID", "PixelSpacing"),
     *("NumberOfFrames", "ImagePositionPatient", "ImageOrientationPatient", "SegmentationType", "DoseGridScaling"),
     *("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"),
 ]
 _LISTED = 20
 _REASONS = 3
 _CHOOSE = "Choose a folder or archive with the slices of a series, or a single picture"
+_EACH = (
+    "Open one of them by itself; or have each asked: give all of them, unpacked, to 'Several images, one question' on "
+    "the page, or their folder to --images on the command line"
+)
 
 
 class _Folder:
@@ -200,29 +206,54 @@ def _listed_files(stream: BinaryIO) -> frozenset[str]:
 
 
 def _find_series(source: _Folder | _Archive) -> list[Series]:
-    groups: dict[tuple, list[tuple[Slice, tuple]]] = defaultdict(list)
+    groups: dict[_Key, list[tuple[Slice, tuple]]] = defaultdict(list)
     unreadable: Counter[str] = Counter()
+    others: Counter[str] = Counter()
     for count, name in enumerate(source.names()):
         if count >= MAX_FILES:
             raise unsupported(f"The {source.word} holds more than {MAX_FILES} files", _CHOOSE)
         try:
             with source.open(name) as stream:
-                found = _read_slices(stream, name)
+                kind = _picture_kind(stream)
+                if kind != "DICOM":
+                    others.update([kind] if kind else ())
+                    continue
+                found = decode("DICOM", partial(_read_header, stream, name))
         except ImageError as error:
             unreadable[error.got] += 1
             continue
         for key, facts, one in found:
             groups[key].append((one, facts))
     if not groups:
-        raise unsupported(
-            f"The {source.word} holds no slice of a DICOM series"
-            + (f" that can be read ({_reasons(unreadable)})" if unreadable else ""),
-            _CHOOSE,
-        )
-    left_out = counted(unreadable.total(), "DICOM file")
-    note = (f"{left_out} could not be read and may be missing from the series ({_reasons(unreadable)})",)
-    series = [_sorted_series(members, note if unreadable else ()) for _, members in sorted(groups.items(), key=_by_key)]
+        raise _nothing_found(source.word, unreadable, others)
+    if len(groups) > 1 and all(key.file and not key.series and len(found) == 1 for key, found in groups.items()):
+        raise _loose(f"These {len(groups):,} DICOM files do not say which series they are of")
+    notes: tuple[str, ...] = ()
+    if unreadable:
+        left_out = counted(unreadable.total(), "DICOM file")
+        notes = (f"{left_out} could not be read and may be missing from the series ({_reasons(unreadable)})",)
+    if others:
+        notes = (*notes, f"Left out, since no part of the series: {_pictures(others)}")
+    series = [_sorted_series(members, notes) for _, members in sorted(groups.items(), key=_by_key)]
     return sorted(series, key=lambda one: (one.number is None, one.number or 0))
+
+
+def _nothing_found(word: str, unreadable: Counter[str], others: Counter[str]) -> ImageError:
+    if others and not unreadable:
+        apart = ", and nothing in them says that they belong together" if others.total() > 1 else ""
+        return _loose(f"No slice of a DICOM series is here, but {_pictures(others)}{apart}")
+    why = f" that can be read ({_reasons(unreadable)})" if unreadable else ""
+    return unsupported(f"The {word} holds no slice of a DICOM series{why}", _CHOOSE)
+
+
+def _loose(got: str) -> ImageError:
+    return ImageError(expected="the slices of one series, or a single picture", got=got, remedy=_EACH)
+
+
+def _pictures(others: Counter[str]) -> str:
+    """ "3 pictures (2 PNG, 1 JPEG)"."""
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(others.items()))
+    return f"{counted(others.total(), 'picture')} ({kinds})"
 
 
 def _reasons(found: Counter[str]) -> str:
@@ -233,21 +264,39 @@ def _by_key(item: tuple) -> str:
     return repr(item[0])
 
 
-def _read_slices(stream: BinaryIO, name: str) -> list[tuple[tuple, tuple, Slice]]:
-    """The slices of a file with what tells their series; none for a file of another kind.
+def _picture_kind(stream: BinaryIO) -> str:
+    """What a file is, as `detect_kind` names it; "" for no picture."""
+    try:
+        return decode("ZIP", lambda: detect_kind(stream))
+    except ImageError:
+        return ""
+
+
+class _Key(NamedTuple):
+    """What slices that belong together have in common.
+
+    Attributes:
+        series, study: the UIDs; "" where there is none.
+        facts: modality, number and size.
+        place: orientation and frame of reference; None where the slices do not tell where they lie.
+        spacing: of rows and of columns, in millimetres to 4 decimals; None where it is not told.
+        file: the file's own name where nothing says that it belongs to another one; "" for any other.
+    """
+
+    series: str
+    study: str
+    facts: tuple
+    place: tuple | None
+    spacing: tuple[float | None, float | None]
+    file: str
+
+
+def _read_header(stream: BinaryIO, name: str) -> list[tuple[_Key, tuple, Slice]]:
+    """The slices of a DICOM file with what tells their series.
 
     Raises:
-        ImageError: a DICOM file that cannot be read.
+        ImageError: it cannot be read.
     """
-    try:
-        if decode("ZIP", lambda: detect_kind(stream)) != "DICOM":
-            return []
-    except ImageError:
-        return []
-    return decode("DICOM", lambda: _read_header(stream, name))
-
-
-def _read_header(stream: BinaryIO, name: str) -> list[tuple[tuple, tuple, Slice]]:
     dataset = dcmread(stream, stop_before_pixels=True, specific_tags=_TAGS, force=True)
     rows, columns = whole_number(dataset, "Rows"), whole_number(dataset, "Columns")
     storage = dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID")
@@ -260,20 +309,28 @@ def _read_header(stream: BinaryIO, name: str) -> list[tuple[tuple, tuple, Slice]
     count = max(1, whole_number(dataset, "NumberOfFrames") or 1)
     if count > MAX_FILES:
         contradiction(f"its header says it has {count:,} frames, more than {MAX_FILES:,}")
+    series, study, frame_of_reference = (
+        str(dataset.get(keyword) or "") for keyword in ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
+    )
+    spacing = _spacing(dataset, 0), _spacing(dataset, 1)
     order = frame_order(dataset, count)
+    instance = whole_number(dataset, "InstanceNumber")
     found = []
     for shown, stored in enumerate(order):
         plane = read_plane(dataset, stored)
-        number = whole_number(dataset, "InstanceNumber") or 0
-        key = (
-            str(dataset.get("SeriesInstanceUID") or ""),
-            facts,
-            None if plane is None else plane.orientation,
-            # The frames of a file belong together whatever else is in its series.
-            name if count > 1 else "",
-        )
-        found.append((key, facts, Slice(name, shown, number, plane)))
+        # The frames of a file belong together whatever else is in its series. Of several files a series, or a place in
+        # the same patient, says so; and then their places or their numbers say in which order.
+        tied = bool(series or (plane is not None and (study or frame_of_reference)))
+        own = count > 1 or not tied or (plane is None and instance is None)
+        place = None if plane is None else (plane.orientation, frame_of_reference)
+        key = _Key(series, study, facts, place, spacing, name if own else "")
+        found.append((key, facts, Slice(name, shown, instance or 0, plane)))
     return found
+
+
+def _spacing(dataset: Dataset, index: int) -> float | None:
+    value = number(dataset, "PixelSpacing", index=index)
+    return None if value is None else round(value, 4)
 
 
 def _sorted_series(members: Iterable[tuple[Slice, tuple]], notes: tuple[str, ...]) -> Series:

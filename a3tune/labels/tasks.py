@@ -67,9 +67,16 @@ def tasks_in_folder(folder: Path, questions: Sequence[str], organ: str = "", *, 
         out: the output folder, which may lie inside ``folder``.
 
     Raises:
-        RequestError: there is no picture.
+        RequestError: there is no picture, or ``folder`` is a file.
         OSError: a folder cannot be read.
     """
+    if folder.is_file():
+        raise RequestError(
+            expected="a folder with PNG, JPEG, TIFF, DICOM or NIfTI files",
+            got=f"{folder} is a file",
+            remedy="Unpack it if it is an archive, and give the folder; of a single image, or the slices of one "
+            "series, give --image",
+        )
     own = out.resolve()
     found: list[Path] = []
     passed_over = 0

@@ -104,17 +104,8 @@ def test_inspect_asks_about_each_picture_of_a_folder_and_lists_the_broken_one(
     (folder / "c.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"no picture")
     (folder / "notes.txt").write_text("none of them")
     model = tiny_checkpoint("llava")
-    given = (
-        "inspect",
-        "--images",
-        str(folder),
-        "--question",
-        "Is it normal?",
-        "--model",
-        str(model),
-        "--out",
-        str(out),
-    )
+    given = ["inspect", "--images", str(folder), "--question", "Is it normal?", "--model", str(model)]
+    given += ["--out", str(out)]
     assert main([*given, "--max-new-tokens", "4"]) == 1
     told = capsys.readouterr()
     assert told.out.splitlines()[0] == "1 image of 2 asked about; 1 other file passed over"
@@ -131,6 +122,9 @@ def test_inspect_asks_about_each_picture_of_a_folder_and_lists_the_broken_one(
     assert same["adapters"] == alone["adapters"]
     assert main([*given, "--measure", "ruler:0,0,5,5"]) == 2
     assert "--measure belongs to one image" in capsys.readouterr().err
+    given[2] = str(folder / "notes.txt")
+    assert main(given) == 2
+    assert "notes.txt is a file. Expected a folder" in capsys.readouterr().err
 
 
 def test_inspect_reads_dicom_with_a_window_and_keeps_no_patient(tmp_path, tiny_checkpoint):

@@ -146,6 +146,52 @@ def test_slices_without_a_place_are_in_the_order_of_their_numbers(tmp_path):
     assert "order of their instance numbers" in load_image(path).notes[0]
 
 
+@pytest.mark.parametrize(
+    "apart",
+    [
+        {"StudyInstanceUID": "1.2.77"},
+        {"FrameOfReferenceUID": "1.2.78"},
+        {"PixelSpacing": [0.5, 0.8]},
+        {"ImageOrientationPatient": [1, 0, 0, 0, 0, -1]},
+        {"Columns": SIDE // 2, "Rows": 2 * SIDE},
+    ],
+    ids=lambda apart: next(iter(apart)),
+)
+def test_what_differs_in_study_place_or_spacing_is_another_series(tmp_path, apart):
+    """Under one SeriesInstanceUID, as where names were taken out without care."""
+    usual = {"StudyInstanceUID": "1.2.7", "FrameOfReferenceUID": "1.2.8", "PixelSpacing": [0.5, 0.5]}
+    path = put(tmp_path / "scan", series([0, 5, 10], **usual))
+    put(path, [encode(one_slice(77, 15, **{**usual, **apart}))], 2)
+    assert sorted(len(one.slices) for one in find_series(path)) == [1, 3]
+
+
+def test_files_of_no_series_are_no_volume(tmp_path):
+    """Nothing says that loose radiographs belong together; slices of no named series may lie in one patient."""
+
+    def nameless(place: float | None, **values) -> bytes:
+        data = one_slice(10 + int(place or 0), place, **values)
+        del data.SeriesInstanceUID
+        return encode(data)
+
+    loose = put(tmp_path / "loose", [nameless(None, InstanceNumber=n) for n in range(7)])
+    alone = put(tmp_path / "alone", [nameless(5 * n) for n in range(3)])
+    for path, count in ((loose, 7), (alone, 3), (pack(loose, tmp_path / "loose.zip"), 7)):
+        with pytest.raises(ImageError, match=f"These {count} DICOM files do not say which series .* --images"):
+            load_image(path)
+    placed = put(tmp_path / "placed", [nameless(5 * n, FrameOfReferenceUID="1.2.8") for n in range(3)])
+    assert values(placed) == [10, 15, 20]
+    # Of one series, in no order: each by itself.
+    unordered = put(tmp_path / "unordered", [encode(one_slice(n, None)) for n in range(3)])
+    assert [len(one.slices) for one in find_series(unordered)] == [1, 1, 1]
+
+
+def test_pictures_beside_a_series_are_told(tmp_path):
+    path = put(tmp_path / "scan", series())
+    for name in ("a", "b"):
+        (path / f"{name}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    assert load_image(path).notes == ("Left out, since no part of the series: 2 pictures (2 PNG)",)
+
+
 def test_a_slice_that_cannot_be_read_is_told(tmp_path):
     path = put(tmp_path / "scan", series())
     (path / "bad").write_bytes(series()[0][:500])
@@ -171,7 +217,11 @@ def test_folders_and_archives_without_slices_are_told(tmp_path):
     with pytest.raises(ImageError, match="The folder holds no slice"):
         load_image(tmp_path / "empty")
     (tmp_path / "empty" / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    with pytest.raises(ImageError, match="ZIP archive holds no slice"):
+    with pytest.raises(ImageError, match=r"No slice of a DICOM series is here, but 1 picture \(1 PNG\)\. Expected"):
+        load_image(pack(tmp_path / "empty", tmp_path / "a.zip"))
+    (tmp_path / "empty" / "b.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    (tmp_path / "empty" / "c.txt").write_text("no picture")
+    with pytest.raises(ImageError, match=r"2 pictures \(1 JPEG, 1 PNG\), and nothing in them says that they belong"):
         load_image(pack(tmp_path / "empty", tmp_path / "a.zip"))
     content = bytearray(pack(put(tmp_path / "scan", series()), tmp_path / "b.zip").read_bytes())
     (tmp_path / "cut.zip").write_bytes(content[:500])
