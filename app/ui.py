@@ -38,6 +38,7 @@ from app.evaluate.service import EvaluateService
 from app.evaluate.tab import EvaluateTab
 from app.evaluate.view import EvaluationView
 from app.inspect.asking import zero_gpu
+from app.inspect.batch.batch import chip_value
 from app.inspect.opening.examples import read_examples
 from app.inspect.service import InspectService
 from app.inspect.sessions.session_end import keep_ending_idle
@@ -151,6 +152,7 @@ def build(
     def model_status(asked: object = None) -> dict[str, Any]:
         secret = asked.get("visitor") if isinstance(asked, dict) else None
         runs = _at_work(tuning, evaluating, owner_of(secret)) if is_secret(secret) else []
+        runs += [chip_value(batch) for batch in asking.batches.at_work()]
         asker = asking_now()
         unheard = int(asker is not None and asker.unheard())
         return {**model_value(asking.slot.status), **_person(), "runs": runs, "unheard": unheard}
@@ -171,7 +173,7 @@ def build(
 
 def _at_work(tuning: TuneService, evaluating: EvaluateService, owner: OwnerId) -> list[dict[str, Any]]:
     """A visitor's runs that wait or are at work, for the page's head: "address", "title", "share" of the work that is
-    done, and "left", how long it takes, in words."""
+    done, and "left", how long it takes, in words. (Of a table of many images also "batch", see `chip_value`.)"""
     views: list[tuple[str, RunView | EvaluationView]] = [
         ("tune", view) for view in tuning.views(owner, at_work=True) if view.live
     ]

@@ -69,7 +69,7 @@ export default function mount({ element, server, trigger }, { notice, glossary }
     if (focused) [...row.children].find((chip) => chip.hash === focused)?.focus();
   }
 
-  function chipOf({ address, title, share, left }) {
+  function chipOf({ address, title, share, left, batch }) {
     const done = share > 0 ? Math.round(100 * share) + " % · " : "";
     const chip = make(
       "a",
@@ -78,6 +78,9 @@ export default function mount({ element, server, trigger }, { notice, glossary }
       make("span", {}, done + left),
     );
     chip.style.setProperty("--share", share);
+    // The table of many images stands beside what else its tab shows.
+    if (batch)
+      chip.addEventListener("click", () => document.dispatchEvent(new CustomEvent("open-batch", { detail: batch })));
     return chip;
   }
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from a3tune.inspection.table import TableRow
+from a3tune.progress import duration
+from a3tune.wording import counted
 from app.engine.background import Task
 from app.engine.generation import ModelGeneration
 from app.engine.ids import BatchId, RegionSessionId, ResultId, SessionId
@@ -75,6 +77,16 @@ class Batch:
     def left(self) -> float:
         """Seconds until its end, by what those before took; 0 where that is not known."""
         return self.seconds / len(self.rows) * (len(self.paths) - len(self.rows)) if self.rows else 0.0
+
+
+def chip_value(batch: Batch) -> dict[str, Any]:
+    """A batch at work as the page's head tells it on every tab (see `app.ui`)."""
+    done, total = len(batch.rows), len(batch.paths)
+    rest = f"about {duration(batch.left)} left" if done else batch.task.step.what
+    return {
+        "address": "inspect", "batch": batch.id, "title": f"{counted(total, 'image')}: {batch.question}",
+        "share": round(done / total, 3), "left": ", ".join(filter(None, [f"{done:,} of {total:,}", rest])),
+    }  # fmt: skip
 
 
 def row_value(place: int, row: BatchRow) -> dict[str, Any]:

@@ -56,7 +56,8 @@ class BatchPanel:
             self._status = gr.HTML("", elem_id="batch-status", apply_default_css=False)
 
     def build_table(self) -> None:
-        """The table; its event ``open`` carries ``batch`` and ``number``, a row's place from 0."""
+        """The table; its event ``open`` carries ``batch`` and ``number``, a row's place from 0, and ``adopt`` a
+        ``batch`` that another page of the visit began."""
         parts = widget_parts("inspect/batch/static/batch", meaning=GLOSSARY["critical heads"])
         answers = [server_function(answer) for answer in (self.read_batch, self.stop_batch, self.take_table)]
         self._table = gr.HTML(value="", **parts, server_functions=answers, elem_id="batch")
@@ -84,6 +85,7 @@ class BatchPanel:
         self._go.click(
             self._start, [self._files, *asked, own.visitor], [self._files, self._status, self._table], **EVENT_OPTIONS
         )
+        self._table.adopt(self._adopt_shown, None, [self._table], queue=False, **EVENT_OPTIONS)
         self._table.open(self._open, [own.visitor], [self._status, *outputs], trigger_mode="multiple", **EVENT_OPTIONS)
 
     @errors_in("_status")
@@ -99,6 +101,9 @@ class BatchPanel:
     def _adopt(self, kept: Any, request: gr.Request) -> Any:
         name = BatchId(str(kept or ""))
         return _value(name) if name and self._batches.adopt(page_session(request), name) else gr.skip()
+
+    def _adopt_shown(self, event: gr.EventData, request: gr.Request) -> Any:
+        return self._adopt(getattr(event, "batch", ""), request)
 
     @errors_in("_status")
     def _open(self, visitor: Any, event: gr.EventData, request: gr.Request) -> Iterator[Update]:

@@ -153,6 +153,11 @@ class BatchService:
             "rows": [row_value(place, row) for place, row in enumerate(rows[known:], start=known)],
         }
 
+    def at_work(self) -> list[Batch]:
+        """The batches of whoever asks that are at work."""
+        with self._guard:
+            return [batch for batch in self._batches.values() if batch.live and check_visit(batch.visit)]
+
     def cancel(self, name: BatchId) -> None:
         """End the work; what came of it stays."""
         self._end(self.get(name))

@@ -300,6 +300,9 @@ def test_an_event_whose_answer_the_page_does_not_listen_for_is_heard_by_itself(a
         assert page.evaluate(UNHEARD, name) == 200
 
 
+SERVER_FUNCTIONS = re.compile("/component_server/?$")
+
+
 def test_several_images_are_asked_one_question_and_a_row_opens_in_the_viewer(anybody, served, jpeg, tmp_path):
     page, table = anybody.page, anybody.page.locator(".batch")
     Image.new("L", (64, 48)).save(tmp_path / "black.png")
@@ -344,6 +347,26 @@ def test_several_images_are_asked_one_question_and_a_row_opens_in_the_viewer(any
     expect(table.locator("#batch-rest")).to_be_hidden()
     page.locator(".batch .next").click()
     expect(page.locator("#viewer [data-part=imageLabel]")).to_contain_text("64 × 48 px")
+
+    # While it is at work it stands in the head of every tab of every page of the visit, and a press comes to it.
+    name = page.evaluate("sessionStorage.getItem('a3tune-batch')")
+    chip = {"address": "inspect", "batch": name, "title": "3 images: Is it?", "share": 0.33, "left": "1 of 3"}
+
+    def at_work(route):
+        told = route.fetch()
+        known = told.json() if "model_status" in (route.request.post_data or "") else None
+        route.fulfill(response=told) if known is None else route.fulfill(json={**known, "runs": [chip]})
+
+    second = page.context.new_page()
+    for shown in (page, second):
+        shown.route(SERVER_FUNCTIONS, at_work)
+        shown.goto(served.url + "#tune")
+        shown.locator(".run-chip").click()
+        expect(shown.locator(".batch .progress-words")).to_contain_text("3 images")
+        expect(shown.locator(".batch .fold")).to_be_focused()
+        expect(shown.locator(".batch")).to_be_in_viewport()
+        shown.unroute(SERVER_FUNCTIONS)
+    second.close()
     assert not anybody.complaints
 
 

@@ -155,6 +155,17 @@ export default function mount({ element, props, server, trigger, watch }, { mean
     poll();
   }
 
+  // Sent by the page's head, on whatever tab. It is on show as soon as its tab is, or, where another page of the visit
+  // began it, as soon as it has come.
+  document.addEventListener("open-batch", ({ detail }) => {
+    if (detail !== batch) trigger("adopt", { batch: detail });
+    new ResizeObserver((_, sizes) => {
+      if (batch !== detail || !root.checkVisibility()) return;
+      sizes.disconnect();
+      root.scrollIntoView({ block: "start" });
+      part("fold").focus({ preventScroll: true });
+    }).observe(root);
+  });
   body.addEventListener("click", (event) => {
     const line = event.target.closest("tr:not(.broken)");
     if (line) open(Number(line.dataset.number));

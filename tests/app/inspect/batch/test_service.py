@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import threading
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from a3tune.labels.segmenters.segmentation import Segmentation, region_from_mask
 from app.access.deployment import LOCAL
 from app.engine.background import Task
 from app.engine.region_slot import RegionSlot
+from app.inspect.batch.batch import chip_value
 from app.inspect.service import InspectService
 from app.inspect.sessions.results import MOST_RESULTS, ResultStore
 from tests.support.adapter_sets import save_adapters
@@ -186,12 +188,20 @@ def test_another_question_comes_in_between_and_a_cancelled_batch_keeps_its_rows(
     assert result.complete
     assert asked.wait(PATIENCE)
     assert len(service.batches.news(batch.id, 0)["rows"]) == 1
+    # The page's head says so on every tab, to its own visit alone.
+    (chip,) = map(chip_value, service.batches.at_work())
+    assert (chip["batch"], chip["title"], chip["share"]) == (batch.id, f"3 images: {QUESTION}", 0.333)
+    assert re.fullmatch(r"1 of 3, about \d+ s left", chip["left"])
+    with monkeypatch.context() as theirs:
+        theirs.setattr("app.inspect.batch.service.check_visit", lambda visit: False)
+        assert service.batches.at_work() == []
 
     service.batches.cancel(batch.id)
     go_on.set()
     assert over(batch.task)
     news = service.batches.news(batch.id, 0)
     assert not news["live"]
+    assert service.batches.at_work() == []
     assert news["ended"].startswith("Cancelled.")
     assert news["rows"][0]["answers"]
     assert "2 images were not asked about" in news["ended"]
