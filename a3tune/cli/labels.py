@@ -12,14 +12,17 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from a3tune.bundle import DEMO
-from a3tune.cli.image_options import add_image_options, parse_window
+from a3tune.cli.image_options import add_image_options, image_choice, parse_window
 from a3tune.data.hub import dataset_place
 from a3tune.errors import RequestError
 from a3tune.images import load_image
+from a3tune.images.dicom_source import read_source
 from a3tune.images.frames import labels_to_stored
+from a3tune.inspection.dicom_study import DicomStudy
 from a3tune.labels.scorers.templates import TEMPLATE_SETS
 from a3tune.labels.store import LabelStore
 from a3tune.progress import ItemProgress, SteadyProgress
+from a3tune.storage import write_bytes
 from a3tune.training.launch import check_processes
 from a3tune.types import MedicalImage, WeakLabels
 
@@ -28,9 +31,10 @@ if TYPE_CHECKING:
 
     from a3tune.labels.batch import Outcome
     from a3tune.labels.pipeline import LabelMaker
-    from a3tune.labels.tasks import TaskList
+    from a3tune.labels.tasks import LabelTask, TaskList
 
 EXPORTS = ("coco", "masks")
+SEGMENTATION_NAME = "labels.dcm"
 _LISTED = 20
 
 
@@ -101,6 +105,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="coco: coco.json with all regions; masks: a PNG for each record with all its regions, and with --data "
         "the table data.csv that names them in its column mask (may be given twice)",
     )
+    parser.add_argument(
+        "--dicom",
+        choices=("anonymous", "source"),
+        help=f"write the regions of each record as a DICOM Segmentation too ({SEGMENTATION_NAME}): of nobody, in a "
+        "study of its own, for any image that says where it lies in the patient (anonymous); or of the patient and "
+        "study of the image's DICOM file, referring to it (source)",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default auto)")
     add_image_options(parser)
 
@@ -119,14 +130,9 @@ def run(options: argparse.Namespace) -> int:
     window = parse_window(options.window)
 
     def load(path: Path) -> MedicalImage:
-        return load_image(
-            path,
-            window=window,
-            frame=options.frame,
-            axis=options.axis,
-            volume=options.volume,
-            series=options.series,
-        )
+        image = load_image(path, window=window, **image_choice(options))
+        _study(path, options)  # what cannot be written is told before labels are made
+        return image
 
     if options.image is not None and (not options.image.is_dir() or options.series is not None):
         image = load(options.image)
@@ -194,6 +200,7 @@ def _label_one(image: MedicalImage, questions: tuple[str, ...], options: argpars
     SteadyProgress(at_once=False)("finding and ranking regions", 0.5)
     labels = maker.make(image, prompts)
     written = write_labels(labels, image, options.out, prompts, maker.settings)
+    written += _write_segmentation(labels, image, options.image, options.out, options)
     if "coco" in options.export:
         written = (*written, write_coco(options.out, {options.out: options.image.name}))
     if "masks" in options.export:
@@ -225,6 +232,10 @@ def _label_many(
     stores = [LabelStore(options.out), LabelStore(work.root / LABELS_NAME), kept_store(maker)]
     source = LabelSource(load=lambda: (maker, stores))
 
+    def export(task: LabelTask, image: MedicalImage, labels: WeakLabels, prompts: Sequence[str]) -> None:
+        write_labels(labels, image, options.out / task.folder, prompts, maker.settings)
+        _write_segmentation(labels, image, task.image, options.out / task.folder, options)
+
     def label(part: TaskList, *, told: bool = True) -> Sequence[Outcome]:
         progress = ItemProgress(max(1, len(part.tasks)))
         try:
@@ -233,9 +244,7 @@ def _label_many(
                 source,
                 options.template,
                 load,
-                export=lambda task, image, labels, prompts: write_labels(
-                    labels, image, options.out / task.folder, prompts, maker.settings
-                ),
+                export=export,
                 on_done=lambda done: progress.advance(done.name, skipped=done.status == "kept") if told else None,
             )
         finally:
@@ -273,6 +282,40 @@ def _export(work: TaskList, outcomes: Sequence[Outcome], options: argparse.Names
         write_masks(options.out, [task.folder for task in tasks])
         if options.data is not None:
             write_table(options.out, tasks, root)
+
+
+def _study(path: Path, options: argparse.Namespace) -> DicomStudy | None:
+    """Where the Segmentation of an image's regions belongs; None where none is wanted.
+
+    Raises:
+        ImageError, RequestError: the image's file does not say what it needs.
+    """
+    if options.dicom is None:
+        return None
+    source = read_source(path, **image_choice(options), identity=options.dicom == "source")
+    if source.placement is None and source.identity is None:
+        raise RequestError(
+            expected="an image whose file says where its pixels lie in the patient, for a DICOM Segmentation of nobody",
+            got="This one does not",
+            remedy="Leave --dicom out; or, of a DICOM file, give --dicom source; --export takes any image",
+        )
+    return DicomStudy(source)
+
+
+def _write_segmentation(
+    labels: WeakLabels, image: MedicalImage, path: Path, folder: Path, options: argparse.Namespace
+) -> tuple[Path, ...]:
+    """Write the regions as a DICOM Segmentation, where one is wanted: a segment for each, best first."""
+    study, target = _study(path, options), folder / SEGMENTATION_NAME
+    if study is None or not labels.regions:
+        # One of other labels would pass for theirs.
+        target.unlink(missing_ok=True)
+        return ()
+    from a3tune.inspection.dicom_export import dicom_bytes  # torch: see run
+    from a3tune.inspection.dicom_maps import region_segments, segmentation
+
+    write_bytes(target, dicom_bytes(segmentation(region_segments(labels), image, labels.prompt, study)))
+    return (target,)
 
 
 def describe(labels: WeakLabels) -> str:

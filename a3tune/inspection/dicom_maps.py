@@ -154,7 +154,8 @@ def segmentation(segments: Sequence[Segment], image: MedicalImage, comment: str,
         content_description="Research only: not ground truth",
     )
     written.SeriesDescription = "A3Tune regions, research only"
-    study.complete(written, comment)
+    regions = all(one.kind == _REGION for one in segments)
+    study.complete(written, comment, *(["Regions of the image that an answer may come from"] if regions else []))
     return written
 
 

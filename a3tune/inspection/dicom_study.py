@@ -73,11 +73,13 @@ class DicomStudy:
             known.SliceThickness = None if self.source.thickness is None else DSfloat(self.source.thickness, True)
         return known
 
-    def complete(self, made: Dataset, comment: str) -> None:
+    def complete(
+        self, made: Dataset, comment: str, what: str = "Attention of a vision-language model over the image"
+    ) -> None:
         """Give an object whose and of what it is: patient and study, what it was derived from, what it is for."""
         made.SpecificCharacterSet = CHARACTERS
         made.ImageComments = comment[:LONG_TEXT]
-        made.DerivationDescription = f"Attention of a vision-language model over the image. {RESEARCH_NOTICE}"
+        made.DerivationDescription = f"{what}. {RESEARCH_NOTICE}"
         known = self.identity
         for keyword, value in () if known is None else known.values:
             # As the source has it, whatever a stricter reader says of it.

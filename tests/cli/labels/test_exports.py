@@ -3,15 +3,19 @@
 import io
 import json
 
+import highdicom
 import numpy as np
 import pyarrow.parquet
 import pytest
 from PIL import Image
+from pydicom import dcmread
+from pydicom.data import get_testdata_file
 
 from a3tune.cli.main import main
 from a3tune.data.read import read_dataset
 from a3tune.images import load_image
-from tests.support.label_command import body, labels, read, tune, tuning_data
+from tests.support.dicom_rules import broken_rules
+from tests.support.label_command import body, labels, read, save, tune, tuning_data
 
 
 def test_labels_fill_the_mask_column_of_a_table_to_tune_on(tmp_path, tiny_checkpoint, monkeypatch, capsys):
@@ -49,6 +53,46 @@ def test_regions_are_exported_as_coco(folder, tmp_path, capsys):
         drawn = load_image(out / "masks" / f"{image['file_name']}.png").pixels[..., 0]
         assert (drawn == masks.any(axis=0) * 255).all()
     assert len({entry["id"] for entry in coco["annotations"]}) == len(coco["annotations"])
+
+
+def test_regions_of_dicom_images_are_exported_as_segmentations_that_refer_to_them(tmp_path, capsys):
+    folder, out = tmp_path / "scans", tmp_path / "out"
+    ct = dcmread(get_testdata_file("CT_small.dcm"))
+    ct.PatientName, ct.PixelSpacing = "Doe^Jane", [0.8, 0.6]  # shown in square pixels, written in stored ones
+    folder.mkdir()
+    ct.save_as(folder / "ct.dcm")
+    save(folder / "picture.png", body())
+
+    assert labels(folder, out, "--dicom", "source") == 1
+    assert "picture.png: The image is none. Expected a DICOM image that says which patient" in capsys.readouterr().err
+    record, masks = read(out / "ct.dcm")
+    made = highdicom.seg.segread(out / "ct.dcm" / "labels.dcm")
+    assert broken_rules(made) == []
+    assert [one.SegmentLabel for one in made.SegmentSequence] == [
+        f"{r['rank']}: Where is the liver?" for r in record["regions"]
+    ]
+    found = made.get_pixels_by_source_instance([ct.SOPInstanceUID], combine_segments=False)[0]
+    assert np.array_equal(np.moveaxis(found, -1, 0).astype(bool), masks)
+    assert (made.PatientName, made.StudyInstanceUID) == ("Doe^Jane", ct.StudyInstanceUID)
+    (referred,) = made.ReferencedSeriesSequence
+    assert referred.SeriesInstanceUID == ct.SeriesInstanceUID
+    assert [one.ReferencedSOPInstanceUID for one in referred.ReferencedInstanceSequence] == [ct.SOPInstanceUID]
+    assert made.DerivationDescription.startswith("Regions of the image")
+
+    # Of nobody, unless it is asked for; and what is there of other labels goes.
+    assert labels(folder / "ct.dcm", out / "ct.dcm", "--dicom", "anonymous") == 0
+    content = (out / "ct.dcm" / "labels.dcm").read_bytes()
+    assert not any(
+        str(known).encode() in content
+        for known in (ct.PatientName, ct.PatientID, ct.StudyInstanceUID, ct.SOPInstanceUID)
+    )
+    nobody = highdicom.seg.segread(io.BytesIO(content))
+    assert np.array_equal(nobody.pixel_array.astype(bool).reshape(masks.shape), masks)
+    assert labels(folder / "picture.png", tmp_path / "refused", "--dicom", "anonymous") == 2
+    assert "This one does not. Expected an image whose file says where its pixels lie" in capsys.readouterr().err
+    assert not (tmp_path / "refused").exists()
+    assert labels(folder / "ct.dcm", out / "ct.dcm") == 0
+    assert not (out / "ct.dcm" / "labels.dcm").exists()
 
 
 def test_one_image_is_exported_too(picture, tmp_path, capsys):
