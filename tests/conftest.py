@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
-# Before torch is loaded: it says how torch's threads wait for one another.
+# Before torch is loaded: it says how torch's threads wait for one another, and that no garbage is collected yet.
 import tests.support.process  # noqa: F401  # isort: skip
 import gc
 import shutil
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,27 +26,33 @@ from a3tune.types import MedicalImage
 from tests.support.fake_hub import FakeHub
 from tests.support.tiny_models import BUILDERS
 
-# What was imported so far stays to the end: collecting garbage need not walk through it, a second each time.
-gc.freeze()
-
 _TESTS = Path(__file__).parent
 _LONG = (
     "app/tune/test_page.py",
-    "training/test_tuning.py",
-    "app/evaluate/test_page.py",
-    "app/inspect/test_viewer.py",
     "app/inspect/test_page.py",
-    "models/test_bits.py",
-    "inspection/test_inspect.py",
-    "app/models/test_service.py",
-    "images/test_worker_pool.py",
-    "app/inspect/test_region_panel.py",
-    "app/models/test_page.py",
+    "training/test_tuning.py",
+    "app/inspect/test_reading.py",
+    "app/inspect/test_viewer.py",
+    "app/evaluate/test_page.py",
     "attack/test_attack.py",
-    "app/server/test_operation.py",
+    "adapters/test_isolation.py",
+    "app/models/test_service.py",
+    "training/test_trainer.py",
+    "test_space.py",
     "app/inspect/sessions/test_regions.py",
-    "demo/test_adapters.py",
-    "attention/test_capture.py",
+    "app/inspect/asking/test_zero_gpu.py",
+    "app/server/test_operation.py",
+    "test_container.py",
+    "app/inspect/test_export_request.py",
+    "app/models/test_page.py",
+    "models/test_bits.py",
+    "cli/labels/test_data_sets.py",
+    "cli/test_main.py",
+    "cli/labels/test_images.py",
+    "parity/test_eager.py",
+    "training/test_killed.py",
+    "demo/scorer/test_training.py",
+    "app/inspect/test_region_panel.py",
 )
 
 
@@ -58,8 +65,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Nor through what the test files themselves imported."""
+    """What is there by now stays to the end: collecting garbage need not walk through it, seconds each time."""
     gc.freeze()
+    gc.enable()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """Nor need it walk through what the files before keep for good, which is more and more."""
+    yield
+    if nextitem is not None and nextitem.path != item.path:
+        with warnings.catch_warnings():
+            # Of a file that nobody closed this would tell by chance alone: most are found while tests run.
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(params=BUILDERS)
