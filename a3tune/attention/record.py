@@ -14,6 +14,8 @@ from a3tune.errors import ModelError, RequestError
 from a3tune.positions import Positions
 from a3tune.types import AttentionMaps, Head
 
+_WAITING_BUDGET = 1 << 28  # bytes of written words' weights that may wait on a device: 256 MiB
+
 
 @dataclass(frozen=True, eq=False)
 class ReadPrefix:
@@ -75,7 +77,7 @@ class AttentionRecord:
         self._layers: dict[int, int] = {}  # layer -> its number of heads
         self._read: dict[int, int] = {}  # layer -> how many tokens it has read
         self._single: Positions | None = None  # the one row of a pass over one token
-        self._begun = 0
+        self._begun = self._waiting = 0  # tokens, and bytes of words' weights on a device
         if behind is not None:
             if not growing or heads is not None or len(rows) != 1:
                 raise RequestError(
@@ -112,7 +114,7 @@ class AttentionRecord:
         found = layers[0][0].new_empty(len(layers), heads, rows, patches)
         for whole, parts in zip(found, layers, strict=True):
             start = 0
-            for part in (parts[0], torch.cat(parts[1:], dim=1)) if len(parts) > 1 else parts:
+            for part in _together(parts):
                 whole[:, start : start + part.shape[1]] = part
                 start += part.shape[1]
         return found
@@ -224,10 +226,15 @@ class AttentionRecord:
         self, parts: dict[tuple[int, int], list[torch.Tensor]], key: tuple[int, int], part: torch.Tensor, start: int
     ) -> None:
         """Keep what a pass gave: the prompt's as one on the CPU, a word's where it is: small, and waiting for it would
-        take longer than computing the word."""
+        take longer than computing the word. Those of many words and sequences go to the CPU together."""
         known = parts.setdefault(key, [])
         if start >= self._shape[1]:
             known.append(part)
+            self._waiting += 0 if part.device.type == "cpu" else part.nbytes
+            if self._waiting > _WAITING_BUDGET:
+                for several in (*self._weights.values(), *self._shares.values()):
+                    several[:] = _together(several)
+                self._waiting = 0
         else:
             known[:] = [torch.cat([*known, part.cpu()], dim=1)] if known else [part.cpu()]
 
@@ -346,8 +353,14 @@ class AttentionRecord:
 
 
 def _joined(parts: list[torch.Tensor]) -> torch.Tensor:
-    first, *rest = parts
-    return torch.cat([first, torch.cat(rest, dim=1).to(first.device)], dim=1) if rest else first
+    return torch.cat(_together(parts), dim=1) if len(parts) > 1 else parts[0]
+
+
+def _together(parts: list[torch.Tensor]) -> list[torch.Tensor]:
+    """The parts on the first one's device: those that wait on another one, the last of them, as one."""
+    here = [part for part in parts if part.device == parts[0].device]
+    away = parts[len(here) :]
+    return [*here, torch.cat(away, dim=1).to(parts[0].device)] if away else here
 
 
 def _check_masks(rows: torch.Tensor, columns: torch.Tensor) -> None:

@@ -8,12 +8,14 @@ from transformers import Gemma2Config, Gemma2ForCausalLM
 
 import a3tune.attention.call as call_module
 import a3tune.attention.capture as capture_module
+import a3tune.attention.record as record_module
 from a3tune.attention.capture import IMPLEMENTATION, attention_modules, capture, prepare_capture
 from a3tune.attention.record import ReadPrefix
 from a3tune.errors import ModelError, RequestError
 from a3tune.models.load import load_model
 from a3tune.types import Head
 from tests.support.checkpointing import recompute_activations
+from tests.support.pretend_cuda import GPU, pretend_cuda, to_gpu
 
 TOLERANCE = 1e-5
 
@@ -455,3 +457,50 @@ def test_a_prompt_read_in_pieces_gives_the_same_rows(tiny_model, random_image):
     whole, pieces = records
     assert whole.rows.tolist() == pieces.rows.tolist()
     np.testing.assert_allclose(pieces.weights, whole.weights, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("heads", [None, [Head(1, 3), Head(0, 1)]])
+def test_words_wait_on_a_device_only_until_they_are_many(fresh, batches, heads, monkeypatch):
+    model, batch = fresh("llava").model, batches("llava", "left")
+    prepare_capture(model)
+    words = torch.randint(5, 20, (4, 3, 1), generator=torch.Generator().manual_seed(0))
+
+    def read(device):
+        with (
+            torch.no_grad(),
+            capture(batch.rows, batch.columns, heads, share_of_all_heads=True, growing=True) as record,
+        ):
+            state = model(**{name: part.to(device) for name, part in batch.inputs.items()}, use_cache=True)
+            mask = batch.inputs["attention_mask"]
+            for word in words:
+                mask = torch.cat([mask, torch.ones(3, 1, dtype=mask.dtype)], dim=1)
+                state = model(
+                    input_ids=word.to(device), attention_mask=mask.to(device), past_key_values=state.past_key_values
+                )
+        return record
+
+    def waiting(record):
+        parts = [part for of in (record._weights, record._shares) for several in of.values() for part in several]
+        return sum(part.nbytes for part in parts if part.device == GPU)
+
+    expected = read("cpu")
+    most = []
+    with pretend_cuda():
+        to_gpu(model)
+        for budget in (1 << 28, 2000):
+            monkeypatch.setattr(record_module, "_WAITING_BUDGET", budget)
+            found = []
+            add = record_module.AttentionRecord.add
+
+            def watched(record, *call, found=found, add=add):
+                add(record, *call)
+                found.append(waiting(record))
+
+            with monkeypatch.context() as patch:
+                patch.setattr(record_module.AttentionRecord, "add", watched)
+                record = read(GPU)
+            most.append(max(found))
+            for b in range(3):
+                torch.testing.assert_close(record.weights(b), expected.weights(b), rtol=0, atol=TOLERANCE)
+                torch.testing.assert_close(record.image_share(b), expected.image_share(b), rtol=0, atol=TOLERANCE)
+    assert most[1] <= budget < most[0]
