@@ -74,7 +74,8 @@ def critical_heads(ratio: np.ndarray | torch.Tensor, k: int) -> tuple[Head, ...]
         ModelError: a ratio is not a finite number, so the heads cannot be ranked.
     """
     if isinstance(ratio, torch.Tensor):
-        ratio = ratio.detach().to("cpu", torch.float64).numpy()
+        # First to the CPU: Apple's GPUs know no float64, also not on the way.
+        ratio = ratio.detach().cpu().double().numpy()
     if ratio.ndim != 2:
         raise RequestError(
             expected="visual ratios as [layers, heads]",

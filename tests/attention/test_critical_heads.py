@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from a3tune.attention.critical_heads import critical_heads, head_maps, head_set_map, rows_at, visual_ratio
 from a3tune.errors import ModelError, RequestError
 from a3tune.types import AttentionMaps, Head
+from tests.support.pretend_cuda import GPU, GpuTensor, pretend_cuda
 
 GOLDEN = np.load(Path(__file__).parents[1] / "files" / "golden_heads.npz")
 CASES = json.loads(str(GOLDEN["index_json"]))
@@ -132,3 +134,21 @@ def test_rows_are_found_by_sequence_position():
 def test_impossible_choices_are_refused(heads, rows, message):
     with pytest.raises(RequestError, match=message):
         head_set_map(make_maps(), heads, rows)
+
+
+def test_a_device_without_float64_is_asked_for_none():
+    """Neither as a copy on the device nor in one step with the copy to the CPU, which Apple's GPUs make themselves."""
+    ratio, seen = torch.tensor([[0.1, 0.4], [0.3, 0.2]]), []
+
+    class Copies(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            if isinstance(args[0] if args else None, GpuTensor):
+                seen.append((kwargs or {}).get("dtype"))
+            return function(*args, **(kwargs or {}))
+
+    with pretend_cuda(double=False):
+        there = ratio.to(GPU)
+        with Copies():
+            assert critical_heads(there, 3) == (Head(0, 1), Head(1, 0), Head(1, 1))
+    assert seen
+    assert torch.float64 not in seen
