@@ -12,10 +12,13 @@ from a3tune.adapters.a3moe.token_spans import TokenSpans
 from a3tune.attention.answer import answer_attention, measure_answer
 from a3tune.attention.capture import capture
 from a3tune.lack_of_memory import in_halves
+from a3tune.models.memory import total_memory
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.prompt import EncodedPrompt
 
-_MOST_BYTES = 512 * 1024 * 1024
+# The maps of one batch, which lie in the machine's memory whatever the device, may take this share of all there is: not
+# of what is free at the moment, so that a resumed evaluation reads as it began.
+_LEAST, _SHARE = 512 * 1024 * 1024, 8
 
 
 @torch.no_grad()
@@ -34,7 +37,7 @@ def read_attention_of(
         count: K; None for the number of heads of one layer.
     """
     pairs = list(zip(prompts, coverages, strict=True))
-    step = max(1, _MOST_BYTES // max(_bytes(model, prompt) for prompt in prompts))
+    step = max(1, _most_bytes() // max(_bytes(model, prompt) for prompt in prompts))
     read: list[tuple[dict[str, float | None], np.ndarray]] = []
     for start in range(0, len(pairs), step):
         read += in_halves(lambda chosen: _read(model, chosen, count), pairs[start : start + step])
@@ -65,7 +68,11 @@ def measured(weights: np.ndarray, coverage: np.ndarray | None) -> dict[str, floa
 
 def readable_while_writing(model: VisionLanguageModel, prompts: Sequence[EncodedPrompt], words: int) -> bool:
     """Whether memory is to hold the attention of all of these prompts at once, each with so many words behind it."""
-    return sum(_bytes(model, prompt, words) for prompt in prompts) <= _MOST_BYTES
+    return sum(_bytes(model, prompt, words) for prompt in prompts) <= _most_bytes()
+
+
+def _most_bytes() -> int:
+    return max(_LEAST, total_memory(torch.device("cpu")) // _SHARE)
 
 
 def _bytes(model: VisionLanguageModel, prompt: EncodedPrompt, words: int = 0) -> int:
