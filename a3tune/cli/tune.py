@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from a3tune.errors import A3TuneError, Cancelled, FirstBatchShown
+from a3tune.errors import A3TuneError, Cancelled, FirstBatchShown, RequestError
 from a3tune.progress import SteadyProgress
 from a3tune.storage import read_json
+from a3tune.training.estimate_words import estimate_words
 from a3tune.training.launch import check_processes, is_first_process, process_count
 from a3tune.training.options import add_tune_arguments, config_of
 from a3tune.wording import counted
@@ -27,11 +29,14 @@ def run(options: argparse.Namespace) -> int:
     """Run the command.
 
     Returns:
-        0 when the run is finished, 3 when it was stopped on request; the same command then goes on.
+        0 when the run is finished (with --estimate: when it fits, else 1), 3 when it was stopped on request; the same
+        command then goes on.
 
     Raises:
         A3TuneError: bad input; of several processes only the first raises, the others write it and end with 2.
     """
+    if options.estimate:
+        return _estimate(options)
     check_processes(os.environ)
     try:
         config = config_of(options)
@@ -78,6 +83,25 @@ def run(options: argparse.Namespace) -> int:
         print(describe(summary))
         sys.stdout.flush()
     return 0 if summary.status == "finished" else STOPPED
+
+
+def _estimate(options: argparse.Namespace) -> int:
+    """Say what the run would take; 1 where it does not fit. Nothing is written."""
+    if process_count() > 1:
+        raise RequestError(
+            expected="one process, on whose device a step is measured",
+            got=f"--estimate was launched with {process_count()}",
+            remedy="Leave accelerate launch out; several processes share the steps of an epoch",
+        )
+    config = config_of(options)
+    from a3tune.training.estimate import estimate_run  # torch: see run
+
+    print("Making a few steps with your data ...", flush=True)
+    found = estimate_run(
+        config, options.data, options.model, device=options.device, layout=options.layout, images=options.images
+    )
+    print(estimate_words(asdict(found)))
+    return 0 if found.fits else 1
 
 
 def describe_batch(batch: dict[str, Any]) -> str:

@@ -1,7 +1,8 @@
-"""What a run will take on this machine, from one step that is really made.
+"""What a run will take on this machine, from steps and a validation that are really made.
 
-``python -m a3tune.training.estimate`` takes the options of ``tune`` and prints one line of JSON. It is a program of its
-own, so that its peak of memory is the step's, and so that a step that does not fit ends nothing else.
+``python -m a3tune.training.estimate`` takes the options of ``tune`` and prints one line of JSON; ``tune --estimate``
+says the same in words. It is a program of its own, so that its peak of memory is the step's, and so that a step that
+does not fit ends nothing else.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ from a3tune.training.run_folder import RunFolder
 from a3tune.training.trainer import AlignmentTrainer
 
 _STEPS = 3
+_LOOKED_AT = 20  # images
 # What a step takes beside the measured peak: other questions are longer, and memory comes in pieces.
 _MARGIN = 1.15
 
@@ -65,7 +67,9 @@ class Estimate:
         trainable, parameters: numbers that are trained, and numbers of the whole model.
         step_seconds: one optimiser step.
         label_seconds: making the weak labels that are missing; 0 when none are.
-        seconds: the whole run, validations left out.
+        validations: how often the held-out questions are asked, the base model's turn included.
+        validation_seconds: all of these together.
+        seconds: the whole run, without loading the model and reading the data.
         peak_bytes: most memory that the measured step took, of the device (of the process, on the CPU).
         free_bytes: what this device (or machine) had free.
         fits: whether the run can be expected to fit.
@@ -77,6 +81,8 @@ class Estimate:
     parameters: int
     step_seconds: float
     label_seconds: float
+    validations: int
+    validation_seconds: float
     seconds: float
     peak_bytes: int
     free_bytes: int
@@ -93,7 +99,7 @@ def estimate_run(
     layout: str = "auto",
     images: str | Path | None = None,
 ) -> Estimate:
-    """Make a step with the longest questions and the image of each, and reckon from it.
+    """Make a few steps with the longest questions and the image of each, validate on these, and reckon from it.
 
     Targets are made up for it (the left half of each image), since labels take long and cost a step the same
     whatever they are.
@@ -123,7 +129,7 @@ def estimate_run(
     longest = sorted(items, key=lambda item: len(item.question) + len(item.answer), reverse=True)
     chosen = longest[: small.effective_batch()]
     try:
-        trainable, seconds = _measure(small, loaded, model, chosen)
+        trainable, seconds, asking = _measure(small, loaded, model, chosen)
     except NotEnoughMemoryError:
         return _too_large(config, steps, free, free, memory_advice.to_make_a_step(config))
     except (RuntimeError, MemoryError) as error:
@@ -135,6 +141,10 @@ def estimate_run(
         peak = torch.cuda.max_memory_allocated(target)
     step_seconds = seconds * config.gradient_accumulation / batches
     labels = _label_seconds(config, dataset, model, beside(target)) if config.aligns else 0.0
+    held_out = len(dataset.of("validation"))
+    # The base model first, then every so many steps, and after the last one.
+    validations = 1 + -(-steps // (config.evaluate_every or steps)) if held_out else 0
+    validating = validations * held_out * asking
     fits = peak * _MARGIN < free
     return Estimate(
         steps=steps,
@@ -142,7 +152,9 @@ def estimate_run(
         parameters=parameter_count(loaded.model),
         step_seconds=round(step_seconds, 4),
         label_seconds=round(labels, 1),
-        seconds=round(labels + steps * step_seconds, 1),
+        validations=validations,
+        validation_seconds=round(validating, 1),
+        seconds=round(labels + steps * step_seconds + validating, 1),
         peak_bytes=int(peak),
         free_bytes=int(free),
         fits=fits,
@@ -186,9 +198,15 @@ class _Unsaved(AlignmentTrainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         return
 
+    def asking_seconds(self) -> float:
+        """Seconds of a validation for each of its questions."""
+        began = time.perf_counter()
+        tally = self._validated(self.adapter_inputs)
+        return (time.perf_counter() - began) / len(tally.table)
 
-def _measure(config: TuneConfig, model: Any, source: str, items: Sequence[TrainingItem]) -> tuple[int, float]:
-    """(trainable numbers, seconds of one step)."""
+
+def _measure(config: TuneConfig, model: Any, source: str, items: Sequence[TrainingItem]) -> tuple[int, float, float]:
+    """(trainable numbers, seconds of one step, seconds of a validation for each question)."""
     encoder = model.cpu_encoder()
     targets = PatchTargets.pack([(_left_half(model, encoder, item), False) for item in items])
     questions = Questions(items, encoder, targets)
@@ -207,9 +225,11 @@ def _measure(config: TuneConfig, model: Any, source: str, items: Sequence[Traini
             config, run.checkpoints, model, questions=len(questions), validates=False, processes=1
         )
         stream = QuestionStream(questions, steps=_STEPS, per_step=config.effective_batch(), seed=config.seed)
-        _Unsaved(tuned, arguments, stream, None, objective, run, {}, callbacks=[clock]).train()
+        trainer = _Unsaved(tuned, arguments, stream, questions, objective, run, {}, callbacks=[clock])
+        trainer.train()
+        asking = trainer.asking_seconds()
     # The first step also warms up.
-    return trainable_count(tuned), min(later - earlier for earlier, later in itertools.pairwise(clock.ends))
+    return trainable_count(tuned), min(later - earlier for earlier, later in itertools.pairwise(clock.ends)), asking
 
 
 def _left_half(model: Any, encoder: PromptEncoder, item: TrainingItem) -> np.ndarray:
@@ -222,7 +242,7 @@ def _left_half(model: Any, encoder: PromptEncoder, item: TrainingItem) -> np.nda
 
 
 def _label_seconds(config: TuneConfig, dataset: Dataset, model: str, device: str) -> float:
-    """Seconds of making the labels of all images, from one of them."""
+    """Seconds of making the labels that are missing, from one of them; how many are, by a look at some images."""
     source = label_source(config, dataset.root, model, device)
     items = [item for split in ("train", "validation") for item in dataset.of(split)]
     if source is None or source.has_store or not items:
@@ -230,18 +250,23 @@ def _label_seconds(config: TuneConfig, dataset: Dataset, model: str, device: str
     labeller = source.labeller
     if labeller is None:
         return 0.0
-    for item in items:
+    by_image = list({item.image: item for item in items}.values())
+    looked_at = by_image[:: -(-len(by_image) // _LOOKED_AT)]
+    missing, each = 0, 0.0
+    for item in looked_at:
         image, prompt = load_image(item.image), item_prompt(item, config.label_template)
         if not source.find(image, {prompt: (prompt,)}):
-            began = time.perf_counter()
-            with suppress(LabelError):
-                labeller.rank(image, (prompt,))
-            return len({item.image for item in items}) * (time.perf_counter() - began)
-    return 0.0
+            missing += 1
+            if missing == 1:
+                began = time.perf_counter()
+                with suppress(LabelError):
+                    labeller.rank(image, (prompt,))
+                each = time.perf_counter() - began
+    return each * missing / len(looked_at) * len(by_image)
 
 
 def _too_large(config: TuneConfig, steps: int, needed: int, free: int, remedy: str) -> Estimate:
-    return Estimate(steps, 0, 0, 0.0, 0.0, 0.0, needed, free, False, remedy)
+    return Estimate(steps, 0, 0, 0.0, 0.0, 0, 0.0, 0.0, needed, free, False, remedy)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

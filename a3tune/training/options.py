@@ -65,6 +65,12 @@ def add_tune_arguments(parser: argparse.ArgumentParser) -> None:
         "are learnt, and in RUN/batch the pictures after the processor with the target patches; without this option "
         "the same command goes on",
     )
+    parser.add_argument(
+        "--estimate",
+        action="store_true",
+        help="make a few steps and a validation with the data, say how long the whole run would take, labels included, "
+        "how much memory, and how many numbers it trains, and end; nothing is written",
+    )
     parser.add_argument("--resume", action="store_true", help="go on with an unfinished run, never start a new one")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from a3tune.bundle import DEMO
-from a3tune.progress import duration
+from a3tune.training.estimate_words import estimate_words
+from app.common.status import status, warning_status
 from app.engine import library
 
 if TYPE_CHECKING:
@@ -92,21 +92,9 @@ def method_choices() -> list[tuple[str, str]]:
 
 def estimate_html(found: Mapping[str, Any]) -> str:
     """The fields of `a3tune.training.estimate.Estimate`, and "busy" (see `app.tune.service.TuneService.measure`)."""
-    if not found["fits"]:
-        need, free = _bytes(found["peak_bytes"]), _bytes(found["free_bytes"])
-        return (
-            f'<p class="status error" role="alert">This does not fit: it takes {need} and more, {free} are free. '
-            f"To make it fit: {html.escape(found['remedy'])}.</p>"
-        )
-    labels = f", of which {duration(found['label_seconds'])} to find regions" if found["label_seconds"] >= 1 else ""
+    words = estimate_words(found)
     busy = " Another run was at work meanwhile: alone it is faster." if found.get("busy") else ""
-    share = found["trainable"] / max(found["parameters"], 1)
-    return (
-        f'<p class="status" role="status">About {duration(found["seconds"])} for {found["steps"]:,} steps{labels} '
-        f"({found['step_seconds']:.2f} s a step, validations come on top). "
-        f"Trains {found['trainable']:,} numbers, {share:.1%} of the model. "
-        f"Takes {_bytes(found['peak_bytes'])} of {_bytes(found['free_bytes'])} free memory.{busy}</p>"
-    )
+    return status(words + busy) if found["fits"] else warning_status(words)
 
 
 def launch_command(plan: Plan, model: str) -> str:
@@ -138,7 +126,3 @@ def _preset(name: str) -> str:
         return PRESETS[name]
     base = name.removesuffix("-v1.5")
     return f"{PRESETS.get(base, base)}, LLaVA-Med v1.5" if name.endswith("-v1.5") else name
-
-
-def _bytes(count: float) -> str:
-    return f"{count / (1 << 30):.1f} GiB" if count >= 1 << 30 else f"{count / (1 << 20):.0f} MiB"

@@ -39,10 +39,15 @@ def test_plans_become_settings_and_faults_are_named():
 def test_estimates_are_told_in_words():
     found = {
         "steps": 120, "trainable": 1000, "parameters": 100_000, "step_seconds": 0.5, "label_seconds": 30.0,
-        "seconds": 90.0, "peak_bytes": 1 << 30, "free_bytes": 2 << 30, "fits": True, "remedy": "", "busy": True,
+        "validations": 3, "validation_seconds": 9.0, "seconds": 99.0,
+        "peak_bytes": 1 << 30, "free_bytes": 2 << 30, "fits": True, "remedy": "", "busy": True,
     }  # fmt: skip
     text = estimate_html(found)
-    for words in ("1 min 30 s for 120 steps", "30 s to find regions", "1.0% of the model", "1.0 GiB of 2.0 GiB"):
+    for words in (
+        "About 1 min 39 s: 30 s to find regions, 120 steps of 0.50 s, 9 s for 3 validations",
+        "1.0% of the model",
+        "1.0 GiB of 2.0 GiB",
+    ):
         assert words in text
     assert "Another run was at work" in text
     refused = estimate_html({**found, "fits": False, "remedy": "set batch_size to 1"})
