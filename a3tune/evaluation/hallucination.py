@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 from a3tune.evaluation.items import EvaluatedItem
 from a3tune.evaluation.statistics import Interval, mean_interval
-from a3tune.evaluation.text_normalisation import strict_words
-from a3tune.evaluation.vqa import polarity
+from a3tune.evaluation.vqa import polarity, yes_or_no
 
 
 @dataclass(frozen=True)
@@ -48,9 +47,9 @@ def hallucination(system: str, items: Sequence[EvaluatedItem], *, seed: int = 0)
     """The numbers of one system; None where no question has yes or no as its right answer."""
     asked = []
     for item in items:
-        wanted = strict_words(item.answer)
-        if item.answer_type == "closed" and item.prediction is not None and wanted in {("yes",), ("no",)}:
-            asked.append((item, wanted[0], polarity(item.prediction)))
+        wanted = yes_or_no(item.answer)
+        if item.answer_type == "closed" and item.prediction is not None and wanted is not None:
+            asked.append((item, wanted, polarity(item.prediction)))
     if not asked:
         return None
     count = len(asked)

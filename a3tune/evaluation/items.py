@@ -92,7 +92,7 @@ def data_notes(data: Mapping[str, Any]) -> tuple[str, ...]:
         first = f" The first: {data['gaps'][0]}" if data.get("gaps") else ""
         notes.append(f"The data has {counted(data['left_out'], 'fault')}: rows with one are not in any number.{first}")
     overlap = data.get("overlap_with_training")
-    if overlap and (overlap["images"] or overlap["exact"]):
+    if overlap and any(overlap.values()):
         notes.append(
             f"Of {data['questions']:,} questions {overlap['images']:,} are about images that are trained on, "
             f"{overlap['questions']:,} have a wording that is trained on, {overlap['pairs']:,} both together and "

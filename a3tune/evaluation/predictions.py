@@ -25,7 +25,7 @@ from a3tune.evaluation.questions import EvaluationData
 from a3tune.evaluation.text_normalisation import normalise_strict
 from a3tune.evaluation.vqa import scores_of
 from a3tune.storage import DAMAGED_ARRAYS
-from a3tune.wording import brief, listed
+from a3tune.wording import brief, counted, listed
 
 _ANSWERS = (
     "prediction", "pred", "predicted_answer", "model_prediction", "model_answer", "model_output", "output", "response",
@@ -42,14 +42,14 @@ class Prediction:
     """One answer as the file has it.
 
     Attributes:
-        text: the answer.
+        text: the answer; None where the file says that there is none.
         identifier: what the file calls the question; None where it says nothing.
         counts: whether the identifier is the question's place in the data, from 0, if no question is called so.
         question: its words; None where the file does not repeat them.
         place: where it stands, for messages.
     """
 
-    text: str
+    text: str | None
     identifier: str | None
     counts: bool
     question: str | None
@@ -148,9 +148,12 @@ def bring_to_questions(
                 remedy="Bring the answers into the data's order, or give them the questions' ids",
             )
     notes = []
-    missing = len(data.questions) - len(answers)
+    missing = len(data.questions) - sum(item.text is not None for item in answers.values())
     if missing:
         notes.append(f"{missing:,} of {len(data.questions):,} questions have no answer in the file.")
+    empty = sum(item.text is not None and not item.text.strip() for item in answers.values())
+    if empty:
+        notes.append(f"{counted(empty, 'answer')} in the file without a word: counted as wrong.")
     if not any(known) and all(item.question is None for item in predictions):
         notes.append("The answers name no questions: they were taken in the order of the data.")
     return tuple(_items(answers, data, system)), tuple(notes)
@@ -161,6 +164,7 @@ def _items(answers: Mapping[int, Prediction], data: EvaluationData, system: str)
     for question in data.questions:
         item, found = question.item, answers.get(question.number)
         said = None if found is None else found.text
+        told = "The file has no answer to this question" if found is None else "The file has an empty answer"
         scores = {} if said is None else scores_of(item.answer_type, item.answer, said, question.options)
         items.append(
             EvaluatedItem(
@@ -176,7 +180,7 @@ def _items(answers: Mapping[int, Prediction], data: EvaluationData, system: str)
                 question.options,
                 dict(question.groups),
                 scores,
-                gap="" if found is not None else "The file has no answer to this question",
+                gap="" if said is not None else told,
             )
         )
     return items
@@ -205,7 +209,7 @@ def _prediction(row: object, place: str) -> Prediction:
     return Prediction(_text(fields, place), identifier, counts, asked if isinstance(asked, str) else None, place)
 
 
-def _text(fields: Mapping[str, Any], place: str) -> str:
+def _text(fields: Mapping[str, Any], place: str) -> str | None:
     for name in ("filtered_resps", "resps"):
         found = fields.get(name)
         while isinstance(found, list) and len(found) == 1:
@@ -215,8 +219,9 @@ def _text(fields: Mapping[str, Any], place: str) -> str:
     for name in _ANSWERS:
         if name in fields:
             found = fields[name]
-            if found is None:
-                return ""
+            # An empty field of a table, null and NaN are no answer, not a wrong one.
+            if found is None or found != found:
+                return None
             if isinstance(found, str | int | float):
                 return str(found)
             raise DataError(
@@ -267,7 +272,8 @@ def _json_lines(text: str, path: Path) -> list[Any]:
 def _table_rows(text: str, path: Path) -> list[Any]:
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     try:
-        return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+        rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        return [{name: value or None for name, value in row.items()} for row in rows]
     except csv.Error as error:
         raise _unreadable(path, f"it is no table: {error}") from error
 

@@ -44,7 +44,7 @@ _TOPICS = tuple(
         ("presence", r"^\W*(is|are|does|do|can|could|has|have|was|were|any)\b|\b(evidence of|present)\b"),
     )
 )  # fmt: skip
-_ARTICLE = r"(?:an?|any|the|some)?\s*"
+_ARTICLE = r"(?:(?:an?|any|the|some)\s+)?"
 _SUBJECTS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
@@ -207,7 +207,7 @@ def read_evaluation_data(
         place += f"/{places[place]}" if places[place] > 1 else ""
         identifier = item.identifier if item.identifier and names[item.identifier] == 1 else place
         groups = _groups(item, extra.get((item.image.name, item.question), {}))
-        options = options_of(item.question)
+        options = options_of(item.question, item.answer)
         questions.append(EvaluationQuestion(number, identifier, item, options, groups, digests[item.image]))
     overlap = None
     training = dataset.of("train")

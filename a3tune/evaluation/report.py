@@ -197,27 +197,35 @@ def compare_systems(
     first: Sequence[EvaluatedItem], others: Sequence[Sequence[EvaluatedItem]], *, seed: int = 0
 ) -> list[Comparison]:
     """The first system against each of the others, number by number, on the questions that both have."""
-    found: list[tuple[str, str, str, str, Difference, tuple[int, ...], tuple[int, ...]]] = []
-    for other in others:
+    return compare_pairs([(first, other) for other in others], seed=seed)
+
+
+def compare_pairs(
+    systems: Sequence[tuple[Sequence[EvaluatedItem], Sequence[EvaluatedItem]]], *, seed: int = 0
+) -> list[Comparison]:
+    """Systems two by two, number by number, on the questions that both have; corrected for all comparisons of all."""
+    pairs_of = []
+    for first, other in systems:
         later = {item.number: item for item in other}
         pairs = [(item, later[item.number]) for item in first if item.number in later]
         for dotted in COMPARED:
-            before = [item.value(dotted) for item, _ in pairs]
-            after = [item.value(dotted) for _, item in pairs]
-            if not any(math.isfinite(a) and math.isfinite(b) for a, b in zip(before, after, strict=True)):
-                continue
-            difference = paired_difference(before, after, [item.cluster for item, _ in pairs], seed=seed)
-            fixed: tuple[int, ...] = ()
-            broken: tuple[int, ...] = ()
-            if dotted in ("strict.accuracy", "strict.exact_match"):
-                fixed = tuple(a.number for a, b in pairs if (a.value(dotted), b.value(dotted)) == (0, 1))
-                broken = tuple(a.number for a, b in pairs if (a.value(dotted), b.value(dotted)) == (1, 0))
-            name, mode = _named(dotted)
-            found.append((first[0].system, other[0].system, name, mode, difference, fixed, broken))
-    corrected = holm([entry[4].p for entry in found])
+            if any(math.isfinite(one.value(dotted)) and math.isfinite(two.value(dotted)) for one, two in pairs):
+                pairs_of.append((dotted, pairs))
+    found: list[tuple[tuple[str, str], str, Difference, tuple[int, ...], tuple[int, ...]]] = []
+    for dotted, pairs in pairs_of:
+        before, after = ([item.value(dotted) for item in side] for side in zip(*pairs, strict=True))
+        images = [item.cluster for item, _ in pairs]
+        difference = paired_difference(before, after, images, seed=seed, comparisons=len(pairs_of))
+        fixed: tuple[int, ...] = ()
+        broken: tuple[int, ...] = ()
+        if dotted in ("strict.accuracy", "strict.exact_match"):
+            fixed = tuple(a.number for a, b in pairs if (a.value(dotted), b.value(dotted)) == (0, 1))
+            broken = tuple(a.number for a, b in pairs if (a.value(dotted), b.value(dotted)) == (1, 0))
+        found.append(((pairs[0][0].system, pairs[0][1].system), dotted, difference, fixed, broken))
+    corrected = holm([difference.p for _, _, difference, _, _ in found])
     return [
-        Comparison(before, after, name, mode, difference, p, verdict(difference, p), fixed, broken)
-        for (before, after, name, mode, difference, fixed, broken), p in zip(found, corrected, strict=True)
+        Comparison(*names, *_named(dotted), difference, p, verdict(difference, p), fixed, broken)
+        for (names, dotted, difference, fixed, broken), p in zip(found, corrected, strict=True)
     ]
 
 

@@ -11,7 +11,7 @@ from a3tune.errors import DataError, RequestError
 from a3tune.evaluation.items import ITEMS_NAME, EvaluatedItem, read_items, write_items
 from a3tune.evaluation.predictions import bring_to_questions, read_predictions
 from a3tune.evaluation.questions import EvaluationData
-from a3tune.evaluation.report import Comparison, Report, compare_systems, finite, make_report, read_report, write_report
+from a3tune.evaluation.report import Comparison, Report, compare_pairs, finite, make_report, read_report, write_report
 from a3tune.storage import write_json
 
 COMPARISON_NAME = "comparison.json"
@@ -120,11 +120,13 @@ def compare_folders(before: Path, after: Path, *, out: Path | None = None, seed:
     pairs = [(name, name) for name in systems[0] if name in systems[1]]
     if not pairs or (len(systems[0]) == len(systems[1]) == 1):
         pairs = [(systems[0][0], systems[1][0])]
-    found: list[Comparison] = []
-    for one, other in pairs:
-        left = _named(first, one, f"{one} ({before.name})", numbers)
-        right = _named(second, other, f"{other} ({after.name})", numbers)
-        found += compare_systems(left, [right], seed=seed)
+    sides = [
+        (
+            _named(first, one, f"{one} ({before.name})", numbers),
+            _named(second, other, f"{other} ({after.name})", numbers),
+        )
+        for one, other in pairs
+    ]
     result = FolderComparison(
         str(before),
         str(after),
@@ -132,7 +134,7 @@ def compare_folders(before: Path, after: Path, *, out: Path | None = None, seed:
         len(keys[0]) - len(shared),
         len(keys[1]) - len(shared),
         differing,
-        tuple(found),
+        tuple(compare_pairs(sides, seed=seed)),
         notes,
     )
     if out is not None:

@@ -22,6 +22,8 @@ from a3tune.errors import RequestError
 LEVEL = 0.95
 POWER = 0.8
 DRAWS = 2000
+_DRAWS_EACH = 400
+"""Permutations for each comparison of a report: the smallest p is then 0.0025 after Holm's correction."""
 _FLAT = 0.01
 """From this share of draws without any spread on (one wrong answer among many right ones), a bootstrap is no guide."""
 _FEW = 3
@@ -132,12 +134,15 @@ def paired_difference(
     *,
     seed: int = 0,
     draws: int = DRAWS,
+    comparisons: int = 1,
 ) -> Difference:
     """How two systems differ on the questions that both answered.
 
     Args:
         before, after: [questions], NaN where undefined; only questions with both count.
         images, seed, draws: as `mean_interval`.
+        comparisons: for how many p will be corrected: the permutation test draws as often as it takes for the smallest
+            p that it can find to stay small after that.
 
     Raises:
         RequestError: the two are not of one length.
@@ -175,7 +180,7 @@ def paired_difference(
         value,
         low,
         high,
-        _permutation(sums, seed, draws),
+        _permutation(sums, seed, max(draws, _DRAWS_EACH * comparisons)),
         mcnemar(first, second) if binary else None,
         effort * error,
         needed,
@@ -240,6 +245,8 @@ def verdict(difference: Difference, p: float | None = None, *, points: bool = Tr
     words = f"not told apart by {images}"
     if difference.images_needed is not None and difference.images_needed > difference.images:
         words += f": a difference of {size} would need about {_rounded(difference.images_needed)}"
+    if points and difference.detectable > 1:
+        return f"{words}; so few could have shown no difference at all"
     return f"{words}; they could have shown {difference.detectable * scale:.3g}{unit}"
 
 

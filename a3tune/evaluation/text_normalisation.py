@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 
 REFERENCE = "reference"
 """VQA's normalisation as A3Tune's research code applies it."""
@@ -33,6 +34,10 @@ we'd've we've weren't what'll what're what's what've when's where'd where's wher
 who's who've why'll why're why's won't would've wouldn't wouldn't've y'all y'all'll y'all'd've you'd you'd've
 you'll you're you've
 """
+
+_DENIALS = frozenset(
+    {"not", "without", "cannot", "can't", "no", "isn't", "wasn't", "aren't", "doesn't", "don't", "never", "neither"}
+)
 
 _HYPHENS = re.compile(r"[‐-―−]")
 _APOSTROPHES = re.compile(r"[‘’ʼ`]")
@@ -89,3 +94,25 @@ def strict_words(text: str) -> tuple[str, ...]:
 def normalise_strict(text: str) -> str:
     """`strict_words` with spaces between them."""
     return " ".join(strict_words(text))
+
+
+def denials_in(words: Iterable[str]) -> frozenset[str]:
+    """The words that deny what follows them."""
+    return _DENIALS.intersection(words)
+
+
+def contains(words: Sequence[str], part: Sequence[str]) -> bool:
+    """Whether ``part`` stands in ``words`` as neighbours in this order."""
+    return next(_places(words, part), None) is not None
+
+
+def affirms(words: Sequence[str], part: Sequence[str]) -> bool:
+    """Whether ``part`` stands in ``words`` so at least once with no word that denies it among the two before; words of
+    ``part`` itself deny nothing."""
+    own = denials_in(part)
+    return any(not denials_in(words[max(0, start - 2) : start]) - own for start in _places(words, part))
+
+
+def _places(words: Sequence[str], part: Sequence[str]) -> Iterator[int]:
+    starts = range(len(words) - len(part) + 1)
+    return (start for start in starts if tuple(words[start : start + len(part)]) == tuple(part))

@@ -14,7 +14,14 @@ from typing import Literal
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
 from a3tune.evaluation.options import chosen_option, reference_option_hit
-from a3tune.evaluation.text_normalisation import REFERENCE, normalise_reference, strict_words
+from a3tune.evaluation.text_normalisation import (
+    REFERENCE,
+    affirms,
+    contains,
+    denials_in,
+    normalise_reference,
+    strict_words,
+)
 
 Mode = Literal["reference", "strict"]
 MODES: tuple[Mode, ...] = ("strict", "reference")
@@ -22,8 +29,8 @@ MODES: tuple[Mode, ...] = ("strict", "reference")
 CLOSED_METRICS = ("accuracy",)
 OPEN_METRICS = ("recall", "precision", "f1", "exact_match", "bleu", "bleu_1", "bleu_2", "bleu_3")
 
+_PLAIN, _SIDE = {"no", "nope"}, {"side", "sided"}
 _YES, _NO = {"yes", "yeah", "yep", "true", "correct"}, {"no", "nope", "false", "incorrect"}
-_DENIALS = {"not", "without", "cannot", "no", "isn't", "aren't", "doesn't", "don't", "never"}
 _PAIRS = (("left", "right"), ("benign", "malignant"), ("normal", "abnormal"), ("present", "absent"))
 _OPPOSITE = {word: other for pair in _PAIRS for word, other in (pair, pair[::-1])}
 _ORDERS = {"bleu": (0.25,) * 4, "bleu_1": (1.0,), "bleu_2": (0.0, 1.0), "bleu_3": (0.0, 0.0, 1.0)}
@@ -80,36 +87,44 @@ def polarity(text: str) -> Literal["yes", "no"] | None:
 
     "normal", "nodule" and "know" hold no "no".
     """
-    words = strict_words(text)
+    words = strict_words(text.replace("/", " or "))  # "yes/no" offers both
     # What some templates leave before the answer.
     words = words[1:] if words[:1] == ("assistant",) else words
     said = ["yes" if word in _YES else "no" if word in _NO else "" for word in words]
+    for place, word in enumerate(words):
+        if place and word not in _PLAIN and said[place] and denials_in(words[place - 1 : place]):
+            said[place] = "no" if said[place] == "yes" else "unclear"  # "not true" says no, "not incorrect" neither
     kinds = {kind for kind in said if kind}
-    if not kinds:
+    if not kinds or "unclear" in kinds:
         return None
     if said[0] and not (len(words) > 2 and words[1] in ("or", "and") and said[2] and said[2] != said[0]):
         return "yes" if said[0] == "yes" else "no"
     return None if len(kinds) > 1 else "yes" if kinds == {"yes"} else "no"
 
 
+def yes_or_no(answer: str) -> Literal["yes", "no"] | None:
+    """What a data set's answer means where it is a plain yes or no ("Yes", "No.", "True", "False"); None for others."""
+    words = strict_words(answer)
+    return polarity(answer) if len(words) == 1 and words[0] in {"yes", "no", "true", "false"} else None
+
+
 def _strict_hit(answer: str, prediction: str) -> bool:
-    wanted = strict_words(answer)
-    if wanted in {("yes",), ("no",)}:
-        return polarity(prediction) == wanted[0]
-    said = strict_words(prediction)
+    plain = yes_or_no(answer)
+    if plain is not None:
+        return polarity(prediction) == plain
+    wanted, said = (
+        tuple(word for word in strict_words(text.replace("/", " or ")) if word not in _SIDE)
+        for text in (answer, prediction)
+    )
     if not wanted or not said:
         return False
-    others = [_OPPOSITE[word] for word in wanted if word in _OPPOSITE]
-    for other in others:
-        if other in wanted:
-            continue
-        # "the right side, not the left" says right; "left and right" says neither alone.
-        places = [place for place, word in enumerate(said) if word == other]
-        if any(not _DENIALS & set(said[max(0, place - 2) : place]) for place in places):
-            return False
-    denials = _DENIALS - set(wanted)
-    starts = [start for start in range(len(said)) if said[start : start + len(wanted)] == wanted]
-    return any(not denials & set(said[max(0, start - 2) : start]) for start in starts)
+    # "left and right" says neither alone, "CT or MRI" chooses neither; "the right side, not the left" says right.
+    others = {_OPPOSITE[word] for word in wanted if word in _OPPOSITE} - set(wanted)
+    if any(affirms(said, (other,)) for other in others):
+        return False
+    if contains(said, ("or", *wanted)) or contains(said, (*wanted, "or")):
+        return False
+    return affirms(said, wanted)
 
 
 def _reference_hit(answer: str, prediction: str) -> bool:

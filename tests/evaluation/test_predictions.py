@@ -103,6 +103,24 @@ def test_missing_answers_are_gaps(data, tmp_path):
     assert items[0].gap
 
 
+def test_what_says_that_there_is_no_answer_is_a_gap_and_an_empty_one_is_told(data, tmp_path):
+    (tmp_path / "some.csv").write_text("index,prediction\n0,yes\n1,\n2,no\n3,right kidney\n")
+    path = lines(tmp_path / "some.jsonl", [{"pred": said} for said in ("yes", None, float("nan"), "")])
+    for name, said, notes in (
+        ("some.csv", ["yes", None, "no", "right kidney"], ["1 of 4 questions have no answer in the file."]),
+        (
+            path.name,
+            ["yes", None, None, ""],
+            ["2 of 4 questions have no answer", "1 answer in the file without a word"],
+        ),
+    ):
+        items, told = bring_to_questions(read_predictions(tmp_path / name), data, "theirs")
+        assert [item.prediction for item in items] == said
+        assert [bool(item.gap) for item in items] == [item.prediction is None for item in items]
+        assert not any(item.scores for item in items if item.prediction is None)
+        assert all(words in " ".join(told) for words in notes)
+
+
 @pytest.mark.parametrize(
     ("rows", "words"),
     [

@@ -57,6 +57,10 @@ def test_topics_are_told_from_the_words(question, topic):
         ("Which side is the effusion on?", "effusion"),
         ("How many nodules are there?", "nodules"),
         ("Describe the image.", ""),
+        ("Can you see any abnormality?", "abnormality"),
+        ("Is there atelectasis in the left lung?", "atelectasis"),
+        ("Where is the aorta?", "aorta"),
+        ("Are there some stones?", "stones"),
     ],
 )
 def test_what_a_question_is_about_is_told_from_its_words(question, subject):
@@ -145,6 +149,19 @@ def test_groups_come_from_a_table_beside(tmp_path):
     (folder / "groups" / "groups.csv").write_text("image,question,topic,part\na.png,Is there a mass?,own,hard\n")
     groups = read_evaluation_data(folder).questions[0].groups
     assert groups == {"answer_type": "closed", "topic": "own", "structure": "mass", "part": "hard"}
+
+
+def test_options_within_a_question_are_what_its_answer_is_chosen_among(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    picture(folder / "a.png", 1)
+    asked = ("Which organ?\nA. lung\nB. liver", "Which organ? A: lung, B: liver", "Which organ?")
+    rows = [("a.png", question, answer, "test") for question in asked for answer in ("liver", "B")]
+    questions = read_evaluation_data(write_table(folder, rows)).questions
+    assert [q.options for q in questions] == [("lung", "liver")] * 4 + [()] * 2
+    assert [(q.item.answer, q.item.answer_type) for q in questions] == [("liver", "closed")] * 4 + [
+        ("liver", "open"), ("B", "open"),
+    ]  # fmt: skip
 
 
 def test_a_list_of_hallucinations_is_broken_down_by_its_own_kinds(tmp_path):

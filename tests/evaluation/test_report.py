@@ -9,7 +9,7 @@ from a3tune.errors import DataError
 from a3tune.evaluation.findings import findings_of, match_findings
 from a3tune.evaluation.hallucination import hallucination
 from a3tune.evaluation.items import EvaluatedItem
-from a3tune.evaluation.report import make_report, metrics_csv
+from a3tune.evaluation.report import compare_pairs, make_report, metrics_csv
 from a3tune.evaluation.report_metrics import text_metrics
 from a3tune.evaluation.right_reason import CELLS, reason_table, transitions
 from a3tune.evaluation.summary import report_text
@@ -89,6 +89,13 @@ def test_a_report_compares_fixes_and_breaks():
     text = report_text(report)
     assert "base -> a3, accuracy (strict): not told apart by 8 images" in text
     assert metrics_csv(report).count("\n") == len(report.metrics) + 1
+
+
+def test_pairs_of_systems_are_corrected_together():
+    first = [item(number, "yes", "no") for number in range(8)]
+    others = [[item(number, "yes", "yes", system=name) for number in range(8)] for name in ("a", "b", "c")]
+    found = compare_pairs([(first, other) for other in others])
+    assert [entry.p_holm for entry in found] == pytest.approx([3 * entry.difference.p for entry in found])
 
 
 def test_ties_cuts_and_gaps_are_told():

@@ -126,6 +126,13 @@ def test_holm_corrects_what_is_known():
     assert holm([]) == []
 
 
+def test_what_is_clear_stays_clear_among_many_comparisons():
+    before, after, images = clustered(np.random.default_rng(11), 80, effect=0.5)
+    many = [paired_difference(before, after, images, seed=seed, draws=400, comparisons=300) for seed in range(2)]
+    assert all(300 * difference.p < 0.01 for difference in many)
+    assert min(holm([many[0].p] * 300)) < 0.01
+
+
 def test_runs_are_spread_over_seeds():
     spread = spread_of_runs([0.5, 0.6, 0.7])
     assert (spread.mean, spread.deviation) == (pytest.approx(0.6), pytest.approx(0.1))
@@ -138,6 +145,8 @@ def test_verdicts_without_enough_to_go_by():
     assert nothing.questions == 0
     assert "cannot be compared" in verdict(nothing)
     assert verdict(paired_difference([1.0], [0.0], ["a"])) == "cannot be told from 1 image"
+    few = paired_difference([1.0, 0.0, 1.0, 0.0], [0.0, 1.0, 1.0, 0.0], list("abcc"))
+    assert verdict(few) == "not told apart by 3 images; so few could have shown no difference at all"
     same = paired_difference([1.0, 0.0, 1.0, 0.0], [1.0, 0.0, 1.0, 0.0], list("abcd"))
     assert same.p == 1.0
     assert verdict(same) == "the same on every one of 4 images"

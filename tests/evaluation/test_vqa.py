@@ -63,6 +63,20 @@ def test_the_reference_choice_is_the_research_codes(case):
         ("", "no", False),
         ("not seen", "The nodule is not seen", True),
         ("benign", "malignant", False),
+        ("yes", "That is not true.", False),
+        ("no", "Not correct", True),
+        ("no", "There is no true mass", True),
+        ("no", "No, no mass.", True),
+        ("yes", "It is not incorrect", False),
+        ("yes", "Yes/No", False),
+        ("True", "yes", True),
+        ("False", "No.", True),
+        ("MRI", "CT or MRI", False),
+        ("CT", "CT/MRI", False),
+        ("CT", "Not MRI but CT", True),
+        ("right side", "right", True),
+        ("right", "The right-sided lung", True),
+        ("left side", "the right side", False),
     ],
 )
 def test_strict_closed_answers(answer, prediction, right):
@@ -126,7 +140,8 @@ ORGANS = ("Left lung", "Right lung", "Heart")
     [
         ("B", 1), ("(b)", 1), ("B. Right lung", 1), ("The answer is C.", 2), ("Answer: A", 0), ("heart", 2),
         ("The right lung is shown", 1), ("lung", None), ("left lung or right lung", None), ("", None), ("D", None),
-        ("B. Heart", 2),
+        ("B. Heart", 2), ("It is not the heart", None), ("not heart", None), ("The heart, not the left lung", 2),
+        ("I would say that the answer is C, since it beats", 2), ("the answer is A thing of beauty", None),
     ],
 )  # fmt: skip
 def test_an_option_is_chosen_where_it_is_certain(text, index):
@@ -140,8 +155,17 @@ def test_an_article_is_no_letter_and_a_longer_option_wins():
     assert not score_closed("strict", "liver", "", ("liver", "lung"))["accuracy"]
 
 
+def test_an_option_that_denies_is_not_meant_by_what_it_denies():
+    assert chosen_option("effusion", ("no effusion", "pneumothorax")) is None
+    assert chosen_option("There is no effusion", ("no effusion", "effusion")) == 0
+    assert chosen_option("not an effusion", ("no effusion seen", "effusion")) is None
+
+
 def test_options_are_read_off_the_question():
     assert options_of("Which organ?\nA. lung\nB. liver\nC. none of these") == ("lung", "liver", "none of these")
     assert options_of("Which organ?") == ()
     assert options_of("Which?\nA. only one") == ()
     assert options_of("Which?\nB. lung\nC. liver") == ()
+    for text in ("Which? A: lung, B: liver", "Which? (A) lung (B) liver", "Which?\na. lung\nb. liver\nOne letter."):
+        assert options_of(text, "liver") == ("lung", "liver")
+        assert options_of(text, "heart") == ()

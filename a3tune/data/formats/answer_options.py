@@ -50,11 +50,13 @@ def chosen(row: Row, log: FaultLog, key: str, question: object, answer: object) 
 
 def chosen_in_text(question: object, answer: object) -> tuple[object, object, str | None]:
     """The same of a row without options of its own: a letter means the option that the question's text has for it."""
-    letter = _LETTER.fullmatch(answer.strip()) if isinstance(answer, str) else None
-    if letter is None or not isinstance(question, str):
+    if not isinstance(question, str) or not isinstance(answer, str):
         return question, answer, None
-    asked = _FOR_THE_LETTER.sub("", question)
-    text = _options_in_text(asked).get(letter[1].upper())
+    letter, asked = _LETTER.fullmatch(answer.strip()), _FOR_THE_LETTER.sub("", question)
+    options = options_in_text(asked)
+    if letter is None:
+        return question, answer, "closed" if answer.strip() in options.values() else None
+    text = options.get(letter[1].upper())
     return (asked.strip(), text, "closed") if text else (question, answer, None)
 
 
@@ -69,7 +71,7 @@ def _options(get: Callable[[str], object]) -> dict[str, str]:
     if isinstance(given, str) and given.strip():
         # A table holds the list as text, as JSON or as Python writes it.
         try:
-            given = _options_in_text(given) or ast.literal_eval(given.strip())
+            given = options_in_text(given) or ast.literal_eval(given.strip())
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             raise ValueError(given) from None
         if not isinstance(given, Mapping | list):
@@ -129,7 +131,7 @@ def _meant(answer: object, options: Mapping[str, str]) -> str | None:
     return options.get(text)
 
 
-def _options_in_text(text: str) -> dict[str, str]:
+def options_in_text(text: str) -> dict[str, str]:
     """Letter -> text of the options in a text such as "A: Liver, B: Heart"; none where the letters do not begin with
     A, B. Options with a line each end with it."""
     for pattern in (_MARKED, _MARKED_SMALL):
