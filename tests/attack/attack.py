@@ -75,13 +75,14 @@ class Server:
             self.process = subprocess.Popen(
                 [*command, "--port", str(self.port)], cwd=ROOT, env=self._environment, stdout=log, stderr=log
             )
-        while self.process.poll() is None:
-            try:
-                if httpx.get(f"{self.url}/readyz", trust_env=False).status_code == 200:
-                    return
-            except httpx.TransportError:
-                pass
-            time.sleep(0.1)
+        with httpx.Client(base_url=self.url, trust_env=False) as client:
+            while self.process.poll() is None:
+                try:
+                    if client.get("/readyz").status_code == 200:
+                        return
+                except httpx.TransportError:
+                    pass
+                time.sleep(0.1)
         raise Held(f"The server did not start: {self.log.read_text()[-2000:]}")
 
     def end(self, number: int = signal.SIGTERM) -> None:

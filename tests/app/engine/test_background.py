@@ -12,6 +12,7 @@ from a3tune.errors import Cancelled, RequestError
 from app.engine.background import Draft, Step, Task, run
 from app.engine.generation import ModelGeneration
 from app.engine.model_lock import TurnLock, turn
+from tests.support.waiting import until
 
 LAST = 30.0
 
@@ -44,8 +45,7 @@ def test_of_steps_that_come_together_only_the_last_is_told():
     reports = iter(task)
     assert next(reports) == Step("working", 0.0)
     ready.set()
-    while not task.over:
-        pass
+    until(lambda: task.over)
     assert list(reports) == [Step("working", 0.99), "then", None]
 
 
@@ -60,8 +60,7 @@ def test_of_drafts_that_come_together_only_the_last_is_told_and_none_after_what_
         return "another one."
 
     task = Task(work).start()
-    while not task.over:
-        pass
+    until(lambda: task.over)
     assert list(task) == [Step("working", 0.0), "a word more", Draft("another one"), "another one."]
 
 
@@ -72,8 +71,7 @@ def test_what_ends_the_work_is_raised_by_whoever_follows():
     with pytest.raises(ValueError, match="broken"):
         list(run(work))
     task = Task(work).start()
-    while not task.over:
-        pass
+    until(lambda: task.over)
     assert str(task.error) == "broken"
 
 
@@ -124,8 +122,7 @@ def test_a_cancel_ends_the_wait_for_a_slot(loaded):
         task = Task(work, cancel).start()
         assert next(iter(task)) == Step("Waiting" if loaded else "Loading", 0.0)
         cancel.set()
-        while not task.over:
-            pass
+        until(lambda: task.over)
     assert isinstance(task.error, Cancelled)
 
 
@@ -158,8 +155,7 @@ def test_a_slot_goes_to_whoever_has_waited_longest_and_not_to_who_gave_up():
     threads = [threading.Thread(target=wait_for_it, args=(number,)) for number in range(4)]
     for number, thread in enumerate(threads):
         thread.start()
-        while len(lock._waiting) <= number:
-            pass
+        until(lambda number=number: len(lock._waiting) > number)
     assert not lock.acquire(blocking=False)
     cancels[1].set()
     threads[1].join(LAST)

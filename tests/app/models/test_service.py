@@ -28,6 +28,7 @@ from app.inspect.service import InspectService
 from app.models.service import ModelService, Work
 from app.models.tab import model_answers
 from app.models.values import catalogue_value, offer_value, work_value
+from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[3]
 LAST = 60.0
@@ -48,8 +49,7 @@ class Services:
         self.slot.wait(None)
 
     def finish(self, work: Work) -> Work:
-        while not work.over:
-            pass
+        until(lambda: work.over)
         return work
 
     def load(self, kind: str, name: object, *how) -> Work:
@@ -89,8 +89,7 @@ def png(tmp_path) -> Path:
 
 
 def follow(service: InspectService, name: str) -> None:
-    while service.faithfulness.follow(name)[1] is None:
-        pass
+    until(lambda: service.faithfulness.follow(name)[1] is not None)
 
 
 def ask(service: InspectService, visit: str = "one", question: str = "Is there a mass?"):
@@ -149,8 +148,7 @@ def test_whoever_is_being_answered_gets_the_answer_and_who_comes_meanwhile_that_
     waiting = service.questions.ask("two", "Is there a mass?")
     assert next(waiting).what == "Waiting for another visitor's question"
     work = services.models.load("model", str(gemma))
-    while not slot.generation.closed:
-        pass
+    until(lambda: slot.generation.closed)
     service.sessions.open_file("three", png, remove=False)
     service.questions.reserve("three")
     late = service.questions.ask("three", "Is there a mass?")

@@ -16,6 +16,7 @@ from app.server.operation import Operation
 from tests.attack.attack import Visitor, picture
 from tests.support.hostile_files import endless_jpeg, packed
 from tests.support.page_client import PageClient
+from tests.support.waiting import until
 
 QUESTION = "Is there a zebra behind the spleen?"
 
@@ -28,18 +29,13 @@ def browser(url: str) -> httpx.Client:
     return httpx.Client(base_url=url, trust_env=False, timeout=120)
 
 
-def until_ready(url: str) -> None:
-    while get(url, "/readyz").status_code != 200:
-        pass
-
-
 @pytest.fixture(scope="module")
 def ended(serve):
     """What a server said while it was asked, and once it was told to end in the middle of an answer."""
     told = {}
     with serve(A3TUNE_LOG="json") as server, PageClient(server.url) as visitor, PageClient(server.url) as late:
         told["alive"] = get(server.url, "/healthz").json()
-        until_ready(server.url)
+        until(lambda: get(server.url, "/readyz").status_code == 200, pause=0.1)
         told["ready"] = get(server.url, "/readyz").json()
         told["opened"] = visitor.open(EXAMPLES / "chest_mass.png")
         told["numbers"] = get(server.url, "/metrics").text
@@ -47,8 +43,7 @@ def ended(serve):
         answer = visitor.ask(QUESTION)
         next(answer)
         server.process.send_signal(signal.SIGTERM)
-        while not get(server.url, "/readyz").json()["ending"]:
-            pass
+        until(lambda: get(server.url, "/readyz").json()["ending"])
         with pytest.raises(httpx.HTTPStatusError) as refused:
             late.open(EXAMPLES / "chest_mass.png")
         told["late"] = refused.value.response
@@ -128,8 +123,7 @@ def test_what_a_killed_server_kept_is_found_by_the_next_one_which_a_second_signa
         assert table.read_bytes() == rows
         visitor.begin_to_open(tmp_path / "endless.jpg")
         server.process.send_signal(signal.SIGTERM)
-        while not get(server.url, "/readyz").json()["ending"]:
-            pass
+        until(lambda: get(server.url, "/readyz").json()["ending"])
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait() == -signal.SIGTERM
 
