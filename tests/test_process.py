@@ -67,11 +67,12 @@ def test_a_servers_threads_sleep_sooner_and_those_of_the_runs_that_it_starts_do_
 
 def test_the_command_line_prepares_its_process_before_torch_is_loaded():
     program = (
-        "import sys, os\nfrom a3tune.cli import main\n"
+        "import gc, sys, os\nfrom a3tune.cli import main\n"
         "doctor = main.COMMANDS['doctor']\n"
-        "doctor.run = lambda options: print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)\n"
+        "told = lambda: (os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules, gc.get_threshold()[2])\n"
+        "doctor.run = lambda options: print(*told())\n"
         "main.main(['doctor'])\n"
     )
     environment = {name: value for name, value in os.environ.items() if name not in WAITING}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [RUN, "False"]
+    assert done.stdout.split() == [RUN, "False", "100"]
