@@ -22,7 +22,8 @@ from app.inspect.opening.reopening import Reopening
 from app.inspect.sessions.opened_image import OpenedImage
 from app.inspect.sessions.regions import RegionService, Target, TargetNumbers
 from app.inspect.sessions.results import ResultStore
-from app.inspect.sessions.sessions import Session, Sessions
+from app.inspect.sessions.session import Session
+from app.inspect.sessions.sessions import Sessions
 
 if TYPE_CHECKING:
     from a3tune.dicomweb.client import DicomWeb

@@ -120,7 +120,7 @@ class InspectTab:
             try:
                 opened = self._service.sessions.open_file(session, picture, remove=False)
             except Exception as error:
-                yield {**changes, **self._images.failed(error)}
+                yield {**changes, **asking.not_opened(session, error)}
                 return
             asked = [question, *GENERAL_QUESTIONS]
             changes |= self._images.shown(session, opened, None, "Asked as on the other tab.", asked)

@@ -12,14 +12,13 @@ import gradio as gr
 from a3tune.errors import RequestError
 from a3tune.wording import counted
 from app.access.identity import audit
-from app.common.status import error_status, status, step_status
+from app.common.status import error_status, status
 from app.common.widgets import EVENT_OPTIONS, Update
-from app.engine.background import Step
 
 if TYPE_CHECKING:
     from a3tune.dicomweb.client import DicomWeb
 
-Opening = Callable[[list[str] | None, gr.Request], Iterator[Update]]
+Opening = Callable[[str, Callable[[], list[Path]], gr.Request], Iterator[Update]]
 
 
 class ArchivePanel:
@@ -54,7 +53,8 @@ class ArchivePanel:
 
         Args:
             words: tells how it went.
-            opening: opens files that this visit may remove, with updates of ``outputs``.
+            opening: opens files that this visit may remove, with updates of ``outputs``: what takes time, what gives
+                the files, the request.
             outputs: what an opened image changes, ``words`` among it.
         """
         if self._archive is None:
@@ -66,7 +66,8 @@ class ArchivePanel:
         for event in (self._find.click, *(field.submit for field in given)):
             event(self._look, given, found, **options)
         self._study.input(self._list, [self._study], found, **options)
-        return [self._open.click(self._fetch, [self._study, self._series], outputs, **options)]
+        opened = self._open.click(self._fetch, [self._study, self._series], outputs, trigger_mode="multiple", **options)
+        return [opened]
 
     def _look(self, patient: str, accession: str, date: str) -> Update:
         try:
@@ -99,15 +100,13 @@ class ArchivePanel:
         }
 
     def _fetch(self, study: str | None, series: str | None, request: gr.Request) -> Iterator[Update]:
-        yield {self._words: step_status(Step("Fetching the series", 0.0))}
         with tempfile.TemporaryDirectory(prefix="a3tune-") as folder:
-            try:
+
+            def fetch() -> list[Path]:
                 audit("archive-fetch")
-                paths = self._asked.fetch(study or "", series or "", Path(folder))
-            except Exception as error:
-                yield {self._words: error_status(error)}
-                return
-            yield from self._opening([str(path) for path in paths], request)
+                return self._asked.fetch(study or "", series or "", Path(folder))
+
+            yield from self._opening("Fetching the series", fetch, request)
 
     def _none(self) -> Update:
         return {self._series: gr.update(visible=False), self._open: gr.update(visible=False)}

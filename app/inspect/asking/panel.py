@@ -10,13 +10,14 @@ import gradio as gr
 
 from a3tune.errors import Cancelled, RequestError
 from app.common.comparison import OwnAdapters
-from app.common.status import error_status, status, step_status
+from app.common.status import error_status, explain, status, step_status, warning_status
 from app.common.widgets import EVENT_OPTIONS, Update, page_session
 from app.engine.background import Step
 from app.engine.ids import SessionId
 from app.inspect.asking.questions import Questions
 from app.inspect.asking.suggestions import build_suggestions
 from app.inspect.sessions.results import Result, ResultStore
+from app.inspect.sessions.session import Asked
 from app.inspect.sessions.sessions import Sessions
 from app.inspect.viewer.values import answer_value, finished_status, viewer_value
 
@@ -66,18 +67,14 @@ class QuestionPanel:
         self._viewer = viewer
         waiting = [self.status, self.cancel]
         fill = self.suggestions.pick(self._take_suggestion, None, [self.question], queue=False, **EVENT_OPTIONS)
+        asked = [self.question, self.adapters, self._own.visitor]
         for event in (fill.then, self._ask.click, self.question.submit):
-            reserved = event(self._reserve, None, waiting, queue=False, **EVENT_OPTIONS)
+            reserved = event(self._reserve, asked, waiting, queue=False, **EVENT_OPTIONS)
             # One question at a time over all visitors: the model is one, and its answers come in seconds.
             reserved.then(
-                self._answer,
-                [self.question, self.adapters, self._own.visitor],
-                [viewer, *waiting],
-                concurrency_id="model",
-                concurrency_limit=1,
-                **EVENT_OPTIONS,
+                self._answer, None, [viewer, *waiting], concurrency_id="model", concurrency_limit=1, **EVENT_OPTIONS
             )
-        self.cancel.click(self._stop, None, [self.status], queue=False, **EVENT_OPTIONS)
+        self.cancel.click(self._stop, None, waiting, queue=False, **EVENT_OPTIONS)
 
     # ---- who answers -------------------------------------------------------------------------
 
@@ -99,12 +96,44 @@ class QuestionPanel:
     def _take_suggestion(self, event: gr.EventData) -> str:
         return str(getattr(event, "question", ""))[:1000]
 
-    def _reserve(self, request: gr.Request) -> Update:
-        self._questions.reserve(page_session(request))
-        return {self.status: status("Waiting for the model …"), self.cancel: gr.update(interactive=True)}
+    def _reserve(self, question: str, adapters: list[str], visitor: Any, request: gr.Request) -> Update:
+        asked = Asked(question, tuple(adapters), self._own.of(visitor))
+        waits = self._questions.reserve(page_session(request), asked)
+        words = "The question waits for the image that is being opened …" if waits else "Waiting for the model …"
+        return {self.status: status(words), self.cancel: gr.update(interactive=True)}
 
-    def _answer(self, question: str, adapters: list[str], visitor: Any, request: gr.Request) -> Iterator[Update]:
-        yield from self.answers(question, adapters, page_session(request), self._own.of(visitor))
+    def _answer(self, request: gr.Request) -> Iterator[Update]:
+        name = page_session(request)
+        session = self._sessions.get(name)
+        asked = session.begin()
+        if asked is not None:
+            yield from self.answers(asked.question, list(asked.adapters), name, asked.own)
+        elif session.asked is None:  # another image came, whose opening told of it
+            yield {self.cancel: gr.update(interactive=False)}
+        else:
+            yield gr.skip()
+
+    def is_waiting(self, session: SessionId) -> bool:
+        """Whether a question waits for the image that is being opened."""
+        return self._sessions.get(session).waits
+
+    def waiting_answers(self, session: SessionId) -> Iterator[Update]:
+        """After an image came on show: what changes while the question that waited for it, if any, is answered."""
+        asked = self._sessions.get(session).take()
+        if asked is not None:
+            yield from self.answers(asked.question, list(asked.adapters), session, asked.own)
+
+    def not_opened(self, session: SessionId, error: Exception) -> Update:
+        """An image could not be opened, so that all stays as it is: what is told of it, and of the question that waited
+        for it; nothing where a newer choice took its place."""
+        unasked = self._sessions.get(session).drop()
+        if not unasked:
+            return {self.status: gr.skip() if isinstance(error, Cancelled) else error_status(error)}
+        why = "No other image was opened." if isinstance(error, Cancelled) else explain(error)
+        return {
+            self.status: warning_status(f"{why} Your question waited for that image and was not asked."),
+            self.cancel: gr.update(interactive=False),
+        }
 
     def answers(
         self,
@@ -116,7 +145,8 @@ class QuestionPanel:
         side_by_side: bool = False,
     ) -> Iterator[Update]:
         """What changes in the viewer, the status and the cancel button while the question is being answered."""
-        opened = self._sessions.opened(session)
+        opened, state = self._sessions.opened(session), self._sessions.get(session)
+        asked = state.asked
         begun: Result | None = None
         try:
             if not adapters:
@@ -145,7 +175,11 @@ class QuestionPanel:
                 self.status: gr.skip() if over else error_status(error),
                 self.cancel: gr.skip() if newer else gr.update(interactive=False),
             }
+        finally:
+            if state.asked is asked:
+                state.asked = None
 
-    def _stop(self, request: gr.Request) -> str:
-        self._questions.cancel(page_session(request))
-        return status("Cancelling …")
+    def _stop(self, request: gr.Request) -> Update:
+        if self._questions.cancel(page_session(request)):
+            return {self.status: error_status(Cancelled()), self.cancel: gr.update(interactive=False)}
+        return {self.status: status("Cancelling …")}

@@ -24,7 +24,8 @@ from app.inspect.asking.prepared import LOADING, WAITING, PreparedAnswers
 from app.inspect.sessions.opened_image import OpenedImage
 from app.inspect.sessions.regions import RegionService
 from app.inspect.sessions.results import Result, ResultStore, ViewNumbers, no_numbers, view_numbers
-from app.inspect.sessions.sessions import Session, Sessions
+from app.inspect.sessions.session import Asked, Session
+from app.inspect.sessions.sessions import Sessions
 
 if TYPE_CHECKING:
     from a3tune.inspection.inspect import Inspection
@@ -60,18 +61,34 @@ class Questions:
         self._store: PrefixStore | None = None
         self._guard = threading.RLock()
 
-    def cancel(self, session_id: SessionId) -> None:
-        """Stop the session's running or waiting question; the result on show stays."""
+    def cancel(self, session_id: SessionId) -> bool:
+        """Stop the session's running or waiting question; the result on show stays. Gives whether that is all: nobody
+        else tells of the end of a question that waited for an image."""
         session = self._sessions.get(session_id)
+        waited = session.asked is not None and session.asked.state == "waits"
         session.cancel.set()
+        if waited:
+            session.asked = None
         if session.opened is not None:
             self._regions.stop(session.opened.regions)
+        return waited
 
-    def reserve(self, session_id: SessionId) -> None:
-        """Announce a question: a cancel from now on stops it, even while it waits for its turn."""
-        session = self._sessions.get(session_id)
-        session.cancel.set()
-        session.cancel = threading.Event()
+    def reserve(self, session_id: SessionId, asked: Asked | None = None) -> bool:
+        """Announce a question: a cancel from now on stops it, even while it waits for its turn.
+
+        Args:
+            session_id: the session.
+            asked: what a visitor asks; None for what is asked right away by whoever announces it.
+
+        Returns:
+            whether it waits for an image that is on its way; whoever opens that asks it.
+        """
+        return self._sessions.get(session_id).reserve(asked or Asked("", by_visitor=False, state="runs"))
+
+    def was_asked(self, session_id: SessionId, question: str) -> bool:
+        """Whether the session asked this before, about any image."""
+        before = [result.inspection.question for result in self._results.of(session_id)]
+        return question in (*before, self._sessions.get(session_id).left.strip())
 
     def choose_pair(self, regions: RegionSessionId, adapters: Sequence[str]) -> None:
         """Have the session's next question answered by these first, which are compared on the page.

@@ -26,9 +26,9 @@ from app.engine.ids import BatchId, ResultId, SessionId
 from app.inspect.batch.service import BatchService
 from app.inspect.sessions.opened_image import OpenedImage
 
-OpenImage = Callable[[OpenedImage | ResultId, str, list[str], Any, SessionId], Iterator[Update]]
-"""Shows an image of the table, or its result, with its question, and asks where there is no result: found, question,
-adapters, the visitor's secret, the page's session."""
+OpenImage = Callable[[Callable[[], OpenedImage | ResultId], str, list[str], Any, SessionId], Iterator[Update]]
+"""Shows an image of the table, or its result, with its question, and asks where there is no result: what finds it,
+question, adapters, the visitor's secret, the page's session."""
 
 _KEPT = """() => [studioModule("inspect/batch/static/batch.js").keptBatch()]"""
 
@@ -109,9 +109,10 @@ class BatchPanel:
     def _open(self, visitor: Any, event: gr.EventData, request: gr.Request) -> Iterator[Update]:
         session, name = page_session(request), BatchId(str(getattr(event, "batch", "")))
         batch = self._batches.get(name)
-        found = self._batches.open(session, name, int(getattr(event, "number", -1)))
+        number = int(getattr(event, "number", -1))
         yield {self._status: ""}
-        yield from self._open_image(found, batch.question, list(batch.adapters), visitor, session)
+        asked = batch.question, list(batch.adapters), visitor, session
+        yield from self._open_image(lambda: self._batches.open(session, name, number), *asked)
 
     # ---- what the part in the browser asks ---------------------------------------------------
 

@@ -78,8 +78,18 @@ def build_examples(examples: Sequence[Example], first: str) -> gr.HTML:
 def keep_question(
     opened: gr.events.Dependency, question: gr.Textbox, strip: gr.HTML, examples: Mapping[str, Example]
 ) -> None:
-    """After an image was opened, empty the question's field where an example's question stands and no example is on
-    show; what the visitor wrote stays."""
-    asked = json.dumps([text for example in examples.values() for text in example.questions])
-    script = f'(...shown) => studioModule("inspect/static/suggestions.js").keptQuestion(...shown, {asked})'
-    opened.then(None, [question, strip], [question], js=script, queue=False, **EVENT_OPTIONS)
+    """After an image was opened, empty the question's field where an example's question stands that was not asked about
+    it; what the visitor wrote stays."""
+    asked = [text for example in examples.values() for text in example.questions]
+    opened.then(None, [question, strip], [question], js=_script("keptQuestion", asked), queue=False, **EVENT_OPTIONS)
+
+
+def written_question(examples: Mapping[str, Example]) -> str:
+    """The script of an event whose first input is the question: it sends that where the visitor wrote it, else ""."""
+    offered = [*GENERAL_QUESTIONS, *(text for example in examples.values() for text in example.questions)]
+    return f"(question, ...more) => [({_script('writtenQuestion', offered)})(question), ...more]"
+
+
+def _script(function: str, questions: Sequence[str]) -> str:
+    called = f'studioModule("inspect/static/suggestions.js").{function}'
+    return f"(...shown) => {called}(...shown, {json.dumps(questions)})"

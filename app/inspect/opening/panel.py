@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from a3tune.errors import Cancelled, RequestError
+from a3tune.errors import RequestError
 from a3tune.images.burnt_in import LOOK
 from app.access.identity import audit
 from app.common.comparison import OwnAdapters
-from app.common.status import error_status, status, step_status
+from app.common.status import status, step_status
 from app.common.widgets import EVENT_OPTIONS, Update, page_session
 from app.engine.background import Step
 from app.engine.ids import ResultId, SessionId
@@ -21,7 +21,7 @@ from app.inspect.archive.panel import ArchivePanel
 from app.inspect.asking import zero_gpu
 from app.inspect.asking.panel import QuestionPanel
 from app.inspect.asking.questions import Questions
-from app.inspect.opening.examples import GENERAL_QUESTIONS, Example, build_examples, keep_question
+from app.inspect.opening.examples import GENERAL_QUESTIONS, Example, build_examples, keep_question, written_question
 from app.inspect.opening.reopening import Reopening
 from app.inspect.opening.view_controls import ViewControls, chosen_window
 from app.inspect.sessions.opened_image import OpenedImage
@@ -31,6 +31,10 @@ from app.inspect.viewer.values import viewer_value
 
 if TYPE_CHECKING:
     from a3tune.dicomweb.client import DicomWeb
+
+_LEFT = "Your question about what was on show before was not answered: ask it again."
+
+_STAYS = "Your question stays. Ask it about this image, or choose one of the image's own."
 
 
 class ImagePanel:
@@ -74,90 +78,110 @@ class ImagePanel:
             asking: where questions are asked.
         """
         self._viewer, self._asking, self._status = viewer, asking, asking.status
-        opened = [viewer, self._status, self._strip, asking.suggestions, asking.question, *self._view.outputs]
-        answered = [*opened, asking.cancel]
-        # "multiple": another example may be chosen while the model still answers about the last one.
-        self._strip.pick(
-            self._open_example,
-            [asking.adapters, self._own.visitor],
-            answered,
-            trigger_mode="multiple",
-            **EVENT_OPTIONS,
-        )
-        uploaded = self._file.upload(self._open_upload, [self._file], [self._file, *opened], **EVENT_OPTIONS)
-        for came in (uploaded, *self._archive.wire(self._status, self._open_upload, [self._file, *opened])):
+        shown = [viewer, self._status, self._strip, asking.suggestions, asking.question, asking.cancel]
+        opened = [self._file, *shown, *self._view.outputs]
+        # "multiple": another image may be chosen while the model still answers about the last one.
+        options = {"trigger_mode": "multiple", **EVENT_OPTIONS}
+        chosen = [asking.question, asking.adapters, self._own.visitor]
+        self._strip.pick(self._open_example, chosen, opened, js=written_question(self._examples), **options)
+        uploaded = self._file.upload(self._open_upload, [self._file], opened, **options)
+        for came in (uploaded, *self._archive.wire(self._status, self._open_files, opened)):
             keep_question(came, asking.question, self._strip, self._examples)
-        viewer.reopen(self._reopen, None, opened, trigger_mode="multiple", **EVENT_OPTIONS)
+        viewer.reopen(self._reopen, None, opened, **options)
 
-        changed = [viewer, self._status, *self._view.changed]
-        viewer.walk(self._walk, self._view.choices, changed, trigger_mode="multiple", **EVENT_OPTIONS)
+        changed = [viewer, self._status, asking.cancel, *self._view.changed]
+        viewer.walk(self._walk, self._view.choices, changed, **options)
         self._view.wire(self._change_view, changed, self._change_series, opened)
-        return answered
+        return opened
 
     # ---- files and examples ------------------------------------------------------------------
 
     def _open_example(
-        self, adapters: list[str], visitor: Any, event: gr.EventData, request: gr.Request
+        self, question: str, adapters: list[str], visitor: Any, event: gr.EventData, request: gr.Request
     ) -> Iterator[Update]:
+        session = page_session(request)
         example = self._examples.get(str(getattr(event, "key", "")))
         if example is None:
             error = RequestError(
                 expected="one of the examples on the page", got="There is no such example", remedy="Reload the page"
             )
-            yield self.failed(error)
+            yield self._asking.not_opened(session, error)
             return
-        yield from self.show_example(example, adapters, page_session(request), self._own.of(visitor))
+        yield from self.show_example(example, adapters, session, self._own.of(visitor), question)
 
     def show_example(
-        self, example: Example, adapters: list[str], session: SessionId, own: Mapping[str, Path]
+        self, example: Example, adapters: list[str], session: SessionId, own: Mapping[str, Path], written: str = ""
     ) -> Iterator[Update]:
-        """The example at once, with its answers as soon as they are there."""
+        """The example at once, with the answers to its question as soon as they are there.
+
+        A question that the visitor wrote stays in its place, and is asked about the example where it was asked before.
+        """
+        written = written.strip()
         try:
             opened = self._sessions.open_file(session, example.path, remove=False, key=example.key)
         except Exception as error:
-            yield self.failed(error)
+            yield self._asking.not_opened(session, error)
             return
-        question = example.questions[0]
+        unasked = bool(written) and not self._questions.was_asked(session, written)
+        if unasked or self._asking.is_waiting(session):
+            yield self.shown(session, opened, None, _STAYS, example.questions, example.key)
+            yield from self._asking.waiting_answers(session)
+            return
+        question = written or example.questions[0]
+        self._sessions.get(session).left = ""  # it goes on, or gives way to the example's
         self._questions.reserve(session)
         prepared = self._questions.is_prepared(session, question, adapters)
         done = prepared or zero_gpu.is_held()  # the time of a lent GPU is the visitor's to spend
         result = next(self._questions.ask(session, question, adapters)) if prepared else None
         result = None if isinstance(result, Step) else result
+        words = example.about if question == example.questions[0] else _STAYS
         yield {
-            **self.shown(session, opened, result, example.about, example.questions, example.key),
-            self._asking.question: question,
+            **self.shown(session, opened, result, words, example.questions, example.key),
+            self._asking.question: gr.skip() if written else question,
             self._asking.cancel: gr.update(interactive=not done),
         }
         if not done:
             yield from self._asking.answers(question, adapters, session, own, side_by_side=True)
 
     def _open_upload(self, paths: list[str] | None, request: gr.Request) -> Iterator[Update]:
-        if not paths:
-            yield gr.skip()
-            return
+        files = [Path(path) for path in paths or ()]
+        yield from self._open_files("Reading the file", lambda: files, request) if files else [gr.skip()]
+
+    def _open_files(self, what: str, fetch: Callable[[], Sequence[Path]], request: gr.Request) -> Iterator[Update]:
+        """Opens what ``fetch`` gives, files that this visit may remove; ``what`` says what that takes time for."""
         session = page_session(request)
-        yield {self._status: step_status(Step("Reading the file", 0.0))}
+        yield {self._status: step_status(Step(what, 0.0))}
         try:
-            audit("image-open", files=len(paths))
-            opened = self._sessions.open_files(session, [Path(path) for path in paths], remove=True)
+            with self._sessions.get(session).coming("images"):
+                files = fetch()
+                audit("image-open", files=len(files))
+                opened = self._sessions.open_files(session, files, remove=True)
         except Exception as error:
-            yield {self._file: None, **self.failed(error)}
+            yield {self._file: None, **self._asking.not_opened(session, error)}
             return
         words = "Opened. Its file was deleted from the server's disk; the image is forgotten with this visit."
         if len(opened.series) > 1:
             words = f"The first of {len(opened.series)} series is on show; another one can be chosen. {words}"
         words = " ".join([words, *(f"{note}." for note in opened.image.notes if LOOK in note)])
         yield {self._file: None, **self.shown(session, opened, None, words, GENERAL_QUESTIONS)}
+        yield from self._asking.waiting_answers(session)
 
     # ---- what was on show before -------------------------------------------------------------
 
-    def _reopen(self, event: gr.EventData, request: gr.Request) -> Update:
-        session = page_session(request)
+    def _reopen(self, event: gr.EventData, request: gr.Request) -> Iterator[Update]:
+        yield from self._open_result(page_session(request), ResultId(str(getattr(event, "result", ""))))
+
+    def _open_result(self, session: SessionId, name: ResultId) -> Iterator[Update]:
         try:
-            result = self._reopening.reopen(session, ResultId(str(getattr(event, "result", ""))))
+            result = self._reopening.reopen(session, name)
         except Exception as error:
-            return self.failed(error)
-        return self.shown_again(session, result.opened, result)
+            yield self._asking.not_opened(session, error)
+            return
+        changes = self.shown_again(session, result.opened, result)
+        if self._asking.is_waiting(session):  # its words stay
+            del changes[self._asking.question]
+        yield changes
+        yield from self._asking.waiting_answers(session)
 
     def shown_again(self, session: SessionId, opened: OpenedImage, result: Result | None) -> Update:
         """An image that comes back on show, with its result and its question where there is one."""
@@ -170,12 +194,26 @@ class ImagePanel:
         return changes if result is None else {**changes, self._asking.question: question}
 
     def open_found(
-        self, found: OpenedImage | ResultId, question: str, adapters: list[str], visitor: Any, session: SessionId
+        self,
+        find: Callable[[], OpenedImage | ResultId],
+        question: str,
+        adapters: list[str],
+        visitor: Any,
+        session: SessionId,
     ) -> Iterator[Update]:
         """An image of the table: its result, or where that is not kept any more, the image asked anew."""
+        try:
+            found = find()
+        except Exception as error:
+            if self._asking.is_waiting(session):
+                yield self._asking.not_opened(session, error)
+            raise
         if not isinstance(found, OpenedImage):
-            result = self._reopening.reopen(session, found)
-            yield self.shown_again(session, result.opened, result)
+            yield from self._open_result(session, found)
+            return
+        if self._asking.is_waiting(session):
+            yield self.shown_again(session, found, None)
+            yield from self._asking.waiting_answers(session)
             return
         self._questions.reserve(session)
         yield {
@@ -199,15 +237,17 @@ class ImagePanel:
         """An image that came on show: with a result where there is one, words for the status, questions to ask."""
         return {
             self._viewer: viewer_value(opened, result, self._results.of(session), side_by_side=bool(example)),
-            self._status: status(words),
+            self._status: self._opened_status(session, words),
             self._strip: example,
             self._asking.suggestions: json.dumps(questions),
             **self._view.opened(opened),
         }
 
-    def failed(self, error: Exception) -> Update:
-        """All stays as it is, and the status says what went wrong; nothing where a newer choice took its place."""
-        return {self._status: gr.skip() if isinstance(error, Cancelled) else error_status(error)}
+    def _opened_status(self, session: SessionId, words: str) -> str:
+        """The words, and what became of a question about what was on show before."""
+        state = self._sessions.get(session)
+        left, state.left = state.left, ""
+        return status(f"{words} {_LEFT}" if left else words)
 
     def _change_view(
         self,
@@ -225,12 +265,12 @@ class ImagePanel:
             index = None if frame is None else int(frame) - 1
             opened = self._sessions.change_view(session, window=chosen, frame=index, axis=axis, volume=int(volume) - 1)
         except Exception as error:
-            return {**own, **self.failed(error)}
+            return {**own, **self._asking.not_opened(session, error)}
         return {
             **own,
             **self._view.framed(opened),
             self._viewer: viewer_value(opened, history=self._results.of(session)),
-            self._status: status("Ask to see the attention in this picture."),
+            self._status: self._opened_status(session, "Ask to see the attention in this picture."),
         }
 
     def _walk(
@@ -238,10 +278,12 @@ class ImagePanel:
     ) -> Update:
         return self._change_view(window, centre, width, axis, volume, request, 1 + int(getattr(event, "frame", 0)))
 
-    def _change_series(self, number: int, request: gr.Request) -> Update:
+    def _change_series(self, number: int, request: gr.Request) -> Iterator[Update]:
         session = page_session(request)
         try:
             opened = self._sessions.change_series(session, int(number))
         except Exception as error:
-            return self.failed(error)
-        return self.shown(session, opened, None, "Ask to see the attention in this series.", GENERAL_QUESTIONS)
+            yield self._asking.not_opened(session, error)
+            return
+        yield self.shown(session, opened, None, "Ask to see the attention in this series.", GENERAL_QUESTIONS)
+        yield from self._asking.waiting_answers(session)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import gradio as gr
 
@@ -67,7 +67,7 @@ class ViewControls:
         self,
         change_view: Callable[..., Update],
         changed: list[gr.blocks.Block],
-        change_series: Callable[..., Update],
+        change_series: Callable[..., Iterator[Update]],
         opened: list[gr.blocks.Block],
     ) -> None:
         """Connect the controls.
@@ -90,7 +90,8 @@ class ViewControls:
         ):
             event(change_view, [*view, self._frame], changed, **options)
         self._axis.input(change_view, view, changed, **options)
-        self._series.input(change_series, [self._series], opened, **options)
+        # An answer that waited for the series keeps nobody from choosing another one.
+        self._series.input(change_series, [self._series], opened, **{**options, "trigger_mode": "multiple"})
 
     def opened(self, opened: OpenedImage) -> Update:
         """The controls for an image that came on show."""

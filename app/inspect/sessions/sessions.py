@@ -10,17 +10,14 @@ import tempfile
 import threading
 import time
 import zipfile
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from a3tune.errors import Cancelled, RequestError
 from a3tune.images.values import PixelValues
 from a3tune.types import Window
 from app.engine.ids import RegionSessionId, SessionId
-from app.inspect.sessions.ahead import MOST_AT_ONCE, FramesAhead
+from app.inspect.sessions.ahead import MOST_AT_ONCE
 from app.inspect.sessions.opened_image import (
     OpenedImage,
     open_content,
@@ -29,37 +26,8 @@ from app.inspect.sessions.opened_image import (
     read_frames,
     read_pixel_values,
 )
-from app.inspect.sessions.regions import RegionService, Target
-
-if TYPE_CHECKING:
-    from a3tune.inspection.prefix_cache import PrefixCache
-
-
-@dataclass(eq=False)
-class Session:
-    """What one visitor has open.
-
-    Attributes:
-        opened: the image on show.
-        target: the regions that the visitor kept last.
-        pair: the adapters that the page compares, by name.
-        cancel: set when the question that runs or waits is of no use any more.
-        requests: how many images or views were asked for: an older view that comes late is dropped.
-        touched: when the visitor asked for something last.
-        prefixes: what the model has read of the session's images, so that the next question need not read it again.
-        ahead: frames near the one on show.
-        earlier: what named the regions of the last images on show, the latest last.
-    """
-
-    opened: OpenedImage | None = None
-    target: Target | None = None
-    pair: tuple[str, ...] = ()
-    cancel: threading.Event = field(default_factory=threading.Event)
-    requests: int = 0
-    touched: float = field(default_factory=time.monotonic)
-    prefixes: PrefixCache | None = None
-    ahead: FramesAhead = field(default_factory=FramesAhead)
-    earlier: deque[RegionSessionId] = field(default_factory=lambda: deque(maxlen=64))
+from app.inspect.sessions.regions import RegionService
+from app.inspect.sessions.session import Session
 
 
 class Sessions:
@@ -164,15 +132,15 @@ class Sessions:
             ImageError: the file is not an image that can be shown.
             Cancelled: another image or view was asked for meanwhile.
         """
-        request = self._count_request(name)
-        if key:
-            return self._show(name, request, open_example(path, key, self._convention()))
-        try:
-            content = path.read_bytes()
-        finally:
-            if remove:
-                remove_upload(path)
-        return self._show(name, request, self.read(content))
+        with self.get(name).coming("images") as request:
+            if key:
+                return self._show(name, request, open_example(path, key, self._convention()))
+            try:
+                content = path.read_bytes()
+            finally:
+                if remove:
+                    remove_upload(path)
+            return self._show(name, request, self.read(content))
 
     def read(self, content: bytes) -> OpenedImage:
         """A file as the model in memory is given it and as it is shown first; no session has it open yet.
@@ -221,20 +189,20 @@ class Sessions:
             ImageError, RequestError: the choice does not fit the file, or no such file is open.
             Cancelled: another image or view was asked for meanwhile.
         """
-        request = self._count_request(name)
-        before = self.opened(name)
-        if before is None or before.content is None:
-            raise RequestError(
-                expected="an open DICOM or NIfTI file",
-                got="The image on show has one window and one frame only",
-                remedy="Open a DICOM or NIfTI file first",
-            )
-        choice = {"window": window, "frame": frame, "axis": axis, "volume": volume}
-        wanted = before._replace(window=window, axis=axis, volume=volume, convention=self._convention())
-        image = self.get(name).ahead.get(wanted.stack, frame)
-        if image is None:
-            image = read_again(before, wanted.convention, **choice)
-        return self._show(name, request, wanted._replace(image=image))
+        with self.get(name).coming("views") as request:
+            before = self.opened(name)
+            if before is None or before.content is None:
+                raise RequestError(
+                    expected="an open DICOM or NIfTI file",
+                    got="The image on show has one window and one frame only",
+                    remedy="Open a DICOM or NIfTI file first",
+                )
+            choice = {"window": window, "frame": frame, "axis": axis, "volume": volume}
+            wanted = before._replace(window=window, axis=axis, volume=volume, convention=self._convention())
+            image = self.get(name).ahead.get(wanted.stack, frame)
+            if image is None:
+                image = read_again(before, wanted.convention, **choice)
+            return self._show(name, request, wanted._replace(image=image), view_of=before)
 
     def frames_ahead(self, session: Session, frames: Sequence[int]) -> list[OpenedImage]:
         """Other frames of what the session has on show, as it is shown; they are kept for `change_view`.
@@ -285,15 +253,15 @@ class Sessions:
             ImageError, RequestError: the series cannot be shown, or there is none of that number.
             Cancelled: another image or view was asked for meanwhile.
         """
-        request = self._count_request(name)
-        before = self.opened(name)
-        if before is None or before.content is None or not 1 <= number <= len(before.series):
-            raise RequestError(
-                expected="one of the series of the archive on show",
-                got=f"There is no series {number}",
-                remedy="Choose one that is listed",
-            )
-        return self._show(name, request, open_content(before.content, self._convention(), before.series, number))
+        with self.get(name).coming("images") as request:
+            before = self.opened(name)
+            if before is None or before.content is None or not 1 <= number <= len(before.series):
+                raise RequestError(
+                    expected="one of the series of the archive on show",
+                    got=f"There is no series {number}",
+                    remedy="Choose one that is listed",
+                )
+            return self._show(name, request, open_content(before.content, self._convention(), before.series, number))
 
     def read_for_model(self, name: SessionId, opened: OpenedImage, convention: str | None) -> OpenedImage:
         """An image as a model with this convention is given it; where the session has it on show, that stands there.
@@ -313,25 +281,27 @@ class Sessions:
 
     def show_again(self, name: SessionId, opened: OpenedImage) -> OpenedImage:
         """Put an image that the session had open before back on show, with a region session of its own."""
-        return self._show(name, self._count_request(name), opened)
+        with self.get(name).coming("images") as request:
+            return self._show(name, request, opened)
 
     def opened(self, name: SessionId) -> OpenedImage | None:
         """What the session has on show."""
         return self.get(name).opened
 
-    def _count_request(self, name: SessionId) -> int:
+    def _show(
+        self, name: SessionId, request: int, opened: OpenedImage, view_of: OpenedImage | None = None
+    ) -> OpenedImage:
         session = self.get(name)
         with self._guard:
-            session.requests += 1
-            return session.requests
-
-    def _show(self, name: SessionId, request: int, opened: OpenedImage) -> OpenedImage:
-        session = self.get(name)
-        with self._guard:
-            # Views are read side by side: one that was asked for earlier may come later.
-            if session.requests != request:
+            # Images and views are read side by side: one that was asked for earlier may come later. A view of what is
+            # on show does not take an image's place.
+            late = not session.last_image <= request <= session.requests  # fewer of a session that was forgotten
+            if view_of is not None:
+                there = session.opened
+                late = late or request != session.requests or there is None or there.file != view_of.file
+            if late:
                 raise Cancelled
-            session.cancel.set()  # an answer about another picture is of no use any more
+            session.leave_question(request)
             if session.opened is not None:
                 self._regions.close(session.opened.regions)
             session.opened = opened._replace(regions=self._regions.open(opened.image))

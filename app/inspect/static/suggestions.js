@@ -7,10 +7,17 @@ document.addEventListener("input", ({ target }) => {
   if (target.closest?.("#question")) written = target.value;
 });
 
+// Whether a question is the visitor's own words: no example's, no suggestion, or one of these that was typed.
+export const writtenQuestion = (question, offered) =>
+  question.trim() && (question === written || !offered.includes(question)) ? question : "";
+
 // The question that stays in the field when another image is on show: all but one of an example's where none is, which
 // was never asked about this image. `example` is that on show, "" for none; `questions` are those of all examples.
 export const keptQuestion = (question, example, questions) =>
-  !example && question !== written && questions.includes(question) ? "" : question;
+  example || answered() || writtenQuestion(question, questions) ? question : "";
+
+// A question that waited for the image has its answers when the image has been opened.
+const answered = () => Boolean(document.querySelector("#viewer .stage")?.dataset.result);
 
 export default function mount({ element, props, trigger, watch }) {
   const list = element.querySelector(".suggestions");

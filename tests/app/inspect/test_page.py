@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import re
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
@@ -208,6 +210,77 @@ def test_one_of_several_series_is_chosen_in_a_list(anybody, tmp_path):
     expect(label).to_contain_text("2 of 3")
     visitor.upload(get_testdata_file("CT_small.dcm"))
     expect(chosen).to_be_hidden()
+    assert not visitor.complaints
+
+
+@contextmanager
+def files_held_back(served):
+    """No file from outside is read for the length of a ``with`` block: what reads them is stopped."""
+    workers = [
+        child
+        for child in psutil.Process(served.process.pid).children(recursive=True)
+        if "a3tune.images.worker" in " ".join(child.cmdline())
+    ]
+    assert workers
+    for worker in workers:
+        worker.suspend()
+    try:
+        yield
+    finally:
+        for worker in workers:
+            worker.resume()
+
+
+def test_a_question_waits_for_the_image_that_is_being_opened_and_keeps_its_words(anybody, served, jpeg, tmp_path):
+    visitor, page = anybody, anybody.page
+    field, told = page.locator("#question textarea, #question input").first, page.locator("#status")
+    other, broken = tmp_path / "other.png", tmp_path / "broken.png"
+    Image.fromarray(np.random.default_rng(1).integers(0, 255, (48, 64), dtype=np.uint8)).save(other)
+    broken.write_bytes(other.read_bytes()[:60])
+    visitor.upload(jpeg)
+    for path, ending in ((other, "asked"), (broken, "told"), (other, "cancelled")):
+        before = visitor.result
+        with files_held_back(served):
+            page.set_input_files("#upload input[type=file]", str(path))
+            expect(told).to_contain_text("Reading the file")
+            field.fill(f"Is there a mass, {ending}?")
+            page.locator("#ask").click()
+            expect(told).to_contain_text("waits for the image")
+            if ending == "cancelled":
+                page.locator("#cancel").click()
+                expect(told).to_contain_text("Cancelled")
+        if ending == "asked":
+            visitor.finished(before)
+        elif ending == "told":
+            expect(told.locator("[role=alert]")).to_contain_text("was not asked")
+            assert visitor.result == before
+        else:
+            expect(told).to_contain_text("Opened.")
+            expect(page.locator(".stage")).to_have_attribute("data-result", "")
+        expect(page.locator("#cancel")).to_be_disabled()
+        expect(page.locator("[data-part=imageLabel]")).to_contain_text("64 × 48 px")
+        expect(field).to_have_value(f"Is there a mass, {ending}?")
+    page.get_by_role("tab", name="History").click()
+    asked = page.locator(".history li b").all_inner_texts()
+    assert "Is there a mass, asked?" in asked
+    assert not {"Is there a mass, told?", "Is there a mass, cancelled?"} & set(asked)
+
+    # What was written stays with another example, whose own question is one press away; what was asked is asked again.
+    page.locator(".example").nth(3).click()
+    expect(told).to_contain_text("Your question stays")
+    expect(field).to_have_value("Is there a mass, cancelled?")
+    expect(page.locator(".example").nth(3)).to_have_attribute("aria-pressed", "true")
+    assert visitor.result == ""
+    own = page.locator(".suggestion").first
+    words = own.inner_text()
+    own.click()
+    visitor.finished("")
+    expect(field).to_have_value(words)
+    visitor.example(1)
+    expect(field).to_have_value("What is the location of the nodule?")
+    visitor.ask("Is there a mass, asked?")
+    visitor.example(3)
+    expect(field).to_have_value("Is there a mass, asked?")
     assert not visitor.complaints
 
 

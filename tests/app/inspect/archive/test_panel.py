@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
@@ -15,6 +14,7 @@ from pydicom.data import get_testdata_file
 
 from a3tune.dicomweb.client import DicomWeb
 from a3tune.dicomweb.settings import Server
+from a3tune.errors import A3TuneError
 from app.inspect.archive.panel import ArchivePanel
 from tests.support.dicomweb_server import PASSWORD, USER, dicomweb_server
 
@@ -58,8 +58,8 @@ def opened():
 
 @pytest.fixture
 def panel(archive, opened):
-    def opening(paths, request):
-        opened.append([Path(path).read_bytes() for path in paths])
+    def opening(what, fetch, request):
+        opened.append([path.read_bytes() for path in fetch()])
         yield {}
 
     def build():
@@ -95,10 +95,11 @@ def test_what_does_not_work_is_told_and_changes_nothing(panel, server, opened):
         found = panel._look(**asked)
         assert 'role="alert"' in found[panel.words]
     assert 'role="alert"' in panel._list("none")[panel.words]
-    assert 'role="alert"' in list(panel._fetch("1.2.3.1", None, SimpleNamespace()))[-1][panel.words]
+    with pytest.raises(A3TuneError):
+        list(panel._fetch("1.2.3.1", None, SimpleNamespace()))
     assert "0 studies found" in panel._look("P-9", "", "")[panel.words]
     assert opened == []
 
 
 def test_there_is_no_panel_without_an_archive():
-    assert on_a_page(lambda: ArchivePanel(None).wire(gr.HTML(), lambda paths, request: iter(()), [])) == []
+    assert on_a_page(lambda: ArchivePanel(None).wire(gr.HTML(), lambda what, fetch, request: iter(()), [])) == []

@@ -18,7 +18,7 @@ from app.engine.model_slot import ModelChoice, ModelSlot
 from app.inspect.export_request import command_line
 from app.inspect.service import InspectService
 from app.inspect.sessions.results import Result
-from app.inspect.sessions.sessions import Session
+from app.inspect.sessions.session import Session
 from app.inspect.viewer.values import viewer_value, written_value
 from tests.app.inspect.conftest import finish
 

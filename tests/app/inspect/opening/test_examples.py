@@ -26,3 +26,13 @@ def test_a_question_of_an_example_goes_with_it_and_what_was_written_stays(module
         }"""
     )
     assert kept("Where is it?", "") == "Where is it?"
+
+    def written(question: str) -> str:
+        return call_module("inspect/static/suggestions.js", "writtenQuestion", question, ["Where is it?", "Which?"])
+
+    assert [written(text) for text in ("Where is it?", "Which?", "And this?", "  ")] == [
+        "Where is it?",
+        "",
+        "And this?",
+        "",
+    ]

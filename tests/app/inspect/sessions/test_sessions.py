@@ -14,6 +14,7 @@ from a3tune.images import load_image
 from a3tune.types import Window
 from app.inspect.export_request import command_line
 from app.inspect.sessions import opened_image, session_end
+from app.inspect.sessions.session import Asked
 from tests.app.inspect.conftest import finish
 
 
@@ -133,3 +134,47 @@ def test_the_memory_of_visits_that_end_is_given_back(service, png):
     service.sessions.end("one")
     assert trimmed.wait(60)
     assert not service.sessions.ended.is_set()
+
+
+def test_a_question_that_is_asked_while_an_image_is_on_its_way_waits_for_it(service, png, dicom):
+    session = service.sessions.get("one")
+    service.sessions.open_file("one", png, remove=False)
+    with session.coming("images"):
+        assert service.questions.reserve("one", Asked("Is there a mass?"))
+        assert session.begin() is None, "nobody asks it about the image before"
+        # Another view of the image before takes nobody's place.
+        with session.coming("views"):
+            pass
+        opened = service.sessions.open_file("one", dicom, remove=False)
+        assert session.take() is None, "another image is still on its way"
+    assert session.take().question == "Is there a mass?"
+    assert service.sessions.opened("one") is opened
+    assert not session.cancel.is_set()
+    assert session.take() is None
+    # It is given up where no image comes, or when it is cancelled.
+    for end in (session.drop, lambda: service.questions.cancel("one")):
+        with session.coming("images"):
+            service.questions.reserve("one", Asked("Is there a mass?"))
+            assert not session.drop()
+        assert end()
+        assert session.cancel.is_set()
+        assert not session.waits
+        assert not end()
+
+
+def test_a_question_about_the_image_before_is_left_and_one_that_came_after_a_view_is_not(service, dicom):
+    session = service.sessions.get("one")
+    service.sessions.open_file("one", dicom, remove=False)
+    service.questions.reserve("one", Asked("Is there a mass?"))
+    assert session.begin()
+    service.sessions.change_view("one", window="bone")
+    assert session.left == "Is there a mass?"
+    assert session.cancel.is_set()
+    with session.coming("views") as request:
+        service.questions.reserve("one", Asked("Where is it?"))
+        session.leave_question(request)
+        assert not session.cancel.is_set()
+    assert session.begin().question == "Where is it?"
+    # A view does not keep an image from being opened that was asked for before it.
+    with session.coming("images") as image, session.coming("views"):
+        assert service.sessions._show("one", image, service.sessions.opened("one"))
