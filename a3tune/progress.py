@@ -92,7 +92,7 @@ class TimedProgress:
             return
         self._told = now
         left = (now - self._started) * (1 - share) / share if share > 0 else 0.0
-        rest = f", about {left / 60:.0f} min left" if left >= 60 else ""
+        rest = f", about {duration(left)} left" if left >= 1 else ""
         start, end = ("\r\x1b[K", "\n" if share >= 1 else "") if self._rewrites else ("", "\n")
         print(f"{start}{share:4.0%} {what}{rest}", end=end, file=self._stream, flush=True)
 

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from a3tune.progress import ItemProgress, SteadyProgress, duration
+from a3tune.progress import ItemProgress, SteadyProgress, TimedProgress, duration
 
 
 class Terminal(io.StringIO):
@@ -67,3 +67,11 @@ def test_a_log_gets_a_line_every_few_seconds_and_a_terminal_every_one():
     assert log.getvalue() == "  0% step 0\n 60% step 3\n100% step 5\n"
     assert terminal.getvalue().count("\r") == 6
     assert terminal.getvalue().endswith("step 5\n")
+
+
+def test_the_time_left_is_told_in_a_log_too():
+    stream, times = io.StringIO(), iter([0.0, 10.0, 40.0, 50.0])
+    progress = TimedProgress(stream=stream, clock=lambda: next(times))
+    for share in (0.1, 0.8, 1.0):
+        progress("Asking", share)
+    assert stream.getvalue() == " 10% Asking, about 1 min 30 s left\n 80% Asking, about 10 s left\n100% Asking\n"

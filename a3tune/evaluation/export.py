@@ -12,7 +12,7 @@ from typing import Any
 
 from a3tune.errors import RequestError
 from a3tune.evaluation.items import EvaluatedItem
-from a3tune.evaluation.report import Metric, Report
+from a3tune.evaluation.report import NORMALISATIONS, Metric, Report
 from a3tune.evaluation.report_metrics import LEAST_WORDS
 from a3tune.evaluation.text_normalisation import strict_words
 from a3tune.storage import write_json, write_text
@@ -60,10 +60,13 @@ def main_metrics(report: Report) -> list[tuple[str, str]]:
 def markdown_text(report: Report) -> str:
     """The whole report as Markdown: numbers, comparisons, break-downs, tables and where all of it comes from."""
     data = report.data
+    splits = ", ".join(f"{split} {count:,}" for split, count in dict(data.get("splits") or {}).items())
     parts = [
         f"# Evaluation on {_cell(str(data.get('name')))}",
         f"{data.get('questions', 0):,} questions about {data.get('images', 0):,} images, split {data.get('split')}. "
-        "Values with 95 % intervals over images (studentised bootstrap, images drawn).",
+        "Values with 95 % intervals over images (studentised bootstrap, images drawn)."
+        + (f" Questions of all splits: {splits}." if splits else ""),
+        "\n".join(f"- {text}" for text in NORMALISATIONS.values()),
         _table(
             ("metric", "mode", *report.systems),
             [
@@ -108,7 +111,10 @@ def markdown_text(report: Report) -> str:
         parts += ["## Controls", _table(header, rows)]
     if report.reports:
         rows = [(m.system, m.name, _number(m.value), str(m.reports), m.note) for m in report.reports]
-        parts += ["## Reports", _table(("system", "metric", "value", "reports", "note"), rows)]
+        parts += [
+            "## Reports (in the strict normalisation)",
+            _table(("system", "metric", "value", "reports", "note"), rows),
+        ]
     groups = list(dict.fromkeys((m.group, m.name, m.mode) for m in report.metrics if m.group))
     for group, name, mode in groups:
         values = dict.fromkeys(
@@ -130,6 +136,7 @@ def latex_table(report: Report) -> str:
     metrics = main_metrics(report)
     lines = [
         "% Values in per cent with 95 % intervals over images; needs \\usepackage{booktabs}.",
+        *(f"% {text}" for text in NORMALISATIONS.values()),
         f"\\begin{{tabular}}{{ll{'c' * len(report.systems)}}}",
         "\\toprule",
         " & ".join(["Metric", "Mode", *map(_latex, report.systems)]) + r" \\",

@@ -42,7 +42,7 @@ COMPARED = (
 BROKEN_DOWN = ("strict.accuracy", "strict.recall", "strict.exact_match", "given.attention_mass")
 NORMALISATIONS = {
     "strict": "strict: NFKC, lower case, marks to spaces, number words to digits, articles dropped",
-    "reference": "VQA evaluation as A3Tune's research code applies it, its faults included",
+    "reference": "reference: VQA evaluation as A3Tune's research code applies it, its faults included",
 }
 
 

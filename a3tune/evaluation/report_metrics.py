@@ -19,6 +19,7 @@ from pycocoevalcap.rouge.rouge import Rouge
 
 from a3tune.evaluation.findings import findings_available, match_findings
 from a3tune.evaluation.items import EvaluatedItem
+from a3tune.evaluation.radeval import MEASURED, measure, radeval_installed
 from a3tune.evaluation.text_normalisation import normalise_strict
 
 LEAST_WORDS = 6
@@ -26,7 +27,7 @@ LEAST_WORDS = 6
 
 _ELSEWHERE = "RadGraph F1, CheXbert F1, BERTScore, GREEN"
 _NEEDS = (
-    "not measured here: they need RadEval (pip install RadEval) and its models' weights, which it downloads; "
+    "not measured here: they need RadEval (pip install RadEval, Python 3.11 or later) and its models' weights; "
     "--export radeval writes the reports as it reads them"
 )
 
@@ -40,7 +41,7 @@ class TextMetric:
         name: "BLEU-1" ... "BLEU-4", "ROUGE-L", "CIDEr", "METEOR", "findings F1", ....
         value: 0 to 1; CIDEr 0 to 10. None where it could not be measured.
         reports: over how many.
-        note: why it could not be measured; "" otherwise.
+        note: why it could not be measured, or what a reader must know of it.
     """
 
     system: str
@@ -56,20 +57,27 @@ def text_metrics(systems: Mapping[str, Sequence[EvaluatedItem]]) -> list[TextMet
 
     Texts are put in the strict normalisation first; an answer that is missing or empty counts as no words.
     """
+    chosen = {
+        system: [
+            item
+            for item in items
+            if item.answer_type == "open"
+            and item.prediction is not None
+            and len(normalise_strict(item.answer).split()) >= LEAST_WORDS
+        ]
+        for system, items in systems.items()
+    }
+    chosen = {system: items for system, items in chosen.items() if items}
+    elsewhere = _elsewhere({system: _pairs(items) for system, items in chosen.items()})
     with _Meteor() as meteor:
-        return [metric for system, items in systems.items() for metric in _metrics_of(system, items, meteor)]
+        return [
+            metric
+            for system, items in chosen.items()
+            for metric in (*_metrics_of(system, items, meteor), *elsewhere[system], *_findings(system, _pairs(items)))
+        ]
 
 
-def _metrics_of(system: str, items: Sequence[EvaluatedItem], meteor: _Meteor) -> list[TextMetric]:
-    chosen = [
-        item
-        for item in items
-        if item.answer_type == "open"
-        and item.prediction is not None
-        and len(normalise_strict(item.answer).split()) >= LEAST_WORDS
-    ]
-    if not chosen:
-        return []
+def _metrics_of(system: str, chosen: Sequence[EvaluatedItem], meteor: _Meteor) -> list[TextMetric]:
     wanted = {number: [normalise_strict(item.answer)] for number, item in enumerate(chosen)}
     said = {number: [normalise_strict(item.prediction or "")] for number, item in enumerate(chosen)}
     found: dict[str, float | None] = {}
@@ -84,9 +92,24 @@ def _metrics_of(system: str, items: Sequence[EvaluatedItem], meteor: _Meteor) ->
         TextMetric(system, name, value, len(chosen), notes.get(name, "") if value is None else "")
         for name, value in found.items()
     ]
-    reports = [(item.answer, item.prediction or "") for item in chosen]
-    elsewhere = TextMetric(system, _ELSEWHERE, None, len(chosen), _NEEDS)
-    return [*metrics, meteor.measure(system, wanted, said), elsewhere, *_findings(system, reports)]
+    return [*metrics, meteor.measure(system, wanted, said)]
+
+
+def _pairs(items: Sequence[EvaluatedItem]) -> list[tuple[str, str]]:
+    return [(item.answer, item.prediction or "") for item in items]
+
+
+def _elsewhere(reports: Mapping[str, list[tuple[str, str]]]) -> dict[str, list[TextMetric]]:
+    """By system what RadEval measures, or that it is not installed."""
+    if not radeval_installed():
+        return {system: [TextMetric(system, _ELSEWHERE, None, len(pairs), _NEEDS)] for system, pairs in reports.items()}
+    found: dict[str, list[TextMetric]] = {system: [] for system in reports}
+    for name, (title, _, told) in MEASURED.items() if reports else ():
+        values = measure(name, list(reports.values()))
+        for place, (system, pairs) in enumerate(reports.items()):
+            value, note = (None, values) if isinstance(values, str) else (values[place], told)
+            found[system].append(TextMetric(system, title, value, len(pairs), note))
+    return found
 
 
 def java() -> str | None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from a3tune.evaluation.report import Comparison, Metric, Report
 from a3tune.evaluation.scoring import FolderComparison
+from a3tune.wording import counted
 
 _COLUMNS = (
     ("closed accuracy", "accuracy", "strict"),
@@ -45,8 +46,22 @@ def report_text(report: Report) -> str:
             f"{control.adapter}, control {control.control}: {control.name} {control.with_image:.1%} with the image, "
             f"{control.without_image:.1%} without{needed}."
         )
+    lines += _reports(report)
     lines += list(report.notes)
     return "\n".join(lines)
+
+
+def _reports(report: Report) -> list[str]:
+    """A line for each system's report metrics, and one for each reason why some were not measured."""
+    lines, reasons = [], dict[str, list[str]]()
+    for system in report.systems:
+        own = [metric for metric in report.reports if metric.system == system]
+        known = [f"{metric.name} {metric.value:.3f}" for metric in own if metric.value is not None]
+        lines += [f"{system}, {counted(own[0].reports, 'report')}: {', '.join(known)}."] if own else []
+        for metric in own:
+            if metric.note and metric.name not in reasons.setdefault(metric.note, []):
+                reasons[metric.note].append(metric.name)
+    return lines + [f"{', '.join(names)}: {note}." for note, names in reasons.items()]
 
 
 def comparison_text(found: FolderComparison) -> str:

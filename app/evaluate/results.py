@@ -59,7 +59,8 @@ class ItemFilter(NamedTuple):
     """Which questions are on show.
 
     Attributes:
-        kind: "all", "fixed", "broken", "place" (right answer, wrong place), "wrong", "cell", "flow" or "gap".
+        kind: "all", "fixed", "broken", "place" (right answer, wrong place), "wrong", "cell", "flow", "group" or
+            "gap".
         before, after: the systems that stand beside each other.
         threshold: relative mass from which attention counts as inside.
         cell, cell_after: of the systems before and after, for "cell" (of ``after``) and "flow".
@@ -99,6 +100,7 @@ _KINDS: dict[str, Callable[[ItemFilter, EvaluatedItem, EvaluatedItem], bool]] = 
     "flow": lambda chosen, before, after: (
         chosen.cell_of(before) == chosen.cell and chosen.cell_of(after) == chosen.cell_after
     ),
+    "group": lambda chosen, before, after: True,
     "gap": lambda chosen, before, after: bool(before.gap or after.gap),
 }
 

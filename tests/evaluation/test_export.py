@@ -31,7 +31,11 @@ def items():
 
 @pytest.fixture(scope="module")
 def report():
-    return make_report(items(), {"name": "my|data", "split": "test", "questions": 6, "images": 6}, {"format": 1})
+    return make_report(
+        items(),
+        {"name": "my|data", "split": "test", "questions": 6, "images": 6, "splits": {"train": 1000, "test": 6}},
+        {"format": 1},
+    )
 
 
 def test_the_tables_hold_the_numbers(report):
@@ -41,6 +45,10 @@ def test_the_tables_hold_the_numbers(report):
     assert "| base | a_3 & more | accuracy | strict | +0.2000 |" in text
     assert "## accuracy (strict) by topic" in text
     latex = latex_table(report)
+    assert "Questions of all splits: train 1,000, test 6." in text
+    for table in (text, latex):
+        assert "strict: NFKC, lower case" in table
+        assert "reference: VQA evaluation" in table
     assert "a\\_3 \\& more" in latex
     assert "accuracy & strict & 60.0 {\\scriptsize [" in latex
     assert latex.count("\\\\\n") == 1 + len({(m.name, m.mode) for m in report.metrics if not m.group})

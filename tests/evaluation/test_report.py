@@ -159,6 +159,44 @@ def test_what_needs_weights_of_its_own_is_named_with_what_it_needs():
     assert "--export radeval" in metric.note
 
 
+RADEVAL = """
+import os
+
+class RadEval:
+    def __init__(self, metrics, show_progress):
+        assert os.environ["HF_HUB_OFFLINE"] == "1"
+        (self.metric,) = metrics
+        if self.metric == "bertscore":
+            raise OSError("distilbert is not in the cache")
+        print("loading")
+
+    def __call__(self, refs, hyps):
+        key = {"radgraph": "radgraph_partial", "f1chexbert": "f1chexbert_all_micro_f1"}[self.metric]
+        return {key: sum(a == b for a, b in zip(refs, hyps)) / len(refs)}
+"""
+
+
+def test_radeval_measures_where_it_is_installed_and_what_it_cannot_is_told(tmp_path, monkeypatch):
+    (tmp_path / "radeval.py").write_text(RADEVAL)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr("a3tune.evaluation.radeval.shutil.which", lambda name: None)
+    right = [item(number, text, text, kind="open") for number, text in enumerate(REPORTS)]
+    one = [item(number, text, REPORTS[0], kind="open", system="a3") for number, text in enumerate(REPORTS)]
+    report = make_report([*right, *one], DATA, {})
+    found = {(metric.system, metric.name): metric for metric in report.reports}
+    for name in ("RadGraph F1", "CheXbert F1"):
+        assert found["base", name].value == 1.0
+        assert found["a3", name].value == pytest.approx(1 / 3)
+    assert found["a3", "BERTScore"].value is None
+    assert "distilbert is not in the cache" in found["a3", "BERTScore"].note
+    assert "needs a GPU" in found["base", "GREEN"].note
+    told = report_text(report)
+    assert "base, 3 reports: BLEU-1 1.000" in told
+    assert "RadGraph F1 0.333, CheXbert F1 0.333" in told
+    assert told.count("distilbert") == 1
+
+
 def test_meteor_is_named_as_absent_without_java():
     found = text_metrics({"base": [item(number, text, text, kind="open") for number, text in enumerate(REPORTS)]})
     (meteor,) = [metric for metric in found if metric.name == "METEOR"]

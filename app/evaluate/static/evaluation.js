@@ -6,7 +6,7 @@ import { bytesOf } from "../../common/static/base64.js";
 import { make, saveFile } from "../../common/static/dom.js";
 import { answerOf } from "../../common/static/server.js";
 import { showItems } from "./items.js";
-import { drawGroups, fillComparison, fillNumbers, fillVerdicts, keyOf, nameOf } from "./numbers.js";
+import { drawGroups, fillComparison, fillNumbers, fillReports, fillVerdicts, keyOf, nameOf } from "./numbers.js";
 import { drawAlluvial, fillCells } from "./reasons.js";
 
 const PERIOD = 1000;
@@ -60,6 +60,8 @@ export default function mount({ element, props, server, trigger, watch }, { colo
       [...new Set(grouped.map(({ group }) => group))].map((group) => [group.replaceAll("_", " "), group]),
     );
     showMetrics();
+    part("reports").hidden = !report.reports.length;
+    fillReports(part("texts"), report);
     root.querySelector(".reasons").hidden = !report.reasons.length;
     if (report.reasons.length) {
       const slider = root.querySelector(".reasons input");
@@ -95,7 +97,11 @@ export default function mount({ element, props, server, trigger, watch }, { colo
   }
 
   function showGroups() {
-    drawGroups(part("groups"), results.report, part("group").value, part("metric").value);
+    const group = part("group").value;
+    drawGroups(part("groups"), results.report, group, part("metric").value, (value, system) => {
+      if (system && [...part("after").options].some((option) => option.value === system)) part("after").value = system;
+      choose({ kind: "group", group, value });
+    });
   }
 
   const step = () => results.report.reasons[Number(root.querySelector(".reasons input").value)];
@@ -120,7 +126,7 @@ export default function mount({ element, props, server, trigger, watch }, { colo
     chosen = next;
     const kinds = part("kind");
     for (const option of kinds.options)
-      if (["cell", "flow"].includes(option.value)) option.disabled = option.value !== next.kind;
+      if (["cell", "flow", "group"].includes(option.value)) option.disabled = option.value !== next.kind;
     kinds.value = next.kind;
     offset = 0;
     return ask();

@@ -94,8 +94,25 @@ export function fillVerdicts(list, comparisons, { hallucination = [], controls =
   list.replaceChildren(...lines);
 }
 
-// A row for each value of a group, a dot with its interval for each system.
-export function drawGroups(place, report, group, key) {
+// The metrics of whole reports: a row for each, a column for each system; what could not be measured says why.
+export function fillReports(table, { reports, systems }) {
+  const shown = systems.filter((system) => reports.some((metric) => metric.system === system));
+  const rows = [...new Set(reports.map(({ name }) => name))].map((name) => {
+    const found = reports.filter((metric) => metric.name === name);
+    const cells = shown.map((system) => {
+      const metric = found.find((one) => one.system === system);
+      return make("td", {}, finite(metric?.value) ? metric.value.toFixed(3) : "–");
+    });
+    const head = make("th", { scope: "row" }, name + " ", make("small", {}, found[0].note));
+    return make("tr", { dataset: { metric: name } }, head, ...cells);
+  });
+  const head = make("tr", {}, make("td"), ...shown.map((system) => make("th", { scope: "col" }, system)));
+  table.replaceChildren(make("thead", {}, head), make("tbody", {}, ...rows));
+}
+
+// A row for each value of a group, a dot with its interval for each system; `choose(value, system)` shows the questions
+// behind a dot, or behind a row where there is no system.
+export function drawGroups(place, report, group, key, choose) {
   const chosen = report.metrics.filter((metric) => metric.group === group && keyOf(metric) === key);
   const values = [...new Set(chosen.map((metric) => metric.value_of_group))];
   const [{ name } = { name: "" }] = chosen;
@@ -104,7 +121,7 @@ export function drawGroups(place, report, group, key) {
   const top = name === "relative_mass" ? high : 1;
   const x = (value) => LEFT + (value / top) * (WIDTH - LEFT - RIGHT);
   const height = values.length * ROW + 24;
-  const picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${height}`, role: "img", "aria-label": `${name} by ${group}` });
+  const picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${height}`, "aria-label": `${name} by ${group}` });
   for (const share of [0, 0.25, 0.5, 0.75, 1]) {
     const at = x(share * top);
     picture.append(svg("line", { class: "grid", x1: at, x2: at, y1: 4, y2: height - 18 }));
@@ -114,7 +131,25 @@ export function drawGroups(place, report, group, key) {
   }
   values.forEach((value, row) => {
     const middle = row * ROW + ROW / 2 + 4;
-    picture.append(svg("text", { x: LEFT - 8, y: middle + 4, "text-anchor": "end" }, value));
+    const words = `Questions of ${value}`;
+    const label = svg(
+      "text",
+      {
+        class: "value",
+        x: LEFT - 8,
+        y: middle + 4,
+        "text-anchor": "end",
+        tabindex: 0,
+        role: "button",
+        "aria-label": words,
+      },
+      value,
+    );
+    label.addEventListener("click", () => choose(value));
+    label.addEventListener("keydown", (event) => {
+      if (event.key === "Enter") choose(value);
+    });
+    picture.append(label);
     systems.forEach((system, column) => {
       const metric = chosen.find((one) => one.system === system && one.value_of_group === value);
       if (!metric || !finite(metric.interval.value)) return;
@@ -123,6 +158,7 @@ export function drawGroups(place, report, group, key) {
       const colour = COLOURS[report.systems.indexOf(system) % COLOURS.length];
       const told = `${system}, ${value}: ${intervalWords(interval, name)}, ${interval.questions} questions`;
       const mark = svg("g", { class: "mark" }, svg("title", {}, told));
+      mark.addEventListener("click", () => choose(value, system));
       if (finite(interval.low))
         mark.append(
           svg("line", { x1: x(interval.low), x2: x(interval.high), y1: y, y2: y, stroke: colour, "stroke-width": 2 }),

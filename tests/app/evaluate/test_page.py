@@ -81,6 +81,12 @@ def test_from_the_start_over_a_new_server_to_tables_questions_and_files(page, se
     # A cell and a band open their questions, and a filter leaves others out.
     items = page.locator(".items")
     expect(items).to_have_attribute("data-count", "6")
+    page.locator(".groups .value").first.click()
+    expect(items).to_have_attribute("data-kind", "group")
+    first = next(
+        metric for metric in report["metrics"] if (metric["group"], metric["name"]) == ("answer_type", "accuracy")
+    )
+    expect(items).to_have_attribute("data-count", str(first["interval"]["questions"]))
     cell, count = next((cell, count) for cell, count in table["counts"].items() if count)
     page.locator(f".cells tr[data-system=a3] button[data-cell='{cell}']").click()
     expect(items).to_have_attribute("data-kind", "cell")

@@ -44,6 +44,7 @@ def test_the_table_of_right_reasons_is_counted_at_every_threshold(folder):
         ({"kind": "cell", "cell": CELLS[0]}, [0, 1]),
         ({"kind": "flow", "cell": CELLS[3], "cell_after": CELLS[1]}, [2]),
         ({"kind": "all", "group": "topic", "value": "side"}, [0, 1]),
+        ({"kind": "group", "group": "topic", "value": "side"}, [0, 1]),
         ({"kind": "all", "text": "MASS, 3"}, [3]),
     ],
 )
