@@ -20,9 +20,13 @@ app: $(VENV)/.app ## install what is missing and serve the page (HOST, PORT; ARG
 	@$(IN_VENV) app.py --host $(HOST) --port $(PORT) $(ARGS)
 
 # One process for each core with one thread each; a file's tests stay together, since they share a server or a model.
-test: $(VENV)/.test $(VENV)/.bits lint ## install what is missing and run every check (ARGS goes to pytest)
-	@browser="$$(.ci/chromium $(IN_VENV))" && $(OFFLINE) CHROMIUM="$$browser" OMP_NUM_THREADS=1 A3TUNE_BITS=$(VENV)/bits \
-		$(IN_VENV) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(ARGS)
+# Style and types are checked meanwhile, on one core, and told at the end.
+test: $(VENV)/.test $(VENV)/.bits ## install what is missing and run every check (ARGS goes to pytest)
+	@browser="$$(.ci/chromium $(IN_VENV))" || exit; said="$$(mktemp)"; \
+	$(MAKE) --no-print-directory lint >"$$said" 2>&1 & linting=$$!; \
+	$(OFFLINE) CHROMIUM="$$browser" OMP_NUM_THREADS=1 A3TUNE_BITS=$(VENV)/bits \
+		$(IN_VENV) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(ARGS); tested=$$?; \
+	wait $$linting; linted=$$?; cat "$$said"; rm -f "$$said"; [ $$tested -eq 0 ] && [ $$linted -eq 0 ]
 
 fuzz: $(VENV)/.test ## read 20,000 spoilt files of every kind and print what came of them (ARGS: --inputs, --seed, --keep)
 	@$(OFFLINE) OMP_NUM_THREADS=1 $(IN_VENV) -m tests.fuzz $(ARGS)
