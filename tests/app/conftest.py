@@ -256,7 +256,7 @@ class Visitor:
         return self.page.locator(".stage").get_attribute("data-result") or ""
 
     def finished(self, before: str) -> None:
-        """Wait until another result than before is complete and drawn."""
+        """Wait until another result than before is complete and drawn; asked at every frame, a page draws them all."""
         self.page.wait_for_function(
             """before => {
                 const {result, shown} = document.querySelector(".stage")?.dataset || {};
@@ -265,6 +265,7 @@ class Visitor:
                 return result && result !== before && result.endsWith("complete") && shown.endsWith("ready");
             }""",
             arg=before,
+            polling=50,
         )
 
     def shown(self, end: str) -> str:

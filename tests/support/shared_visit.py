@@ -111,7 +111,7 @@ class SharedVisit:
         page.set_viewport_size(_SIZE)
         page.evaluate(_PUT_BACK, self._first)
         try:
-            page.wait_for_function(f"first => ({TOLD})() === first", arg=self._first, timeout=_PATIENCE_MS)
+            page.wait_for_function(f"first => ({TOLD})() === first", arg=self._first, timeout=_PATIENCE_MS, polling=100)
         except TimeoutError:
             return False
         return True
