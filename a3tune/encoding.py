@@ -39,6 +39,21 @@ def finite(value: float | None) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
 
 
+def mask_text(mask: np.ndarray) -> str:
+    """A mask, bool [height, width], as the runs of its pixels in C order: "start+length start+length ..."."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], mask.ravel(), [False])).astype(np.int8)))
+    return " ".join(f"{start}+{end - start}" for start, end in edges.reshape(-1, 2))
+
+
+def mask_of_text(text: str, height: int, width: int) -> np.ndarray:
+    """The mask, bool [height, width], that :func:`mask_text` wrote."""
+    mask = np.zeros(height * width, bool)
+    for run in text.split():
+        start, length = map(int, run.split("+"))
+        mask[start : start + length] = True
+    return mask.reshape(height, width)
+
+
 def data_url(content: bytes, kind: str) -> str:
     """A picture's file as the text of an address, for ``kind`` "png", "jpeg" ..."""
     return f"data:image/{kind};base64,{base64_text(content)}"

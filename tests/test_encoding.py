@@ -4,7 +4,7 @@ import base64
 
 import numpy as np
 
-from a3tune.encoding import base64_halves, base64_text, data_url
+from a3tune.encoding import base64_halves, base64_text, data_url, mask_of_text, mask_text
 from a3tune.types import PatchGrid, PatchTile
 
 
@@ -21,3 +21,12 @@ def test_arrays_are_written_in_the_order_of_their_indices():
 def test_tiles_are_told_by_their_fields():
     grid = PatchGrid(np.zeros((6, 4)), (PatchTile(0, 2, 3, (0, 0, np.float64(9), 6), True),), 6, 9)
     assert grid.tiles_record() == [{"start": 0, "rows": 2, "columns": 3, "box": [0.0, 0.0, 9.0, 6.0], "overview": True}]
+
+
+def test_a_mask_is_read_back_from_its_runs():
+    mask = np.zeros((3, 4), bool)
+    assert mask_text(mask) == ""
+    mask[0, 3] = mask[1, :2] = mask[2, 3] = True
+    assert mask_text(mask) == "3+3 11+1"
+    for one in (mask, ~mask, np.zeros_like(mask)):
+        np.testing.assert_array_equal(mask_of_text(mask_text(one), 3, 4), one)

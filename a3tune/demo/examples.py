@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import nibabel
+import numpy as np
 from PIL import Image
 from pydicom.data import get_testdata_file
 
 from a3tune.adapters.switch import BASE, AdapterSet
 from a3tune.bundle import DEMO_MODEL, demo_adapters
+from a3tune.encoding import mask_text
 from a3tune.inspection.inspect import inspect_image
 from a3tune.models.load import load_model
 from a3tune.models.model import VisionLanguageModel
@@ -90,6 +92,17 @@ class Outcome:
         return f"{text}, with {self.mass:.0%} of its attention on it and its highest point {place}"
 
 
+def reference_of(phantom: Phantom, question: str) -> tuple[str, np.ndarray | None]:
+    """The reference answer to one of a phantom's own questions, and the mask, bool [height, width], of what it is
+    about; None where that is nothing in the image.
+
+    Raises:
+        StopIteration: the phantom is not asked this question.
+    """
+    known = next(item for item in ask(phantom) if item.question == question)
+    return known.answer, phantom.mask_of(known.targets) if known.targets else None
+
+
 def outcomes(
     model: VisionLanguageModel, adapters: AdapterSet, phantom: Phantom, question: str
 ) -> tuple[str, dict[str, Outcome]]:
@@ -98,13 +111,12 @@ def outcomes(
     Raises:
         StopIteration: the phantom is not asked this question.
     """
-    known = next(item for item in ask(phantom) if item.question == question)
-    target = phantom.mask_of(known.targets) if known.targets else None
+    answer, target = reference_of(phantom, question)
     found = inspect_image(model, phantom.image, question, adapters=adapters.names, adapter_set=adapters, target=target)
-    return known.answer, {
+    return answer, {
         view.adapter: Outcome(
             view.answer,
-            view.answer == known.answer,
+            view.answer == answer,
             None if target is None else round(float(view.metrics["attention_mass"]), 4),
             None if target is None else view.metrics["pointing_game"] > 0.5,
         )
@@ -140,7 +152,9 @@ def write_examples(folder: Path) -> list[Path]:
         reference, found = outcomes(model, adapters, phantom, questions[0])
         entry = _entry(path, title, caption(what, questions[0], reference, found), *questions)
         told = {name: asdict(outcome) for name, outcome in found.items()}
-        entries.append(entry | {"reference": reference, "outcomes": told})
+        mask = reference_of(phantom, questions[0])[1]
+        marked = {} if mask is None else {"mask": mask_text(mask)}
+        entries.append(entry | {"reference": reference} | marked | {"outcomes": told})
         written.append(path)
     computed = folder / "real_ct.dcm"
     shutil.copyfile(str(get_testdata_file("CT_small.dcm", download=False)), computed)

@@ -38,6 +38,7 @@ _EVIDENCE = (
 )
 _COMMAND_LINES = 3
 _MEASURE_COLOUR = "#7dd3fc"
+_REFERENCE = "Dashed line: the reference mask"
 # Where the command begins, as a share of the page's height.
 _LOWEST = 0.085
 _A4 = (8.27, 11.69)  # inches
@@ -115,6 +116,7 @@ def shown_figure(
     masks: Sequence[np.ndarray],
     style: MapStyle,
     measures: Sequence[Mapping[str, Any]] = (),
+    reference: np.ndarray | None = None,
 ) -> Figure:
     """The maps on show as a figure with colour bars in the maps' own numbers and a caption.
 
@@ -123,11 +125,15 @@ def shown_figure(
         masks: bool [height, width] each, outlined.
         style: colours.
         measures: their records (see :meth:`a3tune.images.measures.Measure.record`), drawn and numbered.
+        reference: bool [height, width], where the answer lies, outlined by a dashed white line; None for nothing.
     """
     figure = _maps_figure(sides, masks, style)
     for axes in figure.axes:
         if axes.images:
             _draw_measures(axes, measures, sides[0].inspection.image)
+            _draw_reference(axes, reference)
+    if reference is not None:
+        figure.text(0.99, 0.995, _REFERENCE, fontsize=7, ha="right", va="top")
     return figure
 
 
@@ -156,6 +162,7 @@ def page_figure(
     style: MapStyle,
     command: str,
     measures: Sequence[Mapping[str, Any]] = (),
+    reference: np.ndarray | None = None,
 ) -> Figure:
     """One A4 page: question, answers, pictures on one scale, numbers, the heads, and how it was made.
 
@@ -166,6 +173,7 @@ def page_figure(
         style: colours.
         command: the command line that makes the inspection again.
         measures: their records (see :meth:`a3tune.images.measures.Measure.record`), drawn, numbered and told.
+        reference: bool [height, width], where the answer lies, outlined by a dashed white line; None for nothing.
     """
     figure = Figure(figsize=_A4)
     FigureCanvasAgg(figure)
@@ -215,6 +223,7 @@ def page_figure(
         axes = figure.add_axes((left, bottom, 0.36, height - 0.035))
         axes.imshow(outline(pixels, masks), interpolation="nearest")
         _draw_measures(axes, measures, image)
+        _draw_reference(axes, reference)
         axes.set_title(printable(name), fontsize=8.5, parse_math=False)
         axes.set_axis_off()
         if scale is not None:
@@ -227,6 +236,9 @@ def page_figure(
         for piece in textwrap.wrap(printable(side.caption()), 125):
             _text(figure, top, piece, 7.5)
             top -= 0.012
+    if reference is not None:
+        _text(figure, top, _REFERENCE, 7.5)
+        top -= 0.012
     _text(figure, top - 0.012, "Numbers", 10, "bold")
     for place, (name, texts) in enumerate([("", [side.view.adapter for side in sides]), *numbers]):
         level = top - 0.03 - 0.0145 * place
@@ -255,6 +267,12 @@ def page_figure(
     _text(figure, 0.032, RESEARCH_NOTICE, 7)
     _text(figure, 0.02, _EVIDENCE, 7)
     return figure
+
+
+def _draw_reference(axes: Axes, mask: np.ndarray | None) -> None:
+    if mask is not None and mask.any() and not mask.all():
+        drawn = axes.contour(mask, levels=[0.5], colors="white", linewidths=1.0, linestyles="dashed")
+        drawn.set_path_effects([withStroke(linewidth=2.0, foreground="black")])
 
 
 def _measure_lines(measures: Sequence[Mapping[str, Any]], room: int) -> list[str]:

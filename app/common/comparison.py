@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import gradio as gr
+import numpy as np
 
 from app.common.widgets import Update
 
@@ -37,8 +38,15 @@ class AdapterComparison(Protocol):
     def question(self) -> gr.Textbox: ...
 
     def compare_own(
-        self, visitor: Any, names: Sequence[str], picture: Path | None, question: str, request: gr.Request
+        self,
+        visitor: Any,
+        names: Sequence[str],
+        picture: Path | None,
+        question: str,
+        request: gr.Request,
+        mask: np.ndarray | None = None,
     ) -> Iterator[Update]:
         """Ask the base and other adapters, the visitor's own among them: about a picture, or where there is none about
-        what is on show. New values by components, which are among `own_outputs`."""
+        what is on show. ``mask`` is where the answer lies in the picture, bool [height, width]. New values by
+        components, which are among `own_outputs`."""
         ...

@@ -10,6 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from a3tune.data.masks import true_mask
+from a3tune.data.read import read_dataset
 from a3tune.encoding import base64_text, data_url
 from a3tune.errors import A3TuneError, RequestError
 from a3tune.evaluation.items import ITEMS_NAME, EvaluatedItem, read_items
@@ -168,6 +172,19 @@ class EvaluationReader:
         raise RequestError(
             expected="the image of the question", got="It is gone with its data set", remedy="Upload it again"
         )
+
+    def reference_mask(self, found: Evaluation, item: EvaluatedItem) -> np.ndarray | None:
+        """bool [height, width], source pixels: the data's own mask and boxes of a question together; None where it has
+        none, or its row is gone.
+
+        Raises:
+            A3TuneError: the image is gone, or the mask cannot be read or does not fit it.
+        """
+        picture = self.picture(found, item)
+        for row in read_dataset(found.folders[0], check_images=False).items:
+            if (row.question, row.answer) == (item.question, item.answer) and row.image.resolve() == picture:
+                return true_mask(row, load_image(picture)) if row.mask is not None or row.boxes else None
+        return None
 
     def _item(self, found: Evaluation, chosen: ItemFilter, number: int) -> dict[str, Any]:
         sides = []

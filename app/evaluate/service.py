@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from a3tune.data.intake import check_room
-from a3tune.errors import RequestError
+from a3tune.errors import A3TuneError, RequestError
 from app.access.identity import require
+from app.common.status import explain
 from app.engine import library
 from app.engine.background import Step, Task, run
 from app.engine.ids import AdapterName, JobId, OwnerId
@@ -39,11 +42,15 @@ class Asked(NamedTuple):
         picture: the image's file.
         question: the words.
         adapters: the evaluation's adapters.
+        mask: bool [height, width], where the data says that the answer lies; None where it does not.
+        trouble: why that cannot be told; "" where nothing is wrong.
     """
 
     picture: Path
     question: str
     adapters: tuple[str, ...]
+    mask: np.ndarray | None = None
+    trouble: str = ""
 
 
 class EvaluateService:
@@ -216,7 +223,12 @@ class EvaluateService:
         for items in found.by_system.values():
             if number in items:
                 adapters = dict.fromkeys(item[number].adapter for item in found.by_system.values() if number in item)
-                return Asked(self._reader.picture(found, items[number]), items[number].question, tuple(adapters))
+                item = items[number]
+                asked = Asked(self._reader.picture(found, item), item.question, tuple(adapters))
+                try:
+                    return asked._replace(mask=self._reader.reference_mask(found, item))
+                except (A3TuneError, OSError) as error:
+                    return asked._replace(trouble=f"Without a reference mask: {explain(error)}")
         raise RequestError(expected="a question of this evaluation", got=f"number {number}", remedy="Choose another")
 
     def _job(self, owner: OwnerId, name: JobId) -> Job:

@@ -285,8 +285,9 @@ class EvaluateTab:
             except Exception as error:
                 yield {self._run_status: error_status(error)}
                 return
-            yield {self._pages: gr.Tabs(selected="inspect"), self._run_status: ""}
-            yield from inspect.compare_own(visitor, wanted, asked.picture, asked.question, request)
+            trouble = status(asked.trouble) if asked.trouble else ""
+            yield {self._pages: gr.Tabs(selected="inspect"), self._run_status: trouble}
+            yield from inspect.compare_own(visitor, wanted, asked.picture, asked.question, request, asked.mask)
 
         return press
 

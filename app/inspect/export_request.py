@@ -160,12 +160,14 @@ def _read_shown(service: InspectService, request: dict[str, Any]) -> Shown:
     target = service.measure(regions, keys, [result.id for result in results]) if keys else None
     adapters = list(dict.fromkeys(side.view.adapter for side in sides))
     style = request["look"]
+    reference = next((one.reference_mask for one in results if one.reference_mask is not None), None)
     measures = _measures(results[0], request["measures"])
     return Shown(
         f"a3tune-{results[0].opened.image.sha256[:8]}-{'-'.join(adapters)}",
         sides,
-        [view_rows(side.view, target, result.id) for result, side in zip(results, sides, strict=True)],
+        [view_rows(result, side.view, target) for result, side in zip(results, sides, strict=True)],
         service.regions.labels(regions, keys) if keys else None,
+        reference if style.get("reference") is True else None,
         _measured(service, regions, results[0], measures),
         library.MapStyle(
             _share(style["opacity"]),

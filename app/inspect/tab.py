@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
 
 from app.common.comparison import OwnAdapters
 from app.common.status import status
@@ -109,16 +110,24 @@ class InspectTab:
         return self._asking.question
 
     def compare_own(
-        self, visitor: Any, names: Sequence[str], picture: Path | None, question: str, request: gr.Request
+        self,
+        visitor: Any,
+        names: Sequence[str],
+        picture: Path | None,
+        question: str,
+        request: gr.Request,
+        mask: np.ndarray | None = None,
     ) -> Iterator[Update]:
         """Ask the base and other adapters, the visitor's own among them: about a picture, or where there is none about
-        what is on show. New values by components, which are among `own_outputs`."""
+        what is on show. ``mask`` is where the answer lies in the picture, bool [height, width]. New values by
+        components, which are among `own_outputs`."""
         session, own, asking = page_session(request), self._own.of(visitor), self._asking
         adapters = list(dict.fromkeys((self._service.slot.adapters[0], *names)))
         changes: Update = {asking.adapters: gr.update(**{**asking.choices(visitor), "value": adapters})}
         if picture is not None:
             try:
-                opened = self._service.sessions.open_file(session, picture, remove=False)
+                known = None if mask is None else (question, mask)
+                opened = self._service.sessions.open_file(session, picture, remove=False, reference=known)
             except Exception as error:
                 yield {**changes, **asking.not_opened(session, error)}
                 return

@@ -7,6 +7,7 @@ import pytest
 from a3tune.bundle import EXAMPLES
 from a3tune.cli.main import main
 from a3tune.demo.examples import LIST_NAME, Outcome
+from a3tune.encoding import mask_of_text
 from a3tune.images import load_image
 
 
@@ -42,6 +43,9 @@ def test_every_caption_says_what_the_bundled_model_does(written, bundled):
     assert len(drawn) == 6
     for entry, there in drawn:
         assert there["reference"] == entry["reference"]
+        drawn_mask, shipped_mask = (mask_of_text(one.get("mask", ""), 1, 300 * 300) for one in (entry, there))
+        assert (drawn_mask ^ shipped_mask).sum() <= 0.02 * shipped_mask.sum()
+        assert ("mask" in there) == (there["outcomes"]["base"]["mass"] is not None)
         assert f"{there['questions'][0]} Reference answer: {there['reference']}." in there["about"]
         for name, told in there["outcomes"].items():
             found = entry["outcomes"][name]

@@ -72,7 +72,8 @@ class PreparedAnswers:
                     return
                 self._known[generation.number, opened.image.sha256, question, asked] = inspection
                 if len(self._known) == 1:
-                    numbers = tuple(view_numbers(view, inspection.grid) for view in inspection.views)
+                    mask = opened.reference_mask(question)
+                    numbers = tuple(view_numbers(view, inspection.grid, mask) for view in inspection.views)
                     name = ResultId(secrets.token_urlsafe(18))
                     self._opening = Result(name, inspection, numbers, opened, generation)
                     # It is no visitor's: all may see it, and it is never forgotten.

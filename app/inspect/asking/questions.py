@@ -173,8 +173,8 @@ class Questions:
                 numbers = *finished, no_numbers(inspection.views[-1])
             else:
                 inspection = report
-                new = inspection.views[len(finished) :]
-                numbers = finished = *finished, *(view_numbers(view, inspection.grid) for view in new)
+                new, mask = inspection.views[len(finished) :], shown.reference_mask(question)
+                numbers = finished = *finished, *(view_numbers(view, inspection.grid, mask) for view in new)
             result = replace(
                 result,
                 inspection=inspection,

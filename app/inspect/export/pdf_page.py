@@ -14,7 +14,9 @@ def pdf_page(shown: Shown) -> bytes:
     names = {key: name for side in rows for key, (name, _) in side.items()}
     table = [(name, [side.get(key, ("", "–"))[1] for side in rows]) for key, name in names.items()]
     buffer = io.BytesIO()
-    figure = library.page_figure(shown.sides, shown.masks, table, shown.style, shown.command, shown.measures)
+    figure = library.page_figure(
+        shown.sides, shown.masks, table, shown.style, shown.command, shown.measures, shown.reference
+    )
     # No creation date and no producer's user name: the file tells of the image and the model only.
     figure.savefig(buffer, format="pdf", metadata={"Title": "A3Tune Studio", "CreationDate": None})
     return buffer.getvalue()

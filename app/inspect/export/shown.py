@@ -23,6 +23,7 @@ class Shown:
         sides: one or two maps.
         numbers: for each side its rows of key, name, value and meaning.
         labels: the regions that are switched on.
+        reference: bool [height, width], where the answer lies, where that is known and drawn.
         measures: the records of what was measured (see :meth:`a3tune.images.measures.Measure.record`).
         style: how the maps are coloured.
         command: what makes the same inspection again.
@@ -34,6 +35,7 @@ class Shown:
     sides: list[Side]
     numbers: list[list[list[str]]]
     labels: WeakLabels | None
+    reference: np.ndarray | None
     measures: list[dict[str, Any]]
     style: MapStyle
     command: str

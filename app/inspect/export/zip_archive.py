@@ -23,7 +23,8 @@ from app.inspect.export.shown import Shown
 
 def zip_archive(shown: Shown) -> bytes:
     """All that ``python -m a3tune inspect`` writes for the views on show, the pictures of the page at full resolution
-    under ``view/``, ``settings.json``, ``command.txt``, and the masks of the regions as ``regions.npz``."""
+    under ``view/``, ``settings.json``, ``command.txt``, the masks of the regions as ``regions.npz``, and the reference
+    mask, where it is drawn, as ``reference_mask.png``."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as bundle, tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -33,13 +34,15 @@ def zip_archive(shown: Shown) -> bytes:
         (place / "view").mkdir()
         for name, picture in library.full_size_pictures(shown.sides, shown.style).items():
             Image.fromarray(picture).save(place / "view" / f"{name}.png")
-        figure = library.shown_figure(shown.sides, shown.masks, shown.style, shown.measures)
+        figure = library.shown_figure(shown.sides, shown.masks, shown.style, shown.measures, shown.reference)
         library.save_figure(figure, place / "view" / "figure")
         told = json.dumps(_settings(shown), indent=1, ensure_ascii=False)
         (place / "settings.json").write_text(f"{told}\n", encoding="utf-8")
         (place / "command.txt").write_text(f"{shown.command}\n", encoding="utf-8")
         if shown.masks:
             np.savez_compressed(place / "regions.npz", masks=np.stack(shown.masks))
+        if shown.reference is not None:
+            Image.fromarray(shown.reference).save(place / "reference_mask.png")
         for path in sorted(place.rglob("*")):
             if path.is_file():
                 bundle.write(path, path.relative_to(place))
@@ -51,6 +54,7 @@ def _settings(shown: Shown) -> dict[str, Any]:
         **shown.settings,
         "regions": [] if shown.labels is None else [item.rank for item in shown.labels.regions],
         "measures": shown.measures,
+        "reference_mask": None if shown.reference is None else {"area": int(shown.reference.sum())},
         "sides": [
             {
                 "caption": side.caption(),

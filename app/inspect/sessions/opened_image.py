@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import json
 import secrets
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from a3tune.bundle import ASSETS, EXAMPLES
+from a3tune.encoding import mask_of_text
 from a3tune.errors import RequestError
 from a3tune.images import ImageDescription, load_image, open_image
 from a3tune.images.dicom_source import SourceImage, read_source
@@ -23,6 +28,22 @@ from app.engine.ids import RegionSessionId
 MOST_UNPACKED = 256 << 20
 """How many bytes a packed volume may hold that a visit keeps unpacked while it walks through its slices."""
 _GZIP = b"\x1f\x8b"
+
+
+class ReferenceMask(NamedTuple):
+    """Where the answer to a question lies, by the example or the data that the image is of.
+
+    Attributes:
+        question: the question.
+        mask: bool [height, width], in source pixels.
+        frame, axis, volume: of which picture of the file.
+    """
+
+    question: str
+    mask: np.ndarray
+    frame: int = 0
+    axis: int = 2
+    volume: int = 0
 
 
 class OpenedImage(NamedTuple):
@@ -39,6 +60,7 @@ class OpenedImage(NamedTuple):
         convention: that of the model that it was read for, followed or not.
         series: the series of a folder or archive that can be chosen from; none for a single file.
         file: names the file, or the series of it, for as long as it is open.
+        reference: where the answer to a question about it lies, where that is known.
     """
 
     image: MedicalImage
@@ -53,6 +75,16 @@ class OpenedImage(NamedTuple):
     convention: str | None = None
     series: tuple[Series, ...] = ()
     file: str = ""
+    reference: ReferenceMask | None = None
+
+    def reference_mask(self, question: str) -> np.ndarray | None:
+        """bool [height, width], source pixels: where the answer to this question lies in the picture; None where that
+        is not known."""
+        known = self.reference
+        if known is None or known.question != question or known.mask.shape != (self.image.height, self.image.width):
+            return None
+        here = (known.frame, known.axis, known.volume) == (self.image.frame, self.axis, self.volume)
+        return known.mask if here else None
 
     @property
     def has_source(self) -> bool:
@@ -77,7 +109,35 @@ def open_example(path: Path, key: str, convention: str | None = None) -> OpenedI
         ImageError: the file is not an image that can be shown.
     """
     with trusted_files():
-        return open_content(path.read_bytes(), convention)._replace(key=key, source=_example_path(path))
+        opened = open_content(path.read_bytes(), convention)
+    return opened._replace(key=key, source=_example_path(path), reference=_example_mask(key, opened.image))
+
+
+class ExampleReference(NamedTuple):
+    """The right answer to an example's first question, and the mask of what that is about, as runs of pixels (see
+    :func:`a3tune.encoding.mask_text`); "" where there is none."""
+
+    question: str
+    answer: str
+    mask: str
+
+
+@functools.cache
+def example_references() -> dict[str, ExampleReference]:
+    """Those of the examples that have one, by their keys."""
+    entries = json.loads((EXAMPLES / "examples.json").read_text(encoding="utf-8"))
+    return {
+        one["key"]: ExampleReference(one["questions"][0], one["reference"], one.get("mask", ""))
+        for one in entries
+        if "reference" in one
+    }
+
+
+def _example_mask(key: str, image: MedicalImage) -> ReferenceMask | None:
+    known = example_references().get(key)
+    if known is None or not known.mask:
+        return None
+    return ReferenceMask(known.question, mask_of_text(known.mask, image.height, image.width))
 
 
 def _example_path(path: Path) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from a3tune.attention.sinks import find_sinks, surroundings
 from a3tune.bundle import DEMO_NAME
 from a3tune.errors import RequestError
+from a3tune.geometry.patch_grid import to_patches
 from a3tune.types import PatchGrid
 from app.access.deployment import LOCAL, Deployment
 from app.access.identity import check_visit, visit_of_asker
@@ -39,10 +40,13 @@ class ViewNumbers(NamedTuple):
             a3tune.attention.sinks.surroundings).
         entropy: float64 [layers, heads], normalised entropy of each head's mean map of the answer, 0 to 1; NaN for a
             head that gives nothing to the image.
+        inside: the critical heads' attention inside the reference mask over the words of the answer, 0 to 1, as an
+            evaluation measures it; None where there is none.
     """
 
     sinks: dict[int, tuple[int, ...]]
     entropy: np.ndarray
+    inside: float | None = None
 
 
 def no_numbers(view: AdapterView) -> ViewNumbers:
@@ -50,11 +54,15 @@ def no_numbers(view: AdapterView) -> ViewNumbers:
     return ViewNumbers({}, np.full(view.visual_ratio.shape, np.nan))
 
 
-def view_numbers(view: AdapterView, grid: PatchGrid) -> ViewNumbers:
-    """Those of a view whose answer is whole."""
+def view_numbers(view: AdapterView, grid: PatchGrid, reference: np.ndarray | None = None) -> ViewNumbers:
+    """Those of a view whose answer is whole; ``reference`` is where the answer lies, bool [height, width]."""
     rows = library.answer_rows(view.tokens, view.maps)
     entropy = library.measure_heads(view.maps, rows=rows)["entropy"]
-    return ViewNumbers(surroundings(find_sinks(view.maps), grid), entropy)
+    inside = None
+    if reference is not None:
+        measured = library.measure_head_set(view.maps, view.critical_heads, to_patches(reference, grid), rows)
+        inside = measured["attention_mass"]
+    return ViewNumbers(surroundings(find_sinks(view.maps), grid), entropy, inside)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +93,20 @@ class Result:
     def demo(self) -> bool:
         """Whether the bundled model answered."""
         return self.inspection.model == DEMO_NAME
+
+    @property
+    def reference_mask(self) -> np.ndarray | None:
+        """Where the answer lies, bool [height, width] in source pixels, where that is known."""
+        return self.opened.reference_mask(self.inspection.question)
+
+    def numbers_of(self, adapter: str) -> ViewNumbers:
+        """The numbers of one adapter's view.
+
+        Raises:
+            RequestError: that adapter was not asked.
+        """
+        view = self.view(adapter)
+        return next(numbers for one, numbers in zip(self.inspection.views, self.numbers, strict=True) if one is view)
 
     @property
     def size(self) -> int:

@@ -13,6 +13,8 @@ import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from a3tune.errors import Cancelled, RequestError
 from a3tune.images.values import PixelValues
 from a3tune.types import Window
@@ -20,6 +22,7 @@ from app.engine.ids import RegionSessionId, SessionId
 from app.inspect.sessions.ahead import MOST_AT_ONCE
 from app.inspect.sessions.opened_image import (
     OpenedImage,
+    ReferenceMask,
     open_content,
     open_example,
     read_again,
@@ -119,7 +122,15 @@ class Sessions:
 
     # ---- images ------------------------------------------------------------------------------
 
-    def open_file(self, name: SessionId, path: Path, *, remove: bool, key: str = "") -> OpenedImage:
+    def open_file(
+        self,
+        name: SessionId,
+        path: Path,
+        *,
+        remove: bool,
+        key: str = "",
+        reference: tuple[str, np.ndarray] | None = None,
+    ) -> OpenedImage:
         """Open a file as the session's image.
 
         Args:
@@ -127,6 +138,8 @@ class Sessions:
             path: the file.
             remove: delete the file once it is in memory (uploads: nothing of them stays on the disk).
             key: the name of the example that it is.
+            reference: a question about the image, and where its answer lies in it as it is shown first, bool
+                [height, width].
 
         Raises:
             ImageError: the file is not an image that can be shown.
@@ -140,7 +153,10 @@ class Sessions:
             finally:
                 if remove:
                     remove_upload(path)
-            return self._show(name, request, self.read(content))
+            opened = self.read(content)
+            if reference is not None:
+                opened = opened._replace(reference=ReferenceMask(*reference, opened.image.frame))
+            return self._show(name, request, opened)
 
     def read(self, content: bytes) -> OpenedImage:
         """A file as the model in memory is given it and as it is shown first; no session has it open yet.

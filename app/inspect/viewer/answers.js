@@ -38,6 +38,11 @@ export function createAnswers({ part, state, caption }) {
     if (view.writing) text.append(make("span", { className: "fine", textContent: " …" }));
     made.append(text);
     if (view.reference && !view.writing) made.append(verdict(view));
+    const inside = view.rows.find(([key]) => key === "reference_mass");
+    if (inside) {
+      const textContent = inside[2] + " of its attention inside the reference mask";
+      made.append(make("p", { className: "fine", textContent, title: inside[3] }));
+    }
     return made;
   }
 

@@ -71,6 +71,7 @@ export function createCanvas(viewer) {
       }
       if (pane.view) viewer.place.draw(context, pane.view, pane.place);
       viewer.outlines.draw(context, pane.place);
+      viewer.referenceMask.draw(context, pane.place);
       viewer.box.draw(context, pane.place);
       context.restore();
     }

@@ -3,7 +3,9 @@
 import { percent } from "../../common/static/format.js";
 import { isWord } from "./word_alignment.js";
 
-export function createCaption({ part, state }) {
+export function createCaption(viewer) {
+  const { part, state } = viewer;
+
   function headWords(view) {
     const { heads, layer, head } = state.chosen;
     if (heads === "head") return "layer " + layer + ", head " + head;
@@ -63,7 +65,8 @@ export function createCaption({ part, state }) {
     const adapters = mode === "difference" ? [...named].reverse().join(" less ") : named.join(" against ");
     const lacking = [...notes].map(([view, note]) => (comparing ? state.nameOf(view) + " " : "") + note);
     const parts = [model(), (comparing ? "adapters " : "adapter: ") + adapters, ...mapParts(shown)];
-    part("caption").textContent = [...lacking, state.trouble, ...parts].filter(Boolean).join(" · ");
+    const reference = viewer.referenceMask.isDrawn() ? "dashed line: reference mask" : "";
+    part("caption").textContent = [...lacking, state.trouble, ...parts, reference].filter(Boolean).join(" · ");
   }
 
   // A map in one line, for what takes longer than it may stay on show.

@@ -117,16 +117,16 @@ export function createRegions(viewer) {
   return { receive, leave, findWanted, addBox, stop, measure, keepTarget, choose };
 }
 
-// Contours (flat lists x, y, x, y, ...) by the regions' keys, as paths in source pixels.
-function pathsOf(rows) {
-  const path = (contours) => {
-    const made = new Path2D();
-    for (const line of contours) {
-      // Contours run through the middle of the border's pixels.
-      for (let i = 0; i < line.length; i += 2) made[i ? "lineTo" : "moveTo"](line[i] + 0.5, line[i + 1] + 0.5);
-      made.closePath();
-    }
-    return made;
-  };
-  return new Map(rows.map((row) => [row.key, path(row.contours)]));
+// Contours (flat lists x, y, x, y, ...) as a path in source pixels.
+export function pathOf(contours) {
+  const made = new Path2D();
+  for (const line of contours) {
+    // Contours run through the middle of the border's pixels.
+    for (let i = 0; i < line.length; i += 2) made[i ? "lineTo" : "moveTo"](line[i] + 0.5, line[i + 1] + 0.5);
+    made.closePath();
+  }
+  return made;
 }
+
+// By the regions' keys.
+const pathsOf = (rows) => new Map(rows.map((row) => [row.key, pathOf(row.contours)]));

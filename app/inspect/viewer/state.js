@@ -48,6 +48,7 @@ export class ViewState {
     smooth: true,
     sinks: false,
     grid: false,
+    reference: true, // the outline of the reference mask
     map: true,
   };
   regions = noRegions("");

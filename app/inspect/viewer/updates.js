@@ -106,6 +106,7 @@ export function createUpdates(viewer) {
 
   function showPanels() {
     const { result, image } = state.data;
+    viewer.referenceMask.receive(result);
     element.querySelectorAll(".legend, .map-tools, .side .panel").forEach((node) => (node.hidden = !result));
     element.querySelector(".guide").hidden = Boolean(result);
     root.dataset.state = result ? "result" : image ? "image" : "empty";

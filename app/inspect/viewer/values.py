@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import functools
-import json
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from a3tune.bundle import EXAMPLES
 from a3tune.encoding import base64_maps, base64_text
-from a3tune.types import Token
+from a3tune.figures.regions import outlines
+from a3tune.types import Region, Token
 from a3tune.wording import WARNING
 from app.common.status import DEMO_NOTICE, status
 from app.common.widgets import json_text
 from app.engine.background import Step
-from app.inspect.sessions.opened_image import OpenedImage
+from app.inspect.sessions.opened_image import OpenedImage, example_references
 from app.inspect.sessions.regions import RankedRegions, ShownRegion, Target, TargetNumbers
 from app.inspect.sessions.results import Result, ViewNumbers
 from app.inspect.viewer.image_value import image_value, small_picture
@@ -36,6 +34,13 @@ _TARGET_ROWS = (
 _VIEW_ROWS = (
     ("image_share", "Attention on the image", "{:.1f} %", "Visual ratio of the critical heads over the answer's words"),
     ("entropy", "Spread (entropy)", "{:.2f}", "0: all on one patch; 1: even over the image"),
+)
+_REFERENCE_ROW = (
+    "reference_mass",
+    "Attention inside the reference mask",
+    "{:.1f} %",
+    "Share of the critical heads' attention on the image, over the words of the answer, that falls inside the mask "
+    "that comes with the example or the data set",
 )
 _AREA = ("area", "Area of the image", "{:.1f} %", "How much of the image the target covers")
 
@@ -98,7 +103,8 @@ def result_value(result: Result, *, more_to_come: bool = False, known: int = 0) 
     return {
         "id": result.id,
         "question": inspection.question,
-        "reference": _references().get((result.opened.key, inspection.question)),
+        "reference": _reference(result),
+        "referenceMask": None if result.reference_mask is None else _outline(result.reference_mask),
         "model": inspection.model,
         "notice": " ".join([DEMO_NOTICE] * result.demo + _remarks(inspection.views, warnings=False)),
         "complete": result.complete,
@@ -112,11 +118,16 @@ def result_value(result: Result, *, more_to_come: bool = False, known: int = 0) 
     }
 
 
-@functools.cache
-def _references() -> dict[tuple[str, str], str]:
-    """The right answers to the examples' first questions, by example and question."""
-    entries = json.loads((EXAMPLES / "examples.json").read_text(encoding="utf-8"))
-    return {(one["key"], one["questions"][0]): one["reference"] for one in entries if "reference" in one}
+def _reference(result: Result) -> str | None:
+    """The right answer to an example's first question."""
+    known = example_references().get(result.opened.key)
+    return known.answer if known is not None and known.question == result.inspection.question else None
+
+
+def _outline(mask: np.ndarray) -> list[list[int]]:
+    """The borders of a mask as flat lists x, y, x, y, ... in source pixels."""
+    height, width = mask.shape
+    return [line.ravel().tolist() for line in outlines(Region(mask, (0, 0, width, height)))]
 
 
 def finished_status(result: Result) -> str:
@@ -166,14 +177,23 @@ def numbers_value(numbers: TargetNumbers | None) -> dict[str, Any] | None:
     }
 
 
-def view_rows(view: AdapterView, numbers: TargetNumbers | None, result: str) -> list[list[str]]:
+def view_rows(result: Result, view: AdapterView, numbers: TargetNumbers | None) -> list[list[str]]:
     """A view's numbers as rows of key, name, value and meaning: those in the target first, where one is chosen."""
     inside = (
         []
         if numbers is None
-        else [item for item in numbers.views if item.result == result and item.adapter == view.adapter]
+        else [item for item in numbers.views if item.result == result.id and item.adapter == view.adapter]
     )
-    return [*(_rows(_TARGET_ROWS, inside[0].numbers) if inside else []), *_rows(_VIEW_ROWS, view.metrics)]
+    return [
+        *(_rows(_TARGET_ROWS, inside[0].numbers) if inside else []),
+        *_own_rows(view, result.numbers_of(view.adapter)),
+    ]
+
+
+def _own_rows(view: AdapterView, numbers: ViewNumbers) -> list[list[str]]:
+    """Those that are there whatever regions are chosen."""
+    reference = {} if numbers.inside is None else {_REFERENCE_ROW[0]: numbers.inside}
+    return _rows((_REFERENCE_ROW, *_VIEW_ROWS), {**view.metrics, **reference})
 
 
 def target_value(target: Target, files: bytes) -> dict[str, str]:
@@ -273,7 +293,7 @@ def _view(view: AdapterView, numbers: ViewNumbers, special: frozenset[str], *, m
         },
         "head_means": {role: _head_means(weights, tokens, role) if means else None for role in ("answer", "question")},
         "sinks": list(numbers.sinks.items()),
-        "rows": _rows(_VIEW_ROWS, view.metrics),
+        "rows": _own_rows(view, numbers),
         "experts": None if view.experts is None else _experts(view.experts),
         "warning": " ".join(_remarks([view], warnings=True)),
     }

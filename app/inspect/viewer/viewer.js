@@ -24,6 +24,7 @@ import { createMeasures } from "./measures.js";
 import { createModelPicture } from "./model_picture.js";
 import { createPlace } from "./place.js";
 import { createLevelsTool, createPointerGestures } from "./pointer_gestures.js";
+import { createReferenceMask } from "./reference_mask.js";
 import { createRegionOutlines } from "./region_outlines.js";
 import { createRegionPanel } from "./region_panel.js";
 import { createRegions } from "./regions.js";
@@ -69,6 +70,7 @@ export default function mount(
   viewer.regions = createRegions(viewer);
   viewer.regionPanel = createRegionPanel(viewer);
   viewer.outlines = createRegionOutlines(viewer);
+  viewer.referenceMask = createReferenceMask(viewer);
   // The tools hear of a pointer in this order: a box or a brush that ends has gone before the click is looked at.
   viewer.brush = createBrush(viewer);
   viewer.box = createBoxTool(viewer);

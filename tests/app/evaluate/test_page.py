@@ -110,10 +110,21 @@ def test_from_the_start_over_a_new_server_to_tables_questions_and_files(page, se
     # One press opens a question in Inspect, with the adapters that answered it.
     page.locator(".filters .kind").select_option("all")
     expect(items).to_have_attribute("data-count", "6")
-    question = items.locator(".question").first.text_content()
-    items.locator(".look").first.click()
+    lines = (server.runs()[0] / "run" / "items.jsonl").read_text().splitlines()
+    base = sorted((one for one in map(json.loads, lines) if one["system"] == "base"), key=lambda one: one["number"])
+    place, mass = next(
+        (place, one["attention"]["generated"]["attention_mass"])
+        for place, one in enumerate(base)
+        if one["attention"].get("generated", {}).get("attention_mass") is not None
+    )
+    question = items.locator(".question").nth(place).text_content()
+    items.locator(".look").nth(place).click()
     expect(page.locator("#question textarea, #question input").first).to_have_value(question, timeout=PATIENCE_MS)
     expect(page.locator("#adapters input:checked")).to_have_count(2)
+    # The data's mask is drawn there, with the evaluation's own number.
+    inside = page.locator(".answer-of", has_text="inside the reference mask").first
+    expect(inside).to_contain_text(f"{100 * mass:.1f} % of its attention", timeout=PATIENCE_MS)
+    expect(page.locator("[data-part=caption]")).to_contain_text("reference mask")
 
     # Two evaluations stand beside each other with what differs.
     page.get_by_role("tab", name="Evaluate", exact=True).click()

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import subprocess
 import sys
 import zipfile
@@ -115,3 +116,19 @@ def test_a_server_reads_results_without_what_computes():
     code = "import sys, app.evaluate.results; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) & {"torch", "nltk", "statsmodels", "matplotlib"} == set()
+
+
+def test_a_questions_mask_is_the_datas_own_on_the_pixels_of_its_image(folder):
+    reader, data = EvaluationReader(), folder.parent / "data"
+    found = reader.read(folder)
+    items = next(iter(found.by_system.values()))
+    rows = [
+        {"image": items[number].image, "question": items[number].question, "answer": items[number].answer, **marks}
+        for number, marks in ((0, {"boxes": [[3, 4, 5, 6]]}), (1, {}))
+    ]
+    (data / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    mask = reader.reference_mask(found, items[0])
+    assert mask.shape == (20, 30)
+    assert mask.sum() == mask[4:10, 3:8].sum() == 30
+    assert reader.reference_mask(found, items[1]) is None
+    assert reader.reference_mask(found, items[2]) is None

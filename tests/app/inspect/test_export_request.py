@@ -6,21 +6,26 @@ import io
 import json
 import shlex
 import zipfile
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pydicom
 import pytest
+from matplotlib.contour import ContourSet
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from PIL import Image
 from pydicom.data import get_testdata_file
 
+from a3tune.attention.metrics import measure_head_set
 from a3tune.bundle import EXAMPLES
 from a3tune.cli.main import main
 from a3tune.dicomweb.client import DicomWeb
 from a3tune.dicomweb.settings import Server
 from a3tune.errors import RequestError
+from a3tune.geometry.patch_grid import to_patches
 from a3tune.inspection.inspect import answer_rows
 from a3tune.inspection.report import MapStyle, Side, shown_figure
 from a3tune.types import Window
@@ -28,6 +33,7 @@ from app.access.deployment import DEPLOYMENTS
 from app.inspect.export_request import export, store
 from app.inspect.service import InspectService
 from app.inspect.sessions.results import Result
+from app.inspect.viewer.values import viewer_value
 from tests.support.dicomweb_server import PASSWORD, USER, dicomweb_server
 
 LOOK = {"opacity": 0.85, "colours": "inferno", "smooth": True, "dim": 0.4, "each": False}
@@ -198,3 +204,39 @@ def test_objects_go_back_to_the_study_that_they_are_of(slot, scan):
             made = pydicom.dcmread(io.BytesIO(content))
             assert (made.PatientID, made.StudyInstanceUID) == (header.PatientID, header.StudyInstanceUID)
             assert made.SourceImageSequence[0].ReferencedSOPInstanceUID == header.SOPInstanceUID
+
+
+def test_the_reference_mask_is_told_and_drawn_where_it_is_on_show_and_nowhere_else(slot, monkeypatch):
+    service = InspectService(slot)
+    opened = service.sessions.open_file("one", EXAMPLES / "chest_nodule.png", remove=False, key="chest_nodule")
+    mask, question = opened.reference.mask, opened.reference.question
+    result = finished(service, "one", question)
+    (view,), (numbers,) = result.inspection.views, result.numbers
+    rows = answer_rows(view.tokens, view.maps)
+    target = to_patches(mask, result.inspection.grid)
+    inside = measure_head_set(view.maps, view.critical_heads, target, rows)["attention_mass"]
+    assert numbers.inside == pytest.approx(inside)
+    words = f"{100 * inside:.1f} %"
+    told = json.loads(viewer_value(opened, result))["result"]
+    assert told["referenceMask"]
+    assert ["reference_mass", words] in [row[::2] for row in told["views"][0]["rows"]]
+    _, _, content = take(service, "one", result, form="zip", look=LOOK | {"reference": True})
+    with zipfile.ZipFile(io.BytesIO(content)) as taken:
+        settings = json.loads(taken.read("settings.json"))
+        np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(taken.read("reference_mask.png")))), mask)
+    assert settings["reference_mask"] == {"area": int(mask.sum())}
+    assert settings["sides"][0]["numbers"]["reference_mass"] == words
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
+    for drawn in (True, False):
+        take(service, "one", result, form="pdf", look=LOOK | {"reference": drawn})
+        texts = [text.get_text() for text in figures[-1].findobj(Text)]
+        assert ("Dashed line: the reference mask" in texts) == drawn
+        assert {"Attention inside the reference mask", words} <= set(texts)
+        assert len(figures[-1].findobj(ContourSet)) == 2 * drawn, "on the image and on the map"
+
+    # The mask is of that question and that picture.
+    other = finished(service, "one", "Is there a mass?")
+    assert (other.reference_mask, other.numbers[0].inside) == (None, None)
+    assert json.loads(viewer_value(opened, other))["result"]["referenceMask"] is None
+    assert opened._replace(image=replace(opened.image, frame=1)).reference_mask(question) is None

@@ -498,6 +498,14 @@ def test_more_is_remembered_and_eight_controls_at_most_stand_there_at_first(visi
     expect(page.locator("[data-control=opacity]")).to_be_hidden()
     page.locator("[data-action=more]").click()
     expect(page.locator("[data-control=opacity]")).to_be_visible()
+    # The example has a reference mask: a dashed line, with a switch of its own.
+    caption, drawn = page.locator("[data-part=caption]"), visitor.picture()
+    expect(caption).to_contain_text("dashed line: reference mask")
+    page.locator("[data-control=reference]").uncheck()
+    expect(caption).not_to_contain_text("reference mask")
+    assert visitor.picture() != drawn
+    expect(page.locator("[data-part=compareRows] tr[data-key=reference_mass]")).to_contain_text("36.4 %")
+    expect(page.locator(".answer-of").first).to_contain_text("36.4 % of its attention inside the reference mask")
     page.reload()
     visitor.finished("")
     expect(page.locator("#viewer [data-control=opacity]")).to_be_visible()
