@@ -45,6 +45,7 @@ from a3tune.training.run_folder import RunFolder
 from a3tune.training.tuning import tune
 from a3tune.types import MedicalImage
 from benchmarks.document import write_between
+from benchmarks.gpu_memory import memory
 from benchmarks.random_llava import SIZES, build, masks, prompt
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -227,45 +228,6 @@ def kernels(device: str) -> list[str]:
         ]
         lines.append(f"capture {'on' if captured else 'off'}: {sum(e.count for e in events)} launches; {attention[:2]}")
     return lines
-
-
-def memory(device: str) -> list[str]:
-    """Peak memory of reading the maps of 1, 4 and 16 questions, and of a checkpointed training pass."""
-    target = torch.device(device)
-    cuda = target.type == "cuda"
-    size = "7B" if cuda and torch.cuda.mem_get_info(target)[0] > 30e9 else "0.1B" if cuda else "tiny"
-    dtype = torch.bfloat16 if cuda else torch.float32
-    model = build(SIZES[size], target, dtype)
-    prepare_capture(model)
-    one = prompt(model, target, dtype)
-    lines = []
-    for count in (1, 4, 16):
-        inputs = {name: value.repeat(count, *[1] * (value.dim() - 1)) for name, value in one.items()}
-        if cuda:
-            torch.cuda.reset_peak_memory_stats(target)
-        before = torch.cuda.memory_allocated(target) if cuda else 0
-        with torch.no_grad(), capture(*masks(inputs["input_ids"])) as record:
-            model(**inputs, use_cache=False, logits_to_keep=1)
-        shape = tuple(record.weights(0).shape)
-        peak = torch.cuda.max_memory_allocated(target) - before if cuda else 0
-        lines.append(f"{size}, {count} x maps {shape}: {_above(peak)}")
-        del record
-    model.gradient_checkpointing_enable({"use_reentrant": False})
-    model.train()
-    embeddings = model.get_input_embeddings()
-    embeddings.register_forward_hook(lambda module, args, output: output.requires_grad_())
-    if cuda:
-        torch.cuda.reset_peak_memory_stats(target)
-    before = torch.cuda.memory_allocated(target) if cuda else 0
-    with capture(*masks(one["input_ids"])) as record:
-        model(**one, use_cache=False, logits_to_keep=1).logits.sum().backward()
-    assert record.image_share(0).isfinite().all()
-    peak = torch.cuda.max_memory_allocated(target) - before if cuda else 0
-    return [*lines, f"{size}, checkpointed pass with capture: {_above(peak)}"]
-
-
-def _above(peak: int) -> str:
-    return f"{peak / 1e9:.2f} GB above the weights" if peak else "done, without a measure of memory"
 
 
 def estimate(device: str) -> list[str]:

@@ -39,14 +39,17 @@ def first_words(
     return ways
 
 
+def encoded(model: VisionLanguageModel, inputs: dict[str, torch.Tensor]) -> EncodedPrompt:
+    """The prompt whose tensors these are: what stands behind the image is its question."""
+    ids = tuple(inputs["input_ids"][0].tolist())
+    return EncodedPrompt(inputs, ids, (IMAGE,), tuple(range(IMAGE[-1] + 1, len(ids))), (), "", model.tokenizer)
+
+
 def _asked(
     model: VisionLanguageModel, inputs: dict[str, torch.Tensor], prefixes: PrefixCache | None
 ) -> Callable[[], object]:
     def ask(ids: torch.Tensor) -> None:
-        prompt = EncodedPrompt(
-            {**inputs, "input_ids": ids}, tuple(ids[0].tolist()), (IMAGE,), tuple(range(IMAGE[-1] + 1, ids.shape[1])),
-            (), "", model.tokenizer,
-        )  # fmt: skip
+        prompt = encoded(model, {**inputs, "input_ids": ids})
         question = torch.zeros_like(prompt.columns)
         question[0, list(prompt.question)] = True
         spans = TokenSpans(question, prompt.columns, growing=True)

@@ -50,7 +50,7 @@ def test_the_model_speed_script_writes_its_table(tmp_path, monkeypatch, capsys):
         *("training step: LoRA", "training step: A3Tune", "training step: eager"),
     ):
         assert f"| {what} |" in written
-    assert written.count("at most") == 4
+    assert written.count("at most") == 6
     assert capsys.readouterr().out
 
 
@@ -87,6 +87,12 @@ def test_the_gpu_script_reports_what_it_found_and_what_it_left_out(tmp_path, mon
     ):
         assert words in written
     assert "old" not in written
+    told = gpu_check.memory("cpu")
+    assert [line.partition(":")[0] for line in told[-3:]] == [
+        "tiny, 16 x answers with maps",
+        "tiny, 16 x maps of given answers",
+        "tiny, checkpointed pass with capture",
+    ]
 
 
 def test_a_document_without_marks_is_left_alone(tmp_path):
