@@ -77,6 +77,13 @@ def markdown_text(report: Report) -> str:
     ]
     rows: list[tuple[str, ...]]
     header: tuple[str, ...]
+    if report.seeds:
+        rows = [
+            (s.recipe, s.name, s.mode, _number(s.spread.mean), _number(s.spread.deviation), ", ".join(s.systems))
+            for s in report.seeds
+        ]
+        header = ("recipe", "metric", "mode", "mean over runs", "standard deviation over runs", "runs")
+        parts += ["## Runs with other seeds (their spread is not over images)", _table(header, rows)]
     if report.comparisons:
         rows = [
             (c.before, c.after, c.name, c.mode, f"{c.difference.value:+.4f}", f"{c.p_holm:.3g}", c.verdict)

@@ -15,6 +15,7 @@ from a3tune.evaluation.hallucination import Hallucination, hallucination
 from a3tune.evaluation.items import GROUPS, TIE, EvaluatedItem, data_notes
 from a3tune.evaluation.report_metrics import TextMetric, text_metrics
 from a3tune.evaluation.right_reason import ReasonTable, Transitions, reason_table, transitions
+from a3tune.evaluation.seeds import SeedSpread, seed_spreads
 from a3tune.evaluation.statistics import Difference, Interval, holm, mean_interval, paired_difference, verdict
 from a3tune.storage import read_json, write_json, write_text
 
@@ -40,6 +41,8 @@ COMPARED = (
 )
 """The numbers whose differences are tested; Holm corrects over these and all systems."""
 BROKEN_DOWN = ("strict.accuracy", "strict.recall", "strict.exact_match", "given.attention_mass")
+BY_STRUCTURE = tuple(f"given.{metric}" for metric in _LOOKS)
+"""Where a model looks is broken down by what was asked after, in every one of its numbers."""
 NORMALISATIONS = {
     "strict": "strict: NFKC, lower case, marks to spaces, number words to digits, articles dropped",
     "reference": "reference: VQA evaluation as A3Tune's research code applies it, its faults included",
@@ -126,6 +129,7 @@ class Report:
         controls: each adapter against itself without its image.
         hallucination, reasons, transitions, reports: see their modules; `reports` are those of answers that are
             reports.
+        seeds: mean and spread of the overall numbers over adapters that are one recipe's runs with other seeds.
         notes: what a reader must know, in words: gaps, ties, what could not be measured.
         data: `EvaluationData.record`.
         provenance: what it was made with.
@@ -139,6 +143,7 @@ class Report:
     reasons: tuple[ReasonTable, ...]
     transitions: tuple[Transitions, ...]
     reports: tuple[TextMetric, ...]
+    seeds: tuple[SeedSpread, ...]
     notes: tuple[str, ...]
     data: Mapping[str, Any]
     provenance: Mapping[str, Any]
@@ -187,6 +192,7 @@ def make_report(
         tuple(table for table in tables if table is not None),
         tuple(found for found in moved if found is not None),
         tuple(texts),
+        tuple(seed_spreads({(m.system, m.name, m.mode): m.interval.value for m in metrics if not m.group})),
         tuple(_notes(by_system, data)),
         data,
         provenance,
@@ -279,9 +285,7 @@ def _metrics(system: str, items: Sequence[EvaluatedItem], seed: int) -> list[Met
         if not overall.questions:
             continue
         found.append(Metric(system, name, mode, told, "", "", overall))
-        if dotted not in BROKEN_DOWN:
-            continue
-        for group in GROUPS:
+        for group in GROUPS if dotted in BROKEN_DOWN else ("structure",) if dotted in BY_STRUCTURE else ():
             for value in _common_values(items, group):
                 part = [item for item in items if item.groups.get(group) == value]
                 interval = _mean(part, dotted, seed)

@@ -34,6 +34,13 @@ def report_text(report: Report) -> str:
     lines += [
         "  ".join(row[place].ljust(width) for place, width in zip(used, widths, strict=True)).rstrip() for row in rows
     ]
+    told = {(name, mode): title for title, name, mode in _COLUMNS}
+    lines += [
+        f"{seeds.recipe}, {told[seeds.name, seeds.mode]}: {seeds.spread.mean:.1%} on average, standard deviation "
+        f"{seeds.spread.deviation:.1%} over {len(seeds.systems)} runs with other seeds."
+        for seeds in report.seeds
+        if (seeds.name, seeds.mode) in told
+    ]
     lines += _verdicts(report.comparisons)
     for found in report.hallucination:
         if math.isfinite(found.affirmed.value):

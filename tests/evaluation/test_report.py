@@ -1,11 +1,13 @@
 """What follows from the items: hallucination, right for the right reason, comparisons, report metrics and words."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from pycocoevalcap.meteor.meteor import Meteor
 
 from a3tune.errors import DataError
+from a3tune.evaluation.export import markdown_text
 from a3tune.evaluation.findings import findings_of, match_findings
 from a3tune.evaluation.hallucination import hallucination
 from a3tune.evaluation.items import EvaluatedItem
@@ -96,6 +98,35 @@ def test_pairs_of_systems_are_corrected_together():
     others = [[item(number, "yes", "yes", system=name) for number in range(8)] for name in ("a", "b", "c")]
     found = compare_pairs([(first, other) for other in others])
     assert [entry.p_holm for entry in found] == pytest.approx([3 * entry.difference.p for entry in found])
+
+
+def test_runs_with_other_seeds_have_a_spread_of_their_own():
+    names = {"base": 8, "lora-16": 6, "lora-32": 2, "a3-seed0": 4, "a3-seed1": 6, "a3_seed2": 5, "x-seed1": 1}
+    items = [
+        item(number, "yes", "yes" if number < right else "no", system=name)
+        for name, right in names.items()
+        for number in range(8)
+    ]
+    report = make_report(items, DATA, {})
+    found = {(seeds.recipe, seeds.name, seeds.mode): seeds for seeds in report.seeds}
+    assert {recipe for recipe, _, _ in found} == {"a3"}
+    accuracy = found["a3", "accuracy", "strict"]
+    assert accuracy.systems == ("a3-seed0", "a3-seed1", "a3_seed2")
+    assert accuracy.spread.mean == pytest.approx(5 / 8)
+    assert accuracy.spread.deviation == pytest.approx(1 / 8)
+    assert "a3, closed accuracy: 62.5% on average, standard deviation 12.5% over 3 runs" in report_text(report)
+    assert "| a3 | accuracy | strict | 0.625 | 0.125 |" in markdown_text(report)
+
+
+def test_where_a_model_looks_is_broken_down_by_structure():
+    looked = {"given": {"attention_mass": 0.25, "pointing_game": 1.0, "image_share": 0.5}}
+    items = [replace(item(0, "yes", "yes"), attention=looked, groups={"structure": "lung", "topic": "side"})]
+    report = make_report(items, DATA, {})
+    found = {metric.name: metric.interval.value for metric in report.metrics if metric.value_of_group == "lung"}
+    assert (found["pointing_game"], found["image_share"]) == (1.0, 0.5)
+    assert {metric.name for metric in report.metrics if metric.group == "topic"} == {
+        "accuracy", "attention_mass",
+    }  # fmt: skip
 
 
 def test_ties_cuts_and_gaps_are_told():
