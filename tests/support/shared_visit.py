@@ -41,6 +41,7 @@ _PUT_BACK = """(first) => {
     const click = (selector) => viewer.querySelector(selector)?.click();
     viewer.querySelectorAll("[data-action][aria-pressed=true]").forEach((tool) => tool.click());
     click("[data-action=clearPlace]");
+    click("[data-action=clearMeasures]");
     const wanted = new Map(controls);
     const set = (name) => {
         const box = viewer.querySelector(`[data-control=${name}]`);
