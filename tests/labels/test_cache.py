@@ -159,6 +159,8 @@ def test_only_masks_are_stored(tmp_path, image, make_region):
 
 
 WRITER = """
+from a3tune.process import RUN, prepare_process
+prepare_process(RUN)  # as the commands do
 import sys
 import numpy as np
 from a3tune.labels.cache import RegionCache

@@ -27,6 +27,8 @@ pytestmark = pytest.mark.skipif(not BITS, reason="A3TUNE_BITS names no folder wi
 
 # Logits of a question, attention of all heads with and without an adapter, and which layers are of which kind.
 ASK = """
+from a3tune.process import RUN, prepare_process
+prepare_process(RUN)  # as the commands do
 import json, sys
 import numpy as np
 import torch

@@ -14,6 +14,8 @@ ROOT = Path(__file__).parent.parent.parent
 
 # A process of its own: memory of the tests around it would blur the figures.
 SWITCH = """
+from a3tune.process import RUN, prepare_process
+prepare_process(RUN)  # as the commands do
 import json, sys
 import psutil, torch
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration

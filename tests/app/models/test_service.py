@@ -258,6 +258,8 @@ def test_going_back_to_the_first_model_brings_the_operators_adapters_back(gemma)
 
 
 MEMORY = """
+from a3tune.process import SERVER, prepare_process
+prepare_process(SERVER)  # as the page does
 import json, sys, psutil, numpy as np
 from pathlib import Path
 from a3tune.lack_of_memory import release_memory

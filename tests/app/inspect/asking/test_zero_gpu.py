@@ -24,6 +24,8 @@ QUESTION = "Is there a mass?"
 
 # Only the two steps that need a GPU are others than on a Space: looking for it, and moving the weights there.
 SCRIPT = """
+from a3tune.process import SERVER, prepare_process
+prepare_process(SERVER)  # as the page does
 import sys
 import spaces
 import spaces.zero.torch as zero
