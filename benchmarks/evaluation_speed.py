@@ -54,7 +54,7 @@ def _seconds(model: VisionLanguageModel, data: EvaluationData, batch_size: int) 
     batches = plan_batches(data.questions, batch_size)
     began = time.process_time()
     for batch in batches:
-        asker.ask(System(BASE), batch, seed=plan.seed)
+        asker.ask([System(BASE)], batch, seed=plan.seed)
     return time.process_time() - began
 
 

@@ -12,12 +12,15 @@ import pytest
 import torch
 from transformers import AutoProcessor
 
+from a3tune.attention.capture import prepare_capture
 from a3tune.bundle import DEMO_MODEL
+from a3tune.evaluation.questions import read_evaluation_data
 from a3tune.images import load_image
 from a3tune.phantom.structures import HELD_OUT_SEEDS
 from a3tune.storage import write_json
 from benchmarks import (
     attention_report,
+    evaluation_speed,
     gpu_check,
     image_files,
     model_speed,
@@ -27,6 +30,7 @@ from benchmarks import (
     shortcuts,
 )
 from benchmarks.document import write_between
+from tests.support.tuning_data import write_data
 
 SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"
 
@@ -199,3 +203,17 @@ def test_a_shortcut_lies_where_its_cell_says():
             assert phantom.lesions == (finding,) or list(phantom.lesions) == [finding]
             answers = {answer for question, answer, _ in shortcuts.questions_of(finding) if "Which" in question}
             assert answers == {finding.side}
+
+
+def test_the_evaluation_speed_script_asks_what_it_times(tiny_model, tmp_path, monkeypatch):
+    model, data = tiny_model("llava"), read_evaluation_data(write_data(tmp_path / "data"), "all")
+    prepare_capture(model.model)
+    asked, ask = [], evaluation_speed.Asker.ask
+
+    def noted(self, systems, questions, *, seed):
+        asked.extend(question.number for question in questions)
+        return ask(self, systems, questions, seed=seed)
+
+    monkeypatch.setattr(evaluation_speed.Asker, "ask", noted)
+    assert evaluation_speed._seconds(model, data, 4) > 0
+    assert sorted(asked) == list(range(len(data.questions)))
