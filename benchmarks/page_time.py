@@ -193,7 +193,11 @@ def measure(repeats: int) -> list[tuple[str, str, str, str]]:
             # The examples are answered in the background first; then a visitor has the machine alone.
             wait_for(page, ".stage[data-regions^=ready]")
             page.wait_for_timeout(8000)
-            opened = [open_page(browser, url)[1:] for _ in range(repeats)]
+            opened = []
+            for _ in range(repeats):
+                other, *seconds = open_page(browser, url)
+                opened.append(seconds)
+                other.context.close()
             waits = []
             for number in range(repeats + 1):
                 image = Path(folder) / f"{number}.png"
