@@ -438,7 +438,7 @@ def test_several_images_are_asked_one_question_and_a_row_opens_in_the_viewer(any
         expect(shown.locator(".batch .progress-words")).to_contain_text("3 images")
         expect(shown.locator(".batch .fold")).to_be_focused()
         expect(shown.locator(".batch")).to_be_in_viewport()
-        shown.unroute(SERVER_FUNCTIONS)
+        shown.unroute_all(behavior="wait")
     second.close()
     assert not anybody.complaints
 
