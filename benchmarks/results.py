@@ -1,6 +1,8 @@
 """The demo's adapters, ways of decoding and controls on the phantom benchmark, with intervals.
 
-    python -m benchmarks.results --out .cache/results --write docs/results.md
+    accelerate launch --cpu --num_processes 2 -m benchmarks.results --out .cache/results --write docs/results.md
+
+shares the questions among two processes; ``python -m benchmarks.results`` does the same with one.
 
 Adapters are taken as they are kept: those of the bundle, and with ``--runs`` a folder of more in PEFT's format, called
 NAME-SEED; seeds of one name become a mean and a spread over runs. An interrupted evaluation goes on. Prints Markdown.
@@ -17,6 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
 
 from a3tune.adapters.switch import BASE
 from a3tune.bundle import DEMO, DEMO_NAME, demo_adapters, model_source
@@ -69,21 +73,32 @@ def main() -> None:
     data = read_evaluation_data(phantom_benchmark(), name=f"phantom benchmark {VERSION}", most=chosen.questions)
     model = load_model(model_source(DEMO), device="cpu", name=DEMO_NAME)
     report = evaluate(plan, data, model, chosen.out, model_name=DEMO, on_progress=TimedProgress())
-    text = describe(report, time.perf_counter() - began, time.process_time() - used)
+    state = PartialState(cpu=True)
+    processor = gather_object([time.process_time() - used])
+    if not state.is_main_process:
+        return
+    text = describe(report, time.perf_counter() - began, processor)
     print(text)
     if chosen.write is not None:
         write_between(chosen.write, text)
 
 
-def describe(report: Report, seconds: float, processor: float) -> str:
-    """The tables in Markdown."""
+def describe(report: Report, seconds: float, processor: Sequence[float]) -> str:
+    """The tables in Markdown.
+
+    Args:
+        report: what was measured.
+        seconds: of wall time.
+        processor: seconds of processor time of each process.
+    """
     shown = [name for name in report.systems if "," not in name]
     greedy = [name for name in shown if "+" not in name]
     data = report.data
     parts = [
         f"{data['questions']:,} questions about {data['images']:,} images ({data['name']}, split {data['split']}); "
         f"strict normalisation; in per cent with 95 % intervals over images. {_minutes(seconds)} of wall time, "
-        f"{_minutes(processor)} of processor time.",
+        f"{_minutes(sum(processor))} of processor time in {len(processor)} "
+        f"process{'es' if len(processor) > 1 else ''}.",
         "### Adapters",
         _rows(("", *(title for title, _, _ in COLUMNS)), [(name, *_values(report, name)) for name in greedy]),
     ]
