@@ -116,9 +116,10 @@ def mean_interval(
     value = float(sums.sum() / total)
     low, high = _interval(sums, counts, value, seed, draws)
     error = _standard_error(sums, counts, value)
-    if len(sums) >= _FEW and np.isin(np.asarray(values, np.float64)[_finite(values)], (0.0, 1.0)).all():
-        if value in (0.0, 1.0):
-            low, high = _wilson(value, len(sums))
+    # A smoothed BLEU of nothing in common is some 1e-78.
+    if len(sums) >= _FEW and np.isin(np.asarray(values, np.float64)[_finite(values)].round(12), (0.0, 1.0)).all():
+        if round(value, 12) in (0.0, 1.0):
+            low, high = _wilson(round(value, 12), len(sums))
         elif (low, high) == _student(value, error, len(sums)):
             # As many independent questions as would have this error.
             low, high = _wilson(value, value * (1 - value) / error**2)
