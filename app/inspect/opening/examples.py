@@ -76,12 +76,17 @@ def build_examples(examples: Sequence[Example], first: str) -> gr.HTML:
 
 
 def keep_question(
-    opened: gr.events.Dependency, question: gr.Textbox, strip: gr.HTML, examples: Mapping[str, Example]
+    opened: gr.events.Dependency,
+    question: gr.Textbox,
+    strip: gr.HTML,
+    viewer: gr.HTML,
+    examples: Mapping[str, Example],
 ) -> None:
     """After an image was opened, empty the question's field where an example's question stands that was not asked about
     it; what the visitor wrote stays."""
     asked = [text for example in examples.values() for text in example.questions]
-    opened.then(None, [question, strip], [question], js=_script("keptQuestion", asked), queue=False, **EVENT_OPTIONS)
+    shown = [question, strip, viewer]
+    opened.then(None, shown, [question], js=_script("keptQuestion", asked), queue=False, **EVENT_OPTIONS)
 
 
 def written_question(examples: Mapping[str, Example]) -> str:

@@ -86,7 +86,7 @@ class ImagePanel:
         self._strip.pick(self._open_example, chosen, opened, js=written_question(self._examples), **options)
         uploaded = self._file.upload(self._open_upload, [self._file], opened, **options)
         for came in (uploaded, *self._archive.wire(self._status, self._open_files, opened)):
-            keep_question(came, asking.question, self._strip, self._examples)
+            keep_question(came, asking.question, self._strip, viewer, self._examples)
         viewer.reopen(self._reopen, None, opened, **options)
 
         changed = [viewer, self._status, asking.cancel, *self._view.changed]

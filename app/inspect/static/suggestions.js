@@ -12,12 +12,17 @@ export const writtenQuestion = (question, offered) =>
   question.trim() && (question === written || !offered.includes(question)) ? question : "";
 
 // The question that stays in the field when another image is on show: all but one of an example's where none is, which
-// was never asked about this image. `example` is that on show, "" for none; `questions` are those of all examples.
-export const keptQuestion = (question, example, questions) =>
-  example || answered() || writtenQuestion(question, questions) ? question : "";
+// was never asked about this image. `example` is that on show, "" for none; `viewer` is the viewer's value, which the
+// server sent last; `questions` are those of all examples.
+export const keptQuestion = (question, example, viewer, questions) =>
+  example || isAnswered(viewer) || writtenQuestion(question, questions) ? question : "";
 
-// A question that waited for the image has its answers when the image has been opened.
-const answered = () => Boolean(document.querySelector("#viewer .stage")?.dataset.result);
+// A question that waited for the image has its answers when the image has been opened. What is drawn says so too late:
+// a picture is decoded first.
+function isAnswered(viewer) {
+  const sent = JSON.parse(viewer || "{}");
+  return Boolean(sent.result || sent.written);
+}
 
 export default function mount({ element, props, trigger, watch }) {
   const list = element.querySelector(".suggestions");

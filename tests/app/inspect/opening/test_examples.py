@@ -11,10 +11,13 @@ def test_examples_with_told_answers_say_what_is_known_of_such_answers():
 
 
 def test_a_question_of_an_example_goes_with_it_and_what_was_written_stays(module_page, call_module):
-    def kept(*shown: str) -> str:
-        return call_module("inspect/static/suggestions.js", "keptQuestion", *shown, ["Where is it?"])
+    def kept(question: str, example: str, viewer: str = '{"image": {}, "result": null}') -> str:
+        return call_module("inspect/static/suggestions.js", "keptQuestion", question, example, viewer, ["Where is it?"])
 
-    assert kept("Where is it?", "") == ""
+    assert kept("Where is it?", "") == kept("Where is it?", "", "") == ""
+    # It waited for the image, and was asked about it.
+    assert kept("Where is it?", "", '{"image": {}, "result": {}}') == "Where is it?"
+    assert kept("Where is it?", "", '{"written": {}}') == "Where is it?"
     assert kept("Where is it?", "chest") == "Where is it?"
     assert kept("Is there a mass?", "") == "Is there a mass?"
     module_page.evaluate(
