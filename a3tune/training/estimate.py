@@ -153,7 +153,7 @@ def estimate_run(
         step_seconds=round(step_seconds, 4),
         label_seconds=round(labels, 1),
         validations=validations,
-        validation_seconds=round(validating, 1),
+        validation_seconds=round(validating, 4),
         seconds=round(labels + steps * step_seconds + validating, 1),
         peak_bytes=int(peak),
         free_bytes=int(free),

@@ -43,10 +43,10 @@ class PageClient:
         """Ask about the image on show: an item for each thing that is told meanwhile."""
         button, words = self._component("ask"), self._component("question")
         reserve = self._event(button, "click")
-        list(self._run(button, "click", []))
-        answer = next(event for event in self._config["dependencies"] if event.get("trigger_after") == reserve["id"])
         given = {words: question, self._component("adapters"): ["base"]}
-        for _ in self._follow(answer["id"], button, [given.get(part) for part in answer["inputs"]]):
+        list(self._follow(reserve["id"], button, [given.get(part) for part in reserve["inputs"]]))
+        answer = next(event for event in self._config["dependencies"] if event.get("trigger_after") == reserve["id"])
+        for _ in self._follow(answer["id"], button, []):
             yield
 
     def close(self) -> None:

@@ -53,8 +53,8 @@ def test_progress_in_a_log_has_a_line_every_few_seconds_and_the_time_left(capsys
     progress("training", 0.5)
     progress("done", 1.0)
     assert capsys.readouterr().err.splitlines() == [
-        " 25% drawing, about 30 min left",
-        " 50% training, about 20 min left",
+        " 25% drawing, about 30 min 0 s left",
+        " 50% training, about 20 min 0 s left",
         "100% done",
     ]
 
