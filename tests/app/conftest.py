@@ -107,6 +107,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory, small_scorer: Path) -> Serve
             "PYTHONUNBUFFERED": "1",
             # The one that every page opens with: most tests look at no other.
             "A3TUNE_PREPARED_EXAMPLES": "1",
+            "A3TUNE_DECODE_SECONDS": "120",
             "A3TUNE_CACHE": str(tmp_path_factory.mktemp("cache")),
             "A3TUNE_SCORER": os.environ.get("A3TUNE_SCORER", str(small_scorer)),
             **variables,
@@ -232,9 +233,10 @@ class Visitor:
             self.requests.append(request.url)
 
     def upload(self, path: Path) -> None:
-        """Give a file, and wait until it is on show."""
+        """Give a file, and wait until it is on show, in place of another one too."""
+        before = self.page.locator(".stage").get_attribute("data-session") or ""
         self.page.set_input_files("#upload input[type=file]", str(path))
-        self.shown("image")
+        self.page.wait_for_selector(f".stage[data-shown$='image']:not([data-session='{before}'])")
 
     def example(self, place: int) -> None:
         """Choose an example, and wait for its answers; it must not be the one on show."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 TOLD = """() => {
     const left = ["readout", "tip", "curves", "control", "faithfulnessSaid", "faithfulnessWhat"];
     const all = (selector, tell) => [...document.querySelectorAll("#viewer " + selector)].map(tell);
-    const {tookMs, tool = "", ...stage} = document.querySelector(".stage").dataset;
+    const {tookMs, session, tool = "", ...stage} = document.querySelector(".stage").dataset;
     return JSON.stringify({
         stage,
         tool,

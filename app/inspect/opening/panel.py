@@ -144,7 +144,7 @@ class ImagePanel:
             yield from self._asking.answers(question, adapters, session, own, side_by_side=True)
 
     def _open_upload(self, paths: list[str] | None, request: gr.Request) -> Iterator[Update]:
-        files = [Path(path) for path in paths or ()]
+        files = self._sessions.get(page_session(request)).new_files(paths or ())
         yield from self._open_files("Reading the file", lambda: files, request) if files else [gr.skip()]
 
     def _open_files(self, what: str, fetch: Callable[[], Sequence[Path]], request: gr.Request) -> Iterator[Update]:

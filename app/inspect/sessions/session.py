@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,6 +60,7 @@ class Session:
         prefixes: what the model has read of the session's images, so that the next question need not read it again.
         ahead: frames near the one on show.
         earlier: what named the regions of the last images on show, the latest last.
+        given: the files that the page named last, opened ones among them.
     """
 
     opened: OpenedImage | None = None
@@ -76,6 +77,7 @@ class Session:
     prefixes: PrefixCache | None = None
     ahead: FramesAhead = field(default_factory=FramesAhead)
     earlier: deque[RegionSessionId] = field(default_factory=lambda: deque(maxlen=64))
+    given: frozenset[str] = frozenset()
     _changed: threading.Condition = field(default_factory=threading.Condition, repr=False)
 
     @contextmanager
@@ -93,6 +95,13 @@ class Session:
             with self._changed:
                 self._count(what, -1)
                 self._changed.notify_all()
+
+    def new_files(self, named: Sequence[str]) -> list[Path]:
+        """The files among those that the page names which it did not name the time before: while these are being
+        opened, its field still holds them, and adds to them what is chosen next."""
+        with self._changed:
+            before, self.given = self.given, frozenset(named)
+            return [Path(path) for path in named if path not in before]
 
     def _count(self, what: Literal["images", "views"], by: int) -> None:
         if what == "images":

@@ -201,6 +201,7 @@ export function createCanvas(viewer) {
     stage.toggleAttribute("data-walks", Boolean(viewer.slices?.several));
     stage.dataset.front = state.views.length ? state.front.adapter : "";
     stage.dataset.result = result ? result.id + (result.complete ? " complete" : "") : "";
+    if (state.pictureOf === image.src) stage.dataset.session = state.data.session || "";
   }
 
   new ResizeObserver(draw).observe(canvas);

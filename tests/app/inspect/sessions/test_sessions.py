@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from a3tune.images import load_image
 from a3tune.types import Window
 from app.inspect.export_request import command_line
 from app.inspect.sessions import opened_image, session_end
-from app.inspect.sessions.session import Asked
+from app.inspect.sessions.session import Asked, Session
 from tests.app.inspect.conftest import finish
 
 
@@ -178,3 +179,11 @@ def test_a_question_about_the_image_before_is_left_and_one_that_came_after_a_vie
     # A view does not keep an image from being opened that was asked for before it.
     with session.coming("images") as image, session.coming("views"):
         assert service.sessions._show("one", image, service.sessions.opened("one"))
+
+
+def test_a_file_is_new_once_though_its_page_names_it_with_what_is_chosen_next():
+    session = Session()
+    assert session.new_files(["a", "b"]) == [Path("a"), Path("b")]
+    assert session.new_files(["a", "b", "c"]) == [Path("c")]
+    assert session.new_files(["a", "b", "c"]) == []
+    assert session.new_files(["d"]) == [Path("d")]
