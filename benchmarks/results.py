@@ -1,6 +1,6 @@
 """The demo's adapters, ways of decoding and controls on the phantom benchmark, with intervals.
 
-    accelerate launch --cpu --num_processes 2 -m benchmarks.results --out .cache/results --write docs/results.md
+    accelerate launch --multi_gpu --num_processes 2 -m benchmarks.results --out .cache/results --write docs/results.md
 
 shares the questions among two processes; ``python -m benchmarks.results`` does the same with one.
 

@@ -19,6 +19,7 @@ from a3tune.errors import A3TuneError, RequestError
 from a3tune.evaluation.items import ITEMS_NAME, read_items
 from a3tune.progress import Progress, TimedProgress
 from a3tune.storage import cache_folder, named_path, read_json_or_empty
+from a3tune.training.launch import check_processes
 
 if TYPE_CHECKING:
     from a3tune.evaluation.questions import EvaluationData
@@ -106,6 +107,7 @@ def run(options: argparse.Namespace) -> int:
         )
     if options.limit is not None and options.limit < 1:
         raise RequestError(expected="a limit of at least 1", got=f"{options.limit}", remedy="Leave --limit out for all")
+    check_processes(os.environ)
     exports = _list(options.export, "exports", EXPORTS)
     try:
         report = _score(options, exports) if options.predictions is not None else _evaluate(options, exports)

@@ -51,8 +51,8 @@ def check_processes(environment: Mapping[str, str]) -> None:
         raise RequestError(
             expected="as many processes as the launcher was asked for",
             got="accelerate launch --cpu starts one, whatever --num_processes says",
-            remedy="Write accelerate launch --multi_gpu --num_processes 2 -m a3tune tune ... --device cpu, which needs "
-            "no GPU, or leave --num_processes out",
+            remedy="Write accelerate launch --multi_gpu --num_processes 2 -m a3tune ... --device cpu, which needs no "
+            "GPU, or leave --num_processes out",
         )
 
 

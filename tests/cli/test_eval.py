@@ -104,3 +104,12 @@ def test_slips_are_told_in_one_line(arguments, words, data, capfd, tmp_path, mon
     assert error.startswith("a3tune eval: ")
     assert words in error
     assert not (tmp_path / "x").exists()
+
+
+def test_a_launcher_that_starts_one_process_where_several_were_asked_for_is_told(data, capfd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    assert main(["eval", "--data", str(data), "--out", "x"]) == 2
+    assert "starts one, whatever --num_processes says" in capfd.readouterr().err
+    assert not (tmp_path / "x").exists()
