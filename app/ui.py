@@ -337,6 +337,9 @@ def launch(
         server_name=host,
         server_port=port,
         share=False,
+        # Gradio would ask its own page, and end the server if that has not come within 3 seconds: on a machine that is
+        # busy at the moment it has not.
+        _frontend=False,
         ssr_mode=False,
         pwa=False,
         mcp_server=False,

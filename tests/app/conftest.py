@@ -105,6 +105,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory, small_scorer: Path) -> Serve
             "TMPDIR": str(tmp_path_factory.mktemp("temporary")),
             "HF_HUB_OFFLINE": "1",
             "PYTHONUNBUFFERED": "1",
+            "PYTHONFAULTHANDLER": "1",
             # The one that every page opens with: most tests look at no other.
             "A3TUNE_PREPARED_EXAMPLES": "1",
             "A3TUNE_DECODE_SECONDS": "120",

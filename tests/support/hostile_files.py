@@ -13,9 +13,9 @@ _SIDE = 8000
 _BLOCKS = (_SIDE // 8) ** 2
 
 
-def endless_jpeg(scans: int = 3000) -> bytes:
+def endless_jpeg(scans: int = 30_000) -> bytes:
     """A progressive JPEG of 64 megapixels whose scans each say, in about 100 bytes, that nothing changes anywhere:
-    every one of them is a walk over a million blocks."""
+    every one of them is a walk over a million blocks. A fast machine decodes 3,000 of them in 13 s."""
     # The one Huffman code, a single 0 bit, means an end of band over 2**14 blocks and as many more as 14 bits say
     # (ISO/IEC 10918-1 G.1.2.2).
     extra = 0b01010101010101

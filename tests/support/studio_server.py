@@ -42,6 +42,7 @@ class Server:
             "A3TUNE_SCORER": str(scorer),
             "HF_HUB_OFFLINE": "1",
             "PYTHONUNBUFFERED": "1",
+            "PYTHONFAULTHANDLER": "1",
             "A3TUNE_PREPARED_EXAMPLES": "1",
         }
         self._process: subprocess.Popen | None = None
@@ -67,6 +68,8 @@ class Server:
         return sorted(self.studio.glob("*/runs/*"))
 
     def clean(self) -> None:
+        """End it and every run that outlived it; a test fails whose server ended by itself, and tells its log."""
+        ended = self._process.poll()
         self.kill()
         for path in self.studio.glob("*/runs/*/*.json"):
             record = json.loads(path.read_text())
@@ -74,3 +77,5 @@ class Server:
                 process = psutil.Process(record["pid"])
                 if abs(process.create_time() - record["created"]) < 0.01:
                     process.kill()
+        if ended is not None:
+            pytest.fail(f"The application ended by itself, with {ended}:\n{self._log.read_text()}")

@@ -30,10 +30,24 @@ def browser(url: str) -> httpx.Client:
 
 
 @pytest.fixture(scope="module")
-def ended(serve):
+def busy(tmp_path_factory):
+    """A folder of modules with which a server gets no answer when it asks for its own page, as on a busy machine."""
+    folder = tmp_path_factory.mktemp("busy")
+    (folder / "sitecustomize.py").write_text(
+        "import httpx\n\n\ndef late(url, **options):\n    raise httpx.ReadTimeout('busy')\n\n\nhttpx.head = late\n"
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ended(serve, busy):
     """What a server said while it was asked, and once it was told to end in the middle of an answer."""
     told = {}
-    with serve(A3TUNE_LOG="json") as server, PageClient(server.url) as visitor, PageClient(server.url) as late:
+    with (
+        serve(A3TUNE_LOG="json", PYTHONPATH=str(busy)) as server,
+        PageClient(server.url) as visitor,
+        PageClient(server.url) as late,
+    ):
         told["alive"] = get(server.url, "/healthz").json()
         until(lambda: get(server.url, "/readyz").status_code == 200, pause=0.1)
         told["ready"] = get(server.url, "/readyz").json()
