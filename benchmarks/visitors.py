@@ -34,7 +34,7 @@ _config: dict[str, dict[str, Any]] = {}
 QUESTIONS = ("Is there a mass?", "Where is the liver?", "Which organ is this?", "Is there a stone in the kidney?")
 
 
-class Guest(Visitor):
+class AskingVisitor(Visitor):
     """A visitor who asks."""
 
     def __init__(self, client: httpx.Client, config: dict[str, Any] | None) -> None:
@@ -90,7 +90,7 @@ def mixed(server: Server, count: int, at_once: int) -> list[tuple[str, str]]:
     waits: list[float] = []
 
     def visit(number: int) -> bool:
-        with guest(server) as visitor:
+        with asking_visitor(server) as visitor:
             visitor.open(picture(number))
             begun = time.monotonic()
             view = visitor.ask(QUESTIONS[number % len(QUESTIONS)])
@@ -118,7 +118,7 @@ def mixed(server: Server, count: int, at_once: int) -> list[tuple[str, str]]:
 
 def timed_answer(server: Server) -> float:
     """Seconds of one answer while nobody else asks: the median of five."""
-    with guest(server) as visitor:
+    with asking_visitor(server) as visitor:
         visitor.open(picture(99))
         waits = []
         for number in range(5):
@@ -133,7 +133,7 @@ def equal(server: Server, count: int) -> list[tuple[str, str]]:
     """Visitors who ask at the same moment, against each alone: answer, maps, numbers."""
 
     def visit(number: int) -> str:
-        with guest(server) as visitor:
+        with asking_visitor(server) as visitor:
             visitor.open(picture(number))
             view = visitor.ask(QUESTIONS[number % len(QUESTIONS)])
             visitor.leave()
@@ -152,7 +152,7 @@ def memory(server: Server, early: int, late: int) -> list[tuple[str, str]]:
     process = psutil.Process(server.process.pid)
     at = {}
     for number in range(1, late + 1):
-        with guest(server) as visitor:
+        with asking_visitor(server) as visitor:
             visitor.open(picture(number % 40))
             if number % 10 == 0:
                 visitor.ask(QUESTIONS[0])
@@ -172,10 +172,10 @@ def memory(server: Server, early: int, late: int) -> list[tuple[str, str]]:
 
 
 @contextmanager
-def guest(server: Server) -> Iterator[Guest]:
+def asking_visitor(server: Server) -> Iterator[AskingVisitor]:
     """A visitor with a page that is open."""
     with httpx.Client(base_url=server.url, timeout=600, trust_env=False) as client:
-        visitor = Guest(client, _config.get(server.url))
+        visitor = AskingVisitor(client, _config.get(server.url))
         # The same for all: reading it again would be the most of a short visit.
         _config[server.url] = visitor.config
         yield visitor
