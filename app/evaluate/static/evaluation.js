@@ -227,7 +227,9 @@ export default function mount({ element, props, server, trigger, watch }, { colo
     const other = part("other").value;
     part("against").replaceChildren(other ? "Comparing …" : "");
     if (!other) return;
+    const { run } = results;
     const reply = await answerOf(server.compare_evaluations({ ...named(), other }));
+    if (other !== part("other").value || results?.run !== run) return; // another choice was made meanwhile
     if (reply.error) part("against").replaceChildren(reply.error);
     else fillComparison(part("against"), reply);
   });

@@ -11,6 +11,8 @@ export function createFaithfulness(viewer) {
   const { element, part, state, server } = viewer;
   const buttons = element.querySelectorAll("[data-faithfulness]");
   let check = NONE;
+  // One is asked for after the other: the server has the later one take the earlier one's place.
+  let asking = Promise.resolve();
 
   async function start(kind) {
     if (!state.views.length) return;
@@ -26,10 +28,13 @@ export function createFaithfulness(viewer) {
       heads: heads === "head" ? [layer, head] : heads,
       rows: state.rowsOf(view),
     };
-    check = { ...NONE, job: WAITING };
+    const mine = { ...NONE, job: WAITING };
+    check = mine;
     showBusy("Starting", 0);
-    const reply = await answerOf(server.start_faithfulness(asked));
-    if (check.job !== WAITING) {
+    asking = asking.then(() => answerOf(server.start_faithfulness(asked)));
+    const reply = await asking;
+    // Stopped meanwhile, and perhaps another one is waited for.
+    if (check !== mine) {
       if (reply.job) server.stop_faithfulness({ job: reply.job }).catch(() => null);
       return;
     }

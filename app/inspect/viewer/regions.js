@@ -65,6 +65,7 @@ export function createRegions(viewer) {
   async function keepTarget() {
     const { session, on } = state.regions;
     const reply = await answerOf(server.keep_target({ session, chosen: [...on] }));
+    if (session !== state.regions.session) return; // another image is on show
     update({ said: reply.error || "", kept: reply.words || "" });
     const link = part("download");
     link.hidden = !reply.archive;

@@ -8,14 +8,25 @@ export default function mount({ element, props, server, watch }) {
   const rows = element.querySelector(".rows");
   const cards = rows.querySelector(".cards");
   let data = null;
+  // One correction after the other: each is of what the one before it left.
+  let sent = Promise.resolve();
 
-  async function send(number, action, more) {
+  function send(number, action, more) {
+    const asked = data;
+    cards.children[number].setAttribute("aria-busy", "true");
+    sent = sent.then(() => correct(asked, number, action, more));
+  }
+
+  async function correct(asked, number, action, more) {
+    if (data !== asked) return; // other questions are on show
     const card = cards.children[number];
-    card.querySelector(".trouble").textContent = "";
     card.setAttribute("aria-busy", "true");
+    card.querySelector(".trouble").textContent = "";
+    const { visitor, data: name } = asked;
     const reply = await answerOf(
-      server.correct_labels({ visitor: data.visitor, data: data.data, number, action, ...more }),
+      server.correct_labels({ visitor, data: name, number, action, ...more(asked.rows[number]) }),
     );
+    if (data !== asked) return;
     card.removeAttribute("aria-busy");
     if (reply.error) {
       card.querySelector(".trouble").textContent = reply.error;
@@ -26,9 +37,8 @@ export default function mount({ element, props, server, watch }) {
   }
 
   function toggle(number, key) {
-    const row = data.rows[number];
-    const chosen = row.regions.filter((region) => (region.key === key) !== region.chosen).map((region) => region.key);
-    send(number, "choose", { keys: chosen });
+    const turned = ({ regions }) => regions.filter((region) => (region.key === key) !== region.chosen);
+    send(number, "choose", (row) => ({ keys: turned(row).map((region) => region.key) }));
   }
 
   function fill(number) {
@@ -97,7 +107,8 @@ export default function mount({ element, props, server, watch }) {
         .elementsFromPoint(event.clientX, event.clientY)
         .find((found) => found.dataset && found.dataset.key);
       if (box) {
-        send(number, "draw", { box: ["x", "y", "width", "height"].map((name) => Number(box.getAttribute(name))) });
+        const drawn = ["x", "y", "width", "height"].map((name) => Number(box.getAttribute(name)));
+        send(number, "draw", () => ({ box: drawn }));
         box.remove();
       } else if (pressed) {
         toggle(number, pressed.dataset.key);

@@ -514,17 +514,22 @@ def test_more_is_remembered_and_eight_controls_at_most_stand_there_at_first(visi
 def test_checks_run_with_progress_and_can_be_stopped(asked):
     page = asked.page
     page.get_by_role("tab", name="Faithfulness").click()
-    # In one go: the check may be over before a click that waits for the button to hold still.
-    page.evaluate(
-        """() => new Promise((done) => {
-            const stop = document.querySelector("[data-action=stopFaithfulness]");
-            const press = () => stop.checkVisibility() ? (stop.click(), done()) : requestAnimationFrame(press);
-            document.querySelector("[data-faithfulness=curves]").click();
-            press();
-        })"""
-    )
+    # The server is asked late: it is stopped before it is known by name, and another one is begun.
+    held = []
+
+    def hold(route):
+        if not held and b"start_faithfulness" in (route.request.post_data_buffer or b""):
+            held.append(route)
+        else:
+            route.continue_()
+
+    page.route("**/component_server", hold)
+    page.locator("[data-faithfulness=curves]").click()
+    page.locator("[data-action=stopFaithfulness]").click()
     expect(page.locator("[data-part=faithfulnessSaid]")).to_have_text("Stopped.")
     page.locator("[data-faithfulness=curves]").click()
+    held[0].continue_()
+    page.unroute("**/component_server")
     page.wait_for_selector("[data-part=curves] svg")
     expect(page.locator("[data-part=curves]")).to_contain_text("Insertion: area")
     page.locator("[data-faithfulness=control]").click()

@@ -183,13 +183,16 @@ export default function mount({ element, props, server, trigger, watch }, { mean
   part("next").addEventListener("click", () => step(1));
   part("fold").addEventListener("click", () => fold(!rest.hidden));
   part("stop").addEventListener("click", async () => {
+    const asked = batch;
     const reply = await answerOf(server.stop_batch({ batch }));
+    if (asked !== batch) return; // another table is on show
     part("said").textContent = reply.error || "";
     poll();
   });
   part("take").addEventListener("click", async () => {
+    const asked = batch;
     const reply = await answerOf(server.take_table({ batch }));
-    part("said").textContent = reply.error || "";
+    if (asked === batch) part("said").textContent = reply.error || "";
     if (!reply.error) saveFile(bytesOf(reply.content), "text/csv", "a3tune-images.csv");
   });
   part("meaning").title = meaning;
