@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from queue import SimpleQueue
 from types import FrameType
 
 from app.engine import background
@@ -33,8 +33,6 @@ class Drain:
 
     def __init__(self, seconds: float = 120.0) -> None:
         self._seconds = seconds
-        # A signal interrupts the very thread that waits for it: of what one can wait for, only this may be filled then.
-        self._signals: SimpleQueue[None] = SimpleQueue()
         self._changed = threading.Condition()
         self.begun = False
         self.streams = 0
@@ -50,6 +48,11 @@ class Drain:
 
     def listen(self) -> None:
         """Begin with the first SIGTERM; called by the main thread."""
+        # Where Python notes each signal. One that comes in the moment before a thread falls asleep at a lock or a queue
+        # does not wake it; what is noted here can be read at any time.
+        self._signals, self._noted = socket.socketpair()
+        self._noted.setblocking(False)
+        signal.set_wakeup_fd(self._noted.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self._begin)
 
     def wait(self) -> None:
@@ -58,7 +61,8 @@ class Drain:
         Raises:
             KeyboardInterrupt: somebody at the terminal wants it to end at once.
         """
-        self._signals.get()
+        while not self.begun:
+            self._signals.recv(64)
         log.info("The server ends; what is being answered is finished")
         end = time.monotonic() + self._seconds
         background.wait_until_idle(self._seconds)
@@ -77,4 +81,3 @@ class Drain:
     def _begin(self, number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         self.begun = True
-        self._signals.put(None)
