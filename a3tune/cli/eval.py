@@ -210,7 +210,7 @@ def _data(options: argparse.Namespace, progress: Progress) -> EvaluationData:
     elif options.data == PHANTOM:
         path = phantom_benchmark(on_progress=progress)
     else:
-        path = dataset_place(options.data, progress)
+        path = dataset_place(options.data, progress, with_images=options.images is None)
     if path.is_dir() or path.suffix == ".parquet":
         unpack = cache_folder() / "pictures" / hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
     return read_evaluation_data(

@@ -148,7 +148,7 @@ def run(options: argparse.Namespace) -> int:
     # Pictures that are packed inside the data are needed during the work only.
     with TemporaryDirectory(prefix="a3tune-") as unpacked, launched(options.device) as state:
         with nullcontext() if state is None else state.main_process_first():
-            place = dataset_place(options.data)
+            place = dataset_place(options.data, with_images=options.images is None)
         work = tasks_in_data(
             place,
             questions,

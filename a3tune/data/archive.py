@@ -68,6 +68,7 @@ def unpack_archive(
     folder: str | Path,
     limits: IntakeLimits = LIMITS,
     *,
+    need_table: bool = True,
     on_progress: Progress = no_progress,
     should_stop: Callable[[], bool] | None = None,
 ) -> Intake:
@@ -77,6 +78,7 @@ def unpack_archive(
         archive: the ZIP file; what it is called does not matter.
         folder: a folder that does not exist yet; it appears only when everything is in it.
         limits: how much is taken.
+        need_table: whether an archive without a table is refused; False where the table lies elsewhere.
         on_progress: told which share of the bytes is written.
         should_stop: asked between files; True ends the work and leaves nothing behind.
 
@@ -90,7 +92,7 @@ def unpack_archive(
         packed_size = archive.stat().st_size
         _check_directory(archive, packed_size, limits)
         with zip_faults(), zipfile.ZipFile(archive) as packed:
-            entries, left_out = _choose(packed, limits)
+            entries, left_out = _choose(packed, limits, need_table)
             size = _check_sizes([entry.info for entry in entries], packed_size, limits)
             check_room(folder.parent, size, limits)
             with new_folder(folder) as part:
@@ -110,7 +112,7 @@ def unpack_archive(
 # ---- what to take ----------------------------------------------------------------------------------
 
 
-def _choose(packed: zipfile.ZipFile, limits: IntakeLimits) -> tuple[list[_Entry], list[str]]:
+def _choose(packed: zipfile.ZipFile, limits: IntakeLimits, need_table: bool) -> tuple[list[_Entry], list[str]]:
     """The entries to unpack, and the names of those that are left out ("" for what systems add by themselves)."""
     infos = packed.infolist()
     if len(infos) > limits.files:
@@ -134,7 +136,7 @@ def _choose(packed: zipfile.ZipFile, limits: IntakeLimits) -> tuple[list[_Entry]
             left_out.append("/".join(parts))
     check_names([entry.name for entry in entries], limits)
     # Seen before anything is written: tens of thousands of files would be written only to be refused.
-    if not any(kind_of(entry.parts[-1]) == "table" for entry in entries):
+    if need_table and not any(kind_of(entry.parts[-1]) == "table" for entry in entries):
         others = [entry.name for entry in entries] or [name for name in left_out if name]
         raise DataError(
             expected="images, and a table (CSV, JSON, JSON Lines or Parquet) that names them",

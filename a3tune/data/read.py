@@ -222,6 +222,30 @@ def _marked(item: TrainingItem, layout: Layout, log: FaultLog, doubted: set[Path
     return replace(item, mask=marks.mask, mask_values=marks.values, boxes=marks.boxes)
 
 
+@isolable
+def missing_images(path: Path) -> tuple[str, ...]:
+    """The names of images that the rows of a data set give and that do not lie in its folder, each once; none where
+    pictures stand inside its Parquet files.
+
+    Raises:
+        DataError: nothing of it is recognised as a data set.
+    """
+    log = FaultLog()
+    root, _, found = find_sources(path, "auto", log, None)
+    missing: dict[str, None] = {}
+    for entry in found:
+        if entry.layout is None or entry.missing:
+            continue
+        finder = _finder(entry.layout, root, entry.source.path.parent, [])
+        for row in entry.source.rows:
+            for draft in entry.layout.drafts(row, entry.log):
+                if isinstance(draft.image, str) and draft.image.strip():
+                    place = finder.find(draft.image)
+                    if isinstance(place, tuple) and place[0] == "missing-image":
+                        missing[draft.image] = None
+    return () if any("packed-images" in entry.log.kinds for entry in found) else tuple(missing)
+
+
 def _finder(layout: Layout, root: Path, beside: Path, elsewhere: list[Path]) -> PictureFinder:
     bases = [*elsewhere, root, beside]
     bases += [base / folder for base in (*elsewhere, root, beside) for folder in layout.folders]

@@ -111,7 +111,11 @@ def estimate_run(
     """
     check_launch(device)
     dataset = read_dataset(
-        dataset_place(data), layout, images=images, check_images=False, allow_shared_images=config.allow_shared_images
+        dataset_place(data, with_images=images is None),
+        layout,
+        images=images,
+        check_images=False,
+        allow_shared_images=config.allow_shared_images,
     )
     dataset.raise_for_faults()
     dataset = split_dataset(dataset, config.validation_share, config.seed)

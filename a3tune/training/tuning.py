@@ -154,7 +154,7 @@ class _Tuning:
         # The main process opens every image; the others take its word for it.
         with self.state.main_process_first():
             dataset = read_dataset(
-                dataset_place(data, self._report),
+                dataset_place(data, self._report, with_images=images is None),
                 layout,
                 images=images,
                 check_images=self.main,

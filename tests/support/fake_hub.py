@@ -16,7 +16,8 @@ class FakeHub:
     """Serves folders as repositories.
 
     Attributes:
-        repositories: hub id -> folder.
+        repositories: hub id -> folder; those of data sets are called datasets/owner/name.
+        revision: the commit that repositories are at.
         gated: hub ids whose files are withheld.
         cut_after: bytes of a file's body after which the connection breaks, once per file; None for never.
         served: bytes of file bodies sent, by file name.
@@ -25,6 +26,7 @@ class FakeHub:
     def __init__(self) -> None:
         self.repositories: dict[str, Path] = {}
         self.gated: set[str] = set()
+        self.revision = COMMIT
         self.cut_after: int | None = None
         self.served: dict[str, int] = {}
         self._cut: set[str] = set()
@@ -56,30 +58,38 @@ class FakeHub:
 
             def _answer(self, body: bool) -> None:
                 path = urlsplit(self.path).path.strip("/")
-                name = "/".join(path.removeprefix("api/models/").split("/")[:2])
+                kind = "datasets/" if path.removeprefix("api/").startswith("datasets/") else ""
+                asked = path.removeprefix("api/").removeprefix("models/").removeprefix("datasets/")
+                name = kind + "/".join(asked.split("/")[:2])
                 folder = hub.repositories.get(name)
                 if folder is None:
                     return self._send(404, {"X-Error-Code": "RepoNotFound"}, b"{}", body)
-                if path.startswith("api/models/"):
-                    entries = sorted((file.name, file.stat().st_size) for file in folder.iterdir())
+                if path.startswith("api/"):
+                    entries = sorted(
+                        (file.relative_to(folder).as_posix(), file.stat().st_size)
+                        for file in folder.rglob("*")
+                        if file.is_file()
+                    )
                     files = [
                         {"type": "file", "rfilename": entry, "path": entry, "size": size, "oid": COMMIT}
                         for entry, size in entries
                     ]
                     if "/tree/" in path:
                         return self._send(200, {}, json.dumps(files).encode(), body)
-                    listing = {"id": name, "sha": COMMIT, "siblings": files}
+                    listing = {"id": name, "sha": hub.revision, "siblings": files}
                     return self._send(200, {}, json.dumps(listing).encode(), body)
                 if name in hub.gated:
                     return self._send(403, {"X-Error-Code": "GatedRepo"}, b"{}", body)
-                file = folder / path.rsplit("/", 1)[-1]
+                file = folder / "/".join(asked.split("/")[4:])
                 if not file.is_file():
-                    return self._send(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT}, b"{}", body)
+                    return self._send(
+                        404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": hub.revision}, b"{}", body
+                    )
                 return self._send_file(file, body)
 
             def _send_file(self, file: Path, body: bool) -> None:
                 content = file.read_bytes()
-                headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": COMMIT}
+                headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": hub.revision}
                 start = int((self.headers.get("Range") or "bytes=0-").split("=")[1].split("-")[0])
                 status = 206 if start else 200
                 if start:

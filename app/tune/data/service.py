@@ -169,7 +169,8 @@ class DataService:
 
         def work(task: Task) -> CheckedData:
             task.progress(f"Fetching {hub_id}", 0.0)
-            return self._add(owner, hub_id, lambda folder: fetch_dataset(hub_id, folder, self.sets.limits), task)
+            limits = self.sets.limits
+            return self._add(owner, hub_id, lambda folder: fetch_dataset(hub_id, folder, limits, task.progress), task)
 
         return self._run(owner, work)
 
