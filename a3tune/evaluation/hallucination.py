@@ -49,7 +49,7 @@ def hallucination(system: str, items: Sequence[EvaluatedItem], *, seed: int = 0)
     for item in items:
         wanted = yes_or_no(item.answer)
         if item.answer_type == "closed" and item.prediction is not None and wanted is not None:
-            asked.append((item, wanted, polarity(item.prediction)))
+            asked.append((item, wanted, polarity(item.prediction, item.question)))
     if not asked:
         return None
     count = len(asked)

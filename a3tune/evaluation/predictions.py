@@ -165,7 +165,7 @@ def _items(answers: Mapping[int, Prediction], data: EvaluationData, system: str)
         item, found = question.item, answers.get(question.number)
         said = None if found is None else found.text
         told = "The file has no answer to this question" if found is None else "The file has an empty answer"
-        scores = {} if said is None else scores_of(item.answer_type, item.answer, said, question.options)
+        scores = {} if said is None else scores_of(item.answer_type, item.answer, said, question.options, item.question)
         items.append(
             EvaluatedItem(
                 question.identifier,

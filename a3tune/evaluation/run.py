@@ -264,7 +264,9 @@ def _items(
         for question in data.questions:
             result = results[question.number]
             item, said = question.item, result.get("prediction")
-            scores = {} if said is None else scores_of(item.answer_type, item.answer, said, question.options)
+            scores = (
+                {} if said is None else scores_of(item.answer_type, item.answer, said, question.options, item.question)
+            )
             yield EvaluatedItem(
                 id=question.identifier,
                 number=question.number,

@@ -6,6 +6,7 @@ and repeated words for recall. `STRICT` does not.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -31,18 +32,34 @@ OPEN_METRICS = ("recall", "precision", "f1", "exact_match", "bleu", "bleu_1", "b
 
 _PLAIN, _SIDE = {"no", "nope"}, {"side", "sided"}
 _YES, _NO = {"yes", "yeah", "yep", "true", "correct"}, {"no", "nope", "false", "incorrect"}
-_PAIRS = (("left", "right"), ("benign", "malignant"), ("normal", "abnormal"), ("present", "absent"))
+_PRESENT, _ABSENT = {"present", "positive"}, {"absent", "negative"}
+_COPULAS = {
+    "is", "are", "was", "were", "be", "been", "appears", "appear", "seems", "seem", "remains", "remain",
+    "it's", "that's",
+}  # fmt: skip
+# Where these stand, a finding is not said to be there or not.
+_OPEN = {
+    "if", "whether", "or", "may", "might", "could", "can", "can't", "cannot", "unclear", "uncertain", "unknown",
+    "unlikely", "nothing",
+}  # fmt: skip
+_BY_ITSELF = re.compile(r"\W*\w+(\W*$|\s*[.,;:!]|\s+(for|in|on|at|within)\b)")
+_PAIRS = (
+    ("left", "right"), ("benign", "malignant"), ("normal", "abnormal"), ("present", "absent"), ("positive", "negative"),
+)  # fmt: skip
 _OPPOSITE = {word: other for pair in _PAIRS for word, other in (pair, pair[::-1])}
 _ORDERS = {"bleu": (0.25,) * 4, "bleu_1": (1.0,), "bleu_2": (0.0, 1.0), "bleu_3": (0.0, 0.0, 1.0)}
 
 
-def score_closed(mode: Mode, answer: str, prediction: str, options: Sequence[str] = ()) -> dict[str, float]:
+def score_closed(
+    mode: Mode, answer: str, prediction: str, options: Sequence[str] = (), question: str = ""
+) -> dict[str, float]:
     """Whether a closed question is answered right.
 
     Args:
         mode: how.
         answer, prediction: as they stand.
         options: those among which the answer was to be chosen; none for a question of yes and no.
+        question: what was asked; see `polarity`.
 
     Returns:
         "accuracy", 0 or 1.
@@ -53,7 +70,7 @@ def score_closed(mode: Mode, answer: str, prediction: str, options: Sequence[str
         chosen = chosen_option(prediction, options)
         right = chosen is not None and chosen == chosen_option(answer, options)
     else:
-        right = _strict_hit(answer, prediction)
+        right = _strict_hit(answer, prediction, question)
     return {"accuracy": float(right)}
 
 
@@ -81,11 +98,17 @@ def score_open(mode: Mode, answer: str, prediction: str) -> dict[str, float]:
     return scores
 
 
-def polarity(text: str) -> Literal["yes", "no"] | None:
+def polarity(text: str, question: str = "") -> Literal["yes", "no"] | None:
     """Whether a text says yes or no: by its first word, unless the other one is offered beside it ("yes or no"), else
     by the only one of the two words in it; None where that is not certain.
 
-    "normal", "nodule" and "know" hold no "no".
+    "normal", "nodule" and "know" hold no "no". A text without either word says yes where it calls what was asked after
+    present or positive, and no where it calls it absent or negative ("Absent.", "A mass is not present", "negative for
+    effusion"); the other way round where the question asks whether it is absent or negative.
+
+    Args:
+        text: an answer.
+        question: what was asked.
     """
     words = strict_words(text.replace("/", " or "))  # "yes/no" offers both
     # What some templates leave before the answer.
@@ -95,11 +118,35 @@ def polarity(text: str) -> Literal["yes", "no"] | None:
         if place and word not in _PLAIN and said[place] and denials_in(words[place - 1 : place]):
             said[place] = "no" if said[place] == "yes" else "unclear"  # "not true" says no, "not incorrect" neither
     kinds = {kind for kind in said if kind}
-    if not kinds or "unclear" in kinds:
+    if not kinds:
+        return _presence(text, words, strict_words(question))
+    if "unclear" in kinds:
         return None
     if said[0] and not (len(words) > 2 and words[1] in ("or", "and") and said[2] and said[2] != said[0]):
         return "yes" if said[0] == "yes" else "no"
     return None if len(kinds) > 1 else "yes" if kinds == {"yes"} else "no"
+
+
+def _presence(text: str, words: Sequence[str], question: Sequence[str]) -> Literal["yes", "no"] | None:
+    """What a text with these words says that calls something present or absent; None where it is not certain, or only
+    names a kind ("gram positive cocci are seen", "the present image", "at present")."""
+    asked = {there for kind, there in ((_PRESENT, True), (_ABSENT, False)) if kind.intersection(question)}
+    if len(asked) > 1 or _OPEN.intersection(words):
+        return None
+    found = set()
+    denials = len([word for word in words if denials_in((word,))])
+    for place, word in enumerate(words):
+        if word not in _PRESENT | _ABSENT:
+            continue
+        denied = bool(denials_in(words[max(0, place - 1) : place]))
+        before = words[place - denied - 1] if place > denied else ""
+        last = place + 1 == len(words) and before != "at"
+        if denied or before in _COPULAS or last or (not place and _BY_ITSELF.match(text)):
+            found.add((word in _PRESENT) != denied)
+            denials -= denied
+    if len(found) != 1 or denials:
+        return None  # "cannot be said to be present" denies, but not that
+    return "yes" if found.pop() is (asked != {False}) else "no"
 
 
 def yes_or_no(answer: str) -> Literal["yes", "no"] | None:
@@ -108,10 +155,10 @@ def yes_or_no(answer: str) -> Literal["yes", "no"] | None:
     return polarity(answer) if len(words) == 1 and words[0] in {"yes", "no", "true", "false"} else None
 
 
-def _strict_hit(answer: str, prediction: str) -> bool:
+def _strict_hit(answer: str, prediction: str, question: str) -> bool:
     plain = yes_or_no(answer)
     if plain is not None:
-        return polarity(prediction) == plain
+        return polarity(prediction, question) == plain
     wanted, said = (
         tuple(word for word in strict_words(text.replace("/", " or ")) if word not in _SIDE)
         for text in (answer, prediction)
@@ -157,11 +204,13 @@ def _ratios(shared: float, wrong: float, missed: float) -> dict[str, float]:
     return {"recall": recall, "precision": precision, "f1": 2 * precision * recall / (precision + recall)}
 
 
-def scores_of(answer_type: str, answer: str, prediction: str, options: Sequence[str]) -> dict[str, dict[str, float]]:
+def scores_of(
+    answer_type: str, answer: str, prediction: str, options: Sequence[str], question: str = ""
+) -> dict[str, dict[str, float]]:
     """Both modes' scores of one answer; and of the strict mode "verbatim": 1 where the answer is the data's letter by
     letter, as the validation of a tuning run counts."""
     scores: dict[str, dict[str, float]] = {
-        mode: score_closed(mode, answer, prediction, options)
+        mode: score_closed(mode, answer, prediction, options, question)
         if answer_type == "closed"
         else score_open(mode, answer, prediction)
         for mode in MODES

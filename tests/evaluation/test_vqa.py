@@ -89,6 +89,36 @@ def test_words_that_hold_no_are_not_no():
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("Absent.", "no"), ("negative", "no"), ("Negative for pneumothorax", "no"), ("The mass is absent", "no"),
+        ("present", "yes"), ("Positive", "yes"), ("A mass is present in the left lung", "yes"), ("Mass present", "yes"),
+        ("not present", "no"), ("A mass isn't present.", "no"), ("It is not absent", "yes"),
+        ("No mass is present", "no"), ("There is no mass present", "no"), ("Yes, though the other is absent", "yes"),
+        ("absent or present", None), ("present/absent", None), ("It may be present", None),
+        ("I do not know whether it is present", None), ("It cannot be said to be present", None),
+        ("The mass is present, the effusion is absent", None), ("Gram-positive cocci are seen", None),
+        ("nothing at present", None), ("Present image shows a lung", None), 
+        ("Absent. The lungs are clear.", "no"), ("normal", None), ("Nothing is present", None),
+    ],
+)  # fmt: skip
+def test_what_is_present_or_positive_is_yes_and_what_is_absent_or_negative_no(said, meant):
+    assert polarity(said, "Is there a mass?") == meant
+    assert [score_closed("strict", answer, said)["accuracy"] for answer in ("yes", "no")] == [
+        meant == "yes",
+        meant == "no",
+    ]
+
+
+def test_a_question_after_what_is_absent_is_answered_by_it():
+    asked = "Is the left kidney absent?"
+    assert [polarity(said, asked) for said in ("Absent", "present", "not absent", "Yes")] == ["yes", "no", "no", "yes"]
+    assert score_closed("strict", "yes", "It is absent", question=asked)["accuracy"] == 1
+    assert polarity("negative", "Is the test positive or negative?") is None
+    assert score_closed("strict", "negative", "not positive, it is negative")["accuracy"] == 1
+
+
 def test_strict_open_scores_count_a_repeated_word_once():
     scores = score_open("strict", "brain", "brain brain brain")
     assert scores["precision"] == pytest.approx(1 / 3)
