@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from a3tune.errors import RequestError
+from a3tune.evaluation.comparisons import REPORTS
 from a3tune.evaluation.items import EvaluatedItem
 from a3tune.evaluation.report import NORMALISATIONS, Metric, Report
-from a3tune.evaluation.report_metrics import LEAST_WORDS
+from a3tune.evaluation.report_metrics import LEAST_WORDS, TextMetric
 from a3tune.evaluation.text_normalisation import strict_words
 from a3tune.storage import write_json, write_text
 
@@ -117,7 +118,7 @@ def markdown_text(report: Report) -> str:
         header = ("adapter", "control", "metric", "with image", "without", "right ones that need it")
         parts += ["## Controls", _table(header, rows)]
     if report.reports:
-        rows = [(m.system, m.name, _number(m.value), str(m.reports), m.note) for m in report.reports]
+        rows = [(m.system, m.name, _text_value(m), str(m.reports), m.note) for m in report.reports]
         parts += [
             "## Reports (in the strict normalisation)",
             _table(("system", "metric", "value", "reports", "note"), rows),
@@ -142,7 +143,7 @@ def latex_table(report: Report) -> str:
     """The overall numbers as a LaTeX table for booktabs, in per cent, intervals below each value."""
     metrics = main_metrics(report)
     lines = [
-        "% Values in per cent with 95 % intervals over images; needs \\usepackage{booktabs}.",
+        "% Values in per cent (CIDEr: 0 to 10) with 95 % intervals over images; needs \\usepackage{booktabs}.",
         *(f"% {text}" for text in NORMALISATIONS.values()),
         f"\\begin{{tabular}}{{ll{'c' * len(report.systems)}}}",
         "\\toprule",
@@ -155,17 +156,30 @@ def latex_table(report: Report) -> str:
             metric = report.metric(system, name, mode)
             cells.append(_latex_value(metric))
         lines.append(" & ".join([_latex(name.replace("_", " ")), _latex(mode), *cells]) + r" \\")
+    for name in dict.fromkeys(text.name for text in report.reports if text.value is not None):
+        found = {text.system: text for text in report.reports if text.name == name}
+        cells = [_latex_text(found.get(system)) for system in report.systems]
+        lines.append(" & ".join([_latex(name), REPORTS, *cells]) + r" \\")
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", ""])
 
 
 def _latex_value(metric: Metric | None) -> str:
     if metric is None or not math.isfinite(metric.interval.value):
         return "--"
-    found, scale = metric.interval, 1 if metric.name == "relative_mass" else 100
-    text = f"{found.value * scale:.1f}"
-    if math.isfinite(found.low):
-        text += f" {{\\scriptsize [{found.low * scale:.1f}, {found.high * scale:.1f}]}}"
-    return text
+    return _latex_interval(metric.interval.value, metric.interval.low, metric.interval.high, metric.name)
+
+
+def _latex_text(text: TextMetric | None) -> str:
+    if text is None or text.value is None:
+        return "--"
+    low, high = (math.nan if end is None else end for end in (text.low, text.high))
+    return _latex_interval(text.value, low, high, text.name)
+
+
+def _latex_interval(value: float, low: float, high: float, name: str) -> str:
+    scale = 1 if name in ("relative_mass", "CIDEr") else 100
+    reach = f" {{\\scriptsize [{low * scale:.1f}, {high * scale:.1f}]}}" if math.isfinite(low) else ""
+    return f"{value * scale:.1f}{reach}"
 
 
 def _lmms(report: Report, items: Sequence[EvaluatedItem], folder: Path) -> list[Path]:
@@ -255,6 +269,11 @@ def _value(metric: Metric | None) -> str:
     found = metric.interval
     reach = f" ({found.low:.3f} to {found.high:.3f})" if math.isfinite(found.low) else ""
     return f"{found.value:.3f}{reach}"
+
+
+def _text_value(text: TextMetric) -> str:
+    reach = "" if text.low is None or text.high is None else f" ({text.low:.3f} to {text.high:.3f})"
+    return _number(text.value) + reach
 
 
 def _number(value: float | None) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -55,30 +55,13 @@ def findings_of(text: str) -> dict[str, bool]:
     return found
 
 
-def match_findings(reports: Sequence[tuple[str, str]]) -> dict[str, float | None]:
-    """How well the findings of predicted reports match those of the right ones, over all reports.
-
-    Args:
-        reports: (right, predicted).
-
-    Returns:
-        "precision", "recall" and "f1" of affirmed findings, and "contradicted": of the findings that both name, the
-        share that one affirms and the other denies; None where there is nothing to divide by.
-    """
-    shared = said = wanted = both = against = 0
-    for right, predicted in reports:
-        first, second = findings_of(right), findings_of(predicted)
-        affirmed = [{name for name, there in found.items() if there} for found in (first, second)]
-        shared += len(affirmed[0] & affirmed[1])
-        wanted, said = wanted + len(affirmed[0]), said + len(affirmed[1])
-        both += len(first.keys() & second.keys())
-        against += sum(first[name] != second[name] for name in first.keys() & second.keys())
-    return {
-        "precision": shared / said if said else None,
-        "recall": shared / wanted if wanted else None,
-        "f1": 2 * shared / (said + wanted) if said + wanted else None,
-        "contradicted": against / both if both else None,
-    }
+def finding_counts(right: str, predicted: str) -> tuple[int, int, int, int, int]:
+    """Of one report: findings that both texts affirm, those that the predicted one affirms, those that the right one
+    affirms; of the findings that both name those that one affirms and the other denies, and all of them."""
+    first, second = findings_of(right), findings_of(predicted)
+    wanted, said = ({name for name, there in found.items() if there} for found in (first, second))
+    both = first.keys() & second.keys()
+    return len(wanted & said), len(said), len(wanted), sum(first[name] != second[name] for name in both), len(both)
 
 
 @cache

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from a3tune.errors import DataError
+from a3tune.evaluation.comparisons import REPORTS, Comparison, compare_pairs, named
 from a3tune.evaluation.hallucination import Hallucination, hallucination
 from a3tune.evaluation.items import GROUPS, TIE, EvaluatedItem, data_notes
-from a3tune.evaluation.report_metrics import TextMetric, text_metrics
+from a3tune.evaluation.report_metrics import TextMetric, measure_reports
 from a3tune.evaluation.right_reason import ReasonTable, Transitions, reason_table, transitions
 from a3tune.evaluation.seeds import SeedSpread, seed_spreads
-from a3tune.evaluation.statistics import Difference, Interval, holm, mean_interval, paired_difference, verdict
+from a3tune.evaluation.statistics import Difference, Interval, mean_interval, paired_difference
 from a3tune.storage import read_json, write_json, write_text
 
 REPORT_NAME, TABLE_NAME = "report.json", "report.csv"
@@ -32,14 +33,6 @@ OPEN = tuple(
 )
 _LOOKS = ("attention_mass", "touched_mass", "relative_mass", "pointing_game", "iou", "area_under_curve", "image_share")
 ATTENTION = tuple(f"{when}.{metric}" for when in ("given", "generated") for metric in _LOOKS)
-COMPARED = (
-    "strict.accuracy",
-    "strict.recall",
-    "strict.exact_match",
-    "given.attention_mass",
-    "generated.attention_mass",
-)
-"""The numbers whose differences are tested; Holm corrects over these and all systems."""
 BROKEN_DOWN = ("strict.accuracy", "strict.recall", "strict.exact_match", "given.attention_mass")
 BY_STRUCTURE = tuple(f"given.{metric}" for metric in _LOOKS)
 """Where a model looks is broken down by what was asked after, in every one of its numbers."""
@@ -69,31 +62,6 @@ class Metric:
     group: str
     value_of_group: str
     interval: Interval
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One number of two systems.
-
-    Attributes:
-        before, after: the systems.
-        name, mode: as in `Metric`.
-        difference: after less before.
-        p_holm: the p value corrected for all comparisons of the report.
-        verdict: in words.
-        fixed, broken: numbers of the questions that the second alone, and the first alone, answers right; empty for
-            numbers that are no 0 or 1.
-    """
-
-    before: str
-    after: str
-    name: str
-    mode: str
-    difference: Difference
-    p_holm: float
-    verdict: str
-    fixed: tuple[int, ...] = ()
-    broken: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -182,57 +150,21 @@ def make_report(
     tables = [reason_table(name, found) for name, found in shown.items()]
     pope = [hallucination(name, found, seed=seed) for name, found in by_system.items()]
     moved = [transitions(first, found) for found in others if found[0].decoding == first[0].decoding]
-    texts = text_metrics(shown)
+    texts = measure_reports(shown)
     return Report(
         tuple(by_system),
         tuple(metrics),
-        tuple(compare_systems(first, others, seed=seed)),
+        tuple(compare_pairs([(first, other) for other in others], seed=seed, reports=texts)),
         tuple(_controls(by_system, seed)),
         tuple(found for found in pope if found is not None),
         tuple(table for table in tables if table is not None),
         tuple(found for found in moved if found is not None),
-        tuple(texts),
+        tuple(measured.metric(seed) for found in texts.values() for measured in found),
         tuple(seed_spreads({(m.system, m.name, m.mode): m.interval.value for m in metrics if not m.group})),
         tuple(_notes(by_system, data)),
         data,
         provenance,
     )
-
-
-def compare_systems(
-    first: Sequence[EvaluatedItem], others: Sequence[Sequence[EvaluatedItem]], *, seed: int = 0
-) -> list[Comparison]:
-    """The first system against each of the others, number by number, on the questions that both have."""
-    return compare_pairs([(first, other) for other in others], seed=seed)
-
-
-def compare_pairs(
-    systems: Sequence[tuple[Sequence[EvaluatedItem], Sequence[EvaluatedItem]]], *, seed: int = 0
-) -> list[Comparison]:
-    """Systems two by two, number by number, on the questions that both have; corrected for all comparisons of all."""
-    pairs_of = []
-    for first, other in systems:
-        later = {item.number: item for item in other}
-        pairs = [(item, later[item.number]) for item in first if item.number in later]
-        for dotted in COMPARED:
-            if any(math.isfinite(one.value(dotted)) and math.isfinite(two.value(dotted)) for one, two in pairs):
-                pairs_of.append((dotted, pairs))
-    found: list[tuple[tuple[str, str], str, Difference, tuple[int, ...], tuple[int, ...]]] = []
-    for dotted, pairs in pairs_of:
-        before, after = ([item.value(dotted) for item in side] for side in zip(*pairs, strict=True))
-        images = [item.cluster for item, _ in pairs]
-        difference = paired_difference(before, after, images, seed=seed, comparisons=len(pairs_of))
-        fixed: tuple[int, ...] = ()
-        broken: tuple[int, ...] = ()
-        if dotted in ("strict.accuracy", "strict.exact_match"):
-            fixed = tuple(a.number for a, b in pairs if (a.value(dotted), b.value(dotted)) == (0, 1))
-            broken = tuple(a.number for a, b in pairs if (a.value(dotted), b.value(dotted)) == (1, 0))
-        found.append(((pairs[0][0].system, pairs[0][1].system), dotted, difference, fixed, broken))
-    corrected = holm([difference.p for _, _, difference, _, _ in found])
-    return [
-        Comparison(*names, *_named(dotted), difference, p, verdict(difference, p), fixed, broken)
-        for (names, dotted, difference, fixed, broken), p in zip(found, corrected, strict=True)
-    ]
 
 
 def write_report(report: Report, folder: Path) -> None:
@@ -272,6 +204,10 @@ def metrics_csv(report: Report) -> str:
         numbers = ["" if not math.isfinite(value) else repr(value) for value in (found.value, found.low, found.high)]
         told = (metric.system, metric.name, metric.mode, metric.normalisation, metric.group, metric.value_of_group)
         writer.writerow((*told, *numbers, found.questions, found.images))
+    for text in report.reports:
+        numbers = ["" if value is None else repr(value) for value in (text.value, text.low, text.high)]
+        told = (text.system, text.name, REPORTS, NORMALISATIONS["strict"], "", "")
+        writer.writerow((*told, *numbers, text.reports, text.images))
     return stream.getvalue()
 
 
@@ -279,7 +215,7 @@ def _metrics(system: str, items: Sequence[EvaluatedItem], seed: int) -> list[Met
     found = []
     masks = {"true": "true masks", "weak": "weak labels", "none": "no masks"}[items[0].masks]
     for dotted in (*CLOSED, *OPEN, *ATTENTION):
-        name, mode = _named(dotted)
+        name, mode = named(dotted)
         told = NORMALISATIONS.get(mode, masks if name != "image_share" else "no masks needed")
         overall = _mean(items, dotted, seed)
         if not overall.questions:
@@ -356,11 +292,6 @@ def _notes(by_system: Mapping[str, Sequence[EvaluatedItem]], data: Mapping[str, 
                 "may word these differently."
             )
     return notes
-
-
-def _named(dotted: str) -> tuple[str, str]:
-    mode, _, name = dotted.partition(".")
-    return name, {"given": "given answer", "generated": "generated answer"}.get(mode, mode)
 
 
 def finite(value: Any) -> Any:

@@ -22,11 +22,11 @@ from a3tune.errors import RequestError
 LEVEL = 0.95
 POWER = 0.8
 DRAWS = 2000
-_DRAWS_EACH = 400
+DRAWS_EACH = 400
 """Permutations for each comparison of a report: the smallest p is then 0.0025 after Holm's correction."""
-_FLAT = 0.01
+FLAT = 0.01
 """From this share of draws without any spread on (one wrong answer among many right ones), a bootstrap is no guide."""
-_FEW = 3
+FEW = 3
 """Fewer images than this tell nothing about the spread between images."""
 
 
@@ -117,12 +117,12 @@ def mean_interval(
     low, high = _interval(sums, counts, value, seed, draws)
     error = _standard_error(sums, counts, value)
     # A smoothed BLEU of nothing in common is some 1e-78.
-    if len(sums) >= _FEW and np.isin(np.asarray(values, np.float64)[_finite(values)].round(12), (0.0, 1.0)).all():
+    if len(sums) >= FEW and np.isin(np.asarray(values, np.float64)[_finite(values)].round(12), (0.0, 1.0)).all():
         if round(value, 12) in (0.0, 1.0):
-            low, high = _wilson(round(value, 12), len(sums))
-        elif (low, high) == _student(value, error, len(sums)):
+            low, high = wilson(round(value, 12), len(sums))
+        elif (low, high) == student(value, error, len(sums)):
             # As many independent questions as would have this error.
-            low, high = _wilson(value, value * (1 - value) / error**2)
+            low, high = wilson(value, value * (1 - value) / error**2)
     if not (np.asarray(values, np.float64) < 0).any() and not (np.asarray(values, np.float64) > 1).any():
         low, high = max(low, 0.0), min(high, 1.0)  # a share; NaN stays NaN
     return Interval(value, low, high, int(total), len(sums))
@@ -169,19 +169,19 @@ def paired_difference(
     error = _standard_error(sums, counts, value)
     if math.isfinite(error):
         # Few questions change, so the bootstrap alone falls short: Student's interval is the least.
-        least = _student(value, error, len(sums))
+        least = student(value, error, len(sums))
         low, high = min(low, least[0]), max(high, least[1])
     effort = float(ndtri(0.5 + LEVEL / 2) + ndtri(POWER))
     needed = None
     if value and math.isfinite(error):
-        needed = max(_FEW, math.ceil(len(sums) * (effort * error / value) ** 2))
+        needed = max(FEW, math.ceil(len(sums) * (effort * error / value) ** 2))
     return Difference(
         float(first.mean()),
         float(second.mean()),
         value,
         low,
         high,
-        _permutation(sums, seed, max(draws, _DRAWS_EACH * comparisons)),
+        _permutation(sums, seed, max(draws, DRAWS_EACH * comparisons)),
         mcnemar(first, second) if binary else None,
         effort * error,
         needed,
@@ -234,7 +234,7 @@ def verdict(difference: Difference, p: float | None = None, *, points: bool = Tr
     images = f"{difference.images} images"
     if not difference.images:
         return "cannot be compared: no question has this number on both sides"
-    if difference.images < _FEW or not math.isfinite(difference.low):
+    if difference.images < FEW or not math.isfinite(difference.low):
         return f"cannot be told from {difference.images} image{'s' * (difference.images != 1)}"
     size = f"{abs(difference.value) * scale:.3g}{unit}"
     if p < 1 - LEVEL and (difference.low > 0 or difference.high < 0):
@@ -278,15 +278,15 @@ def _standard_error(sums: np.ndarray, counts: np.ndarray, value: float) -> float
 def _interval(sums: np.ndarray, counts: np.ndarray, value: float, seed: int, draws: int) -> tuple[float, float]:
     """The studentised bootstrap interval of sum over count, images drawn with replacement."""
     n = len(sums)
-    if n < _FEW:
+    if n < FEW:
         return math.nan, math.nan
     error = _standard_error(sums, counts, value)
     if error == 0:
         return value, value
     generator = np.random.default_rng([seed, n])
     pivots = []
-    for start in range(0, draws, _chunk(n)):
-        drawn = generator.integers(0, n, (min(_chunk(n), draws - start), n))
+    for start in range(0, draws, chunk(n)):
+        drawn = generator.integers(0, n, (min(chunk(n), draws - start), n))
         some, many = sums[drawn], counts[drawn]
         totals = many.sum(axis=1)
         means = some.sum(axis=1) / totals
@@ -294,8 +294,8 @@ def _interval(sums: np.ndarray, counts: np.ndarray, value: float, seed: int, dra
         errors = np.sqrt(n / (n - 1) * (rest**2).sum(axis=1)) / totals
         pivots.append((means - value)[errors > 0] / errors[errors > 0])
     found = np.concatenate(pivots)
-    if len(found) < (1 - _FLAT) * draws:
-        return _student(value, error, n)
+    if len(found) < (1 - FLAT) * draws:
+        return student(value, error, n)
     least = float(stdtrit(n - 1, 0.5 + LEVEL / 2))
     below, above = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     # Few images with few distinct values make heavy tails of the pivot: no wider than three times Student's.
@@ -311,17 +311,19 @@ def _permutation(sums: np.ndarray, seed: int, draws: int) -> float:
     generator = np.random.default_rng([seed, n, 1])
     extreme = 0
     tolerance = 1e-12 * max(1.0, float(np.abs(sums).sum()))
-    for start in range(0, draws, _chunk(n)):
-        signs = generator.integers(0, 2, (min(_chunk(n), draws - start), n)) * 2 - 1
+    for start in range(0, draws, chunk(n)):
+        signs = generator.integers(0, 2, (min(chunk(n), draws - start), n)) * 2 - 1
         extreme += int((np.abs(signs @ sums) >= observed - tolerance).sum())
     return (1 + extreme) / (1 + draws)
 
 
-def _chunk(n: int) -> int:
+def chunk(n: int) -> int:
+    """How many draws of ``n`` images are made at once."""
     return max(1, 2_000_000 // n)
 
 
-def _student(value: float, error: float, n: int) -> tuple[float, float]:
+def student(value: float, error: float, n: int) -> tuple[float, float]:
+    """Student's interval of `LEVEL` of a mean over ``n`` images with its standard error."""
     reach = float(stdtrit(n - 1, 0.5 + LEVEL / 2)) * error
     return value - reach, value + reach
 
@@ -330,7 +332,8 @@ def _finite(values: Sequence[float] | np.ndarray) -> np.ndarray:
     return np.isfinite(np.asarray(values, np.float64))
 
 
-def _wilson(value: float, n: float) -> tuple[float, float]:
+def wilson(value: float, n: float) -> tuple[float, float]:
+    """Wilson's interval of `LEVEL` of a share of ``n`` independent questions."""
     z = float(ndtri(0.5 + LEVEL / 2))
     centre = (value + z * z / (2 * n)) / (1 + z * z / n)
     reach = z * math.sqrt(value * (1 - value) / n + z * z / (4 * n * n)) / (1 + z * z / n)

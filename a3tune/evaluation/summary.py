@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from a3tune.evaluation.report import Comparison, Metric, Report
+from a3tune.evaluation.comparisons import Comparison
+from a3tune.evaluation.report import Metric, Report
+from a3tune.evaluation.report_metrics import TextMetric
 from a3tune.evaluation.scoring import FolderComparison
 from a3tune.wording import counted
 
@@ -63,12 +65,16 @@ def _reports(report: Report) -> list[str]:
     lines, reasons = [], dict[str, list[str]]()
     for system in report.systems:
         own = [metric for metric in report.reports if metric.system == system]
-        known = [f"{metric.name} {metric.value:.3f}" for metric in own if metric.value is not None]
+        known = [f"{metric.name} {metric.value:.3f}{_reach(metric)}" for metric in own if metric.value is not None]
         lines += [f"{system}, {counted(own[0].reports, 'report')}: {', '.join(known)}."] if own else []
         for metric in own:
             if metric.note and metric.name not in reasons.setdefault(metric.note, []):
                 reasons[metric.note].append(metric.name)
     return lines + [f"{', '.join(names)}: {note}." for note, names in reasons.items()]
+
+
+def _reach(metric: TextMetric) -> str:
+    return "" if metric.low is None or metric.high is None else f" ({metric.low:.3f} to {metric.high:.3f})"
 
 
 def comparison_text(found: FolderComparison) -> str:

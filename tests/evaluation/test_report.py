@@ -1,5 +1,7 @@
 """What follows from the items: hallucination, right for the right reason, comparisons, report metrics and words."""
 
+import csv
+import io
 import math
 from dataclasses import replace
 
@@ -7,13 +9,15 @@ import pytest
 from pycocoevalcap.meteor.meteor import Meteor
 
 from a3tune.errors import DataError
-from a3tune.evaluation.export import markdown_text
-from a3tune.evaluation.findings import findings_of, match_findings
+from a3tune.evaluation.comparisons import compare_pairs
+from a3tune.evaluation.export import latex_table, markdown_text
+from a3tune.evaluation.findings import finding_counts, findings_of
 from a3tune.evaluation.hallucination import hallucination
 from a3tune.evaluation.items import EvaluatedItem
-from a3tune.evaluation.report import compare_pairs, make_report, metrics_csv
+from a3tune.evaluation.report import make_report, metrics_csv
 from a3tune.evaluation.report_metrics import text_metrics
 from a3tune.evaluation.right_reason import CELLS, reason_table, transitions
+from a3tune.evaluation.statistics import holm
 from a3tune.evaluation.summary import report_text
 from a3tune.evaluation.vqa import scores_of
 
@@ -166,6 +170,28 @@ def test_report_metrics_are_those_of_pycocoevalcap():
     assert "two reports" in single.note
 
 
+def test_reports_are_compared_in_one_family_and_told_with_intervals_in_every_form():
+    right = [item(number, REPORTS[number % 3], REPORTS[number % 3], kind="open") for number in range(6)]
+    turned = [item(number, REPORTS[number % 3], REPORTS[0], kind="open", system="a3") for number in range(6)]
+    report = make_report([*right, *turned], DATA, {})
+    compared = {entry.name: entry for entry in report.comparisons if entry.mode == "reports"}
+    assert {"BLEU-1", "BLEU-4", "ROUGE-L", "CIDEr"} <= set(compared)
+    family = [entry.difference.p for entry in report.comparisons]
+    assert [entry.p_holm for entry in report.comparisons] == pytest.approx(holm(family))
+    assert compared["CIDEr"].verdict.count("points") == 0
+    bleu = next(text for text in report.reports if (text.system, text.name) == ("a3", "BLEU-4"))
+    assert 0 <= bleu.low < bleu.value < bleu.high < 1
+    reach = f"({bleu.low:.3f} to {bleu.high:.3f})"
+    assert f"BLEU-4 {bleu.value:.3f} {reach}" in report_text(report)
+    assert f"| a3 | BLEU-4 | {bleu.value:.3f} {reach} | 6 |" in markdown_text(report)
+    assert f"{100 * bleu.value:.1f} {{\\scriptsize [{100 * bleu.low:.1f}, {100 * bleu.high:.1f}]}}" in latex_table(
+        report
+    )
+    rows = {(row["system"], row["metric"]): row for row in csv.DictReader(io.StringIO(metrics_csv(report)))}
+    assert rows["a3", "BLEU-4"]["low"] == repr(bleu.low)
+    assert (rows["a3", "BLEU-4"]["questions"], rows["a3", "BLEU-4"]["images"]) == ("6", "6")
+
+
 def test_meteor_is_measured_where_java_is(monkeypatch, without_java):
     if without_java is None:
         pytest.skip("Java is not installed")
@@ -240,10 +266,14 @@ def test_findings_are_told_from_denied_ones():
         "effusion": True, "pneumothorax": False, "nodule": False,
     }  # fmt: skip
     assert findings_of("The heart is normal.") == {}
-    matched = match_findings([("No effusion. A nodule is seen.", "There is an effusion. A nodule is seen.")])
-    assert matched == {
-        "precision": 0.5, "recall": 1.0, "f1": pytest.approx(2 / 3), "contradicted": 0.5,
-    }  # fmt: skip
+    counts = finding_counts("No effusion. A nodule is seen.", "There is an effusion. A nodule is seen.")
+    assert counts == (1, 2, 1, 1, 2)
+    report = "No effusion is seen. A nodule is seen."
+    said = [item(0, report, "There is an effusion. A nodule is seen.", kind="open")]
+    found = {
+        metric.name.split()[-1]: metric.value for metric in text_metrics({"base": said}) if "findings" in metric.name
+    }
+    assert found == {"precision": 0.5, "recall": 1.0, "F1": pytest.approx(2 / 3), "contradicted": 0.5}
 
 
 def test_findings_are_named_as_absent_without_their_rules(monkeypatch):

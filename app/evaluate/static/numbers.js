@@ -24,16 +24,17 @@ export const nameOf = (metric) => NAMES[metric.name] || metric.name.replaceAll("
 export const keyOf = (metric) => metric.name + "|" + metric.mode;
 
 const finite = (value) => typeof value === "number";
-const scaleOf = (name) => (name === "relative_mass" ? 1 : 100);
+const PLAIN = ["relative_mass", "CIDEr"]; // no shares of one
+const scaleOf = (name) => (PLAIN.includes(name) ? 1 : 100);
 
 function wordsOf(value, name) {
   if (!finite(value)) return "";
-  return name === "relative_mass" ? value.toFixed(2) : (100 * value).toFixed(1) + " %";
+  return PLAIN.includes(name) ? value.toFixed(2) : (100 * value).toFixed(1) + " %";
 }
 
 export function intervalWords({ value, low, high }, name) {
   if (!finite(value)) return "";
-  const scaled = (end) => (scaleOf(name) * end).toFixed(name === "relative_mass" ? 2 : 1);
+  const scaled = (end) => (scaleOf(name) * end).toFixed(PLAIN.includes(name) ? 2 : 1);
   return wordsOf(value, name) + (finite(low) ? ` (${scaled(low)} to ${scaled(high)})` : "");
 }
 
@@ -101,7 +102,10 @@ export function fillReports(table, { reports, systems }) {
     const found = reports.filter((metric) => metric.name === name);
     const cells = shown.map((system) => {
       const metric = found.find((one) => one.system === system);
-      return make("td", {}, finite(metric?.value) ? metric.value.toFixed(3) : "–");
+      if (!finite(metric?.value)) return make("td", {}, "–");
+      const reach = finite(metric.low) ? ` (${metric.low.toFixed(3)} to ${metric.high.toFixed(3)})` : "";
+      const title = `${metric.reports} reports` + (metric.images ? ` about ${metric.images} images` : "");
+      return make("td", { title }, metric.value.toFixed(3) + reach);
     });
     const head = make("th", { scope: "row" }, name + " ", make("small", {}, found[0].note));
     return make("tr", { dataset: { metric: name } }, head, ...cells);
