@@ -7,6 +7,9 @@ ARGS ?=
 
 IN_VENV := $(VENV)/bin/python
 PIP := $(IN_VENV) -m pip --disable-pip-version-check
+# pip compiles one file after the other, which takes as long as all the rest of it; this does it on all cores. Some
+# packages come with files that are no Python.
+COMPILE := $(IN_VENV) -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true
 # Nothing that runs from here asks a hub or reports its use.
 OFFLINE := HF_HUB_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 GRADIO_ANALYTICS_ENABLED=False
 
@@ -73,11 +76,13 @@ $(VENV)/bin/python:
 # The stamp files say which requirements the environment holds.
 $(VENV)/.app: requirements.txt constraints.txt | $(VENV)/bin/python
 	@echo "Installing into $(VENV); the first time takes a few minutes."
-	@$(PIP) install --quiet -r requirements.txt -c constraints.txt
+	@$(PIP) install --quiet --no-compile -r requirements.txt -c constraints.txt
+	@$(COMPILE)
 	@touch $@
 
 $(VENV)/.test: requirements-test.txt $(VENV)/.app
-	@$(PIP) install --quiet -r requirements-test.txt -c constraints.txt
+	@$(PIP) install --quiet --no-compile -r requirements-test.txt -c constraints.txt
+	@$(COMPILE)
 	@touch $@
 
 # In a folder of its own: where PEFT finds it, PEFT loads it with every start, which takes seconds.
