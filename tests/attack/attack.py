@@ -194,7 +194,7 @@ def endless_picture(server: Server) -> None:
     """A picture that never ends is ended, and another visitor's opens meanwhile."""
     with server.visitor() as eve, server.visitor() as ann:
         event = eve.event("upload", "upload")
-        data = [[eve.file(endless_jpeg(), "endless.jpg")]]
+        data = [[eve.file(endless_jpeg(3000), "endless.jpg")]]
         body = {"data": data, "fn_index": event["id"], "session_hash": eve.page, "trigger_id": eve.part("upload")}
         eve.client.post(f"{API}/queue/join", json=body).raise_for_status()
         must("Opened." in ann.call("upload", "upload", upload=[ann.file(picture())]), "another visitor's picture opens")
