@@ -11,6 +11,7 @@ An inspection, the validation while tuning, the page and an evaluation all read 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +29,7 @@ class AnswerAttention:
 
     Attributes:
         ratio: float32 [layers, heads], the visual ratio of every head, 0 to 1.
-        heads: the critical heads, highest ratio first.
+        heads: the critical heads, highest ratio first, or those that were asked for.
         weights: float64 [patches], their mean map; sums to their mean share of attention on the image.
     """
 
@@ -38,7 +39,13 @@ class AnswerAttention:
 
 
 def answer_attention(
-    record: AttentionRecord, b: int, writing: torch.Tensor, *, closed: bool, count: int | None = None
+    record: AttentionRecord,
+    b: int,
+    writing: torch.Tensor,
+    *,
+    closed: bool,
+    count: int | None = None,
+    heads: Sequence[Head] | None = None,
 ) -> AnswerAttention:
     """Read it off a captured pass over prompt and answer, or off the passes that wrote the answer.
 
@@ -49,6 +56,7 @@ def answer_attention(
             the answer is empty and every row counts. Rows of the record behind these are padding, and do not count.
         closed: whether the sequence's last row is the token that ends the answer.
         count: K; None for the number of heads of one layer.
+        heads: the heads that are read; the critical ones when None.
 
     Raises:
         ModelError: a ratio is not a finite number.
@@ -58,10 +66,10 @@ def answer_attention(
     rows = torch.ones(share.shape[-1], dtype=torch.bool, device=share.device)
     rows[-1] = not closed or len(rows) == 1
     ratio = visual_ratio(share, rows)
-    heads = critical_heads(ratio, share.shape[1] if count is None else count)
+    chosen_heads = tuple(heads or critical_heads(ratio, share.shape[1] if count is None else count))
     writing = writing.to(share.device)
-    chosen = record.select(b, heads).detach()[:, : len(writing)][:, writing if bool(writing.any()) else rows]
-    return AnswerAttention(ratio.cpu().numpy(), heads, chosen.cpu().double().mean(dim=(0, 1)).numpy())
+    chosen = record.select(b, chosen_heads).detach()[:, : len(writing)][:, writing if bool(writing.any()) else rows]
+    return AnswerAttention(ratio.cpu().numpy(), chosen_heads, chosen.cpu().double().mean(dim=(0, 1)).numpy())
 
 
 def measure_answer(weights: np.ndarray, coverage: np.ndarray | None) -> dict[str, float]:

@@ -81,6 +81,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="longest answer (default 64)")
     parser.add_argument("--critical-heads", type=int, metavar="K", help="how many (default: heads of one layer)")
     parser.add_argument(
+        "--heads",
+        nargs="+",
+        default=(),
+        metavar="SET",
+        help="further sets of heads that attention is read in, beside the critical ones: all, critical:K for another "
+        "number of them, aligned=RUN for those that a tuning run aligned",
+    )
+    parser.add_argument(
         "--limit", type=int, metavar="N", help="ask no more than N questions, drawn by a hash, the same every time"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of sampling and of the intervals' draws")
@@ -157,6 +165,9 @@ def _prepare(
     """What is asked of what: slips in the options are told before anything is loaded."""
     folders = adapter_folders(options.adapters, options.model)
     controls = _list(options.controls, "controls", ("text", "blank", "other"))
+    from a3tune.evaluation.head_sets import parse_head_sets
+
+    head_sets = parse_head_sets(",".join(options.heads))
     data = _data(options, progress)
     from transformers.utils.logging import disable_progress_bar
 
@@ -173,6 +184,7 @@ def _prepare(
         batch_size=options.batch_size,
         max_new_tokens=options.max_new_tokens,
         critical_count=options.critical_heads,
+        head_sets=head_sets,
         seed=options.seed,
         allow_other_base=options.allow_other_base,
         together=TOGETHER[options.together],

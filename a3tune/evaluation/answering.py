@@ -12,11 +12,11 @@ import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from a3tune.adapters.a3moe.token_spans import TokenSpans
-from a3tune.attention.answer import answer_attention
 from a3tune.attention.capture import capture
 from a3tune.attention.record import AttentionRecord
 from a3tune.errors import ModelError, RequestError
 from a3tune.evaluation.decoding.method import Decoding, DecodingContext
+from a3tune.evaluation.head_sets import HeadSet
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.prompt import EncodedBatch, EncodedPrompt
 
@@ -30,15 +30,15 @@ class Answer:
         token_ids: the generated ids exactly, without the token that ends the answer.
         ending: "end" when the model ended its answer, "length" when the limit cut it.
         margin: the smallest difference between the best two next tokens' scores over the steps that wrote the answer.
-        weights: float64 [patches], where the model looked meanwhile (see `a3tune.attention.answer`); None where it was
-            not read in the passes that wrote the answer.
+        weights: float64 [patches] for each set of heads, where the model looked meanwhile (see
+            `a3tune.attention.answer`); none where it was not read in the passes that wrote the answer.
     """
 
     text: str
     token_ids: tuple[int, ...]
     ending: Literal["end", "length"]
     margin: float
-    weights: np.ndarray | None = None
+    weights: tuple[np.ndarray, ...] = ()
 
 
 @torch.no_grad()
@@ -50,8 +50,7 @@ def answer_batch(
     text_only: Callable[[], Sequence[EncodedPrompt]],
     max_new_tokens: int = 64,
     seed: int = 0,
-    attention: bool = False,
-    critical_count: int | None = None,
+    head_sets: Sequence[HeadSet] = (),
 ) -> list[Answer]:
     """Answer several prompts at once; the adapter at work is mounted, and the caller holds the model's lock.
 
@@ -64,9 +63,8 @@ def answer_batch(
         text_only: the same prompts without their images, asked for where ``decoding`` needs them.
         max_new_tokens: limit of an answer's length; a smaller room left in the model's context counts instead.
         seed: of a way of decoding that samples.
-        attention: whether to read where the model looks, too, in the very passes that write; the way of decoding must
-            change neither attention nor beams. The model is prepared for it (`a3tune.attention.capture`).
-        critical_count: K; None for the number of heads of one layer.
+        head_sets: where the model looks is read in these, too, in the very passes that write; the way of decoding must
+            then change neither attention nor beams. The model is prepared for it (`a3tune.attention.capture`).
 
     Raises:
         RequestError: the context is full.
@@ -99,13 +97,13 @@ def answer_batch(
             remedy="Shorten the question",
         )
     # The last word is read where the model goes on to the next, which is then not kept.
-    config = model.generation_config_for(room + attention)
+    config = model.generation_config_for(room + bool(head_sets))
     config.update(**decoding.options)
     margins = _Margins(len(prompts), model.end_token_ids, room)
     context = DecodingContext(model, batch, lambda: model.collate(text_only(), padding_side="left"))
     # Sampling draws from torch's own generator, which is back afterwards as it was.
     devices = [model.device] if model.device.type == "cuda" else []
-    watched = capture(batch.rows, batch.columns, growing=True) if attention else nullcontext()
+    watched = capture(batch.rows, batch.columns, growing=True) if head_sets else nullcontext()
     with torch.random.fork_rng(devices), spans_of(batch), decoding.applied(context) as processors, watched as record:
         torch.manual_seed(seed)
         sequences = model.model.generate(
@@ -120,17 +118,20 @@ def answer_batch(
     if record is None:
         return answers
     return [
-        replace(answer, weights=_weights(record, b, prompt, len(answer.token_ids), critical_count))
+        replace(answer, weights=_weights(record, b, prompt, len(answer.token_ids), head_sets))
         for b, (prompt, answer) in enumerate(zip(prompts, answers, strict=True))
     ]
 
 
-def _weights(record: AttentionRecord, b: int, prompt: EncodedPrompt, words: int, count: int | None) -> np.ndarray:
-    """float64 [patches]: each word is written from the row before its own, the first from the prompt's last."""
+def _weights(
+    record: AttentionRecord, b: int, prompt: EncodedPrompt, words: int, head_sets: Sequence[HeadSet]
+) -> tuple[np.ndarray, ...]:
+    """float64 [patches] for each set: each word is written from the row before its own, the first from the last one of
+    the prompt."""
     before = int(prompt.rows.sum())
     writing = torch.zeros(before + words, dtype=torch.bool)
     writing[before - 1 : before - 1 + words] = True
-    return answer_attention(record, b, writing, closed=False, count=count).weights
+    return tuple(one.weights(record, b, writing, closed=False) for one in head_sets)
 
 
 def spans_of(batch: EncodedBatch) -> TokenSpans:

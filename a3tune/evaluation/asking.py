@@ -18,6 +18,7 @@ from a3tune.errors import DataError, ImageError, ModelError, RequestError
 from a3tune.evaluation.answering import Answer, answer_batch
 from a3tune.evaluation.controls import blank_image, other_images
 from a3tune.evaluation.decoding.registry import decoding_named
+from a3tune.evaluation.head_sets import HeadSet
 from a3tune.evaluation.questions import EvaluationData, EvaluationQuestion
 from a3tune.evaluation.reading import measured, read_attention_of, readable_while_writing
 from a3tune.evaluation.systems import GREEDY, Control, System
@@ -144,8 +145,9 @@ class Asker:
                 text_only=lambda: [self._text_prompt(entry.question) for entry in entries],
                 max_new_tokens=plan.max_new_tokens,
                 seed=seed + first,
-                attention=plain and readable_while_writing(self._model, prompts, plan.max_new_tokens),
-                critical_count=plan.critical_count,
+                head_sets=plan.read_in
+                if plain and readable_while_writing(self._model, prompts, plan.max_new_tokens)
+                else (),
             )
 
     def _prepare(
@@ -214,7 +216,7 @@ class Asker:
     def _attention(self, prepared: Sequence[_Prepared], answers: Sequence[Answer], system: System) -> list[_Read]:
         """ "given" and "generated" of each. What was not read while the answer was written is read in another pass;
         where both answers are the same words, one serves both."""
-        model, count = self._model, self._plan.critical_count
+        model, sets = self._model, self._plan.read_in
         found = [_Read() for _ in prepared]
         jobs: list[tuple[int, tuple[str, ...], EncodedPrompt]] = []
         for place, (entry, answer) in enumerate(zip(prepared, answers, strict=True)):
@@ -230,16 +232,16 @@ class Asker:
                         names = ("given", "generated")
                     else:
                         jobs.append((place, ("given",), given))
-            if answer.weights is not None:
-                found[place].keep(names, measured(answer.weights, entry.coverage), answer.weights)
+            if answer.weights:
+                read = [(measured(weights, entry.coverage), weights) for weights in answer.weights]
+                found[place].keep(names, sets, read)
             else:
                 jobs.append((place, names, model.append_answer(entry.prompt, answer.token_ids)))
         if jobs:
-            read = read_attention_of(
-                model, [prompt for _, _, prompt in jobs], [prepared[place].coverage for place, _, _ in jobs], count
-            )
-            for (place, names, _), (numbers, weights) in zip(jobs, read, strict=True):
-                found[place].keep(names, numbers, weights)
+            prompts = [prompt for _, _, prompt in jobs]
+            all_read = read_attention_of(model, prompts, [prepared[place].coverage for place, _, _ in jobs], sets)
+            for (place, names, _), read in zip(jobs, all_read, strict=True):
+                found[place].keep(names, sets, read)
         return found
 
 
@@ -249,13 +251,21 @@ def _gap(question: EvaluationQuestion, gaps: Mapping[int, str]) -> dict[str, Any
 
 @dataclass
 class _Read:
-    """What was read off one question: numbers by "given" and "generated", the latter's map, and what is missing."""
+    """What was read off one question: numbers as `EvaluatedItem.attention` has them, the map of the critical heads
+    while the model wrote its own answer, and what is missing."""
 
     numbers: dict[str, dict[str, float | None]] = field(default_factory=dict)
     map: str = ""
     gap: str = ""
 
-    def keep(self, names: Sequence[str], numbers: dict[str, float | None], weights: np.ndarray) -> None:
-        self.numbers.update(dict.fromkeys(names, numbers))
+    def keep(
+        self,
+        names: Sequence[str],
+        sets: Sequence[HeadSet],
+        read: Sequence[tuple[dict[str, float | None], np.ndarray]],
+    ) -> None:
+        for place, (one, (numbers, _)) in enumerate(zip(sets, read, strict=True)):
+            self.numbers.update({f"{name}, {one.name}" if place else name: numbers for name in names})
         if "generated" in names:
+            weights = read[0][1]
             self.map = base64_halves(weights / max(weights.sum(), 1e-12))

@@ -65,7 +65,8 @@ def compare_pairs(
     for first, other in systems:
         later = {item.number: item for item in other}
         pairs = [(item, later[item.number]) for item in first if item.number in later]
-        for dotted in COMPARED:
+        further = dict.fromkeys(part for one, two in pairs for part in (*one.further_attention, *two.further_attention))
+        for dotted in (*COMPARED, *(f"{part}.attention_mass" for part in further)):
             if any(math.isfinite(one.value(dotted)) and math.isfinite(two.value(dotted)) for one, two in pairs):
                 pairs_of.append((dotted, pairs))
         if pairs:
@@ -110,5 +111,6 @@ def _measured_by_both(
 
 def named(dotted: str) -> tuple[str, str]:
     """(name, mode) of an item's number."""
-    mode, _, name = dotted.partition(".")
-    return name, {"given": "given answer", "generated": "generated answer"}.get(mode, mode)
+    part, _, name = dotted.rpartition(".")
+    when, comma, heads = part.partition(", ")
+    return name, {"given": "given answer", "generated": "generated answer"}.get(when, when) + comma + heads

@@ -38,7 +38,8 @@ class EvaluatedItem:
         groups: what results are broken down by.
         scores: mode -> metric -> 0 to 1 (see `a3tune.evaluation.vqa`).
         attention: "given" and "generated" -> numbers of `a3tune.attention.metrics.measure` and "image_share" while the
-            right answer, or the model's own, is written; empty where it was not read.
+            right answer, or the model's own, is written, of the critical heads; of another set of heads by its name
+            behind a comma, "given, all heads". Empty where it was not read.
         adapter, decoding, control: the system's parts.
         masks: "true", "weak" or "none": what the attention was measured against.
         ending: "end" or "length".
@@ -69,9 +70,14 @@ class EvaluatedItem:
 
     def value(self, name: str) -> float:
         """A number by its dotted name, "strict.accuracy" or "given.attention_mass"; NaN where it is not defined."""
-        part, _, metric = name.partition(".")
+        part, _, metric = name.rpartition(".")
         found = {**self.scores, **self.attention}.get(part, {}).get(metric)
         return math.nan if found is None else float(found)
+
+    @property
+    def further_attention(self) -> tuple[str, ...]:
+        """The parts of ``attention`` that are of other heads than the critical ones."""
+        return tuple(part for part in self.attention if ", " in part)
 
     @property
     def cluster(self) -> str:

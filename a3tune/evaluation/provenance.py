@@ -58,6 +58,8 @@ def provenance(
             "batch_size": plan.batch_size,
             "max_new_tokens": plan.max_new_tokens,
             "critical_heads": plan.critical_count or model.heads,
+            # Left out where there are none: folders from before there were any go on.
+            **({"head_sets": [heads.settings() for heads in plan.head_sets]} if plan.head_sets else {}),
             "seed": plan.seed,
             "given": plan.given,
         },

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from a3tune.adapters.a3moe.token_spans import TokenSpans
-from a3tune.attention.answer import answer_attention, measure_answer
+from a3tune.attention.answer import measure_answer
 from a3tune.attention.capture import capture
+from a3tune.evaluation.head_sets import HeadSet
 from a3tune.lack_of_memory import in_halves
 from a3tune.models.memory import total_memory
 from a3tune.models.model import VisionLanguageModel
@@ -26,27 +27,27 @@ def read_attention_of(
     model: VisionLanguageModel,
     prompts: Sequence[EncodedPrompt],
     coverages: Sequence[np.ndarray | None],
-    count: int | None = None,
-) -> list[tuple[dict[str, float | None], np.ndarray]]:
-    """For each prompt with its answer its `measured` numbers and the map that they are of, float64 [patches]. The
-    adapter at work is mounted, and the caller holds the model's lock.
+    head_sets: Sequence[HeadSet],
+) -> list[list[tuple[dict[str, float | None], np.ndarray]]]:
+    """For each prompt with its answer, and each set of heads, its `measured` numbers and the map that they are of,
+    float64 [patches]. The adapter at work is mounted, and the caller holds the model's lock.
 
     Args:
         prompts: with answers.
         coverages: float [patches] of each, or None.
-        count: K; None for the number of heads of one layer.
+        head_sets: what is read.
     """
     pairs = list(zip(prompts, coverages, strict=True))
     step = max(1, _most_bytes() // max(_bytes(model, prompt) for prompt in prompts))
-    read: list[tuple[dict[str, float | None], np.ndarray]] = []
+    read: list[list[tuple[dict[str, float | None], np.ndarray]]] = []
     for start in range(0, len(pairs), step):
-        read += in_halves(lambda chosen: _read(model, chosen, count), pairs[start : start + step])
+        read += in_halves(lambda chosen: _read(model, chosen, head_sets), pairs[start : start + step])
     return read
 
 
 def _read(
-    model: VisionLanguageModel, pairs: Sequence[tuple[EncodedPrompt, np.ndarray | None]], count: int | None
-) -> list[tuple[dict[str, float | None], np.ndarray]]:
+    model: VisionLanguageModel, pairs: Sequence[tuple[EncodedPrompt, np.ndarray | None]], head_sets: Sequence[HeadSet]
+) -> list[list[tuple[dict[str, float | None], np.ndarray]]]:
     batch = model.collate([prompt for prompt, _ in pairs])
     # Nobody reads the scores of the next tokens, which for a batch would take gigabytes.
     options = {"logits_to_keep": 1} if model.keeps_logits else {}
@@ -55,8 +56,8 @@ def _read(
     read = []
     for b, (prompt, coverage) in enumerate(pairs):
         writing = batch.writing[b][batch.rows[b]]
-        weights = answer_attention(record, b, writing, closed=prompt.closed, count=count).weights
-        read.append((measured(weights, coverage), weights))
+        maps = [one.weights(record, b, writing, closed=prompt.closed) for one in head_sets]
+        read.append([(measured(weights, coverage), weights) for weights in maps])
     return read
 
 

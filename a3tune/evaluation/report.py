@@ -34,8 +34,6 @@ OPEN = tuple(
 _LOOKS = ("attention_mass", "touched_mass", "relative_mass", "pointing_game", "iou", "area_under_curve", "image_share")
 ATTENTION = tuple(f"{when}.{metric}" for when in ("given", "generated") for metric in _LOOKS)
 BROKEN_DOWN = ("strict.accuracy", "strict.recall", "strict.exact_match", "given.attention_mass")
-BY_STRUCTURE = tuple(f"given.{metric}" for metric in _LOOKS)
-"""Where a model looks is broken down by what was asked after, in every one of its numbers."""
 NORMALISATIONS = {
     "strict": "strict: NFKC, lower case, marks to spaces, number words to digits, articles dropped",
     "reference": "reference: VQA evaluation as A3Tune's research code applies it, its faults included",
@@ -49,7 +47,8 @@ class Metric:
     Attributes:
         system: whose.
         name: "accuracy", "recall", "attention_mass", ...
-        mode: "strict" or "reference"; for attention "given answer" or "generated answer".
+        mode: "strict" or "reference"; for attention "given answer" or "generated answer", with the name of the set of
+            heads behind a comma where it is not that of the critical heads.
         normalisation: how texts were made comparable; for attention what the place is known from.
         group, value_of_group: what it is broken down by ("topic", "side"); both "" for all questions.
         interval: the mean with its interval over images.
@@ -214,20 +213,30 @@ def metrics_csv(report: Report) -> str:
 def _metrics(system: str, items: Sequence[EvaluatedItem], seed: int) -> list[Metric]:
     found = []
     masks = {"true": "true masks", "weak": "weak labels", "none": "no masks"}[items[0].masks]
-    for dotted in (*CLOSED, *OPEN, *ATTENTION):
+    further = [
+        f"{part}.{look}"
+        for part in dict.fromkeys(p for item in items for p in item.further_attention)
+        for look in _LOOKS
+    ]
+    for dotted in (*CLOSED, *OPEN, *ATTENTION, *further):
         name, mode = named(dotted)
         told = NORMALISATIONS.get(mode, masks if name != "image_share" else "no masks needed")
         overall = _mean(items, dotted, seed)
         if not overall.questions:
             continue
         found.append(Metric(system, name, mode, told, "", "", overall))
-        for group in GROUPS if dotted in BROKEN_DOWN else ("structure",) if dotted in BY_STRUCTURE else ():
+        for group in GROUPS if dotted in BROKEN_DOWN else ("structure",) if _by_structure(dotted) else ():
             for value in _common_values(items, group):
                 part = [item for item in items if item.groups.get(group) == value]
                 interval = _mean(part, dotted, seed)
                 if interval.questions:
                     found.append(Metric(system, name, mode, told, group, value, interval))
     return found
+
+
+def _by_structure(dotted: str) -> bool:
+    """Where a model looks is broken down by what was asked after, in every one of its numbers and sets of heads."""
+    return dotted.rpartition(".")[0].partition(", ")[0] == "given"
 
 
 def _mean(items: Sequence[EvaluatedItem], dotted: str, seed: int) -> Interval:

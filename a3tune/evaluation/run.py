@@ -22,6 +22,7 @@ from a3tune.attention.capture import prepare_capture
 from a3tune.errors import AdapterError, Cancelled, RequestError
 from a3tune.evaluation.asking import Asker
 from a3tune.evaluation.decoding.registry import decoding_named
+from a3tune.evaluation.head_sets import HeadSet
 from a3tune.evaluation.items import ITEMS_NAME, EvaluatedItem, read_items, write_items
 from a3tune.evaluation.journal import Journal
 from a3tune.evaluation.provenance import provenance, settings_digest
@@ -52,6 +53,7 @@ class EvaluationPlan:
         batch_size: questions in one pass.
         max_new_tokens: longest answer.
         critical_count: K; None for the number of heads of one layer.
+        head_sets: what attention is read in beside the critical heads.
         seed: of sampling, of the images of other patients, and of the report's draws.
         given: whether attention is also read while the right answer is written.
         allow_other_base: take adapters that were made for other weights.
@@ -70,6 +72,7 @@ class EvaluationPlan:
     given: bool = True
     allow_other_base: bool = False
     together: bool | None = None
+    head_sets: tuple[HeadSet, ...] = ()
 
     def __post_init__(self) -> None:
         for name, least in (("batch_size", 1), ("max_new_tokens", 1), ("seed", 0)):
@@ -81,6 +84,11 @@ class EvaluationPlan:
             raise RequestError(expected="at least one adapter", got="none", remedy='Choose "base"')
         for name in self.decodings:
             decoding_named(name)
+
+    @property
+    def read_in(self) -> tuple[HeadSet, ...]:
+        """The sets of heads that attention is read in, the critical heads first."""
+        return (HeadSet("critical heads", self.critical_count), *self.head_sets)
 
     @property
     def systems(self) -> tuple[System, ...]:
@@ -127,7 +135,7 @@ def evaluate(
         The report; of several processes those but the first get the same.
 
     Raises:
-        RequestError: the folder holds another evaluation.
+        RequestError: the folder holds another evaluation, or the model has not the heads of a set.
         AdapterError: an adapter does not fit the model.
         LabelError: what makes weak labels cannot be loaded.
         Cancelled: ``should_stop``, or a file ``stop`` in the folder, said so.
@@ -135,6 +143,8 @@ def evaluate(
     out = Path(out)
     state = PartialState(cpu=model.device.type == "cpu") if "WORLD_SIZE" in os.environ else None
     rank, world = (0, 1) if state is None else (state.process_index, state.num_processes)
+    for heads in plan.read_in:
+        heads.check(model)
     adapters = adapters_of(plan, model)
     facts = provenance(plan, data, model, adapters)
     if rank == 0:

@@ -116,6 +116,20 @@ def compare_folders(before: Path, after: Path, *, out: Path | None = None, seed:
         first, second = (tuple(replace(item, attention={}) for item in items) for items in (first, second))
         told = " and ".join(f"{name.replace('_', ' ')} ({' and '.join(map(str, differing[name]))})" for name in apart)
         notes = (f"Attention is not compared: it was measured with other {told}.",)
+    sets = [{one["name"]: one for one in found.get("head_sets") or ()} for found in settings]
+    unlike = [name for name in sets[0] if name in sets[1] and sets[0][name] != sets[1][name]]
+    if unlike:
+        ends = tuple(f", {name}" for name in unlike)
+        first, second = (
+            tuple(
+                replace(
+                    item, attention={part: found for part, found in item.attention.items() if not part.endswith(ends)}
+                )
+                for item in items
+            )
+            for items in (first, second)
+        )
+        notes += (f"Attention in {' and '.join(unlike)} is not compared: these are other heads.",)
     numbers = {key: number for number, key in enumerate(shared)}
     systems = [list(dict.fromkeys(item.system for item in items)) for items in (first, second)]
     pairs = [(name, name) for name in systems[0] if name in systems[1]]

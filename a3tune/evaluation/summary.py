@@ -23,9 +23,15 @@ _COLUMNS = (
 
 def report_text(report: Report) -> str:
     """The systems' main numbers with their intervals, the verdicts and the notes."""
-    rows = [("", *(title for title, _, _ in _COLUMNS))]
+    modes = dict.fromkeys(metric.mode for metric in report.metrics if ", " in metric.mode)
+    short = {"given answer": "given", "generated answer": "own"}
+    columns = [*_COLUMNS]
+    for mode in modes:
+        when, _, heads = mode.partition(", ")
+        columns.append((f"mass, {short.get(when, when)}, {heads}", "attention_mass", mode))
+    rows = [("", *(title for title, _, _ in columns))]
     for system in report.systems:
-        rows.append((system, *(_shown(report.metric(system, name, mode)) for _, name, mode in _COLUMNS)))
+        rows.append((system, *(_shown(report.metric(system, name, mode)) for _, name, mode in columns)))
     used = [place for place in range(len(rows[0])) if place == 0 or any(row[place] != "-" for row in rows[1:])]
     widths = [max(len(row[place]) for row in rows) for place in used]
     data = report.data
@@ -36,7 +42,7 @@ def report_text(report: Report) -> str:
     lines += [
         "  ".join(row[place].ljust(width) for place, width in zip(used, widths, strict=True)).rstrip() for row in rows
     ]
-    told = {(name, mode): title for title, name, mode in _COLUMNS}
+    told = {(name, mode): title for title, name, mode in columns}
     lines += [
         f"{seeds.recipe}, {told[seeds.name, seeds.mode]}: {seeds.spread.mean:.1%} on average, standard deviation "
         f"{seeds.spread.deviation:.1%} over {len(seeds.systems)} runs with other seeds."

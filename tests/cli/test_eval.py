@@ -25,10 +25,21 @@ def data(tmp_path_factory):
 
 def test_a_model_is_evaluated_scored_and_compared(data, tiny_checkpoint, tmp_path, capfd):
     command = ["eval", "--data", str(data), "--model", str(tiny_checkpoint("llava")), "--device", "cpu"]
-    command += ["--max-new-tokens", "4", "--batch-size", "2", "--export", "markdown,lmms-eval"]
+    command += [
+        "--max-new-tokens",
+        "4",
+        "--batch-size",
+        "2",
+        "--export",
+        "markdown,lmms-eval",
+        "--heads",
+        "critical",
+        "all",
+    ]
     assert main([*command, "--out", str(tmp_path / "one")]) == 0
     told = capfd.readouterr()
     assert "4 questions about 2 images" in told.out
+    assert "mass, own, all heads" in told.out
     assert "100% Writing the report" in told.err
     names = {path.name for path in (tmp_path / "one").iterdir()}
     assert {"items.jsonl", "report.json", "report.csv", "report.md", "lmms_eval", "evaluation.json"} <= names
@@ -94,6 +105,7 @@ def test_a_disk_that_fills_is_told_and_the_evaluation_goes_on(data, tiny_checkpo
         (["--data", "DATA", "--out", "x", "--batch-size", "0"], "batch_size is 0"),
         (["--data", "DATA", "--out", "x", "--limit", "0"], "limit of at least 1"),
         (["--data", "DATA", "--out", "x", "--export", "word"], "'word'"),
+        (["--data", "DATA", "--out", "x", "--heads", "some"], "'some'"),
         (["--data", "DATA", "--out", "x", "--predictions", "none.json"], "none.json cannot be read"),
     ],
 )

@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import json
+import math
 import threading
 from contextlib import nullcontext
 
@@ -15,16 +16,20 @@ from a3tune.errors import Cancelled, RequestError
 from a3tune.evaluation.alignment import PreparedQuestion, read_questions
 from a3tune.evaluation.asking import Asker
 from a3tune.evaluation.estimate import estimate_evaluation
+from a3tune.evaluation.head_sets import HeadSet, parse_head_sets
 from a3tune.evaluation.items import read_items
 from a3tune.evaluation.journal import Journal
 from a3tune.evaluation.questions import read_evaluation_data
 from a3tune.evaluation.report import read_report
 from a3tune.evaluation.run import EvaluationPlan, evaluate, plan_batches
+from a3tune.evaluation.scoring import compare_folders
+from a3tune.evaluation.summary import report_text
 from a3tune.evaluation.systems import System
 from a3tune.geometry.patch_grid import to_patches
 from a3tune.images import load_image
 from a3tune.models.load import load_model
 from a3tune.training.methods import a3moe_config
+from a3tune.types import Head
 from tests.support.adapter_sets import save_adapters
 from tests.support.tuning_data import write_data
 
@@ -321,6 +326,72 @@ def test_batches_are_the_same_whatever_the_order_and_leave_nothing_out(data):
     batches = plan_batches(data.questions, 3)
     assert sorted(item.number for batch in batches for item in batch) == list(range(len(data.questions)))
     assert plan_batches(tuple(reversed(data.questions)), 3) == batches
+
+
+def test_further_sets_of_heads_are_told_by_name_beside_the_critical_ones(data, model, whole, tmp_path):
+    count = model.layers * model.heads
+    each = tuple(Head(place // model.heads, place % model.heads) for place in range(count))
+    sets = (
+        HeadSet("all heads", every=True), HeadSet("as many", count), HeadSet("these", heads=each),
+        HeadSet("usual", model.heads), HeadSet("heads of run.v1", heads=each[:1]),
+    )  # fmt: skip
+    settings = plan(critical_count=1, head_sets=sets)
+    with pytest.raises(Cancelled):
+        evaluate(settings, data, model, tmp_path / "out", should_stop=iter([False, True]).__next__)
+    report = evaluate(settings, data, model, tmp_path / "out")
+    items, usual = (read_items(folder / "items.jsonl") for folder in (tmp_path / "out", whole))
+    for item, same in zip(items, usual, strict=True):
+        for when in ("given", "generated"):
+            every = item.attention[f"{when}, all heads"]
+            assert item.attention[f"{when}, as many"] == pytest.approx(every, abs=1e-6)
+            assert item.attention[f"{when}, these"] == pytest.approx(every, abs=1e-6)
+            assert item.attention[f"{when}, usual"] == pytest.approx(same.attention[when], abs=1e-6)
+            assert item.attention[when] != every
+            assert len({item.value(f"{when}, {name}.image_share") for name in ("all heads", "usual")}) == 2
+            assert math.isfinite(item.value(f"{when}, heads of run.v1.image_share"))
+    mass = report.metric(BASE, "attention_mass", "given answer, all heads")
+    assert mass.normalisation == "true masks"
+    assert "mass, given, all heads" in report_text(report)
+    assert "given answer, all heads" in (tmp_path / "out" / "report.csv").read_text()
+    by = {
+        metric.value_of_group for metric in report.metrics if metric.mode == mass.mode and metric.group == "structure"
+    }
+    usually = {m.value_of_group for m in report.metrics if m.mode == "given answer" and m.group == "structure"}
+    assert by == usually
+    # A folder without further sets stays what it was, and the critical heads are compared with those of this one.
+    assert "head_sets" not in read_report(whole)["provenance"]["settings"]
+    evaluate(plan(head_sets=sets[:1]), data, model, tmp_path / "two")
+    found = compare_folders(whole, tmp_path / "two")
+    assert found.notes == ()
+    (given,) = [entry for entry in found.comparisons if (entry.name, entry.mode) == ("attention_mass", "given answer")]
+    assert given.difference.value == pytest.approx(0, abs=1e-6)
+    with pytest.raises(RequestError, match="layer 9, head 0"):
+        evaluate(plan(head_sets=(HeadSet("x", heads=(Head(9, 0),)),)), data, model, tmp_path / "no")
+
+
+def test_heads_that_a_run_aligned_are_those_of_its_record(tmp_path):
+    config = {"method": "a3", "no_alignment": False, "ratio": 1.0, "no_head_selection": False, "top_heads": 3}
+    sets = []
+    for name, change, fixed in (
+        ("fixed", {"head_choice": "fixed"}, [[0, 1], [1, 0]]),
+        ("chosen", {"head_choice": "dynamic"}, None),
+        ("whole", {"head_choice": "dynamic", "no_head_selection": True}, None),
+        ("plain", {"head_choice": "dynamic", "method": "lora"}, None),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text(json.dumps({"config": config | change, "fixed_heads": fixed}))
+        sets.append(f"aligned={tmp_path / name}")
+    assert parse_head_sets(",".join(["critical", "all", "critical:5", *sets[:3]])) == (
+        HeadSet("all heads", every=True), HeadSet("5 critical heads", 5),
+        HeadSet("heads aligned in fixed", heads=(Head(0, 1), Head(1, 0))), HeadSet("heads aligned in chosen", 3),
+        HeadSet("heads aligned in whole", every=True),
+    )  # fmt: skip
+    for text, words in (
+        (sets[3], "aligned none"), (f"aligned={tmp_path}", "is none"), ("some", "'some'"), ("critical:0", "critical:0"),
+        ("all,all", "all heads twice"),
+    ):  # fmt: skip
+        with pytest.raises(RequestError, match=words):
+            parse_head_sets(text)
 
 
 def test_bad_settings_are_told():
