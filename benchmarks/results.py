@@ -4,17 +4,16 @@
 
 shares the questions among two processes; ``python -m benchmarks.results`` does the same with one.
 
-Adapters are taken as they are kept: those of the bundle, and with ``--runs`` a folder of more in PEFT's format, called
-NAME-SEED; seeds of one name become a mean and a spread over runs. An interrupted evaluation goes on. Prints Markdown.
+Adapters are taken as they are kept: those of the bundle, and with ``--runs`` a folder of more in PEFT's format, by the
+names of their folders; those called NAME-seed0, NAME-seed1, ... are runs of one recipe, told with mean and spread. An
+interrupted evaluation goes on. Prints Markdown.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-import re
 import time
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,7 +28,6 @@ from a3tune.evaluation.decoding.registry import DECODINGS
 from a3tune.evaluation.questions import read_evaluation_data
 from a3tune.evaluation.report import Report
 from a3tune.evaluation.run import EvaluationPlan, evaluate
-from a3tune.evaluation.statistics import spread_of_runs
 from a3tune.evaluation.systems import CONTROLS, GREEDY
 from a3tune.models.load import load_model
 from a3tune.progress import TimedProgress
@@ -43,14 +41,13 @@ COLUMNS = (
     ("touched", "touched_mass", "given answer"),
     ("pointing", "pointing_game", "given answer"),
 )
-_SEEDED = re.compile(r"(.+)-(\d+)")
 
 
 def main() -> None:
     """Evaluate and print, or write the tables into a document."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--out", type=Path, required=True, help="folder for the evaluation")
-    options.add_argument("--runs", type=Path, help="folder of adapters called NAME-SEED")
+    options.add_argument("--runs", type=Path, help="folder of adapters; NAME-seed0, NAME-seed1, ... are runs of one")
     options.add_argument("--questions", type=int, help="ask no more of the benchmark's questions")
     options.add_argument(
         "--decodings", default=",".join(name for name in DECODINGS if name != GREEDY), help="which ways, by commas"
@@ -102,7 +99,7 @@ def describe(report: Report, seconds: float, processor: Sequence[float]) -> str:
         "### Adapters",
         _rows(("", *(title for title, _, _ in COLUMNS)), [(name, *_values(report, name)) for name in greedy]),
     ]
-    if spreads := _spreads(report, greedy):
+    if spreads := _spreads(report):
         parts += ["Mean and standard deviation over runs with other seeds:", spreads]
     parts += [
         "### Against the base model",
@@ -146,18 +143,12 @@ def describe(report: Report, seconds: float, processor: Sequence[float]) -> str:
     return "\n\n".join(parts)
 
 
-def _spreads(report: Report, names: Sequence[str]) -> str:
-    runs: dict[str, list[str]] = defaultdict(list)
-    for name in names:
-        if match := _SEEDED.fullmatch(name):
-            runs[match[1]].append(name)
+def _spreads(report: Report) -> str:
     rows = []
-    for recipe, members in runs.items():
-        cells = []
-        for _, metric, mode in COLUMNS:
-            found = [report.metric(name, metric, mode) for name in members]
-            spread = spread_of_runs([entry.interval.value for entry in found if entry is not None])
-            cells.append(f"{spread.mean * 100:.1f} ± {spread.deviation * 100:.1f}" if len(spread.values) > 1 else "")
+    for recipe, members in dict.fromkeys((seeds.recipe, seeds.systems) for seeds in report.seeds):
+        found = {(seeds.name, seeds.mode): seeds.spread for seeds in report.seeds if seeds.recipe == recipe}
+        spreads = [found.get((name, mode)) for _, name, mode in COLUMNS]
+        cells = [f"{one.mean * 100:.1f} ± {one.deviation * 100:.1f}" if one else "" for one in spreads]
         rows.append((f"{recipe} ({len(members)} seeds)", *cells))
     return _rows(("", *(title for title, _, _ in COLUMNS)), rows) if rows else ""
 
