@@ -22,10 +22,12 @@ from .evaluation.run import EvaluationPlan, evaluate
 from .figures.overlay import overlay
 from .geometry.patch_grid import to_patches, to_source
 from .images.load import image_from_array, load_image
-from .inspection.inspect import AdapterView, Inspection, inspect_each, inspect_image
+from .inspection.image_set import ImageSetInspection, inspect_images
+from .inspection.inspect import Inspection, inspect_each, inspect_image
 from .inspection.passes import read_attention
 from .inspection.prefix_cache import PrefixCache, PrefixStore
-from .inspection.record import write_inspection
+from .inspection.record import write_image_set, write_inspection
+from .inspection.views import AdapterView
 from .labels.fuse import union_mask
 from .labels.parts import load_label_maker
 from .labels.pipeline import LabelMaker
@@ -54,6 +56,7 @@ __all__ = [
     "EvaluationPlan",
     "GeneratedAnswer",
     "Head",
+    "ImageSetInspection",
     "Inspection",
     "LabelMaker",
     "MedicalImage",
@@ -80,6 +83,7 @@ __all__ = [
     "image_from_array",
     "inspect_each",
     "inspect_image",
+    "inspect_images",
     "intersection_over_union",
     "load_config",
     "load_image",
@@ -99,5 +103,6 @@ __all__ = [
     "tune",
     "union_mask",
     "visual_ratio",
+    "write_image_set",
     "write_inspection",
 ]

@@ -12,7 +12,8 @@ import numpy as np
 
 from a3tune.bundle import DEMO_MODEL, EXAMPLES
 from a3tune.images import load_image
-from a3tune.inspection.inspect import AdapterView, Inspection, inspect_image
+from a3tune.inspection.inspect import Inspection, inspect_image
+from a3tune.inspection.views import AdapterView
 from a3tune.models.load import load_model
 from a3tune.types import AttentionMaps, Head, PatchGrid, PatchTile, Token
 from app.common.widgets import json_text

@@ -10,14 +10,24 @@ from a3tune.images import WINDOW_PRESETS
 from a3tune.types import Window
 
 
-def add_image_options(parser: argparse.ArgumentParser) -> None:
-    """Declare how an image is shown: ``--window``, ``--frame``, ``--axis``, ``--volume`` and ``--series``."""
+def add_image_options(parser: argparse.ArgumentParser, *, each: bool = False) -> None:
+    """Declare how an image is shown: ``--window``, ``--frame``, ``--axis``, ``--volume`` and ``--series``.
+
+    Args:
+        each: ``--frame`` may be given for each of several images; it is a list then, or None.
+    """
     parser.add_argument(
         "--window",
         metavar="W",
         help=f"grey-value window: {', '.join(WINDOW_PRESETS)}, or centre,width in the file's units",
     )
-    parser.add_argument("--frame", type=int, metavar="N", help="frame or slice, from 0 (default: first, middle)")
+    parser.add_argument(
+        "--frame",
+        action="append" if each else "store",
+        type=int,
+        metavar="N",
+        help="frame or slice, from 0 (default: first, middle)" + "; of several images once for all or for each" * each,
+    )
     parser.add_argument("--axis", type=int, choices=(0, 1, 2), default=2, help="of a volume (default 2, axial)")
     parser.add_argument("--series", type=int, metavar="N", help="of a folder or ZIP with several DICOM series, from 1")
     parser.add_argument("--volume", type=int, default=0, metavar="N", help="of a file with several, from 0 (default 0)")

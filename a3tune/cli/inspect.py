@@ -1,10 +1,11 @@
-"""``python -m a3tune inspect``: one question about one image, or about each of a folder, asked of each adapter."""
+"""``python -m a3tune inspect``: a question about an image, several, or each of a folder, asked of each adapter."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,13 @@ from a3tune.wording import counted
 
 _OBJECTS = ("pictures", "maps", "regions")
 
-HELP = "ask a question about an image, or each of a folder, and save where every head looks"
+NO_TARGET = "none"
+"""What stands for the target of one of several images that has none."""
+HELP = "ask a question about an image, several together, or each of a folder, and save where every head looks"
 
 
 class _One(argparse.Action):
-    """Takes an option once: of two images the last would be asked about, and the first left out without a word."""
+    """Takes an option once: of two questions the last would be asked, and the first left out without a word."""
 
     def __call__(
         self,
@@ -38,9 +41,7 @@ class _One(argparse.Action):
         option_string: str | None = None,
     ) -> None:
         if getattr(namespace, self.dest) is not None:
-            parser.error(
-                f"{option_string} is given twice: inspect asks one question about one image; --images is for many"
-            )
+            parser.error(f"{option_string} is given twice: inspect asks one question")
         setattr(namespace, self.dest, values)
 
 
@@ -49,11 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument(
         "--image",
-        action=_One,
+        action="append",
         type=Path,
         metavar="FILE",
-        help="one image: PNG, JPEG, TIFF, DICOM, NIfTI ..., or a folder, ZIP or DICOMDIR with the slices of a DICOM "
-        "series",
+        help="an image: PNG, JPEG, TIFF, DICOM, NIfTI ..., or a folder, ZIP or DICOMDIR with the slices of a DICOM "
+        "series; given several times, one question is asked about all of them in one prompt, in this order, of models "
+        "whose class takes several: each gets its own maps and numbers",
     )
     given.add_argument(
         "--images",
@@ -98,11 +100,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where.add_argument(
         "--target",
         "--mask",
+        action="append",
         type=Path,
         metavar="FILE",
         help="where the model should look (adds attention mass, pointing game and overlap): a picture of the image's "
         "size that is not black there, or a NIfTI volume, DICOM segmentation or DICOM structure set in the image's "
-        "coordinates",
+        f"coordinates; of several images once for each, in their order, {NO_TARGET} for one without",
     )
     where.add_argument("--labels", type=int, metavar="K", help="the same with the K regions that fit the question best")
     parser.add_argument(
@@ -110,7 +113,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="of a target with several: the segment's or structure's number or name, or grey value",
     )
-    add_image_options(parser)
+    add_image_options(parser, each=True)
     parser.add_argument(
         "--measure",
         action="append",
@@ -152,7 +155,22 @@ def run(options: argparse.Namespace) -> int:
         OSError: the output folder cannot be written.
     """
     folders = adapter_folders(options.adapters, options.model)
-    return _run_one(options, folders) if options.images is None else _run_many(options, folders)
+    images = [options.images] if options.image is None else options.image
+    if len(images) > 1:
+        return _run_several(options, folders)
+    for name in ("target", "frame"):
+        given = getattr(options, name)
+        if given is not None and len(given) > 1:
+            raise RequestError(
+                expected=f"--{name} once",
+                got=f"It is given {len(given)} times for {'one image' if options.images is None else 'a folder'}",
+                remedy="Give --image as many times, in the same order, to ask about several images together",
+            )
+        setattr(options, name, given and given[0])
+    if options.images is not None:
+        return _run_many(options, folders)
+    options.image = images[0]
+    return _run_one(options, folders)
 
 
 def _run_one(options: argparse.Namespace, folders: Mapping[str, Path | None]) -> int:
@@ -180,7 +198,7 @@ def _run_one(options: argparse.Namespace, folders: Mapping[str, Path | None]) ->
     for view in inspection.views:
         print(f"{view.adapter}: {view.answer}")
     if len(inspection.views) > 1 or target is not None or inspection.labels is not None:
-        print(metrics_table(inspection))
+        print(metrics_table(inspection.views))
     print(
         *map(measure_words, measures),
         *image.notes,
@@ -193,15 +211,67 @@ def _run_one(options: argparse.Namespace, folders: Mapping[str, Path | None]) ->
     return 0
 
 
-def _run_many(options: argparse.Namespace, folders: Mapping[str, Path | None]) -> int:
-    """The question about every picture in a folder; what is wrong with one of them ends nothing."""
-    for name in ("target", "segment", "measure", "series"):
+def _run_several(options: argparse.Namespace, folders: Mapping[str, Path | None]) -> int:
+    """One question about several images, in one prompt."""
+    _refuse(options, ("measure", "series", "dicom"))
+    count = len(options.image)
+    frames, targets = options.frame or [None], options.target or [Path(NO_TARGET)] * count
+    if len(frames) not in (1, count) or len(targets) != count:
+        name, given = ("target", targets) if len(targets) != count else ("frame", frames)
+        raise RequestError(
+            expected=f"--{name} {'once for all images or ' if name == 'frame' else ''}once for each, in their order",
+            got=f"It is given {len(given)} times for {count} images",
+            remedy=f"Write {NO_TARGET} for an image without a target" if name == "target" else "Name the others too",
+        )
+    frames = frames * count if len(frames) == 1 else frames
+    named = None if options.convention in ("auto", "none") else options.convention
+    window, images, masks = parse_window(options.window), [], []
+    for path, frame, target in zip(options.image, frames, targets, strict=True):
+        choice = image_choice(options) | {"frame": frame}
+        images.append(load_image(path, window=window, convention=named, insist=True, **choice))
+        there = None
+        if target != Path(NO_TARGET) or target.is_file():
+            there = load_target(target, images[-1], path, segment=options.segment, **choice)
+        masks.append(there)
+    from a3tune.cli.inspector import Inspector  # torch: see above
+    from a3tune.inspection.record import metrics_table
+
+    inspector = Inspector(options, folders, (), SteadyProgress(at_once=False))
+    if options.convention == "auto" and inspector.model.convention is not None:
+        images = [inspector.read(path, frame) for path, frame in zip(options.image, frames, strict=True)]
+    inspection, written = inspector.inspect_together(images, options.out, masks)
+    for view in inspection.views:
+        print(f"{view.adapter}: {view.answer}")
+    rows = [
+        replace(view, adapter=f"{view.adapter}, image {number}")
+        for number, part in enumerate(inspection.parts, 1)
+        for view in part.views
+    ]
+    print(metrics_table(rows))
+    print(
+        *(f"image {number}: {note}" for number, image in enumerate(images, 1) for note in image.notes),
+        *inspector.model.notes,
+        *dict.fromkeys(note for view in inspection.views for note in view.notes),
+        *(f"{view.adapter}: {view.mode}" for view in inspection.views if view.mode != "alone"),
+        f"{written} files in {options.out}",
+        sep="\n",
+    )
+    return 0
+
+
+def _refuse(options: argparse.Namespace, names: Sequence[str]) -> None:
+    for name in names:
         if getattr(options, name) not in (None, []):
             raise RequestError(
                 expected="options that mean the same for every image",
                 got=f"--{name} belongs to one image",
                 remedy="Leave it out, or inspect the images one by one with --image",
             )
+
+
+def _run_many(options: argparse.Namespace, folders: Mapping[str, Path | None]) -> int:
+    """The question about every picture in a folder; what is wrong with one of them ends nothing."""
+    _refuse(options, ("target", "segment", "measure", "series"))
     from a3tune.labels.tasks import tasks_in_folder
 
     work = tasks_in_folder(options.images, (options.question,), out=options.out)

@@ -21,9 +21,10 @@ from a3tune.images import load_image
 from a3tune.images.dicom_source import SourceImage, read_source
 from a3tune.inspection.dicom_export import write_dicom
 from a3tune.inspection.dicom_study import DicomStudy
+from a3tune.inspection.image_set import ImageSetInspection, inspect_images
 from a3tune.inspection.inspect import Inspection, inspect_image
 from a3tune.inspection.provenance import made_with
-from a3tune.inspection.record import write_inspection
+from a3tune.inspection.record import write_image_set, write_inspection
 from a3tune.inspection.table import TableRow, region_words
 from a3tune.labels.fuse import union_mask
 from a3tune.labels.parts import load_label_maker
@@ -77,8 +78,11 @@ class Inspector:
         )
         self._facts = made_with(self.model, folders, options.quantization, progress)
 
-    def read(self, path: Path) -> MedicalImage:
+    def read(self, path: Path, frame: int | None = None) -> MedicalImage:
         """An image as this model is given it.
+
+        Args:
+            frame: of a file with several; None for that of the options.
 
         Raises:
             ImageError, RequestError: the file is not an image that can be shown.
@@ -86,9 +90,8 @@ class Inspector:
         options = self._options
         convention = {"auto": self.model.convention, "none": None}.get(options.convention, options.convention)
         insist = options.convention not in ("auto", "none")
-        return load_image(
-            path, window=parse_window(options.window), convention=convention, insist=insist, **image_choice(options)
-        )
+        choice = image_choice(options) | ({} if frame is None else {"frame": frame})
+        return load_image(path, window=parse_window(options.window), convention=convention, insist=insist, **choice)
 
     def inspect(
         self,
@@ -107,6 +110,36 @@ class Inspector:
         if labels is not None:
             target = union_mask(labels.regions)
         return self._ask(image, self._source(path), out, target, labels, measures, self._progress)
+
+    def inspect_together(
+        self, images: Sequence[MedicalImage], out: Path, targets: Sequence[np.ndarray | None]
+    ) -> tuple[ImageSetInspection, int]:
+        """Ask about several images in one prompt and write what comes of it; gives that, and how many files.
+
+        Raises:
+            A3TuneError: as :meth:`inspect`; and a model of a class that takes one image.
+        """
+        labels = [self._labels(image) for image in images]
+        pairs = zip(labels, targets, strict=True)
+        targets = [target if found is None else union_mask(found.regions) for found, target in pairs]
+        inspection = inspect_images(
+            self.model, images, self._options.question, targets=targets, on_progress=self._progress, **self._asking()
+        )
+        marked = zip(inspection.parts, labels, strict=True)
+        parts = tuple(replace(part, labels=found) for part, found in marked)
+        inspection = replace(inspection, parts=parts, made_with=self._facts)
+        return inspection, len(write_image_set(inspection, out, targets))
+
+    def _asking(self) -> dict[str, Any]:
+        """What is asked of each question, as `inspect_image` takes it."""
+        options, together = self._options, TOGETHER[self._options.together]
+        return {
+            "adapters": self.adapters,
+            "adapter_set": self._set,
+            "critical_count": options.critical_heads,
+            "max_new_tokens": options.max_new_tokens,
+            "together": self.model.device.type == "cuda" if together is None else together,
+        }
 
     def row(self, name: str, path: Path, out: Path) -> TableRow:
         """The same for one of many images, as a row of their table: what is wrong with it is told there."""
@@ -151,18 +184,8 @@ class Inspector:
         measures: Sequence[dict[str, Any]],
         progress: Progress,
     ) -> tuple[Inspection, int]:
-        options, together = self._options, TOGETHER[self._options.together]
         inspection = inspect_image(
-            self.model,
-            image,
-            options.question,
-            adapters=self.adapters,
-            adapter_set=self._set,
-            critical_count=options.critical_heads,
-            max_new_tokens=options.max_new_tokens,
-            target=target,
-            on_progress=progress,
-            together=self.model.device.type == "cuda" if together is None else together,
+            self.model, image, self._options.question, target=target, on_progress=progress, **self._asking()
         )
         inspection = replace(inspection, labels=labels, measures=tuple(measures), made_with=self._facts)
         written = write_inspection(inspection, out, target)

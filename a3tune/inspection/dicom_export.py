@@ -12,8 +12,9 @@ from pydicom import Dataset, dcmwrite
 from a3tune.inspection.dicom_captures import captures
 from a3tune.inspection.dicom_maps import map_segments, mask_segment, parametric_maps, region_segments, segmentation
 from a3tune.inspection.dicom_study import DicomStudy
-from a3tune.inspection.inspect import Inspection, answer_rows
+from a3tune.inspection.inspect import Inspection
 from a3tune.inspection.report import MapStyle, Side
+from a3tune.inspection.views import answer_rows
 from a3tune.types import WeakLabels
 from a3tune.wording import counted
 

@@ -16,8 +16,9 @@ from a3tune.attention.deletion_curves import area_under, curve_shares, first_pat
 from a3tune.errors import Cancelled, RequestError
 from a3tune.geometry.patch_grid import to_source
 from a3tune.images import image_from_array
-from a3tune.inspection.inspect import AdapterView, Inspection
+from a3tune.inspection.inspect import Inspection
 from a3tune.inspection.passes import adapted, read_attention
+from a3tune.inspection.views import AdapterView
 from a3tune.models.model import VisionLanguageModel
 from a3tune.offloading import is_offloaded
 from a3tune.progress import Progress, no_progress

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ from a3tune.figures.plots import (
 )
 from a3tune.geometry.patch_grid import to_patches, to_source
 from a3tune.images.frames import boxes_to_stored, image_record, labels_to_stored, region_record
-from a3tune.inspection.inspect import AdapterView, Inspection, answer_rows
+from a3tune.inspection.image_set import ImageSetInspection
+from a3tune.inspection.inspect import Inspection
+from a3tune.inspection.views import AdapterView, answer_rows
 from a3tune.storage import files_together
 
 RECORD_NAME = "inspect.json"
@@ -44,27 +47,65 @@ def record(inspection: Inspection, target: np.ndarray | None = None) -> dict[str
         target: bool [height, width], source pixels: where the model should look, if that is known; the heads that
             moved most then also get their attention mass inside it.
     """
-    image = inspection.image
     return {
         "a3tune": __version__,
         "model": inspection.model,
-        "image": image_record(image),
+        "image": image_record(inspection.image),
         "question": inspection.question,
-        "patches": boxes_to_stored(inspection.grid.boxes, image).round(3).tolist(),
-        "labels": _labels(inspection),
+        **_image_facts(inspection),
         **({"measures": list(inspection.measures)} if inspection.measures else {}),
-        **({"made_with": inspection.made_with} if inspection.made_with else {}),
-        "seconds": {name: round(value, 4) for name, value in inspection.seconds.items()},
-        "adapters": {view.adapter: _view(view, inspection.grid.shape) for view in inspection.views},
+        **_made(inspection),
+        "adapters": {view.adapter: {**_view(view), "grid": list(inspection.grid.shape)} for view in inspection.views},
         "comparisons": _comparisons(inspection, target),
     }
 
 
-def metrics_table(inspection: Inspection) -> str:
+def image_set_record(
+    inspection: ImageSetInspection, targets: Sequence[np.ndarray | None] | None = None
+) -> dict[str, Any]:
+    """The same of several images: "images" lists them in their order, each with its own patches, regions, grid and
+    comparisons, and by adapter the numbers of its own map; "adapters" holds answers and numbers over all images.
+
+    Args:
+        inspection: what to write down.
+        targets: for each image as in :func:`record`.
+    """
+    pairs = zip(inspection.parts, targets or [None] * len(inspection.parts), strict=True)
+    return {
+        "a3tune": __version__,
+        "model": inspection.model,
+        "images": [
+            {
+                "number": number,
+                **image_record(part.image),
+                **_image_facts(part),
+                "grid": list(part.grid.shape),
+                "adapters": {view.adapter: {"metrics": _numbers(view)} for view in part.views},
+                "comparisons": _comparisons(part, target),
+            }
+            for number, (part, target) in enumerate(pairs, 1)
+        ],
+        "question": inspection.question,
+        **_made(inspection),
+        "adapters": {view.adapter: _view(view) for view in inspection.views},
+    }
+
+
+def _image_facts(inspection: Inspection) -> dict[str, Any]:
+    boxes = boxes_to_stored(inspection.grid.boxes, inspection.image)
+    return {"patches": boxes.round(3).tolist(), "labels": _labels(inspection)}
+
+
+def _made(inspection: Inspection | ImageSetInspection) -> dict[str, Any]:
+    made = {"made_with": inspection.made_with} if inspection.made_with else {}
+    return {**made, "seconds": {name: round(value, 4) for name, value in inspection.seconds.items()}}
+
+
+def metrics_table(views: Sequence[AdapterView]) -> str:
     """The views' answers and metrics as a small table of plain text, one line a view."""
-    names = list(dict.fromkeys(name for view in inspection.views for name in view.metrics))
+    names = list(dict.fromkeys(name for view in views for name in view.metrics))
     rows = [["adapter", *names, "answer"]]
-    for view in inspection.views:
+    for view in views:
         numbers = (finite(view.metrics.get(name, math.nan)) for name in names)
         rows.append([view.adapter, *("-" if value is None else f"{value:.3f}" for value in numbers), view.answer])
     widths = [max(len(row[column]) for row in rows) for column in range(len(names) + 1)]
@@ -95,22 +136,83 @@ def write_inspection(inspection: Inspection, folder: Path, target: np.ndarray | 
         OSError: the folder cannot be written.
     """
     with files_together(folder, RECORD_NAME) as scratch:
-        return [folder / path.name for path in _write_files(inspection, scratch, target)]
+        written = [_write_record(record(inspection, target), scratch)]
+        written += _write_pictures(inspection, scratch, target, _answer_maps(inspection))
+        written += _write_heads(inspection.model, inspection.views, scratch)
+        return [folder / path.name for path in written]
 
 
-def _write_files(inspection: Inspection, folder: Path, target: np.ndarray | None) -> list[Path]:
-    written = [folder / RECORD_NAME]
-    text = json.dumps(record(inspection, target), indent=1, ensure_ascii=False)
-    written[0].write_text(text + "\n", encoding="utf-8")
+def write_image_set(
+    inspection: ImageSetInspection, folder: Path, targets: Sequence[np.ndarray | None] | None = None
+) -> list[Path]:
+    """The same of several images: the files of image N have ``_image_N`` at the end of their names.
+
+    ``maps`` and ``image_share`` of an NPZ are over the tokens of that image alone, ``visual_ratio`` is over all images;
+    the pictures of all images share one colour scale.
+
+    Args:
+        targets: for each image as in :func:`record`.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    maps = [_answer_maps(part) for part in inspection.parts]
+    upper = max(float(picture.max()) for pictures in maps for picture in pictures.values())
+    with files_together(folder, RECORD_NAME) as scratch:
+        written = [_write_record(image_set_record(inspection, targets), scratch)]
+        triples = zip(inspection.parts, targets or [None] * len(maps), maps, strict=True)
+        for number, (part, target, pictures) in enumerate(triples, 1):
+            place = f", image {number} of {len(maps)}"
+            written += _write_pictures(part, scratch, target, pictures, upper, f"_image_{number}", place)
+        written += _write_heads(inspection.model, inspection.views, scratch)
+        return [folder / path.name for path in written]
+
+
+def _write_record(facts: dict[str, Any], folder: Path) -> Path:
+    path = folder / RECORD_NAME
+    path.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
+
+
+def _write_heads(model: str, views: Sequence[AdapterView], folder: Path) -> list[Path]:
+    written: list[Path] = []
+    for view in views:
+        grid = head_grid_figure(view.visual_ratio, view.critical_heads, Caption(model, view.adapter))
+        written += save_figure(grid, folder / f"heads_{view.adapter}")
+    return written
+
+
+def _answer_maps(inspection: Inspection) -> dict[str, np.ndarray]:
+    """Adapter -> its map of the answer in the source frame."""
+    return {view.adapter: _answer_map(inspection, view) for view in inspection.views}
+
+
+def _write_pictures(
+    inspection: Inspection,
+    folder: Path,
+    target: np.ndarray | None,
+    pictures: dict[str, np.ndarray],
+    upper: float | None = None,
+    suffix: str = "",
+    place: str = "",
+) -> list[Path]:
+    """Maps and pictures of one image.
+
+    Args:
+        upper: end of the colour scale; None for the highest of ``pictures``.
+        suffix: at the end of the files' names.
+        place: which image it is, added to the captions.
+    """
+    written: list[Path] = []
     if inspection.image.model_pixels is not None:
-        written.append(folder / MODEL_INPUT_NAME)
+        written.append(folder / MODEL_INPUT_NAME.replace(".", f"{suffix}."))
         Image.fromarray(inspection.image.model_pixels).save(written[-1])
-    pictures = {view.adapter: _answer_map(inspection, view) for view in inspection.views}
-    upper = max(float(picture.max()) for picture in pictures.values())
+    if upper is None:
+        upper = max(float(picture.max()) for picture in pictures.values())
     masks = [item.region.mask for item in inspection.labels.regions] if inspection.labels else []
     masks += [target] if target is not None else []
     for view in inspection.views:
-        path = folder / f"attention_{view.adapter}.npz"
+        path = folder / f"attention_{view.adapter}{suffix}.npz"
         np.savez_compressed(
             path,
             maps=view.maps.weights,
@@ -122,7 +224,7 @@ def _write_files(inspection: Inspection, folder: Path, target: np.ndarray | None
             inspection.model,
             view.adapter,
             f"mean of {len(view.critical_heads)} critical heads",
-            "mean of the answer",
+            f"mean of the answer{place}",
             inspection.question,
         )
         figure = attention_figure(
@@ -133,18 +235,19 @@ def _write_files(inspection: Inspection, folder: Path, target: np.ndarray | None
             title=f"Answer: {view.answer}",
             upper=upper,
         )
-        written += [path, *save_figure(figure, folder / f"attention_{view.adapter}")]
-        grid = head_grid_figure(view.visual_ratio, view.critical_heads, Caption(inspection.model, view.adapter))
-        written += save_figure(grid, folder / f"heads_{view.adapter}")
+        written += [path, *save_figure(figure, folder / f"attention_{view.adapter}{suffix}")]
     if len(inspection.views) > 1:
-        written += _write_comparisons(inspection, folder, masks)
+        written += _write_comparisons(inspection, folder, masks, suffix, place)
     return written
 
 
-def _write_comparisons(inspection: Inspection, folder: Path, masks: list[np.ndarray]) -> list[Path]:
+def _write_comparisons(
+    inspection: Inspection, folder: Path, masks: list[np.ndarray], suffix: str, place: str
+) -> list[Path]:
     """The views side by side, and each one's difference from the first, at the tokens that all share."""
     before, *others = inspection.views
     positions, where = _shared(inspection)
+    where += place
     pictures = {}
     for view in inspection.views:
         own, _, _ = compared_maps(view.maps, view.maps, positions, view.critical_heads)
@@ -156,7 +259,7 @@ def _write_comparisons(inspection: Inspection, folder: Path, masks: list[np.ndar
         Caption(inspection.model, list(pictures), "each one's critical heads", where, inspection.question),
         masks=masks,
     )
-    written = [*save_figure(figure, folder / COMPARISON_NAME)]
+    written = [*save_figure(figure, folder / f"{COMPARISON_NAME}{suffix}")]
     for after in others:
         caption = Caption(inspection.model, f"{before.adapter} and {after.adapter}", "each one's critical heads", where)
         figure = difference_figure(
@@ -167,7 +270,7 @@ def _write_comparisons(inspection: Inspection, folder: Path, masks: list[np.ndar
             names=(before.adapter, after.adapter),
             masks=masks,
         )
-        written += save_figure(figure, folder / f"difference_{before.adapter}_{after.adapter}")
+        written += save_figure(figure, folder / f"difference_{before.adapter}_{after.adapter}{suffix}")
     return written
 
 
@@ -222,7 +325,11 @@ def _answer_map(inspection: Inspection, view: AdapterView) -> np.ndarray:
     return to_source(values, inspection.grid, smooth=True)
 
 
-def _view(view: AdapterView, grid: tuple[int, int]) -> dict[str, Any]:
+def _numbers(view: AdapterView) -> dict[str, float | None]:
+    return {name: finite(value) for name, value in view.metrics.items()}
+
+
+def _view(view: AdapterView) -> dict[str, Any]:
     return {
         "answer": view.answer,
         "tokens": [
@@ -230,11 +337,10 @@ def _view(view: AdapterView, grid: tuple[int, int]) -> dict[str, Any]:
             for token in view.tokens
             if token.role != "image"
         ],
-        "grid": list(grid),
         "layers": view.maps.layers,
         "heads": view.maps.heads,
         "critical_heads": [list(head) for head in view.critical_heads],
-        "metrics": {name: finite(value) for name, value in view.metrics.items()},
+        "metrics": _numbers(view),
         "notes": list(view.notes),
         "mode": view.mode,
     }

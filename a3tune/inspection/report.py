@@ -26,7 +26,8 @@ from a3tune.figures.overlay import outline, overlay
 from a3tune.figures.plots import Caption, attention_figure, difference_figure, printable
 from a3tune.geometry.patch_grid import to_source
 from a3tune.images.measures import measure_words
-from a3tune.inspection.inspect import AdapterView, Inspection
+from a3tune.inspection.inspect import Inspection
+from a3tune.inspection.views import AdapterView
 from a3tune.types import Head, MedicalImage
 from a3tune.wording import RESEARCH_NOTICE
 

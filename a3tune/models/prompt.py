@@ -13,9 +13,10 @@ from transformers import PreTrainedConfig, ProcessorMixin
 
 from a3tune.errors import ModelError, RequestError
 from a3tune.models import token_roles as roles
+from a3tune.models.checkpoint_folder import PROVEN
 from a3tune.models.encoded_prompt import EncodedBatch, EncodedPrompt
 from a3tune.models.processor_options import image_options
-from a3tune.models.quirks import quirk_of
+from a3tune.models.quirks import QUIRKS, quirk_of
 from a3tune.types import MedicalImage
 
 _STAND_IN = "zqxjkvzqxjkv"
@@ -63,6 +64,13 @@ class PromptEncoder:
         context = tuple(roles.check_question(turn, self._config, self.processor) for turn in context)
         if not images:
             raise RequestError(expected="at least one image", got="none", remedy="Choose an image first")
+        if len(images) > 1 and self._quirk.one_image:
+            several = [name for name in PROVEN if not (name in QUIRKS and QUIRKS[name].one_image)]
+            raise RequestError(
+                expected=f"one image, since a model of type {self._config.model_type} takes no more",
+                got=f"The question is about {len(images)} images: {self._quirk.one_image}",
+                remedy=f"Ask about one, or choose a model of a type that takes several ({', '.join(several)})",
+            )
         pictures = [Image.fromarray(image.model_input) for image in images]
         prefix, suffix = self._render_around(len(pictures), context)
         text = prefix + question + suffix

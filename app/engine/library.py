@@ -19,10 +19,11 @@ if TYPE_CHECKING:  # read by type checkers, and by `__getattr__`
     from a3tune.figures.plots import save_figure
     from a3tune.inspection.dicom_export import dicom_bytes, dicom_objects
     from a3tune.inspection.faithfulness import curve_passes, measure_curves, measure_randomised
-    from a3tune.inspection.inspect import answer_rows, inspect_each, inspect_image
+    from a3tune.inspection.inspect import inspect_each, inspect_image
     from a3tune.inspection.prefix_cache import PrefixCache, PrefixStore
     from a3tune.inspection.record import write_inspection
     from a3tune.inspection.report import MapStyle, Side, full_size_pictures, page_figure, shown_figure
+    from a3tune.inspection.views import answer_rows
     from a3tune.labels.cache import RegionCache
     from a3tune.labels.export import write_labels
     from a3tune.labels.parts import load_label_maker

@@ -20,7 +20,7 @@ from app.inspect.sessions.results import ResultStore
 
 if TYPE_CHECKING:
     from a3tune.inspection.faithfulness import FaithfulnessCurves, RandomisedWeights
-    from a3tune.inspection.inspect import AdapterView
+    from a3tune.inspection.views import AdapterView
 
 KINDS = ("curves", "control")
 # A check that nobody follows for this long is stopped: its page was closed. In seconds.

@@ -88,11 +88,49 @@ def test_inspect_computes_in_the_precision_asked_for(picture, tmp_path, tiny_che
     assert json.loads((tmp_path / "out" / "inspect.json").read_text())["made_with"]["dtype"] == dtype
 
 
-@pytest.mark.parametrize("option", ["--image", "--question"])
-def test_inspect_refuses_several_images_or_questions_by_name(picture, tmp_path, capsys, option):
+def test_inspect_refuses_a_second_question_by_name(picture, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
-        inspect(picture, tmp_path / "out", "demo", option, "other.png")
-    assert f"{option} is given twice: inspect asks one question about one image" in capsys.readouterr().err
+        inspect(picture, tmp_path / "out", "demo", "--question", "And this?")
+    assert "--question is given twice: inspect asks one question" in capsys.readouterr().err
+
+
+def test_inspect_asks_about_several_images_together(tmp_path, tiny_checkpoint, tiny_model, random_image, capsys):
+    first, second = random_image(3, 40, 56), random_image(4, 30, 36)
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    for path, image in zip(paths, (first, second), strict=True):
+        Image.fromarray(image.pixels).save(path)
+    mask = np.zeros((30, 36), np.uint8)
+    mask[5:20, 6:30] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    model, out = tiny_checkpoint("qwen2_5_vl"), tmp_path / "out"
+    more = ("--image", str(paths[1]), "--max-new-tokens", "3")
+    targets = ("--target", "none", "--target", str(tmp_path / "mask.png"))
+    assert inspect(paths[0], out, model, *more, *targets) == 0
+    told = capsys.readouterr().out
+    facts = json.loads((out / "inspect.json").read_text())
+    assert [image["sha256"] for image in facts["images"]] == [first.sha256, second.sha256]
+    assert [image["number"] for image in facts["images"]] == [1, 2]
+    numbers = [image["adapters"]["base"]["metrics"] for image in facts["images"]]
+    assert "attention_mass" not in numbers[0]
+    assert 0 < numbers[1]["attention_mass"] < 1
+    whole = facts["adapters"]["base"]
+    assert sum(one["share_of_images"] for one in numbers) == pytest.approx(1)
+    assert sum(one["image_share"] for one in numbers) == pytest.approx(whole["metrics"]["image_share"])
+    inside = numbers[1]["attention_mass"] * numbers[1]["share_of_images"]
+    assert whole["metrics"]["attention_mass"] == pytest.approx(inside, rel=1e-5)
+    for number, image in enumerate(facts["images"], 1):
+        with np.load(out / f"attention_base_image_{number}.npz") as arrays:
+            assert arrays["maps"].shape[3] == len(image["patches"]) == np.prod(image["grid"])
+        assert (out / f"attention_base_image_{number}.png").stat().st_size > 1000
+        assert f"base, image {number}" in told
+    assert (out / "heads_base.png").is_file()
+    refused = {
+        ("--target", "none"): "given 1 times for 2 images",
+        ("--measure", "ruler:0,0,5,5"): "belongs to one image",
+    }
+    for option, words in refused.items():
+        assert inspect(paths[0], out, model, *more, *option) == 2
+        assert words in capsys.readouterr().err
 
 
 def test_inspect_asks_about_each_picture_of_a_folder_and_lists_the_broken_one(

@@ -20,8 +20,9 @@ from a3tune.images.frames import mask_to_stored
 from a3tune.images.target import load_target
 from a3tune.inspection.dicom_export import dicom_bytes, dicom_objects, write_dicom
 from a3tune.inspection.dicom_study import DicomStudy
-from a3tune.inspection.inspect import answer_rows, inspect_image
+from a3tune.inspection.inspect import inspect_image
 from a3tune.inspection.report import LEAST_EDGE, MapStyle, Side
+from a3tune.inspection.views import answer_rows
 from a3tune.types import Region, ScoredRegion, WeakLabels
 from tests.support.dicom_rules import broken_rules
 

@@ -10,14 +10,11 @@ from peft import LoraConfig, get_peft_model
 from a3tune.adapters.a3moe import A3MoeConfig, record_experts
 from a3tune.adapters.switch import BASE, AdapterSet
 from a3tune.errors import AdapterError, Cancelled, RequestError
-from a3tune.inspection import inspect as inspect_module
-from a3tune.inspection.inspect import (
-    answer_rows,
-    inspect_each,
-    inspect_image,
-)
+from a3tune.inspection import views as views_module
+from a3tune.inspection.inspect import inspect_each, inspect_image
 from a3tune.inspection.passes import adapted, answer_with_maps, read_attention
 from a3tune.inspection.record import record
+from a3tune.inspection.views import answer_rows
 from a3tune.models.load import load_model
 from a3tune.models.prompt import PromptEncoder
 from a3tune.parity.eager import eager_attention
@@ -85,8 +82,8 @@ def test_experts_are_those_of_the_whole_pass_and_the_mask_reaches_every_step(tin
 
 
 def test_words_are_told_while_they_are_written_with_the_maps_up_to_there(tiny_model, image, monkeypatch):
-    monkeypatch.setattr(inspect_module, "_SHOWN_EACH", 0.0)
-    monkeypatch.setattr(inspect_module, "_SHARE_FOR_SHOWING", 1e9)
+    monkeypatch.setattr(views_module, "_SHOWN_EACH", 0.0)
+    monkeypatch.setattr(views_module, "_SHARE_FOR_SHOWING", 1e9)
     told, words = [], []
     whole = inspect_image(
         tiny_model("llava_mistral"), image, "Where is the liver?", max_new_tokens=4,

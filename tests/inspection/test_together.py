@@ -7,7 +7,7 @@ from peft import LoraConfig
 
 from a3tune.adapters.a3moe import A3MoeConfig
 from a3tune.errors import Cancelled, NotEnoughMemoryError
-from a3tune.inspection import inspect as inspect_module
+from a3tune.inspection import views as views_module
 from a3tune.inspection.inspect import inspect_image
 from a3tune.inspection.prefix_cache import PrefixCache
 from a3tune.inspection.record import record
@@ -96,7 +96,7 @@ def test_why_each_answered_alone_is_said(adapted, image, monkeypatch):
 
 
 def test_what_memory_does_not_hold_together_answers_in_smaller_batches(adapted, image, monkeypatch):
-    answers, most = inspect_module.answers_together, 2
+    answers, most = views_module.answers_together, 2
 
     def short(model, prompt, adapters, names, **options):
         if len(names) > most:
@@ -104,7 +104,7 @@ def test_what_memory_does_not_hold_together_answers_in_smaller_batches(adapted, 
         return answers(model, prompt, adapters, names, **options)
 
     whole = ask(adapted, "llava", image, together=True)
-    monkeypatch.setattr(inspect_module, "answers_together", short)
+    monkeypatch.setattr(views_module, "answers_together", short)
     found = ask(adapted, "llava", image, together=True)
     assert [view.mode for view in found.views] == [
         "alone: too little memory for one batch",

@@ -24,7 +24,8 @@ from app.engine.ids import ResultId, SessionId
 from app.inspect.sessions.opened_image import OpenedImage
 
 if TYPE_CHECKING:
-    from a3tune.inspection.inspect import AdapterView, Inspection
+    from a3tune.inspection.inspect import Inspection
+    from a3tune.inspection.views import AdapterView
 
 # How many inspections of a session can be opened again, and how many bytes of maps and files they may hold together:
 # the maps of one answer of a large model take 150 MB. The newest one always stays.

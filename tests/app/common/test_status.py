@@ -14,7 +14,8 @@ import torch
 
 from a3tune.errors import Cancelled, DataError, RequestError
 from a3tune.images import ImageDescription, image_from_array
-from a3tune.inspection.inspect import AdapterView, Inspection
+from a3tune.inspection.inspect import Inspection
+from a3tune.inspection.views import AdapterView
 from a3tune.types import AttentionMaps, Head, PatchGrid, PatchTile, Token, Window
 from app.common.status import describe, error_status, explain, model_value, step_status
 from app.engine.background import Step

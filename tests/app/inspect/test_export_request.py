@@ -26,8 +26,8 @@ from a3tune.dicomweb.client import DicomWeb
 from a3tune.dicomweb.settings import Server
 from a3tune.errors import RequestError
 from a3tune.geometry.patch_grid import to_patches
-from a3tune.inspection.inspect import answer_rows
 from a3tune.inspection.report import MapStyle, Side, shown_figure
+from a3tune.inspection.views import answer_rows
 from a3tune.types import Window
 from app.access.deployment import DEPLOYMENTS
 from app.inspect.export_request import export, store

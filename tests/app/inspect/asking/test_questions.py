@@ -12,8 +12,8 @@ from PIL import Image
 
 from a3tune.errors import A3TuneError, Cancelled, ModelError, RequestError
 from a3tune.images import load_image
-from a3tune.inspection import inspect as inspect_module
 from a3tune.inspection import passes
+from a3tune.inspection import views as views_module
 from app.engine.model_slot import ModelChoice, ModelSlot
 from app.inspect.export_request import command_line
 from app.inspect.service import InspectService
@@ -26,8 +26,8 @@ from tests.app.inspect.conftest import finish
 def test_words_come_as_they_are_written_each_with_its_map_and_stay_when_the_question_is_cancelled(
     service, png, monkeypatch
 ):
-    monkeypatch.setattr(inspect_module, "_SHOWN_EACH", 0.0)
-    monkeypatch.setattr(inspect_module, "_SHARE_FOR_SHOWING", 1e9)
+    monkeypatch.setattr(views_module, "_SHOWN_EACH", 0.0)
+    monkeypatch.setattr(views_module, "_SHARE_FOR_SHOWING", 1e9)
     service.sessions.open_file("one", png, remove=False)
     whole = finish(service, "one")
     (view,) = whole.inspection.views

@@ -15,7 +15,7 @@ from PIL import Image
 from a3tune.attention.metrics import measure_head_set, measure_heads
 from a3tune.errors import Cancelled, LabelError, NotEnoughMemoryError, RequestError
 from a3tune.geometry.patch_grid import to_patches
-from a3tune.inspection.inspect import answer_rows
+from a3tune.inspection.views import answer_rows
 from a3tune.labels.segmenters.lite_medsam import LiteMedSamSegmenter
 from a3tune.phantom import make_phantom
 from app.engine.region_slot import RegionSlot
