@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from a3tune.data.dataset import AnswerType, Split, TrainingItem
+from a3tune.data.dataset import AnswerType, Boxes, MarkedImage, Split, TrainingItem
 from a3tune.data.formats.faults import FaultLog, place_of
 from a3tune.data.formats.files import split_named
 from a3tune.data.formats.image_files import PictureFinder
@@ -26,9 +28,15 @@ _ANSWER_TYPES: dict[str, AnswerType] = {"closed": "closed", "close": "closed", "
 
 
 class RowChecker:
-    """Turns drafts into items and remembers what was there before."""
+    """Turns drafts into items and remembers what was there before.
 
-    def __init__(self) -> None:
+    Args:
+        several: take questions about several images; else each is a fault.
+    """
+
+    def __init__(self, several: bool = False) -> None:
+        self._several = several
+        self._refused: set[tuple[str, int]] = set()
         self._seen: dict[tuple[object, ...], tuple[str, int]] = {}
         self._answers: dict[tuple[object, ...], tuple[str, str, int]] = {}
 
@@ -37,7 +45,10 @@ class RowChecker:
     ) -> TrainingItem | None:
         """The item of a draft, or None when something is wrong with it; all that is wrong goes to ``log``."""
         errors = log.totals["error"]
-        image = self._file(draft, "image", draft.image, finder, log)
+        names = _names(draft.image, finder)
+        images = [self._file(draft, "image", name, finder, log) for name in names]
+        if len(names) > 1:
+            self._check_several(draft, len(names), log)
         question = self._text(draft, "question", draft.question, log)
         answer = self._text(draft, "answer", draft.answer, log)
         if answer is not None and _MARKER in answer:
@@ -46,20 +57,45 @@ class RowChecker:
         split = self._split(draft, default_split or draft.split_hint, log)
         context = self._context(draft, log)
         values = self._values(draft, log)
-        mask = self._file(draft, "mask", draft.mask, finder, log) if draft.mask not in (None, "") else None
-        boxes = self._boxes(draft, log)
-        if log.totals["error"] > errors or image is None or question is None or answer is None:
+        masks = [
+            self._file(draft, "mask", name, finder, log) if name not in (None, "") else None
+            for name in _for_each(draft, "mask", draft.mask, len(names), log)
+        ]
+        boxes = [self._boxes(draft, raw, log) for raw in _for_each(draft, "boxes", draft.boxes, len(names), log)]
+        if log.totals["error"] > errors or question is None or answer is None:
             return None
+        first, *others = [MarkedImage(*one) for one in zip(images, masks, boxes, strict=True)]  # type: ignore[arg-type]
         row = draft.row
-        self._compare((image, context, question), answer, row, log)
+        self._compare((*images, context, question), answer, row, log)
         if mark := first_mark(answer):
             what = f"the answer holds marks of a report's form ({brief(mark)})"
             log.add("report-marks", row.file, row.line, draft.name("answer"), what, "Take them out", "warning")
         return TrainingItem(
-            image, question, answer, answer_type, split, row.file, row.line,
-            _label(draft.identifier), _label(draft.organ), _label(draft.modality), mask, boxes, context, values,
-            _label(draft.segment), _label(draft.part),
+            first.image, question, answer, answer_type, split, row.file, row.line,
+            _label(draft.identifier), _label(draft.organ), _label(draft.modality), first.mask, first.boxes, context,
+            values, _label(draft.segment), _label(draft.part), tuple(others),
         )  # fmt: skip
+
+    def _check_several(self, draft: Draft, count: int, log: FaultLog) -> None:
+        """Refuse several images where they are not taken, and where the words say another place for them."""
+        row = draft.row
+        if not self._several:
+            # Once for a row: a conversation has many questions.
+            if (row.file, row.line) not in self._refused:
+                self._refused.add((row.file, row.line))
+                remedy = "Keep one image a row here; tune and eval on the command line take several"
+                _add(log, "several-images", draft, "image", f"expected one image, not {count}", remedy)
+            return
+        before = draft.context if isinstance(draft.context, list) else []
+        said = [text for text in (*before, draft.question) if isinstance(text, str)]
+        marks = [text.count(_MARKER) for text in said[::2]] if said else [0]
+        inner = said[0].strip() if said else ""
+        while inner.startswith(_MARKER) or inner.endswith(_MARKER):
+            inner = inner.removeprefix(_MARKER).removesuffix(_MARKER).strip()
+        if sum(marks) and (_MARKER in inner or any(marks[1:]) or marks[0] != count):
+            what = f"{_MARKER} stands {sum(marks)} times, or within the words, and there are {count} images"
+            remedy = f"Put {_MARKER} once for each image before the first question: there the model is shown them all"
+            _add(log, "marker", draft, "question", what, remedy)
 
     def _compare(self, asked: tuple[object, ...], answer: str, row: Row, log: FaultLog) -> None:
         """Remarks on a row that says the same as an earlier one, or the contrary."""
@@ -69,7 +105,7 @@ class RowChecker:
             what = f"the same image, question and answer as in {place_of(*first)}"
             log.add("duplicate", *here, "", what, "Remove one of them", "warning")
         plain = answer.casefold().strip(" .")
-        *about, question = asked
+        *about, question = asked  # every image and the turns before
         alike = (*about, question_words(str(question)))
         other, file, line = self._answers.setdefault(alike, (plain, *here))
         if other != plain and max(len(other.split()), len(plain.split())) <= _SHORT:
@@ -164,8 +200,7 @@ class RowChecker:
         return ()
 
     @staticmethod
-    def _boxes(draft: Draft, log: FaultLog) -> tuple[tuple[float, float, float, float], ...]:
-        raw: Any = draft.boxes
+    def _boxes(draft: Draft, raw: Any, log: FaultLog) -> Boxes:
         if raw is None or raw == "":
             return ()
         try:
@@ -175,9 +210,52 @@ class RowChecker:
             boxes = ((-1.0, 0.0, 0.0, 0.0),)
         if all(all(0 <= edge < 1e9 for edge in box) and min(box[2:]) > 0 for box in boxes):
             return boxes
-        what = f"expected [[x, y, width, height], ...] in pixels, not {brief(draft.boxes)}"
+        what = f"expected [[x, y, width, height], ...] in pixels, not {brief(raw)}"
         _add(log, "boxes", draft, "boxes", what, "Correct the boxes, or leave them out")
         return ()
+
+
+def _names(image: object, finder: PictureFinder) -> list[object]:
+    """The names of a row's images: those of a list, of a text with such a list (JSON or Python), or between semicolons
+    or bars; a text that is the name of a file as it stands is one name."""
+    if isinstance(image, list):
+        return list(image)
+    if not isinstance(image, str) or isinstance(finder.find(image), Path):
+        return [image]
+    return _split(image) or [image]
+
+
+def _split(text: str) -> list[Any] | None:
+    """The entries of a text that is a list, or has semicolons or bars; None for any other."""
+    if text.strip().startswith("["):
+        found = _parsed(text)
+        with suppress(ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            found = ast.literal_eval(text.strip()) if found is None else found
+        return found if isinstance(found, list) and found else None
+    for sign in ";|":
+        parts = [part.strip() for part in text.split(sign)]
+        if len(parts) > 1 and all(parts):
+            return parts
+    return None
+
+
+def _for_each(draft: Draft, value: str, raw: object, count: int, log: FaultLog) -> list[Any]:
+    """What a row says of each of its images in one value; of one image it is the value itself."""
+    if count == 1:
+        single = isinstance(raw, list) and len(raw) == 1 and value == "mask"
+        return [raw[0] if single and isinstance(raw, list) else raw]
+    if raw in (None, "", []):
+        return [None] * count
+    entries: object = raw
+    if isinstance(raw, str):
+        split = [part.strip() for sign in ";|" if sign in raw for part in raw.split(sign)]
+        entries = _parsed(raw) if value == "boxes" else _split(raw) or split
+    if isinstance(entries, list) and len(entries) == count:
+        return entries
+    form = "[[[x, y, width, height], ...], []]" if value == "boxes" else '["first.png", null]'
+    what = f"expected {value} for each of the {count} images, as {form}, not {brief(raw)}"
+    _add(log, value, draft, value, what, "Write a list with an entry for each image, in their order")
+    return [None] * count
 
 
 def question_words(question: str) -> str:

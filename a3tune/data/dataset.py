@@ -19,12 +19,26 @@ AnswerType = Literal["closed", "open"]
 _SHOWN = 5
 
 
+Boxes = tuple[tuple[float, float, float, float], ...]
+"""(x, y, width, height) of each box, in source pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedImage:
+    """One more image of a question about several, with what is marked in it; see `TrainingItem`."""
+
+    image: Path
+    mask: Path | None = None
+    boxes: Boxes = ()
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingItem:
-    """One question about one image, with its answer.
+    """One question about one image, or about several, with its answer.
 
     Attributes:
-        image: the image's file, inside the data folder.
+        image: the image's file, inside the data folder; of several the first. What must not pass over the others takes
+            `images` or `parts`.
         question: the question, without the marker ``<image>``.
         answer: the answer.
         answer_type: "closed" (yes or no, or one of given options) or "open".
@@ -41,7 +55,9 @@ class TrainingItem:
         segment: number or name of the one segment or structure of the mask that counts, instead of ``mask_values``.
         part: what part of the data set the question belongs to, such as a kind of hallucination; "" where it has none.
         boxes: where to look, as (x, y, width, height) in source pixels.
-        context: the turns before, question, answer, question, ...; the image stands before the first of them.
+        context: the turns before, question, answer, question, ...; the images stand before the first of them.
+        others: further images that the question is about, in their order behind ``image``, each with its own mask and
+            boxes; ``mask_values`` and ``segment`` count for all.
     """
 
     image: Path
@@ -55,11 +71,30 @@ class TrainingItem:
     organ: str = ""
     modality: str = ""
     mask: Path | None = None
-    boxes: tuple[tuple[float, float, float, float], ...] = ()
+    boxes: Boxes = ()
     context: tuple[str, ...] = ()
     mask_values: tuple[int, ...] = ()
     segment: str = ""
     part: str = ""
+    others: tuple[MarkedImage, ...] = ()
+
+    @property
+    def images(self) -> tuple[Path, ...]:
+        """The files of all images that the question is about, in their order."""
+        return (self.image, *(other.image for other in self.others))
+
+    @property
+    def parts(self) -> tuple[TrainingItem, ...]:
+        """The item once for each image, as if that were its only one."""
+        if not self.others:
+            return (self,)
+        marked = (MarkedImage(self.image, self.mask, self.boxes), *self.others)
+        return tuple(replace(self, image=one.image, mask=one.mask, boxes=one.boxes, others=()) for one in marked)
+
+    @property
+    def image_name(self) -> str:
+        """The file name of its image, of several all of them."""
+        return "; ".join(path.name for path in self.images)
 
     @property
     def place(self) -> str:
@@ -82,6 +117,7 @@ class DataCounts:
         kinds: kind of fault -> how many.
         sizes: ((height, width) of the smallest image, of the largest) in pixels; None before images were opened.
         formats: image format -> images; empty before images were opened.
+        several: questions that are about several images.
     """
 
     rows: int
@@ -95,6 +131,7 @@ class DataCounts:
     kinds: dict[str, int]
     sizes: tuple[tuple[int, int], tuple[int, int]] | None = None
     formats: dict[str, int] | None = None
+    several: int = 0
 
 
 @dataclass(frozen=True)
@@ -191,7 +228,8 @@ def count_items(items: tuple[TrainingItem, ...]) -> dict[str, Any]:
     """The fields of `DataCounts` that follow from the items."""
     return {
         "items": len(items),
-        "images": len({item.image for item in items}),
+        "images": len({image for item in items for image in item.images}),
+        "several": sum(bool(item.others) for item in items),
         "splits": dict(Counter(item.split or "unsplit" for item in items)),
         "answer_types": dict(Counter(item.answer_type for item in items)),
     }

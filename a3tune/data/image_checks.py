@@ -61,7 +61,7 @@ def open_images(
     Raises:
         Cancelled: ``should_stop`` said so.
     """
-    rows = Counter(item.image for item in items)
+    rows = Counter(path for item in items for path in item.images)
     seen: dict[Path, ImageDescription | None] = {}
     digests: dict[Path, str] = {}
     targets, kept = _TargetChecks(log), []
@@ -70,10 +70,13 @@ def open_images(
             raise Cancelled
         if number % 50 == 0:
             on_progress("Looking through the images", number / len(items))
-        if item.image not in seen:
-            seen[item.image] = _describe(item, item.image, "image", log, rows[item.image] - 1, digests)
-        picture = seen[item.image]
-        if picture is not None and targets.fits(item, picture):
+        fit = []
+        for part in item.parts:
+            if part.image not in seen:
+                seen[part.image] = _describe(part, part.image, "image", log, rows[part.image] - 1, digests)
+            picture = seen[part.image]
+            fit.append(picture is not None and targets.fits(part, picture))
+        if all(fit):
             kept.append(item)
     pictures = [picture for path in digests if (picture := seen[path]) is not None]
     sizes = sorted(((picture.height, picture.width) for picture in pictures), key=lambda size: size[0] * size[1])
@@ -191,9 +194,8 @@ def find_shared_images(
     """
     items = tuple(items)
     uses: dict[object, dict[str, TrainingItem]] = {}
-    for item in items:
-        if item.split is not None:
-            uses.setdefault(digests.get(item.image, item.image), {}).setdefault(item.split, item)
+    for part in (part for item in items if item.split is not None for part in item.parts):
+        uses.setdefault(digests.get(part.image, part.image), {}).setdefault(str(part.split), part)
     shared = [by_split for by_split in uses.values() if len(by_split) > 1]
     trained = [by_split for by_split in shared if "train" in by_split]
     if allowed:
@@ -220,7 +222,7 @@ def _count_shared_questions(items: Sequence[TrainingItem], digests: dict[Path, s
     """A warning that counts the held-out questions that are asked about the same image in train too."""
 
     def asked(item: TrainingItem) -> tuple[object, ...]:
-        return digests.get(item.image, item.image), item.context, question_words(item.question)
+        return *(digests.get(path, path) for path in item.images), item.context, question_words(item.question)
 
     trained = {asked(item) for item in items if item.split == "train"}
     again = [item for item in items if item.split in ("validation", "test") and asked(item) in trained]

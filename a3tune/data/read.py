@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,6 +31,7 @@ def read_dataset(
     check_images: bool = True,
     allow_shared_images: bool = False,
     unpack_to: str | Path | None = None,
+    several_images: bool = False,
     on_progress: Progress = no_progress,
     should_stop: Callable[[], bool] | None = None,
 ) -> Dataset:
@@ -50,6 +51,8 @@ def read_dataset(
         allow_shared_images: images may be in train and in another split; else each is an error, except in VQA-RAD's
             own layout, which was published with such a split. Allowed, they are a single warning.
         unpack_to: folder for pictures that stand inside Parquet files.
+        several_images: take rows that name several images (`TrainingItem.others`); else each is a fault, so that nobody
+            uses the first of them without a word.
         on_progress: told which share of the images is opened.
         should_stop: asked between files and images; True ends the work.
 
@@ -64,9 +67,9 @@ def read_dataset(
             got=f"{images} is not a folder", expected="the folder that the images lie in", remedy="Check the path"
         )
     if unpack is not None and holds_parquet(path):
-        tables = _unpack_tables(path, layout, elsewhere, unpack, should_stop=should_stop)
+        tables = _unpack_tables(path, layout, elsewhere, unpack, several_images, should_stop=should_stop)
     else:
-        tables = _read_tables(path, layout, elsewhere, should_stop=should_stop)
+        tables = _read_tables(path, layout, elsewhere, several_images, should_stop=should_stop)
     items, log = list(tables.items), tables.log
     counts = DataCounts(tables.rows, tables.skipped, 0, 0, {}, {}, 0, 0, {})
     digests: dict[Path, str] = {}
@@ -114,11 +117,12 @@ def _read(
     layout: str,
     elsewhere: list[Path],
     unpack: Path | None,
+    several: bool,
     should_stop: Callable[[], bool] | None,
 ) -> Tables:
     log = FaultLog()
     root, chosen, found = find_sources(path, layout, log, unpack)
-    checker = RowChecker()
+    checker = RowChecker(several)
     items: list[TrainingItem] = []
     rows = skipped = 0
     for entry in found:
@@ -139,16 +143,22 @@ def _read(
 
 @isolable
 def _read_tables(
-    path: Path, layout: str, elsewhere: list[Path], *, should_stop: Callable[[], bool] | None = None
+    path: Path, layout: str, elsewhere: list[Path], several: bool, *, should_stop: Callable[[], bool] | None = None
 ) -> Tables:
-    return _read(path, layout, elsewhere, None, should_stop)
+    return _read(path, layout, elsewhere, None, several, should_stop)
 
 
 @writing
 def _unpack_tables(
-    path: Path, layout: str, elsewhere: list[Path], unpack: Path, *, should_stop: Callable[[], bool] | None = None
+    path: Path,
+    layout: str,
+    elsewhere: list[Path],
+    unpack: Path,
+    several: bool,
+    *,
+    should_stop: Callable[[], bool] | None = None,
 ) -> Tables:
-    return _read(path, layout, elsewhere, unpack, should_stop)
+    return _read(path, layout, elsewhere, unpack, several, should_stop)
 
 
 def _read_rows(
@@ -193,7 +203,7 @@ def _read_rows(
             f"{counted(len(several), 'row')} {'names' if len(several) == 1 else 'name'} several images: the first of "
             f"each is used, {counted(unused, 'other')} {'is' if unused == 1 else 'are'} not"
         )
-        remedy = "Nothing, if the first shows what the answer says: a question is asked about one image"
+        remedy = "Nothing, if the first shows what the answer says: a report is asked for about one view"
         first = several[0]
         log.add("first-image", source.file, first.row.line, first.name("image"), what, remedy, "warning")
     letters = [item for item in items if len(item.answer) == 1 and item.answer.lower() in OPTION_LETTERS]
@@ -212,7 +222,7 @@ def _marked(item: TrainingItem, layout: Layout, log: FaultLog, doubted: set[Path
     Args:
         doubted: images about whose marks a warning was given; takes this one.
     """
-    if layout.marks is None or item.mask is not None or item.boxes:
+    if layout.marks is None or item.mask is not None or item.boxes or item.others:
         return item
     marks = layout.marks(item.image, item.question)
     if marks.doubt and item.image not in doubted:
@@ -253,7 +263,8 @@ def _finder(layout: Layout, root: Path, beside: Path, elsewhere: list[Path]) -> 
 
 
 def split_dataset(dataset: Dataset, validation_share: float = 0.1, seed: int = 0) -> Dataset:
-    """Give every item a split: by image, so that no image is trained on and validated on.
+    """Give every item a split: by image, so that no image is trained on and validated on. Images that a question is
+    about together stay together.
 
     Splits that the data set gives stay. Items without one join the split that their image is already in. If there is
     no validation yet, images of the rest are drawn for it: in the order of a hash of seed and image content, so that
@@ -277,38 +288,58 @@ def split_dataset(dataset: Dataset, validation_share: float = 0.1, seed: int = 0
     splits = {item.split for item in dataset.items}
     if None not in splits and ("validation" in splits or validation_share == 0):
         return dataset
-    digests = _digests(dataset)
+    groups = image_groups(dataset.items, _digests(dataset))
     given: dict[str, Split] = {}
     # Held-out splits win: an image that is tested on must not be trained on.
     for split in ("train", "validation", "test"):
-        given.update((digests[item.image], split) for item in dataset.of(split))
+        given.update((groups[item.image], split) for item in dataset.of(split))
     free: dict[str, int] = defaultdict(int)
     for item in dataset.items:
-        if given.get(digests[item.image], "train") == "train":
-            free[digests[item.image]] += 1
+        if given.get(groups[item.image], "train") == "train":
+            free[groups[item.image]] += 1
     drawn: set[str] = set()
     if "validation" not in splits and len(free) > 1 and validation_share > 0:
         order = sorted(free, key=lambda digest: hashlib.sha256(f"{seed}:{digest}".encode()).digest())
         drawn = set(order[: min(len(free) - 1, max(1, round(validation_share * len(free))))])
 
     def split_of(item: TrainingItem) -> Split:
-        digest = digests[item.image]
-        if digest in drawn:
+        group = groups[item.image]
+        if group in drawn:
             return "validation"
-        return item.split or given.get(digest, "train")
+        return item.split or given.get(group, "train")
 
     return dataset.with_items(replace(item, split=split_of(item)) for item in dataset.items)
 
 
+def image_groups(items: Iterable[TrainingItem], digests: Mapping[Path, str]) -> dict[Path, str]:
+    """Image -> a text that is the same for all images that questions are about together, directly or through others,
+    and another for each other image: the lowest of their digests.
+
+    Args:
+        digests: SHA-256 of each image's file.
+    """
+    above: dict[str, str] = {}
+
+    def top(digest: str) -> str:
+        while above.get(digest, digest) != digest:
+            digest = above[digest]
+        return digest
+
+    for item in items:
+        tops = sorted({top(digests[path]) for path in item.images})
+        above.update(dict.fromkeys(tops, tops[0]))
+    return {path: top(digest) for path, digest in digests.items()}
+
+
 def _digests(dataset: Dataset) -> dict[Path, str]:
     digests: dict[Path, str] = {}
-    for item in dataset.items:
-        if item.image not in digests:
+    for path in (path for item in dataset.items for path in item.images):
+        if path not in digests:
             try:
-                digests[item.image] = file_digest(item.image)
+                digests[path] = file_digest(path)
             except OSError as error:
                 raise DataError(
-                    got=f"{item.image.name} cannot be read any more ({error.strerror})",
+                    got=f"{path.name} cannot be read any more ({error.strerror})",
                     expected="the images that were there when the data was checked",
                     remedy="Check the data folder and start again",
                 ) from error

@@ -122,6 +122,12 @@ def repair_dataset(
             remedy="Leave these rows out too, or correct them and upload the data again",
         )
     items: Sequence[TrainingItem] = dataset.items
+    if several := next((item for item in items if item.others), None):
+        raise DataError(
+            expected="rows with one image each",
+            got=f"{several.place} is about {len(several.images)} images, which repair does not write",
+            remedy="Correct the data by hand",
+        )
     if "duplicates" in wanted:
         items = list(
             {(item.image, item.context, item.question, item.answer): item for item in reversed(items)}.values()

@@ -45,7 +45,6 @@ class _Prepared:
     """A question as the model sees it: the prompt; coverage, or why there is none; where its patches lie."""
 
     question: EvaluationQuestion
-    image: MedicalImage
     prompt: EncodedPrompt
     coverage: np.ndarray | None
     gap: str
@@ -168,39 +167,46 @@ class Asker:
 
     def _prepare_one(self, control: Control, question: EvaluationQuestion) -> _Prepared:
         model, item = self._model, question.item
-        image = self._image(item.image)
+        shown = item
         if control == "text":
-            return _Prepared(question, image, self._text_prompt(question), None, "")
+            return _Prepared(question, self._text_prompt(question), None, "")
         if control == "other":
             other = self._others.get(question.image_digest)
-            if other is None:
+            if other is None or len(other.item.images) != len(item.images):
                 raise DataError(
-                    expected="another image in the data", got="There is only this one", remedy="Leave this control out"
+                    expected="another image in the data, or as many other ones",
+                    got="There is only this one" if other is None else f"None has {len(item.images)} images",
+                    remedy="Leave this control out",
                 )
-            image = self._image(other.item.image)
+            shown = other.item
+        images = [self._image(path) for path in shown.images]
         if control == "blank":
-            image = blank_image(image)
-        prompt = model.encode(image, item.question, context=item.context)
+            images = [blank_image(image) for image in images]
+        prompt = model.encode(images, item.question, context=item.context)
         if control:
-            return _Prepared(question, image, prompt, None, "")
+            return _Prepared(question, prompt, None, "")
         coverage, gap = None, ""
         try:
-            grid = model.patch_grid(image.height, image.width, len(prompt.images[0]))
+            pairs = zip(images, prompt.images, strict=True)
+            grids = [model.patch_grid(image.height, image.width, len(group)) for image, group in pairs]
         except ModelError:
             if self._targets.masks != "none":
                 raise
-            return _Prepared(question, image, prompt, None, "")
+            return _Prepared(question, prompt, None, "")
         if self._targets.masks != "none":
             faults = len(self._targets.faults)
             try:
-                coverage = self._targets.coverage(item, image, grid)
+                coverage = self._targets.coverage(item, images, grids)
             except DataError as error:
                 gap = f"Without attention: {error}"
             if len(self._targets.faults) > faults:
                 gap = f"Without attention: {self._targets.faults[-1]}"
-        target = None if coverage is None else base64_halves(coverage)
+        if item.others:
+            # A map has one place; several images have none in common.
+            return _Prepared(question, prompt, coverage, gap)
+        (image,), (grid,), target = images, grids, None if coverage is None else base64_halves(coverage)
         place = {"width": image.width, "height": image.height, "tiles": grid.tiles_record(), "target": target}
-        return _Prepared(question, image, prompt, coverage, gap, place)
+        return _Prepared(question, prompt, coverage, gap, place)
 
     def _image(self, path: Path) -> MedicalImage:
         """An image, the last ones from memory: questions about one image are spread over many batches."""

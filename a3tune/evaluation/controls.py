@@ -27,7 +27,7 @@ def other_images(questions: Sequence[EvaluationQuestion], seed: int = 0) -> dict
     first: dict[str, EvaluationQuestion] = {}
     for question in questions:
         first.setdefault(question.image_digest, question)
-    kinds: dict[tuple[str, str], list[str]] = {}
+    kinds: dict[tuple[str, str, int], list[str]] = {}
     for digest, question in first.items():
         kinds.setdefault(_kind(question), []).append(digest)
     everybody = sorted(first, key=lambda digest: _order(digest, seed))
@@ -41,8 +41,8 @@ def other_images(questions: Sequence[EvaluationQuestion], seed: int = 0) -> dict
     return found
 
 
-def _kind(question: EvaluationQuestion) -> tuple[str, str]:
-    return question.item.organ.casefold(), question.item.modality.casefold()
+def _kind(question: EvaluationQuestion) -> tuple[str, str, int]:
+    return question.item.organ.casefold(), question.item.modality.casefold(), len(question.item.images)
 
 
 def _order(digest: str, seed: int) -> bytes:

@@ -29,8 +29,8 @@ class EvaluatedItem:
         id: the question's name, unique in the data set.
         number: its place among the questions that were asked.
         system: name of the system (`a3tune.evaluation.systems.System.name`), or of the file of predictions.
-        image: the image's path in the data folder.
-        image_sha256: of the image's file; "" where it is not at hand.
+        image: the image's path in the data folder; of several all, with "; " between.
+        image_sha256: `a3tune.evaluation.questions.EvaluationQuestion.image_digest`; "" where it is not at hand.
         question, answer: as the data set has them.
         answer_type: "closed" or "open".
         prediction: what was answered; None where nothing could be asked (``gap`` says why).

@@ -171,7 +171,7 @@ def _items(answers: Mapping[int, Prediction], data: EvaluationData, system: str)
                 question.identifier,
                 question.number,
                 system,
-                item.image.name,
+                item.image_name,
                 question.image_digest,
                 item.question,
                 item.answer,

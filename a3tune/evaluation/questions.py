@@ -13,7 +13,7 @@ from typing import Any
 
 from a3tune.data.dataset import Dataset, TrainingItem
 from a3tune.data.image_checks import file_digest
-from a3tune.data.read import read_dataset, split_dataset
+from a3tune.data.read import image_groups, read_dataset, split_dataset
 from a3tune.errors import DataError
 from a3tune.evaluation.items import GROUPS, data_notes
 from a3tune.evaluation.options import options_of
@@ -70,7 +70,7 @@ class EvaluationQuestion:
         item: the question as the data set gives it.
         options: among which the answer is to be chosen; empty where there are none.
         groups: name in `GROUPS` -> value; names without one are left out.
-        image_digest: SHA-256 of the image's file.
+        image_digest: SHA-256 of the image's file; of images that questions are about together, the lowest of them.
     """
 
     number: int
@@ -86,10 +86,10 @@ class Overlap:
     """How much of the split stands in the training split too.
 
     Attributes:
-        images: questions whose image (the very same file content) is trained on.
+        images: questions of whose images one (the very same file content) is trained on.
         questions: questions whose wording is trained on, about whatever image.
-        pairs: questions whose image and wording are trained on together.
-        exact: questions whose image, wording and answer are trained on together.
+        pairs: questions whose images and wording are trained on together.
+        exact: questions whose images, wording and answer are trained on together.
     """
 
     images: int
@@ -183,6 +183,7 @@ def read_evaluation_data(
         images=images,
         unpack_to=unpack_to,
         allow_shared_images=True,
+        several_images=True,
         on_progress=on_progress,
         should_stop=should_stop,
     )
@@ -196,6 +197,7 @@ def read_evaluation_data(
         chosen = sorted(range(len(items)), key=lambda place: _draw(items[place]))[:most]
         items = tuple(items[place] for place in sorted(chosen))
     digests = _Digests()
+    groups_of = image_groups(items, {path: digests[path] for item in items for path in item.images})
     extra = _group_table(dataset.root)
     names = Counter(item.identifier for item in items)
     places: Counter[str] = Counter()
@@ -206,9 +208,9 @@ def read_evaluation_data(
         # A row may hold a whole conversation.
         place += f"/{places[place]}" if places[place] > 1 else ""
         identifier = item.identifier if item.identifier and names[item.identifier] == 1 else place
-        groups = _groups(item, extra.get((item.image.name, item.question), {}))
+        groups = _groups(item, extra.get((item.image_name, item.question), {}))
         options = options_of(item.question, item.answer)
-        questions.append(EvaluationQuestion(number, identifier, item, options, groups, digests[item.image]))
+        questions.append(EvaluationQuestion(number, identifier, item, options, groups, groups_of[item.image]))
     overlap = None
     training = dataset.of("train")
     if split not in ("train", "all") and training:
@@ -244,7 +246,7 @@ def subject_of(question: str) -> str:
 
 def _draw(item: TrainingItem) -> bytes:
     """A number without relation to the order or kind of a question, the same on every machine."""
-    return hashlib.sha256(f"{item.image.name}\n{item.file}\n{item.line}\n{item.question}".encode()).digest()
+    return hashlib.sha256(f"{item.image_name}\n{item.file}\n{item.line}\n{item.question}".encode()).digest()
 
 
 def _chosen_split(dataset: Dataset, split: str | None, first: tuple[str, ...]) -> str:
@@ -313,21 +315,23 @@ class _Digests:
 
 
 def _overlap(questions: Iterable[EvaluationQuestion], training: Iterable[TrainingItem], digests: _Digests) -> Overlap:
-    images, words, pairs, exact = set(), set(), set(), set()
+    images: set[str] = set()
+    words, pairs, exact = set(), set(), set()
     for item in training:
-        digest, question = digests[item.image], normalise_strict(item.question)
-        images.add(digest)
+        shown, question = tuple(digests[path] for path in item.images), normalise_strict(item.question)
+        images.update(shown)
         words.add(question)
-        pairs.add((digest, question))
-        exact.add((digest, question, normalise_strict(item.answer)))
+        pairs.add((shown, question))
+        exact.add((shown, question, normalise_strict(item.answer)))
     counts = [0, 0, 0, 0]
     for asked in questions:
+        shown = tuple(digests[path] for path in asked.item.images)
         question = normalise_strict(asked.item.question)
         shared = (
-            asked.image_digest in images,
+            any(digest in images for digest in shown),
             question in words,
-            (asked.image_digest, question) in pairs,
-            (asked.image_digest, question, normalise_strict(asked.item.answer)) in exact,
+            (shown, question) in pairs,
+            (shown, question, normalise_strict(asked.item.answer)) in exact,
         )
         counts = [count + there for count, there in zip(counts, shared, strict=True)]
     return Overlap(*counts)
@@ -340,4 +344,7 @@ def _digest(questions: Iterable[EvaluationQuestion]) -> str:
         mask = "" if item.mask is None else file_digest(item.mask)
         facts = (question.identifier, question.image_digest, item.question, item.answer, item.answer_type, mask)
         digest.update(repr((*facts, item.boxes, item.mask_values, item.segment, item.context)).encode())
+        if item.others:
+            files = [file_digest(path) for part in item.parts for path in (part.image, part.mask) if path]
+            digest.update(repr((files, [other.boxes for other in item.others])).encode())
     return digest.hexdigest()

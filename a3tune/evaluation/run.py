@@ -115,7 +115,7 @@ def evaluate(
     should_stop: Callable[[], bool] | None = None,
 ) -> Report:
     """Ask every question of every system and write ``items.jsonl``, ``report.json``, ``report.csv`` and ``maps.jsonl``:
-    for each question where the patches lie and each system's map while it writes its own answer.
+    for each question about one image where the patches lie and each system's map while it writes its own answer.
 
     A folder in which the same evaluation was begun is gone on with: batches that were finished are not asked again, and
     the result is that of an unbroken run, bit for bit on the same machine. Several processes (``accelerate launch``)
@@ -212,9 +212,8 @@ def plan_batches(questions: Sequence[EvaluationQuestion], size: int) -> list[tup
 
 def image_folders(data: EvaluationData) -> list[str]:
     """Where the images lie whose paths `EvaluatedItem.image` gives: the data folder first."""
-    outside = (
-        q.item.image.parent for q in data.questions if not q.item.image.resolve().is_relative_to(data.root.resolve())
-    )
+    images = (path for question in data.questions for path in question.item.images)
+    outside = (path.parent for path in images if not path.resolve().is_relative_to(data.root.resolve()))
     return list(dict.fromkeys(str(folder.resolve()) for folder in (data.root, *outside)))
 
 
@@ -281,7 +280,7 @@ def _items(
                 id=question.identifier,
                 number=question.number,
                 system=system.name,
-                image=_relative(item.image, data.root),
+                image="; ".join(_relative(path, data.root) for path in item.images),
                 image_sha256=question.image_digest,
                 question=item.question,
                 answer=item.answer,

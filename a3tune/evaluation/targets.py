@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -42,16 +43,22 @@ class Targets:
         """A line for each question that could not be labelled."""
         return [] if self._source is None else self._source.faults
 
-    def coverage(self, item: TrainingItem, image: MedicalImage, grid: PatchGrid) -> np.ndarray | None:
-        """float [patches], 0 to 1; None where nothing is known, or no patch shows it.
+    def coverage(
+        self, item: TrainingItem, images: Sequence[MedicalImage], grids: Sequence[PatchGrid]
+    ) -> np.ndarray | None:
+        """float [patches of all images], 0 to 1; None where nothing is known, or no patch shows it. Of several images
+        those for which nothing is known count as outside.
 
         Raises:
             DataError: a mask cannot be read, or does not fit the image.
             LabelError: what makes labels cannot be loaded.
         """
-        mask = self._mask(item, image)
-        coverage = None if mask is None else to_patches(mask, grid)
-        return coverage if coverage is not None and coverage.any() else None
+        found = []
+        for part, image, grid in zip(item.parts, images, grids, strict=True):
+            mask = self._mask(part, image)
+            found.append(np.zeros(grid.count, np.float32) if mask is None else to_patches(mask, grid))
+        coverage = np.concatenate(found)
+        return coverage if coverage.any() else None
 
     def _mask(self, item: TrainingItem, image: MedicalImage) -> np.ndarray | None:
         if self.masks == "true":

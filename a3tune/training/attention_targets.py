@@ -203,7 +203,7 @@ class TargetMaker:
     ) -> None:
         self.plan, self._encoder, self._patch_grid = plan, encoder, patch_grid
         self._source = source or LabelSource()
-        self._patch_counts: dict[tuple[int, int], int] = {}
+        self._patch_counts: dict[tuple[tuple[int, int], ...], list[int]] = {}
 
     def make(
         self,
@@ -222,18 +222,18 @@ class TargetMaker:
             LabelError: what makes missing labels cannot be loaded, or failed at every image.
             Cancelled: ``should_stop`` said so.
         """
-        by_image: dict[Path, list[int]] = defaultdict(list)
+        by_images: dict[tuple[Path, ...], list[int]] = defaultdict(list)
         for index, item in enumerate(items):
-            by_image[item.image].append(index)
+            by_images[item.images].append(index)
         made: dict[int, tuple[np.ndarray | None, bool]] = {}
-        for path, indices in by_image.items():
+        for paths, indices in by_images.items():
             if should_stop is not None and should_stop():
                 raise Cancelled
-            image = load_image(path)
-            grid = self._grid(image, items[indices[0]].question)
-            weak = self._weak_labels(image, [items[index] for index in indices])
+            images = [load_image(path) for path in paths]
+            grids = self._grids(images, items[indices[0]].question)
+            weak = [self._weak_labels(image, [items[index] for index in indices]) for image in images]
             for index in indices:
-                made[index] = self._target(items[index], image, grid, weak)
+                made[index] = self._target(items[index], images, grids, weak)
             on_progress("Labelling", len(made) / len(items))
         faults = self._source.faults
         if faults and all(target is None for target, _ in made.values()):
@@ -245,17 +245,24 @@ class TargetMaker:
         return PatchTargets.pack([made[index] for index in range(len(items))])
 
     def _target(
-        self, item: TrainingItem, image: MedicalImage, grid: PatchGrid, weak: Mapping[str, WeakLabels]
+        self,
+        item: TrainingItem,
+        images: Sequence[MedicalImage],
+        grids: Sequence[PatchGrid],
+        weak: Sequence[Mapping[str, WeakLabels]],
     ) -> tuple[np.ndarray | None, bool]:
-        if _uses_truth(item, self.plan):
-            mask = true_mask(item, image)
-            masks, known = ([mask] if mask is not None else []), True
-        else:
-            regions = self.plan.counting(weak.get(item_prompt(item, self.plan.template_set)), item.answer)
-            masks, known = _combined(regions, image, self.plan.combine), False
-        patches = [to_patches(mask, grid) for mask in masks]
-        patches = [values for values in patches if values.max() > 0]
-        return (np.stack(patches), known) if patches else (None, known)
+        known = _uses_truth(item, self.plan)
+        found = []
+        for part, image, grid, labels in zip(item.parts, images, grids, weak, strict=True):
+            if known:
+                mask = true_mask(part, image)
+                masks = [mask] if mask is not None else []
+            else:
+                regions = self.plan.counting(labels.get(item_prompt(item, self.plan.template_set)), item.answer)
+                masks = _combined(regions, image, self.plan.combine)
+            found.append([values for mask in masks if (values := to_patches(mask, grid)).max() > 0])
+        target = _joined(found, [grid.count for grid in grids], together=self.plan.combine != "each")
+        return target, known
 
     def _weak_labels(self, image: MedicalImage, items: Sequence[TrainingItem]) -> dict[str, WeakLabels]:
         weak = [item for item in items if not _uses_truth(item, self.plan)]
@@ -263,12 +270,12 @@ class TargetMaker:
         needed = [item_prompt(item, self.plan.template_set) for item in weak if self.plan.looks_for(item.answer)]
         return found | self._source.complete(image, [prompt for prompt in needed if prompt not in found])
 
-    def _grid(self, image: MedicalImage, question: str) -> PatchGrid:
-        size = (image.height, image.width)
-        if size not in self._patch_counts:
-            # Image processors look at the size alone, so one image of each size tells.
-            self._patch_counts[size] = len(self._encoder.encode([image], question).images[0])
-        return self._patch_grid(*size, self._patch_counts[size])
+    def _grids(self, images: Sequence[MedicalImage], question: str) -> list[PatchGrid]:
+        sizes = tuple((image.height, image.width) for image in images)
+        if sizes not in self._patch_counts:
+            # Image processors look at the sizes alone, so images of the same sizes tell.
+            self._patch_counts[sizes] = [len(group) for group in self._encoder.encode(images, question).images]
+        return [self._patch_grid(*size, count) for size, count in zip(sizes, self._patch_counts[sizes], strict=True)]
 
 
 def says_nothing_is_there(answer: str) -> bool:
@@ -277,8 +284,29 @@ def says_nothing_is_there(answer: str) -> bool:
 
 
 def _uses_truth(item: TrainingItem, plan: TargetPlan) -> bool:
-    has = item.mask is not None or bool(item.boxes)
+    has = any(part.mask is not None or part.boxes for part in item.parts)
     return plan.source == "truth" or (plan.source == "auto" and has)
+
+
+def _joined(found: Sequence[list[np.ndarray]], counts: Sequence[int], *, together: bool) -> np.ndarray | None:
+    """float [masks, patches of all images]: each image's masks over its own patches and nothing over the others'.
+
+    Args:
+        found: for each image its masks, float [patches].
+        counts: patches of each image.
+        together: one mask over all images, of the one that each has at most.
+    """
+    if len(found) == 1 or not any(found):
+        return np.stack(found[0]) if found[0] else None
+    if together:
+        return np.concatenate([masks[0] if masks else np.zeros(n) for masks, n in zip(found, counts, strict=True)])[
+            None
+        ]
+    rows = []
+    for place, masks in enumerate(found):
+        before, after = sum(counts[:place]), sum(counts[place + 1 :])
+        rows += [np.pad(values, (before, after)) for values in masks]
+    return np.stack(rows)
 
 
 def _combined(regions: Sequence[ScoredRegion], image: MedicalImage, combine: Combination) -> list[np.ndarray]:

@@ -11,9 +11,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from a3tune.attention.metrics import attention_mass
 from a3tune.encoding import base64_halves
-from a3tune.images import load_image
 from a3tune.models.model import VisionLanguageModel
 from a3tune.training.collate import Collator, Question, Questions
+from a3tune.training.question_picture import question_picture
 from a3tune.training.trainer import AlignmentTrainer
 from a3tune.training.validation import answer_map
 
@@ -94,12 +94,11 @@ class AttentionWatch(TrainerCallback):
         return [self._facts(folder, number, question) for number, question in enumerate(self._watched)]
 
     def _facts(self, folder: Path, number: int, question: Question) -> dict[str, Any]:
-        image = load_image(question.item.image)
+        image, grid = question_picture(self._model, question)
         picture = Image.fromarray(image.pixels)
         picture.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
         name = f"{number}.png"
         picture.save(folder / name, "PNG")
-        grid = self._model.patch_grid(image.height, image.width, len(question.prompt.images[0]))
         target = question.coverage if question.target.any() else None
         return {
             "question": question.item.question,
@@ -116,9 +115,9 @@ class AttentionWatch(TrainerCallback):
 def choose_watched(questions: Questions, count: int = WATCHED) -> list[int]:
     """Which questions to watch: of different images, those with a target first, spread over the whole list."""
     order = sorted(range(len(questions)), key=lambda index: not questions.targets.masks(index).any())
-    first: dict[Path, int] = {}
+    first: dict[tuple[Path, ...], int] = {}
     for index in order:
-        first.setdefault(questions.items[index].image, index)
+        first.setdefault(questions.items[index].images, index)
     known = [index for index in first.values() if questions.targets.masks(index).any()]
     chosen = known or list(first.values())
     return [chosen[place * len(chosen) // count] for place in range(count)] if len(chosen) > count else chosen

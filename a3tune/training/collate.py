@@ -19,6 +19,7 @@ from a3tune.models.encoded_prompt import EncodedPrompt
 from a3tune.models.prompt import PromptEncoder
 from a3tune.recently_used import RecentlyUsed
 from a3tune.training.attention_targets import PatchTargets
+from a3tune.types import MedicalImage
 
 _REMEMBERED_BYTES = 256 * 1024 * 1024
 
@@ -30,7 +31,7 @@ class Question:
     Attributes:
         item: the item.
         prompt: the whole dialogue, the answer closed by the model's end token.
-        target: float32 [masks, patches], 0 to 1: where to look; no mask when nothing is known.
+        target: float32 [masks, patches], 0 to 1: where to look, image after image; no mask when nothing is known.
         known: whether the target is ground truth instead of a weak label.
     """
 
@@ -73,10 +74,11 @@ class Questions:
                 self._recent = RecentlyUsed(max(1, _REMEMBERED_BYTES // max(size, 1)))
             self._recent.put(index, prompt)
         target = torch.from_numpy(self.targets.masks(index).astype(np.float32))
-        if len(target) and target.shape[1] != len(prompt.images[0]):
+        patches = sum(map(len, prompt.images))
+        if len(target) and target.shape[1] != patches:
             raise DataError(
                 expected=f"the image that the targets were made for ({target.shape[1]} patches)",
-                got=f"{item.image.name} now takes {len(prompt.images[0])} patches",
+                got=f"{item.image_name} now takes {patches} patches",
                 remedy="Do not change the data while a run is going on; start a new run",
             )
         return Question(item, prompt, target, self.targets.known(index))
@@ -89,16 +91,28 @@ def encode_item(item: TrainingItem, encoder: PromptEncoder) -> EncodedPrompt:
         DataError: the image can no longer be read.
         RequestError: the dialogue is longer than the model takes.
     """
-    try:
-        image = load_image(item.image, convention=encoder.convention)
-    except (ImageError, OSError) as error:
-        raise DataError(
-            expected="the images that were there when the data was checked",
-            got=f"{item.image.name} ({item.place}) cannot be read: {error}",
-            remedy="Check the data folder and start again",
-        ) from error
+    images = load_images(item, encoder.convention)
     with encoder.lock:
-        return encoder.append(encoder.encode([image], item.question, item.context), item.answer, close=True)
+        return encoder.append(encoder.encode(images, item.question, item.context), item.answer, close=True)
+
+
+def load_images(item: TrainingItem, convention: str | None = None) -> list[MedicalImage]:
+    """All images of an item, in their order, as a model with a convention is given them.
+
+    Raises:
+        DataError: one can no longer be read.
+    """
+    images = []
+    for path in item.images:
+        try:
+            images.append(load_image(path, convention=convention))
+        except (ImageError, OSError) as error:
+            raise DataError(
+                expected="the images that were there when the data was checked",
+                got=f"{path.name} ({item.place}) cannot be read: {error}",
+                remedy="Check the data folder and start again",
+            ) from error
+    return images
 
 
 class QuestionStream(Dataset):

@@ -44,7 +44,7 @@ from a3tune.training.aligned import check_alignment
 from a3tune.training.arguments import training_arguments
 from a3tune.training.attention_targets import PatchTargets, label_source
 from a3tune.training.base_model import load_base
-from a3tune.training.collate import Questions, QuestionStream
+from a3tune.training.collate import Questions, QuestionStream, load_images
 from a3tune.training.config import TuneConfig
 from a3tune.training.launch import check_launch
 from a3tune.training.methods import add_adapter, objective_of, parameter_count, trainable_count
@@ -116,6 +116,7 @@ def estimate_run(
         images=images,
         check_images=False,
         allow_shared_images=config.allow_shared_images,
+        several_images=True,
     )
     dataset.raise_for_faults()
     dataset = split_dataset(dataset, config.validation_share, config.seed)
@@ -237,12 +238,14 @@ def _measure(config: TuneConfig, model: Any, source: str, items: Sequence[Traini
 
 
 def _left_half(model: Any, encoder: PromptEncoder, item: TrainingItem) -> np.ndarray:
-    """float32 [1, patches]: a target of the left half of the image."""
-    image = load_image(item.image)
-    mask = np.zeros((image.height, image.width), bool)
-    mask[:, : image.width // 2] = True
-    patches = len(encoder.encode([image], item.question).images[0])
-    return to_patches(mask, model.patch_grid(image.height, image.width, patches))[None]
+    """float32 [1, patches]: a target of the left half of each image."""
+    images = load_images(item)
+    found = []
+    for image, group in zip(images, encoder.encode(images, item.question).images, strict=True):
+        mask = np.zeros((image.height, image.width), bool)
+        mask[:, : image.width // 2] = True
+        found.append(to_patches(mask, model.patch_grid(image.height, image.width, len(group))))
+    return np.concatenate(found)[None]
 
 
 def _label_seconds(config: TuneConfig, dataset: Dataset, model: str, device: str) -> float:
@@ -254,7 +257,7 @@ def _label_seconds(config: TuneConfig, dataset: Dataset, model: str, device: str
     labeller = source.labeller
     if labeller is None:
         return 0.0
-    by_image = list({item.image: item for item in items}.values())
+    by_image = list({part.image: part for item in items for part in item.parts}.values())
     looked_at = by_image[:: -(-len(by_image) // _LOOKED_AT)]
     missing, each = 0, 0.0
     for item in looked_at:

@@ -47,7 +47,7 @@ def data_fingerprint(dataset: Dataset) -> str:
     digests: dict[Path, str] = {}
     digest = hashlib.sha256()
     for item in dataset.items:
-        for path in (item.image, item.mask):
+        for path in (path for part in item.parts for path in (part.image, part.mask)):
             if path is not None and path not in digests:
                 digests[path] = file_digest(path)
         digest.update(json.dumps(_facts(item, digests), ensure_ascii=False).encode())
@@ -61,4 +61,9 @@ def _facts(item: TrainingItem, digests: dict[Path, str]) -> list[Any]:
     # Data without them keeps the fingerprint that earlier runs of it wrote down.
     if item.context or item.mask_values or item.segment:
         facts += [list(item.context), list(item.mask_values)]
-    return [*facts, item.segment] if item.segment else facts
+    facts = [*facts, item.segment] if item.segment else facts
+    others = [
+        [digests[other.image], other.mask and digests[other.mask], [list(box) for box in other.boxes]]
+        for other in item.others
+    ]
+    return [*facts, others] if others else facts

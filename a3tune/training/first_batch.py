@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from a3tune.geometry.patch_grid import to_source
-from a3tune.images import load_image
 from a3tune.models.model import VisionLanguageModel
 from a3tune.storage import write_json
 from a3tune.training.collate import Collator, Question, QuestionStream
+from a3tune.training.question_picture import question_picture
 from a3tune.training.run_folder import RunFolder
 from a3tune.types import PatchGrid
 
@@ -28,10 +28,10 @@ def write_first_batch(run: RunFolder, model: VisionLanguageModel, stream: Questi
     """Put the first questions of a run into ``batch.json`` and pictures of its folder ``batch``, and tell them as the
     event "batch".
 
-    Of each: "image" (the file's name), "question", "answer", "known" (whether the target is the data's own), "regions"
-    (how many masks), and "pieces" of the sequence in order, each with its "kind" ("masked", "learnt", "image" or
-    "padding"), its "tokens" and the decoded "text" of words. The picture shows what the processor made of the image,
-    target patches tinted.
+    Of each: "image" (the file's name, of several all), "question", "answer", "known" (whether the target is the data's
+    own), "regions" (how many masks), and "pieces" of the sequence in order, each with its "kind" ("masked", "learnt",
+    "image" or "padding"), its "tokens" and the decoded "text" of words. The picture shows what the processor made of
+    the image, target patches tinted.
 
     Args:
         run: the run folder.
@@ -48,7 +48,7 @@ def write_first_batch(run: RunFolder, model: VisionLanguageModel, stream: Questi
         picture_of(model, question).save(folder / f"{number}.png")
         told.append(
             {
-                "image": question.item.image.name,
+                "image": question.item.image_name,
                 "question": question.item.question,
                 "answer": question.item.answer,
                 "known": question.known,
@@ -85,12 +85,13 @@ def pieces_of(model: VisionLanguageModel, batch: dict[str, Any], b: int) -> list
 
 def picture_of(model: VisionLanguageModel, question: Question) -> Image.Image:
     """What the processor made of a question's image, its normalisation undone; the patches of the target are tinted by
-    how much of each it covers. Where the processor makes several pictures, or rows of patches, of one image, the
-    pictures stand side by side, and the target is tinted on the image as it was (no edge over `_SIDE`), behind them."""
-    coverage = question.coverage if len(question.target) else np.zeros(len(question.prompt.images[0]), np.float32)
+    how much of each it covers. Where there are several images, or the processor makes several pictures, or rows of
+    patches, of one, the pictures stand side by side, and the target is tinted on the images as they were (no edge over
+    `_SIDE`), behind them."""
+    patches = sum(map(len, question.prompt.images))
+    coverage = question.coverage if len(question.target) else np.zeros(patches, np.float32)
     frames = _frames(model, question.prompt.inputs)
-    source = load_image(question.item.image, convention=model.convention)
-    grid = model.patch_grid(source.height, source.width, len(question.prompt.images[0]))
+    source, grid = question_picture(model, question)
     if len(frames) == len(grid.tiles) == 1:
         return Image.fromarray(_tinted(frames[0], _on_frame(coverage, grid, frames[0].shape[:2])))
     covered = to_source(coverage, grid, smooth=False)

@@ -32,7 +32,7 @@ class TokenCounter:
         # Longer ones are to be counted here, not refused.
         self._encoder.limit = 1 << 62
         self._model, self._most = model, most
-        self._around: dict[Path, int] = {}
+        self._around: dict[tuple[Path, ...], int] = {}
 
     def __call__(self, item: TrainingItem) -> int:
         words = self._words(item)
@@ -40,8 +40,8 @@ class TokenCounter:
             # Control tokens would be read as such, also in an answer.
             for text in (*item.context, item.question, item.answer):
                 check_question(text, self._model.config, self._model.processor)
-            if item.image in self._around:
-                guess = self._around[item.image] + words
+            if item.images in self._around:
+                guess = self._around[item.images] + words
                 if abs(guess - self._most) > _NEAR_LIMIT:
                     return guess
             length = encode_item(item, self._encoder).length
@@ -51,7 +51,7 @@ class TokenCounter:
                 got=f"{item.place}, cannot be put to the model: {error.got}",
                 remedy=error.remedy,
             ) from error
-        self._around[item.image] = length - words
+        self._around[item.images] = length - words
         return length
 
     def _words(self, item: TrainingItem) -> int:

@@ -19,6 +19,7 @@ from a3tune.errors import DataError
 from a3tune.progress import Progress
 from a3tune.training.config import TuneConfig
 from a3tune.training.verdict import Verdict
+from a3tune.wording import counted
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class StepReporter(transformers.TrainerCallback):
 
 
 def target_notes(
-    config: TuneConfig, counts: Mapping[str, int], held_out: Mapping[str, int] | None, aligns: bool
+    config: TuneConfig, counts: Mapping[str, int], held_out: Mapping[str, int] | None, aligns: bool, several: int = 0
 ) -> list[str]:
     """Notes on what attention is aligned with and measured on.
 
@@ -71,6 +72,7 @@ def target_notes(
         counts: how many training questions have a "weak" target, a "truth" target, "none".
         held_out: the same of the held-out questions; None where there are none.
         aligns: whether the run aligns attention.
+        several: how many questions are about several images.
 
     Raises:
         DataError: it does, and not one training question has a target.
@@ -96,6 +98,11 @@ def target_notes(
         words = "{truth} of them by the data's own masks, {weak} by weak labels, {none} by nothing"
         measured = f" Attention is measured on held-out questions: {words.format(**held_out)}." if held_out else ""
         notes.append(f"Training questions: {words.format(**counts)}.{measured}")
+    if several:
+        notes.append(
+            f"{counted(several, 'question is', 'questions are')} about several images: attention is to go to the "
+            "regions of all of them, and an image without one counts as one in which there is nothing to look at."
+        )
     return notes
 
 

@@ -159,6 +159,7 @@ class _Tuning:
                 images=images,
                 check_images=self.main,
                 allow_shared_images=self.config.allow_shared_images,
+                several_images=True,
                 unpack_to=self.run.path.with_name(self.run.path.name + "-images"),
                 on_progress=self._report,
                 should_stop=self.stop if self.state.num_processes == 1 else None,
@@ -225,8 +226,8 @@ class _Tuning:
         questions = Questions(training, encoder, targets.part(0, len(training)))
         held_out = Questions(validation, encoder, targets.part(len(training), len(targets))) if validation else None
         objective = objective_of(config, model)
-        counts = questions.targets.counts
-        for note in target_notes(config, counts, held_out.targets.counts if held_out else None, objective.aligns):
+        counts, held = questions.targets.counts, held_out.targets.counts if held_out else None
+        for note in target_notes(config, counts, held, objective.aligns, dataset.counts.several):
             self._note(note)
         set_seed(config.seed)
         tuned = add_adapter(model, config, self.source)

@@ -11,11 +11,11 @@ from PIL import Image
 
 from a3tune.figures.overlay import outline, overlay
 from a3tune.geometry.patch_grid import to_source
-from a3tune.images import load_image
 from a3tune.models.model import VisionLanguageModel
 from a3tune.storage import read_json_or_empty, write_json
-from a3tune.training.collate import Collator, Question, Questions
+from a3tune.training.collate import Collator, Question, Questions, load_images
 from a3tune.training.event_log import plain
+from a3tune.training.question_picture import question_picture
 from a3tune.training.trainer import AlignmentTrainer
 from a3tune.training.validation import Tally, answer_map
 from a3tune.types import MedicalImage, PatchGrid
@@ -75,7 +75,7 @@ class ValidationExamples:
         trainer, question = self._trainer, self._questions[index]
         loss, tokens, right, mass, looked = tally.table[index].tolist()
         item = question.item
-        image = load_image(item.image, convention=self._model.convention)
+        image, grid = question_picture(self._model, question)
         weights, _ = answer_map(
             self._model.model,
             question,
@@ -84,22 +84,22 @@ class ValidationExamples:
             extra=trainer.adapter_inputs,
             keeps=trainer.keeps_logits,
         )
-        grid = self._model.patch_grid(image.height, image.width, len(question.prompt.images[0]))
         picture_of(image, grid, weights, question.coverage if looked else None).save(path)
         return {
-            "image": item.image.name,
+            "image": item.image_name,
             "question": item.question,
             "answer": item.answer,
             # That each token is the first choice after the ones before says what greedy decoding writes.
-            "prediction": item.answer if right else self._prediction(question, image),
+            "prediction": item.answer if right else self._prediction(question),
             "right": bool(right),
             "probability": float(f"{np.exp(-loss / tokens):.4g}"),
             "mass": round(mass, 4) if looked else None,
         }
 
-    def _prediction(self, question: Question, image: MedicalImage) -> str:
+    def _prediction(self, question: Question) -> str:
         item = question.item
-        prompt = self._model.encode(image, item.question, context=item.context)
+        images = load_images(item, self._model.convention)
+        prompt = self._model.encode(images, item.question, context=item.context)
         asked = Question(item, prompt, question.target, question.known)
         inputs = {**prompt.inputs, **self._trainer.adapter_inputs(self._collate([asked]))}
         return self._model.generate(prompt, max_new_tokens=_LONGEST, inputs=inputs).text

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
+from a3tune.data.read import image_groups
 from a3tune.evaluation.statistics import paired_difference
 from a3tune.training.collate import Questions
 from a3tune.training.run_folder import RunFolder
@@ -76,15 +76,17 @@ def verdict_of(run: RunFolder, questions: Questions, best_step: int | None) -> V
     base, tuned = (Tally.load(run.tally(step), questions) for step in (None, best_step))
     if best_step is None or base is None or tuned is None:
         return None
-    return judge(base, tuned, [item.image for item in questions.items], best_step)
+    files = {path: str(path) for item in questions.items for path in item.images}
+    groups = image_groups(questions.items, files)
+    return judge(base, tuned, [groups[item.image] for item in questions.items], best_step)
 
 
-def judge(base: Tally, tuned: Tally, images: Sequence[Path], step: int) -> Verdict | None:
+def judge(base: Tally, tuned: Tally, images: Sequence[object], step: int) -> Verdict | None:
     """Compare two validations of the same questions.
 
     Args:
         base, tuned: what both models did.
-        images: the image of each question.
+        images: of each question what tells its image from others; the same for images that are asked about together.
         step: the step of the tuned model.
 
     Returns:

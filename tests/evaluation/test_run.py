@@ -12,6 +12,7 @@ import pytest
 from peft import LoraConfig, get_peft_model
 
 from a3tune.adapters.switch import BASE, AdapterSet
+from a3tune.data.masks import true_mask
 from a3tune.errors import Cancelled, RequestError
 from a3tune.evaluation.alignment import PreparedQuestion, read_questions
 from a3tune.evaluation.asking import Asker
@@ -27,11 +28,12 @@ from a3tune.evaluation.summary import report_text
 from a3tune.evaluation.systems import System
 from a3tune.geometry.patch_grid import to_patches
 from a3tune.images import load_image
+from a3tune.inspection.image_set import inspect_images
 from a3tune.models.load import load_model
 from a3tune.training.methods import a3moe_config
 from a3tune.types import Head
 from tests.support.adapter_sets import save_adapters
-from tests.support.tuning_data import write_data
+from tests.support.tuning_data import write_data, write_pairs
 
 BASE_ONLY = {BASE: None}
 
@@ -270,6 +272,24 @@ def test_an_image_that_is_gone_is_a_gap_and_the_rest_goes_on(model, tmp_path):
     assert all(item.prediction is not None and item.gap.startswith("Without attention") for item in blind)
     assert any("2 questions without an answer" in note for note in report.notes)
     assert report.metric("base", "accuracy").interval.questions == 2
+
+
+def test_a_question_about_two_images_is_measured_over_both(tiny_model, tmp_path):
+    data = read_evaluation_data(write_pairs(tmp_path / "data"), "all")
+    model = tiny_model("qwen2_5_vl")
+    evaluate(plan(given=False, controls=("other",)), data, model, tmp_path / "out")
+    items = read_items(tmp_path / "out" / "items.jsonl")
+    for asked, item in zip(data.questions, items, strict=False):
+        images = [load_image(path) for path in asked.item.images]
+        masks = [true_mask(part, image) for part, image in zip(asked.item.parts, images, strict=True)]
+        (view,) = inspect_images(model, images, asked.item.question, targets=masks, max_new_tokens=6).views
+        assert item.prediction == view.answer
+        assert item.attention["generated"] == pytest.approx(view.metrics, abs=1e-5)
+        assert item.image == "; ".join(path.name for path in asked.item.images)
+    # The pairs are made of two by two pictures, so there are two clusters.
+    assert len({item.cluster for item in items}) == 2
+    maps = [json.loads(line) for line in (tmp_path / "out" / "maps.jsonl").read_text().splitlines()]
+    assert all(line["place"] is None and not line["maps"] for line in maps)
 
 
 def test_controls_show_something_else_and_are_compared(data, model, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -61,3 +62,21 @@ def write_data(folder: Path, images: int = 6, validation: int = 2, *, masks: boo
         writer.writerow(("image", "question", "answer", "split", "mask"))
         writer.writerows(rows)
     return folder / "rows.csv"
+
+
+def write_pairs(folder: Path) -> Path:
+    """A JSON file with questions about two pictures each, of which the second, the first or both have a mask."""
+    write_data(folder, images=4, validation=0)
+    rows = [
+        {
+            "image": [f"image{number}.png", f"image{3 - number}.png"],
+            "question": "Is the mass larger in the second image?",
+            "answer": ("yes", "no")[number % 2],
+            "mask": [f"mask{number}.png" if number else None, f"mask{3 - number}.png" if number < 3 else None],
+        }
+        for number in range(4)
+    ]
+    (folder / "rows.csv").unlink()
+    path = folder / "pairs.json"
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    return path

@@ -10,6 +10,7 @@ from PIL import Image
 
 from a3tune.bundle import DEMO_SAMPLE
 from a3tune.data.dataset import TrainingItem
+from a3tune.data.read import read_dataset
 from a3tune.errors import Cancelled, DataError, LabelError
 from a3tune.geometry.patch_grid import to_patches
 from a3tune.images import load_image
@@ -28,7 +29,7 @@ from a3tune.training.attention_targets import (
     true_mask,
 )
 from a3tune.types import ScoredRegion, WeakLabels
-from tests.support.tuning_data import tiny_config
+from tests.support.tuning_data import tiny_config, write_pairs
 
 HEIGHT, WIDTH = 30, 36
 
@@ -308,3 +309,24 @@ def test_training_and_measuring_may_take_their_targets_from_different_places():
     joined = PatchTargets.joined(first, second)
     assert joined.counts == {"weak": 1, "truth": 1, "none": 0}
     assert [joined.masks(index).tolist() for index in range(2)] == [[[0.5, 0.5]], [[0.25, 0.25]]]
+
+
+@pytest.mark.parametrize("combine", ["union", "each"])
+def test_targets_of_two_images_lie_on_their_own_patches(tiny_model, tmp_path, combine):
+    items = read_dataset(write_pairs(tmp_path), several_images=True).items
+    model = tiny_model("qwen2_5_vl")
+    maker = TargetMaker(TargetPlan("truth", combine), model.cpu_encoder(), model.patch_grid)
+    targets = maker.make(items)
+    for index, item in enumerate(items):
+        images = [load_image(path) for path in item.images]
+        groups = model.encode(images, item.question).images
+        expected = []
+        for part, image, group in zip(item.parts, images, groups, strict=True):
+            mask = true_mask(part, image)
+            grid = model.patch_grid(image.height, image.width, len(group))
+            expected.append(np.zeros(len(group)) if mask is None else to_patches(mask, grid))
+        found = targets.masks(index)
+        np.testing.assert_allclose(found.sum(axis=0), np.concatenate(expected), atol=1e-3)
+        marked = sum(part.mask is not None for part in item.parts)
+        assert len(found) == (marked if combine == "each" else 1)
+        assert targets.known(index)

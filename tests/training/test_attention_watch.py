@@ -69,7 +69,7 @@ class Stub:
     """Questions by their images and whether they have a target."""
 
     def __init__(self, *entries):
-        self.items = [type("Item", (), {"image": image}) for image, _ in entries]
+        self.items = [type("Item", (), {"images": (image,)}) for image, _ in entries]
         self.targets = self
         self._known = [known for _, known in entries]
 

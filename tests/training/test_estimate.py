@@ -8,6 +8,7 @@ import pytest
 
 import a3tune.training.estimate as estimate
 from a3tune.cli.main import main
+from a3tune.data.dataset import TrainingItem
 from a3tune.memory_advice import to_make_a_step
 from tests.support.tuning_data import tiny_config, write_data
 
@@ -91,7 +92,7 @@ def test_labels_that_are_there_are_not_counted(monkeypatch):
     monkeypatch.setattr(estimate, "load_image", lambda path: path.name)
     monkeypatch.setattr(estimate, "item_prompt", lambda item, template: item.question)
     monkeypatch.setattr(estimate, "time", SimpleNamespace(perf_counter=lambda: clock[-1]))
-    images = [SimpleNamespace(image=Path(f"{number}.png"), question="Where?") for number in range(5)]
+    images = [TrainingItem(Path(f"{n}.png"), "Where?", "left", "open", "train", "d.csv", n) for n in range(5)]
     data = SimpleNamespace(root=None, of=lambda split: images if split == "train" else [])
     assert estimate._label_seconds(tiny_config(), data, "demo", "cpu") == pytest.approx(3 * 2.0)
 

@@ -26,7 +26,7 @@ from a3tune.training.run_folder import STOP_NAME, RunFolder
 from a3tune.training.stop import StopRequested
 from a3tune.training.trainer import AlignmentTrainer
 from a3tune.training.tuning import tune
-from tests.support.tuning_data import TINY, tiny_config, write_data
+from tests.support.tuning_data import TINY, tiny_config, write_data, write_pairs
 
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCH = ROOT / "tests" / "support" / "launch_tune.py"
@@ -208,6 +208,21 @@ def test_every_class_is_tuned_saved_and_loaded_again(
             found = model(**prompt.inputs, **masks).logits
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     assert (found - untuned).abs().max() > 1e-3
+
+
+def test_questions_about_two_images_are_tuned_and_aligned_on_both(run, tmp_path):
+    rows = write_pairs(tmp_path / "data")
+    settings = {"validation_share": 0.5, "max_steps": 2, "evaluate_every": 2, "save_every": None}
+    summary = run(tmp_path / "run", model="qwen2_5_vl", rows=rows, method="a3", **settings)
+    assert (summary.status, summary.targets["truth"]) == ("finished", 2)
+    assert all(0 < step["attention_mass"] < 1 for step in events(tmp_path / "run", "step"))
+    assert any("4 questions are about several images" in note for note in summary.notes)
+    (watched,) = events(tmp_path / "run", "watched")
+    # Pairs of the same pictures, one way round and the other, stay together.
+    assert {question["width"] for question in watched["questions"]} == {36 + 8 + 36}
+    batch = events(tmp_path / "run", "batch")[0]["questions"]
+    assert all(question["image"].count("; ") == 1 for question in batch)
+    assert [piece["kind"] for piece in batch[0]["pieces"]].count("image") == 2
 
 
 def test_gradient_checkpointing_changes_nothing(run, one_image, tmp_path):

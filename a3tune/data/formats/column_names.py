@@ -10,9 +10,13 @@ _OPTIONS = (
     *(f"{name}{letter}" for name in SHORT_NAMES for letter in OPTION_LETTERS),
     "options", "choices",
 )  # fmt: skip
+MOST_NUMBERED = 16
+"""How many columns image_1, image_2, ... and mask_1, mask_2, ... a table may have."""
+_NUMBERED = (f"{name}{sign}{number}" for name in ("image", "mask") for sign in ("_", "")
+             for number in range(1, MOST_NUMBERED + 1))  # fmt: skip
 TABLE_EXTRAS = (
     "answer_type", "split", "id", "organ", "location", "image_organ", "modality", "mask", "boxes", "context",
-    "mask_values", "segment", *_OPTIONS,
+    "mask_values", "segment", *_NUMBERED, *_OPTIONS,
 )  # fmt: skip
 """What a table may hold beside image, question and answer."""
 

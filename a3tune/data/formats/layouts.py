@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from a3tune.data.formats.answer_options import chosen, chosen_in_text
-from a3tune.data.formats.column_names import CONVERSATIONS, TABLE_EXTRAS
+from a3tune.data.formats.column_names import CONVERSATIONS, MOST_NUMBERED, TABLE_EXTRAS
 from a3tune.data.formats.faults import FaultLog
 from a3tune.data.formats.files import Split
 from a3tune.data.formats.rows import Row
@@ -25,13 +25,13 @@ class Draft:
 
     Attributes:
         row: where they come from.
-        image: name of the image's file.
+        image: name of the image's file; a list of such names where the question is about several images.
         question, answer: as they stand.
         answer_type: "CLOSED", "open", ...; None or empty to tell it from the answer.
         split: name of the split; None or empty where the row does not say.
         split_hint: what something else in the row says about the split; counts where neither row nor file names it.
         organ, modality: what the data set says about the image.
-        mask: name of a mask's file.
+        mask: name of a mask's file; of several images a list with one, or None, for each.
         segment: number or name of the segment or structure of the mask that counts.
         part: what part of the data set the question belongs to, such as a kind of hallucination.
         boxes: list of [x, y, width, height].
@@ -39,7 +39,7 @@ class Draft:
         identifier: the row's own id.
         context: the turns before: question, answer, question, ...; or JSON text with such a list.
         names: for messages, value -> the key that it stands under in the file ("image" -> "img_name").
-        unused_images: how many images the row names beside this one.
+        unused_images: how many images the row names beside those that the question is about.
     """
 
     row: Row
@@ -66,6 +66,7 @@ class Draft:
         return (self.names or {}).get(value, value)
 
 
+_EMPTY: tuple[object, ...] = (None, "", [])
 Convert = Callable[[Row, FaultLog], Iterator[Draft]]
 
 
@@ -106,14 +107,9 @@ class Layout:
     def drafts(self, row: Row, log: FaultLog) -> list[Draft]:
         """The questions of a row; what is wrong with it goes to ``log``."""
         errors = log.totals["error"]
-        try:
-            # A row that says nothing of its split has the name of its list, as in {"train": [...], "test": [...]}.
-            drafts = [replace(draft, split=draft.split or row.group) for draft in self.convert(row, log)]
-            return drafts if log.totals["error"] == errors else []
-        except _SeveralImages as error:
-            what = f"expected one image, not {error}"
-            log.add("several-images", row.file, row.line, "image", what, "Keep one image a row")
-            return []
+        # A row that says nothing of its split has the name of its list, as in {"train": [...], "test": [...]}.
+        drafts = [replace(draft, split=draft.split or row.group) for draft in self.convert(row, log)]
+        return drafts if log.totals["error"] == errors else []
 
     def missing(self, keys: Mapping[str, object] | tuple[str, ...]) -> tuple[str, ...]:
         """The required keys that are not among these."""
@@ -121,30 +117,49 @@ class Layout:
         return tuple(key for key in self.required if key not in there)
 
 
-class _SeveralImages(ValueError):
-    """A row names more than one image; holds their number."""
-
-
 def _image(row: Row, *keys: str) -> object:
-    """The one image that a row names, be it in a list; None where it names none.
+    """The image that a row names, or a list of those that it names; None where it names none."""
+    found = next((row.fields[key] for key in keys if row.fields.get(key) not in _EMPTY), None)
+    names = found if isinstance(found, list) else [] if found is None else [found]
+    names = [name.get("path") if isinstance(name, dict) else name for name in names]
+    return names if len(names) > 1 else names[0] if names else None
 
-    Raises:
-        _SeveralImages: it names more than one.
+
+def _marked_images(row: Row) -> tuple[object, object]:
+    """What `_image` gives of a row, and its mask; of several images lists, of the mask one with one for each.
+
+    Beside a list further images stand in columns with numbers: ``image_1`` or ``image1``, ``image_2``, ... The first
+    may be ``image`` instead. Masks have the numbers of their images.
     """
-    found = next((row.fields[key] for key in keys if row.fields.get(key) not in (None, "", [])), None)
-    if isinstance(found, list):
-        if len(found) > 1:
-            raise _SeveralImages(len(found))
-        found = found[0] if found else None
-    return found.get("path") if isinstance(found, dict) else found
+    image, mask = _image(row, "image", "images"), row.fields.get("mask")
+    columns = {number: _numbered(row, "image", number) for number in range(1, MOST_NUMBERED + 1)}
+    numbers = [number for number, name in columns.items() if name not in _EMPTY]
+    if image is not None and 1 in numbers and columns[1] == image:
+        numbers.remove(1)
+    if not numbers or isinstance(image, list):
+        # A list is whole; columns beside it would be left out without a word.
+        return ([*image, *(columns[number] for number in numbers)] if isinstance(image, list) else image), mask
+    names = [columns[number] for number in numbers]
+    masks = [_numbered(row, "mask", number) for number in numbers]
+    if image is not None:
+        names, masks = [image, *names], [mask or _numbered(row, "mask", 1), *masks]
+    if len(names) == 1:
+        return names[0], masks[0] or mask
+    return names, masks if any(masks[image is not None :]) else mask
+
+
+def _numbered(row: Row, name: str, number: int) -> object:
+    found = row.fields.get(f"{name}_{number}")
+    return row.fields.get(f"{name}{number}") if found in _EMPTY else found
 
 
 def _table(row: Row, log: FaultLog) -> Iterator[Draft]:
     get = row.fields.get
     question, answer, kind = chosen(row, log, "answer", get("question"), get("answer"))
+    image, mask = _marked_images(row)
     yield Draft(
-        row, _image(row, "image", "images"), question, answer, get("answer_type") or kind, get("split"),
-        get("organ") or get("location") or get("image_organ"), get("modality"), get("mask"), get("boxes"), get("id"),
+        row, image, question, answer, get("answer_type") or kind, get("split"),
+        get("organ") or get("location") or get("image_organ"), get("modality"), mask, get("boxes"), get("id"),
         get("context"), mask_values=get("mask_values"), segment=get("segment"),
     )  # fmt: skip
 
@@ -166,7 +181,7 @@ def _llava(row: Row, log: FaultLog) -> Iterator[Draft]:
         what = f"human and gpt do not take turns: {brief(speakers)}"
         log.add("conversations", row.file, row.line, "conversations", what, remedy)
         return
-    image = _image(row, "image", "images")
+    image, mask = _marked_images(row)
     texts = [_turn_text(turn.get("value", turn.get("content"))) for turn in turns]
     if image is None and not any("<image>" in str(text) for text in texts):
         what = "has no image and was left out"
@@ -181,7 +196,7 @@ def _llava(row: Row, log: FaultLog) -> Iterator[Draft]:
         question, answer, kind = choice
         yield Draft(
             row, image, question, answer, get("answer_type") or kind, get("split"),
-            get("organ") or get("location") or get("image_organ"), get("modality"), get("mask"), get("boxes"),
+            get("organ") or get("location") or get("image_organ"), get("modality"), mask, get("boxes"),
             get("id"), list(said), mask_values=get("mask_values"), segment=get("segment"), names=names,
         )  # fmt: skip
         said += [question, answer]
@@ -331,7 +346,8 @@ LAYOUTS: dict[str, Layout] = {
         ),
         Layout(
             "table", "table of image, question and answer", ("image", "question", "answer"), _table,
-            known=("image", "images", "question", "answer", *TABLE_EXTRAS), spellings={"images": "image"},
+            known=("image", "images", "question", "answer", *TABLE_EXTRAS),
+            spellings=dict.fromkeys(("images", "image_1", "image1"), "image"),
         ),
     )
 }  # fmt: skip

@@ -30,8 +30,7 @@ from app.engine.region_slot import RegionSlot
 from app.inspect.sessions.shown_regions import ShownRegion, shown_regions
 
 if TYPE_CHECKING:
-    from a3tune.inspection.inspect import Inspection
-    from a3tune.inspection.views import AdapterView
+    from a3tune.inspection.inspect import AdapterView, Inspection
     from a3tune.labels.pipeline import LabelMaker
 
 Value = TypeVar("Value")
