@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ from PIL import Image
 
 from a3tune.figures.overlay import outline, overlay
 from a3tune.geometry.patch_grid import to_source
+from a3tune.lack_of_memory import in_halves
 from a3tune.models.model import VisionLanguageModel
 from a3tune.storage import read_json_or_empty, write_json
-from a3tune.training.collate import Collator, Question, Questions, load_images
+from a3tune.training.collate import Collator, Questions, load_images
 from a3tune.training.event_log import plain
 from a3tune.training.question_picture import question_picture
 from a3tune.training.trainer import AlignmentTrainer
@@ -58,10 +60,15 @@ class ValidationExamples:
         training = model.training
         model.eval()
         chosen = best_and_worst(tally)
+        # That each token is the first choice after the ones before says what greedy decoding writes.
+        wrong = [index for _, index in chosen if not tally.table[index, 2]]
+        trainer.tell_work("Looking at the best and worst answers", 0, len(chosen))
+        written = dict(zip(wrong, in_halves(self._predictions, wrong) if wrong else [], strict=True))
         told = []
         for number, (kind, index) in enumerate(chosen):
             trainer.tell_work("Looking at the best and worst answers", number, len(chosen))
-            told.append({"kind": kind, **self._facts(tally, index, folder / f"{step}-{number}.png")})
+            facts = self._facts(tally, index, folder / f"{step}-{number}.png")
+            told.append({"kind": kind, **facts, "prediction": written.get(index, facts["answer"])})
         model.train(training)
         before = read_json_or_empty(folder / RECORD_NAME).get("step")
         write_json(folder / RECORD_NAME, plain({"step": step, "questions": told}))
@@ -89,20 +96,20 @@ class ValidationExamples:
             "image": item.image_name,
             "question": item.question,
             "answer": item.answer,
-            # That each token is the first choice after the ones before says what greedy decoding writes.
-            "prediction": item.answer if right else self._prediction(question),
             "right": bool(right),
             "probability": float(f"{np.exp(-loss / tokens):.4g}"),
             "mass": round(mass, 4) if looked else None,
         }
 
-    def _prediction(self, question: Question) -> str:
-        item = question.item
-        images = load_images(item, self._model.convention)
-        prompt = self._model.encode(images, item.question, context=item.context)
-        asked = Question(item, prompt, question.target, question.known)
-        inputs = {**prompt.inputs, **self._trainer.adapter_inputs(self._collate([asked]))}
-        return self._model.generate(prompt, max_new_tokens=_LONGEST, inputs=inputs).text
+    def _predictions(self, indices: Sequence[int]) -> list[str]:
+        prompts = []
+        for item in (self._questions[index].item for index in indices):
+            images = load_images(item, self._model.convention)
+            prompts.append(self._model.encode(images, item.question, context=item.context))
+        batch = self._model.collate(prompts, padding_side="left")
+        masks = self._trainer.adapter_inputs({"question": batch.question, "columns": batch.columns})
+        answers = self._model.generate_rows({**batch.inputs, **masks}, batch.length, max_new_tokens=_LONGEST)
+        return [answer.text for answer in answers]
 
 
 def best_and_worst(tally: Tally, each: int = EACH) -> list[tuple[str, int]]:
