@@ -106,6 +106,31 @@ def outline(
     return result
 
 
+def dashed_outline(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The border of a mask as a dashed white line on a dark one, which is no region's colour.
+
+    Args:
+        image: uint8 [height, width, 3], RGB.
+        mask: bool [height, width] in the same frame; an empty one draws nothing.
+
+    Returns:
+        uint8 [height, width, 3], RGB, a new array.
+
+    Raises:
+        RequestError: the mask has another size than the image.
+    """
+    check_same_frame(image, mask)
+    result = np.ascontiguousarray(image).copy()
+    width = max(1, round(min(image.shape[:2]) / 400))
+    lines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(result, lines, -1, (0, 0, 0), 2 * width + 1)
+    dash, period = 6 * width, 10 * width
+    for line in lines:
+        pieces = [line[start : start + dash] for start in range(0, len(line), period)]
+        cv2.polylines(result, pieces, False, (255, 255, 255), width)
+    return result
+
+
 def difference_limit(differences: Sequence[np.ndarray]) -> float:
     """The one symmetric limit of a colour scale for all these differences; above 0."""
     lower, upper = limits(np.concatenate([np.ravel(values) for values in differences]), None, None)

@@ -10,9 +10,10 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
+from a3tune.figures.overlay import dashed_outline
 from a3tune.figures.plots import printable
 from a3tune.inspection.dicom_study import CHARACTERS, LONG_STRING, MANUFACTURER, VERSION, DicomStudy
-from a3tune.inspection.report import MapStyle, Side, full_size_pictures
+from a3tune.inspection.report import REFERENCE_WORDS, MapStyle, Side, full_size_pictures
 from a3tune.wording import RESEARCH_NOTICE
 
 _BAND = 34  # pixels under the picture, for the notice
@@ -21,7 +22,9 @@ _GAP = 8  # pixels between two pictures
 _NO_ORIENTATION = ("L", "P")
 
 
-def captures(sides: Sequence[Side], style: MapStyle, study: DicomStudy) -> dict[str, Dataset]:
+def captures(
+    sides: Sequence[Side], style: MapStyle, study: DicomStudy, reference: np.ndarray | None = None
+) -> dict[str, Dataset]:
     """The image and each map over it on one scale, and of two maps both beside each other and their difference, each
     with a notice burnt in below, which hides nothing.
 
@@ -29,12 +32,23 @@ def captures(sides: Sequence[Side], style: MapStyle, study: DicomStudy) -> dict[
         sides: one or two maps of the same image.
         style: colours.
         study: where the captures belong; they are one series of it.
+        reference: bool [height, width], source pixel frame: where the answer lies, outlined by a dashed line, of which
+            the notice tells; None for nothing.
 
     Returns:
         secondary captures in RGB by name, such as "view_A_base".
     """
     pictures = full_size_pictures(sides, style)
-    shown = {name: _with_notice(picture, name if len(sides) > 1 else "") for name, picture in pictures.items()}
+    notice = RESEARCH_NOTICE
+    if reference is not None:
+        size = pictures["image"].shape[1::-1]
+        mask = cv2.resize(reference.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST).astype(bool)
+        pictures = {name: dashed_outline(picture, mask) for name, picture in pictures.items()}
+        notice = f"{REFERENCE_WORDS}. {notice}"
+    shown = {
+        name: _with_notice(picture, f"{name}. {notice}" if len(sides) > 1 else notice)
+        for name, picture in pictures.items()
+    }
     if len(sides) == 2:
         both = [picture for name, picture in shown.items() if name not in ("image", "difference")]
         gap = np.zeros((both[0].shape[0], _GAP, 3), np.uint8)
@@ -73,12 +87,12 @@ def _capture(picture: np.ndarray, study: DicomStudy, series: str, number: int) -
     return capture
 
 
-def _with_notice(picture: np.ndarray, name: str) -> np.ndarray:
-    """The picture with its name and the notice burnt in on a band below it, which hides nothing of it."""
+def _with_notice(picture: np.ndarray, notice: str) -> np.ndarray:
+    """The picture with a notice burnt in on a band below it, which hides nothing of it."""
     width = picture.shape[1]
     band = np.zeros((_BAND, width, 3), np.uint8)
     # The font of OpenCV has ASCII letters only.
-    words = printable(f"{name}. {RESEARCH_NOTICE}" if name else RESEARCH_NOTICE).encode("ascii", "replace").decode()
+    words = printable(notice).encode("ascii", "replace").decode()
     face, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.6
     (length, _), _ = cv2.getTextSize(words, face, scale, 1)
     scale *= min(1.0, (width - 16) / length)

@@ -10,7 +10,14 @@ import numpy as np
 from pydicom import Dataset, dcmwrite
 
 from a3tune.inspection.dicom_captures import captures
-from a3tune.inspection.dicom_maps import map_segments, mask_segment, parametric_maps, region_segments, segmentation
+from a3tune.inspection.dicom_maps import (
+    map_segments,
+    mask_segment,
+    parametric_maps,
+    reference_segment,
+    region_segments,
+    segmentation,
+)
 from a3tune.inspection.dicom_study import DicomStudy
 from a3tune.inspection.inspect import Inspection
 from a3tune.inspection.report import MapStyle, Side
@@ -27,6 +34,7 @@ def dicom_objects(
     labels: WeakLabels | None = None,
     target: np.ndarray | None = None,
     level: float | None = None,
+    reference: np.ndarray | None = None,
 ) -> dict[str, Dataset]:
     """DICOM objects by the names of their files.
 
@@ -39,18 +47,21 @@ def dicom_objects(
         labels: the regions that are chosen.
         target: bool [height, width], source pixel frame: where the model should have looked.
         level: see :func:`a3tune.inspection.dicom_maps.map_segments`.
+        reference: bool [height, width], source pixel frame: where the answer lies, outlined in pictures, a segment of
+            its own beside the regions.
 
     Raises:
         RequestError: the object cannot be made of this image.
     """
     style = style or MapStyle()
     if kind == "pictures":
-        return captures(sides, style, study)
+        return captures(sides, style, study, reference)
     if kind == "maps":
         return parametric_maps(sides, style, study)
     segments = [] if labels is None else region_segments(labels)
     segments += [] if target is None else [mask_segment(target, "target")]
     segments = segments or map_segments(sides, style, level)
+    segments += [] if reference is None else [reference_segment(reference)]
     inspection = sides[0].inspection
     return {"regions": segmentation(segments, inspection.image, inspection.question, study)}
 

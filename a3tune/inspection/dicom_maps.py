@@ -25,6 +25,7 @@ _SCHEME = "99A3TUNE"
 _ATTENTION = Code("ATTENTION", _SCHEME, "Attention of a language model, in multiples of an even map")
 _LOOKED_AT = Code("LOOKED_AT", _SCHEME, "Where a language model looked")
 _REGION = Code("REGION", _SCHEME, "Region that an answer may come from")
+_REFERENCE = Code("REFERENCE", _SCHEME, "Where the answer lies")
 # What lies in a region is not known for certain: it is a place, and no tissue.
 _PLACE = Code("309825002", "SCT", "Spatial and Relational Concept")
 _MAPS, _SEGMENTS = 9002, 9003  # numbers of the series
@@ -59,6 +60,11 @@ def region_segments(labels: WeakLabels) -> list[Segment]:
 def mask_segment(mask: np.ndarray, label: str) -> Segment:
     """A mask that a person brought."""
     return Segment(mask, label, _REGION, True, "a file that was given")
+
+
+def reference_segment(mask: np.ndarray) -> Segment:
+    """The mask of where the answer lies."""
+    return Segment(mask, "Reference mask", _REFERENCE, True, "the example or the data set")
 
 
 def map_segments(sides: Sequence[Side], style: MapStyle, level: float | None = None) -> list[Segment]:
@@ -154,7 +160,7 @@ def segmentation(segments: Sequence[Segment], image: MedicalImage, comment: str,
         content_description="Research only: not ground truth",
     )
     written.SeriesDescription = "A3Tune regions, research only"
-    regions = all(one.kind == _REGION for one in segments)
+    regions = any(one.kind == _REGION for one in segments)
     study.complete(written, comment, *(["Regions of the image that an answer may come from"] if regions else []))
     return written
 

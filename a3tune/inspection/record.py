@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from PIL import Image
 
 from a3tune import __version__
 from a3tune.attention.comparison import common_tokens, compared_maps, head_changes
 from a3tune.attention.critical_heads import head_set_map
+from a3tune.attention.metrics import measure_head_set
 from a3tune.encoding import finite
 from a3tune.figures.plots import (
     Caption,
@@ -24,7 +26,7 @@ from a3tune.figures.plots import (
     save_figure,
 )
 from a3tune.geometry.patch_grid import to_patches, to_source
-from a3tune.images.frames import boxes_to_stored, image_record, labels_to_stored, region_record
+from a3tune.images.frames import boxes_to_stored, image_record, labels_to_stored, mask_to_stored, region_record
 from a3tune.inspection.image_set import ImageSetInspection
 from a3tune.inspection.inspect import Inspection
 from a3tune.inspection.views import AdapterView, answer_rows
@@ -37,7 +39,9 @@ MOVED_HEADS = 10
 """How many of the heads that moved most the record names."""
 
 
-def record(inspection: Inspection, target: np.ndarray | None = None) -> dict[str, Any]:
+def record(
+    inspection: Inspection, target: np.ndarray | None = None, reference: np.ndarray | None = None
+) -> dict[str, Any]:
     """The inspection as plain JSON values: everything but the maps themselves; boxes are in stored pixels.
 
     Numbers that are not defined (NaN) become None, since JSON has no word for them.
@@ -46,6 +50,8 @@ def record(inspection: Inspection, target: np.ndarray | None = None) -> dict[str
         inspection: what to write down.
         target: bool [height, width], source pixels: where the model should look, if that is known; the heads that
             moved most then also get their attention mass inside it.
+        reference: bool [height, width], source pixels: where the answer lies, if that is known; its box and area are
+            told, and the critical heads' attention mass inside it over the words of each answer.
     """
     return {
         "a3tune": __version__,
@@ -53,6 +59,7 @@ def record(inspection: Inspection, target: np.ndarray | None = None) -> dict[str
         "image": image_record(inspection.image),
         "question": inspection.question,
         **_image_facts(inspection),
+        **({} if reference is None else {"reference_mask": _reference(inspection, reference)}),
         **({"measures": list(inspection.measures)} if inspection.measures else {}),
         **_made(inspection),
         "adapters": {view.adapter: {**_view(view), "grid": list(inspection.grid.shape)} for view in inspection.views},
@@ -116,7 +123,9 @@ def metrics_table(views: Sequence[AdapterView]) -> str:
     return "\n".join(lines)
 
 
-def write_inspection(inspection: Inspection, folder: Path, target: np.ndarray | None = None) -> list[Path]:
+def write_inspection(
+    inspection: Inspection, folder: Path, target: np.ndarray | None = None, reference: np.ndarray | None = None
+) -> list[Path]:
     """Write ``inspect.json``, ``attention_<adapter>.npz`` and the figures; returns what was written.
 
     The NPZ holds ``maps`` float32 [layers, heads, text tokens, patches], ``visual_ratio`` float32 [layers, heads],
@@ -131,12 +140,13 @@ def write_inspection(inspection: Inspection, folder: Path, target: np.ndarray | 
         folder: made when missing; files of the same names are replaced. ``inspect.json`` comes last: where it is, the
             rest is whole and belongs to it.
         target: as in :func:`record`; it is outlined in the pictures.
+        reference: as in :func:`record`.
 
     Raises:
         OSError: the folder cannot be written.
     """
     with files_together(folder, RECORD_NAME) as scratch:
-        written = [_write_record(record(inspection, target), scratch)]
+        written = [_write_record(record(inspection, target, reference), scratch)]
         written += _write_pictures(inspection, scratch, target, _answer_maps(inspection))
         written += _write_heads(inspection.model, inspection.views, scratch)
         return [folder / path.name for path in written]
@@ -343,6 +353,19 @@ def _view(view: AdapterView) -> dict[str, Any]:
         "metrics": _numbers(view),
         "notes": list(view.notes),
         "mode": view.mode,
+    }
+
+
+def _reference(inspection: Inspection, mask: np.ndarray) -> dict[str, Any]:
+    stored, coverage = mask_to_stored(mask, inspection.image), to_patches(mask, inspection.grid)
+    inside = {
+        view.adapter: measure_head_set(view.maps, view.critical_heads, coverage, answer_rows(view.tokens, view.maps))
+        for view in inspection.views
+    }
+    return {
+        "box": list(cv2.boundingRect(stored.astype(np.uint8))),
+        "area": int(stored.sum()),
+        "attention_mass": {adapter: finite(measured["attention_mass"]) for adapter, measured in inside.items()},
     }
 
 

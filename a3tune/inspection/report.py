@@ -33,13 +33,13 @@ from a3tune.wording import RESEARCH_NOTICE
 
 # Small images are enlarged to this many pixels on the longer edge, so that a map does not come out as a few dots.
 LEAST_EDGE = 1024
+REFERENCE_WORDS = "Dashed line: the reference mask"
 _EVIDENCE = (
     "Shares are of a word's attention, per patch. Attention is evidence about a model, not a proof of why it answered "
     "as it did."
 )
 _COMMAND_LINES = 3
 _MEASURE_COLOUR = "#7dd3fc"
-_REFERENCE = "Dashed line: the reference mask"
 # Where the command begins, as a share of the page's height.
 _LOWEST = 0.085
 _A4 = (8.27, 11.69)  # inches
@@ -134,7 +134,7 @@ def shown_figure(
             _draw_measures(axes, measures, sides[0].inspection.image)
             _draw_reference(axes, reference)
     if reference is not None:
-        figure.text(0.99, 0.995, _REFERENCE, fontsize=7, ha="right", va="top")
+        figure.text(0.99, 0.995, REFERENCE_WORDS, fontsize=7, ha="right", va="top")
     return figure
 
 
@@ -238,7 +238,7 @@ def page_figure(
             _text(figure, top, piece, 7.5)
             top -= 0.012
     if reference is not None:
-        _text(figure, top, _REFERENCE, 7.5)
+        _text(figure, top, REFERENCE_WORDS, 7.5)
         top -= 0.012
     _text(figure, top - 0.012, "Numbers", 10, "bold")
     for place, (name, texts) in enumerate([("", [side.view.adapter for side in sides]), *numbers]):

@@ -226,6 +226,30 @@ def test_without_regions_a_segmentation_has_where_the_maps_are_high(inspection, 
         assert np.array_equal(made.pixel_array.astype(bool), expected)
 
 
+def test_the_reference_mask_is_drawn_into_pictures_and_is_a_segment_of_its_own(inspection, scan):
+    study, (labelled, masks) = DicomStudy(read_source(scan)), with_regions(inspection)
+    plain, drawn = (
+        read_back(dicom_objects("pictures", [side(inspection)], study, reference=mask)) for mask in (None, masks[1])
+    )
+    for name, one in drawn.items():
+        changed = (one.pixel_array != plain[name].pixel_array).any(axis=2)
+        times = changed.shape[1] // inspection.image.width
+        rows, columns = (np.flatnonzero(changed[:-34].any(axis=axis)) / times for axis in (1, 0))
+        corners = rows[0], rows[-1], columns[0], columns[-1]
+        assert corners == pytest.approx((40, 80, 10, 50), abs=1), "along the mask's border"
+        assert changed[-34:].any(), "the notice tells of it"
+    for labels, others in (
+        (labelled.labels, ["1: Läsion", "2: Läsion"]),
+        (None, ["attention, base: from 50% of its highest on"]),
+    ):
+        objects = dicom_objects("regions", [side(inspection)], study, labels=labels, reference=masks[1])
+        made = read_back(objects)["regions"]
+        assert broken_rules(made) == []
+        *names, name = (one.SegmentLabel for one in made.SegmentSequence)
+        assert (names, name) == (others, "Reference mask")
+        assert np.array_equal(made.pixel_array[-1].astype(bool), mask_to_stored(masks[1], inspection.image))
+
+
 def test_what_cannot_be_said_for_certain_is_refused(inspection, scan):
     nowhere = DicomStudy()
     for kind, name in (("maps", "Parametric Map"), ("regions", "Segmentation")):

@@ -32,7 +32,9 @@ def dicom_objects(shown: Shown, objects: str, *, identity: bool) -> dict[str, Da
     # What the page hides below a share of the scale is not where the map is high.
     hidden = shown.settings["look"].get("threshold")
     level = float(hidden) if isinstance(hidden, (int, float)) and 0 < hidden < 1 else None
-    return library.dicom_objects(objects, shown.sides, study, shown.style, shown.labels, level=level)
+    return library.dicom_objects(
+        objects, shown.sides, study, shown.style, shown.labels, level=level, reference=shown.reference
+    )
 
 
 def as_file(name: str, objects: str, made: Mapping[str, Dataset]) -> tuple[str, str, bytes]:

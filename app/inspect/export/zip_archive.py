@@ -30,7 +30,10 @@ def zip_archive(shown: Shown) -> bytes:
         place = Path(folder)
         for number, inspection in enumerate(_inspections(shown)):
             target = np.logical_or.reduce(shown.masks) if shown.masks else None
-            library.write_inspection(inspection, place if number == 0 else place / "other_question", target)
+            # The mask is of one question: an answer to another one is not measured inside it.
+            asked = shown.opened.reference_mask(inspection.question) is not None
+            reference = shown.reference if asked else None
+            library.write_inspection(inspection, place if number == 0 else place / "other_question", target, reference)
         (place / "view").mkdir()
         for name, picture in library.full_size_pictures(shown.sides, shown.style).items():
             Image.fromarray(picture).save(place / "view" / f"{name}.png")

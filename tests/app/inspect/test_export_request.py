@@ -224,7 +224,9 @@ def test_the_reference_mask_is_told_and_drawn_where_it_is_on_show_and_nowhere_el
     with zipfile.ZipFile(io.BytesIO(content)) as taken:
         settings = json.loads(taken.read("settings.json"))
         np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(taken.read("reference_mask.png")))), mask)
+        record = json.loads(taken.read("inspect.json"))
     assert settings["reference_mask"] == {"area": int(mask.sum())}
+    assert record["reference_mask"]["attention_mass"] == {view.adapter: pytest.approx(inside)}
     assert settings["sides"][0]["numbers"]["reference_mass"] == words
     figures = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
@@ -234,6 +236,13 @@ def test_the_reference_mask_is_told_and_drawn_where_it_is_on_show_and_nowhere_el
         assert ("Dashed line: the reference mask" in texts) == drawn
         assert {"Attention inside the reference mask", words} <= set(texts)
         assert len(figures[-1].findobj(ContourSet)) == 2 * drawn, "on the image and on the map"
+    captures = []
+    for drawn in (True, False):
+        dicom = {"form": "dicom", "objects": "pictures", "look": LOOK | {"reference": drawn}}
+        _, _, content = take(service, "one", result, **dicom)
+        with zipfile.ZipFile(io.BytesIO(content)) as taken:
+            captures.append(pydicom.dcmread(io.BytesIO(taken.read("view_image.dcm"))).pixel_array)
+    assert (captures[0] != captures[1]).any()
 
     # The mask is of that question and that picture.
     other = finished(service, "one", "Is there a mass?")
