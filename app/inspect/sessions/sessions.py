@@ -217,7 +217,8 @@ class Sessions:
             wanted = before._replace(window=window, axis=axis, volume=volume, convention=self._convention())
             image = self.get(name).ahead.get(wanted.stack, frame)
             if image is None:
-                image = read_again(before, wanted.convention, **choice)
+                unpacked = before._replace(content=self.get(name).ahead.source(before))
+                image = read_again(unpacked, wanted.convention, **choice)
             return self._show(name, request, wanted._replace(image=image), view_of=before)
 
     def frames_ahead(self, session: Session, frames: Sequence[int]) -> list[OpenedImage]:

@@ -28,6 +28,14 @@ export function nextFrames(held, { frame, count, direction, loops }, reach, batc
   return [...new Set(frames)].filter((one) => one !== frame && !held.has(one)).slice(0, batch);
 }
 
+// Whether frames are to be asked for now: several in one go cost the server little more than one, so that a single one
+// can wait until it is near.
+export function isDue(frames, { frame, count, loops }) {
+  const distance = (one) => Math.abs(one - frame);
+  const near = (one) => (loops ? Math.min(distance(one), count - distance(one)) : distance(one)) <= BATCH;
+  return frames.length >= BATCH / 2 || frames.some(near);
+}
+
 // The frames to give up so that no more than `most` stay: the furthest, in a loop those last to come.
 export function framesToDrop(held, { frame, count, direction, loops }, most) {
   const distance = (one) =>
@@ -68,7 +76,7 @@ export function createAhead({ state, server }) {
     if (asking || refused || !session || !image || image.frames < 2) return;
     const reach = Math.min(heading.loops ? image.frames : REACH, Math.floor((capacity(image) * 3) / 4) - 1);
     const frames = nextFrames(held, whole(image), reach);
-    if (!frames.length) return;
+    if (!isDue(frames, whole(image))) return;
     asking = true;
     const reply = await answerOf(server.frames_ahead({ session, frames }));
     refused = Boolean(reply.error);

@@ -32,6 +32,19 @@ def test_frames_in_the_direction_of_travel_come_first_and_some_behind(module_pag
     assert module_page.evaluate(NEXT, [held, where, reach, 6]) == wanted
 
 
+def test_a_single_frame_is_asked_for_when_it_is_near(call_module):
+    at_the_end = heading(9, count=10, loops=True)
+    for frames, where, due in (
+        ([], heading(100), False),
+        ([112], heading(100), False),
+        ([112], heading(106), True),
+        ([110, 111, 112], heading(100), True),
+        ([1], at_the_end, True),
+        ([1], {**at_the_end, "loops": False}, False),
+    ):
+        assert call_module(MODULE, "isDue", frames, where) == due
+
+
 def test_the_furthest_are_given_up_and_in_a_loop_those_last_to_come(call_module):
     held = [4, 5, 6, 7, 8]
     assert call_module(MODULE, "framesToDrop", held, heading(6), 3) == [4, 5]
