@@ -207,6 +207,14 @@ def call_module(module_page: Page) -> Callable[..., Any]:
     return lambda module, name, *given: module_page.evaluate(_CALL, [module, name, list(given)])
 
 
+# How many frames a page has asked for.
+_COUNT_FRAMES = """{
+    const ask = window.requestAnimationFrame;
+    window.framesAsked = window.framesBefore = 0;
+    window.requestAnimationFrame = (draw) => ask(draw, window.framesAsked++);
+}"""
+
+
 class Visitor:
     """One visitor with a browser window of their own: everything their page asks for and complains about is kept."""
 
@@ -216,6 +224,7 @@ class Visitor:
         self.requests: list[str] = []
         self.complaints: list[str] = []
         self.context.on("request", self._take_note)
+        self.context.add_init_script(_COUNT_FRAMES)
         self.page: Page = self.context.new_page()
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on(

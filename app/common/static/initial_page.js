@@ -8,6 +8,30 @@ const server = new Proxy({}, { get: () => () => new Promise(() => {}) });
 
 const componentOf = (id) => window.gradio_config.components.find(({ props }) => props.elem_id === id).props;
 
+// Gradio's first progress line asks in each frame for the next one, for ever: it is taken away while it counts. It keeps
+// the function that it found when it was loaded. Gives what ends such chains of frames; all others go on.
+function boundFrames() {
+  const ask = window.requestAnimationFrame;
+  let over = false;
+  let ending = false; // while a frame is drawn that was asked for before the end
+  window.requestAnimationFrame = (draw) => {
+    if (ending) return 0;
+    const before = !over;
+    return ask((time) => {
+      ending = before && over;
+      try {
+        draw(time);
+      } finally {
+        ending = false;
+      }
+    });
+  };
+  return () => {
+    over = true;
+    window.requestAnimationFrame = ask;
+  };
+}
+
 // `ids`: those of the widgets' elements.
 export function drawInitialPage(ids) {
   const initial = document.getElementById("initial-page");
@@ -22,10 +46,10 @@ export function drawInitialPage(ids) {
     mount(place, { ...props, value }, server, nothing, nothing);
   }
   initial.querySelector(".model .text").textContent = "Opening the page …";
-  giveWay(initial);
+  giveWay(initial, boundFrames());
 }
 
-function giveWay(initial) {
+function giveWay(initial, endFrames) {
   const compare = () => {
     const begun = Boolean(document.querySelector("#viewer [data-begun]"));
     // The server knows the image that a question is about once the visit has begun: nobody can ask before.
@@ -34,7 +58,9 @@ function giveWay(initial) {
     if (!document.querySelector("#viewer .stage[data-shown]:not([data-shown=''])")) return;
     initial.remove();
     document.getElementById("initial-style")?.remove();
-    if (begun) watcher.disconnect();
+    if (!begun) return;
+    watcher.disconnect();
+    endFrames();
   };
   const watcher = new MutationObserver(compare);
   const shown = { subtree: true, childList: true, attributes: true, attributeFilter: ["data-shown", "data-begun"] };

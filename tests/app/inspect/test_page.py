@@ -149,6 +149,8 @@ def test_an_example_and_a_suggestion_need_no_typing(visit):
     before = visitor.result
     visitor.page.locator(".suggestion").nth(1).click()
     visitor.finished(before)
+    # A page on which nothing happens asks for no frames.
+    visitor.page.wait_for_function("() => framesBefore === (framesBefore = framesAsked)", polling=250)
     visitor.screenshot("example_dark")
     assert not visitor.complaints
 
