@@ -69,7 +69,8 @@ class InspectTab:
         tab.select(self._asking.offer, [visitor, adapters], [adapters], queue=False, **EVENT_OPTIONS)
         page.load(self._begin, [visitor, gr.JSON(visible=False)], self.own_outputs, js=WANTED, **EVENT_OPTIONS)
         self._asking.wire(self._viewer)
-        self._batch.wire(page, self._own, [self.question, adapters], self._images.open_found, answered)
+        images, asked = self._images, [self.question, adapters]
+        self._batch.wire(page, self._own, asked, images.open_found, answered, images.written)
 
     def follow(self, header: gr.HTML) -> None:
         """Where the page's head notices another model, offer its adapters and show the picture that it is given."""

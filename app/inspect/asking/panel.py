@@ -99,7 +99,7 @@ class QuestionPanel:
     def _reserve(self, question: str, adapters: list[str], visitor: Any, request: gr.Request) -> Update:
         asked = Asked(question, tuple(adapters), self._own.of(visitor))
         waits = self._questions.reserve(page_session(request), asked)
-        words = "The question waits for the image that is being opened …" if waits else "Waiting for the model …"
+        words = "The question waits for the image that is on its way …" if waits else "Waiting for the model …"
         return {self.status: status(words), self.cancel: gr.update(interactive=True)}
 
     def _answer(self, request: gr.Request) -> Iterator[Update]:

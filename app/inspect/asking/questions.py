@@ -87,8 +87,11 @@ class Questions:
 
     def was_asked(self, session_id: SessionId, question: str) -> bool:
         """Whether the session asked this before, about any image."""
-        before = [result.inspection.question for result in self._results.of(session_id)]
-        return question in (*before, self._sessions.get(session_id).left.strip())
+        return question == self._sessions.get(session_id).left.strip() or self.has_answer(session_id, question)
+
+    def has_answer(self, session_id: SessionId, question: str) -> bool:
+        """Whether the session asked this before, about any image, and has what came of it."""
+        return any(result.inspection.question == question for result in self._results.of(session_id))
 
     def choose_pair(self, regions: RegionSessionId, adapters: Sequence[str]) -> None:
         """Have the session's next question answered by these first, which are compared on the page.

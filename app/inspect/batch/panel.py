@@ -26,9 +26,9 @@ from app.engine.ids import BatchId, ResultId, SessionId
 from app.inspect.batch.service import BatchService
 from app.inspect.sessions.opened_image import OpenedImage
 
-OpenImage = Callable[[Callable[[], OpenedImage | ResultId], str, list[str], Any, SessionId], Iterator[Update]]
+OpenImage = Callable[[Callable[[], OpenedImage | ResultId], str, list[str], Any, SessionId, str], Iterator[Update]]
 """Shows an image of the table, or its result, with its question, and asks where there is no result: what finds it,
-question, adapters, the visitor's secret, the page's session."""
+question, adapters, the visitor's secret, the page's session, and what the visitor wrote as another question."""
 
 _KEPT = """() => [studioModule("inspect/batch/static/batch.js").keptBatch()]"""
 
@@ -69,6 +69,7 @@ class BatchPanel:
         asked: list[gr.components.Component],
         open_image: OpenImage,
         outputs: Sequence[gr.blocks.Block],
+        written: str,
     ) -> None:
         """Connect the widgets.
 
@@ -78,6 +79,7 @@ class BatchPanel:
             asked: the question, and the adapters that are chosen.
             open_image: shows one image.
             outputs: what it changes.
+            written: the script that gives the question where the visitor wrote it.
         """
         self._own, self._open_image = own, open_image
         kept = gr.JSON(visible=False)
@@ -86,7 +88,8 @@ class BatchPanel:
             self._start, [self._files, *asked, own.visitor], [self._files, self._status, self._table], **EVENT_OPTIONS
         )
         self._table.adopt(self._adopt_shown, None, [self._table], queue=False, **EVENT_OPTIONS)
-        self._table.open(self._open, [own.visitor], [self._status, *outputs], trigger_mode="multiple", **EVENT_OPTIONS)
+        options = {"trigger_mode": "multiple", "js": written, **EVENT_OPTIONS}
+        self._table.open(self._open, [asked[0], own.visitor], [self._status, *outputs], **options)
 
     @errors_in("_status")
     def _start(
@@ -106,12 +109,12 @@ class BatchPanel:
         return self._adopt(getattr(event, "batch", ""), request)
 
     @errors_in("_status")
-    def _open(self, visitor: Any, event: gr.EventData, request: gr.Request) -> Iterator[Update]:
+    def _open(self, written: str, visitor: Any, event: gr.EventData, request: gr.Request) -> Iterator[Update]:
         session, name = page_session(request), BatchId(str(getattr(event, "batch", "")))
         batch = self._batches.get(name)
         number = int(getattr(event, "number", -1))
         yield {self._status: ""}
-        asked = batch.question, list(batch.adapters), visitor, session
+        asked = batch.question, list(batch.adapters), visitor, session, written
         yield from self._open_image(lambda: self._batches.open(session, name, number), *asked)
 
     # ---- what the part in the browser asks ---------------------------------------------------

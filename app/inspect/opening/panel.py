@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 _LEFT = "Your question about what was on show before was not answered: ask it again."
 
+_SCRIPT = 'studioModule("inspect/static/sending.js")'
+
 _STAYS = "Your question stays. Ask it about this image, or choose one of the image's own."
 
 
@@ -45,6 +47,9 @@ class ImagePanel:
         archive: whom to ask for a series, if anyone.
         examples: the examples on offer; the first one is on show when a page is opened.
         own: the adapters of the visitor alone.
+
+    Attributes:
+        written: see `written_question`.
     """
 
     def __init__(
@@ -59,6 +64,7 @@ class ImagePanel:
     ) -> None:
         self._sessions, self._results, self._reopening, self._questions = sessions, results, reopening, questions
         self._examples, self._own = {example.key: example for example in examples}, own
+        self.written = written_question(self._examples)
         gr.HTML("<h2>1 · Image</h2>", apply_default_css=False)
         self._strip = build_examples(examples, examples[0].key)  # on show from the start
         self._file = gr.File(
@@ -67,6 +73,7 @@ class ImagePanel:
             height=84,
             elem_id="upload",
         )
+        self._number = gr.Number(0, precision=0, visible=False)
         self._archive = ArchivePanel(archive)
         self._view = ViewControls()
 
@@ -79,15 +86,22 @@ class ImagePanel:
         """
         self._viewer, self._asking, self._status = viewer, asking, asking.status
         shown = [viewer, self._status, self._strip, asking.suggestions, asking.question, asking.cancel]
-        opened = [self._file, *shown, *self._view.outputs]
+        opened = [*shown, *self._view.outputs]
         # "multiple": another image may be chosen while the model still answers about the last one.
         options = {"trigger_mode": "multiple", **EVENT_OPTIONS}
         chosen = [asking.question, asking.adapters, self._own.visitor]
-        self._strip.pick(self._open_example, chosen, opened, js=written_question(self._examples), **options)
-        uploaded = self._file.upload(self._open_upload, [self._file], opened, **options)
+        self._strip.pick(self._open_example, chosen, opened, js=self.written, **options)
+        # The field is emptied before anything else can be chosen in it, and never from here.
+        self._file.upload(None, [self._file], [self._file], js=f"(files) => {_SCRIPT}.takeFiles(files)", **options)
+        sent = [self._file, self._number]
+        uploaded = self._file.upload(self._open_upload, sent, opened, js=f"() => {_SCRIPT}.takenFiles()", **options)
+        self._strip.sending(self._await_files, None, None, queue=False, **options)
+        told = [self._status, asking.cancel]
+        self._strip.unsent(self._miss_files, None, told, queue=False, **options)
+        uploaded.failure(self._miss_all, None, told, queue=False, **options)
         for came in (uploaded, *self._archive.wire(self._status, self._open_files, opened)):
             keep_question(came, asking.question, self._strip, viewer, self._examples)
-        viewer.reopen(self._reopen, None, opened, **options)
+        viewer.reopen(self._reopen, [asking.question], opened, js=self.written, **options)
 
         changed = [viewer, self._status, asking.cancel, *self._view.changed]
         viewer.walk(self._walk, self._view.choices, changed, **options)
@@ -143,9 +157,33 @@ class ImagePanel:
         if not done:
             yield from self._asking.answers(question, adapters, session, own, side_by_side=True)
 
-    def _open_upload(self, paths: list[str] | None, request: gr.Request) -> Iterator[Update]:
-        files = self._sessions.get(page_session(request)).new_files(paths or ())
-        yield from self._open_files("Reading the file", lambda: files, request) if files else [gr.skip()]
+    def _await_files(self, event: gr.EventData, request: gr.Request) -> None:
+        self._sessions.get(page_session(request)).send(int(getattr(event, "number", 0)))
+
+    def _miss_files(self, event: gr.EventData, request: gr.Request) -> Update:
+        return self._not_sent(page_session(request), int(getattr(event, "number", 0)))
+
+    def _miss_all(self, request: gr.Request) -> Update:
+        session = page_session(request)
+        return self._not_sent(session, self._sessions.get(session).sent)
+
+    def _not_sent(self, session: SessionId, number: int) -> Update:
+        self._sessions.get(session).arrive(number)
+        error = RequestError(
+            expected="a file that reaches the server",
+            got="This one did not, or was not taken",
+            remedy="Choose it again, or a smaller one",
+        )
+        return self._asking.not_opened(session, error)
+
+    def _open_upload(self, paths: list[str] | None, number: int, request: gr.Request) -> Iterator[Update]:
+        state = self._sessions.get(page_session(request))
+
+        def fetch() -> list[Path]:
+            state.arrive(number)  # from now on it is being opened
+            return [Path(path) for path in paths or ()]
+
+        yield from self._open_files("Reading the file", fetch, request) if paths else [gr.skip()]
 
     def _open_files(self, what: str, fetch: Callable[[], Sequence[Path]], request: gr.Request) -> Iterator[Update]:
         """Opens what ``fetch`` gives, files that this visit may remove; ``what`` says what that takes time for."""
@@ -157,41 +195,44 @@ class ImagePanel:
                 audit("image-open", files=len(files))
                 opened = self._sessions.open_files(session, files, remove=True)
         except Exception as error:
-            yield {self._file: None, **self._asking.not_opened(session, error)}
+            yield self._asking.not_opened(session, error)
             return
         words = "Opened. Its file was deleted from the server's disk; the image is forgotten with this visit."
         if len(opened.series) > 1:
             words = f"The first of {len(opened.series)} series is on show; another one can be chosen. {words}"
         words = " ".join([words, *(f"{note}." for note in opened.image.notes if LOOK in note)])
-        yield {self._file: None, **self.shown(session, opened, None, words, GENERAL_QUESTIONS)}
+        yield self.shown(session, opened, None, words, GENERAL_QUESTIONS)
         yield from self._asking.waiting_answers(session)
 
     # ---- what was on show before -------------------------------------------------------------
 
-    def _reopen(self, event: gr.EventData, request: gr.Request) -> Iterator[Update]:
-        yield from self._open_result(page_session(request), ResultId(str(getattr(event, "result", ""))))
+    def _reopen(self, written: str, event: gr.EventData, request: gr.Request) -> Iterator[Update]:
+        yield from self._open_result(page_session(request), ResultId(str(getattr(event, "result", ""))), written)
 
-    def _open_result(self, session: SessionId, name: ResultId) -> Iterator[Update]:
+    def _open_result(self, session: SessionId, name: ResultId, written: str) -> Iterator[Update]:
         try:
             result = self._reopening.reopen(session, name)
         except Exception as error:
             yield self._asking.not_opened(session, error)
             return
-        changes = self.shown_again(session, result.opened, result)
-        if self._asking.is_waiting(session):  # its words stay
-            del changes[self._asking.question]
-        yield changes
+        yield self.shown_again(session, result.opened, result, written)
         yield from self._asking.waiting_answers(session)
 
-    def shown_again(self, session: SessionId, opened: OpenedImage, result: Result | None) -> Update:
-        """An image that comes back on show, with its result and its question where there is one."""
+    def shown_again(self, session: SessionId, opened: OpenedImage, result: Result | None, written: str = "") -> Update:
+        """An image that comes back on show, with its result and its question where there is one. A question that the
+        visitor wrote and that has no answer yet stays in its field; that of the result stands among its words."""
         example = self._examples.get(opened.key)
         questions, key = (GENERAL_QUESTIONS, "") if example is None else (example.questions, example.key)
         question = questions[0] if result is None else result.inspection.question
         # What is told of an example's answers is told of its first question.
         words = example.about if example is not None and question == questions[0] else "Opened again."
-        changes = self.shown(session, opened, result, words, questions, key)
-        return changes if result is None else {**changes, self._asking.question: question}
+        stays = self._is_unanswered(session, written)
+        changes = self.shown(session, opened, result, f"{words} {_STAYS}" if stays else words, questions, key)
+        keeps = result is None or stays or self._asking.is_waiting(session)
+        return changes if keeps else {**changes, self._asking.question: question}
+
+    def _is_unanswered(self, session: SessionId, written: str) -> bool:
+        return bool(written.strip()) and not self._questions.has_answer(session, written.strip())
 
     def open_found(
         self,
@@ -200,8 +241,10 @@ class ImagePanel:
         adapters: list[str],
         visitor: Any,
         session: SessionId,
+        written: str,
     ) -> Iterator[Update]:
-        """An image of the table: its result, or where that is not kept any more, the image asked anew."""
+        """An image of the table: its result, or where that is not kept any more, the image asked anew. What the visitor
+        wrote and did not ask stays."""
         try:
             found = find()
         except Exception as error:
@@ -209,7 +252,7 @@ class ImagePanel:
                 yield self._asking.not_opened(session, error)
             raise
         if not isinstance(found, OpenedImage):
-            yield from self._open_result(session, found)
+            yield from self._open_result(session, found, written)
             return
         if self._asking.is_waiting(session):
             yield self.shown_again(session, found, None)
@@ -217,8 +260,8 @@ class ImagePanel:
             return
         self._questions.reserve(session)
         yield {
-            **self.shown_again(session, found, None),
-            self._asking.question: question,
+            **self.shown_again(session, found, None, written),
+            self._asking.question: gr.skip() if self._is_unanswered(session, written) else question,
             self._asking.cancel: gr.update(interactive=True),
         }
         yield from self._asking.answers(question, adapters, session, self._own.of(visitor))

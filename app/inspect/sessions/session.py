@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,11 +56,11 @@ class Session:
         requests: how many images or views were asked for: an older view that comes late is dropped.
         last_image: which of these requests was the last for an image.
         images, views: how many images, and how many views of the one on show, are on their way.
+        sent, arrived: the number of the files that the page began to send last, and of those that came or failed last.
         touched: when the visitor asked for something last.
         prefixes: what the model has read of the session's images, so that the next question need not read it again.
         ahead: frames near the one on show.
         earlier: what named the regions of the last images on show, the latest last.
-        given: the files that the page named last, opened ones among them.
     """
 
     opened: OpenedImage | None = None
@@ -73,11 +73,12 @@ class Session:
     last_image: int = 0
     images: int = 0
     views: int = 0
+    sent: int = 0
+    arrived: int = 0
     touched: float = field(default_factory=time.monotonic)
     prefixes: PrefixCache | None = None
     ahead: FramesAhead = field(default_factory=FramesAhead)
     earlier: deque[RegionSessionId] = field(default_factory=lambda: deque(maxlen=64))
-    given: frozenset[str] = frozenset()
     _changed: threading.Condition = field(default_factory=threading.Condition, repr=False)
 
     @contextmanager
@@ -96,12 +97,20 @@ class Session:
                 self._count(what, -1)
                 self._changed.notify_all()
 
-    def new_files(self, named: Sequence[str]) -> list[Path]:
-        """The files among those that the page names which it did not name the time before: while these are being
-        opened, its field still holds them, and adds to them what is chosen next."""
+    def send(self, number: int) -> None:
+        """The page sends files: an image is on its way. It counts them from 1."""
         with self._changed:
-            before, self.given = self.given, frozenset(named)
-            return [Path(path) for path in named if path not in before]
+            self.sent = max(self.sent, number)
+
+    def arrive(self, number: int) -> None:
+        """The files of this number are there, or will not come."""
+        with self._changed:
+            self.arrived = max(self.arrived, number)
+
+    @property
+    def image_comes(self) -> bool:
+        """Whether an image is on its way: is being sent, or opened."""
+        return bool(self.images) or self.arrived < self.sent
 
     def _count(self, what: Literal["images", "views"], by: int) -> None:
         if what == "images":
@@ -115,7 +124,7 @@ class Session:
             self.cancel.set()
             self.cancel, self.asked, self.left = threading.Event(), asked, ""
             asked.after = self.requests
-            if asked.state == "pressed" and self.images:
+            if asked.state == "pressed" and self.image_comes:
                 asked.state = "waits"
             return asked.state == "waits"
 
@@ -131,7 +140,7 @@ class Session:
         """The question that waited for the image that has come on show, for whoever opened that to ask it; None where
         there is none, or another image is on its way."""
         with self._changed:
-            return None if self.images else self._run("waits")
+            return None if self.image_comes else self._run("waits")
 
     def _run(self, state: str) -> Asked | None:
         asked = self.asked
@@ -148,7 +157,7 @@ class Session:
     def drop(self) -> bool:
         """Give up the question that waits for an image, unless another one is on its way; gives whether there was."""
         with self._changed:
-            dropped = self.waits and not self.images
+            dropped = self.waits and not self.image_comes
             if dropped:
                 self.cancel.set()
                 self.asked = None

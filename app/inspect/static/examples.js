@@ -1,6 +1,7 @@
-// A strip of example images; choosing one triggers "pick" with its key.
+// A strip of example images; choosing one triggers "pick" with its key. Beside it own files are chosen, whose way is told.
 
 import { make, press } from "../../common/static/dom.js";
+import { followSending } from "./sending.js";
 
 export default function mount({ element, props, trigger, watch }, { items }) {
   const strip = element.querySelector(".examples");
@@ -20,4 +21,6 @@ export default function mount({ element, props, trigger, watch }, { items }) {
     strip.querySelectorAll(".example").forEach((button) => press(button, button.dataset.key === props.value));
   watch("value", mark);
   mark();
+  const inputs = element.closest("#inputs"); // not on the initial page
+  if (inputs) followSending(inputs, trigger);
 }

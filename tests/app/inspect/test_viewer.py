@@ -635,12 +635,21 @@ def test_an_earlier_inspection_comes_back_and_is_compared_with_another_question(
     asked.example(1)
     expect(page.locator("[data-control=map]")).to_be_checked()
     page.get_by_role("tab", name="History").click()
+    # What is written and was not asked stays.
+    field, before = page.locator("#question textarea, #question input").first, asked.result
+    field.fill("Is there a fracture?")
+    page.locator(".history li", has_text="Is there a pneumothorax?").locator("[data-past=open]").first.click()
+    asked.finished(before)
+    expect(page.locator("#status")).to_contain_text("Opened again. Your question stays.")
+    expect(field).to_have_value("Is there a fracture?")
+    field.fill("")
+    page.get_by_role("tab", name="History").click()
     before = asked.result
     page.locator(".history li", has_text=QUESTION).locator("[data-past=open]").first.click()
     asked.finished(before)
     expect(page.locator("[data-part=imageLabel]")).to_have_text(label)
     assert page.locator("[data-part=answer]").inner_text() == answer
-    expect(page.locator("#question textarea, #question input").first).to_have_value(QUESTION)
+    expect(field).to_have_value(QUESTION)
     assert not asked.complaints
 
 

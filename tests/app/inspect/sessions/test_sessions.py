@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -181,9 +180,21 @@ def test_a_question_about_the_image_before_is_left_and_one_that_came_after_a_vie
         assert service.sessions._show("one", image, service.sessions.opened("one"))
 
 
-def test_a_file_is_new_once_though_its_page_names_it_with_what_is_chosen_next():
+def test_a_question_waits_for_files_that_are_being_sent_unless_they_do_not_come():
     session = Session()
-    assert session.new_files(["a", "b"]) == [Path("a"), Path("b")]
-    assert session.new_files(["a", "b", "c"]) == [Path("c")]
-    assert session.new_files(["a", "b", "c"]) == []
-    assert session.new_files(["d"]) == [Path("d")]
+    session.send(1)
+    assert session.reserve(Asked("Is there a mass?"))
+    assert session.take() is None
+    session.arrive(1)
+    assert session.take().question == "Is there a mass?"
+    # News of files comes in any order.
+    session.arrive(2)
+    session.send(2)
+    assert not session.reserve(Asked("Is there a mass?"))
+    session.send(4)
+    session.arrive(3)
+    assert session.reserve(Asked("Is there a mass?"))
+    assert not session.drop()
+    session.arrive(4)
+    assert session.drop()
+    assert session.asked is None
