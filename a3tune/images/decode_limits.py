@@ -10,6 +10,8 @@ import psutil
 
 from a3tune.errors import RequestError
 
+PATIENCE = 5.0
+"""How many times its seconds of processor time a file may take altogether."""
 SECONDS_VARIABLE, MEMORY_VARIABLE = "A3TUNE_DECODE_SECONDS", "A3TUNE_DECODE_MEMORY"
 
 
@@ -18,7 +20,8 @@ class DecodeLimits:
     """What one file may take.
 
     Attributes:
-        seconds: time for any file.
+        seconds: processor time for any file; where the machine is busy with other work, or waits for its disk, a file
+            may take `PATIENCE` times as long.
         bytes_per_second: a second more for as many bytes of the file.
         memory: bytes of working memory.
         total: bytes of working memory of all files together: where they take more, the one that takes most is ended.

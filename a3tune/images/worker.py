@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from a3tune.errors import A3TuneError, DataError, ImageError, ImageMemoryError
+from a3tune.images.decode_limits import PATIENCE
 from a3tune.images.messages import TooLarge, receive, send
 
 try:
@@ -63,10 +64,10 @@ def serve(memory: int, written: int) -> None:
     with contextlib.suppress(EOFError, OSError):
         while True:
             module, name, args, kwargs, seconds, output, tells = receive(asked, trusted=True)
-            faulthandler.dump_traceback_later(seconds + _ALONE, exit=True, file=nowhere)
-            begun = time.monotonic()
+            faulthandler.dump_traceback_later(PATIENCE * seconds + _ALONE, exit=True, file=nowhere)
+            begun = time.process_time()
             reply = _answer(module, name, args, kwargs | ({"on_progress": _teller(told)} if tells else {}))
-            taken = time.monotonic() - begun
+            taken = time.process_time() - begun
             if not reads_data(module) and taken < max(_SOON, seconds / 3) and _looks_damaged(reply[1]):
                 reply = _with_more_memory(reply, functools.partial(_answer, module, name, args, kwargs))
             faulthandler.cancel_dump_traceback_later()

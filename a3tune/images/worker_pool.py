@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, Literal, cast
 import psutil
 
 from a3tune.errors import A3TuneError, Cancelled, ImageMemoryError
-from a3tune.images.decode_limits import DecodeLimits, limits_from
+from a3tune.images.decode_limits import PATIENCE, DecodeLimits, limits_from
 from a3tune.images.decode_refusals import could_not_start, refusal, too_many
 from a3tune.images.isolation import decode_through, may_write
 from a3tune.images.messages import TooLarge, receive, send
@@ -56,6 +56,7 @@ class _Worker:
     written: int = 0
     lane: threading.BoundedSemaphore | None = None
     begun: float = 0.0
+    spent: float = 0.0
     seconds: float = 0.0
     slow: bool = False
     ended_for: str = ""
@@ -68,6 +69,15 @@ class _Worker:
             return self.facts.memory_info().rss
         except psutil.Error:
             return 0
+
+    @property
+    def processor_time(self) -> float:
+        """Seconds of it since the process was started."""
+        try:
+            times = self.facts.cpu_times()
+        except psutil.Error:
+            return 0.0
+        return float(times.user + times.system)
 
     def end(self, reason: str = "") -> None:
         self.ended_for = self.ended_for or reason
@@ -270,7 +280,7 @@ class WorkerPool:
         with self._changed:
             if self._closed:
                 worker.end("close")
-            worker.begun, worker.seconds = time.monotonic(), seconds
+            worker.begun, worker.spent, worker.seconds = time.monotonic(), worker.processor_time, seconds
             self._busy.add(worker)
             if not self._watching:
                 self._watching = True
@@ -300,7 +310,8 @@ class WorkerPool:
 
     def _check(self, worker: _Worker) -> None:
         taken = time.monotonic() - worker.begun
-        if taken > worker.seconds:
+        # Processor time, since on a busy machine an honest file has to wait for its share.
+        if worker.processor_time - worker.spent > worker.seconds or taken > PATIENCE * worker.seconds:
             worker.end("time")
         elif worker.should_stop():
             worker.end("cancelled")

@@ -108,7 +108,6 @@ def serve(tmp_path_factory: pytest.TempPathFactory, small_scorer: Path) -> Serve
             "PYTHONFAULTHANDLER": "1",
             # The one that every page opens with: most tests look at no other.
             "A3TUNE_PREPARED_EXAMPLES": "1",
-            "A3TUNE_DECODE_SECONDS": "120",
             "A3TUNE_CACHE": str(tmp_path_factory.mktemp("cache")),
             "A3TUNE_SCORER": os.environ.get("A3TUNE_SCORER", str(small_scorer)),
             **variables,

@@ -122,9 +122,10 @@ class Visitor:
         return next(part["id"] for part in self.config["components"] if part["props"].get("elem_id") == name)
 
     def event(self, name: str, kind: str) -> dict[str, Any]:
-        """An event of the page."""
+        """An event of the page that the server has a part in."""
         target = [self.part(name), kind]
-        return next(event for event in self.config["dependencies"] if target in event["targets"])
+        found = (event for event in self.config["dependencies"] if target in event["targets"])
+        return next(event for event in found if event["backend_fn"])
 
     def upload(self, content: bytes, name: str = "DOE^JOHN.png") -> httpx.Response:
         """Give a file."""
@@ -194,7 +195,8 @@ def endless_picture(server: Server) -> None:
     """A picture that never ends is ended, and another visitor's opens meanwhile."""
     with server.visitor() as eve, server.visitor() as ann:
         event = eve.event("upload", "upload")
-        data = [[eve.file(endless_jpeg(3000), "endless.jpg")]]
+        file = eve.file(endless_jpeg(3000), "endless.jpg")
+        data = [[file] if number == eve.part("upload") else 0 for number in event["inputs"]]
         body = {"data": data, "fn_index": event["id"], "session_hash": eve.page, "trigger_id": eve.part("upload")}
         eve.client.post(f"{API}/queue/join", json=body).raise_for_status()
         must("Opened." in ann.call("upload", "upload", upload=[ann.file(picture())]), "another visitor's picture opens")

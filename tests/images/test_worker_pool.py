@@ -132,6 +132,13 @@ def test_what_takes_too_long_is_ended_and_the_next_file_is_read(strict, tmp_path
     assert np.array_equal(strict.run(np.arange, 3), [0, 1, 2])
 
 
+def test_who_waits_for_a_processor_is_not_ended_but_has_an_end(strict):
+    """A sleep of a second within half a second of processor time stands for a file on a busy machine."""
+    assert strict.run(time.sleep, 1) is None
+    with pytest.raises(ImageError, match="too long"):
+        strict.run(time.sleep, 600)
+
+
 @pytest.mark.parametrize("size", [1 << 28, 1 << 34], ids=["2 GiB", "128 GiB"])
 def test_what_takes_too_much_memory_is_ended_and_the_next_file_is_read(strict, size):
     with pytest.raises(ImageError, match=r"too much memory .* 0\.25 GiB.*A3TUNE_DECODE_MEMORY"):

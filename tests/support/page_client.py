@@ -29,14 +29,13 @@ class PageClient:
 
     def open(self, path: Path) -> str:
         """Give a file to the Inspect tab and say what the page's status line says last, as text with its markup."""
-        target = self._component("upload")
-        *_, last = self._run(target, "upload", [self._upload(path)])
-        place = self._event(target, "upload")["outputs"].index(self._component("status"))
+        *_, last = self._open(path)
+        place = self._event(self._component("upload"), "upload")["outputs"].index(self._component("status"))
         return str(last["data"][place])
 
     def begin_to_open(self, path: Path) -> None:
         """Give a file to the Inspect tab, and wait until it is being read."""
-        self._unfinished = self._run(self._component("upload"), "upload", [self._upload(path)])
+        self._unfinished = self._open(path)
         next(self._unfinished)
 
     def ask(self, question: str) -> Iterator[None]:
@@ -55,6 +54,13 @@ class PageClient:
             self._unfinished.close()
         self._http.close()
 
+    def _open(self, path: Path) -> Iterator[dict[str, Any]]:
+        target = self._component("upload")
+        event = self._event(target, "upload")
+        # Beside the files their number among those that the page has sent.
+        data = [self._upload(path) if part == target else 0 for part in event["inputs"]]
+        return self._follow(event["id"], target, data)
+
     def _upload(self, path: Path) -> list[dict[str, Any]]:
         (file,) = self._http.post(
             f"{self._prefix}/upload", files={"files": (path.name, path.read_bytes())}, params={"upload_id": "u"}
@@ -65,10 +71,9 @@ class PageClient:
         return next(part["id"] for part in self._config["components"] if part["props"].get("elem_id") == name)
 
     def _event(self, target: int, kind: str) -> dict[str, Any]:
-        return next(event for event in self._config["dependencies"] if [target, kind] in event["targets"])
-
-    def _run(self, target: int, kind: str, data: list[Any]) -> Iterator[dict[str, Any]]:
-        return self._follow(self._event(target, kind)["id"], target, data)
+        """What the server does at it; the browser may do something before."""
+        found = (event for event in self._config["dependencies"] if [target, kind] in event["targets"])
+        return next(event for event in found if event["backend_fn"])
 
     def _follow(self, event: int, target: int, data: list[Any]) -> Iterator[dict[str, Any]]:
         asked = {"data": data, "fn_index": event, "session_hash": self._session, "trigger_id": target}
