@@ -252,13 +252,16 @@ def _common_values(items: Sequence[EvaluatedItem], group: str) -> list[str]:
 
 
 def _controls(by_system: Mapping[str, Sequence[EvaluatedItem]], seed: int) -> list[ControlResult]:
-    plain = {found[0].adapter: found for found in by_system.values() if not found[0].control and found[0].adapter}
+    shown = [found for found in by_system.values() if not found[0].control and found[0].adapter]
+    # By both: the adapter's answers in another way of decoding are others.
+    plain = {(found[0].adapter, found[0].decoding): found for found in shown}
     results = []
     for found in by_system.values():
-        if not found[0].control or found[0].adapter not in plain:
+        own = plain.get((found[0].adapter, found[0].decoding))
+        if not found[0].control or own is None:
             continue
         blind = {item.number: item for item in found}
-        pairs = [(item, blind[item.number]) for item in plain[found[0].adapter] if item.number in blind]
+        pairs = [(item, blind[item.number]) for item in own if item.number in blind]
         for dotted in ("strict.accuracy", "strict.recall", "strict.exact_match"):
             seen = [item.value(dotted) for item, _ in pairs]
             unseen = [item.value(dotted) for _, item in pairs]

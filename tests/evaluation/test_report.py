@@ -54,6 +54,21 @@ def test_popes_numbers():
     assert math.isnan(nothing.precision)
 
 
+def test_a_control_is_compared_with_the_same_way_of_decoding():
+    systems = (
+        ("base", "greedy", "", "yes"),
+        ("base+beam", "beam", "", "no"),
+        ("base, text only", "greedy", "text", "no"),
+    )
+    items = [
+        replace(item(number, "yes", said, system=name, decoding=decoding, control=control), adapter="base")
+        for name, decoding, control, said in systems
+        for number in range(4)
+    ]
+    (found,) = [found for found in make_report(items, DATA, {}).controls if found.name == "strict.accuracy"]
+    assert (found.adapter, found.control, found.with_image, found.without_image) == ("base", "text", 1, 0)
+
+
 def test_the_right_reason_has_four_cells_and_every_case_is_named():
     before = [
         item(0, "yes", "yes", relative=3.0), item(1, "yes", "yes", relative=1.0), item(2, "no", "yes", relative=2.0),
