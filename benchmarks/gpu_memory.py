@@ -12,11 +12,14 @@ from a3tune.attention.capture import capture, prepare_capture
 from a3tune.bundle import DEMO_MODEL
 from a3tune.evaluation.answering import answer_batch
 from a3tune.evaluation.decoding.registry import decoding_named
+from a3tune.evaluation.head_sets import HeadSet
 from a3tune.evaluation.reading import read_attention_of
 from a3tune.evaluation.systems import GREEDY
 from a3tune.models.model import VisionLanguageModel
 from benchmarks.other_questions import encoded
 from benchmarks.random_llava import SIZES, build, masks, prompt
+
+_SETS = (HeadSet("critical heads"),)
 
 
 def memory(device: str) -> list[str]:
@@ -41,11 +44,14 @@ def memory(device: str) -> list[str]:
 
     def evaluate(count: int) -> None:
         several = [question] * count
-        answer_batch(asked, several, decoding_named(GREEDY), text_only=list, max_new_tokens=8, attention=True)
+        answer_batch(asked, several, decoding_named(GREEDY), text_only=list, max_new_tokens=8, head_sets=_SETS)
 
     for count in (1, 4, 16):
         peak(partial(evaluate, count), f"{count} x answers with maps")
-        peak(partial(read_attention_of, asked, [question] * count, [None] * count), f"{count} x maps of given answers")
+        peak(
+            partial(read_attention_of, asked, [question] * count, [None] * count, _SETS),
+            f"{count} x maps of given answers",
+        )
     # Before transformers 5.21 there is the old name alone, which warns since.
     newer = getattr(model, "activation_checkpointing_enable", None)
     (newer or model.gradient_checkpointing_enable)({"use_reentrant": False})

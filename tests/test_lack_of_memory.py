@@ -12,6 +12,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from a3tune.adapters.switch import AdapterSet
 from a3tune.errors import ModelError, NotEnoughMemoryError
 from a3tune.evaluation.alignment import KnownQuestion, prepare_questions, read_questions
+from a3tune.evaluation.head_sets import HeadSet
 from a3tune.evaluation.reading import read_attention_of
 from a3tune.inspection.inspect import inspect_image
 from a3tune.lack_of_memory import in_halves, is_lack_of_memory, memory_for
@@ -145,11 +146,13 @@ def test_an_evaluation_goes_on_in_smaller_batches_with_the_same_results(tiny_mod
     prepared = prepare_questions(model, known)
     prompts = [item.prompt for item in prepared]
     coverages = [item.coverage for item in prepared]
-    whole, read = read_questions(model, prepared), read_attention_of(model, prompts, coverages)
+    sets = (HeadSet("critical heads"),)
+    whole, read = read_questions(model, prepared), read_attention_of(model, prompts, coverages, sets)
     seen = short(model, 2)
     assert [reading.right for reading in read_questions(model, prepared)] == [reading.right for reading in whole]
     assert seen == [4, 2, 2]
-    for (numbers, weights), (expected, map_) in zip(read_attention_of(model, prompts, coverages), read, strict=True):
+    again = read_attention_of(model, prompts, coverages, sets)
+    for ((numbers, weights),), ((expected, map_),) in zip(again, read, strict=True):
         assert numbers == pytest.approx(expected, abs=1e-6)
         np.testing.assert_allclose(weights, map_, atol=1e-7)
     assert seen[3:] == [4, 2, 2]

@@ -182,7 +182,7 @@ class Asker:
         images = [self._image(path) for path in shown.images]
         if control == "blank":
             images = [blank_image(image) for image in images]
-        prompt = model.encode(images, item.question, context=item.context)
+        prompt = model.encode_placed(images, item.question, item.context)
         if control:
             return _Prepared(question, prompt, None, "")
         coverage, gap = None, ""

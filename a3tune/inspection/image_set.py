@@ -83,7 +83,7 @@ def inspect_images(
     proceed = progress_until(on_progress, should_stop)
     check_adapters(adapters, adapter_set)
     proceed("Reading the images and the question", 0.0)
-    prompt = model.encode(images, question)
+    prompt = model.encode_placed(images, question)
     sizes = [len(group) for group in prompt.images]
     grids = [model.patch_grid(image.height, image.width, size) for image, size in zip(images, sizes, strict=True)]
     coverages = [

@@ -189,6 +189,12 @@ class VisionLanguageModel:
         prompt = self._encoder.encode(images, question, context)
         return prompt if answer is None else self._encoder.append(prompt, answer, close=close)
 
+    def encode_placed(
+        self, images: Sequence[MedicalImage], question: str, context: Sequence[str] = ()
+    ) -> EncodedPrompt:
+        """As :meth:`encode`, for what needs to know where the images' patches lie; see `PromptEncoder.encode_placed`."""
+        return self._encoder.encode_placed(images, question, context)
+
     def encode_text(self, question: str, context: Sequence[str] = ()) -> EncodedPrompt:
         """The prompt that asks ``question`` without any image; see `PromptEncoder.encode_text`."""
         return self._encoder.encode_text(question, context)

@@ -52,6 +52,23 @@ class PromptEncoder:
         self._image_token = roles.image_token_id(config, processor)
         self.limit: int = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None) or 1 << 62
 
+    def encode_placed(
+        self, images: Sequence[MedicalImage], question: str, context: Sequence[str] = ()
+    ) -> EncodedPrompt:
+        """As :meth:`encode`, for what needs to know where the images' patches lie.
+
+        Raises:
+            RequestError: there are several images, of which a model of this type does not tell that.
+        """
+        if len(images) > 1 and self._quirk.one_image:
+            several = [name for name in PROVEN if not (name in QUIRKS and QUIRKS[name].one_image)]
+            raise RequestError(
+                expected=f"one image, since a model of type {self._config.model_type} takes no more",
+                got=f"The question is about {len(images)} images: {self._quirk.one_image}",
+                remedy=f"Ask about one, or choose a model of a type that takes several ({', '.join(several)})",
+            )
+        return self.encode(images, question, context)
+
     def encode(self, images: Sequence[MedicalImage], question: str, context: Sequence[str] = ()) -> EncodedPrompt:
         """The prompt that asks ``question`` about ``images``, up to where the answer begins.
 
@@ -64,13 +81,6 @@ class PromptEncoder:
         context = tuple(roles.check_question(turn, self._config, self.processor) for turn in context)
         if not images:
             raise RequestError(expected="at least one image", got="none", remedy="Choose an image first")
-        if len(images) > 1 and self._quirk.one_image:
-            several = [name for name in PROVEN if not (name in QUIRKS and QUIRKS[name].one_image)]
-            raise RequestError(
-                expected=f"one image, since a model of type {self._config.model_type} takes no more",
-                got=f"The question is about {len(images)} images: {self._quirk.one_image}",
-                remedy=f"Ask about one, or choose a model of a type that takes several ({', '.join(several)})",
-            )
         pictures = [Image.fromarray(image.model_input) for image in images]
         prefix, suffix = self._render_around(len(pictures), context)
         text = prefix + question + suffix

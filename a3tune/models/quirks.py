@@ -17,7 +17,7 @@ class Quirk:
         answer_inputs: model input [1, length] -> its value at the answer's tokens, where that is not 0.
         tiles: model input of which the processor makes a tensor [tiles, ...] for each image, and the model reads the
             tiles of all images in a row: [1, all tiles, ...]. None where the processor joins them itself.
-        one_image: why a prompt takes one image only; "" where it takes several.
+        one_image: why it is not known of several images in a prompt where their patches lie; "" where it is.
     """
 
     why: str

@@ -274,7 +274,7 @@ class TargetMaker:
         sizes = tuple((image.height, image.width) for image in images)
         if sizes not in self._patch_counts:
             # Image processors look at the sizes alone, so images of the same sizes tell.
-            self._patch_counts[sizes] = [len(group) for group in self._encoder.encode(images, question).images]
+            self._patch_counts[sizes] = [len(group) for group in self._encoder.encode_placed(images, question).images]
         return [self._patch_grid(*size, count) for size, count in zip(sizes, self._patch_counts[sizes], strict=True)]
 
 

@@ -93,7 +93,7 @@ def encode_item(item: TrainingItem, encoder: PromptEncoder) -> EncodedPrompt:
     """
     images = load_images(item, encoder.convention)
     with encoder.lock:
-        return encoder.append(encoder.encode(images, item.question, item.context), item.answer, close=True)
+        return encoder.append(encoder.encode_placed(images, item.question, item.context), item.answer, close=True)
 
 
 def load_images(item: TrainingItem, convention: str | None = None) -> list[MedicalImage]:

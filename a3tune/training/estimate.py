@@ -241,7 +241,7 @@ def _left_half(model: Any, encoder: PromptEncoder, item: TrainingItem) -> np.nda
     """float32 [1, patches]: a target of the left half of each image."""
     images = load_images(item)
     found = []
-    for image, group in zip(images, encoder.encode(images, item.question).images, strict=True):
+    for image, group in zip(images, encoder.encode_placed(images, item.question).images, strict=True):
         mask = np.zeros((image.height, image.width), bool)
         mask[:, : image.width // 2] = True
         found.append(to_patches(mask, model.patch_grid(image.height, image.width, len(group))))

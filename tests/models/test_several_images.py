@@ -28,7 +28,7 @@ def test_each_image_stands_at_its_own_tokens(tiny_name, tiny_model, random_image
     first, second = random_image(1, 40, 52), random_image(2, 64, 36)
     if quirk_of(model.config).one_image:
         with pytest.raises(RequestError, match=f"2 images.*type {model.config.model_type} .*qwen2_5_vl"):
-            model.encode([first, second], "What has changed?")
+            model.encode_placed([first, second], "What has changed?")
         return
     vectors, prompt = seen(model, [first, second])
     assert len(prompt.images) == 2
