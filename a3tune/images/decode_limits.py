@@ -35,7 +35,7 @@ class DecodeLimits:
         waiting: how long a file may wait for its turn, in seconds.
     """
 
-    seconds: float = 4.0
+    seconds: float = 3.5
     bytes_per_second: float = 2 << 20
     memory: int = 2 << 30
     total: int = field(default_factory=lambda: psutil.virtual_memory().total // 2)

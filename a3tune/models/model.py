@@ -192,7 +192,7 @@ class VisionLanguageModel:
     def encode_placed(
         self, images: Sequence[MedicalImage], question: str, context: Sequence[str] = ()
     ) -> EncodedPrompt:
-        """As :meth:`encode`, for what needs to know where the images' patches lie; see `PromptEncoder.encode_placed`."""
+        """As :meth:`encode`, for what places the images' patches; see `PromptEncoder.encode_placed`."""
         return self._encoder.encode_placed(images, question, context)
 
     def encode_text(self, question: str, context: Sequence[str] = ()) -> EncodedPrompt:

@@ -64,7 +64,7 @@ class Server:
             "GRADIO_TEMP_DIR": str(self.uploads), "A3TUNE_STUDIO": str(self.studio), "TMPDIR": str(folder),
             "A3TUNE_CACHE": str(folder / "cache"), "A3TUNE_SCORER": scorer, "HF_HUB_OFFLINE": "1",
             "A3TUNE_PAGES": "40", "A3TUNE_UPLOAD_FILE_MB": "8", "A3TUNE_UPLOAD_EACH_MB": "12", "A3TUNE_REQUEST_MB": "2",
-            "A3TUNE_DECODE_SECONDS": "4", "A3TUNE_PREPARED_EXAMPLES": "1",
+            "A3TUNE_PREPARED_EXAMPLES": "1",
         }  # fmt: skip
         self.process: subprocess.Popen | None = None
 
