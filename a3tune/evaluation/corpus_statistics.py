@@ -11,18 +11,18 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy.special import ndtri, stdtrit
+from scipy.special import ndtri
 
 from a3tune.evaluation.statistics import (
     DRAWS,
     DRAWS_EACH,
     FEW,
-    FLAT,
     LEVEL,
     POWER,
     Difference,
     Interval,
     chunk,
+    pivot_interval,
     student,
     wilson,
 )
@@ -164,13 +164,7 @@ def _interval(sums: np.ndarray, function: Function, value: float, seed: int, dra
         errors = np.sqrt(n / (n - 1) * (times * (gradients @ sums.T) ** 2).sum(axis=1))
         told = np.isfinite(values) & (errors > _ZERO)
         pivots.append((values - value)[told] / errors[told])
-    found = np.concatenate(pivots)
-    if len(found) < (1 - FLAT) * draws:
-        return student(value, error, n)
-    least = float(stdtrit(n - 1, 0.5 + LEVEL / 2))
-    below, above = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    above, below = min(float(above), 3 * least), max(float(below), -3 * least)
-    return value - above * error, value - below * error
+    return pivot_interval(np.concatenate(pivots), value, error, n, draws)
 
 
 def _permutation(

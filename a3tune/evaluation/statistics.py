@@ -293,11 +293,22 @@ def _interval(sums: np.ndarray, counts: np.ndarray, value: float, seed: int, dra
         rest = some - means[:, None] * many
         errors = np.sqrt(n / (n - 1) * (rest**2).sum(axis=1)) / totals
         pivots.append((means - value)[errors > 0] / errors[errors > 0])
-    found = np.concatenate(pivots)
-    if len(found) < (1 - FLAT) * draws:
+    return pivot_interval(np.concatenate(pivots), value, error, n, draws)
+
+
+def pivot_interval(pivots: np.ndarray, value: float, error: float, n: int, draws: int) -> tuple[float, float]:
+    """The studentised interval from the pivots of drawn sets, or Student's where too many of these have none.
+
+    Args:
+        pivots: (value of a drawn set - value) / its standard error, float64 [those that have one].
+        value, error: of the set itself.
+        n: how many images it has.
+        draws: how many sets were drawn.
+    """
+    if len(pivots) < (1 - FLAT) * draws:
         return student(value, error, n)
     least = float(stdtrit(n - 1, 0.5 + LEVEL / 2))
-    below, above = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    below, above = np.quantile(pivots, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     # Few images with few distinct values make heavy tails of the pivot: no wider than three times Student's.
     above, below = min(float(above), 3 * least), max(float(below), -3 * least)
     return value - above * error, value - below * error
