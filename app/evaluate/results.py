@@ -232,7 +232,9 @@ def results_value(found: Evaluation) -> dict[str, Any]:
     report = found.report
     names = ("systems", "metrics", "comparisons", "controls", "hallucination", "reports", "notes", "data")
     settings = report.get("provenance", {}).get("settings", {})
-    return {**{name: report[name] for name in names}, "settings": settings, "cells": CELLS, "reasons": _reasons(found)}
+    # Reports of earlier builds have no spread over seeds.
+    numbers = {**{name: report[name] for name in names}, "seeds": report.get("seeds", [])}
+    return {**numbers, "settings": settings, "cells": CELLS, "reasons": _reasons(found)}
 
 
 def _reasons(found: Evaluation) -> list[dict[str, Any]]:

@@ -6,7 +6,16 @@ import { bytesOf } from "../../common/static/base64.js";
 import { make, saveFile } from "../../common/static/dom.js";
 import { answerOf } from "../../common/static/server.js";
 import { showItems } from "./items.js";
-import { drawGroups, fillComparison, fillNumbers, fillReports, fillVerdicts, keyOf, nameOf } from "./numbers.js";
+import {
+  drawGroups,
+  fillComparison,
+  fillNumbers,
+  fillReports,
+  fillSpreads,
+  fillVerdicts,
+  keyOf,
+  nameOf,
+} from "./numbers.js";
 import { drawAlluvial, fillCells } from "./reasons.js";
 
 const PERIOD = 1000;
@@ -54,6 +63,8 @@ export default function mount({ element, props, server, trigger, watch }, { colo
     part("notes").replaceChildren(...report.notes.map((note) => make("li", {}, note)));
     fillVerdicts(part("verdicts"), report.comparisons, report);
     fillNumbers(part("numbers"), report);
+    part("seeds").hidden = !report.seeds.length;
+    fillSpreads(part("spreads"), report.seeds);
     const grouped = report.metrics.filter((metric) => metric.group);
     fillSelect(
       part("group"),

@@ -62,6 +62,27 @@ export function fillNumbers(table, { metrics, systems }) {
   table.replaceChildren(make("thead", {}, head), make("tbody", {}, ...rows));
 }
 
+// The same over the runs of each recipe, apart from intervals over images: a row for each, a column for each recipe.
+export function fillSpreads(table, seeds) {
+  const recipes = [...new Map(seeds.map(({ recipe, systems }) => [recipe, systems]))];
+  const rows = [...new Map(seeds.map((one) => [keyOf(one), one]))].map(([key, any]) => {
+    const cells = recipes.map(([recipe]) => {
+      const found = seeds.find((one) => one.recipe === recipe && keyOf(one) === key);
+      if (!found) return make("td", {}, "–");
+      return make(
+        "td",
+        {},
+        `${wordsOf(found.spread.mean, found.name)} ± ${wordsOf(found.spread.deviation, found.name)}`,
+      );
+    });
+    return make("tr", {}, make("th", { scope: "row" }, nameOf(any) + " ", make("small", {}, any.mode)), ...cells);
+  });
+  const titles = recipes.map(([recipe, systems]) =>
+    make("th", { scope: "col" }, `${recipe} (${systems.length} seeds)`),
+  );
+  table.replaceChildren(make("thead", {}, make("tr", {}, make("td"), ...titles)), make("tbody", {}, ...rows));
+}
+
 export function fillVerdicts(list, comparisons, { hallucination = [], controls = [] } = {}) {
   const lines = comparisons.map(({ before, after, name, mode, difference, p_holm, verdict }) => {
     const p = finite(p_holm) ? ` (p ${p_holm.toPrecision(2)}, Holm)` : "";
