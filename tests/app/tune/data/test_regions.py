@@ -55,7 +55,7 @@ def test_regions_are_shown_corrected_and_used_by_the_training(service, owner, up
     tiles = (PatchTile(0, 4, 4, (0.0, 0.0, float(SIZE), float(SIZE))),)
     edges = [(8.0 * c, 8.0 * r, 8.0 * c + 8, 8.0 * r + 8) for r in range(4) for c in range(4)]
     grid = PatchGrid(np.array(edges), tiles, SIZE, SIZE)
-    encoder = SimpleNamespace(encode=lambda images, question: SimpleNamespace(images=[range(16)]))
+    encoder = SimpleNamespace(encode_placed=lambda images, question: SimpleNamespace(images=[range(16)]))
     targets = TargetMaker(target_plan(config), encoder, lambda *size: grid, LabelSource([store])).make([row.item])
     assert targets.masks(0)[0].nonzero()[0].tolist() == [0]
     assert service.regions.choose(owner, name, 0, []).chosen == ()
