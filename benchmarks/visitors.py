@@ -31,6 +31,8 @@ from a3tune.phantom import make_phantom
 from tests.attack.attack import API, Server, Visitor
 
 _config: dict[str, dict[str, Any]] = {}
+# How long after a visit's end the server gives its memory back, and some more, in seconds.
+_GIVEN_BACK = 20.0
 QUESTIONS = ("Is there a mass?", "Where is the liver?", "Which organ is this?", "Is there a stone in the kidney?")
 
 
@@ -147,7 +149,8 @@ def equal(server: Server, count: int) -> list[tuple[str, str]]:
 
 
 def memory(server: Server, early: int, late: int) -> list[tuple[str, str]]:
-    """The server's memory after so many visits that have ended; every tenth asks, every twentieth finds regions."""
+    """The server's memory after so many visits that have ended, once it has given back what the last ones took; every
+    tenth asks, every twentieth finds regions."""
     assert server.process is not None
     process = psutil.Process(server.process.pid)
     at = {}
@@ -159,6 +162,8 @@ def memory(server: Server, early: int, late: int) -> list[tuple[str, str]]:
             if number % 20 == 0:
                 visitor.find("Where is the liver?")
             visitor.leave()
+        if number in (early, late):
+            time.sleep(_GIVEN_BACK)
         if number in (early, late) or number % 100 == 0:
             at[number] = process.memory_info().rss / 1e6
             print(f"{number} visits: {at[number]:.0f} MB", file=sys.stderr, flush=True)
