@@ -24,6 +24,12 @@ from tests.support.damaged_files import SECRET, write_damaged
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def built(tiny_checkpoint):
+    """Saving the model tells its progress, which is no word of a command's."""
+    tiny_checkpoint("llava")
+
+
 @pytest.fixture
 def picture(tmp_path, random_image):
     path = tmp_path / "picture.png"
