@@ -17,8 +17,9 @@ from a3tune.data.hub import dataset_place
 from a3tune.demo.benchmark_data import phantom_benchmark
 from a3tune.errors import A3TuneError, RequestError
 from a3tune.evaluation.items import ITEMS_NAME, read_items
+from a3tune.evaluation.tuning_run import tuning_run
 from a3tune.progress import Progress, TimedProgress
-from a3tune.storage import cache_folder, named_path, read_json_or_empty
+from a3tune.storage import cache_folder, named_path
 from a3tune.training.launch import check_processes
 
 if TYPE_CHECKING:
@@ -239,15 +240,9 @@ def _data(options: argparse.Namespace, progress: Progress) -> EvaluationData:
 
 def _held_out(run: Path) -> tuple[float, int]:
     """Validation share and seed of a tuning run."""
-    config: Any = read_json_or_empty(run / "run.json").get("config")
-    try:
+    with tuning_run(run) as record:
+        config: Any = record["config"]
         return float(config["validation_share"]), int(config["seed"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise RequestError(
-            expected="the folder of a tuning run, with run.json",
-            got=f"{run} is none",
-            remedy="Name the folder that was given to tune --out",
-        ) from error
 
 
 def _summary(report: Report, out: Path, exports: tuple[str, ...]) -> str:

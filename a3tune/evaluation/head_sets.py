@@ -12,8 +12,8 @@ import torch
 from a3tune.attention.answer import answer_attention
 from a3tune.attention.record import AttentionRecord
 from a3tune.errors import RequestError
+from a3tune.evaluation.tuning_run import tuning_run
 from a3tune.models.model import VisionLanguageModel
-from a3tune.storage import read_json_or_empty
 from a3tune.types import Head
 
 ALL, CRITICAL, ALIGNED = "all", "critical", "aligned"
@@ -101,10 +101,9 @@ def _unknown(got: str) -> RequestError:
 
 def _aligned(run: Path) -> HeadSet:
     """The heads that a tuning run aligned: those of its ``run.json``, or as many critical ones as it chose at once."""
-    record = read_json_or_empty(run / "run.json")
-    config: Any = record.get("config")
     name = f"heads aligned in {run.resolve().name.replace(',', ' ')}"
-    try:
+    with tuning_run(run) as record:
+        config: Any = record["config"]
         aligns = config["method"] in ("a3", "lora+align") and not config["no_alignment"] and config["ratio"] > 0
         fixed = record.get("fixed_heads")
         if aligns and config["no_head_selection"]:
@@ -113,12 +112,6 @@ def _aligned(run: Path) -> HeadSet:
             return HeadSet(name, heads=tuple(Head(int(layer), int(head)) for layer, head in fixed))
         if aligns and config["head_choice"] == "dynamic":
             return HeadSet(name, None if config["top_heads"] is None else int(config["top_heads"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise RequestError(
-            expected="the folder of a tuning run, with run.json",
-            got=f"{run} is none",
-            remedy="Name the folder that was given to tune --out",
-        ) from error
     raise RequestError(
         expected="a tuning run that aligned attention heads",
         got=f"{run} aligned none" if not aligns else f"{run} has not chosen its heads yet",
