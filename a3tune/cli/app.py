@@ -139,6 +139,11 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     options.adapter = {name: Path(folder) for name, folder in pairs}
     if (options.add_person or options.remove_person) and not options.people:
         parser.error("--add-person and --remove-person change a file: name it with --people")
+    if options.role != parser.get_default("role") and not options.add_person:
+        parser.error("--role is that of --add-person, which is not given")
+    changed = options.add_person or options.remove_person or options.login == "password"
+    if options.people != parser.get_default("people") and not changed:
+        parser.error("--people is read by --login password, --add-person and --remove-person, and none is given")
     if options.deployment not in ("local", "space", "server"):
         parser.error("A3TUNE_DEPLOYMENT is local, space or server")
     if options.prepared_examples != "all" and not options.prepared_examples.isdecimal():

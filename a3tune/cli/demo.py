@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from a3tune.bundle import EXAMPLES
+from a3tune.errors import RequestError
 from a3tune.progress import SteadyProgress
 
 HELP = "the bundled demo model"
@@ -79,5 +80,11 @@ def _adapters(options: argparse.Namespace) -> str:
     from a3tune.demo.adapters import build_adapters, describe_adapters
 
     if options.describe:
+        if options.data is not None:
+            raise RequestError(
+                expected="--data for tuning",
+                got="--data is given with --describe, which tunes nothing",
+                remedy="Leave --data out",
+            )
         return describe_adapters(options.out)
     return build_adapters(options.out, data=options.data, on_progress=SteadyProgress())

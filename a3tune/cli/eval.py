@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from a3tune.bundle import DEMO, DEMO_NAME, DEMO_SAMPLE, is_demo, model_source
 from a3tune.cli.adapter_options import ADAPTERS_HELP, TOGETHER, adapter_folders, add_together_option
+from a3tune.cli.idle_options import refuse_idle
 from a3tune.data.hub import dataset_place
 from a3tune.demo.benchmark_data import phantom_benchmark
 from a3tune.errors import A3TuneError, RequestError
@@ -31,6 +32,12 @@ if TYPE_CHECKING:
 HELP = "measure answers and attention over a data set, and compare adapters"
 PHANTOM = "phantom"
 EXPORTS = ("markdown", "latex", "lmms-eval", "radeval", "figures")
+_OF_DATA = ("data", "split", "held_out_by", "limit", "images", "layout")
+_OF_ASKING = (
+    *("model", "adapters", "allow_other_base", "masks", "decoding", "controls", "batch_size", "max_new_tokens"),
+    *("critical_heads", "heads", "device", "together"),
+)
+_OF_RESULTS = ("predictions", "export")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,7 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=(),
         metavar="SET",
         help="further sets of heads that attention is read in, beside the critical ones: all, critical:K for another "
-        "number of them, aligned=RUN for those that a tuning run aligned",
+        "number of them, aligned=RUN or aligned:NAME=RUN for those that a tuning run aligned",
     )
     parser.add_argument(
         "--limit", type=int, metavar="N", help="ask no more than N questions, drawn by a hash, the same every time"
@@ -106,9 +113,14 @@ def run(options: argparse.Namespace) -> int:
         A3TuneError: bad input; of several processes only the first raises, the others end quietly with 2.
     """
     if options.action:
+        names = (*_OF_DATA, *_OF_ASKING, *_OF_RESULTS, "estimate")
+        refuse_idle(options, names, "with compare", "compare, two folders, and of options --out and --seed alone")
         return _compare(options)
     if options.estimate:
+        refuse_idle(options, (*_OF_RESULTS, "out"), "with --estimate", "what is asked of what; nothing is written")
         return _estimate(options)
+    if options.predictions is not None:
+        refuse_idle(options, _OF_ASKING, "with --predictions", "data and answers to score; no model is asked")
     missing = [f"--{name}" for name in ("data", "out") if getattr(options, name) is None]
     if missing:
         raise RequestError(

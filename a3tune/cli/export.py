@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from a3tune.bundle import DEMO
+from a3tune.cli.idle_options import refuse_idle
 from a3tune.progress import SteadyProgress
 
 HELP = "merge a LoRA adapter into its base model and check it, or copy an adapter with another strength"
@@ -47,6 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; returns 0."""
+    if options.form == "adapter":
+        names = ("model", "device", "dtype", "allow_other_base")
+        refuse_idle(options, names, "with --as adapter", "an adapter and a strength; no model is loaded")
     from a3tune.training.export import export_adapter, export_merged  # torch: see a3tune.cli.main
 
     if options.form == "adapter":

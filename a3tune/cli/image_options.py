@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
+from a3tune.cli.idle_options import refuse_idle
 from a3tune.errors import RequestError
 from a3tune.images import WINDOW_PRESETS
-from a3tune.types import Window
+from a3tune.images.series import holds_series
+from a3tune.types import MedicalImage, Window
 
 
 def add_image_options(parser: argparse.ArgumentParser, *, each: bool = False) -> None:
@@ -36,6 +39,18 @@ def add_image_options(parser: argparse.ArgumentParser, *, each: bool = False) ->
 def image_choice(options: argparse.Namespace) -> dict[str, Any]:
     """Which picture of a file is meant, as the image loader takes it: all of these options but the window."""
     return {name: getattr(options, name) for name in ("frame", "axis", "volume", "series")}
+
+
+def refuse_idle_choice(options: argparse.Namespace, path: Path, image: MedicalImage) -> None:
+    """Refuse what chooses among what the image's file does not have.
+
+    Raises:
+        RequestError: ``--axis`` or ``--volume`` for anything but a NIfTI volume; ``--series`` for a single file.
+    """
+    if image.format != "NIfTI":
+        refuse_idle(options, ("axis", "volume"), f"for {path.name} ({image.format})", "a NIfTI volume for it")
+    if not holds_series(path):
+        refuse_idle(options, ("series",), f"for {path.name}", "a folder, ZIP or DICOMDIR with series")
 
 
 def parse_window(text: str | None) -> str | Window | None:

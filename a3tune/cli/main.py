@@ -1,7 +1,8 @@
 """The command line: ``python -m a3tune <command>``. Each command prints a short summary and exits non-zero on bad
 input with one clear line.
 
-A command is a module with ``HELP``, ``add_arguments(parser)`` and ``run(options)``. Its options, and all that can be
+A command is a module with ``HELP``, ``add_arguments(parser)`` and ``run(options)``; ``options.given`` names those that
+are not the defaults. Its options, and all that can be
 told before a model is needed, come without torch, which takes seconds to load.
 """
 
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 
 from a3tune import __version__
 from a3tune.cli import app, demo, dicomweb, doctor, eval, export, inspect, labels, parity, tune
+from a3tune.cli.idle_options import given_options
 from a3tune.errors import A3TuneError
 from a3tune.process import RUN, prepare_process
 
@@ -33,7 +35,9 @@ BAD_INPUT = 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 1 for a check that failed, 2 for bad input."""
-    options = _parser().parse_args(arguments)
+    parser, parsers = _parser()
+    options = parser.parse_args(arguments)
+    options.given = given_options(options, parsers[options.command])
     prepare_process(RUN)
     try:
         return COMMANDS[options.command].run(options)
@@ -52,10 +56,12 @@ def _system_error(error: OSError) -> str:
     return f"{where}{error.strerror or error}. Check the path, its permissions and the free space."
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser, and that of each command."""
     parser = argparse.ArgumentParser(prog="python -m a3tune", description=__doc__.split("\n")[0])
     parser.add_argument("--version", action="version", version=f"a3tune {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    parsers = {name: commands.add_parser(name, help=command.HELP) for name, command in COMMANDS.items()}
     for name, command in COMMANDS.items():
-        command.add_arguments(commands.add_parser(name, help=command.HELP))
-    return parser
+        command.add_arguments(parsers[name])
+    return parser, parsers

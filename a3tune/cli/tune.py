@@ -8,6 +8,7 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from a3tune.cli.idle_options import refuse_idle
 from a3tune.errors import A3TuneError, Cancelled, FirstBatchShown, RequestError
 from a3tune.progress import SteadyProgress
 from a3tune.storage import read_json
@@ -36,6 +37,8 @@ def run(options: argparse.Namespace) -> int:
         A3TuneError: bad input; of several processes only the first raises, the others write it and end with 2.
     """
     if options.estimate:
+        names = ("show_batch", "resume", "report_to")
+        refuse_idle(options, names, "with --estimate", "settings and data to measure; no run begins")
         return _estimate(options)
     check_processes(os.environ)
     try:

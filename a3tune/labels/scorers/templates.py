@@ -105,6 +105,12 @@ def check_template(template: str) -> None:
         )
 
 
+def takes_organ(template: str) -> bool:
+    """Whether the organ changes a template's text: it is named in it, or chooses among its wordings."""
+    rows = TEMPLATE_SETS[template].rows if template in TEMPLATE_SETS else (TemplateRow("", template),)
+    return any(row.match or "{organ}" in row.template for row in rows)
+
+
 def build_prompt(question: str, template: str = "plain", organ: str = "", *, needs_organ: bool = True) -> str:
     """The text whose regions are looked for.
 
