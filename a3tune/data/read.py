@@ -259,6 +259,9 @@ def missing_images(path: Path) -> tuple[str, ...]:
 def _finder(layout: Layout, root: Path, beside: Path, elsewhere: list[Path]) -> PictureFinder:
     bases = [*elsewhere, root, beside]
     bases += [base / folder for base in (*elsewhere, root, beside) for folder in layout.folders]
+    # A folder around all of it, as archives have, or several: names may be relative to any of them.
+    around = [folder for folder in beside.parents if folder.is_relative_to(root) and folder != root]
+    bases += [base / folder for base in around for folder in ("", *layout.folders)]
     return PictureFinder((root, *elsewhere), bases)
 
 

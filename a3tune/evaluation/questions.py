@@ -198,7 +198,7 @@ def read_evaluation_data(
         items = tuple(items[place] for place in sorted(chosen))
     digests = _Digests()
     groups_of = image_groups(items, {path: digests[path] for item in items for path in item.images})
-    extra = _group_table(dataset.root)
+    extra = _group_table(dataset)
     names = Counter(item.identifier for item in items)
     places: Counter[str] = Counter()
     questions = []
@@ -275,12 +275,18 @@ def _groups(item: TrainingItem, told: Mapping[str, str]) -> dict[str, str]:
     return {name: groups[name] for name in GROUPS if groups.get(name)}
 
 
-def _group_table(root: Path) -> dict[tuple[str, str], dict[str, str]]:
-    try:
-        with (root / GROUPS_TABLE).open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream))
-    except FileNotFoundError:
+def _group_table(dataset: Dataset) -> dict[tuple[str, str], dict[str, str]]:
+    """By name of the image and question; the table lies in the data folder, or beside the rows where these lie deeper,
+    as in an archive with one folder around all."""
+    root = dataset.root
+    beside = (folder for file in dataset.files for folder in (root / file).parents if folder.is_relative_to(root))
+    places = (folder / GROUPS_TABLE for folder in dict.fromkeys((root, *beside)))
+    table = next((place for place in places if place.exists()), None)
+    if table is None:
         return {}
+    try:
+        with table.open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
             expected="a table with the columns image and question and what to break results down by",

@@ -62,6 +62,15 @@ def left_behind(tmp_path):
     return sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.name != "upload.zip")
 
 
+@pytest.mark.parametrize("around", ["", "set/"])
+@pytest.mark.parametrize("named", ["images/a.png", "a.png", "../images/a.png", "AROUNDimages/a.png"])
+def test_images_are_found_from_rows_that_lie_deeper_in_a_folder_around_all(pack, unpack, around, named):
+    rows = table(named.replace("AROUND", around))
+    folder = unpack(pack((f"{around}images/a.png", picture()), (f"{around}rows/train/data.csv", rows))).folder
+    (item,) = read_dataset(folder).items
+    assert item.image == (folder / around / "images" / "a.png").resolve()
+
+
 def test_a_data_set_comes_out_as_it_went_in(pack, unpack):
     archive = pack(
         ("set/data.csv", table("images/a.png", "images/b.png")),

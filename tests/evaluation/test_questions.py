@@ -141,13 +141,14 @@ def test_ids_are_the_datas_own_where_they_are_unique(tmp_path):
     assert [question.identifier for question in data.questions] == ["x", "data.csv:3", "data.csv:4"]
 
 
-def test_groups_come_from_a_table_beside(tmp_path):
-    folder = tmp_path / "data"
+@pytest.mark.parametrize("around", ["", "one/folder"])
+def test_groups_come_from_a_table_beside(tmp_path, around):
+    folder = tmp_path / "data" / around
     (folder / "groups").mkdir(parents=True)
     picture(folder / "a.png", 1)
     write_table(folder, [("a.png", "Is there a mass?", "yes", "test")])
     (folder / "groups" / "groups.csv").write_text("image,question,topic,part\na.png,Is there a mass?,own,hard\n")
-    groups = read_evaluation_data(folder).questions[0].groups
+    groups = read_evaluation_data(tmp_path / "data").questions[0].groups
     assert groups == {"answer_type": "closed", "topic": "own", "structure": "mass", "part": "hard"}
 
 
