@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -15,7 +15,7 @@ from a3tune.adapters.a3moe.token_spans import TokenSpans
 from a3tune.attention.capture import capture
 from a3tune.attention.record import AttentionRecord
 from a3tune.errors import ModelError, RequestError
-from a3tune.evaluation.decoding.method import Decoding, DecodingContext
+from a3tune.evaluation.decoding.method import Decoding, DecodingContext, GoingBack
 from a3tune.evaluation.head_sets import HeadSet
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.prompt import EncodedBatch, EncodedPrompt
@@ -99,18 +99,21 @@ def answer_batch(
     # The last word is read where the model goes on to the next, which is then not kept.
     config = model.generation_config_for(room + bool(head_sets))
     config.update(**decoding.options)
-    margins = _Margins(len(prompts), model.end_token_ids, room)
     context = DecodingContext(model, batch, lambda: model.collate(text_only(), padding_side="left"))
     # Sampling draws from torch's own generator, which is back afterwards as it was.
     devices = [model.device] if model.device.type == "cuda" else []
     watched = capture(batch.rows, batch.columns, growing=True) if head_sets else nullcontext()
     with torch.random.fork_rng(devices), spans_of(batch), decoding.applied(context) as processors, watched as record:
-        torch.manual_seed(seed)
-        sequences = model.model.generate(
-            **batch.inputs,
-            generation_config=config,
-            logits_processor=LogitsProcessorList([*processors, margins]),
-        )
+        sequences = None
+        while sequences is None:
+            torch.manual_seed(seed)
+            margins = _Margins(len(prompts), model.end_token_ids, room)
+            with suppress(GoingBack):
+                sequences = model.model.generate(
+                    **batch.inputs,
+                    generation_config=config,
+                    logits_processor=LogitsProcessorList([*processors, margins]),
+                )
     answers = [
         _answer(model, row[:room], margin)
         for row, margin in zip(sequences[:, batch.length :].tolist(), margins.smallest(), strict=True)

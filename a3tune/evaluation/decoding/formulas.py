@@ -6,6 +6,8 @@ All logits are float [batch, vocabulary]; the result is sampled from, or maximis
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 
 import torch
 
@@ -79,6 +81,25 @@ def kept_tokens(attention: torch.Tensor, share: float, deviations: float) -> tor
     count = int((shares.cumsum(dim=0) < share).sum()) + 1
     mean = attention[order[:count]].mean(dim=0)
     return mean >= mean.mean() + deviations * mean.std()
+
+
+def leant_on(attention: torch.Tensor, scale: float) -> list[int]:
+    """OPERA: for each word of an answer from the second on, the earlier one that it and those between lean on most: the
+    column c < z with the largest product of ``scale * attention[i, c]`` over c < i <= z.
+
+    Args:
+        attention: float [words, words] and scale: as for `over_trust`.
+    """
+    logs = (scale * attention).clamp(min=1e-30).log().tril(-1)
+    products = logs.cumsum(dim=0)
+    return [int(products[z, :z].argmax()) for z in range(1, len(attention))]
+
+
+def summary_word(leant: Sequence[int], threshold: int) -> int | None:
+    """OPERA: the word that most of an answer's words lean on, the first of several; None where fewer than ``threshold``
+    do."""
+    word, count = max(Counter(leant).items(), key=lambda found: (found[1], -found[0]), default=(0, 0))
+    return word if count >= threshold else None
 
 
 def over_trust(attention: torch.Tensor, scale: float) -> torch.Tensor:

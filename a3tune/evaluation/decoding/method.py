@@ -28,6 +28,11 @@ class DecodingContext:
     text_only: Callable[[], EncodedBatch]
 
 
+class GoingBack(Exception):
+    """Raised by a logits processor that takes back what was written: the answer is begun again, with the same
+    processors, which know by then what is not to be written again."""
+
+
 @contextmanager
 def nothing_changed(context: DecodingContext) -> Iterator[list[LogitsProcessor]]:
     """No logits processor and no change of the attention."""

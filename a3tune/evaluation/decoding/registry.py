@@ -74,12 +74,14 @@ DECODINGS: dict[str, Decoding] = {
         Decoding("dola", "DoLa (Chuang et al., ICLR 2024)", {"relative_top": layers.DOLA_TOP}, {}, layers.dola),
         Decoding(
             "opera",
-            "OPERA (Huang et al., CVPR 2024), its penalty without going back",
+            "OPERA (Huang et al., CVPR 2024)",
             {
                 "beams": opera.BEAMS,
                 "scale": opera.SCALE,
                 "penalty": opera.PENALTY,
                 "candidates": opera.CANDIDATES,
+                "threshold": opera.THRESHOLD,
+                "times": opera.TIMES,
             },
             {"num_beams": opera.BEAMS, "early_stopping": False},
             opera.opera,

@@ -1,11 +1,15 @@
 """Every way of decoding on tiny models: batches as one by one, the model afterwards as it was."""
 
+import itertools
+from collections import Counter
+
 import pytest
 import torch
 
 from a3tune.attention.capture import prepare_capture
 from a3tune.errors import ModelError, RequestError
 from a3tune.evaluation.answering import answer_batch
+from a3tune.evaluation.decoding import opera
 from a3tune.evaluation.decoding.layers import boosted
 from a3tune.evaluation.decoding.registry import DECODINGS, decoding_named
 from a3tune.evaluation.decoding.stream import Stream
@@ -59,6 +63,42 @@ def test_ways_differ_from_greedy(asked):
         if name != "greedy":
             found = [answer.token_ids for answer in ask(model, prompts, texts, name, tokens=12)]
             assert found != greedy, name
+
+
+def test_an_answer_goes_back_behind_a_word_that_too_many_lean_on(asked, monkeypatch):
+    model, prompts, texts = asked
+    gone = []
+
+    class Noted(opera.GoingBack):
+        def __init__(self):
+            gone.append((processor[0]._kept, {key: set(words) for key, words in processor[0]._left_out.items()}))
+
+    processor = []
+
+    class Watched(opera._Opera):
+        def __init__(self, context):
+            super().__init__(context)
+            processor[:] = [self]
+
+    monkeypatch.setattr(opera, "_Opera", Watched)
+    before = ask(model, prompts[:1], texts[:1], "opera", tokens=12)[0].token_ids
+    assert gone == []  # twelve words are too few
+    monkeypatch.setattr("a3tune.evaluation.decoding.opera.GoingBack", Noted)
+    monkeypatch.setattr("a3tune.evaluation.decoding.opera.THRESHOLD", 3)
+    after = ask(model, prompts[:1], texts[:1], "opera", tokens=12)[0].token_ids
+    assert gone
+    assert after != before
+    assert before[: len(gone[0][0])] == gone[0][0]
+    (kept, left_out) = gone[-1]
+    assert after[: len(kept)] == kept
+    for words, following in left_out.items():
+        if after[: len(words)] == words:
+            assert after[len(words)] not in following
+    places = [len(words) for words, _ in gone]
+    assert all(later >= earlier - 1 for earlier, later in itertools.pairwise(places))
+    assert max(Counter(places).values()) <= opera.TIMES
+    # It is another search only where it went back.
+    assert ask(model, prompts[:1], texts[:1], "beam", tokens=12)
 
 
 def test_a_second_reading_of_the_same_prompts_is_the_first_one(asked):

@@ -13,8 +13,10 @@ from a3tune.evaluation.decoding.formulas import (
     guided,
     kept_tokens,
     layer_contrast,
+    leant_on,
     over_trust,
     plausible,
+    summary_word,
 )
 from a3tune.evaluation.decoding.layers import candidate_layers
 
@@ -91,6 +93,22 @@ def test_leaning_on_one_word_is_a_product_down_its_column():
     assert float(over_trust(attention, 2.0)) == pytest.approx(2 * 0.4 * 2 * 0.5)
     assert float(over_trust(attention[:2, :2], 50.0)) == pytest.approx(20.0)
     assert float(over_trust(attention[:1, :1], 50.0)) == 0.0
+
+
+def test_a_word_leans_on_the_column_with_the_largest_product_so_far():
+    attention = torch.zeros(4, 4)
+    attention[1, 0], attention[2, :2], attention[3, :3] = 0.6, torch.tensor([0.1, 0.8]), torch.tensor([0.9, 0.1, 0.3])
+    # Twice each: 1.2; 1.2 * 0.2 against 1.6; 0.24 * 1.8, 1.6 * 0.2, and 0.6.
+    assert leant_on(attention, 2.0) == [0, 1, 2]
+    assert leant_on(attention, 10.0) == [0, 1, 0]  # 6; 6 and 8; 54, 8 and 3
+    assert leant_on(attention[:1, :1], 50.0) == []
+
+
+def test_a_word_that_enough_lean_on_sums_up():
+    assert summary_word([0, 1, 1, 3, 1], 3) == 1
+    assert summary_word([0, 1, 1, 3, 1], 4) is None
+    assert summary_word([2, 0, 2, 0], 2) == 0
+    assert summary_word([], 1) is None
 
 
 def test_noise_keeps_what_diffusion_leaves():
