@@ -12,7 +12,7 @@ import torch
 from a3tune.attention.answer import answer_attention
 from a3tune.attention.record import AttentionRecord
 from a3tune.errors import RequestError
-from a3tune.evaluation.tuning_run import tuning_run
+from a3tune.evaluation.tuning_run import aligns, tuning_run
 from a3tune.models.model import VisionLanguageModel
 from a3tune.types import Head
 
@@ -66,8 +66,8 @@ class HeadSet:
 
 
 def parse_head_sets(text: str) -> tuple[HeadSet, ...]:
-    """Sets out of ``all``, ``critical:K`` and ``aligned=RUN``, separated by commas; ``critical`` alone may stand among
-    them and adds nothing.
+    """Sets out of ``all``, ``critical:K``, ``aligned=RUN`` and ``aligned:NAME=RUN``, separated by commas; ``critical``
+    alone may stand among them and adds nothing. NAME is what tables call the run, in place of its folder's name.
 
     Raises:
         RequestError: a part is none of these, comes twice, or the run aligned no heads.
@@ -81,8 +81,9 @@ def parse_head_sets(text: str) -> tuple[HeadSet, ...]:
             found.append(HeadSet("all heads", every=True))
         elif kind == CRITICAL and number.isascii() and number.isdigit() and int(number) > 0:
             found.append(HeadSet(f"{int(number)} critical heads", int(number)))
-        elif part.startswith(f"{ALIGNED}="):
-            found.append(_aligned(Path(part.partition("=")[2])))
+        elif kind.partition("=")[0] == ALIGNED and "=" in part:
+            named, _, run = part.partition("=")
+            found.append(_aligned(Path(run), named.partition(":")[2]))
         else:
             raise _unknown(f"{part!r}")
     names = [one.name for one in found]
@@ -99,21 +100,20 @@ def _unknown(got: str) -> RequestError:
     )
 
 
-def _aligned(run: Path) -> HeadSet:
+def _aligned(run: Path, name: str) -> HeadSet:
     """The heads that a tuning run aligned: those of its ``run.json``, or as many critical ones as it chose at once."""
-    name = f"heads aligned in {run.resolve().name.replace(',', ' ')}"
+    name = f"heads aligned in {name or run.resolve().name.replace(',', ' ')}"
     with tuning_run(run) as record:
         config: Any = record["config"]
-        aligns = config["method"] in ("a3", "lora+align") and not config["no_alignment"] and config["ratio"] > 0
-        fixed = record.get("fixed_heads")
-        if aligns and config["no_head_selection"]:
+        aligned, fixed = aligns(config), record.get("fixed_heads")
+        if aligned and config["no_head_selection"]:
             return HeadSet(name, every=True)
-        if aligns and fixed:
+        if aligned and fixed:
             return HeadSet(name, heads=tuple(Head(int(layer), int(head)) for layer, head in fixed))
-        if aligns and config["head_choice"] == "dynamic":
+        if aligned and config["head_choice"] == "dynamic":
             return HeadSet(name, None if config["top_heads"] is None else int(config["top_heads"]))
     raise RequestError(
         expected="a tuning run that aligned attention heads",
-        got=f"{run} aligned none" if not aligns else f"{run} has not chosen its heads yet",
+        got=f"{run} aligned none" if not aligned else f"{run} has not chosen its heads yet",
         remedy=f"Name another run, or {CRITICAL}:K",
     )

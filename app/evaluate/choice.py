@@ -21,6 +21,8 @@ SPLITS = (
 )
 MASKS = (("True where the data has any", ""), ("True masks", "true"), ("Weak labels", "weak"), ("None", "none"))
 DECODINGS = ("beam", "nucleus", "vcd", "m3id", "avisc", "damro", "pai", "dola", "opera")
+ALL_HEADS, CRITICAL, ALIGNED = "all", "critical", "aligned"
+"""Sets of heads on the command line: all, critical:K, and aligned:NAME=RUN."""
 CONTROLS = (("Text only", "text"), ("Grey image", "blank"), ("Another patient's image", "other"))
 EXPORTS = "markdown,latex,lmms-eval,figures"
 BASE = "base"
@@ -40,6 +42,8 @@ class EvaluationChoice:
         decodings: ways of decoding to try on the first adapter beside greedy.
         controls: what adapters are shown besides the image.
         limit: most questions; None for all.
+        heads: sets of heads that attention is read in beside the critical ones: "all", "critical:K", or "aligned:NAME"
+            for those that the run of an adapter of that name aligned.
     """
 
     data: str = PHANTOM
@@ -49,6 +53,7 @@ class EvaluationChoice:
     decodings: tuple[str, ...] = ()
     controls: tuple[str, ...] = ()
     limit: int | None = None
+    heads: tuple[str, ...] = ()
 
     def arguments(self, data: Sequence[str], folders: Mapping[str, Path | None], model: str) -> list[str]:
         """The command line of ``python -m a3tune eval`` without its folder.
@@ -59,27 +64,49 @@ class EvaluationChoice:
             model: the model as the user named it.
 
         Raises:
-            RequestError: no adapter, or one that is not there; a limit below 1.
+            RequestError: no adapter, or one that is not there; a limit or a number of heads below 1.
         """
         if not self.adapters or not self.data:
             raise RequestError(
                 expected="data, and the base model or an adapter", got="Nothing is chosen", remedy="Choose some"
             )
-        named = []
-        for name in self.adapters:
-            if name not in folders:
-                raise RequestError(
-                    expected="adapters that are there", got=f"{name!r} is gone", remedy="Choose others from the list"
-                )
-            folder = folders[name]
-            named.append(name if folder is None else f"{name}={folder}")
+        named = [name if (folder := _there(folders, name)) is None else f"{name}={folder}" for name in self.adapters]
+        sets = [_set_of_heads(key, folders) for key in self.heads]
         if self.limit is not None and self.limit < 1:
             raise RequestError(expected="at least 1 question", got=f"{self.limit}", remedy="Enter 0 for all")
         lists = {"--adapters": named, "--decoding": self.decodings, "--controls": self.controls}
         words = {"--split": self.split, "--masks": self.masks, "--limit": "" if self.limit is None else str(self.limit)}
         options = [part for name, value in words.items() if value for part in (name, value)]
         options += [part for name, values in lists.items() if values for part in (name, ",".join(values))]
+        options += ["--heads", *sets] if sets else []
         return [*data, "--model", model, *options]
+
+
+def _there(folders: Mapping[str, Path | None], name: str) -> Path | None:
+    if name not in folders:
+        raise RequestError(
+            expected="adapters that are there", got=f"{name!r} is gone", remedy="Choose others from the list"
+        )
+    return folders[name]
+
+
+def _set_of_heads(key: str, folders: Mapping[str, Path | None]) -> str:
+    kind, _, name = key.partition(":")
+    if key == ALL_HEADS or (kind == CRITICAL and name.isdecimal() and int(name)):
+        return key
+    if kind != ALIGNED:
+        raise RequestError(
+            expected="all heads, a number of critical ones from 1 on, or those of a run",
+            got=repr(key),
+            remedy="Choose others",
+        )
+    adapter = _there(folders, name)
+    if adapter is None:
+        raise RequestError(
+            expected="an adapter of a run", got=f"{name!r} is none", remedy="Choose another set of heads"
+        )
+    # The run's folder holds its adapter.
+    return f"{key}={adapter.parent}"
 
 
 def read_choice(
@@ -90,12 +117,19 @@ def read_choice(
     decodings: Sequence[str] | None,
     controls: Sequence[str] | None,
     limit: float | None,
+    heads: Sequence[str] | None = None,
+    count: float | None = None,
 ) -> EvaluationChoice:
-    """The choice of the widgets' values; the base model first, since the others are compared with it."""
+    """The choice of the widgets' values; the base model first, since the others are compared with it.
+
+    Args:
+        count: of further critical heads; None or 0 for none.
+    """
     names = sorted(adapters or (), key=lambda name: name != BASE)
     most = int(limit) if limit else None
+    sets = (*(heads or ()), *((f"{CRITICAL}:{int(count)}",) if count else ()))
     return EvaluationChoice(
-        data or "", split or "", tuple(names), masks or "", tuple(decodings or ()), tuple(controls or ()), most
+        data or "", split or "", tuple(names), masks or "", tuple(decodings or ()), tuple(controls or ()), most, sets
     )
 
 

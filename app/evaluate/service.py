@@ -13,6 +13,7 @@ import numpy as np
 
 from a3tune.data.intake import check_room
 from a3tune.errors import A3TuneError, RequestError
+from a3tune.evaluation.tuning_run import has_aligned
 from app.access.identity import require
 from app.common.status import explain
 from app.engine import library
@@ -22,7 +23,7 @@ from app.engine.model_slot import ModelSlot
 from app.engine.private_adapters import allows_other_base
 from app.engine.stop import StopEvents
 from app.engine.subprocess_tasks import run_module
-from app.evaluate.choice import BASE, EXPORTS, PHANTOM, EvaluationChoice
+from app.evaluate.choice import ALIGNED, ALL_HEADS, BASE, EXPORTS, PHANTOM, EvaluationChoice
 from app.evaluate.results import Evaluation, EvaluationReader, ItemFilter, results_value
 from app.evaluate.view import EvaluationView, view_evaluation
 from app.jobs.job import Job
@@ -90,6 +91,11 @@ class EvaluateService:
     def adapter_choices(self, owner: OwnerId) -> list[str]:
         """Names of all adapters, the base first."""
         return list(self._folders(owner))
+
+    def head_choices(self, owner: OwnerId) -> list[tuple[str, str]]:
+        """(title, key) of sets of heads beside the critical ones: all, and what each of the visitor's runs aligned."""
+        aligned = [name for name, folder in self._own(owner).items() if has_aligned(folder.parent)]
+        return [("All heads", ALL_HEADS), *((f"Those that {name} aligned", f"{ALIGNED}:{name}") for name in aligned)]
 
     def first_choice(self) -> list[str]:
         """What is compared where a visitor has not chosen yet: the base, and the adapters that the model came with."""

@@ -28,6 +28,7 @@ from app.common.widgets import (
 )
 from app.engine.ids import AdapterName, JobId, OwnerId
 from app.evaluate.choice import (
+    ALL_HEADS,
     BASE,
     CONTROLS,
     DECODINGS,
@@ -86,7 +87,7 @@ class EvaluateTab:
         self._limit = gr.Number(0, label="Most questions (0: all)", precision=0, minimum=0, elem_id="evaluate-limit")
         gr.HTML("<h2>2 · Of what</h2>", apply_default_css=False)
         self._adapters = gr.CheckboxGroup([BASE], value=[], label="Model and adapters", elem_id="evaluate-adapters")
-        with gr.Accordion("Decoding and controls", open=False, elem_id="evaluate-more"):
+        with gr.Accordion("Decoding, controls and heads", open=False, elem_id="evaluate-more"):
             self._decodings = gr.CheckboxGroup(
                 list(DECODINGS),
                 label="Ways of decoding beside greedy, on the first adapter",
@@ -94,6 +95,16 @@ class EvaluateTab:
             )
             self._controls = gr.CheckboxGroup(
                 list(CONTROLS), label="Also without the image", elem_id="evaluate-controls"
+            )
+            self._heads = gr.CheckboxGroup(
+                [("All heads", ALL_HEADS)], label="Attention also read in", elem_id="evaluate-heads"
+            )
+            self._count = gr.Number(
+                0,
+                label="And in this many critical heads (0: the usual alone)",
+                precision=0,
+                minimum=0,
+                elem_id="evaluate-head-count",
             )
             self._title = gr.Textbox(label="Name of the evaluation", max_length=60, elem_id="evaluate-title")
         with gr.Row():
@@ -131,9 +142,11 @@ class EvaluateTab:
     def _wire(self, tab: gr.Tab, inspect: AdapterComparison) -> None:
         me, options = self._visitor, {"queue": False, **EVENT_OPTIONS}
         inputs = [self._data, self._split, self._adapters, self._masks, self._decodings, self._controls, self._limit]
+        inputs += [self._heads, self._count]
         chosen = [me, self._choice]
-        entering = [*chosen, self._data, self._adapters]
-        tab.select(self._enter, entering, self.entered, js=open_wanted("evaluate", "data", "adapters"), **options)
+        entering = [*chosen, self._data, self._adapters, self._heads]
+        wanted = open_wanted("evaluate", "data", "adapters", "heads")
+        tab.select(self._enter, entering, self.entered, js=wanted, **options)
         self._measure.click(
             self._estimate,
             [me, *inputs],
@@ -175,23 +188,24 @@ class EvaluateTab:
         """
         outputs = [self._pages, words, *self.entered]
 
-        def press(visitor: str, name: str, run: JobId | None) -> Update:
+        def press(visitor: str, name: str, run: JobId | None, heads: list[str] | None) -> Update:
             try:
                 data = self._service.data_of_adapter(owner_of(visitor), AdapterName(name))
                 return {
                     self._pages: gr.Tabs(selected="evaluate"),
                     words: "",
-                    **self._enter(visitor, run, data, [BASE, name]),
+                    **self._enter(visitor, run, data, [BASE, name], heads),
                 }
             except Exception as error:
                 return {words: error_status(error)}
 
-        button.click(press, [self._visitor, adapter, self._choice], outputs, queue=False, **EVENT_OPTIONS)
+        inputs = [self._visitor, adapter, self._choice, self._heads]
+        button.click(press, inputs, outputs, queue=False, **EVENT_OPTIONS)
 
     @property
     def entered(self) -> list[gr.blocks.Block]:
         """What the tab's opening changes."""
-        return [self._data, self._adapters, self.status, self._run_status, *self.outputs]
+        return [self._data, self._adapters, self._heads, self.status, self._run_status, *self.outputs]
 
     @property
     def outputs(self) -> list[gr.blocks.Block]:
@@ -218,15 +232,25 @@ class EvaluateTab:
 
     # ---- events ------------------------------------------------------------------------------
 
-    def _enter(self, visitor: str, run: JobId | None, data: str | None, adapters: list[str] | None) -> Update:
+    def _enter(
+        self,
+        visitor: str,
+        run: JobId | None,
+        data: str | None,
+        adapters: list[str] | None,
+        heads: list[str] | None,
+    ) -> Update:
         """Show what is the visitor's, and keep what they chose as far as it is there."""
         try:
             owner = owner_of(visitor)
             offered, there = self._service.data_choices(owner), self._service.adapter_choices(owner)
             known = [name for name in adapters or () if name in there]
+            sets = self._service.head_choices(owner)
+            kept = [key for _, key in sets if key in (heads or ())]
             return {
                 self._data: gr.update(choices=offered, value=data if data in {key for _, key in offered} else PHANTOM),
                 self._adapters: gr.update(choices=there, value=known or self._service.first_choice()),
+                self._heads: gr.update(choices=sets, value=kept),
                 **self._show_named(visitor, run),
             }
         except Exception as error:

@@ -406,6 +406,8 @@ def test_heads_that_a_run_aligned_are_those_of_its_record(tmp_path):
         HeadSet("heads aligned in fixed", heads=(Head(0, 1), Head(1, 0))), HeadSet("heads aligned in chosen", 3),
         HeadSet("heads aligned in whole", every=True),
     )  # fmt: skip
+    named = parse_head_sets(f"aligned:mine={tmp_path / 'fixed'},aligned={tmp_path / 'fixed'}")
+    assert [one.name for one in named] == ["heads aligned in mine", "heads aligned in fixed"]
     for text, words in (
         (sets[3], "aligned none"), (f"aligned={tmp_path}", "is none"), ("some", "'some'"), ("critical:0", "critical:0"),
         ("all,all", "all heads twice"),

@@ -46,6 +46,9 @@ def test_from_the_start_over_a_new_server_to_tables_questions_and_files(page, se
     expect(page.locator("#evaluate-adapters input:checked")).to_have_count(3)
     page.locator("#evaluate-limit input").fill("6")
     page.locator("#evaluate-adapters").get_by_label("lora", exact=True).uncheck()
+    page.get_by_role("button", name="Decoding, controls and heads").click()
+    page.locator("#evaluate-heads").get_by_label("All heads", exact=True).check()
+    page.locator("#evaluate-head-count input").fill("3")
 
     # What it takes is told before anything starts.
     page.locator("#evaluate-measure").click()
@@ -68,6 +71,15 @@ def test_from_the_start_over_a_new_server_to_tables_questions_and_files(page, se
                 if (metric["name"], metric["mode"], metric["group"]) == ("accuracy", "strict", "")}  # fmt: skip
     cells = page.locator(".numbers tr[data-metric='accuracy|strict'] td")
     assert [float(cell.get_attribute("data-value")) for cell in cells.all()] == pytest.approx(list(accuracy.values()))
+    for heads in ("all heads", "3 critical heads"):
+        values = [
+            metric["interval"]["value"]
+            for metric in report["metrics"]
+            if (metric["name"], metric["mode"], metric["group"]) == ("attention_mass", f"given answer, {heads}", "")
+        ]
+        cells = page.locator(f".numbers tr[data-metric='attention_mass|given answer, {heads}'] td")
+        assert len(values) == 2
+        assert [float(cell.get_attribute("data-value")) for cell in cells.all()] == pytest.approx(values)
     expect(page.locator(".verdicts li").first).to_contain_text(report["comparisons"][0]["verdict"])
     assert page.locator(".groups .dot").count() > 0
     (table,) = [table for table in report["reasons"] if table["system"] == "a3"]

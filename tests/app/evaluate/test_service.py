@@ -70,10 +70,33 @@ def test_what_is_chosen_is_the_command_that_is_run(service, owner, tmp_path):
     assert service.views(owner_of(new_secret())) == ()
 
 
+def test_heads_are_chosen_by_name_and_number(service, owner):
+    assert service.head_choices(owner) == [("All heads", "all")]
+    run = service._own(owner)["own"].parent
+    run.mkdir(parents=True)
+    config = {"method": "a3", "no_alignment": False, "ratio": 1.0}
+    (run / "run.json").write_text(json.dumps({"config": config}))
+    assert service.head_choices(owner)[1] == ("Those that own aligned", "aligned:own")
+    choice = read_choice(PHANTOM, "", [BASE], "", [], [], 0, ["all", "aligned:own"], 12)
+    command = service.start(owner, choice).record["command"]
+    place = command.index("--heads")
+    assert command[place + 1 : place + 4] == ["all", f"aligned:own={run}", "critical:12"]
+    for heads, words in (
+        (("aligned:stranger",), "'stranger' is gone"),
+        (("aligned:base",), "'base' is none"),
+        (("--images=/",), "'--images=/'"),
+        (("critical:0",), "'critical:0'"),
+    ):
+        with pytest.raises(RequestError, match=words):
+            service.start(owner, EvaluationChoice(heads=heads))
+    (run / "run.json").write_text(json.dumps({"config": config | {"method": "lora"}}))
+    assert service.head_choices(owner) == [("All heads", "all")]
+
+
 def test_left_empty_the_command_decides(service, owner):
     command = service.start(owner, EvaluationChoice()).record["command"]
     assert after(command, "--data") == PHANTOM
-    assert not {"--split", "--masks", "--limit", "--decoding", "--allow-other-base"} & set(command)
+    assert not {"--split", "--masks", "--limit", "--decoding", "--allow-other-base", "--heads"} & set(command)
 
 
 def test_what_is_gone_or_makes_no_sense_is_refused(service, owner):
