@@ -133,7 +133,7 @@ def read_items(path: Path) -> tuple[EvaluatedItem, ...]:
         try:
             entry = json.loads(line)
             items.append(item_of(entry))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise DataError(
                 expected="lines that an evaluation wrote",
                 got=f"Line {number} of {path.name} is none",
@@ -150,9 +150,15 @@ def item_of(entry: Mapping[str, Any]) -> EvaluatedItem:
     """
     known = {name: entry[name] for name in EvaluatedItem.__dataclass_fields__ if name in entry}
     item = EvaluatedItem(**{**known, "options": tuple(entry.get("options", ()))})
-    texts = (item.id, item.system, item.image, item.question, item.answer, item.answer_type, item.gap)
+    texts = (
+        *(item.id, item.system, item.image, item.image_sha256, item.question, item.answer, item.answer_type, item.gap),
+        *(item.adapter, item.decoding, item.control, item.masks, item.ending, *item.options),
+        *(text for pair in item.groups.items() for text in pair),
+    )
     if not all(isinstance(text, str) for text in texts) or not isinstance(item.prediction, str | None):
         raise TypeError("a text is something else")
+    if type(item.number) is not int or not isinstance(item.margin, int | float | None):
+        raise TypeError("a number is something else")
     if item.answer_type not in ("closed", "open"):
         raise ValueError("an unknown answer type")
     for numbers in (*item.scores.values(), *item.attention.values()):

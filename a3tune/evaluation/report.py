@@ -183,6 +183,7 @@ def read_report(folder: str | Path) -> dict[str, Any]:
         found = read_json(path)
         if found.get("format") != FORMAT:
             raise ValueError(f"it is of format {found.get('format')!r}")
+        _check_settings(found)
     except (OSError, ValueError) as error:
         raise DataError(
             expected=f"the folder of a finished evaluation, with {REPORT_NAME}",
@@ -190,6 +191,21 @@ def read_report(folder: str | Path) -> dict[str, Any]:
             remedy="Name the folder that was given to --out, and let the evaluation finish first",
         ) from error
     return found
+
+
+def _check_settings(found: dict[str, Any]) -> None:
+    """Refuse a report without what two of them are compared by.
+
+    Raises:
+        ValueError: it lacks that.
+    """
+    made = found.get("provenance")
+    settings = made.get("settings", {}) if isinstance(made, dict) else None
+    sets = (settings.get("head_sets") or []) if isinstance(settings, dict) else None
+    if not isinstance(sets, list) or not all(
+        isinstance(one, dict) and isinstance(one.get("name"), str) for one in sets
+    ):
+        raise ValueError("it does not say with which settings it was made")
 
 
 def metrics_csv(report: Report) -> str:

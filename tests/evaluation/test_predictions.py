@@ -203,6 +203,41 @@ def test_folders_that_share_nothing_or_hold_nothing_are_told(data, tmp_path):
         compare_folders(tmp_path / "one", tmp_path / "two")
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"image_sha256": [1]}, "Line 1 of items.jsonl is none"),
+        ({"number": "7"}, "Line 1 of items.jsonl is none"),
+        ({"groups": {"topic": 3}}, "Line 1 of items.jsonl is none"),
+        ({"control": {}}, "Line 1 of items.jsonl is none"),
+        ({"margin": "wide"}, "Line 1 of items.jsonl is none"),
+        ("[" * 100_000, "Line 1 of items.jsonl is none"),
+    ],
+)
+def test_items_of_another_kind_are_told(data, tmp_path, change, words):
+    (tmp_path / "first.json").write_text(json.dumps(SAID))
+    for name in ("one", "two"):
+        score_predictions(tmp_path / "first.json", data, tmp_path / name)
+    items = tmp_path / "one" / "items.jsonl"
+    first, *others = items.read_text().splitlines()
+    spoilt = change if isinstance(change, str) else json.dumps(json.loads(first) | change)
+    items.write_text("\n".join([spoilt, *others]))
+    with pytest.raises(DataError, match=words):
+        compare_folders(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.parametrize(
+    "made", [None, 3, {"settings": 1.5}, {"settings": {"head_sets": 2}}, {"settings": {"head_sets": [{}]}}]
+)
+def test_a_report_that_does_not_say_how_it_was_made_is_told(data, tmp_path, made):
+    (tmp_path / "first.json").write_text(json.dumps(SAID))
+    score_predictions(tmp_path / "first.json", data, tmp_path / "one")
+    report = tmp_path / "one" / "report.json"
+    report.write_text(json.dumps(json.loads(report.read_text()) | {"provenance": made}))
+    with pytest.raises(DataError, match="does not say with which settings"):
+        compare_folders(tmp_path / "one", tmp_path / "one")
+
+
 def test_other_right_answers_are_refused_and_attention_of_another_kind_is_left_out(data, tmp_path):
     def evaluated(name, critical_heads, mass, answer="left lung"):
         folder = tmp_path / name

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 
 import imagecodecs
 import numpy as np
@@ -25,7 +26,10 @@ from a3tune.checkpoints import read_checkpoint
 from a3tune.data.archive import unpack_archive
 from a3tune.data.intake import IntakeLimits
 from a3tune.data.read import read_dataset
+from a3tune.evaluation.items import ITEMS_NAME, EvaluatedItem, write_items
 from a3tune.evaluation.predictions import read_predictions
+from a3tune.evaluation.report import make_report, write_report
+from a3tune.evaluation.scoring import compare_folders, comparison_record
 from a3tune.images.load import describe_image, load_image
 from a3tune.labels.scorers.open_clip_folder import load_folder
 from a3tune.labels.store import LabelStore
@@ -537,6 +541,41 @@ def _read_predictions(path: Path) -> None:
     read_predictions(path)
 
 
+@cache
+def _evaluation() -> dict[str, bytes]:
+    """The files of a finished evaluation that comparing reads."""
+    said = {"base": ("yes", "no", "no"), "a3": ("yes", "yes", None)}
+    items = [
+        EvaluatedItem(
+            f"q{number}", number, system, "a.png", f"h{number}", "Is it?", "yes", "closed", answer,
+            scores={} if answer is None else {"strict": {"accuracy": float(answer == "yes")}}, adapter=system,
+            attention={} if answer is None else {"generated": {"relative_mass": 2.5, "attention_mass": 0.25}},
+            groups={"topic": "presence"}, masks="true",
+        )
+        for system, answers in said.items() for number, answer in enumerate(answers)
+    ]  # fmt: skip
+    facts = {"settings": {"seed": 0, "masks": "true", "head_sets": [{"name": "all heads", "every": True}]}}
+    with TemporaryDirectory() as place:
+        folder = Path(place)
+        write_items(folder / ITEMS_NAME, items)
+        write_report(make_report(items, {"name": "d", "split": "test", "questions": 3, "images": 1}, facts), folder)
+        return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".json", ".jsonl")}
+
+
+def _make_evaluation(random: Random, folder: Path) -> Path:
+    spoilt = random.choice(list(_evaluation()))
+    for place in ("one", "two"):
+        (folder / place).mkdir()
+        for name, content in _evaluation().items():
+            bad = name == spoilt and place == "one"
+            (folder / place / name).write_bytes(_spoil_entry(random, name, content) if bad else content)
+    return folder / "one"
+
+
+def _read_evaluation(path: Path) -> None:
+    comparison_record(compare_folders(path, path.parent / "two"))
+
+
 def _zip(files: dict[str, bytes]) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as packed:
@@ -556,10 +595,11 @@ _PARTS: Sequence[tuple[str, Callable[[Random, Path], Path], Callable[[Path], Non
     ("scorers", _make_scorer, _read_scorer),
     ("labels", _make_labels, _read_labels),
     ("predictions", _make_predictions, _read_predictions),
+    ("evaluations", _make_evaluation, _read_evaluation),
 )
 # What takes long is read less often.
-_WEIGHTS = {"images": 2.0, "tables": 2.0, "runs": 0.7, "scorers": 0.1}
+_WEIGHTS = {"images": 2.0, "tables": 2.0, "runs": 0.7, "evaluations": 0.3, "scorers": 0.1}
 TARGETS = {
-    name: Target(name, make, read, name not in ("weights", "scorers"), _WEIGHTS.get(name, 1.0))
+    name: Target(name, make, read, name not in ("weights", "scorers", "evaluations"), _WEIGHTS.get(name, 1.0))
     for name, make, read in _PARTS
 }
