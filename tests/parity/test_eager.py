@@ -13,7 +13,7 @@ WITH_A_STATE = {"lfm2_vl", "qwen3_5", "qwen3_5_moe"}
 
 def test_capture_equals_eager_on_every_class(tiny_name, tiny_checkpoint):
     rows = eager.check_checkpoint(tiny_checkpoint(tiny_name), device="cpu")
-    *attention, again, answer, _ = rows
+    *attention, again, fused, answer, _ = rows
     assert [row.name for row in attention][:5] == [
         "attention, one sequence",
         "attention, padded right",
@@ -28,6 +28,9 @@ def test_capture_equals_eager_on_every_class(tiny_name, tiny_checkpoint):
     assert all(row.ok for row in rows), eager.format_rows(rows)
     assert again.name == "attention, an image that was read before"
     assert all(row.worst_error < 1e-5 for row in [*attention, again, answer])
+    assert fused.name == "attention, torch's own choice of kernels"
+    assert fused.worst_error < 1e-4
+    assert fused.cases == sum(row.cases for row in rows[:3])
     assert rows[1].cases == 2 * rows[0].cases > 0
 
 
@@ -43,6 +46,7 @@ def test_a_wrong_capture_fails_its_row(tiny_checkpoint, monkeypatch):
         "attention, one sequence",
         "attention, padded right",
         "attention, padded left",
+        "attention, torch's own choice of kernels",
     }
     assert rows[0].worst_error > 1e-3
 

@@ -425,4 +425,7 @@ def test_the_default_targets_fit_each_supported_model(name, tiny_checkpoint, a3_
     settings = {"max_new_tokens": 4, "do_sample": False, "output_logits": True, "return_dict_in_generate": True}
     cached = model.generate(**inputs, **settings, use_cache=True)
     uncached = model.generate(**inputs, **settings, use_cache=False)
-    torch.testing.assert_close(torch.stack(cached.logits), torch.stack(uncached.logits), atol=3e-5, rtol=1e-4)
+    # Qwen3.5's linear attention goes by chunks, or with a cache token by token: in the base model alone that differs by
+    # up to 1.4e-4.
+    rounding = 5e-4 if name.startswith("qwen3_5") else 3e-5
+    torch.testing.assert_close(torch.stack(cached.logits), torch.stack(uncached.logits), atol=rounding, rtol=1e-4)
