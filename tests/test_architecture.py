@@ -55,7 +55,7 @@ LIBRARY_RULES: dict[str, set[str]] = {
     "evaluation": _MODEL_SIDE | {"data", "labels"},
     "training": _MODEL_SIDE | {"data", "labels", "evaluation"},
     "catalogue": _SHARED | {"models", "labels"},
-    "permissions": _SHARED | {"models", "labels", "catalogue"},
+    "model_permissions": _SHARED | {"models", "labels", "catalogue"},
     "parity": _MODEL_SIDE | {"labels", "inspection"},
     "demo": _MODEL_SIDE | {"data", "labels", "phantom", "inspection", "evaluation", "training"},
 }

@@ -30,8 +30,8 @@ if TYPE_CHECKING:  # read by type checkers, and by `__getattr__`
     from a3tune.labels.pipeline import LabelMaker
     from a3tune.labels.sources import LABELS_NAME, item_prompt, safe_rank
     from a3tune.lack_of_memory import release_memory, trim_memory
+    from a3tune.model_permissions import permitted
     from a3tune.models.load import load_model
-    from a3tune.permissions import permitted
     from a3tune.training.adapter_intake import check_fit, fetch_adapter, unpack_adapter
     from a3tune.training.attention_targets import target_plan
     from a3tune.training.config_file import load_config, to_yaml

@@ -3,8 +3,8 @@ import pytest
 from a3tune.bundle import DEMO
 from a3tune.errors import RequestError
 from a3tune.labels.parts import PARTS
+from a3tune.model_permissions import permitted
 from a3tune.models.profiles import PROFILES
-from a3tune.permissions import permitted
 
 MODELS = [profile.key for profile in PROFILES]
 SEGMENTERS = [part.key for part in PARTS if part.kind == "segmenter"]
