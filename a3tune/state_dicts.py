@@ -4,6 +4,7 @@ whether two hold the same."""
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -36,8 +37,9 @@ def plain_names(names: Iterable[str], tops: Sequence[str] = ("",)) -> dict[str, 
     wrapped = tuple(f"model.{top}" for top in tops)
     while plain and all(n.startswith("model.") for n in plain.values()) and any(map(_begins(wrapped), plain.values())):
         plain = {name: short.removeprefix("model.").removeprefix("module.") for name, short in plain.items()}
-    if len(set(plain.values())) < len(plain):
-        twice = next(name for name, short in plain.items() if list(plain.values()).count(short) > 1)
+    often = Counter(plain.values())
+    if len(often) < len(plain):
+        twice = next(name for name, short in plain.items() if often[short] > 1)
         raise ValueError(f"{twice} and another weight are one without the names of wrappers")
     return plain
 

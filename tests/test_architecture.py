@@ -46,7 +46,7 @@ LIBRARY_RULES: dict[str, set[str]] = {
     "figures": GROUND,
     # These three exchange value objects from types and know nothing of each other, nor of the models.
     "attention": GROUND,
-    "adapters": GROUND,
+    "adapters": GROUND | {"images"},
     "labels": _SHARED | {"data"},
     "models": _SHARED,
     "data": GROUND | {"hub", "images"},

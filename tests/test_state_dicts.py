@@ -34,6 +34,8 @@ def test_a_model_whose_own_names_begin_so_keeps_them():
 def test_two_weights_that_become_one_are_refused():
     with pytest.raises(ValueError, match="a and another weight are one"):
         plain_names(["a", "module.a"])
+    with pytest.raises(ValueError, match="last and another weight are one"):
+        plain_names([*map(str, range(200_000)), "last", "module.last"])
 
 
 def test_8_bit_weights_are_named():

@@ -140,6 +140,13 @@ def check_sizes(stored: StoredAdapter, own: Mapping[str, Mapping[str, tuple[int,
     settings, kind = stored.settings, stored.kind
     config: Any = _made(stored, settings) if kind in ("A3MOE", "OFT") else None
     allowed = _ranks(settings, kind) if kind in ("LORA", "ADALORA") else set()
+    if kind in _SIZES:
+        *_, setting, pattern = _SIZES[kind]
+        usual = settings.get(setting, PEFT_TYPE_TO_CONFIG_MAPPING[kind].__dataclass_fields__[setting].default)
+        by_module = settings.get(pattern) or {}
+        if len(by_module) > _MOST_PATTERNS:
+            raise _pattern(pattern, f"{len(by_module):,} patterns")
+        said = _ByModule(pattern, by_module)
     for path, shapes in own.items():
         if isinstance(config, A3MoeConfig):
             experts, rank, _ = config.shape(path)
@@ -152,13 +159,8 @@ def check_sizes(stored: StoredAdapter, own: Mapping[str, Mapping[str, tuple[int,
             elif not settings.get("block_share"):
                 _compare(stored, path, "r", config.r, shape, 0)
         elif kind in _SIZES:
-            tensor, side, setting, pattern = _SIZES[kind]
-            default = PEFT_TYPE_TO_CONFIG_MAPPING[kind].__dataclass_fields__[setting].default
-            by_module = settings.get(pattern) or {}
-            if len(by_module) > _MOST_PATTERNS:
-                raise _pattern(pattern, f"{len(by_module):,} patterns")
-            said = _said(by_module, path, settings.get(setting, default))
-            _compare(stored, path, setting, said, _first(shapes, (tensor,)), side)
+            tensor, side, setting, _ = _SIZES[kind]
+            _compare(stored, path, setting, said.get(path, usual), _first(shapes, (tensor,)), side)
         elif kind in ("LORA", "ADALORA"):
             found = _first(shapes, ("lora_A", "lora_embedding_A"))
             # A file without a rank is taken by its tensors, which decide in any case.
@@ -178,11 +180,21 @@ def _first(shapes: Mapping[str, tuple[int, ...]], names: tuple[str, ...]) -> tup
     return next((shape for rest, shape in shapes.items() if rest.split(".")[0] in names or names == ("",)), ())
 
 
-def _said(pattern: Mapping[str, Any], path: str, default: Any) -> Any:
-    """What the settings say for one module."""
-    return next(
-        (value for key, value in pattern.items() if f".{path}".endswith(f".{_plain_name('pattern', key)}")), default
-    )
+class _ByModule:
+    """Values of the settings by names of modules, each of which may be the end of a module's name; the first counts."""
+
+    def __init__(self, setting: str, pattern: Mapping[str, Any]) -> None:
+        self._values: dict[str, tuple[int, Any]] = {}
+        for place, (name, value) in enumerate(pattern.items()):
+            self._values.setdefault(_plain_name(setting, name), (place, value))
+
+    def get(self, path: str, default: Any = None) -> Any:
+        """What is said of a module."""
+        # By the ends of its name, of which there are few, and not by the names, of which a file may give thousands.
+        parts = path.split(".")
+        ends = (".".join(parts[start:]) for start in range(len(parts)))
+        said = [self._values[end] for end in ends if end in self._values]
+        return min(said, key=lambda found: found[0])[1] if said else default
 
 
 def _compare(stored: StoredAdapter, path: str, what: str, said: Any, shape: tuple[int, ...] | None, side: int) -> None:
@@ -272,12 +284,8 @@ def _exact_ranks(
     rank = settings.get("r", 8)
     found = {places[path]: _first(shapes, ("lora_A", "lora_embedding_A"))[0] for path, shapes in own.items()}
     ranks = {place: size for place, size in found.items() if size != rank}
-    scales: dict[str, Any] = {}
-    for pattern, scale in (settings.get("alpha_pattern") or {}).items():
-        plain = _plain_name("alpha_pattern", pattern)
-        for place in places.values():
-            if f".{place}".endswith(f".{plain}"):
-                scales.setdefault(place, scale)
+    by_module = _ByModule("alpha_pattern", settings.get("alpha_pattern") or {})
+    scales = {place: scale for place in places.values() if (scale := by_module.get(place)) is not None}
     settings["rank_pattern"], settings["alpha_pattern"] = _grouped(ranks), _grouped(scales)
     if max(map(len, (settings["rank_pattern"], settings["alpha_pattern"]))) > _MOST_PATTERNS:
         raise _misfit(stored, f"it has over {_MOST_PATTERNS} different ranks or scales")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
-import math
 import pickle
 import re
 import shutil
@@ -26,6 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from a3tune.adapters.a3moe import register
+from a3tune.adapters.weight_head import load_head, read_head
 from a3tune.errors import AdapterError
 from a3tune.state_dicts import first_difference, plain_names
 from a3tune.storage import UNREADABLE_WEIGHTS, find_stand_in, read_json, whole_file
@@ -33,9 +33,6 @@ from a3tune.storage import UNREADABLE_WEIGHTS, find_stand_in, read_json, whole_f
 MOST_SETTINGS = 1 << 20
 """Largest adapter_config.json in bytes."""
 
-_MOST_HEADER = 64 << 20
-_MOST_TENSORS = 50_000
-_LONGEST_NAME = 500
 _MOST_NAMES = 5_000
 _MOST_PATTERNS = 2_000
 _LARGEST = 2**53
@@ -59,7 +56,6 @@ _NOT_LAYERS = {
 }
 # What stands behind "model." where a wrapper put that before every name.
 _TOPS = ("base_model.",)
-_EIGHT_BITS = ("I8", "U8", "F8_E4M3", "F8_E5M2", "F8_E8M0")
 _UNREADABLE = (pickle.UnpicklingError, *UNREADABLE_WEIGHTS)
 _NEEDS_DATA = ("loftq", "corda", "lora_ga")
 
@@ -116,7 +112,7 @@ def read_adapter(folder: str | Path) -> StoredAdapter:
         return StoredAdapter(folder, kind, settings, _plain(_pickled_shapes(weights)))
     if (folder / WEIGHTS_NAME).is_file():
         _check_copies(weights, folder / WEIGHTS_NAME)
-    shapes, notes = _read_head(weights)
+    shapes, notes = read_head(weights)
     return StoredAdapter(folder, kind, settings, _plain(shapes), notes)
 
 
@@ -125,7 +121,7 @@ def plainly_named(folder: Path) -> Iterator[Path]:
     """The folder, or a copy of it for the length of the block in which wrappers' prefixes are gone from the tensors'
     names, as PEFT needs them."""
     weights = folder / SAFETENSORS_WEIGHTS_NAME
-    names = plain_names(_read_head(weights)[0], _TOPS) if weights.is_file() else {}
+    names = plain_names(read_head(weights)[0], _TOPS) if weights.is_file() else {}
     if all(name == plain for name, plain in names.items()):
         yield folder
         return
@@ -193,7 +189,7 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     Raises:
         AdapterError: the file is damaged.
     """
-    return _read_head(path)[0]
+    return read_head(path)[0]
 
 
 def add_notes(path: Path, notes: Mapping[str, str]) -> None:
@@ -203,42 +199,12 @@ def add_notes(path: Path, notes: Mapping[str, str]) -> None:
         OSError: it cannot be written; the file is then as before.
     """
     with path.open("rb") as stream, whole_file(path) as target:
-        (length,) = struct.unpack("<Q", stream.read(8))
-        head = json.loads(stream.read(length))
+        _, head = load_head(stream, path.stat().st_size)
         head["__metadata__"] = {**head.get("__metadata__", {}), **notes}
         text = json.dumps(head, ensure_ascii=False).encode()
         text += b" " * (-len(text) % 8)
         target.write(struct.pack("<Q", len(text)) + text)
         shutil.copyfileobj(stream, target, 1 << 20)
-
-
-def _read_head(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            if length > min(size, _MOST_HEADER):
-                raise ValueError("its head is longer than itself")
-            head = json.loads(stream.read(length))
-        entries = {name: entry for name, entry in head.items() if name != "__metadata__"}
-        if eight := next((n for n, e in entries.items() if e["dtype"] in _EIGHT_BITS and "indices" not in n), None):
-            raise ValueError(f"{eight} is stored as {entries[eight]['dtype']}, quantized; save it in 16 or 32 bit")
-        shapes = {name: tuple(entry["shape"]) for name, entry in entries.items()}
-        end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
-        sane = all(type(number) is int and number >= 0 for shape in shapes.values() for number in shape)
-        if not shapes or not sane or end != size - 8 - length or sum(map(math.prod, shapes.values())) > 8 * size:
-            raise ValueError("it is cut off, or holds no tensors")
-        if len(shapes) > _MOST_TENSORS or max(map(len, shapes)) > _LONGEST_NAME:
-            raise ValueError(f"it has over {_MOST_TENSORS:,} tensors, or names of over {_LONGEST_NAME} letters")
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, struct.error, RecursionError) as error:
-        raise AdapterError(
-            expected=f"{SAFETENSORS_WEIGHTS_NAME} as save_pretrained writes it",
-            got=f"It cannot be read ({error})",
-            remedy="Download it again, or save the adapter anew",
-        ) from error
-    notes = head.get("__metadata__")
-    texts = notes.items() if isinstance(notes, dict) else ()
-    return shapes, {name: text for name, text in texts if isinstance(text, str)}
 
 
 def _pickled_shapes(path: Path) -> dict[str, tuple[int, ...]]:

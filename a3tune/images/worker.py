@@ -16,8 +16,9 @@ import time
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from a3tune.errors import A3TuneError, DataError, ImageError, ImageMemoryError
+from a3tune.errors import A3TuneError, AdapterError, DataError, ImageError, ImageMemoryError
 from a3tune.images.decode_limits import PATIENCE
+from a3tune.images.decode_refusals import no_memory, too_large, unreadable
 from a3tune.images.messages import TooLarge, receive, send
 
 try:
@@ -27,6 +28,7 @@ except ImportError:  # Windows
 
 _READERS = tuple(f"a3tune.images.{name}" for name in ("load", "target", "masks", "values", "dicom_source"))
 _DATA_READERS = ("a3tune.data.archive", "a3tune.data.column_renaming", "a3tune.data.read")
+_ADAPTER_READERS = ("a3tune.adapters.weight_head",)
 # How long after its end a request may still run, in seconds, where nobody is left who would end this process.
 _ALONE = 10.0
 # Within how many seconds, or a third of those that it has, a file must be refused for being tried again.
@@ -35,9 +37,17 @@ _SOON = 1.0
 _INTERVAL = 0.1
 
 
-def reads_data(module: str) -> bool:
-    """Whether a reader's module reads data sets and archives, not pictures."""
-    return module in _DATA_READERS
+def error_of(module: str) -> type[A3TuneError]:
+    """What a reader's module raises: `ImageError` about pictures, `DataError` about data sets and archives,
+    `AdapterError` about adapters."""
+    if module in _ADAPTER_READERS:
+        return AdapterError
+    return DataError if module in _DATA_READERS else ImageError
+
+
+def reads_pictures(module: str) -> bool:
+    """Whether a reader's module reads pictures, no data sets, archives or adapters."""
+    return error_of(module) is ImageError
 
 
 def serve(memory: int, written: int) -> None:
@@ -57,7 +67,7 @@ def serve(memory: int, written: int) -> None:
     for stream in range(3):
         os.dup2(nowhere, stream)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # meant for the program in the terminal, which ends this one
-    for module in (*_READERS, *_DATA_READERS):
+    for module in (*_READERS, *_DATA_READERS, *_ADAPTER_READERS):
         importlib.import_module(module)
     _limit(memory, written)
     send(told, (True, None))
@@ -68,13 +78,13 @@ def serve(memory: int, written: int) -> None:
             begun = time.process_time()
             reply = _answer(module, name, args, kwargs | ({"on_progress": _teller(told)} if tells else {}))
             taken = time.process_time() - begun
-            if not reads_data(module) and taken < max(_SOON, seconds / 3) and _looks_damaged(reply[1]):
+            if reads_pictures(module) and taken < max(_SOON, seconds / 3) and _looks_damaged(reply[1]):
                 reply = _with_more_memory(reply, functools.partial(_answer, module, name, args, kwargs))
             faulthandler.cancel_dump_traceback_later()
             try:
                 send(told, reply, output)
             except TooLarge:
-                send(told, (False, _too_large(output, module)))
+                send(told, (False, too_large(error_of(module), output)))
             del reply
 
 
@@ -100,27 +110,9 @@ def _answer(module: str, name: str, args: tuple, kwargs: dict[str, Any]) -> tupl
         error.__cause__ = error.__context__ = None
         return False, error
     except MemoryError:
-        return False, _memory_error()
+        return False, no_memory(error_of(module))
     except Exception:
-        if reads_data(module):
-            return False, DataError(
-                got="The file cannot be read",
-                expected="a complete, unaltered table or archive",
-                remedy="Export it again from the program that made it",
-            )
-        return False, ImageError(
-            got="The file cannot be read",
-            expected="a complete, unaltered picture file",
-            remedy="Open it in the program that made it and export it as PNG",
-        )
-
-
-def _memory_error() -> ImageMemoryError:
-    return ImageMemoryError(
-        got="There is not enough memory to read the file",
-        expected="a picture that fits into the memory that reading may take",
-        remedy="Scale the picture down, or open a part of it",
-    )
+        return False, unreadable(error_of(module))
 
 
 def _looks_damaged(value: object) -> bool:
@@ -142,21 +134,7 @@ def _with_more_memory(refused: tuple[bool, object], again: Callable[[], tuple[bo
         good, value = again()
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-    return refused if not good and str(value) == str(refused[1]) else (False, _memory_error())
-
-
-def _too_large(output: int, module: str) -> A3TuneError:
-    if reads_data(module):
-        return DataError(
-            got="The data holds too many rows, or too much text in them",
-            expected=f"rows that take at most {output >> 20} MiB",
-            remedy="Split the data set, or start the run from the command line on the folder itself",
-        )
-    return ImageError(
-        got="What the file holds is too large to be shown",
-        expected=f"a picture that takes at most {output >> 20} MiB",
-        remedy="Scale the picture down, or open a part of it",
-    )
+    return refused if not good and str(value) == str(refused[1]) else (False, no_memory(ImageError))
 
 
 def _limit(memory: int, written: int) -> None:

@@ -28,7 +28,7 @@ from a3tune.images.decode_limits import PATIENCE, DecodeLimits, limits_from
 from a3tune.images.decode_refusals import could_not_start, refusal, too_many
 from a3tune.images.isolation import decode_through, may_write
 from a3tune.images.messages import TooLarge, receive, send
-from a3tune.images.worker import reads_data
+from a3tune.images.worker import error_of, reads_pictures
 
 _PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF")
 _PICTURE_BYTES = 32 << 20
@@ -131,15 +131,15 @@ class WorkerPool:
             ImageError, DataError: the function took too long or too much memory, gave too much or what no reader
                 gives, or its process ended; too many files wait.
         """
-        data = reads_data(function.__module__)
+        pictures = reads_pictures(function.__module__)
         should_stop = cast("Callable[[], bool] | None", kwargs.pop("should_stop", None))
         tell = cast("Callable[[str, float], None] | None", kwargs.pop("on_progress", None))
         named = [Path(value) for value in (*args, *kwargs.values()) if isinstance(value, str | os.PathLike)]
         paths = [path for path in named if _exists(path)]
-        kind: Lane = "tables" if data else "pictures" if paths and all(map(_is_picture, paths)) else "volumes"
+        kind: Lane = "tables" if not pictures else "pictures" if paths and all(map(_is_picture, paths)) else "volumes"
         lane = self._lanes[kind]
         if not lane.acquire(timeout=self.limits.waiting):
-            raise too_many(data, self.limits.waiting)
+            raise too_many(error_of(function.__module__), self.limits.waiting)
         seconds = self.limits.seconds + sum(map(_size, paths)) / self.limits.bytes_per_second
         try:
             # What unpacks may write files, and reads no other file afterwards.
@@ -148,7 +148,7 @@ class WorkerPool:
             lane.release()
             raise
         worker.lane, worker.should_stop = lane, should_stop or worker.should_stop
-        output = self.limits.rows if data else self.limits.output + (1 << 19)
+        output = self.limits.output + (1 << 19) if pictures else self.limits.rows
         request = function.__module__, function.__name__, args, kwargs, seconds, output, tell is not None
         begun = time.monotonic()
         good, value = self._ask(worker, request, tell)
@@ -215,7 +215,7 @@ class WorkerPool:
             # The system ends a process with this signal when there is no memory left for all.
             killed = worker.ended_for == "crash" and worker.process.returncode == -9
             why = "memory" if killed else worker.ended_for
-            return False, refusal(why, data=reads_data(module), seconds=seconds, memory=self.limits.memory)
+            return False, refusal(why, error_of(module), seconds=seconds, memory=self.limits.memory)
         return bool(good), value
 
     # ---- the workers -------------------------------------------------------------------------

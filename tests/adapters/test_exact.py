@@ -12,6 +12,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from safetensors.torch import load_file, save_file
 
+from a3tune.adapters import exact
 from a3tune.adapters.exact import CHEAP, check_bounded, exact_config
 from a3tune.adapters.stored import read_adapter
 from a3tune.adapters.switch import AdapterSet
@@ -129,6 +130,29 @@ def test_a_name_that_ends_another_is_written_in_full(adapter):
     )
     config = exact_config(read_adapter(adapter(lora_tensors(name="base_model.model.q"))), base)
     assert [name for name, _ in base.named_modules() if re.fullmatch(config.target_modules, name)] == ["q"]
+
+
+def test_of_names_that_end_a_modules_name_the_first_in_the_settings_counts(adapter):
+    for pattern in ({"self_attn.q_proj": 4, "q_proj": 8}, {"^q_proj$": 4, "x": 8}):
+        stored = read_adapter(
+            adapter({f"{QUERY}.hada_w1_a": torch.zeros(32, 4)}, peft_type="LOHA", r=2, rank_pattern=pattern)
+        )
+        check_bounded(stored)
+    stored = read_adapter(
+        adapter({f"{QUERY}.hada_w1_a": torch.zeros(32, 4)}, peft_type="LOHA", r=2, rank_pattern={"q_proj": 8})
+    )
+    with pytest.raises(AdapterError, match="says r 8"):
+        check_bounded(stored)
+
+
+def test_names_of_the_settings_are_not_held_against_each_tensor_one_by_one(adapter, monkeypatch):
+    read = []
+    plain_name = exact._plain_name
+    monkeypatch.setattr(exact, "_plain_name", lambda *given: read.append(given) or plain_name(*given))
+    crowd = {f"base_model.model.layers.{number}.q.hada_w1_a": torch.zeros(1, 1) for number in range(2_000)}
+    names = {f"k{number}": 1 for number in range(256)}
+    check_bounded(read_adapter(adapter(crowd, peft_type="LOHA", r=1, rank_pattern=names)))
+    assert len(read) == len(names)
 
 
 @pytest.mark.parametrize(

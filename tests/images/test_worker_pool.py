@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
+import struct
 import threading
 import time
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 
+from a3tune.adapters.weight_head import read_head
 from a3tune.bundle import EXAMPLES
 from a3tune.data.archive import unpack_archive
 from a3tune.data.column_renaming import naming_for
 from a3tune.data.read import read_dataset
-from a3tune.errors import Cancelled, DataError, ImageError, RequestError
+from a3tune.errors import AdapterError, Cancelled, DataError, ImageError, RequestError
 from a3tune.images import describe_image, find_series, load_image, open_image
 from a3tune.images.decode_limits import DecodeLimits
 from a3tune.images.isolation import decode_through, trusted_files
@@ -204,6 +207,23 @@ def test_data_that_takes_too_much_is_ended_in_words_about_data(strict, tmp_path)
             read_dataset(tmp_path / "rows.csv")
     finally:
         decode_through(None)
+
+
+def test_an_adapters_head_that_takes_too_much_is_ended_in_words_about_adapters(pool, strict, tmp_path):
+    def write(head: bytes) -> Path:
+        (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(head)) + head + bytes(8))
+        return tmp_path / "a.safetensors"
+
+    good = b'{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}'
+    assert pool.run(read_head, write(good)) == ({"a": (2,)}, {})
+    with pytest.raises(AdapterError, match="cut off"):
+        pool.run(read_head, write(good.replace(b"[2]", b"[3, -3]")))
+    crowd = b"{" + b",".join(b'"%d":{}' % number for number in range(1_200_000)) + b"}"
+    with pytest.raises(AdapterError, match=r"took too (long|much memory)|not enough memory|over 50,000 tensors"):
+        strict.run(read_head, write(crowd))
+    names = b",".join(b'"%d":{"dtype":"F32","shape":[],"data_offsets":[0,8]}' % number for number in range(500))
+    with pytest.raises(AdapterError, match=r"names too much.*Save the adapter again"):
+        strict.run(read_head, write(b"{" + names + b"}"))
 
 
 def test_a_reader_ends_when_nobody_waits_for_it(pool):

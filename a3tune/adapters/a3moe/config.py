@@ -11,6 +11,8 @@ from a3tune.adapters.a3moe.target_layers import DEFAULT_TARGETS
 from a3tune.errors import AdapterError
 
 KEY_GATES = ("straight_through", "probability")
+# Far more than any model needs: each name is looked for in each layer, each run of ids in each prompt.
+_MOST_NAMES, _MOST_IDS = 64, 4096
 
 Role = str
 """What one layer of an adapter is: "query", "key" or "plain"."""
@@ -117,11 +119,15 @@ class A3MoeConfig(PeftConfig):
             value = getattr(self, name)
             if isinstance(value, str) or not all(isinstance(item, str) and item for item in value):
                 raise _fault(name, value, "a list of module names")
+            if len(value) > _MOST_NAMES:
+                raise _fault(name, value, f"at most {_MOST_NAMES} module names")
         if (self.question_before is None) != (self.question_after is None):
             raise _fault("question_after", self.question_after, "given if, and only if, question_before is")
         for name in ("question_before", "question_after"):
             if not _are_patterns(getattr(self, name)):
                 raise _fault(name, getattr(self, name), "None or a list of lists of token ids, none of them empty")
+            if sum(map(len, getattr(self, name) or ())) > _MOST_IDS:
+                raise _fault(name, getattr(self, name), f"at most {_MOST_IDS:,} token ids")
         both = sorted(set(self.query_modules) & set(self.key_modules))
         if both:
             raise _fault("key_modules", self.key_modules, f"names that query_modules does not hold ({both[0]})")
@@ -161,6 +167,6 @@ def _are_patterns(value: object) -> bool:
 def _fault(name: str, value: object, expected: str) -> AdapterError:
     return AdapterError(
         expected=f"{name} to be {expected}",
-        got=f"A3MoeConfig has {name}={value!r}",
+        got=f"A3MoeConfig has {name}={repr(value)[:200]}",
         remedy=f"Change {name} in the configuration",
     )
