@@ -284,6 +284,18 @@ def files_together(folder: Path, record: str) -> Iterator[Path]:
         raise
 
 
+def whole_lines(stream: BinaryIO, most: int) -> Iterator[tuple[int, bytes]]:
+    """(bytes with its end, line) of each line that has come to its end; b"" in the place of one of over ``most`` bytes,
+    of which no more than these are held."""
+    size, line = 0, b""
+    while part := stream.readline(most):
+        line = part if not size else b""
+        size += len(part)
+        if part.endswith(b"\n"):
+            yield size, line[:-1]
+            size = 0
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import lzma
 import os
 import struct
@@ -29,6 +30,7 @@ from a3tune.storage import (
     read_json,
     read_json_or_empty,
     whole_file,
+    whole_lines,
     write_bytes,
     write_json,
     write_text,
@@ -266,3 +268,10 @@ def test_what_a_killed_writer_left_goes_with_the_next_one_and_what_a_living_one_
     assert living.returncode == 0
     assert {path.name for path in tmp_path.iterdir()} == {".of another program.part", "facts", "record"}
     assert (tmp_path / "record").read_text() == "record"
+
+
+@pytest.mark.parametrize("most", [4, 5, 100])
+def test_lines_are_given_once_they_are_whole_and_none_is_held_that_is_too_long(most):
+    text = b"ab\n\n" + b"x" * 50 + b"\ncd\nhalf"
+    long = b"x" * 50 if most > 50 else b""
+    assert [*whole_lines(io.BytesIO(text), most)] == [(3, b"ab"), (1, b""), (51, long), (3, b"cd")]

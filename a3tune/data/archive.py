@@ -346,7 +346,9 @@ def unpack_members(
                     got = f"{name} is encrypted or has too many bytes ({info.file_size:,})"
                     raise error(expected=expected, got=got, remedy=f"Pack the {what} folder again")
                 chosen[name] = info
-            check_room(folder, sum(info.file_size for info in chosen.values()), limits)
+            size = sum(info.file_size for info in chosen.values())
+            limits.check_total(size, "Delete what you no longer need", error)
+            check_room(folder, size, limits)
             _write_members(packed, chosen, folder)
     except zipfile.BadZipFile as fault:
         raise error(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from a3tune.data.formats.files import ARCHIVE_SUFFIXES, PICKLE_SUFFIXES, ROW_SUFFIXES, is_pair_list
-from a3tune.errors import DataError
+from a3tune.errors import A3TuneError, DataError
 from a3tune.storage import making
 from a3tune.wording import brief
 
@@ -46,6 +46,7 @@ class IntakeLimits:
         depth: folders inside one another.
         reserve: bytes that must stay free on the disk.
         raised: what can be done to have more files taken, as the end of a sentence; "" where nothing can.
+        room_raised: the same, to have more bytes taken altogether.
     """
 
     files: int = 100_000
@@ -57,10 +58,22 @@ class IntakeLimits:
     depth: int = 16
     reserve: int = 1 << 30
     raised: str = ""
+    room_raised: str = ""
 
     def remedy(self, words: str) -> str:
         """What to do about too many files, with what can be done to have them taken."""
         return f"{words}, or {self.raised}" if self.raised else words
+
+    def check_total(self, size: int, remedy: str, error: type[A3TuneError] = DataError) -> None:
+        """Raises:
+        A3TuneError: of the kind ``error``: so many bytes are more than are taken altogether.
+        """
+        if size > self.total_bytes:
+            raise error(
+                expected=f"at most {megabytes(self.total_bytes)} of data",
+                got=f"There are {megabytes(size)}",
+                remedy=f"{remedy}, or {self.room_raised}" if self.room_raised else remedy,
+            )
 
 
 LIMITS = IntakeLimits()
@@ -223,12 +236,9 @@ def check_totals(count: int, sizes: Sequence[int], names: Sequence[str], limits:
     for name, size in zip(names, sizes, strict=True):
         if size > limits.file_bytes:
             raise refused(name, f"has {megabytes(size)}, more than {megabytes(limits.file_bytes)}", "Leave it out")
-    if sum(sizes) > limits.total_bytes:
-        raise DataError(
-            expected=f"at most {megabytes(limits.total_bytes)} of data",
-            got=f"There are {megabytes(sum(sizes))}",
-            remedy="Give a part of the data, or start the run from the command line on the folder itself",
-        )
+    limits.check_total(
+        sum(sizes), "Give a part of the data, or start the run from the command line on the folder itself"
+    )
 
 
 @contextmanager

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from a3tune.storage import write_text
+from a3tune.storage import whole_lines, write_text
 
 EVENTS_NAME = "events.jsonl"
+_LONGEST_LINE = 1 << 20
 
 
 class EventLog:
@@ -33,15 +34,18 @@ class EventLog:
 
     def read(self) -> list[dict[str, Any]]:
         """All events so far, oldest first; a line that is still being written is left out."""
+        return list(self.each())
+
+    def each(self) -> Iterator[dict[str, Any]]:
+        """The same one by one: those of a run that came from elsewhere may be more than memory holds."""
         if not self.path.is_file():
-            return []
-        found = []
-        for line in self.path.read_bytes().split(b"\n"):
-            with suppress(ValueError, RecursionError):
-                event = json.loads(line)
-                if isinstance(event, dict):
-                    found.append(event)
-        return found
+            return
+        with self.path.open("rb") as stream:
+            for _, line in whole_lines(stream, _LONGEST_LINE):
+                with suppress(ValueError, RecursionError):
+                    event = json.loads(line)
+                    if isinstance(event, dict):
+                        yield event
 
     def forget_after(self, step: int) -> None:
         """Drop what happened after a checkpoint from which the run goes on: these steps will be made again."""

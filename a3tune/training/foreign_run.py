@@ -18,7 +18,7 @@ from a3tune.training.run_folder import ADAPTER_NAME, BATCH_NAME, EXAMPLES_NAME, 
 _EXPECTED = f"a run folder packed as ZIP: {RUN_NAME}, {EVENTS_NAME}, {ADAPTER_NAME}/ and {WATCH_NAME}/"
 _LARGEST = {
     re.escape(RUN_NAME): 4 << 20,
-    re.escape(EVENTS_NAME): 512 << 20,
+    re.escape(EVENTS_NAME): 64 << 20,
     rf"{ADAPTER_NAME}/{re.escape(CONFIG_NAME)}": 1 << 20,
     rf"{ADAPTER_NAME}/{re.escape(SAFETENSORS_WEIGHTS_NAME)}": MAX_WEIGHTS,
     rf"({WATCH_NAME}|{BATCH_NAME})/\d\.png": 4 << 20,

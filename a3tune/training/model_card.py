@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ def adapter_files(run: RunFolder) -> dict[str, bytes]:
     return {
         CONFIG_NAME: (json.dumps(settings, indent=2) + "\n").encode(),
         SAFETENSORS_WEIGHTS_NAME: (run.adapter / SAFETENSORS_WEIGHTS_NAME).read_bytes(),
-        CARD_NAME: model_card(record, run.event_log.read()).encode(),
+        CARD_NAME: model_card(record, run.event_log.each()).encode(),
     }
 
 
@@ -67,7 +67,7 @@ def write_card(run: RunFolder) -> None:
     """
     record = run.read()
     if record is not None and run.adapter.is_dir():
-        write_text(run.adapter / CARD_NAME, model_card(record, run.event_log.read()))
+        write_text(run.adapter / CARD_NAME, model_card(record, run.event_log.each()))
 
 
 def zip_adapter(run: RunFolder) -> bytes:
@@ -106,7 +106,7 @@ def base_name(record: Mapping[str, Any]) -> str:
     return Path(source).name if Path(source).is_absolute() or source.startswith(("~", ".")) else source
 
 
-def model_card(record: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> str:
+def model_card(record: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> str:
     """The card in Markdown with the hub's header.
 
     Args:
@@ -115,8 +115,10 @@ def model_card(record: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -
     """
     config, data = record["config"], record["data"]
     base = base_name(record)
-    validations = [event for event in events if event.get("event") == "validation"]
-    best = next((event for event in reversed(validations) if event.get("best")), None)
+    best, count = None, 0
+    for event in events:
+        if event.get("event") == "validation":
+            best, count = event if event.get("best") else best, count + 1
     head = {
         "library_name": "peft",
         "pipeline_tag": "image-text-to-text",
@@ -131,7 +133,7 @@ def model_card(record: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -
         "**For research only. Not a medical device: do not use it for diagnosis or treatment.**",
         f"{_METHODS[config['method']]}. Trained with A3Tune Studio.",
         "## Data\n\n" + _data(data, record),
-        "## Figures\n\n" + _figures(best, len(validations)),
+        "## Figures\n\n" + _figures(best, count),
         "## Settings\n\n" + _settings(config, record),
         "## Limits\n\n" + _limits(record, best),
         "## Use\n\n" + _use(base, config),

@@ -167,7 +167,7 @@ class RunFolder:
     @property
     def has_steps(self) -> bool:
         """Whether the run has made a step, saved or not."""
-        return bool(self.steps_saved()) or any(event.get("event") == "step" for event in self.event_log.read())
+        return bool(self.steps_saved()) or any(event.get("event") == "step" for event in self.event_log.each())
 
     # Stop requests
 

@@ -8,9 +8,10 @@ import secrets
 import shutil
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from a3tune.data.intake import LIMITS, IntakeLimits
 from a3tune.errors import RequestError
 from a3tune.storage import remove_left
 from app.access.deployment import LOCAL, Deployment
@@ -67,6 +68,20 @@ class StudioFolder:
         if deployment.stored_all_mb is not None:
             size = (_size(self.root) + (_size(self.sealed) if self.sealed else 0)) / 1e6
             deployment.check("stored_all_mb", size, f"They hold {size:,.0f} MB", "Come back later")
+
+    def intake_limits(self, owner: OwnerId) -> IntakeLimits:
+        """How much a visitor may have taken in at once: no more than there is room for."""
+        deployment, limits = self.deployment, LIMITS
+        held = {"stored_each_mb": self.root / owner, "stored_all_mb": self.root}
+        for limit, place in held.items():
+            most = getattr(deployment, limit)
+            if most is None:
+                continue
+            size = _size(place) + (_size(self.sealed) if self.sealed and place == self.root else 0)
+            room = max(0, int(most * 1e6) - size)
+            if room < limits.total_bytes:
+                limits = replace(limits, total_bytes=room, room_raised=deployment.who_raises(limit))
+        return limits
 
     def remove(self, owner: OwnerId) -> None:
         """Remove everything of a visitor's at once."""

@@ -282,7 +282,8 @@ class TuneService:
         folder = self.jobs.studio.runs(owner) / name
         folder.mkdir(parents=True, mode=0o700)
         try:
-            library.unpack_run(archive, folder / "run")
+            library.unpack_run(archive, folder / "run", self.jobs.studio.intake_limits(owner))
+            self.jobs.studio.check_room(owner)  # another may have come meanwhile
             record = read_json_or_empty(folder / "run" / "run.json")
             facts = {"title": title[:TITLE_LENGTH], "elsewhere": True, "created": time.time(), "queued": None}
             facts["method"] = str(record.get("config", {}).get("method", ""))

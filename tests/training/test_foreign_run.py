@@ -79,6 +79,8 @@ def test_what_is_no_run_or_is_damaged_leaves_nothing(pack, tmp_path, files, word
 def test_files_that_are_too_large_and_too_many_entries_are_refused(pack, tmp_path, monkeypatch):
     with pytest.raises(DataError, match="entries"):
         unpack_run(pack(FILES), tmp_path / "run", IntakeLimits(files=3))
+    with pytest.raises(DataError, match="Delete what you no longer need, or ask somebody"):
+        unpack_run(pack(FILES), tmp_path / "run", IntakeLimits(total_bytes=100, room_raised="ask somebody"))
     small = dict.fromkeys(foreign_run._LARGEST, 10)
     monkeypatch.setattr(foreign_run, "_LARGEST", small)
     with pytest.raises(DataError, match="too many bytes"):

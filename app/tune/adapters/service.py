@@ -5,7 +5,6 @@ One of the modules of the application that call a3tune; nothing here knows of Gr
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 import shutil
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from a3tune.training.run_folder import RunFolder
 
 TITLE_LENGTH = 60
+_LONGEST_QUESTION = 2000
 # A name goes into PEFT's module names and into a list on a command line.
 _UNUSABLE = re.compile(r"[.,=]")
 
@@ -159,7 +159,7 @@ class AdapterService:
             audit("adapter-load", adapter=folder.name, hub=hub_id.strip())
             folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             if archive is not None:
-                library.unpack_adapter(archive, folder)
+                library.unpack_adapter(archive, folder, self._jobs.studio.intake_limits(owner))
             elif hub_id.strip():
                 self.check_hub("adapter", hub_id.strip())
                 library.fetch_adapter(hub_id.strip(), folder)
@@ -167,6 +167,7 @@ class AdapterService:
                 raise AdapterError(
                     expected="a ZIP archive or a hub id", got="There is neither", remedy="Give one of them"
                 )
+            self._jobs.studio.check_room(owner)  # another may have come meanwhile
             origin = library.check_fit(folder, self._slot.profile, allow_other_base=allow_other_base)
             words = (title or hub_id).strip()[:TITLE_LENGTH] or "loaded adapter"
             facts = {"title": words, "model": self._slot.profile, "origin": origin}
@@ -248,14 +249,10 @@ def _key(folder: Path, run: RunFolder | None) -> str:
 
 def _watched_question(run: Path) -> str:
     """The first question that a run watches; "" when it watches none."""
-    path = run / "events.jsonl"
-    if not path.is_file():
-        return ""
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            if '"watched"' in line:
-                with suppress(ValueError, LookupError, TypeError):
-                    return str(json.loads(line)["questions"][0]["question"])
+    for event in library.RunFolder(run).event_log.each():
+        if event.get("event") == "watched":
+            with suppress(LookupError, TypeError):
+                return str(event["questions"][0]["question"])[:_LONGEST_QUESTION]
     return ""
 
 

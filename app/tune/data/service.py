@@ -97,7 +97,7 @@ class DataService:
         def work(task: Task) -> CheckedData:
             def unpack(folder: Path) -> object:
                 return unpack_archive(
-                    archive, folder, self.sets.limits, on_progress=task.progress, should_stop=task.should_stop
+                    archive, folder, self.sets.limits(owner), on_progress=task.progress, should_stop=task.should_stop
                 )
 
             try:
@@ -124,7 +124,7 @@ class DataService:
             try:
                 task.progress("Copying", 0.0)
                 named = [(path, path.name) for path in files]
-                limits = self.sets.limits
+                limits = self.sets.limits(owner)
                 return self._add(
                     owner, f"{len(files)} files", lambda folder: collect_files(named, rows, folder, limits), task
                 )
@@ -169,7 +169,7 @@ class DataService:
 
         def work(task: Task) -> CheckedData:
             task.progress(f"Fetching {hub_id}", 0.0)
-            limits = self.sets.limits
+            limits = self.sets.limits(owner)
             return self._add(owner, hub_id, lambda folder: fetch_dataset(hub_id, folder, limits, task.progress), task)
 
         return self._run(owner, work)

@@ -94,12 +94,12 @@ class DataSetStore:
     def __init__(self, studio: StudioFolder) -> None:
         self._studio = studio
 
-    @property
-    def limits(self) -> IntakeLimits:
-        """How much one data set may have."""
+    def limits(self, owner: OwnerId) -> IntakeLimits:
+        """How much a further data set of a visitor's may have."""
         deployment = self._studio.deployment
         files = LIMITS.files if deployment.data_files is None else int(deployment.data_files)
-        return replace(LIMITS, files=files, folders=files, raised=deployment.who_raises("data_files"))
+        room = self._studio.intake_limits(owner)
+        return replace(room, files=files, folders=files, raised=deployment.who_raises("data_files"))
 
     def all(self, owner: OwnerId) -> tuple[DataSet, ...]:
         """A visitor's data sets, the newest first."""

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from a3tune.storage import whole_lines
+
 STEP_CURVES = (
     "loss",
     "cross_entropy",
@@ -28,7 +30,14 @@ VALIDATION_CURVES = ("loss", "accuracy", "closed_accuracy", "open_accuracy", "at
 MOST_POINTS = 400
 """Points of one curve that go to the browser: more than its pixels can tell apart helps nobody."""
 
-_CHUNK = 16 << 20
+# A run that came from elsewhere may tell anything: no line, no part of one and no number of them takes more memory than
+# this. What this project's own runs tell is far smaller.
+_LONGEST_LINE = 1 << 20
+_LONGEST_TEXT, _MOST_NOTES, _MOST_PARTS = 2000, 100, 20_000
+_MOST_SNAPSHOTS, _SNAPSHOT = 64, 1 << 18
+_KEPT_POINTS = 10 * MOST_POINTS
+_WATCHED = ("question", "answer", "width", "height", "tiles", "target")
+_ATTENTION = ("step", "maps", "mass", "right")
 _BATCH = ("image", "known", "regions", "pieces")
 _EXAMPLE = ("kind", "image", "question", "answer", "prediction", "right", "probability", "mass")
 _MOST_QUESTIONS = 8
@@ -96,22 +105,24 @@ class Events:
             self.steps, self.step = _count(event.get("steps")) or 0, step
             self.resumed, self.stage, self.labelled, self.seconds_left = bool(event.get("resumed")), "", None, None
         elif kind == "progress":
-            self.stage = str(event.get("text", ""))
+            self.stage = _text(event.get("text", ""))
         elif kind == "work":
-            self.work = (str(event.get("what", "")), _count(event.get("done")) or 0, _count(event.get("count")) or 0)
+            self.work = (_text(event.get("what", "")), _count(event.get("done")) or 0, _count(event.get("count")) or 0)
         elif kind == "labels":
             self.labelled = (_count(event.get("done")) or 0, _count(event.get("count")) or 0)
         elif kind == "watched" and isinstance(event.get("questions"), list):
-            self.watched_questions = [question for question in event["questions"] if isinstance(question, dict)]
+            self.watched_questions = _questions(event["questions"], _WATCHED)
         elif kind == "batch" and isinstance(event.get("questions"), list):
             told = [one for one in _questions(event["questions"], _BATCH) if _are_records(one["pieces"])]
             self.batch = {"size": _count(event.get("size")) or 0, "questions": told}
         elif kind == "examples" and step is not None and isinstance(event.get("questions"), list):
             self.examples = {"step": step, "questions": _questions(event["questions"], _EXAMPLE)}
-        elif kind == "attention" and step is not None:
-            self.attention[step] = dict(event)
-        elif kind == "note" and event.get("text") not in self.notes:
-            self.notes.append(str(event.get("text")))
+        elif kind == "attention" and step is not None and _are_maps(event.get("maps")):
+            self.attention[step] = {key: event.get(key) for key in _ATTENTION if _is_small(event.get(key))}
+            if len(self.attention) > _MOST_SNAPSHOTS:
+                del self.attention[next(iter(self.attention))]
+        elif kind == "note" and (text := _text(event.get("text"))) not in self.notes[:_MOST_NOTES]:
+            self.notes = [*self.notes, text][-_MOST_NOTES:]
 
 
 class EventReader:
@@ -133,15 +144,10 @@ class EventReader:
             offset, events = 0, Events()
         with path.open("rb") as stream:
             stream.seek(offset)
-            while chunk := stream.read(_CHUNK):
-                whole = chunk[: chunk.rfind(b"\n") + 1]
-                if not whole:
-                    break
-                offset += len(whole)
-                stream.seek(offset)
-                for line in whole.split(b"\n"):
-                    with suppress(ValueError, TypeError, AttributeError, RecursionError):
-                        events.add(json.loads(line, parse_constant=_refuse, parse_float=_finite))
+            for size, line in whole_lines(stream, _LONGEST_LINE):
+                offset += size
+                with suppress(ValueError, TypeError, AttributeError, RecursionError):
+                    events.add(json.loads(line, parse_constant=_refuse, parse_float=_finite))
         self._known[path] = (facts.st_ino, offset, events)
         self._known.move_to_end(path)
         if len(self._known) > _REMEMBERED:
@@ -164,7 +170,29 @@ def thinned(points: Mapping[int, float], most: int = MOST_POINTS) -> list[list[f
 
 def _questions(told: list[Any], keys: Sequence[str]) -> list[dict[str, Any]]:
     """No more questions than a run tells of, each with these facts alone."""
-    return [{key: one.get(key) for key in keys} for one in told[:_MOST_QUESTIONS] if isinstance(one, dict)]
+    kept = [one for one in told[:_MOST_QUESTIONS] if isinstance(one, dict)]
+    return [{key: one.get(key) if _is_small(one.get(key)) else None for key in keys} for one in kept]
+
+
+def _text(value: Any) -> str:
+    return str(value)[:_LONGEST_TEXT] if isinstance(value, (str, int, float)) else ""
+
+
+def _are_maps(value: Any) -> TypeGuard[list[Any]]:
+    return isinstance(value, list) and len(value) <= _MOST_QUESTIONS and sum(map(len, map(str, value))) <= _SNAPSHOT
+
+
+def _is_small(value: Any) -> bool:
+    """Whether a value has no more parts than a run tells of: each takes many times the memory of its two letters."""
+    left, count = [value], 0
+    while left:
+        inner = left.pop()
+        children = list(inner.values() if isinstance(inner, dict) else inner if isinstance(inner, list) else ())
+        count += len(children)
+        if count > _MOST_PARTS:
+            return False
+        left += children
+    return True
 
 
 def _are_records(value: Any) -> bool:
@@ -180,6 +208,10 @@ def _note(curves: dict[str, dict[int, float]], event: Mapping[str, Any], step: i
     for name, curve in curves.items():
         if _is_number(event.get(name)):
             curve[step] = float(event[name])
+            if len(curve) > _KEPT_POINTS:
+                kept = thinned(curve, _KEPT_POINTS // 2)
+                curve.clear()
+                curve.update((int(last), mean) for last, mean in kept)
 
 
 def _is_number(value: Any) -> TypeGuard[float]:

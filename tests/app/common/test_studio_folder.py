@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from a3tune.data.intake import new_folder
+from dataclasses import replace
+
+from a3tune.data.intake import LIMITS, new_folder
+from app.access.deployment import DEPLOYMENTS, LOCAL
 from app.common.studio_folder import StudioFolder
 from app.engine.ids import OwnerId
 
@@ -29,3 +32,21 @@ def test_what_killed_processes_left_is_cleared_and_what_is_being_made_stays(tmp_
         f"{ANN}/runs/ba9876543210",
         ".of another program",
     }
+
+
+def test_no_more_is_taken_in_at_once_than_there_is_room_for(tmp_path):
+    def held(path, size):
+        path.mkdir(parents=True)
+        (path / "file").write_bytes(bytes(size))
+
+    space = replace(DEPLOYMENTS["space"], stored_each_mb=2, stored_all_mb=5)
+    studio = StudioFolder(tmp_path / "open", space, tmp_path / "sealed")
+    assert studio.intake_limits(ANN).total_bytes == 2_000_000
+    held(studio.data(ANN), 500_000)
+    limits = studio.intake_limits(ANN)
+    assert (limits.total_bytes, "A3TUNE_STORED_EACH_MB" in limits.room_raised) == (1_500_000, True)
+    held(tmp_path / "open" / "b", 2_000_000)
+    held(tmp_path / "sealed", 2_000_000)
+    limits = studio.intake_limits(ANN)
+    assert (limits.total_bytes, "A3TUNE_STORED_ALL_MB" in limits.room_raised) == (500_000, True)
+    assert StudioFolder(tmp_path, LOCAL).intake_limits(ANN) == LIMITS

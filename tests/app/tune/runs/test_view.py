@@ -175,6 +175,40 @@ def test_lines_that_are_no_json_of_a_browser_are_left_out(job, text):
     assert next(event.get("text") for event in RunFolder(done.run).event_log.read()) == "kept"
 
 
+def test_what_a_run_from_elsewhere_tells_takes_no_more_memory_than_ours_do(job):
+    done = job(elsewhere=True)
+    many, nested = [{"event": "note", "text": f"{number}{'x' * 5000}"} for number in range(300)], [[]] * 25_000
+    look = {"event": "attention", "maps": ["AAAA"], "mass": [0.5], "right": [True], "more": [nested]}
+    looks = [{**look, "step": number} for number in range(1, 101)]
+    large = [{**look, "step": 200, "maps": ["A" * 300_000]}, {**look, "step": 201, "mass": nested}]
+    told = {"event": "batch", "questions": [{"image": "a", "pieces": [], "regions": nested}] * 9}
+    long = {"event": "note", "text": "a" * (1 << 20)}
+    write(done, "finished", [*many, long, *looks, *large, told, {"event": "watched", "questions": [{"tiles": nested}]}])
+    write(done, "finished", [step(number) for number in range(1, 6001)])
+    events = view_run(done, EventReader()).events
+    assert (len(events.notes), max(map(len, events.notes)), events.notes[-1][:3]) == (100, 2000, "299")
+    assert [*events.attention] == [*range(38, 101), 201]
+    assert events.attention[100] == {"step": 100, "maps": ["AAAA"], "mass": [0.5], "right": [True]}
+    assert "mass" not in events.attention[201]
+    assert events.batch["questions"] == [{"image": "a", "known": None, "regions": None, "pieces": []}] * 8
+    assert events.watched_questions[0]["tiles"] is None
+    assert len(events.curves["loss"]) <= 4000
+    assert next(reversed(events.curves["loss"])) == 6000
+
+
+def test_a_line_that_is_too_long_is_passed_over_and_read_once(job):
+    reader, running = EventReader(), job("running")
+    write(running, "training")
+    path = running.run / "events.jsonl"
+    with path.open("ab") as stream:
+        stream.write(b'{"event": "note", "text": "' + b"a" * (3 << 20))
+    assert reader.read(path).notes == []
+    with path.open("ab") as stream:
+        stream.write(b'"}\n{"event": "note", "text": "after"}\n')
+    assert reader.read(path).notes == ["after"]
+    assert [event["text"] for event in RunFolder(running.run).event_log.read()] == ["after"]
+
+
 @pytest.mark.parametrize("odd", ODD)
 def test_records_of_a_run_that_hold_odd_values_are_shown(job, odd):
     for name in ("status", "updated", "verdict", "error", "step"):
