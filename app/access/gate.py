@@ -36,6 +36,8 @@ _SECRET = re.compile(r"[\w-]{43}")
 _FIXED = re.compile(r"/(?:assets|static)/.*|/favicon\.ico")
 _BRINGS_COOKIE = ("/", "/config", "/config/")
 _DEEPEST = 64
+# Each is looked for on the disk while all other requests wait; the page sends a series, of a few thousand at most.
+_MOST_FILES = 10_000
 _DISK_FULL = "The disk of the server is full, so nothing of this was kept. Try again later, or tell whoever runs it."
 _UNFIT = json.dumps(
     dict.fromkeys(("detail", "error"), "This request is none that the page sends. Load the page again.")
@@ -209,7 +211,7 @@ class Gate:
                 raise Refusal(413, str(deployment.refusal("request_mb", "This request holds more")))
         try:
             body = json.loads(content)
-            paths = list(_paths(body, 0))
+            paths = set(_paths(body, 0))
         except (ValueError, RecursionError):
             raise Refusal(400, "This request could not be read") from None
         page = body.get("session_hash") if isinstance(body, dict) else None
@@ -217,6 +219,8 @@ class Gate:
             raise Refusal(400, "This request names no page")
         if self._settings.streams is not None:
             scope[ASKER] = scope[ASKER]._replace(unheard=partial(self._settings.streams.unheard, page))
+        if len(paths) > _MOST_FILES:
+            raise Refusal(413, f"This request names {len(paths):,} files. At most {_MOST_FILES:,} are taken at once")
         entered: Visit = self._visits.enter(visit, SessionId(page))
         self._visits.check_files(entered, paths)
         if scope["path"] == f"{API}/cancel" and self._settings.event_page(str(body.get("event_id"))) not in (

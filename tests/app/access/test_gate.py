@@ -178,6 +178,15 @@ def test_only_a_visits_own_upload_is_a_file(serve):
     assert eve.get(f"/gradio_api/file={path}").status_code == 404
 
 
+def test_a_request_names_no_more_files_than_can_be_looked_for(serve):
+    _, browser = serve()
+    ann = browser()
+    ann.get("/")
+    paths = [{"path": f"/tmp/{number}"} for number in range(10_001)]
+    answer = ann.post("/gradio_api/queue/join", json={"session_hash": "page-of-ann", "data": paths})
+    assert (answer.status_code, "names 10,001 files" in answer.text) == (413, True)
+
+
 def test_uploads_that_nobody_follows_and_names_of_none_take_no_memory_for_good(serve, monkeypatch):
     followed = FileUploadProgress()
     monkeypatch.setattr(upload_route, "file_upload_statuses", followed)
