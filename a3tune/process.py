@@ -5,9 +5,11 @@ libgomp is made that is some 15 ms. On a machine whose cores have other work too
 from the one that it waits for: a product of two small matrices takes 15 ms instead of 20 microseconds.
 """
 
+import ctypes
 import gc
 import logging
 import os
+import sys
 
 RUN = "20000"
 """About a millisecond. A run has the cores mostly for itself, and its threads wait a little after each product: to be
@@ -16,6 +18,8 @@ SERVER = "1000"
 """About 50 microseconds. In a page's server answers, maps and regions are computed side by side, each by as many
 threads as there are cores, beside a browser perhaps: an answer takes twice as long at a millisecond."""
 
+# M_ARENA_MAX of malloc.h; other C libraries that have the call do nothing with it.
+_ARENA_MAX, _HEAPS = -8, 2
 _COUNT, _OURS = "GOMP_SPINCOUNT", "A3TUNE_SPINCOUNT"
 
 
@@ -36,6 +40,19 @@ def collect_seldom() -> None:
     through again each time that it has grown by a quarter: a third of the time that torch and Gradio take to load."""
     youngest, middle, _ = gc.get_threshold()
     gc.set_threshold(youngest, middle, 100)
+
+
+def share_heaps() -> None:
+    """Have all threads of a server take memory from two heaps, where the C library is glibc; to be called before others
+    are started, unless the user has said how many there are (``MALLOC_ARENA_MAX``).
+
+    glibc has up to eight for each core. Each visitor's work is done in threads of its own, so that what is freed of one
+    lies in another heap than what the next one takes, and all of them stay as large as the largest work that came by:
+    memory grew over the first hundreds of visits.
+    """
+    setting = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if setting is not None and "MALLOC_ARENA_MAX" not in os.environ:
+        setting(_ARENA_MAX, _HEAPS)
 
 
 def waiting_variables(count: str) -> dict[str, str]:

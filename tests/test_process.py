@@ -1,14 +1,17 @@
 """What programs set for their process, and that importing the library sets nothing."""
 
 import os
+import platform
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from a3tune.process import RUN, SERVER
 
+ROOT = Path(__file__).resolve().parent.parent
 WAITING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "A3TUNE_SPINCOUNT")
 LOADS = (
     "import ctypes, importlib.util, pathlib\n"
@@ -76,3 +79,44 @@ def test_the_command_line_prepares_its_process_before_torch_is_loaded():
     environment = {name: value for name, value in os.environ.items() if name not in WAITING}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [RUN, "False", "100"]
+
+
+HEAPS = """
+import ctypes, os, re, sys, threading
+from a3tune.process import share_heaps
+if "share" in sys.argv:
+    share_heaps()
+library = ctypes.CDLL(None)
+library.malloc.restype = library.fopen.restype = ctypes.c_void_p
+meet = threading.Barrier(9)
+
+def take():
+    library.malloc(5000)
+    meet.wait()
+
+for _ in range(8):
+    threading.Thread(target=take).start()
+meet.wait()
+stream = library.fopen(sys.argv[1].encode(), b"w")
+library.malloc_info(0, ctypes.c_void_p(stream))
+library.fclose(ctypes.c_void_p(stream))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has heaps for threads")
+@pytest.mark.parametrize(
+    ("words", "chosen", "few"), [(["share"], {}, True), ([], {}, False), (["share"], {"MALLOC_ARENA_MAX": "8"}, False)]
+)
+def test_a_servers_threads_share_two_heaps_unless_the_user_says_otherwise(tmp_path, words, chosen, few):
+    environment = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"}
+    command = [sys.executable, "-c", HEAPS, str(tmp_path / "heaps.xml"), *words]
+    subprocess.run(command, env={**environment, **chosen}, check=True)
+    heaps = (tmp_path / "heaps.xml").read_text().count("<heap nr=")
+    assert (heaps <= 2) == few, heaps
+
+
+def test_the_page_is_served_so():
+    """Before anything is imported that could start a thread."""
+    before, _, after = (ROOT / "app.py").read_text(encoding="utf-8").partition("    share_heaps()\n")
+    assert "from app." in after
+    assert "from app." not in before
