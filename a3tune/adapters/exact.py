@@ -60,7 +60,10 @@ def check_bounded(stored: StoredAdapter) -> None:
         )
     if stored.kind == "VERA" and "base_model.vera_A" not in stored.shapes:
         raise _misfit(stored, "it was saved without its projections (save_projection)")
-    check_sizes(stored, _own_names(stored))
+    own = _own_names(stored)
+    if stored.kind in _PER_LAYER and not own:
+        raise _misfit(stored, "it has no tensors of its kind")
+    check_sizes(stored, own)
 
 
 def exact_config(stored: StoredAdapter, base: nn.Module) -> PeftConfig:

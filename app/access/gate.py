@@ -19,7 +19,16 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from a3tune.errors import RequestError
-from app.access.headers import NONCE, cookie_header, is_secure, path_inside, read_cookie, root_of, safe_headers
+from app.access.headers import (
+    NONCE,
+    cookie_header,
+    is_secure,
+    joined_headers,
+    path_inside,
+    read_cookie,
+    root_of,
+    safe_headers,
+)
 from app.access.identity import ASKER, IDENTITY, Asker, Identity, Role
 from app.access.origins import Hosts, is_loopback
 from app.access.page_memory import AnswerStreams
@@ -256,7 +265,7 @@ class _Answer:
 
     def __init__(self, scope: Scope, send: Send, gate: Gate) -> None:
         self._send, self._gate = send, gate
-        self.headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        self.headers = joined_headers(scope["headers"])
         self.begun, self.new_secret, self._unfit = False, "", False
         root = gate.root(self.headers)
         path = path_inside(scope["path"], root)

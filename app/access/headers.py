@@ -4,7 +4,7 @@ own headers say."""
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from app.access.deployment import Deployment
 
@@ -35,6 +35,15 @@ No other host is in it. Gradio makes functions from the text of widgets' scripts
 elements ('unsafe-inline' for styles alone); the page's own modules stand in the page, under its nonce; pictures, fonts
 and downloads are data and blobs.
 """
+
+
+def joined_headers(given: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """A request's headers by their names in lower case; what stands in several of one name counts altogether."""
+    found: dict[str, str] = {}
+    for raw, value in given:
+        name, text = raw.decode("latin-1").lower(), value.decode("latin-1")
+        found[name] = f"{found[name]}{'; ' if name == 'cookie' else ', '}{text}" if name in found else text
+    return found
 
 
 def read_cookie(header: str, name: str) -> str:

@@ -7,9 +7,12 @@ when it points its own name at this machine (DNS rebinding), and browsers say wh
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
+# A name or an address and a port, nothing that stands before or behind these in other addresses.
+_HOST = re.compile(r"[\w.-]+(?::\d+)?|\[[\da-f:.]+\](?::\d+)?", re.ASCII)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -47,7 +50,9 @@ class Hosts:
 
     def _serves(self, host: str) -> bool:
         name, _ = _split(f"//{host}")
-        return bool(name) and (name == "localhost" or _is_address(name) or bool(self._names & {name, host}))
+        if not name or not _HOST.fullmatch(host):
+            return False
+        return name == "localhost" or _is_address(name) or bool(self._names & {name, host})
 
     def _is_own(self, origin: str, hosts: list[str]) -> bool:
         scheme = origin.partition("://")[0]

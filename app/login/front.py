@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from a3tune.errors import RequestError
 from app.access.deployment import Deployment
 from app.access.gate import Refusal
-from app.access.headers import is_secure, path_inside, root_of, safe_headers
+from app.access.headers import is_secure, joined_headers, path_inside, root_of, safe_headers
 from app.access.identity import IDENTITY, Identity
 from app.access.origins import Hosts
 from app.access.routes import API, HEALTH
@@ -104,7 +104,7 @@ class Front:
         if scope["type"] != "http":  # the gate closes web sockets
             await self._app(scope, receive, send)
             return
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = joined_headers(scope["headers"])
         root = root_of(headers, self._root_path)
         path = path_inside(scope["path"], root)
         asked = Asked(scope, receive, root, self._settings)

@@ -171,6 +171,7 @@ def test_names_of_the_settings_are_not_held_against_each_tensor_one_by_one(adapt
         ({"trainable_token_indices": list(range(9_000))}, lora_tensors(), "tokens 9000"),
         ({"peft_type": "TRAINABLE_TOKENS", "token_indices": [*range(900)]}, {TOKENS: torch.zeros(2, 32)}, "tokens 9"),
         ({"peft_type": "FROD"}, lora_tensors(), "FROD adapters"),
+        ({}, {"a": torch.zeros(2)}, "no tensors of its kind"),
         ({"init_lora_weights": "pissa_niter_4"}, lora_tensors(), "a start with pissa"),
         ({"target_modules": [], "target_parameters": ["q_proj.weight"]}, lora_tensors(), "target_parameters"),
     ],

@@ -133,6 +133,15 @@ def test_requests_of_other_sites_end_before_gradio(serve, headers, status):
     assert "access-control-allow-origin" not in answer.headers
 
 
+@pytest.mark.parametrize("name", ["x-forwarded-host", "origin"])
+def test_of_two_headers_of_a_name_none_hides_the_other(serve, name):
+    client = arrive(serve()[1])
+    own = {"x-forwarded-host": "localhost:7860", "origin": OWN}[name]
+    for first, second in (("https://evil.example", own), (own, "https://evil.example")):
+        headers = [(name, first), (name, second)]
+        assert client.post("/gradio_api/cancel", json={"session_hash": "page-1"}, headers=headers).status_code == 403
+
+
 def test_a_preflight_and_what_is_no_route_end_before_gradio(serve):
     client = arrive(serve()[1])
     for method, path in (("OPTIONS", "/gradio_api/queue/join"), ("PUT", "/"), ("GET", "/gradio_api/deep_link")):

@@ -21,7 +21,9 @@ def test_the_servers_own_names_are_answered(host):
 @pytest.mark.parametrize(
     "host",
     ["evil.example", "localhost.evil.example", "127.0.0.1.nip.example", "studio.clinic.example.evil.example",
-     "other.example", "", "evil.example:7860", "127.0.0.1@evil.example", "[::1", "localhost:port"],
+     "other.example", "", "evil.example:7860", "127.0.0.1@evil.example", "[::1", "localhost:port",
+     "evil.example@localhost", "localhost/evil.example", "evil.example\\@localhost", "localhost?x", "localhost#x",
+     "localhost evil.example", "http://localhost", "[::1]evil.example", "localhost:80:80"],
 )  # fmt: skip
 def test_a_name_that_is_not_the_servers_is_refused(host):
     assert "name" in HOSTS.fault({"host": host}, page=True)

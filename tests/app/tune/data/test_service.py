@@ -153,7 +153,7 @@ def test_a_visitor_may_not_fill_the_disk_with_data_sets(service, owner, upload):
 
 def test_what_is_taken_in_and_is_too_large_is_not_kept(service, owner, upload):
     service.data.sets = DataSetStore(replace(service.jobs.studio, deployment=replace(LOCAL, stored_each_mb=0.0001)))
-    with pytest.raises(RequestError, match="A3TUNE_STORED_EACH_MB"):
+    with pytest.raises(DataError, match="A3TUNE_STORED_EACH_MB"):
         last(service.data.add_archive(owner, upload(), "mine"))
     assert list(service.jobs.studio.data(owner).iterdir()) == []
 
