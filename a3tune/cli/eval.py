@@ -262,11 +262,12 @@ def _summary(report: Report, out: Path, exports: tuple[str, ...]) -> str:
     from a3tune.evaluation.export import export
     from a3tune.evaluation.summary import report_text
 
+    empty = []
     if exports and _is_first():
         items = read_items(out / ITEMS_NAME)
-        for kind in exports:
-            export(kind, report, items, out)
-    return f"{report_text(report)}\nItems, report and table in {out}"
+        empty = [kind for kind in exports if not export(kind, report, items, out)]
+    nothing = f"\nNothing to export as {', '.join(empty)}: the data has nothing of that kind." if empty else ""
+    return f"{report_text(report)}{nothing}\nItems, report and table in {out}"
 
 
 def _list(text: str, name: str, known: tuple[str, ...] | None) -> tuple[str, ...]:

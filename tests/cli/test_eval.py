@@ -31,7 +31,7 @@ def test_a_model_is_evaluated_scored_and_compared(data, tiny_checkpoint, tmp_pat
         "--batch-size",
         "2",
         "--export",
-        "markdown,lmms-eval",
+        "markdown,lmms-eval,radeval",
         "--heads",
         "critical",
         "all",
@@ -40,6 +40,7 @@ def test_a_model_is_evaluated_scored_and_compared(data, tiny_checkpoint, tmp_pat
     told = capfd.readouterr()
     assert "4 questions about 2 images" in told.out
     assert "mass, own, all heads" in told.out
+    assert "Nothing to export as radeval: the data has nothing of that kind." in told.out
     assert "100% Writing the report" in told.err
     names = {path.name for path in (tmp_path / "one").iterdir()}
     assert {"items.jsonl", "report.json", "report.csv", "report.md", "lmms_eval", "evaluation.json"} <= names
