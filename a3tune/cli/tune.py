@@ -18,10 +18,18 @@ from a3tune.training.options import add_tune_arguments, config_of
 from a3tune.wording import counted
 
 if TYPE_CHECKING:
+    from a3tune.training.config import TuneConfig
     from a3tune.training.run_summary import RunSummary
 
 HELP = "tune adapters so that attention falls where it matters"
 STOPPED = 3
+_ABLATED = {
+    "no_alignment": ("a3", "lora+align"),
+    "no_head_selection": ("a3", "lora+align"),
+    "no_query_experts": ("a3", "a3moe"),
+    "no_key_experts": ("a3", "a3moe"),
+}
+"""Ablation -> the methods that have what it leaves out."""
 
 add_arguments = add_tune_arguments
 
@@ -42,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
         return _estimate(options)
     check_processes(os.environ)
     try:
-        config = config_of(options)
+        config = _config(options)
         # torch and transformers take seconds to load: a slip in the options is told before.
         from a3tune.training.paper import paper_differences, paper_presets
         from a3tune.training.run_folder import RunFolder
@@ -88,6 +96,18 @@ def run(options: argparse.Namespace) -> int:
     return 0 if summary.status == "finished" else STOPPED
 
 
+def _config(options: argparse.Namespace) -> TuneConfig:
+    """The settings asked for.
+
+    Raises:
+        RequestError: an ablation of what the method does not have.
+    """
+    config = config_of(options)
+    names = (name for name in _ABLATED if config.method not in _ABLATED[name])
+    refuse_idle(options, names, f"with the method {config.method}", "a --method with what it leaves out")
+    return config
+
+
 def _estimate(options: argparse.Namespace) -> int:
     """Say what the run would take; 1 where it does not fit. Nothing is written."""
     if process_count() > 1:
@@ -96,7 +116,7 @@ def _estimate(options: argparse.Namespace) -> int:
             got=f"--estimate was launched with {process_count()}",
             remedy="Leave accelerate launch out; several processes share the steps of an epoch",
         )
-    config = config_of(options)
+    config = _config(options)
     from a3tune.training.estimate import estimate_run  # torch: see run
 
     print("Making a few steps with your data ...", flush=True)

@@ -60,6 +60,18 @@ def told(tmp_path, monkeypatch, capfd):
         (("tune", "--data", "demo", "--out", "x", "--estimate", "--show-batch"), "--show-batch is given with --est"),
         (("tune", "--data", "demo", "--out", "x", "--estimate", "--resume"), "--resume is given with --estimate"),
         (("tune", "--data", "demo", "--out", "x", "--estimate", "--report-to", "wandb"), "--report-to is given with"),
+        (
+            ("tune", "--data", "d", "--out", "x", "--method", "lora", "--no-alignment"),
+            "--no-alignment is given with the",
+        ),
+        (
+            ("tune", "--data", "d", "--out", "x", "--method", "a3moe", "--no-head-selection"),
+            "--no-head-selection is given",
+        ),
+        (
+            ("tune", "--data", "d", "--out", "x", "--method", "lora+align", "--no-key-experts"),
+            "--no-key-experts is given",
+        ),
         (("export", "--adapter", "a", "--out", "x", "--as", "adapter", "--dtype", "float16"), "--dtype is given with"),
         (("export", "--adapter", "a", "--out", "x", "--as", "adapter", "--model", "m"), "--model is given with --as"),
         (("parity", "--golden", ".", "--vision-tower", "clip"), "--vision-tower is given without --llava-med"),
