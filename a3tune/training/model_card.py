@@ -15,7 +15,8 @@ from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 
 from a3tune.errors import DataError
 from a3tune.storage import read_json, write_text
-from a3tune.training.run_folder import RunFolder
+from a3tune.training.event_log import EVENTS_NAME
+from a3tune.training.run_folder import RUN_NAME, RunFolder
 
 CARD_NAME = "README.md"
 
@@ -34,6 +35,9 @@ _FIGURES = {
     "attention_mass": ("Attention of the critical heads inside the regions", "{:.1%}"),
 }
 
+# What values of other types make of the sentences of a card.
+_ODD_VALUES = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError, yaml.YAMLError)
+
 
 def adapter_files(run: RunFolder) -> dict[str, bytes]:
     """Name -> content of everything that is given away: settings, weights, and the card.
@@ -41,7 +45,7 @@ def adapter_files(run: RunFolder) -> dict[str, bytes]:
     Paths of this machine are left out: a base model that lies in a folder is named by the folder's own name.
 
     Raises:
-        DataError: the run has no adapter yet.
+        DataError: the run has no adapter yet, or came from elsewhere and its record tells what no run of ours does.
     """
     record = run.read()
     if record is None or not (run.adapter / SAFETENSORS_WEIGHTS_NAME).is_file():
@@ -51,11 +55,19 @@ def adapter_files(run: RunFolder) -> dict[str, bytes]:
             remedy="Let it go on to its first checkpoint, or stop it with its checkpoint kept",
         )
     settings = read_json(run.adapter / CONFIG_NAME)
-    settings["base_model_name_or_path"] = base_name(record)
+    try:
+        settings["base_model_name_or_path"] = base_name(record)
+        card = model_card(record, run.event_log.each()).encode()
+    except _ODD_VALUES as error:
+        raise DataError(
+            expected="a record as this project's runs write it",
+            got=f"{RUN_NAME} or {EVENTS_NAME} holds another kind of value than a run writes there",
+            remedy="Take the adapter out of the archive that the run came in",
+        ) from error
     return {
         CONFIG_NAME: (json.dumps(settings, indent=2) + "\n").encode(),
         SAFETENSORS_WEIGHTS_NAME: (run.adapter / SAFETENSORS_WEIGHTS_NAME).read_bytes(),
-        CARD_NAME: model_card(record, run.event_log.each()).encode(),
+        CARD_NAME: card,
     }
 
 

@@ -11,6 +11,8 @@ from a3tune.data.intake import IntakeLimits
 from a3tune.errors import AdapterError, DataError
 from a3tune.training import foreign_run
 from a3tune.training.foreign_run import unpack_run
+from a3tune.training.model_card import zip_adapter
+from a3tune.training.run_folder import RunFolder
 
 RECORD = {"format": 1, "status": "finished", "model": {"source": "demo"}, "data": {"questions": 4}, "config": {}}
 WEIGHTS = save({"base_model.model.layers.0.q_proj.lora_A.weight": torch.zeros(2, 4)})
@@ -92,3 +94,38 @@ def test_what_is_no_archive_is_told(tmp_path):
     (tmp_path / "run.zip").write_bytes(b"PK\x03\x04 and no more")
     with pytest.raises(DataError, match="it is damaged"):
         unpack_run(tmp_path / "run.zip", tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {},
+        {"config": {"method": [1]}},
+        {"config": {"method": "lora"}, "counts": 3},
+        {"config": {"method": "lora"}, "started": 1e300},
+        {"config": {"method": "lora"}, "versions": [1]},
+        {"config": {"method": "lora"}, "model": {}},
+        {"config": {"method": "lora"}, "trainable_parameters": "x"},
+        {"config": {"method": "lora", "x": json.loads("[" * 400 + "]" * 400)}},
+    ],
+    ids=str,
+)
+def test_an_odd_record_is_told_when_its_adapter_is_given_away(pack, tmp_path, record):
+    odd = {**RECORD, "data": {"questions": 4, "fingerprint": "a"}, **record}
+    folder = unpack_run(pack({**FILES, "run.json": json.dumps(odd)}), tmp_path / "run")
+    with pytest.raises(DataError, match="another kind of value than a run writes there"):
+        zip_adapter(RunFolder(folder))
+
+
+@pytest.mark.parametrize("facts", [{"loss": "x"}, {"step": None, "questions": "x"}, {"accuracy": [1]}], ids=str)
+def test_odd_events_are_told_too_and_plain_ones_make_a_card(pack, tmp_path, facts):
+    whole = {**RECORD, "data": {"questions": 4, "fingerprint": "a"}, "config": {"method": "lora"}}
+    best = {"event": "validation", "best": True, "step": 1, "loss": 0.5, "questions": 4}
+    for number, event in enumerate((best, {**best, **facts})):
+        files = {**FILES, "run.json": json.dumps(whole), "events.jsonl": json.dumps(event) + "\n"}
+        folder = unpack_run(pack(files), tmp_path / f"run{number}")
+        if number:
+            with pytest.raises(DataError, match="another kind of value than a run writes there"):
+                zip_adapter(RunFolder(folder))
+        else:
+            assert b"README.md" in zip_adapter(RunFolder(folder))
