@@ -155,8 +155,10 @@ def memory(server: Server, early: int, late: int) -> list[tuple[str, str]]:
     process = psutil.Process(server.process.pid)
     at = {}
     for number in range(1, late + 1):
+        # Before: a connection that waits for it on a busy machine is closed by the server.
+        content = picture(number % 40)
         with asking_visitor(server) as visitor:
-            visitor.open(picture(number % 40))
+            visitor.open(content)
             if number % 10 == 0:
                 visitor.ask(QUESTIONS[0])
             if number % 20 == 0:
