@@ -23,8 +23,8 @@ from a3tune.types import MedicalImage
 ATTENTION_TOLERANCE = 1e-5
 """Largest difference of two attention weights in float32 that counts as rounding."""
 FUSED_TOLERANCE = 1e-4
-"""The same where torch's fused kernels compute what the next layer reads: how they round depends on the processor
-(their exponential is coarser with AVX-512, for one), and what a layer is given differs by that from the eager way's."""
+"""The same where torch chooses the kernel that computes what the next layer reads: it rounds otherwise than eager
+attention does, by how much depends on the processor, and layers of wide weights make that larger."""
 
 _QUESTIONS = ("What is shown in this image?", "Is there a bright region on the left side of the image? Answer briefly.")
 

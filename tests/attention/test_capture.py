@@ -19,7 +19,7 @@ from tests.support.checkpointing import recompute_activations
 from tests.support.pretend_cuda import GPU, pretend_cuda, to_gpu
 
 TOLERANCE = 1e-5
-# How torch's fused kernels round depends on the processor.
+# How far torch's fused kernels and eager attention round apart depends on the processor.
 FUSED, FUSED_TOLERANCE = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH], 1e-4
 
 
