@@ -29,6 +29,8 @@ class AdapterComparison(Protocol):
 
     Attributes:
         question: the question on show.
+        written: the script of an event whose first input is that question: it sends it where the visitor wrote it,
+            else "".
         own_outputs: the components that `compare_own` fills.
     """
 
@@ -37,16 +39,21 @@ class AdapterComparison(Protocol):
     @property
     def question(self) -> gr.Textbox: ...
 
+    @property
+    def written(self) -> str: ...
+
     def compare_own(
         self,
         visitor: Any,
         names: Sequence[str],
         picture: Path | None,
         question: str,
+        written: str,
         request: gr.Request,
         mask: np.ndarray | None = None,
     ) -> Iterator[Update]:
         """Ask the base and other adapters, the visitor's own among them: about a picture, or where there is none about
-        what is on show. ``mask`` is where the answer lies in the picture, bool [height, width]. New values by
+        what is on show. ``written`` is what the visitor wrote as another question: it stays in the question's field
+        where it was not asked. ``mask`` is where the answer lies in the picture, bool [height, width]. New values by
         components, which are among `own_outputs`."""
         ...

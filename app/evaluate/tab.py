@@ -173,8 +173,9 @@ class EvaluateTab:
         self._deletion.wire(chosen, self.outputs, jobs.describe, jobs.delete, jobs.restore, self.show)
         self._results.inspect(
             self._look(inspect),
-            chosen,
+            [inspect.question, *chosen],
             [self._pages, self._run_status, *inspect.own_outputs],
+            js=inspect.written,
             concurrency_id="model",
             concurrency_limit=1,
             **EVENT_OPTIONS,
@@ -300,7 +301,9 @@ class EvaluateTab:
     def _look(self, inspect: AdapterComparison) -> Callable[..., Iterator[Update]]:
         """The event of a question that is opened in Inspect."""
 
-        def press(visitor: str, name: JobId | None, event: gr.EventData, request: gr.Request) -> Iterator[Update]:
+        def press(
+            written: str, visitor: str, name: JobId | None, event: gr.EventData, request: gr.Request
+        ) -> Iterator[Update]:
             try:
                 number: Any = getattr(event, "number", None)
                 asked = self._service.question(owner_of(visitor), JobId(str(name)), int(number))
@@ -311,7 +314,8 @@ class EvaluateTab:
                 return
             trouble = status(asked.trouble) if asked.trouble else ""
             yield {self._pages: gr.Tabs(selected="inspect"), self._run_status: trouble}
-            yield from inspect.compare_own(visitor, wanted, asked.picture, asked.question, request, asked.mask)
+            picture, question = asked.picture, asked.question
+            yield from inspect.compare_own(visitor, wanted, picture, question, written, request, asked.mask)
 
         return press
 

@@ -16,7 +16,7 @@ from app.inspect.asking.panel import QuestionPanel
 from app.inspect.batch.panel import BatchPanel
 from app.inspect.handlers import viewer_answers
 from app.inspect.opening.examples import GENERAL_QUESTIONS, Example
-from app.inspect.opening.panel import ImagePanel
+from app.inspect.opening.panel import STAYS, ImagePanel
 from app.inspect.service import InspectService
 from app.inspect.sessions.opened_image import open_example
 from app.inspect.sessions.results import Result
@@ -69,8 +69,8 @@ class InspectTab:
         tab.select(self._asking.offer, [visitor, adapters], [adapters], queue=False, **EVENT_OPTIONS)
         page.load(self._begin, [visitor, gr.JSON(visible=False)], self.own_outputs, js=WANTED, **EVENT_OPTIONS)
         self._asking.wire(self._viewer)
-        images, asked = self._images, [self.question, adapters]
-        self._batch.wire(page, self._own, asked, images.open_found, answered, images.written)
+        asked = [self.question, adapters]
+        self._batch.wire(page, self._own, asked, self._images.open_found, answered, self.written)
 
     def follow(self, header: gr.HTML) -> None:
         """Where the page's head notices another model, offer its adapters and show the picture that it is given."""
@@ -110,17 +110,24 @@ class InspectTab:
         """The question in words."""
         return self._asking.question
 
+    @property
+    def written(self) -> str:
+        """The script of an event whose first input is the question: it sends that where the visitor wrote it."""
+        return self._images.written
+
     def compare_own(
         self,
         visitor: Any,
         names: Sequence[str],
         picture: Path | None,
         question: str,
+        written: str,
         request: gr.Request,
         mask: np.ndarray | None = None,
     ) -> Iterator[Update]:
         """Ask the base and other adapters, the visitor's own among them: about a picture, or where there is none about
-        what is on show. ``mask`` is where the answer lies in the picture, bool [height, width]. New values by
+        what is on show. ``written`` is what the visitor wrote as another question: it stays in the question's field
+        where it was not asked. ``mask`` is where the answer lies in the picture, bool [height, width]. New values by
         components, which are among `own_outputs`."""
         session, own, asking = page_session(request), self._own.of(visitor), self._asking
         adapters = list(dict.fromkeys((self._service.slot.adapters[0], *names)))
@@ -133,8 +140,11 @@ class InspectTab:
                 yield {**changes, **asking.not_opened(session, error)}
                 return
             asked = [question, *GENERAL_QUESTIONS]
-            changes |= self._images.shown(session, opened, None, "Asked as on the other tab.", asked)
-            changes[asking.question] = question
+            words, stays = "Asked as on the other tab.", self._images.is_unanswered(session, written)
+            stays = stays and written.strip() != question
+            told = f"{words} {STAYS}" if stays else words
+            changes |= self._images.shown(session, opened, None, told, asked)
+            changes[asking.question] = gr.skip() if stays else question
         self._service.questions.reserve(session)
         yield {**changes, asking.cancel: gr.update(interactive=True)}
         yield from asking.answers(question, adapters, session, own, side_by_side=True)

@@ -13,8 +13,9 @@ from a3tune.encoding import base64_text
 from a3tune.errors import RequestError
 from a3tune.wording import WARNING
 from app.common.delete_button import DeleteButton
+from app.common.file_fields import on_files
 from app.common.identity import is_secret, owner_of
-from app.common.status import error_status, status, warning_status
+from app.common.status import status, warning_status
 from app.common.widgets import EVENT_OPTIONS, Update, errors_in, json_text, server_function
 from app.engine.ids import AdapterName
 from app.tune.plan_panel import PlanPanel
@@ -126,12 +127,8 @@ class AdapterPanel(Panel):
         pushed = [self._token, self._push_status]
         self._push.click(self._send, [*own, self._repository, self._token], pushed, **EVENT_OPTIONS)
         loaded = [self._load_status, *self.outputs]
-        self._adapter.upload(
-            self._load_archive,
-            [self._visitor, self._adapter, self._other_base],
-            [self._adapter, *loaded],
-            **EVENT_OPTIONS,
-        )
+        me, options = [self._visitor, self._other_base], {"trigger_mode": "multiple", **EVENT_OPTIONS}
+        on_files(self._adapter.upload, self._adapter, self._load_archive, me, loaded, **options)
         self._load.click(self._load_public, [self._visitor, self._hub, self._other_base], loaded, **EVENT_OPTIONS)
         self._write.click(self._scale, plan.inputs, [self._text, self._config, self._scale_status], **EVENT_OPTIONS)
 
@@ -153,16 +150,15 @@ class AdapterPanel(Panel):
         address = self._service.adapters.push(owner_of(visitor), name, repository.strip(), token)
         yield {self._push_status: status(f"Pushed to {address}")}
 
-    def _load_archive(self, visitor: str, path: str | None, other_base: bool) -> Update:
+    @errors_in("_load_status")
+    def _load_archive(self, path: str | None, visitor: str, other_base: bool) -> Update:
         if path is None:
             return gr.skip()
-        try:
-            name = self._service.adapters.load(
-                owner_of(visitor), Path(path).stem, archive=Path(path), allow_other_base=other_base
-            )
-        except Exception as error:
-            return {self._adapter: None, self._load_status: error_status(error)}
-        return {self._adapter: None, **self._loaded(visitor, name)}
+        archive = Path(path)
+        name = self._service.adapters.load(
+            owner_of(visitor), archive.stem, archive=archive, allow_other_base=other_base
+        )
+        return self._loaded(visitor, name)
 
     @errors_in("_load_status")
     def _load_public(self, visitor: str, hub_id: str, other_base: bool) -> Iterator[Update]:

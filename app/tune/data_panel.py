@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from app.common.delete_button import DeleteButton
+from app.common.file_fields import keep_untaken, on_files
 from app.common.identity import owner_of
 from app.common.status import status
 from app.common.widgets import EVENT_OPTIONS, Update, build_stop, errors_in, follow_work, server_function
@@ -100,9 +101,11 @@ class DataPanel(Panel):
         takes = {"outputs": self.outputs, "concurrency_id": "tune-data", "concurrency_limit": 2, **EVENT_OPTIONS}
         me, chosen = self._visitor, [self._visitor, self.choice]
         self._sample.click(self._add_sample, [me], **takes)
-        self._archive.upload(self._add_archive, [me, self._archive], **takes)
+        # "multiple": another one may be chosen while the last one is still being looked through.
+        on_files(self._archive.upload, self._archive, self._add_archive, [me], trigger_mode="multiple", **takes)
         self._files.change(self._fill_table, [self._files, self._table], [self._table], queue=False, **EVENT_OPTIONS)
-        self._take.click(self._add_files, [me, self._files, self._table], **takes)
+        on_files(self._take.click, self._files, self._add_files, [me, self._table], **takes)
+        keep_untaken(self._files)
         self._fetch.click(self._add_public, [me, self._hub], **takes)
         self.choice.input(self.check, chosen, **takes)
         self._repair.click(self._mend, [*chosen, self._chosen], **takes)
@@ -142,8 +145,7 @@ class DataPanel(Panel):
         """What `enter` and `check` may change."""
         return [
             *(self.choice, self.status, self._stop, self.report, self._repairs, self._chosen, self._labels),
-            *(self._naming, *self._names.values(), self._archive, self._files),
-            *(self._deletion.button, self._plan.start, self._plan.reason),
+            *(self._naming, *self._names.values(), self._deletion.button, self._plan.start, self._plan.reason),
         ]
 
     # ---- events ------------------------------------------------------------------------------
@@ -161,16 +163,14 @@ class DataPanel(Panel):
     def _add_sample(self, visitor: str) -> Iterator[Update]:
         yield from self._follow(visitor, self._service.data.add_sample)
 
-    def _add_archive(self, visitor: str, path: str | None) -> Iterator[Update]:
+    def _add_archive(self, path: str | None, visitor: str) -> Iterator[Update]:
         if path is None:
             yield gr.skip()
             return
-        yield {self._archive: None}
         archive = Path(path)
         yield from self._follow(visitor, lambda owner: self._service.data.add_archive(owner, archive, archive.stem))
 
-    def _add_files(self, visitor: str, paths: list[str] | None, table: list[list[Any]]) -> Iterator[Update]:
-        yield {self._files: None}
+    def _add_files(self, paths: list[str] | None, visitor: str, table: list[list[Any]]) -> Iterator[Update]:
         files, rows = [Path(path) for path in paths or ()], _rows(table)
         yield from self._follow(visitor, lambda owner: self._service.data.add_files(owner, files, rows))
 

@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from app.common.comparison import AdapterComparison
+from app.common.file_fields import on_files
 from app.common.identity import owner_of
 from app.common.status import error_status, status, warning_status
 from app.common.widgets import EVENT_OPTIONS, Update, open_wanted
@@ -88,13 +89,14 @@ class TuneTab:
             **EVENT_OPTIONS,
         )
         folder = self.use.folder
-        folder.upload(self._open_run, [me, folder], [folder, *started], **EVENT_OPTIONS)
+        options = {"trigger_mode": "multiple", **EVENT_OPTIONS}
+        on_files(folder.upload, folder, self._open_run, [me], started, **options)
 
     def _wire_inspect(self, pages: gr.Tabs, inspect: AdapterComparison) -> None:
         """The buttons that show an adapter beside the base in Inspect."""
 
         def compare(words: gr.HTML, adapter_of: Callable[[OwnerId, Any], AdapterName]) -> Callable[..., Any]:
-            def press(visitor: str, chosen: str, question: str, request: gr.Request) -> Iterator[Update]:
+            def press(written: str, question: str, visitor: str, chosen: str, request: gr.Request) -> Iterator[Update]:
                 try:
                     owner = owner_of(visitor)
                     found = self._service.adapters.before_after(owner, adapter_of(owner, chosen))
@@ -103,7 +105,7 @@ class TuneTab:
                     return
                 yield {pages: gr.Tabs(selected="inspect"), words: ""}
                 wanted = found.question if found.picture else question
-                yield from inspect.compare_own(visitor, [found.name], found.picture, wanted, request)
+                yield from inspect.compare_own(visitor, [found.name], found.picture, wanted, written, request)
 
             return press
 
@@ -113,8 +115,9 @@ class TuneTab:
         ):
             button.click(
                 compare(words, adapter_of),
-                [self._visitor, chosen, inspect.question],
+                [inspect.question, inspect.question, self._visitor, chosen],
                 [pages, words, *inspect.own_outputs],
+                js=inspect.written,
                 concurrency_id="model",
                 concurrency_limit=1,
                 **EVENT_OPTIONS,
@@ -145,12 +148,12 @@ class TuneTab:
         handed = status("Handed over: it is under Runs, and goes on when you leave this page.")
         yield {self._plan.status: handed, self._views: gr.Tabs(selected="run"), **shown}
 
-    def _open_run(self, visitor: str, path: str | None) -> Update:
+    def _open_run(self, path: str | None, visitor: str) -> Update:
         if path is None:
             return gr.skip()
         try:
             job = self._service.add_run(owner_of(visitor), Path(path), Path(path).stem)
             shown = {self._views: gr.Tabs(selected="run"), **self._run.show(visitor, job.id)}
         except Exception as error:
-            return {self.use.folder: None, self._plan.status: error_status(error)}
-        return {self.use.folder: None, self._plan.status: status("Opened."), **shown}
+            return {self._plan.status: error_status(error)}
+        return {self._plan.status: status("Opened."), **shown}

@@ -6,6 +6,7 @@ import { answerOf } from "./server.js";
 import { visitor } from "./visitor.js";
 
 import { followAddress } from "./address.js";
+import { holdPresses } from "./file_field.js";
 import { listenToHelp } from "./help.js";
 import { listenToKeyboard } from "./keyboard.js";
 import { listenToTheme } from "./theme.js";
@@ -98,6 +99,7 @@ export default function mount({ element, server, trigger }, { notice, glossary }
   if (element.closest("#initial-page")) return;
   listenToTheme(head.querySelector(".theme"));
   followAddress();
+  holdPresses();
   listenToKeyboard();
   listenToHelp(head, glossary, createTour(head).start);
 }

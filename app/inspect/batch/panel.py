@@ -11,6 +11,7 @@ import gradio as gr
 from a3tune.encoding import base64_text
 from app.access.identity import audit
 from app.common.comparison import OwnAdapters
+from app.common.file_fields import keep_untaken, on_untaken_files
 from app.common.status import status
 from app.common.widgets import (
     EVENT_OPTIONS,
@@ -54,6 +55,7 @@ class BatchPanel:
             )
             self._go = gr.Button("Ask about each", elem_id="batch-go")
             self._status = gr.HTML("", elem_id="batch-status", apply_default_css=False)
+            self._taken = gr.JSON(visible=False)
 
     def build_table(self) -> None:
         """The table; its event ``open`` carries ``batch`` and ``number``, a row's place from 0, and ``adopt`` a
@@ -84,9 +86,9 @@ class BatchPanel:
         self._own, self._open_image = own, open_image
         kept = gr.JSON(visible=False)
         page.load(self._adopt, [kept], [self._table], js=_KEPT, queue=False, **EVENT_OPTIONS)
-        self._go.click(
-            self._start, [self._files, *asked, own.visitor], [self._files, self._status, self._table], **EVENT_OPTIONS
-        )
+        inputs, outcome = [*asked, own.visitor], [self._status, self._table, self._taken]
+        on_untaken_files(self._go.click, self._files, self._start, inputs, outcome, **EVENT_OPTIONS)
+        keep_untaken(self._files)
         self._table.adopt(self._adopt_shown, None, [self._table], queue=False, **EVENT_OPTIONS)
         options = {"trigger_mode": "multiple", "js": written, **EVENT_OPTIONS}
         self._table.open(self._open, [asked[0], own.visitor], [self._status, *outputs], **options)
@@ -99,7 +101,8 @@ class BatchPanel:
         audit("image-open", files=len(files))
         batch = self._batches.start(page_session(request), files, question, adapters, self._own.of(visitor))
         words = "Each file is deleted from the server's disk once it was read; all goes with this visit."
-        return {self._files: None, self._status: status(words), self._table: _value(batch.id)}
+        taken = [{"path": path} for path in paths or ()]
+        return {self._status: status(words), self._table: _value(batch.id), self._taken: taken}
 
     def _adopt(self, kept: Any, request: gr.Request) -> Any:
         name = BatchId(str(kept or ""))

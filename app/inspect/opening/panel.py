@@ -13,6 +13,7 @@ from a3tune.errors import RequestError
 from a3tune.images.burnt_in import LOOK
 from app.access.identity import audit
 from app.common.comparison import OwnAdapters
+from app.common.file_fields import on_files
 from app.common.status import status, step_status
 from app.common.widgets import EVENT_OPTIONS, Update, page_session
 from app.engine.background import Step
@@ -34,9 +35,9 @@ if TYPE_CHECKING:
 
 _LEFT = "Your question about what was on show before was not answered: ask it again."
 
-_SCRIPT = 'studioModule("inspect/static/sending.js")'
+_SENT = 'studioModule("inspect/static/sending.js").sentFiles(files)'
 
-_STAYS = "Your question stays. Ask it about this image, or choose one of the image's own."
+STAYS = "Your question stays. Ask it about this image, or choose one of the image's own."
 
 
 class ImagePanel:
@@ -91,10 +92,8 @@ class ImagePanel:
         options = {"trigger_mode": "multiple", **EVENT_OPTIONS}
         chosen = [asking.question, asking.adapters, self._own.visitor]
         self._strip.pick(self._open_example, chosen, opened, js=self.written, **options)
-        # The field is emptied before anything else can be chosen in it, and never from here.
-        self._file.upload(None, [self._file], [self._file], js=f"(files) => {_SCRIPT}.takeFiles(files)", **options)
-        sent = [self._file, self._number]
-        uploaded = self._file.upload(self._open_upload, sent, opened, js=f"() => {_SCRIPT}.takenFiles()", **options)
+        upload, number = self._file.upload, [self._number]
+        uploaded = on_files(upload, self._file, self._open_upload, number, opened, _SENT, **options)
         self._strip.sending(self._await_files, None, None, queue=False, **options)
         told = [self._status, asking.cancel]
         self._strip.unsent(self._miss_files, None, told, queue=False, **options)
@@ -138,7 +137,7 @@ class ImagePanel:
             return
         unasked = bool(written) and not self._questions.was_asked(session, written)
         if unasked or self._asking.is_waiting(session):
-            yield self.shown(session, opened, None, _STAYS, example.questions, example.key)
+            yield self.shown(session, opened, None, STAYS, example.questions, example.key)
             yield from self._asking.waiting_answers(session)
             return
         question = written or example.questions[0]
@@ -148,7 +147,7 @@ class ImagePanel:
         done = prepared or zero_gpu.is_held()  # the time of a lent GPU is the visitor's to spend
         result = next(self._questions.ask(session, question, adapters)) if prepared else None
         result = None if isinstance(result, Step) else result
-        words = example.about if question == example.questions[0] else _STAYS
+        words = example.about if question == example.questions[0] else STAYS
         yield {
             **self.shown(session, opened, result, words, example.questions, example.key),
             self._asking.question: gr.skip() if written else question,
@@ -226,12 +225,13 @@ class ImagePanel:
         question = questions[0] if result is None else result.inspection.question
         # What is told of an example's answers is told of its first question.
         words = example.about if example is not None and question == questions[0] else "Opened again."
-        stays = self._is_unanswered(session, written)
-        changes = self.shown(session, opened, result, f"{words} {_STAYS}" if stays else words, questions, key)
+        stays = self.is_unanswered(session, written)
+        changes = self.shown(session, opened, result, f"{words} {STAYS}" if stays else words, questions, key)
         keeps = result is None or stays or self._asking.is_waiting(session)
         return changes if keeps else {**changes, self._asking.question: question}
 
-    def _is_unanswered(self, session: SessionId, written: str) -> bool:
+    def is_unanswered(self, session: SessionId, written: str) -> bool:
+        """Whether the visitor wrote a question that has no answer yet."""
         return bool(written.strip()) and not self._questions.has_answer(session, written.strip())
 
     def open_found(
@@ -261,7 +261,7 @@ class ImagePanel:
         self._questions.reserve(session)
         yield {
             **self.shown_again(session, found, None, written),
-            self._asking.question: gr.skip() if self._is_unanswered(session, written) else question,
+            self._asking.question: gr.skip() if self.is_unanswered(session, written) else question,
             self._asking.cancel: gr.update(interactive=True),
         }
         yield from self._asking.answers(question, adapters, session, self._own.of(visitor))

@@ -138,6 +138,17 @@ def test_from_the_start_over_a_new_server_to_tables_questions_and_files(page, se
     expect(inside).to_contain_text(f"{100 * mass:.1f} % of its attention", timeout=PATIENCE_MS)
     expect(page.locator("[data-part=caption]")).to_contain_text("reference mask")
 
+    # What is written there and was not asked stays.
+    field, stage = page.locator("#question textarea, #question input").first, page.locator(".stage")
+    shown = stage.get_attribute("data-result")
+    field.fill("Is there a fracture?")
+    page.get_by_role("tab", name="Evaluate", exact=True).click()
+    items.locator(".look").nth(place).click()
+    expect(stage).not_to_have_attribute("data-result", shown)
+    page.wait_for_selector(".stage[data-result$=complete]")
+    expect(inside).to_contain_text(f"{100 * mass:.1f} % of its attention", timeout=PATIENCE_MS)
+    expect(field).to_have_value("Is there a fracture?")
+
     # Two evaluations stand beside each other with what differs.
     page.get_by_role("tab", name="Evaluate", exact=True).click()
     (first,) = server.runs()

@@ -19,8 +19,7 @@ from pydicom.data import get_testdata_file
 
 from tests.app.conftest import Visitor
 from tests.support.accessibility import violations
-
-_UPLOAD, _PROGRESS = re.compile(r"/upload\?"), re.compile(r"/upload_progress\?")
+from tests.support.held_requests import events_held_back, sending_held_back
 
 
 @pytest.fixture
@@ -235,21 +234,6 @@ def files_held_back(served):
             worker.resume()
 
 
-@contextmanager
-def sending_held_back(page, *, arrives=True):
-    """No file gets from the page to the server for the length of a ``with`` block, nor after it unless it arrives."""
-    held, known = [], {"content_type": "text/event-stream", "body": 'data: {"msg": "done"}\n\n'}
-    page.route(_UPLOAD, lambda route: held.append(route))
-    page.route(_PROGRESS, lambda route: route.fulfill(**known))  # the server knows of nothing yet
-    try:
-        yield
-    finally:
-        for route in held:
-            route.continue_() if arrives else route.abort()
-        page.unroute(_UPLOAD)
-        page.unroute(_PROGRESS)
-
-
 def test_a_question_waits_for_the_image_that_comes_and_keeps_its_words(anybody, served, jpeg, tmp_path):
     visitor, page = anybody, anybody.page
     field, told = page.locator("#question textarea, #question input").first, page.locator("#status")
@@ -419,11 +403,35 @@ def test_several_images_are_asked_one_question_and_a_row_opens_in_the_viewer(any
     question.fill("Is there a mass?")
     page.locator("#adapters input").last.uncheck()
     page.get_by_role("button", name="Several images, one question").click()
-    files = [jpeg, tmp_path / "broken.png", tmp_path / "black.png"]
-    page.set_input_files("#batch-files input[type=file]", [str(path) for path in files])
-    expect(page.locator("#batch-files .file-preview tr")).to_have_count(3)
+    chosen, sending = page.locator("#batch-files .file-preview tr"), page.locator("#batch-files .uploading")
+
+    def choose(*paths):
+        page.set_input_files("#batch-files input[type=file]", [str(path) for path in paths])
+
+    # What is refused stays in its field, and so does what is chosen before the answer has come.
+    question.fill("")
+    choose(tmp_path / "black.png")
+    expect(chosen).to_have_count(1)
     page.locator("#batch-go").click()
+    expect(page.locator("#batch-status [role=alert]")).to_contain_text("The question is empty")
+    expect(chosen).to_have_count(1)
+    question.fill("Is there a mass?")
+    with ExitStack() as held:
+        with events_held_back(page):
+            page.locator("#batch-go").click()
+            held.enter_context(sending_held_back(page))
+            choose(jpeg)
+            expect(sending).to_be_visible()
+        page.wait_for_selector(".batch[data-done='1'][data-state=over]")
+    expect(chosen).to_have_count(1)
+    expect(chosen).to_contain_text("JOHN")
+    # A press waits for what is still being sent.
+    with sending_held_back(page):
+        choose(tmp_path / "broken.png", tmp_path / "black.png")
+        expect(sending).to_be_visible()
+        page.locator("#batch-go").click()
     page.wait_for_selector(".batch[data-done='3'][data-state=over]")
+    expect(chosen).to_have_count(0)
     lines = table.locator("tbody tr")
     expect(lines).to_have_count(3)
     expect(lines.nth(1)).to_contain_text("PNG file is cut off")

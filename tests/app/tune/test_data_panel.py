@@ -22,4 +22,4 @@ def test_where_no_data_set_is_chosen_none_can_be_deleted_and_nothing_else_change
 
 
 def test_an_archive_that_is_taken_away_changes_nothing_on_the_page(service):
-    assert list(DataPanel(service, visitor=None)._add_archive(VISITOR, None)) == [gr.skip()]
+    assert list(DataPanel(service, visitor=None)._add_archive(None, VISITOR)) == [gr.skip()]

@@ -20,6 +20,7 @@ from playwright.sync_api import Browser, Page, TimeoutError, expect
 
 from a3tune.adapters.origin import write_origin
 from a3tune.demo.sample_data import write_sample
+from tests.support.held_requests import events_held_back
 from tests.support.studio_server import PATIENCE_MS, ROOT, Server, wide_window
 
 SCREENSHOTS = ROOT / "out" / "screenshots"
@@ -229,8 +230,14 @@ def test_from_the_upload_to_the_adapter_over_reloads_stops_kills_and_a_new_serve
 
     # Before and after, on a question that the run was not trained on.
     name = "a3 on sample"
+    # What is written there and was not asked stays.
+    field = page.locator("#question textarea, #question input").first
+    page.get_by_role("tab", name="Inspect", exact=True).click()
+    field.fill("Is there a fracture?")
+    visitor.tune()
     page.locator("#tune-run-inspect").click()
     visitor.inspected("base", name)
+    expect(field).to_have_value("Is there a fracture?")
     expect(page.locator("#adapters input:checked")).to_have_count(2)
     visitor.screenshot("tune_before_after")
 
@@ -422,6 +429,21 @@ def test_images_and_a_table_typed_in_the_page_become_a_data_set(anybody, tmp_pat
     expect(page.locator(".report")).to_contain_text("Ready to train on")
     expect(page.locator(".report")).to_contain_text("1 validation, 1 train")
     expect(page.locator(".report .gallery figcaption b").first).to_have_text("Is it red?")
+    expect(page.locator("#tune-files .file-preview tr")).to_have_count(0)
+
+    # Another archive may be chosen before the server has answered about the first.
+    with events_held_back(page):
+        for name in ("first", "second"):
+            with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as archive:
+                archive.writestr("data.csv", f"image,question,answer\n{name}.png,Is it red?,no\n")
+                archive.write(tmp_path / "scan0.png", f"{name}.png")
+            with page.expect_request(re.compile("/queue/join")):
+                visitor.upload(tmp_path / f"{name}.zip")
+    expect(page.locator("#tune-data input")).to_have_value(re.compile("first|second"))
+    page.locator("#tune-data input").click()
+    for name in ("first", "second"):
+        expect(page.locator("#tune-data").get_by_role("option", name=re.compile(f"^{name}"))).to_be_visible()
+    page.keyboard.press("Escape")
     assert not visitor.complaints
 
 
