@@ -27,13 +27,14 @@ DEMO_NOTICE = "The demo model knows synthetic phantoms only: its words about rea
 def describe(image: MedicalImage) -> str:
     """What the page says about an image, in a few short lines; nothing that names a patient is known here."""
     lines = [" · ".join(part for part in (image.modality, image.format) if part)]
+    # What changes while one looks comes first: a narrow page cuts off the end.
+    if image.frame_count > 1:
+        lines.append(f"{image.frame + 1} of {image.frame_count}")
+    if image.window is not None:
+        lines.append(f"C {image.window.centre:g}  W {image.window.width:g}")
     lines.append(f"{image.width} × {image.height} px")
     if image.is_resampled:
         lines.append(f"made square from {image.stored_size[1]} × {image.stored_size[0]}")
-    if image.window is not None:
-        lines.append(f"C {image.window.centre:g}  W {image.window.width:g}")
-    if image.frame_count > 1:
-        lines.append(f"{image.frame + 1} of {image.frame_count}")
     # The last note of a resampled image says at length what the line above does.
     lines += image.notes[:-1] if image.is_resampled else image.notes
     return "\n".join(lines)

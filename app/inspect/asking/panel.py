@@ -169,7 +169,8 @@ class QuestionPanel:
             shown = self._sessions.opened(session)
             here = shown and opened and shown.regions == opened.regions
             over = newer or (cancelled and shown and opened and not here)
-            if begun is not None and begun.writing and here and not newer:  # it stays, now with its heads' means
+            # What there is stays, now with its heads' means, and waits for no further adapter.
+            if begun is not None and not begun.complete and here and not newer:
                 yield {self._viewer: viewer_value(begun.opened, begun, self._results.of(session))}
             yield {
                 self.status: gr.skip() if over else error_status(error),

@@ -48,7 +48,7 @@ class BatchPanel:
         """Where the files are given."""
         with gr.Accordion("Several images, one question", open=False, elem_id="batch-inputs"):
             self._files = gr.File(
-                label="Images, each asked the question above: PNG, JPEG, TIFF, DICOM, NIfTI …",
+                label="PNG, JPEG, TIFF, DICOM, NIfTI …",
                 file_count="multiple",
                 height=110,
                 elem_id="batch-files",

@@ -79,6 +79,7 @@ class Result:
         complete: whether every adapter that was asked has answered.
         writing: whether the last view's answer is still being written.
         own: folders by name of the visitor's own adapters that were there to choose from.
+        asked: the adapters, in the order of their answers.
     """
 
     id: ResultId
@@ -89,6 +90,7 @@ class Result:
     complete: bool = True
     writing: bool = False
     own: Mapping[str, Path] = field(default_factory=dict)
+    asked: tuple[str, ...] = ()
 
     @property
     def demo(self) -> bool:

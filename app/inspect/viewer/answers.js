@@ -11,13 +11,14 @@ export function createAnswers({ part, state, caption }) {
     if (!state.views.length) return;
     const onlyHere = differingRows(state.both);
     part("answers").append(...state.both.map((view, side) => block(view, side, onlyHere[side])));
-    const adapters = state.both.map((view) => view.adapter).join(" and ");
+    if (state.awaited) part("answers").append(room(state.awaited));
+    const adapters = [...new Set(state.both.map((view) => view.adapter))].join(" and ");
     part("speaker").textContent = caption.model() + ", adapter: " + adapters + ". " + result.notice;
   }
 
   function block(view, side, onlyHere) {
     const made = make("div", { className: "answer-of" + (view === state.front ? " front" : "") });
-    if (state.sideB)
+    if (state.sideB || state.awaited)
       made.append(make("p", { className: "fine", textContent: (side ? "B" : "A") + " · " + view.label }));
     if (view.warning) made.append(make("p", { className: "warning", role: "alert", textContent: view.warning }));
     const text = make("p", { className: "answer", dataset: { part: side ? "answerB" : "answer" } });
@@ -45,6 +46,15 @@ export function createAnswers({ part, state, caption }) {
     }
     return made;
   }
+
+  // The place of an answer that has not begun.
+  const room = (adapter) =>
+    make(
+      "div",
+      { className: "answer-of" },
+      make("p", { className: "fine", textContent: "B · " + adapter }),
+      make("p", { className: "answer" }, make("span", { className: "fine", textContent: "…" })),
+    );
 
   // Word for word, as the examples are described.
   function verdict({ answer, reference }) {

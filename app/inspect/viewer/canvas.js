@@ -70,7 +70,7 @@ export function createCanvas(viewer) {
         if (shown.missing && !shown.waits) notes.set(shown.of || pane.view, shown.missing);
       }
       if (pane.view) viewer.place.draw(context, pane.view, pane.place);
-      viewer.outlines.draw(context, pane.place);
+      viewer.outlines.draw(context, pane.place, pane.view);
       viewer.referenceMask.draw(context, pane.place);
       viewer.box.draw(context, pane.place);
       context.restore();
@@ -131,11 +131,16 @@ export function createCanvas(viewer) {
     return { ...shown, legend };
   }
 
+  // How the sides are shown, or will be when the second one has come.
+  const modeToBe = () => (state.awaited ? state.pair.mode : state.mode);
+
   // What the colours on the picture mean; nothing where there are none.
   function tellLegend(legend) {
     const isScale = Boolean(legend?.lut);
     element.querySelector(".legend").classList.toggle("bare", !isScale);
-    element.querySelector("[data-action=ownScales]").hidden = !["side", "wipe"].includes(state.mode) || !isScale;
+    const ownScales = element.querySelector("[data-action=ownScales]");
+    ownScales.hidden = !["side", "wipe"].includes(modeToBe()) || !isScale;
+    ownScales.disabled = !state.sideB;
     part("legendUnit").textContent = unitWords(legend);
     if (!isScale) return;
     const { top, signed } = legend;
@@ -156,8 +161,8 @@ export function createCanvas(viewer) {
     if (legend.experts) return "Colours: key experts of layer " + state.experts.layer + ", listed under Experts";
     if (legend.signed) return "B − A, of the word's attention, per patch";
     const unit = "times what an even map would give each patch";
-    if (!state.sideB) return unit;
-    if (!state.display.each) return unit + "; one scale for A and B";
+    if (!state.sideB && !state.awaited) return unit;
+    if (!state.display.each || !state.sideB) return unit + "; one scale for A and B";
     const tops = state.both.map((view) => state.nameOf(view) + " up to " + multiple(state.topOfScale(view)));
     return unit + "; own scales: " + tops.join(", ");
   }
@@ -181,6 +186,7 @@ export function createCanvas(viewer) {
       label.textContent = state.mode === "difference" ? (place ? "red: more in " : "blue: more in ") + words : words;
       label.dataset.side = comparing ? (place ? "right" : "left") : "middle";
     }
+    stage.toggleAttribute("data-named", named.length > 0);
     const handle = part("wipe");
     handle.hidden = state.mode !== "wipe";
     handle.style.left = "calc((100% - var(--beside, 0px)) * " + pair.wipe + ")";
@@ -193,6 +199,7 @@ export function createCanvas(viewer) {
     const rows = state.views.length ? state.rowsOf(state.front) : [];
     stage.dataset.shown = result ? [state.mapKey, rows.join("+"), waits ? "waiting" : "ready"].join(" ") : "image";
     stage.dataset.compare = state.mode;
+    stage.dataset.layout = modeToBe();
     stage.toggleAttribute("data-letters", Boolean(image.edges));
     stage.dataset.picture = state.showsModelPicture ? "model" : "eye";
     stage.style.setProperty("--tallness", image.height / image.width);

@@ -30,18 +30,27 @@ export function createComparison(viewer) {
   }
 
   function buildChoices() {
-    const { views, pair } = state;
+    const { views, pair, awaited } = state;
     for (const [name, place] of [
       ["sideA", pair.a],
       ["sideB", pair.b],
     ]) {
       const list = element.querySelector("[data-control=" + name + "]");
       list.replaceChildren(...views.map((view, index) => new Option(view.label, String(index))));
-      if (name === "sideB") list.prepend(new Option("nothing", "-1"));
+      if (name === "sideB") list.prepend(new Option(awaited || "nothing", "-1"));
       list.value = String(place);
       list.disabled = views.length < 2;
     }
-    element.querySelector(".compare-tools").hidden = views.length < 2;
+    element.querySelector(".compare-tools").hidden = views.length < 2 && !awaited;
+  }
+
+  // Without an answer there is nothing to compare: the choices keep their place and say nothing.
+  function rest() {
+    for (const chip of element.querySelectorAll(".chip[data-compare]")) {
+      press(chip, false);
+      chip.disabled = true;
+    }
+    for (const name of ["sideA", "sideB"]) element.querySelector("[data-control=" + name + "]").disabled = true;
   }
 
   function choosePair(a, b) {
@@ -132,7 +141,7 @@ export function createComparison(viewer) {
     }),
   );
 
-  return { setMode, flip, choosePair, show, build, buildMoved };
+  return { setMode, flip, choosePair, show, rest, build, buildMoved };
 }
 
 const shareWords = (value) => (value === null ? "–" : percent(value));

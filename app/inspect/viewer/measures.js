@@ -133,9 +133,10 @@ export function createMeasures(viewer) {
   }
 
   function draw(context, place, frame) {
+    const taken = []; // where words stand: [left, top, width, height]
     for (const measure of onShow()) {
       const unit = viewer.values.current?.unit || "";
-      drawMeasure(context, place, frame, measure, shortWords(measure, state.data.image, found(measure), unit));
+      drawMeasure(context, place, frame, measure, shortWords(measure, state.data.image, found(measure), unit), taken);
     }
   }
 
@@ -186,8 +187,8 @@ export function createMeasures(viewer) {
   };
 }
 
-// `frame` is the part of the canvas in which the words stay.
-function drawMeasure(context, place, frame, { kind, from, to }, lines) {
+// `frame` is the part of the canvas in which the words stay, `taken` where others stand already.
+function drawMeasure(context, place, frame, { kind, from, to }, lines, taken) {
   const { ratio } = place;
   const at = ([x, y]) => [place.x + x * place.scale, place.y + y * place.scale];
   const [[x0, y0], [x1, y1]] = [at(from), at(to)];
@@ -228,7 +229,12 @@ function drawMeasure(context, place, frame, { kind, from, to }, lines) {
   const left = clamp(fits ? beside : Math.min(x0, x1), frame.x + 4 * ratio, frame.x + frame.width - wide);
   const high = 16 * ratio * (lines.length - 1);
   const wanted = Math.max(y0, y1) + (fits ? -high / 2 : 13 * ratio);
-  const top = clamp(wanted, frame.y + 9 * ratio, frame.y + frame.height - 9 * ratio - high);
+  const lowest = frame.y + frame.height - 9 * ratio - high;
+  let top = clamp(wanted, frame.y + 9 * ratio, lowest);
+  const over = () =>
+    taken.find(([x, y, w, h]) => left < x + w && x < left + wide && top < y + h && y < top + high + 16 * ratio);
+  for (let other = over(); other && top < lowest; other = over()) top = Math.min(lowest, other[1] + other[3]);
+  taken.push([left, top, wide, high + 16 * ratio]);
   lines.forEach((line, number) => {
     const y = top + number * 16 * ratio;
     context.fillStyle = "rgb(5 7 10 / .82)";

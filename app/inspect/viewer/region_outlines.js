@@ -11,8 +11,9 @@ export function createRegionOutlines(viewer) {
 
   const isShown = (row) => state.regions.on.has(row.key) || row.key === hovered;
 
-  function draw(context, place) {
-    if (!visible) return;
+  // Those of a view that is measured inside regions of another question are not on the page.
+  function draw(context, place, view) {
+    if (!visible || (view && state.numbersInRegions(view)?.inside)) return;
     const rows = state.regions.rows.filter(isShown);
     // The best last, so that it lies on top.
     for (const row of [...rows].reverse()) drawOutline(context, place, row);

@@ -107,7 +107,7 @@ export function createRegionPanel(viewer) {
     if (!size) return "No region is switched on.";
     if (!view) return "Ask a question to see how much attention falls inside.";
     const which = state.views.length > 1 ? view.label + ": critical" : "Critical";
-    return which + " heads, mean of the answer, in " + tickedWords() + ".";
+    return which + " heads, mean of the answer, in " + (state.numbersInRegions(view)?.inside || tickedWords()) + ".";
   }
 
   // The regions that are switched on, by their ranks.

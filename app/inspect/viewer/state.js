@@ -75,6 +75,11 @@ export class ViewState {
     return this.sideB ? [this.sideA, this.sideB] : [this.sideA];
   }
 
+  // The adapter whose answer becomes side B and has not begun: until it does, everything keeps its place.
+  get awaited() {
+    return this.views.length === 1 ? this.data.result.awaited?.[0] : undefined;
+  }
+
   get front() {
     return this.pair.front === "b" && this.sideB ? this.sideB : this.sideA;
   }

@@ -109,6 +109,7 @@ export function createUpdates(viewer) {
     viewer.referenceMask.receive(result);
     element.querySelectorAll(".legend, .map-tools, .side .panel").forEach((node) => (node.hidden = !result));
     element.querySelector(".guide").hidden = Boolean(result);
+    if (!result) viewer.comparison.rest();
     root.dataset.state = result ? "result" : image ? "image" : "empty";
   }
 

@@ -52,6 +52,7 @@ def viewer_value(
     *,
     side_by_side: bool = False,
     more_to_come: bool = False,
+    goes_on: bool = False,
 ) -> str:
     """The viewer's value: a JSON text with the image, the result once there is one, and what can be reopened.
 
@@ -60,11 +61,12 @@ def viewer_value(
     Maps are text (:func:`a3tune.encoding.base64_maps`). Of each view "critical" and "mean" (mean over critical heads
     and over all heads) are [text tokens, patches]; "answer" and "question" under "head_means" are [layers * heads,
     patches], each head's mean over those words, or null where there are none, and of the last view while there is
-    ``more_to_come``: they would be other ones with the next word, and are most of what is sent.
+    ``more_to_come``: they would be other ones with the next word, and are most of what is sent. While the work
+    ``goes_on``, "awaited" names the adapters that have not begun to answer: the page keeps room for them.
     """
     value = {
         "image": image_value(opened),
-        "result": None if result is None else result_value(result, more_to_come=more_to_come),
+        "result": None if result is None else result_value(result, more_to_come=more_to_come, goes_on=goes_on),
         "session": opened.regions,
         "history": [_past(earlier) for earlier in history],
         "sideBySide": side_by_side,
@@ -81,7 +83,7 @@ def adopted_value(result: Result, history: Sequence[Result]) -> str:
 def written_value(result: Result) -> str:
     """The viewer's value where it has the image, the views that are whole and the beginning of the next one's answer
     already: what is written by now, null in the place of each other view."""
-    value = result_value(result, more_to_come=True, known=len(result.inspection.views) - 1)
+    value = result_value(result, more_to_come=True, goes_on=True, known=len(result.inspection.views) - 1)
     return json_text({"written": value, "session": result.opened.regions})
 
 
@@ -92,10 +94,13 @@ def answer_value(
     question, of which only what is new follows as long as its answer is written."""
     if result.writing and before is not None and before.id == result.id:
         return written_value(result)
-    return viewer_value(result.opened, result, history, side_by_side=side_by_side, more_to_come=result.writing)
+    comes = {"more_to_come": result.writing, "goes_on": True}
+    return viewer_value(result.opened, result, history, side_by_side=side_by_side, **comes)
 
 
-def result_value(result: Result, *, more_to_come: bool = False, known: int = 0) -> dict[str, Any]:
+def result_value(
+    result: Result, *, more_to_come: bool = False, goes_on: bool = False, known: int = 0
+) -> dict[str, Any]:
     """A result with its views as the viewer receives it, null for the first ``known``; see :func:`viewer_value`."""
     inspection, special = result.inspection, result.generation.special_tokens
     pairs = list(zip(inspection.views, result.numbers, strict=True))
@@ -109,6 +114,7 @@ def result_value(result: Result, *, more_to_come: bool = False, known: int = 0) 
         "notice": " ".join([DEMO_NOTICE] * result.demo + _remarks(inspection.views, warnings=False)),
         "complete": result.complete,
         "writing": result.writing,
+        "awaited": result.asked[len(pairs) :] if goes_on else (),
         "patches": inspection.grid.count,
         "tiles": inspection.grid.tiles_record(),
         "views": [

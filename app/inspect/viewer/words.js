@@ -34,8 +34,8 @@ export function createWords(viewer) {
         if (alike && side === 1) return; // the same words in the same places
         if (line?.dataset.group !== group) {
           line = make("p", { dataset: { group } });
-          if (other)
-            line.append(make("span", { className: "side-name", textContent: alike ? "A B" : side ? "B" : "A" }));
+          const name = alike || (state.awaited && group === "question") ? "A B" : side ? "B" : "A";
+          if (other || state.awaited) line.append(make("span", { className: "side-name", textContent: name }));
           holder.append(line);
         }
         const word = button(token, side, found[place], found[place] / most, onlyHere[side].has(token.row));
@@ -43,6 +43,16 @@ export function createWords(viewer) {
         line.append(word);
       });
     });
+    // The room of words that have not begun.
+    if (state.awaited)
+      holder.append(
+        make(
+          "p",
+          { dataset: { group: "answer" } },
+          make("span", { className: "side-name", textContent: "B" }),
+          make("span", { className: "word", textContent: "…" }),
+        ),
+      );
     mark();
   }
 

@@ -59,6 +59,8 @@ def test_a_dicom_is_opened_asked_about_and_its_map_is_drawn(anybody, served):
     visitor = anybody
     visitor.upload(get_testdata_file("CT_small.dcm"))
     expect(visitor.page.locator("[data-part=imageLabel]")).to_contain_text("CT · DICOM")
+    expect(visitor.page.locator("[data-compare=side]")).to_be_disabled()  # as long as there is nothing to compare
+    expect(visitor.page.locator(".compare-tools [aria-pressed=true]")).to_have_count(0)
     plain = visitor.picture()
     # Nobody asked the example's question about this image.
     question = visitor.page.locator("#question textarea, #question input").first
@@ -156,6 +158,20 @@ def test_an_example_and_a_suggestion_need_no_typing(visit):
     assert not visitor.complaints
 
 
+# Where the stage and what is around it stood in any frame.
+PLACES = """() => {
+    window.places = [];
+    const parts = [".compare-tools", ".stage", ".under"].map((name) => document.querySelector(name));
+    const look = () => {
+        const boxes = parts.map((part) => part.getBoundingClientRect());
+        const place = String(boxes.flatMap(({ top, height }) => [top + scrollY, height].map(Math.round)));
+        if (places.at(-1) !== place) places.push(place);
+        requestAnimationFrame(look);
+    };
+    look();
+}"""
+
+
 def test_an_example_whose_answers_come_one_by_one_opens_side_by_side_until_another_way_is_chosen(visit):
     visitor = visit()
     page, stage = visitor.page, visitor.page.locator(".stage")
@@ -164,6 +180,10 @@ def test_an_example_whose_answers_come_one_by_one_opens_side_by_side_until_anoth
     visitor.example(3)
     expect(page.locator("#status")).to_contain_text("2 answers in")
     expect(stage).to_have_attribute("data-compare", "side")
+    # Nothing moves when the second answer comes.
+    page.evaluate(PLACES)
+    visitor.ask("Where is the nodule?")
+    assert len(page.evaluate("places.map(String)")) == 1
     page.locator("[data-compare=wipe]").click()
     visitor.ask("Where is the mass?")
     expect(stage).to_have_attribute("data-compare", "wipe")

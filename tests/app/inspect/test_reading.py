@@ -215,6 +215,9 @@ def test_a_phone_shows_the_answer_first_and_clips_nothing(visit):
         "all => all.map((one) => one.getBoundingClientRect().right)"
     )
     assert max(ends) <= 390
+    named = page.locator(".example:visible, .stage .corner:visible, .pane-label:visible")
+    cut = "all => all.filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.textContent)"
+    assert named.evaluate_all(cut) == []
     # A tab for which there is no room stands in a menu: its address leads to it all the same.
     expect(page.get_by_role("tab", name="Models", exact=True)).to_have_count(0)
     page.evaluate("location.hash = 'models'")

@@ -481,13 +481,19 @@ def test_captions_lie_beside_the_picture_and_never_on_it(asked):
         lying = asked.page.evaluate(
             """() => {
                 const picture = document.querySelector("canvas.picture").getBoundingClientRect();
-                return [...document.querySelectorAll(".stage .corner, .stage .pane-label")]
-                    .filter((node) => node.textContent && node.checkVisibility())
-                    .map((node) => node.getBoundingClientRect())
-                    .filter((box) => box.bottom > picture.top + 1 && box.top < picture.bottom - 1).length;
+                const told = [...document.querySelectorAll(".stage .corner, .stage .pane-label")]
+                    .filter((node) => node.textContent && node.checkVisibility());
+                const over = (one, other) => one.bottom > other.top + 1 && one.top < other.bottom - 1
+                    && one.right > other.left + 1 && one.left < other.right - 1;
+                const boxes = told.map((node) => node.getBoundingClientRect());
+                return {
+                    onPicture: boxes.filter((box) => over(box, picture)).length,
+                    onOther: boxes.filter((box) => boxes.some((other) => other !== box && over(box, other))).length,
+                    cut: told.filter((node) => node.scrollWidth > node.clientWidth).length,
+                };
             }"""
         )
-        assert lying == 0
+        assert lying == {"onPicture": 0, "onOther": 0, "cut": 0}
 
 
 def test_more_is_remembered_and_eight_controls_at_most_stand_there_at_first(visit):
@@ -608,6 +614,12 @@ def test_files_hold_figures_numbers_and_the_command_and_name_nobody(asked, expec
         assert b"wide" not in text
 
 
+def halves(visitor):
+    """The left and the right half of what is drawn, uint8 [height, width, 3]."""
+    content = base64.b64decode(visitor.picture().partition(",")[2])
+    return np.split(np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))[:, 2:-2], 2, axis=1)
+
+
 def test_an_earlier_inspection_comes_back_and_is_compared_with_another_question(asked):
     page = asked.page
     answer = page.locator("[data-part=answer]").inner_text()
@@ -630,6 +642,13 @@ def test_an_earlier_inspection_comes_back_and_is_compared_with_another_question(
         "inside the regions of ranks 1, 2, 3 and 4 together; A inside the regions of ranks 1 to"
     )
     expect(note).to_contain_text(f"for “{QUESTION}”")
+    # So are the numbers of A beside the regions, and those of B's question are drawn over B alone.
+    page.get_by_role("tab", name="Regions").click()
+    expect(page.locator("[data-part=targetNote]")).to_contain_text(f"for “{QUESTION}”")
+    outlined = halves(asked)
+    page.locator("[data-control=outlines]").uncheck()
+    plain = halves(asked)
+    assert [np.array_equal(*pair) for pair in zip(outlined, plain, strict=True)] == [True, False]
     # The map that was switched off comes back with another image.
     page.locator("[data-control=map]").uncheck()
     asked.example(1)
