@@ -29,7 +29,7 @@ from a3tune.images.measures import measure_words
 from a3tune.inspection.inspect import Inspection
 from a3tune.inspection.views import AdapterView
 from a3tune.types import Head, MedicalImage
-from a3tune.wording import RESEARCH_NOTICE
+from a3tune.wording import RESEARCH_NOTICE, counted
 
 # Small images are enlarged to this many pixels on the longer edge, so that a map does not come out as a few dots.
 LEAST_EDGE = 1024
@@ -55,6 +55,7 @@ class Side:
         heads, rows: the map is the mean over these, see :func:`a3tune.attention.critical_heads.head_set_map`.
         head_words: the head set in words, such as "8 critical heads".
         row_words: the words in words, such as "mean of the answer".
+        right_answer: of the question; "" where it is not known.
     """
 
     inspection: Inspection
@@ -63,6 +64,7 @@ class Side:
     rows: tuple[int, ...]
     head_words: str
     row_words: str
+    right_answer: str = ""
 
     def values(self) -> np.ndarray:
         """The map, float32 [patches]."""
@@ -164,6 +166,8 @@ def page_figure(
     command: str,
     measures: Sequence[Mapping[str, Any]] = (),
     reference: np.ndarray | None = None,
+    ranks: Sequence[int] = (),
+    made: str = "",
 ) -> Figure:
     """One A4 page: question, answers, pictures on one scale, numbers, the heads, and how it was made.
 
@@ -175,6 +179,8 @@ def page_figure(
         command: the command line that makes the inspection again.
         measures: their records (see :meth:`a3tune.images.measures.Measure.record`), drawn, numbered and told.
         reference: bool [height, width], where the answer lies, outlined by a dashed white line; None for nothing.
+        ranks: of the masks' regions, written into them.
+        made: when and with what the page was made.
     """
     figure = Figure(figsize=_A4)
     FigureCanvasAgg(figure)
@@ -183,12 +189,18 @@ def page_figure(
     _text(figure, 0.955, "Where the model looks", 15, "bold")
     about = [image.modality or image.format, f"{image.width} × {image.height} pixels", f"SHA-256 {image.sha256[:16]} …"]
     _text(figure, 0.935, f"{first.inspection.model} · " + " · ".join(about), 8)
-    top = 0.915
+    top = 0.919
+    for piece in textwrap.wrap(printable(made), 135):
+        _text(figure, top, piece, 7)
+        top -= 0.011
+    top -= 0.004
     asked = None
     for letter, side in zip("AB", sides, strict=False):
         name = f"{letter} · {side.view.adapter}" if len(sides) > 1 else side.view.adapter
-        lines = [f"Question: {side.inspection.question}", f"Answer ({name}): {side.view.answer or '(empty)'}"]
-        for line in lines[side.inspection.question == asked :]:
+        lines = [] if side.inspection.question == asked else [f"Question: {side.inspection.question}"]
+        if lines and side.right_answer:
+            lines.append(f"Reference answer: {side.right_answer}")
+        for line in [*lines, f"Answer ({name}): {side.view.answer or '(empty)'}"]:
             for piece in textwrap.wrap(printable(line), 105, max_lines=3, placeholder=" …"):
                 _text(figure, top, piece, 9.5)
                 top -= 0.016
@@ -223,6 +235,7 @@ def page_figure(
         bottom = top - height * (1 + place // columns) + 0.02
         axes = figure.add_axes((left, bottom, 0.36, height - 0.035))
         axes.imshow(outline(pixels, masks), interpolation="nearest")
+        _draw_ranks(axes, masks, ranks)
         _draw_measures(axes, measures, image)
         _draw_reference(axes, reference)
         axes.set_title(printable(name), fontsize=8.5, parse_math=False)
@@ -237,8 +250,10 @@ def page_figure(
         for piece in textwrap.wrap(printable(side.caption()), 125):
             _text(figure, top, piece, 7.5)
             top -= 0.012
-    if reference is not None:
-        _text(figure, top, REFERENCE_WORDS, 7.5)
+    numbered = f"Outlined: {counted(len(ranks), 'region')}, each with its rank" if ranks else ""
+    told = [words for words in (numbered, REFERENCE_WORDS if reference is not None else "") if words]
+    if told:
+        _text(figure, top, ". ".join(told), 7.5)
         top -= 0.012
     _text(figure, top - 0.012, "Numbers", 10, "bold")
     for place, (name, texts) in enumerate([("", [side.view.adapter for side in sides]), *numbers]):
@@ -268,6 +283,16 @@ def page_figure(
     _text(figure, 0.032, RESEARCH_NOTICE, 7)
     _text(figure, 0.02, _EVIDENCE, 7)
     return figure
+
+
+def _draw_ranks(axes: Axes, masks: Sequence[np.ndarray], ranks: Sequence[int]) -> None:
+    for mask, rank in zip(masks, ranks, strict=bool(ranks)):
+        # Where the region is widest.
+        inside = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)
+        row, column = np.unravel_index(inside.argmax(), inside.shape)
+        dark = [withStroke(linewidth=2.5, foreground="black")]
+        look: dict[str, Any] = {"fontsize": 7, "color": "white", "ha": "center", "va": "center"}
+        axes.text(column - 1, row - 1, str(rank), path_effects=dark, clip_on=True, **look)
 
 
 def _draw_reference(axes: Axes, mask: np.ndarray | None) -> None:

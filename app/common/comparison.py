@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import gradio as gr
-import numpy as np
 
+from app.common.pictures import PictureQuestion
 from app.common.widgets import Update
 
 
@@ -46,14 +46,11 @@ class AdapterComparison(Protocol):
         self,
         visitor: Any,
         names: Sequence[str],
-        picture: Path | None,
-        question: str,
+        asked: PictureQuestion,
         written: str,
         request: gr.Request,
-        mask: np.ndarray | None = None,
     ) -> Iterator[Update]:
-        """Ask the base and other adapters, the visitor's own among them: about a picture, or where there is none about
-        what is on show. ``written`` is what the visitor wrote as another question: it stays in the question's field
-        where it was not asked. ``mask`` is where the answer lies in the picture, bool [height, width]. New values by
-        components, which are among `own_outputs`."""
+        """Ask the base and other adapters, the visitor's own among them. ``written`` is what the visitor wrote as
+        another question: it stays in the question's field where it was not asked. New values by components, which are
+        among `own_outputs`."""
         ...

@@ -1,5 +1,5 @@
 """Parts of the page that Gradio has no widget for: how they are read from their folder, what answers them, and the
-page's head."""
+page's head; and fields of files, which the browser empties itself (see ``common/static/file_field.js``)."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ Update = dict[gr.blocks.Block, Any]
 
 Answer = Callable[[dict[str, Any]], dict[str, Any]]
 
+_FILES = 'studioModule("common/static/file_field.js")'
 _APP = Path(__file__).resolve().parents[1]
 GLOSSARY: dict[str, str] = json.loads((_APP / "common" / "static" / "glossary.json").read_text(encoding="utf-8"))
 """A sentence for each word that the page explains."""
@@ -64,6 +65,58 @@ def focus_on(event: gr.events.Dependency, *ids: str) -> gr.events.Dependency:
     """After an event, give the focus to the element of the first of these ids that is on show and can be used."""
     script = f'() => {{ studioModule("common/static/keyboard.js").focusOn(...{json.dumps(ids)}); }}'
     return event.then(None, None, None, js=script, queue=False, **EVENT_OPTIONS)
+
+
+def on_files(
+    event: Callable[..., gr.events.Dependency],
+    field: gr.File,
+    handle: Callable[..., Any],
+    inputs: list[gr.components.Component],
+    outputs: list[gr.blocks.Block],
+    taken: str = "",
+    **options: Any,
+) -> gr.events.Dependency:
+    """Take a field's files.
+
+    Args:
+        event: what takes them: the field's ``upload``, or a button's ``click``.
+        field: the field, with an ``elem_id``.
+        handle: gets their paths, those of a field for a single file the one or None, and then the values of ``inputs``.
+        inputs, outputs, options: of the event.
+        taken: the script that takes ``files`` and gives all that the handler gets, where it is not that.
+    """
+    files = f"{_FILES}.takeFiles(files)" + ("[0] ?? null" if field.file_count == "single" else "")
+    script = f"(files, ...more) => {taken or f'[{files}, ...more]'}"
+    took = event(handle, [field, *inputs], outputs, js=script, **options)
+    _after(event, field, [field], "leftFiles(id, files)")
+    return took
+
+
+def keep_untaken(field: gr.File) -> None:
+    """Where a button takes the files of a field: those that were taken already leave it when others come."""
+    _after(field.upload, field, [field], "arrivedFiles(id, files)")
+
+
+def on_untaken_files(
+    event: Callable[..., gr.events.Dependency],
+    field: gr.File,
+    handle: Callable[..., Any],
+    inputs: list[gr.components.Component],
+    outputs: list[gr.blocks.Block],
+    **options: Any,
+) -> gr.events.Dependency:
+    """As `on_files`, where files may be refused and then stay in their field: ``outputs`` ends with a hidden
+    ``gr.JSON`` in which the handler tells those that it took, as ``{"path": ...}``."""
+    script = f"(files, ...more) => [{_FILES}.freshFiles(files), ...more]"
+    asked = event(handle, [field, *inputs], outputs, js=script, **options)
+    _after(asked.then, field, [field, outputs[-1]], "settleFiles(id, files, taken)")
+    return asked
+
+
+def _after(event: Callable[..., Any], field: gr.File, inputs: list[Any], call: str) -> None:
+    named = f"const script = {_FILES}, id = {json.dumps(field.elem_id)};"
+    script = f"(files, taken) => {{ {named} return script.{call}; }}"
+    event(None, inputs, [field], js=script, queue=False, trigger_mode="multiple", **EVENT_OPTIONS)
 
 
 def open_wanted(tab: str, *inputs: str) -> str:

@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from a3tune.data.intake import check_room
 from a3tune.errors import A3TuneError, RequestError
 from a3tune.evaluation.tuning_run import has_aligned
 from app.access.identity import require
+from app.common.pictures import PictureQuestion
 from app.common.status import explain
 from app.engine import library
 from app.engine.background import Step, Task, run
@@ -40,17 +39,13 @@ class Asked(NamedTuple):
     """One question of an evaluation, to be looked into.
 
     Attributes:
-        picture: the image's file.
-        question: the words.
+        question: the question about its image, with what the data says of the answer.
         adapters: the evaluation's adapters.
-        mask: bool [height, width], where the data says that the answer lies; None where it does not.
-        trouble: why that cannot be told; "" where nothing is wrong.
+        trouble: why it cannot be told where the answer lies; "" where nothing is wrong.
     """
 
-    picture: Path
-    question: str
+    question: PictureQuestion
     adapters: tuple[str, ...]
-    mask: np.ndarray | None = None
     trouble: str = ""
 
 
@@ -230,11 +225,12 @@ class EvaluateService:
             if number in items:
                 adapters = dict.fromkeys(item[number].adapter for item in found.by_system.values() if number in item)
                 item = items[number]
-                asked = Asked(self._reader.picture(found, item), item.question, tuple(adapters))
+                question = PictureQuestion(item.question, self._reader.picture(found, item), item.answer)
                 try:
-                    return asked._replace(mask=self._reader.reference_mask(found, item))
+                    mask = self._reader.reference_mask(found, item)
                 except (A3TuneError, OSError) as error:
-                    return asked._replace(trouble=f"Without a reference mask: {explain(error)}")
+                    return Asked(question, tuple(adapters), f"Without a reference mask: {explain(error)}")
+                return Asked(question._replace(mask=mask), tuple(adapters))
         raise RequestError(expected="a question of this evaluation", got=f"number {number}", remedy="Choose another")
 
     def _job(self, owner: OwnerId, name: JobId) -> Job:

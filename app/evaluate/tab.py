@@ -314,8 +314,7 @@ class EvaluateTab:
                 return
             trouble = status(asked.trouble) if asked.trouble else ""
             yield {self._pages: gr.Tabs(selected="inspect"), self._run_status: trouble}
-            picture, question = asked.picture, asked.question
-            yield from inspect.compare_own(visitor, wanted, picture, question, written, request, asked.mask)
+            yield from inspect.compare_own(visitor, wanted, asked.question, written, request)
 
         return press
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydicom import Dataset
 
+from a3tune.bundle import DEMO, demo_adapters
 from a3tune.errors import RequestError
 from a3tune.images.measures import KINDS, Measure
 from a3tune.wording import counted
@@ -183,7 +185,16 @@ def _read_shown(service: InspectService, request: dict[str, Any]) -> Shown:
             "look": {name: style[name] for name in sorted(style) if isinstance(style[name], (str, int, float, bool))},
         },
         results[0].opened,
+        _weights(results[0], adapters),
     )
+
+
+def _weights(result: Result, adapters: Sequence[str]) -> dict[str, str | Path]:
+    generation = result.generation
+    bundled = demo_adapters() if generation.source == DEMO else {}
+    folders = {**bundled, **generation.folders, **result.own}
+    named = {name: folders[name] for name in adapters if name in folders}
+    return {"model": generation.source, **named}
 
 
 def _measures(result: Result, drawn: Any) -> list[Measure]:
@@ -236,4 +247,6 @@ def _side(result: Result, asked: dict[str, Any], request: dict[str, Any]) -> Sid
     one_head = f"layer {heads[0].layer}, head {heads[0].head}"
     own = " + ".join(f"“{texts[row].strip()}”" for row in rows)
     words = {"answer": "mean of the answer", "question": "mean of the question"}.get(request["words"], own)
-    return library.Side(result.inspection, view, heads, rows, head_words.get(str(request["heads"]), one_head), words)
+    name = head_words.get(str(request["heads"]), one_head)
+    right = result.opened.reference_answer(result.inspection.question)
+    return library.Side(result.inspection, view, heads, rows, name, words, right)

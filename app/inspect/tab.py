@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
 
 from app.common.comparison import OwnAdapters
+from app.common.pictures import PictureQuestion
 from app.common.status import status
 from app.common.widgets import EVENT_OPTIONS, Update, page_session
 from app.inspect.asking.panel import QuestionPanel
@@ -18,7 +17,7 @@ from app.inspect.handlers import viewer_answers
 from app.inspect.opening.examples import GENERAL_QUESTIONS, Example
 from app.inspect.opening.panel import STAYS, ImagePanel
 from app.inspect.service import InspectService
-from app.inspect.sessions.opened_image import open_example
+from app.inspect.sessions.opened_image import Reference, open_example
 from app.inspect.sessions.results import Result
 from app.inspect.viewer import WANTED, build_viewer
 from app.inspect.viewer.values import adopted_value, viewer_value
@@ -119,31 +118,28 @@ class InspectTab:
         self,
         visitor: Any,
         names: Sequence[str],
-        picture: Path | None,
-        question: str,
+        asked: PictureQuestion,
         written: str,
         request: gr.Request,
-        mask: np.ndarray | None = None,
     ) -> Iterator[Update]:
-        """Ask the base and other adapters, the visitor's own among them: about a picture, or where there is none about
-        what is on show. ``written`` is what the visitor wrote as another question: it stays in the question's field
-        where it was not asked. ``mask`` is where the answer lies in the picture, bool [height, width]. New values by
-        components, which are among `own_outputs`."""
+        """Ask the base and other adapters, the visitor's own among them. ``written`` is what the visitor wrote as
+        another question: it stays in the question's field where it was not asked. New values by components, which are
+        among `own_outputs`."""
         session, own, asking = page_session(request), self._own.of(visitor), self._asking
         adapters = list(dict.fromkeys((self._service.slot.adapters[0], *names)))
         changes: Update = {asking.adapters: gr.update(**{**asking.choices(visitor), "value": adapters})}
-        if picture is not None:
+        question = asked.question
+        if asked.picture is not None:
             try:
-                known = None if mask is None else (question, mask)
-                opened = self._service.sessions.open_file(session, picture, remove=False, reference=known)
+                known = Reference(question, asked.mask, asked.answer)
+                opened = self._service.sessions.open_file(session, asked.picture, remove=False, reference=known)
             except Exception as error:
                 yield {**changes, **asking.not_opened(session, error)}
                 return
-            asked = [question, *GENERAL_QUESTIONS]
             words, stays = "Asked as on the other tab.", self._images.is_unanswered(session, written)
             stays = stays and written.strip() != question
             told = f"{words} {STAYS}" if stays else words
-            changes |= self._images.shown(session, opened, None, told, asked)
+            changes |= self._images.shown(session, opened, None, told, [question, *GENERAL_QUESTIONS])
             changes[asking.question] = gr.skip() if stays else question
         self._service.questions.reserve(session)
         yield {**changes, asking.cancel: gr.update(interactive=True)}

@@ -13,10 +13,9 @@ from a3tune.encoding import base64_text
 from a3tune.errors import RequestError
 from a3tune.wording import WARNING
 from app.common.delete_button import DeleteButton
-from app.common.file_fields import on_files
 from app.common.identity import is_secret, owner_of
 from app.common.status import status, warning_status
-from app.common.widgets import EVENT_OPTIONS, Update, errors_in, json_text, server_function
+from app.common.widgets import EVENT_OPTIONS, Update, errors_in, json_text, on_files, server_function
 from app.engine.ids import AdapterName
 from app.tune.plan_panel import PlanPanel
 from app.tune.plans import launch_command

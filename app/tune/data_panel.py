@@ -9,10 +9,18 @@ from typing import Any
 import gradio as gr
 
 from app.common.delete_button import DeleteButton
-from app.common.file_fields import keep_untaken, on_files
 from app.common.identity import owner_of
 from app.common.status import status
-from app.common.widgets import EVENT_OPTIONS, Update, build_stop, errors_in, follow_work, server_function
+from app.common.widgets import (
+    EVENT_OPTIONS,
+    Update,
+    build_stop,
+    errors_in,
+    follow_work,
+    keep_untaken,
+    on_files,
+    server_function,
+)
 from app.engine.ids import DataSetId, OwnerId
 from app.tune.data.regions import labels_value, row_value
 from app.tune.data.report import NO_DATA, data_report, repair_choices

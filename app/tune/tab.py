@@ -9,10 +9,10 @@ from typing import Any
 import gradio as gr
 
 from app.common.comparison import AdapterComparison
-from app.common.file_fields import on_files
 from app.common.identity import owner_of
+from app.common.pictures import PictureQuestion
 from app.common.status import error_status, status, warning_status
-from app.common.widgets import EVENT_OPTIONS, Update, open_wanted
+from app.common.widgets import EVENT_OPTIONS, Update, on_files, open_wanted
 from app.engine.ids import AdapterName, DataSetId, JobId, OwnerId
 from app.tune.adapters_panel import AdapterPanel
 from app.tune.data_panel import DataPanel
@@ -104,8 +104,8 @@ class TuneTab:
                     yield {words: error_status(error)}
                     return
                 yield {pages: gr.Tabs(selected="inspect"), words: ""}
-                wanted = found.question if found.picture else question
-                yield from inspect.compare_own(visitor, [found.name], found.picture, wanted, written, request)
+                asked = found.asked or PictureQuestion(question)
+                yield from inspect.compare_own(visitor, [found.name], asked, written, request)
 
             return press
 

@@ -11,7 +11,6 @@ import gradio as gr
 from a3tune.encoding import base64_text
 from app.access.identity import audit
 from app.common.comparison import OwnAdapters
-from app.common.file_fields import keep_untaken, on_untaken_files
 from app.common.status import status
 from app.common.widgets import (
     EVENT_OPTIONS,
@@ -19,6 +18,8 @@ from app.common.widgets import (
     Update,
     errors_in,
     json_text,
+    keep_untaken,
+    on_untaken_files,
     page_session,
     server_function,
     widget_parts,

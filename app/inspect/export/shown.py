@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +30,7 @@ class Shown:
         command: what makes the same inspection again.
         settings: the viewer's.
         opened: the image.
+        weights: where those are that answered: of "model" its source, of each adapter its folder.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Shown:
     command: str
     settings: dict[str, Any]
     opened: OpenedImage
+    weights: dict[str, str | Path]
 
     @property
     def masks(self) -> list[np.ndarray]:

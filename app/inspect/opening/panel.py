@@ -13,9 +13,8 @@ from a3tune.errors import RequestError
 from a3tune.images.burnt_in import LOOK
 from app.access.identity import audit
 from app.common.comparison import OwnAdapters
-from app.common.file_fields import on_files
 from app.common.status import status, step_status
-from app.common.widgets import EVENT_OPTIONS, Update, page_session
+from app.common.widgets import EVENT_OPTIONS, Update, on_files, page_session
 from app.engine.background import Step
 from app.engine.ids import ResultId, SessionId
 from app.inspect.archive.panel import ArchivePanel

@@ -30,17 +30,19 @@ MOST_UNPACKED = 256 << 20
 _GZIP = b"\x1f\x8b"
 
 
-class ReferenceMask(NamedTuple):
-    """Where the answer to a question lies, by the example or the data that the image is of.
+class Reference(NamedTuple):
+    """The answer to a question and where it lies, by the example or the data that the image is of.
 
     Attributes:
         question: the question.
-        mask: bool [height, width], in source pixels.
+        mask: bool [height, width], in source pixels; None where it is not known.
+        answer: the right answer; "" where it is not known.
         frame, axis, volume: of which picture of the file.
     """
 
     question: str
-    mask: np.ndarray
+    mask: np.ndarray | None = None
+    answer: str = ""
     frame: int = 0
     axis: int = 2
     volume: int = 0
@@ -60,7 +62,7 @@ class OpenedImage(NamedTuple):
         convention: that of the model that it was read for, followed or not.
         series: the series of a folder or archive that can be chosen from; none for a single file.
         file: names the file, or the series of it, for as long as it is open.
-        reference: where the answer to a question about it lies, where that is known.
+        reference: the answer to a question about it, and where that lies, where one of these is known.
     """
 
     image: MedicalImage
@@ -75,16 +77,23 @@ class OpenedImage(NamedTuple):
     convention: str | None = None
     series: tuple[Series, ...] = ()
     file: str = ""
-    reference: ReferenceMask | None = None
+    reference: Reference | None = None
 
     def reference_mask(self, question: str) -> np.ndarray | None:
         """bool [height, width], source pixels: where the answer to this question lies in the picture; None where that
         is not known."""
+        mask = self._known(question).mask
+        return mask if mask is not None and mask.shape == (self.image.height, self.image.width) else None
+
+    def reference_answer(self, question: str) -> str:
+        """The right answer to this question about the picture; "" where that is not known."""
+        return self._known(question).answer
+
+    def _known(self, question: str) -> Reference:
         known = self.reference
-        if known is None or known.question != question or known.mask.shape != (self.image.height, self.image.width):
-            return None
-        here = (known.frame, known.axis, known.volume) == (self.image.frame, self.axis, self.volume)
-        return known.mask if here else None
+        shown = self.image.frame, self.axis, self.volume
+        here = known is not None and known.question == question and shown == (known.frame, known.axis, known.volume)
+        return known if known is not None and here else Reference(question)
 
     @property
     def has_source(self) -> bool:
@@ -110,7 +119,7 @@ def open_example(path: Path, key: str, convention: str | None = None) -> OpenedI
     """
     with trusted_files():
         opened = open_content(path.read_bytes(), convention)
-    return opened._replace(key=key, source=_example_path(path), reference=_example_mask(key, opened.image))
+    return opened._replace(key=key, source=_example_path(path), reference=_example_reference(key, opened.image))
 
 
 class ExampleReference(NamedTuple):
@@ -133,11 +142,12 @@ def example_references() -> dict[str, ExampleReference]:
     }
 
 
-def _example_mask(key: str, image: MedicalImage) -> ReferenceMask | None:
+def _example_reference(key: str, image: MedicalImage) -> Reference | None:
     known = example_references().get(key)
-    if known is None or not known.mask:
+    if known is None:
         return None
-    return ReferenceMask(known.question, mask_of_text(known.mask, image.height, image.width))
+    mask = mask_of_text(known.mask, image.height, image.width) if known.mask else None
+    return Reference(known.question, mask, known.answer, image.frame)
 
 
 def _example_path(path: Path) -> str:

@@ -13,8 +13,6 @@ import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from a3tune.errors import Cancelled, RequestError
 from a3tune.images.values import PixelValues
 from a3tune.types import Window
@@ -22,7 +20,7 @@ from app.engine.ids import RegionSessionId, SessionId
 from app.inspect.sessions.ahead import MOST_AT_ONCE
 from app.inspect.sessions.opened_image import (
     OpenedImage,
-    ReferenceMask,
+    Reference,
     open_content,
     open_example,
     read_again,
@@ -129,7 +127,7 @@ class Sessions:
         *,
         remove: bool,
         key: str = "",
-        reference: tuple[str, np.ndarray] | None = None,
+        reference: Reference | None = None,
     ) -> OpenedImage:
         """Open a file as the session's image.
 
@@ -138,8 +136,7 @@ class Sessions:
             path: the file.
             remove: delete the file once it is in memory (uploads: nothing of them stays on the disk).
             key: the name of the example that it is.
-            reference: a question about the image, and where its answer lies in it as it is shown first, bool
-                [height, width].
+            reference: of the picture that is shown first.
 
         Raises:
             ImageError: the file is not an image that can be shown.
@@ -155,7 +152,7 @@ class Sessions:
                     remove_upload(path)
             opened = self.read(content)
             if reference is not None:
-                opened = opened._replace(reference=ReferenceMask(*reference, opened.image.frame))
+                opened = opened._replace(reference=reference._replace(frame=opened.image.frame))
             return self._show(name, request, opened)
 
     def read(self, content: bytes) -> OpenedImage:

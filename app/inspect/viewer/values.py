@@ -15,7 +15,7 @@ from a3tune.wording import WARNING
 from app.common.status import DEMO_NOTICE, status
 from app.common.widgets import json_text
 from app.engine.background import Step
-from app.inspect.sessions.opened_image import OpenedImage, example_references
+from app.inspect.sessions.opened_image import OpenedImage
 from app.inspect.sessions.regions import RankedRegions, ShownRegion, Target, TargetNumbers
 from app.inspect.sessions.results import Result, ViewNumbers
 from app.inspect.viewer.image_value import image_value, small_picture
@@ -108,7 +108,7 @@ def result_value(
     return {
         "id": result.id,
         "question": inspection.question,
-        "reference": _reference(result),
+        "reference": result.opened.reference_answer(inspection.question) or None,
         "referenceMask": None if result.reference_mask is None else _outline(result.reference_mask),
         "model": inspection.model,
         "notice": " ".join([DEMO_NOTICE] * result.demo + _remarks(inspection.views, warnings=False)),
@@ -122,12 +122,6 @@ def result_value(
             for place, (view, numbers) in enumerate(pairs)
         ],
     }
-
-
-def _reference(result: Result) -> str | None:
-    """The right answer to an example's first question."""
-    known = example_references().get(result.opened.key)
-    return known.answer if known is not None and known.question == result.inspection.question else None
 
 
 def _outline(mask: np.ndarray) -> list[list[int]]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from a3tune.errors import AdapterError, RequestError
 from a3tune.storage import read_json_or_empty, write_json
 from app.access.identity import audit, require
+from app.common.pictures import PictureQuestion
 from app.common.studio_folder import megabytes, remove_upload, restore_folder, retire_folder
 from app.engine import library
 from app.engine.ids import AdapterName, JobId, OwnerId
@@ -39,13 +40,11 @@ class BeforeAfter:
 
     Attributes:
         name: the adapter's name among the visitor's.
-        picture: a watched image of its run; None where nothing was watched.
-        question: what was asked about it.
+        asked: a question that its run watched; None where nothing was watched.
     """
 
     name: AdapterName
-    picture: Path | None
-    question: str
+    asked: PictureQuestion | None
 
 
 class AdapterService:
@@ -97,7 +96,7 @@ class AdapterService:
         """
         run = self._folder(owner, name).parent
         picture = run / "watch" / "0.png"
-        return BeforeAfter(name, picture if picture.is_file() else None, _watched_question(run))
+        return BeforeAfter(name, _watched_question(run, picture) if picture.is_file() else None)
 
     def zip(self, owner: OwnerId, name: AdapterName) -> bytes:
         """An adapter as a ZIP archive; one of a run with its filled model card.
@@ -247,13 +246,15 @@ def _key(folder: Path, run: RunFolder | None) -> str:
     return folder.name if run is None else folder.parent.parent.name
 
 
-def _watched_question(run: Path) -> str:
-    """The first question that a run watches; "" when it watches none."""
+def _watched_question(run: Path, picture: Path) -> PictureQuestion:
+    """The first question that a run watches, about this picture; an empty one when it watches none."""
     for event in library.RunFolder(run).event_log.each():
         if event.get("event") == "watched":
             with suppress(LookupError, TypeError):
-                return str(event["questions"][0]["question"])[:_LONGEST_QUESTION]
-    return ""
+                first = event["questions"][0]
+                told = [str(first[name] or "")[:_LONGEST_QUESTION] for name in ("question", "answer")]
+                return PictureQuestion(told[0], picture, told[1])
+    return PictureQuestion("", picture)
 
 
 def _unused(title: str, taken: Collection[str]) -> str:

@@ -137,6 +137,13 @@ def test_from_the_start_over_a_new_server_to_tables_questions_and_files(page, se
     inside = page.locator(".answer-of", has_text="inside the reference mask").first
     expect(inside).to_contain_text(f"{100 * mass:.1f} % of its attention", timeout=PATIENCE_MS)
     expect(page.locator("[data-part=caption]")).to_contain_text("reference mask")
+    # So is the data's answer told, by which each side's is right or wrong.
+    expect(page.locator(".answer-of .verdict")).to_have_count(2)
+    right = base[place]["answer"]
+    for side in page.locator(".answer-of").all():
+        said = side.locator(".answer").inner_text().strip().lower()
+        told = "✓ the reference answer" if said == right.lower() else f"✗ the reference answer is “{right}”"
+        expect(side.locator(".verdict")).to_have_text(told)
 
     # What is written there and was not asked stays.
     field, stage = page.locator("#question textarea, #question input").first, page.locator(".stage")

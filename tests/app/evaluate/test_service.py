@@ -151,7 +151,9 @@ def test_what_was_found_is_read_by_its_owner_alone(service, owner, tmp_path, wri
     found = service.compare(owner, one.id, two.id)
     assert (found["before"], found["after"], found["questions"], found["settings"]) == ("one", "two", 5, {})
     asked = service.question(owner, one.id, 1)
-    assert (asked.picture.name, asked.question, asked.adapters) == ("1.png", "Is there a mass, 1?", ("base", "a3"))
+    question = asked.question
+    assert (question.picture.name, question.question, question.answer) == ("1.png", "Is there a mass, 1?", "yes")
+    assert asked.adapters == ("base", "a3")
     with pytest.raises(RequestError, match="number 9"):
         service.question(owner, one.id, 9)
     with pytest.raises(RequestError, match="no such run"):

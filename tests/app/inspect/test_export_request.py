@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shlex
 import zipfile
 from dataclasses import replace
@@ -19,6 +20,7 @@ from matplotlib.text import Text
 from PIL import Image
 from pydicom.data import get_testdata_file
 
+from a3tune import __version__
 from a3tune.attention.metrics import measure_head_set
 from a3tune.bundle import EXAMPLES
 from a3tune.cli.main import main
@@ -28,6 +30,7 @@ from a3tune.errors import RequestError
 from a3tune.geometry.patch_grid import to_patches
 from a3tune.inspection.report import MapStyle, Side, shown_figure
 from a3tune.inspection.views import answer_rows
+from a3tune.models.fingerprint import weights_fingerprint
 from a3tune.types import Window
 from app.access.deployment import DEPLOYMENTS
 from app.inspect.export_request import export, store
@@ -235,6 +238,10 @@ def test_the_reference_mask_is_told_and_drawn_where_it_is_on_show_and_nowhere_el
         texts = [text.get_text() for text in figures[-1].findobj(Text)]
         assert ("Dashed line: the reference mask" in texts) == drawn
         assert {"Attention inside the reference mask", words} <= set(texts)
+        assert f"Reference answer: {opened.reference.answer}" in texts
+        digest = weights_fingerprint(result.generation.source)[:16]
+        made = rf"Made on \d{{4}}-\d\d-\d\d .*A3Tune {re.escape(__version__)} .*model {digest}"
+        assert re.search(made, " ".join(texts))
         assert len(figures[-1].findobj(ContourSet)) == 2 * drawn, "on the image and on the map"
     captures = []
     for drawn in (True, False):

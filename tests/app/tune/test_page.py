@@ -238,6 +238,7 @@ def test_from_the_upload_to_the_adapter_over_reloads_stops_kills_and_a_new_serve
     page.locator("#tune-run-inspect").click()
     visitor.inspected("base", name)
     expect(field).to_have_value("Is there a fracture?")
+    expect(page.locator(".answer-of .verdict")).to_have_count(2)
     expect(page.locator("#adapters input:checked")).to_have_count(2)
     visitor.screenshot("tune_before_after")
 
