@@ -18,7 +18,21 @@ export function createExport({ element, part, state, server, measures }, identit
       words,
       regions: [...state.regions.on],
       measures: measures.drawn(),
-      look: { ...state.display, levels: state.levels },
+      look: { ...state.display, ...place() },
+    };
+  }
+
+  // How the sides are laid out, which part is on show, and through which grey levels: centre and width of grey values
+  // from 0 to 255, or the window's name.
+  function place() {
+    const { mode, zoom, levels, pair } = state;
+    return {
+      shown: mode === "one" ? state.nameOf(state.front) : mode,
+      ...(mode === "wipe" ? { wipe: pair.wipe } : {}),
+      zoom: zoom.factor,
+      zoomX: zoom.x,
+      zoomY: zoom.y,
+      ...(levels.preset ? { levels: levels.preset.name } : { levelCentre: levels.centre, levelWidth: levels.width }),
     };
   }
 

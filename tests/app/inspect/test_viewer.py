@@ -560,7 +560,8 @@ def test_checks_run_with_progress_and_can_be_stopped(asked):
 
 def test_files_hold_figures_numbers_and_the_command_and_name_nobody(asked, expected, tmp_path):
     page = asked.page
-    page.locator("[data-compare=side]").click()
+    page.locator("[data-compare=wipe]").click()
+    page.locator(".stage").press("]")
     page.locator("[data-measure=ellipse]").click()
     page.locator(".stage").press("Enter")
     page.locator(".stage").press("Escape")
@@ -586,6 +587,9 @@ def test_files_hold_figures_numbers_and_the_command_and_name_nobody(asked, expec
             np.testing.assert_allclose(stored["maps"], expected.view("a3").maps.weights, atol=1e-5)
         drawn = Image.open(io.BytesIO(archive.read("view/A_base.png")))
     assert [region["rank"] for region in record["labels"]] == settings["regions"] == [1, 2, 3, 4]
+    look = settings["look"]
+    assert (look["shown"], look["zoom"], look["levelWidth"]) == ("wipe", 1, 255)
+    assert 0.5 < look["wipe"] < 1
     assert drawn.size == (6 * 180, 6 * 120)
     assert [side["adapter"] for side in settings["sides"]] == ["base", "a3"]
     assert "attention_mass" in settings["sides"][0]["numbers"]
