@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +15,13 @@ from app.common.status import error_status, status
 from app.common.studio_folder import UNDO_SECONDS
 from app.common.widgets import EVENT_OPTIONS, Update, errors_in, focus_on
 from app.engine.ids import OwnerId
+
+_TOLD = "Deleted; you can take it back for {} seconds."
+_OFFER = f"""(deleted) => {{
+    const left = Math.round((deleted?.until || 0) - Date.now() / 1000);
+    const told = {json.dumps(status(_TOLD))}.replace("{{}}", left);
+    return left > 0 ? [told, {{ visible: true, __type__: "update" }}] : [undefined, undefined];
+}}"""
 
 
 class DeleteButton:
@@ -39,8 +48,9 @@ class DeleteButton:
                 self._no = gr.Button("Keep it", size="sm", elem_id=f"{self._elem_id}-no")
         self._status = gr.HTML("", elem_id=f"{self._elem_id}-status", apply_default_css=False)
         self._undo = gr.Button("Undo", visible=False, size="sm", elem_id=f"{self._elem_id}-undo")
-        # What was asked about and what can be taken back, whatever is chosen by then.
-        self._candidate, self._deleted = gr.State(""), gr.State("")
+        # What was asked about, whatever is chosen by then, and what can be taken back, also after a reload.
+        self._candidate = gr.State("")
+        self._deleted = gr.BrowserState({}, storage_key=f"a3tune-{self._elem_id}", secret=self._elem_id)
 
     def wire(
         self,
@@ -69,6 +79,8 @@ class DeleteButton:
         own += [self._candidate, self._deleted]
         options = {"queue": False, **EVENT_OPTIONS}
         no, undo = f"{self._elem_id}-no", f"{self._elem_id}-undo"
+        # With the page, and where it changes.
+        gr.on(None, None, [self._deleted], [self._status, self._undo], js=_OFFER, **options)
         focus_on(self.button.click(self._ask, chosen, own, **options), no)
         focus_on(self._no.click(lambda: gr.update(visible=False), None, self._question, **options), self._elem_id)
         return [
@@ -96,13 +108,15 @@ class DeleteButton:
             shown = self._shown(visitor, None)
         except Exception as error:
             return {**hidden, self._status: error_status(error)}
-        told = status(f"Deleted; you can take it back for {UNDO_SECONDS:.0f} seconds.")
-        return {**hidden, **shown, self._status: told, self._undo: gr.update(visible=True), self._deleted: deleted}
+        kept = {"name": deleted, "until": time.time() + UNDO_SECONDS}
+        told = status(_TOLD.format(f"{UNDO_SECONDS:.0f}"))
+        return {**hidden, **shown, self._status: told, self._undo: gr.update(visible=True), self._deleted: kept}
 
-    def _take_back(self, visitor: str, deleted: str) -> Update:
-        hidden = {self._undo: gr.update(visible=False)}
+    def _take_back(self, visitor: str, deleted: Any) -> Update:
+        hidden = {self._undo: gr.update(visible=False), self._deleted: {}}
         try:
-            self._restore(owner_of(visitor), deleted)
-            return {**hidden, **self._shown(visitor, deleted), self._status: status("It is back.")}
+            name = str(deleted["name"])
+            self._restore(owner_of(visitor), name)
+            return {**hidden, **self._shown(visitor, name), self._status: status("It is back.")}
         except Exception as error:
             return {**hidden, self._status: error_status(error)}

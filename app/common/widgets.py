@@ -68,52 +68,56 @@ def focus_on(event: gr.events.Dependency, *ids: str) -> gr.events.Dependency:
 
 
 def on_files(
-    event: Callable[..., gr.events.Dependency],
     field: gr.File,
     handle: Callable[..., Any],
     inputs: list[gr.components.Component],
     outputs: list[gr.blocks.Block],
     taken: str = "",
+    button: gr.Button | None = None,
     **options: Any,
 ) -> gr.events.Dependency:
-    """Take a field's files.
+    """Take a field's files, when they have come or when a button is pressed.
 
     Args:
-        event: what takes them: the field's ``upload``, or a button's ``click``.
         field: the field, with an ``elem_id``.
         handle: gets their paths, those of a field for a single file the one or None, and then the values of ``inputs``.
         inputs, outputs, options: of the event.
-        taken: the script that takes ``files`` and gives all that the handler gets, where it is not that.
+        taken: the script that gives all that the handler gets, where it is not that.
+        button: the button.
     """
-    files = f"{_FILES}.takeFiles(files)" + ("[0] ?? null" if field.file_count == "single" else "")
+    event = field.upload if button is None else button.click
+    name = json.dumps(field.elem_id)
+    # Gradio goes on to the next handler of an event once this one has ended.
+    _in_browser(event, field, [field], "takeFiles(id, files)")
+    files = f"{_FILES}.{'takenFiles' if button is None else 'takenByButton'}({name})"
+    files += "[0] ?? null" if field.file_count == "single" else ""
     script = f"(files, ...more) => {taken or f'[{files}, ...more]'}"
+    options = {"trigger_mode": "multiple" if button is None else "once", **options}
     took = event(handle, [field, *inputs], outputs, js=script, **options)
-    _after(event, field, [field], "leftFiles(id, files)")
+    if button is not None:
+        _in_browser(field.upload, field, [field], "arrivedFiles(id, files)")
+        took.then(None, None, None, js=f"() => {_FILES}.endWork({name})", queue=False, **EVENT_OPTIONS)
     return took
 
 
-def keep_untaken(field: gr.File) -> None:
-    """Where a button takes the files of a field: those that were taken already leave it when others come."""
-    _after(field.upload, field, [field], "arrivedFiles(id, files)")
-
-
-def on_untaken_files(
-    event: Callable[..., gr.events.Dependency],
+def on_offered_files(
     field: gr.File,
     handle: Callable[..., Any],
     inputs: list[gr.components.Component],
     outputs: list[gr.blocks.Block],
+    button: gr.Button,
     **options: Any,
 ) -> gr.events.Dependency:
-    """As `on_files`, where files may be refused and then stay in their field: ``outputs`` ends with a hidden
-    ``gr.JSON`` in which the handler tells those that it took, as ``{"path": ...}``."""
+    """As `on_files` with a button, where files may be refused and then stay in their field: ``outputs`` ends with a
+    hidden ``gr.JSON`` in which the handler tells those that it took, as ``{"path": ...}``."""
     script = f"(files, ...more) => [{_FILES}.freshFiles(files), ...more]"
-    asked = event(handle, [field, *inputs], outputs, js=script, **options)
-    _after(asked.then, field, [field, outputs[-1]], "settleFiles(id, files, taken)")
+    asked = button.click(handle, [field, *inputs], outputs, js=script, **options)
+    _in_browser(asked.then, field, [field, outputs[-1]], "settleFiles(id, files, taken)")
+    _in_browser(field.upload, field, [field], "arrivedFiles(id, files)")
     return asked
 
 
-def _after(event: Callable[..., Any], field: gr.File, inputs: list[Any], call: str) -> None:
+def _in_browser(event: Callable[..., Any], field: gr.File, inputs: list[Any], call: str) -> None:
     named = f"const script = {_FILES}, id = {json.dumps(field.elem_id)};"
     script = f"(files, taken) => {{ {named} return script.{call}; }}"
     event(None, inputs, [field], js=script, queue=False, trigger_mode="multiple", **EVENT_OPTIONS)

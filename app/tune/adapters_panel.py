@@ -126,8 +126,7 @@ class AdapterPanel(Panel):
         pushed = [self._token, self._push_status]
         self._push.click(self._send, [*own, self._repository, self._token], pushed, **EVENT_OPTIONS)
         loaded = [self._load_status, *self.outputs]
-        me, options = [self._visitor, self._other_base], {"trigger_mode": "multiple", **EVENT_OPTIONS}
-        on_files(self._adapter.upload, self._adapter, self._load_archive, me, loaded, **options)
+        on_files(self._adapter, self._load_archive, [self._visitor, self._other_base], loaded, **EVENT_OPTIONS)
         self._load.click(self._load_public, [self._visitor, self._hub, self._other_base], loaded, **EVENT_OPTIONS)
         self._write.click(self._scale, plan.inputs, [self._text, self._config, self._scale_status], **EVENT_OPTIONS)
 

@@ -17,7 +17,6 @@ from app.common.widgets import (
     build_stop,
     errors_in,
     follow_work,
-    keep_untaken,
     on_files,
     server_function,
 )
@@ -109,11 +108,9 @@ class DataPanel(Panel):
         takes = {"outputs": self.outputs, "concurrency_id": "tune-data", "concurrency_limit": 2, **EVENT_OPTIONS}
         me, chosen = self._visitor, [self._visitor, self.choice]
         self._sample.click(self._add_sample, [me], **takes)
-        # "multiple": another one may be chosen while the last one is still being looked through.
-        on_files(self._archive.upload, self._archive, self._add_archive, [me], trigger_mode="multiple", **takes)
+        on_files(self._archive, self._add_archive, [me], **takes)
         self._files.change(self._fill_table, [self._files, self._table], [self._table], queue=False, **EVENT_OPTIONS)
-        on_files(self._take.click, self._files, self._add_files, [me, self._table], **takes)
-        keep_untaken(self._files)
+        on_files(self._files, self._add_files, [me, self._table], button=self._take, **takes)
         self._fetch.click(self._add_public, [me, self._hub], **takes)
         self.choice.input(self.check, chosen, **takes)
         self._repair.click(self._mend, [*chosen, self._chosen], **takes)

@@ -88,9 +88,7 @@ class TuneTab:
             concurrency_limit=1,
             **EVENT_OPTIONS,
         )
-        folder = self.use.folder
-        options = {"trigger_mode": "multiple", **EVENT_OPTIONS}
-        on_files(folder.upload, folder, self._open_run, [me], started, **options)
+        on_files(self.use.folder, self._open_run, [me], started, **EVENT_OPTIONS)
 
     def _wire_inspect(self, pages: gr.Tabs, inspect: AdapterComparison) -> None:
         """The buttons that show an adapter beside the base in Inspect."""

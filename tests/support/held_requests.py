@@ -36,6 +36,6 @@ def events_held_back(page: Page) -> Iterator[list[Route]]:
     try:
         yield held
     finally:
-        page.unroute(_EVENT)
         for route in held:
             route.continue_()
+        page.unroute(_EVENT)

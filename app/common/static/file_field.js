@@ -2,6 +2,8 @@
 // it: emptied by the server, which answers later, a field would lose what was chosen meanwhile.
 
 const gone = new Set(); // paths of all files that were taken
+const waiting = new Map(); // by a field's id, what was taken there and nobody was told of
+const busy = new Set(); // ids of the fields whose files a button took, as long as that works
 const held = new Map(); // by a field's id, the button that was pressed while files were being sent there
 
 // By the id of a button that takes files: that of their field.
@@ -13,11 +15,29 @@ export const isSending = (id) => Boolean(document.querySelector(`#${id} .uploadi
 // Those of a field's files that nobody took yet.
 export const freshFiles = (files) => listed(files).filter(({ path }) => !gone.has(path));
 
-export function takeFiles(files) {
-  const fresh = freshFiles(files);
-  for (const { path } of fresh) gone.add(path);
-  return fresh;
+function markGone(files) {
+  for (const { path } of files) gone.add(path);
 }
+
+// Takes a field's files, and gives its new value; what a button that is at work would not take stays.
+export function takeFiles(id, files) {
+  if (busy.has(id)) return undefined;
+  const fresh = freshFiles(files);
+  markGone(fresh);
+  waiting.set(id, [...(waiting.get(id) || []), fresh]);
+  return leftFiles(id, files);
+}
+
+// What the server is told of: those that were taken first.
+export const takenFiles = (id) => waiting.get(id)?.shift() || [];
+
+// The same for a button, until it has done its work.
+export function takenByButton(id) {
+  busy.add(id);
+  return takenFiles(id);
+}
+
+export const endWork = (id) => void busy.delete(id);
 
 // The field's new value, without what was taken; none where nothing was, and while others are being sent there, which a
 // new value would end.
@@ -29,7 +49,7 @@ export function leftFiles(id, files) {
 
 // The server told which files it took.
 export function settleFiles(id, files, taken) {
-  takeFiles(taken);
+  markGone(taken || []);
   return leftFiles(id, files);
 }
 

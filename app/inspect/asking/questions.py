@@ -148,7 +148,7 @@ class Questions:
                 remedy="Write a question or choose a suggestion",
             )
         asked, shown = tuple(adapters) or self.slot.adapters, opened
-        first_asked = tuple(sorted(asked, key=lambda name: name not in session.pair))
+        first_asked = sorted(asked, key=lambda name: name not in session.pair)
 
         def work(task: Task[Inspection]) -> Inspection:
             nonlocal shown, generation
@@ -165,7 +165,9 @@ class Questions:
             shown = self._sessions.read_for_model(session_id, opened, self.slot.convention)
         # Nothing is told of it before its first part has come.
         first = cast("Inspection", known)
-        result = Result(ResultId(secrets.token_urlsafe(18)), first, (), opened, generation, own=own, asked=first_asked)
+        result = Result(
+            ResultId(secrets.token_urlsafe(18)), first, (), opened, generation, own=own, asked=tuple(first_asked)
+        )
         finished: tuple[ViewNumbers, ...] = ()
         for report in run(work, cancel, kind="answer") if known is None else (known,):
             if isinstance(report, Step):

@@ -18,8 +18,7 @@ from app.common.widgets import (
     Update,
     errors_in,
     json_text,
-    keep_untaken,
-    on_untaken_files,
+    on_offered_files,
     page_session,
     server_function,
     widget_parts,
@@ -88,8 +87,7 @@ class BatchPanel:
         kept = gr.JSON(visible=False)
         page.load(self._adopt, [kept], [self._table], js=_KEPT, queue=False, **EVENT_OPTIONS)
         inputs, outcome = [*asked, own.visitor], [self._status, self._table, self._taken]
-        on_untaken_files(self._go.click, self._files, self._start, inputs, outcome, **EVENT_OPTIONS)
-        keep_untaken(self._files)
+        on_offered_files(self._files, self._start, inputs, outcome, self._go, **EVENT_OPTIONS)
         self._table.adopt(self._adopt_shown, None, [self._table], queue=False, **EVENT_OPTIONS)
         options = {"trigger_mode": "multiple", "js": written, **EVENT_OPTIONS}
         self._table.open(self._open, [asked[0], own.visitor], [self._status, *outputs], **options)

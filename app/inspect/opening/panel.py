@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _LEFT = "Your question about what was on show before was not answered: ask it again."
 
-_SENT = 'studioModule("inspect/static/sending.js").sentFiles(files)'
+_SENT = 'studioModule("inspect/static/sending.js").sentFiles()'
 
 STAYS = "Your question stays. Ask it about this image, or choose one of the image's own."
 
@@ -91,8 +91,7 @@ class ImagePanel:
         options = {"trigger_mode": "multiple", **EVENT_OPTIONS}
         chosen = [asking.question, asking.adapters, self._own.visitor]
         self._strip.pick(self._open_example, chosen, opened, js=self.written, **options)
-        upload, number = self._file.upload, [self._number]
-        uploaded = on_files(upload, self._file, self._open_upload, number, opened, _SENT, **options)
+        uploaded = on_files(self._file, self._open_upload, [self._number], opened, _SENT, **options)
         self._strip.sending(self._await_files, None, None, queue=False, **options)
         told = [self._status, asking.cancel]
         self._strip.unsent(self._miss_files, None, told, queue=False, **options)

@@ -258,9 +258,8 @@ class RegionService:
             return maker.make(session.image, prompts, ())
 
         best = [item.scored for item in shown_regions(self._run(session, rank), ()) if item.chosen]
-        coverage = to_patches(_union(best), inspection.grid)
         ranks = f"regions of ranks 1 to {best[-1].rank}" if len(best) > 1 else "region of rank 1"
-        inside = f"the {ranks} for “{inspection.question}”"
+        coverage, inside = to_patches(_union(best), inspection.grid), f"the {ranks} for “{inspection.question}”"
         return [_measure_view(result, view, coverage)._replace(inside=inside) for view in inspection.views]
 
     def labels(self, name: RegionSessionId, keys: Sequence[str]) -> WeakLabels | None:

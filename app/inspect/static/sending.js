@@ -1,6 +1,6 @@
 // Own files on their way to the server: those that the browser sends, and those that were sent and are not opened yet.
 
-import { isSending, takeFiles } from "../../common/static/file_field.js";
+import { isSending, takenFiles } from "../../common/static/file_field.js";
 
 // How long after its end the event of files that were sent may take, in milliseconds.
 const PATIENCE = 1000;
@@ -9,9 +9,9 @@ let chosen = 0; // the number of the files that were chosen last
 let taken = 0; // of those that were sent last
 
 // What the event that opens the files sends to the server: those that were sent, and their number.
-export function sentFiles(files) {
+export function sentFiles() {
   taken = isSending("upload") ? chosen - 1 : chosen;
-  return [takeFiles(files), taken];
+  return [takenFiles("upload"), taken];
 }
 
 // Tells of files that are being sent ("sending"), and of those that did not arrive ("unsent"), by their number.

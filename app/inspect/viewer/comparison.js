@@ -51,6 +51,9 @@ export function createComparison(viewer) {
       chip.disabled = true;
     }
     for (const name of ["sideA", "sideB"]) element.querySelector("[data-control=" + name + "]").disabled = true;
+    build();
+    viewer.place.build();
+    viewer.experts.build();
   }
 
   function choosePair(a, b) {

@@ -64,7 +64,7 @@ export function createUpdates(viewer) {
       view.earlier = { ...began?.earlier, ...began?.maps };
     }
     if (next.result) showResult(grows, before);
-    else state.pair = { ...state.pair, a: 0, b: -1, mode: "one", front: "a" };
+    else leave();
     if (next === sent) viewer.regions.receive(grows);
     else viewer.regions.leave();
     viewer.slices.receive(!walks, sent.image?.frame);
@@ -92,10 +92,10 @@ export function createUpdates(viewer) {
     if (result) {
       state.trouble = "";
       state.views = [];
-      state.pair = { ...state.pair, a: 0, b: -1, mode: "one", front: "a" };
       showPanels();
       viewer.faithfulness.clear();
       state.forgetPlace();
+      leave();
     }
     viewer.regions.leave();
     viewer.measures.receive(image);
@@ -104,12 +104,17 @@ export function createUpdates(viewer) {
     viewer.pointer.tell();
   }
 
+  // No answer is on show any more, and nothing that speaks of one.
+  function leave() {
+    state.pair = { ...state.pair, a: 0, b: -1, mode: "one", front: "a" };
+    viewer.comparison.rest();
+  }
+
   function showPanels() {
     const { result, image } = state.data;
     viewer.referenceMask.receive(result);
     element.querySelectorAll(".legend, .map-tools, .side .panel").forEach((node) => (node.hidden = !result));
     element.querySelector(".guide").hidden = Boolean(result);
-    if (!result) viewer.comparison.rest();
     root.dataset.state = result ? "result" : image ? "image" : "empty";
   }
 

@@ -61,6 +61,7 @@ def test_a_dicom_is_opened_asked_about_and_its_map_is_drawn(anybody, served):
     expect(visitor.page.locator("[data-part=imageLabel]")).to_contain_text("CT · DICOM")
     expect(visitor.page.locator("[data-compare=side]")).to_be_disabled()  # as long as there is nothing to compare
     expect(visitor.page.locator(".compare-tools [aria-pressed=true]")).to_have_count(0)
+    expect(visitor.page.locator("[data-part=compareRows] tr")).to_have_count(0)
     plain = visitor.picture()
     # Nobody asked the example's question about this image.
     question = visitor.page.locator("#question textarea, #question input").first
@@ -266,6 +267,7 @@ def test_a_question_waits_for_the_image_that_comes_and_keeps_its_words(anybody, 
         with files_held_back(served):
             page.set_input_files("#upload input[type=file]", str(jpeg))
             expect(told).to_contain_text("Reading the file")
+            expect(page.locator("#upload .file-preview tr")).to_have_count(0)
             held.enter_context(sending_held_back(page))
             page.set_input_files("#upload input[type=file]", str(other))
             expect(sending).to_be_visible()

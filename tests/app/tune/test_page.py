@@ -378,6 +378,9 @@ def test_faults_are_told_with_their_place_and_repaired_on_a_click(anybody, sampl
     visitor.page.locator("#tune-delete-data-yes").click()
     expect(delete).to_be_hidden()
     expect(visitor.page.locator("#tune-start-reason")).to_contain_text("No data set is chosen")
+    # Also after a reload it can be taken back.
+    visitor.page.reload()
+    visitor.open()
     visitor.page.locator("#tune-delete-data-undo").click()
     expect(report).to_contain_text("Ready to train on")
     expect(delete).to_be_visible()
