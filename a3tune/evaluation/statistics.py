@@ -123,8 +123,12 @@ def mean_interval(
         elif (low, high) == student(value, error, len(sums)):
             # As many independent questions as would have this error.
             low, high = wilson(value, value * (1 - value) / error**2)
-    if not (np.asarray(values, np.float64) < 0).any() and not (np.asarray(values, np.float64) > 1).any():
-        low, high = max(low, 0.0), min(high, 1.0)  # a share; NaN stays NaN
+    # What is measured is a share, or an amount that cannot be below 0, as attention in multiples of an even map's;
+    # NaN stays NaN.
+    if not (np.asarray(values, np.float64) < 0).any():
+        low = max(low, 0.0)
+        if not (np.asarray(values, np.float64) > 1).any():
+            high = min(high, 1.0)
     return Interval(value, low, high, int(total), len(sums))
 
 

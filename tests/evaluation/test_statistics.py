@@ -37,6 +37,18 @@ def test_the_interval_covers_the_truth():
     assert 0.93 <= covered / 200 <= 0.97
 
 
+def test_no_interval_ends_where_no_value_can_be():
+    """Attention in multiples of an even map's has no upper end, and none below 0; a change may go either way."""
+    values, images = [0.2, 4.0, 0.1, 0.3, 0.2], list("abcde")
+    amount = mean_interval(values, images)
+    assert amount.low == 0.0
+    assert amount.high > 1.0
+    share = mean_interval([0.1, 0.9, 0.1, 0.0, 0.1], images)
+    assert share.low == 0.0
+    assert share.high <= 1.0
+    assert mean_interval([value - 1.0 for value in values], images).low < -1.0
+
+
 def test_the_tests_of_a_difference_hold_their_level():
     generator = np.random.default_rng(6)
     found, covered = 0, 0
