@@ -60,7 +60,7 @@ class _Worker:
     seconds: float = 0.0
     slow: bool = False
     ended_for: str = ""
-    should_stop: Callable[[], bool] = lambda: False
+    should_stop: Callable[[], bool] | None = None
 
     @property
     def memory(self) -> int:
@@ -147,7 +147,7 @@ class WorkerPool:
         except BaseException:
             lane.release()
             raise
-        worker.lane, worker.should_stop = lane, should_stop or worker.should_stop
+        worker.lane, worker.should_stop = lane, should_stop
         output = self.limits.output + (1 << 19) if pictures else self.limits.rows
         request = function.__module__, function.__name__, args, kwargs, seconds, output, tell is not None
         begun = time.monotonic()
@@ -313,7 +313,7 @@ class WorkerPool:
         # Processor time, since on a busy machine an honest file has to wait for its share.
         if worker.processor_time - worker.spent > worker.seconds or taken > PATIENCE * worker.seconds:
             worker.end("time")
-        elif worker.should_stop():
+        elif worker.should_stop is not None and worker.should_stop():
             worker.end("cancelled")
         elif worker.memory > self.limits.memory + _GROWN:
             worker.end("memory")

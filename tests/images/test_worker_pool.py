@@ -231,6 +231,20 @@ def test_a_reader_ends_when_nobody_waits_for_it(pool):
         pool.run(time.sleep, 600, should_stop=lambda: True)
 
 
+def test_who_does_not_wait_any_more_ends_nobody_elses_file():
+    """The process that read for them reads on for others, long enough here for the watch to ask."""
+    gone, may, pool = threading.Event(), threading.Event(), WorkerPool(DecodeLimits(spare=1))
+    try:
+        pool.start(after=may.wait)  # no other process takes its place
+        reader = pool.run(os.getpid, should_stop=gone.is_set)
+        gone.set()
+        pool.run(time.sleep, 0.5)
+        assert pool.run(os.getpid) == reader
+    finally:
+        may.set()
+        pool.close()
+
+
 def test_what_gives_too_much_is_refused(strict):
     with pytest.raises(ImageError, match="too large to be shown"):
         strict.run(np.zeros, 1 << 20)
