@@ -4,7 +4,7 @@ import { multiple, signedPercent, percent } from "../../common/static/format.js"
 import { largest } from "../../common/static/patches.js";
 import { colourAt, placeOnScale } from "./colour_scale.js";
 import { drawLetters, roomFor } from "./edge_letters.js";
-import { AS_OPENED, createToner, inGrey, levelWords } from "./grey_levels.js";
+import { AS_OPENED, createToner, inGrey, isAsOpened, levelWords } from "./grey_levels.js";
 import { drawHeatMap } from "./heat_map.js";
 import { panesOf, placementIn } from "./layout.js";
 import { keepBarClear, showScaleBar } from "./scale_bar.js";
@@ -78,7 +78,7 @@ export function createCanvas(viewer) {
     // Both sides of a wipe are one picture.
     const whole = { x: 0, y: 0, width: canvas.width, height: canvas.height };
     for (const pane of state.mode === "wipe" ? [{ ...panes[0], clip: whole }] : panes) drawOver(context, pane);
-    nameImage(data.image);
+    nameImage(data.image, levels);
     namePanes(notes);
     if (views.length) tellLegend(legend);
     part("zoom").textContent = [
@@ -167,10 +167,12 @@ export function createCanvas(viewer) {
     return unit + "; own scales: " + tops.join(", ");
   }
 
-  // Named with the drawing: at no time does it name another picture than the one that is there.
-  function nameImage({ label }) {
-    part("imageLabel").textContent = label.replaceAll("\n", " · ");
-    part("imageLabel").title = label;
+  // Named with the drawing: at no time does it name another picture than the one that is there. Where the eye has other
+  // grey levels, which stand below, those of the label are what the model reads.
+  function nameImage({ label, window }, levels) {
+    const words = window && !isAsOpened(levels) ? label.replace(/^C /m, "opened at C ") : label;
+    part("imageLabel").textContent = words.replaceAll("\n", " · ");
+    part("imageLabel").title = words;
   }
 
   function namePanes(notes) {

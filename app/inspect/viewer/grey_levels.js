@@ -19,7 +19,7 @@ export function inGrey(levels, window, values) {
   };
 }
 
-const isAsOpened = ({ centre, width }) => centre === AS_OPENED.centre && width === AS_OPENED.width;
+export const isAsOpened = ({ centre, width }) => centre === AS_OPENED.centre && width === AS_OPENED.width;
 
 // As on a reading station: dragging to the right widens the window, upwards brightens. The way is in shares of the
 // stage's width and height.

@@ -130,10 +130,13 @@ def test_frames_are_marked_read_measured_and_played_in_the_files_own_terms(visit
     assert all(side.any() for side in (yellow[:, :left], yellow[:, right:], yellow[:top], yellow[bottom:]))
     assert not yellow[top:bottom, left:right].any()
 
-    # A number key looks at the file's values through another window, for the eye only.
+    # A number key looks at the file's values through another window, for the eye only; the one that the model reads the
+    # picture by is told as that.
+    expect(label).to_contain_text(re.compile(r" · C -?[\d.]+ +W "))
     stage.focus()
     page.keyboard.press("1")
     expect(zoom).to_have_text("lung C -600 W 1500")
+    expect(label).to_contain_text(re.compile(r" · opened at C -?[\d.]+ +W "))
     x, y = (point(70, 50)[0] - box["x"]) / box["width"], (point(70, 50)[1] - box["y"]) / box["height"]
     around = hounsfield[0][49:52, 69:72]
     lowest, highest = (np.clip((value + 600) / 1500 + 0.5, 0, 1) * 255 for value in (around.min(), around.max()))
