@@ -121,7 +121,7 @@ class Events:
             self.attention[step] = {key: event.get(key) for key in _ATTENTION if _is_small(event.get(key))}
             if len(self.attention) > _MOST_SNAPSHOTS:
                 del self.attention[next(iter(self.attention))]
-        elif kind == "note" and (text := _text(event.get("text"))) not in self.notes[:_MOST_NOTES]:
+        elif kind == "note" and (text := _text(event.get("text"))) not in self.notes:
             self.notes = [*self.notes, text][-_MOST_NOTES:]
 
 
