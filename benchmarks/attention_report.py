@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from a3tune.evaluation.statistics import Difference, Interval, mean_interval, pa
 from a3tune.storage import read_json
 from a3tune.training.config_file import load_config
 from benchmarks.document import write_between
+from benchmarks.measured import Measurements
 
 BASE, LORA, EQUAL, EXPERTS = "base", "lora", "lora, as many numbers", "experts, no alignment"
 PICTURE = "attention_tuning.png"
@@ -58,15 +59,31 @@ class Measured:
         return mean_interval(self.values[column].mean(axis=0), self.images)
 
 
-def read_measured(runs: Path, name: str) -> dict[str, Measured]:
-    """variant -> what was measured with it on a set, over the phantoms that all runs have been asked about."""
-    records = [read_json(path) for path in sorted(runs.glob(f"*/{name}.json"))]
+def read_measured(kept: Measurements, name: str, origins: Mapping[str, object]) -> dict[str, Measured]:
+    """variant -> what was measured with it on a set, over the phantoms that all runs have been asked about.
+
+    Args:
+        kept: the measurements.
+        name: the set's.
+        origins: by variant what its measurements have to come from.
+
+    Raises:
+        SystemExit: one comes from another base model or other settings.
+    """
+    records = list(kept.of_set(name))
     if not records:
         return {}
-    shared = set.intersection(*({row["phantom"] for row in record["rows"]} for record in records))
+    for record in records:
+        if origins.get(record.about["variant"]) != record.origin:
+            raise SystemExit(
+                f"{kept.path(record.run, name)} was measured with another base model or other settings than those of"
+                " today. Remove it and measure again."
+            )
+    shared = set.intersection(*(set(record.columns["phantom"]) for record in records))
     found: dict[str, dict[int | None, list[dict[str, Any]]]] = defaultdict(dict)
     for record in records:
-        found[record["variant"]][record["seed"]] = [row for row in record["rows"] if row["phantom"] in shared]
+        rows = [row for row in record.rows if row["phantom"] in shared]
+        found[record.about["variant"]][record.about["seed"]] = rows
     return {
         variant: Measured(
             tuple(entries),
@@ -181,17 +198,21 @@ def draw(measured: dict[str, Measured], curves: dict[int, Sequence[tuple[float, 
 
 
 def write_report(
-    runs: Path,
+    kept: Measurements,
     document: Path,
-    order: Sequence[str],
+    origins: Mapping[str, object],
     curves: dict[int, Sequence[tuple[float, str]]],
     planned: int,
     finished: int,
 ) -> int:
-    """Write the figures between the document's marks, and the picture beside it; returns an exit status."""
-    validation = read_measured(runs, "validation")
+    """Write the figures between the document's marks, and the picture beside it; returns an exit status.
+
+    The keys of ``origins`` are the variants in the tables' order.
+    """
+    order = tuple(origins)
+    validation = read_measured(kept, "validation", origins)
     if not validation:
-        print(f"Nothing measured on validation phantoms in {runs}", file=sys.stderr)
+        print(f"Nothing measured on validation phantoms in {kept.folder}", file=sys.stderr)
         return 1
     config = load_config("demo")
     base = read_json(DEMO_MODEL / "figures.json")["recipe"]
@@ -210,7 +231,7 @@ def write_report(
         ("standard", "Test phantoms"),
         ("shifted", "Shifted test phantoms: markers, tubes, noise and window differ from training"),
     ):
-        measured = read_measured(runs, name)
+        measured = read_measured(kept, name, origins)
         if measured:
             lines += [f"## {title}", "", _size(measured), "", *table(measured, order), ""]
             lines += [*_verdicts(measured, order), ""]

@@ -1,11 +1,11 @@
 """What alignment gives and costs the demo model: answers against attention, for every ratio, number of heads and seed.
 
     python -m benchmarks.attention_tuning --runs .cache/attention_tuning --sets validation
-    python -m benchmarks.attention_tuning --runs .cache/attention_tuning --report
+    python -m benchmarks.attention_tuning --report
 
-Every finished run, and what was measured with it, is kept in the runs folder, so that the work may be stopped and
-started again; several processes may share it, each takes runs that nobody has taken. The report is written from what
-is there.
+Finished runs are kept in the runs folder, and what was measured with them in benchmarks/measured, so that the work may
+be stopped and started again, on another machine too; several processes may share it, each takes runs that nobody has
+taken. The report is written from what was measured, and needs no run.
 """
 
 from __future__ import annotations
@@ -22,19 +22,21 @@ from pathlib import Path
 import torch
 
 from a3tune.adapters.switch import BASE, AdapterSet
-from a3tune.bundle import DEMO, DEMO_SAMPLE, model_source
+from a3tune.bundle import DEMO, DEMO_MODEL, DEMO_SAMPLE, model_source
 from a3tune.evaluation.alignment import KnownQuestion, PreparedQuestion, prepare_questions, read_questions
+from a3tune.models.fingerprint import weights_fingerprint
 from a3tune.models.load import load_model
 from a3tune.phantom.questions import ask
 from a3tune.phantom.scene import make_phantom
 from a3tune.phantom.structures import HELD_OUT_SEEDS, KINDS, VALIDATION_SEEDS, PhantomStyle
-from a3tune.storage import read_json, write_json
 from a3tune.training.config_file import load_config
 from a3tune.training.run_folder import RunFolder
 from a3tune.training.tuning import tune
 from benchmarks.attention_report import EQUAL, EXPERTS, LORA, write_report
+from benchmarks.measured import Measurements
 
 DOCUMENT = Path("docs/attention_tuning.md")
+MEASURED = Path("benchmarks/measured/attention_tuning")
 PRESET = "demo"
 RATIOS = (0.02, 0.06, 0.1, 0.2, 0.5, 1.0)
 HEADS = (2, 4)
@@ -122,23 +124,34 @@ def jobs() -> Iterator[Job]:
         yield Job(variant, SEEDS[0])
 
 
+def origin(variant: str) -> dict[str, object]:
+    """What a measurement with a variant has to come from to be put beside the others: base model and settings."""
+    config = load_config(PRESET)
+    recipe = {"steps": config.max_steps, "batch": config.batch_size, "learning rate": config.learning_rate}
+    settings = {} if variant == BASE else {**recipe, **VARIANTS[variant]}
+    return {"model": weights_fingerprint(DEMO_MODEL), "settings": settings}
+
+
 class Bench:
     """Does one run after the other, and measures; the questions of a set are prepared once.
 
     Args:
-        runs: where runs and results are kept.
+        runs: where runs are kept.
+        measured: where that is kept what was measured with them.
         data: the data to tune on.
         phantoms: on how many phantoms of each set.
     """
 
-    def __init__(self, runs: Path, data: Path, phantoms: int) -> None:
-        self.runs, self.data, self.phantoms = runs, data, phantoms
+    def __init__(self, runs: Path, measured: Measurements, data: Path, phantoms: int) -> None:
+        self.runs, self.measured, self.data, self.phantoms = runs, measured, data, phantoms
         self.model = load_model(model_source(DEMO), device="cpu")
         self._asked: dict[str, tuple[list[dict[str, object]], list[PreparedQuestion]]] = {}
 
     def work(self, todo: Sequence[Job], sets: Sequence[str]) -> None:
         """Do what is not there yet."""
         for job in todo:
+            if all(self._is_measured(job, name) for name in sets):
+                continue
             folder = self.runs / job.name
             folder.mkdir(parents=True, exist_ok=True)
             with _claimed(folder / "claim") as mine:
@@ -159,9 +172,12 @@ class Bench:
         print(f"{job.name}: tuned, {time.process_time() - began:.0f} s", file=sys.stderr, flush=True)
         return (run.read() or {}).get("status") == "finished"
 
+    def _is_measured(self, job: Job, name: str) -> bool:
+        found = self.measured.get(job.name, name)
+        return found is not None and found.about["phantoms"] >= self.phantoms
+
     def _measure(self, job: Job, folder: Path, name: str) -> None:
-        result = folder / f"{name}.json"
-        if result.is_file() and read_json(result)["phantoms"] >= self.phantoms:
+        if self._is_measured(job, name):
             return
         began = time.process_time()
         adapters = AdapterSet(self.model.model)
@@ -179,8 +195,8 @@ class Bench:
             | {key: _number(getattr(reading, key)) for key in ("mass", "touched", "pointing")}
             for fact, reading in zip(facts, readings, strict=True)
         ]
-        record = {"variant": job.variant, "seed": job.seed, "set": name, "phantoms": self.phantoms, "rows": rows}
-        write_json(result, record)
+        about = {"variant": job.variant, "seed": job.seed, "phantoms": self.phantoms}
+        self.measured.keep(job.name, name, about, origin(job.variant), rows)
         right = sum(reading.right for reading in readings) / len(readings)
         took = time.process_time() - began
         print(f"{job.name}: {name}, {right:.3f} right, {took:.0f} s", file=sys.stderr, flush=True)
@@ -231,7 +247,8 @@ def _claimed(path: Path) -> Iterator[bool]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, required=True, metavar="DIR", help="where finished runs are kept")
+    parser.add_argument("--runs", type=Path, metavar="DIR", help="where finished runs are kept")
+    parser.add_argument("--measured", type=Path, default=MEASURED, metavar="DIR", help=f"measurements ({MEASURED})")
     parser.add_argument("--data", type=Path, default=DEMO_SAMPLE, help="data to tune on (default: the bundled sample)")
     parser.add_argument("--phantoms", type=int, default=200, help="phantoms of each set (default 200)")
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=["validation"], help="what to measure on")
@@ -241,13 +258,17 @@ def main() -> int:
     parser.add_argument("--write", type=Path, default=DOCUMENT, help=f"the report (default {DOCUMENT})")
     options = parser.parse_args()
     todo = [job for job in jobs() if job.variant in options.variants and job.seed in (None, *options.seeds)]
+    measured = Measurements(options.measured)
     if options.report:
         curves = {heads: [(ratio, a3_name(ratio, heads)) for ratio in RATIOS] for heads in HEADS}
         tuned = [job for job in jobs() if job.seed is not None]
-        there = sum((options.runs / job.name / "validation.json").is_file() for job in tuned)
-        return write_report(options.runs, options.write, (BASE, *VARIANTS), curves, len(tuned), there)
+        there = sum(measured.path(job.name, "validation").is_file() for job in tuned)
+        origins = {variant: origin(variant) for variant in (BASE, *VARIANTS)}
+        return write_report(measured, options.write, origins, curves, len(tuned), there)
+    if options.runs is None:
+        parser.error("--runs DIR: where are finished runs to be kept?")
     torch.set_num_threads(1)
-    Bench(options.runs, options.data, options.phantoms).work(todo, options.sets)
+    Bench(options.runs, measured, options.data, options.phantoms).work(todo, options.sets)
     return 0
 
 

@@ -17,7 +17,6 @@ from a3tune.bundle import DEMO_MODEL
 from a3tune.evaluation.questions import read_evaluation_data
 from a3tune.images import load_image
 from a3tune.phantom.structures import HELD_OUT_SEEDS
-from a3tune.storage import write_json
 from benchmarks import (
     attention_report,
     evaluation_speed,
@@ -30,6 +29,7 @@ from benchmarks import (
     shortcuts,
 )
 from benchmarks.document import write_between
+from benchmarks.measured import Measurements
 from tests.support.tuning_data import write_data
 
 SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"
@@ -163,27 +163,33 @@ def test_dcmtk_shows_what_is_shown_here(tmp_path):
         assert image_files.judge(SHIPPED / name).compared == "agrees", name
 
 
-def write_run(runs: Path, variant: str, seed: int | None, right: list[int], mass: float) -> None:
+def keep_run(
+    kept: Measurements, variant: str, seed: int | None, right: list[int], mass: float, origin: str = "the demo"
+) -> None:
     """What was measured with one run: a closed and an open question about each phantom."""
     rows = [
         {"phantom": place // 2, "topic": "location", "type": ("closed", "open")[place % 2], "right": bool(value),
          "mass": mass, "touched": mass, "pointing": 1.0}
         for place, value in enumerate(right)
     ]  # fmt: skip
-    folder = runs / f"{variant}-{seed}"
-    folder.mkdir(parents=True)
-    write_json(folder / "validation.json", {"variant": variant, "seed": seed, "phantoms": 20, "rows": rows})
+    about = {"variant": variant, "seed": seed, "phantoms": 20}
+    kept.keep(f"{variant}-{seed}", "validation", about, {"model": origin}, rows)
+
+
+VARIANTS_MEASURED = ("base", "lora", "experts, no alignment", "a3, good", "a3, blind")
 
 
 def test_the_demands_on_the_default_are_held_against_the_same_seeds_and_phantoms(tmp_path):
-    write_run(tmp_path, "base", None, [0] * 40, 0.1)
-    write_run(tmp_path, "lora", 4, [0, 1, 0, 0] * 10, 0.2)
-    write_run(tmp_path, "experts, no alignment", 4, [1, 1, 0, 0] * 10, 0.2)
-    write_run(tmp_path, "a3, good", 4, [1, 1, 0, 1] * 10, 0.3)
+    kept = Measurements(tmp_path / "kept")
+    keep_run(kept, "base", None, [0] * 40, 0.1)
+    keep_run(kept, "lora", 4, [0, 1, 0, 0] * 10, 0.2)
+    keep_run(kept, "experts, no alignment", 4, [1, 1, 0, 0] * 10, 0.2)
+    keep_run(kept, "a3, good", 4, [1, 1, 0, 1] * 10, 0.3)
     # Another seed has no LoRA to be compared with and changes no difference.
-    write_run(tmp_path, "a3, good", 5, [0] * 40, 0.3)
-    write_run(tmp_path, "a3, blind", 4, [0, 0, 0, 0] * 10, 0.24)
-    found = attention_report.read_measured(tmp_path, "validation")
+    keep_run(kept, "a3, good", 5, [0] * 40, 0.3)
+    keep_run(kept, "a3, blind", 4, [0, 0, 0, 0] * 10, 0.24)
+    origins = dict.fromkeys(VARIANTS_MEASURED, {"model": "the demo"})
+    found = attention_report.read_measured(kept, "validation", origins)
     assert list(attention_report.demands(found, "a3, good").values()) == [True] * 4
     assert list(attention_report.demands(found, "a3, blind").values()) == [False] * 4
     change = attention_report.difference(found["a3, good"], found["lora"], "all")
@@ -194,6 +200,15 @@ def test_the_demands_on_the_default_are_held_against_the_same_seeds_and_phantoms
     assert "+50.0 (" in lines[4]
     attention_report.draw(found, {2: [(0.06, "a3, good")]}, tmp_path / "curve.png")
     assert (tmp_path / "curve.png").stat().st_size > 5000
+
+
+def test_measurements_of_another_base_model_are_not_put_beside_the_others(tmp_path):
+    kept = Measurements(tmp_path)
+    keep_run(kept, "base", None, [0] * 40, 0.1)
+    keep_run(kept, "lora", 4, [0, 1, 0, 0] * 10, 0.2, origin="the demo before it")
+    assert kept.get("lora-4", "standard") is None
+    with pytest.raises(SystemExit, match="lora-4.validation.json.gz was measured with another base model"):
+        attention_report.read_measured(kept, "validation", dict.fromkeys(VARIANTS_MEASURED, {"model": "the demo"}))
 
 
 def test_a_shortcut_lies_where_its_cell_says():
