@@ -176,7 +176,8 @@ def keep_run(
     kept.keep(f"{variant}-{seed}", "validation", about, {"model": origin}, rows)
 
 
-VARIANTS_MEASURED = ("base", "lora", "experts, no alignment", "a3, good", "a3, blind")
+MEASURED_VARIANTS = ("base", "lora", "experts, no alignment", "a3, good", "a3, blind")
+OF_THE_DEMO = {variant: {"model": "the demo"} for variant in MEASURED_VARIANTS}
 
 
 def test_the_demands_on_the_default_are_held_against_the_same_seeds_and_phantoms(tmp_path):
@@ -188,8 +189,7 @@ def test_the_demands_on_the_default_are_held_against_the_same_seeds_and_phantoms
     # Another seed has no LoRA to be compared with and changes no difference.
     keep_run(kept, "a3, good", 5, [0] * 40, 0.3)
     keep_run(kept, "a3, blind", 4, [0, 0, 0, 0] * 10, 0.24)
-    origins = dict.fromkeys(VARIANTS_MEASURED, {"model": "the demo"})
-    found = attention_report.read_measured(kept, "validation", origins)
+    found = attention_report.read_measured(kept, "validation", OF_THE_DEMO)
     assert list(attention_report.demands(found, "a3, good").values()) == [True] * 4
     assert list(attention_report.demands(found, "a3, blind").values()) == [False] * 4
     change = attention_report.difference(found["a3, good"], found["lora"], "all")
@@ -207,8 +207,8 @@ def test_measurements_of_another_base_model_are_not_put_beside_the_others(tmp_pa
     keep_run(kept, "base", None, [0] * 40, 0.1)
     keep_run(kept, "lora", 4, [0, 1, 0, 0] * 10, 0.2, origin="the demo before it")
     assert kept.get("lora-4", "standard") is None
-    with pytest.raises(SystemExit, match="lora-4.validation.json.gz was measured with another base model"):
-        attention_report.read_measured(kept, "validation", dict.fromkeys(VARIANTS_MEASURED, {"model": "the demo"}))
+    with pytest.raises(SystemExit, match=r"lora-4\.validation\.json\.gz was measured with another base model"):
+        attention_report.read_measured(kept, "validation", OF_THE_DEMO)
 
 
 def test_a_shortcut_lies_where_its_cell_says():
