@@ -2,8 +2,9 @@
 
 PEFT's own mixed batches (``adapter_names``) know LoRA adapters of one PEFT model alone. Here a linear layer in whose
 place adapters of an `AdapterSet` have layers of their own computes the base's part for all rows at once, and then each
-adapter's part for its rows; experts are chosen from these rows' own question and image, and their gates are kept on the
-cache under the adapter's name. Apart from the rounding of other matrix shapes each row is what it is alone.
+adapter's part for its rows; what the base computes for all rows is computed as `a3tune.adapters.batched_linear` has
+it. Experts are chosen from these rows' own question and image, and their gates are kept on the cache under the
+adapter's name. Apart from the rounding of other matrix shapes each row is what it is alone.
 
 What can be mixed is said by `reason_against_mixing`; everything else runs one adapter after the other.
 """
@@ -21,6 +22,7 @@ from torch import nn
 
 from a3tune.adapters.a3moe import A3MoeConfig, ExpertLinear
 from a3tune.adapters.a3moe.token_spans import window_of_rows
+from a3tune.adapters.batched_linear import BatchedLinear
 from a3tune.adapters.isolation import Change
 from a3tune.adapters.switch import BASE, AdapterSet
 from a3tune.errors import AdapterError
@@ -30,7 +32,7 @@ from a3tune.offloading import is_offloaded
 _HOLDERS = ("Attention", "MLP")
 
 
-class MixedLinear(nn.Module):
+class MixedLinear(BatchedLinear):
     """A linear layer of the base with, for some rows of its batch, what an adapter has in its place.
 
     Args:
@@ -42,18 +44,8 @@ class MixedLinear(nn.Module):
     def __init__(
         self, base_layer: nn.Linear, batch: int, parts: Sequence[tuple[str, LoraLinear | ExpertLinear, slice]]
     ) -> None:
-        super().__init__()
-        self.base_layer, self._batch, self._parts = base_layer, batch, tuple(parts)
-
-    @property
-    def weight(self) -> torch.Tensor:
-        """The base's."""
-        return self.base_layer.weight
-
-    @property
-    def bias(self) -> torch.Tensor | None:
-        """The base's."""
-        return self.base_layer.bias
+        super().__init__(base_layer)
+        self._batch, self._parts = batch, tuple(parts)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[batch, tokens, in] to [batch, tokens, out]."""
@@ -63,7 +55,7 @@ class MixedLinear(nn.Module):
                 got=f"a pass over {list(x.shape)}",
                 remedy="Ask one adapter after the other",
             )
-        result = self.base_layer(x)
+        result = super().forward(x)
         for name, layer, rows in self._parts:
             if isinstance(layer, LoraLinear):
                 result[rows] += _lora(layer, name, x[rows]).to(result.dtype)
@@ -144,6 +136,12 @@ def mixed_rows(adapters: AdapterSet, rows: Mapping[str, slice]) -> Iterator[None
         first = found[0][1]
         parts = [(name, change.after, rows[name]) for name, change in found]
         mixed.append(Change(first.holder, first.key, first.before, MixedLinear(first.before, batch, parts)))
+    if batch > 1:
+        mixed += [
+            Change(holder, key, layer, BatchedLinear(layer))
+            for holder, key, layer in _linear_layers(adapters.base)
+            if (id(holder), key) not in layers
+        ]
     with adapters.using(BASE):
         try:
             for change in (*carried, *mixed):
@@ -167,6 +165,16 @@ def _holders(base: nn.Module) -> Iterator[dict[str, nn.Module | None]]:
         for module in layer.children():
             if type(module).__name__.endswith(_HOLDERS):
                 yield module._modules
+
+
+def _linear_layers(base: nn.Module) -> Iterator[tuple[dict[str, nn.Module | None], str, nn.Linear]]:
+    """The language model's own plain linear layers, its head too: what holds each, and by which name."""
+    head = base.get_output_embeddings()  # type: ignore[operator]
+    heads = (module._modules for module in base.modules() if head is not None and head in module._modules.values())
+    for holder in (*_holders(base), *heads):
+        for key, layer in holder.items():
+            if type(layer) is nn.Linear and not layer._forward_hooks and not layer._forward_pre_hooks:
+                yield holder, key, layer
 
 
 def _is_layer(change: Change) -> bool:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from peft import IA3Config, LoraConfig, get_peft_model
 
+from a3tune.adapters import batched_linear
 from a3tune.adapters.a3moe import TokenSpans, record_experts
 from a3tune.adapters.mixed_batch import mixed_rows, reason_against_mixing
 from a3tune.adapters.switch import BASE, AdapterSet
@@ -43,7 +44,10 @@ def passes(adapters, inputs, rows=None):
     return prompt.logits, step.logits, use
 
 
-def test_each_row_is_what_it_is_alone(adapters, prompts):
+@pytest.mark.parametrize("library", ["PyTorch's", "oneDNN"])
+def test_each_row_is_what_it_is_alone(library, adapters, prompts, monkeypatch):
+    if library == "oneDNN":
+        monkeypatch.setattr(batched_linear, "SMALLEST_WEIGHT", 1)
     inputs = prompts(ROWS, padding="left")
     names = ("a3", BASE, "lora", "other")
     rows = {name: slice(2 * place, 2 * place + 2) for place, name in enumerate(names)}
@@ -67,7 +71,16 @@ def test_each_row_is_what_it_is_alone(adapters, prompts):
                 )
     assert all((one - other).abs().max() > 1e-2 for one, other in pairwise(found))
     # Nothing of the batch is left on the base.
-    assert not any("mixed" in type(module).__module__ for module in base.modules())
+    assert not any(isinstance(module, batched_linear.BatchedLinear) for module in base.modules())
+
+
+def test_all_linear_layers_of_the_language_model_compute_the_rows_at_once(adapters):
+    base = adapters.base
+    with mixed_rows(adapters, {BASE: slice(0, 1), "lora": slice(1, 2)}):
+        inside = {name for name, module in base.named_modules() if isinstance(module, batched_linear.BatchedLinear)}
+    plain = {name for name, module in base.named_modules() if type(module) is torch.nn.Linear}
+    assert inside == {name for name in plain if "vision" not in name and "projector" not in name}
+    assert "lm_head" in inside
 
 
 @pytest.mark.parametrize(
