@@ -13,7 +13,12 @@ const FLOAT16 = (() => {
   return table;
 })();
 
-export const bytesOf = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+export function bytesOf(text) {
+  const letters = atob(text);
+  const bytes = new Uint8Array(letters.length);
+  for (let i = 0; i < letters.length; i++) bytes[i] = letters.charCodeAt(i);
+  return bytes;
+}
 
 // Little-endian float16, behind "k:" where it was multiplied by 2 to the power k -> Float32Array.
 export function float16Of(text) {

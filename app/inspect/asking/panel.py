@@ -21,6 +21,9 @@ from app.inspect.sessions.session import Asked
 from app.inspect.sessions.sessions import Sessions
 from app.inspect.viewer.values import answer_value, finished_status, viewer_value
 
+# A question is about the slice that the page has on show, of which the server hears when a walk rests.
+_AFTER_WALK = 'async (...asked) => (await studioModule("inspect/viewer/slices.js").walkEnd(), asked)'
+
 
 class QuestionPanel:
     """Builds its widgets inside the running ``gr.Blocks`` context.
@@ -69,7 +72,7 @@ class QuestionPanel:
         fill = self.suggestions.pick(self._take_suggestion, None, [self.question], queue=False, **EVENT_OPTIONS)
         asked = [self.question, self.adapters, self._own.visitor]
         for event in (fill.then, self._ask.click, self.question.submit):
-            reserved = event(self._reserve, asked, waiting, queue=False, **EVENT_OPTIONS)
+            reserved = event(self._reserve, asked, waiting, js=_AFTER_WALK, queue=False, **EVENT_OPTIONS)
             # One question at a time over all visitors: the model is one, and its answers come in seconds.
             reserved.then(
                 self._answer, None, [viewer, *waiting], concurrency_id="model", concurrency_limit=1, **EVENT_OPTIONS

@@ -223,7 +223,7 @@ class Sessions:
 
         Args:
             session: the session.
-            frames: their numbers from 0, at most ``MOST_AT_ONCE``.
+            frames: their numbers from 0, at most ``MOST_AT_ONCE``, first the one that is nearest to where the page is.
 
         Raises:
             ImageError, RequestError: there are no such frames, or the file cannot be read.
@@ -242,7 +242,7 @@ class Sessions:
             found |= {image.frame: image for image in images}
             with self._guard:
                 if session.opened is not None and session.opened.stack == opened.stack:
-                    session.ahead.put(opened.stack, images, session.opened.image.frame)
+                    session.ahead.put(opened.stack, images, frames[0])
         return [opened._replace(image=image) for image in found.values() if image is not None]
 
     def values(self, session: Session) -> tuple[OpenedImage, PixelValues]:

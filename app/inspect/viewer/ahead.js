@@ -1,11 +1,13 @@
 // Pictures of the frames near the one on show, decoded before anybody steps there.
 
-import { make } from "../../common/static/dom.js";
+import { bytesOf } from "../../common/static/base64.js";
 import { answerOf } from "../../common/static/server.js";
 
-// How many frames further pictures are kept, how many are asked for in one go, and how many bytes of pixels they may
-// take in the browser.
+// How many frames further pictures are fetched, before anybody walks and on a walk, which lasts until nobody has stepped
+// for so many milliseconds; how many are asked for in one go, and how many bytes of pixels they may take in the browser.
 const REACH = 12;
+const REACH_ON_A_WALK = 40;
+const WALK = 3000;
 const BATCH = 6;
 const MOST_BYTES = 256 * 2 ** 20;
 
@@ -43,14 +45,19 @@ export function framesToDrop(held, { frame, count, direction, loops }, most) {
   return [...held].sort((one, other) => distance(other) - distance(one)).slice(0, Math.max(0, held.length - most));
 }
 
-export function createAhead({ state, server }) {
+// A picture from its data URL, decoded beside the page's own work and kept so.
+const decoded = (src) => createImageBitmap(new Blob([bytesOf(src.slice(src.indexOf(",") + 1))]));
+
+export function createAhead(viewer) {
+  const { state, server } = viewer;
   const held = new Map(); // frame -> {image, picture}
   let stack = "";
   let asking = false;
   let refused = false; // until the server has said something anew
   let heading = { direction: 1, loops: false };
+  let walked = -Infinity; // when somebody stepped last
 
-  const whole = (image) => ({ ...heading, frame: image.frame, count: image.frames });
+  const whole = (image) => ({ ...heading, frame: viewer.slices.here, count: image.frames });
 
   function follow(image) {
     if (image?.stack === stack) return;
@@ -59,23 +66,30 @@ export function createAhead({ state, server }) {
   }
 
   async function take(images) {
-    const pictures = await Promise.all(
-      images.map(async (image) => {
-        const picture = make("img", { src: image.src });
-        await picture.decode();
-        return { image, picture };
-      }),
-    );
+    const pictures = await Promise.all(images.map(async (image) => ({ image, picture: await decoded(image.src) })));
     for (const one of pictures) if (one.image.stack === stack) held.set(one.image.frame, one);
     const { image } = state.data;
-    if (image) for (const frame of framesToDrop([...held.keys()], whole(image), capacity(image))) held.delete(frame);
+    if (!image) return;
+    viewer.slices.look();
+    for (const frame of framesToDrop([...held.keys()], whole(image), capacity(image))) drop(frame);
+  }
+
+  // A bitmap's memory is freed when somebody says so, else at some time.
+  function drop(frame) {
+    const { picture } = held.get(frame);
+    held.delete(frame);
+    if (picture !== state.picture) picture.close?.();
+  }
+
+  function reach(image) {
+    const far = performance.now() - walked < WALK ? REACH_ON_A_WALK : REACH;
+    return Math.min(heading.loops ? image.frames : far, Math.floor((capacity(image) * 3) / 4) - 1);
   }
 
   async function fill() {
     const { image, session } = state.data;
     if (asking || refused || !session || !image || image.frames < 2) return;
-    const reach = Math.min(heading.loops ? image.frames : REACH, Math.floor((capacity(image) * 3) / 4) - 1);
-    const frames = nextFrames(held, whole(image), reach);
+    const frames = nextFrames(held, whole(image), reach(image));
     if (!isDue(frames, whole(image))) return;
     asking = true;
     const reply = await answerOf(server.frames_ahead({ session, frames }));
@@ -96,6 +110,7 @@ export function createAhead({ state, server }) {
     },
     head(direction, loops = false) {
       heading = { direction: direction || heading.direction, loops };
+      walked = performance.now();
       fill();
     },
   };

@@ -62,9 +62,9 @@ export function createToner() {
       }
     }
     // Large pictures are toned at the size in which they can be seen.
-    const shrink = Math.min(1, 2048 / Math.max(picture.naturalWidth, picture.naturalHeight));
+    const shrink = Math.min(1, 2048 / Math.max(picture.width, picture.height));
     const size = (length) => Math.max(1, Math.round(length * shrink));
-    const sheet = new OffscreenCanvas(size(picture.naturalWidth), size(picture.naturalHeight));
+    const sheet = new OffscreenCanvas(size(picture.width), size(picture.height));
     const context = sheet.getContext("2d", { willReadFrequently: true });
     context.drawImage(picture, 0, 0, sheet.width, sheet.height);
     const pixels = context.getImageData(0, 0, sheet.width, sheet.height);

@@ -20,6 +20,7 @@ export function createRegions(viewer) {
   const update = (changes) => (state.regions = { ...state.regions, ...changes });
 
   async function ask(busy, words, call) {
+    await viewer.slices.rest();
     const mine = ++asked;
     measured++;
     const { session } = state.regions;
@@ -80,13 +81,14 @@ export function createRegions(viewer) {
   // first answer stands.
   function receive(grows) {
     const session = state.data.session || "";
+    const walked = !state.regions.session; // the tools were put away when the walk began
     if (session !== state.regions.session) {
       asked++;
       measured++;
       state.regions = noRegions(session);
       promptField.value = "";
       viewer.outlines.hover("");
-      viewer.box.stop();
+      if (!walked) viewer.box.stop();
     }
     element.querySelectorAll(".region-part").forEach((node) => (node.hidden = !session));
     const { result } = state.data;

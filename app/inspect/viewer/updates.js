@@ -77,11 +77,12 @@ export function createUpdates(viewer) {
     viewer.pointer.tell();
   }
 
-  // The frame that the page has gone on to stays on show while the server tells of an earlier one on the way.
+  // The frame that the page has gone on to stays on show while the server tells of an earlier one on the way, or of an
+  // answer about that.
   function keepPage(sent) {
     const { image } = state.data;
-    const late = image && !sent.result && image.stack === sent.image?.stack && viewer.slices.isPast(sent.image.frame);
-    return late ? { ...sent, image } : sent;
+    const late = image && image.stack === sent.image?.stack && viewer.slices.isPast(sent.image.frame);
+    return late ? { ...sent, image, result: null } : sent;
   }
 
   // Another frame of the same file, whose picture is there already; the server is told by others.
