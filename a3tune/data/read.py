@@ -206,6 +206,12 @@ def _read_rows(
         remedy = "Nothing, if the first shows what the answer says: a report is asked for about one view"
         first = several[0]
         log.add("first-image", source.file, first.row.line, first.name("image"), what, remedy, "warning")
+    for folder, count in finder.loose.items():
+        what = (
+            f"{counted(count, 'file')} {'is' if count == 1 else 'are'} named in a folder {folder}, which is not there: "
+            f"{'that' if count == 1 else 'those'} of the same name beside it {'is' if count == 1 else 'are'} taken"
+        )
+        log.add("loose-images", source.file, 0, "image", what, "Nothing, if these are what is meant", "warning")
     letters = [item for item in items if len(item.answer) == 1 and item.answer.lower() in OPTION_LETTERS]
     if 2 * len(letters) > len(items) and len({item.answer for item in letters}) > 1:
         what = (

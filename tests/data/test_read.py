@@ -117,6 +117,36 @@ def test_names_with_steps_back_that_stay_inside(folder):
     assert read_dataset(folder.root / "tables" / "data.csv").counts.kinds["outside"] == 2
 
 
+def test_images_that_lie_loose_where_their_folder_should_are_taken_and_told(folder):
+    folder.image("a.png", 1)
+    folder.image("b.png", 2)
+    rows = "images/a.png,What?,cyst,,\nimages/a,Where?,liver,,\nimages\\b.png,What?,cyst,,\nimages/c.png,What?,cyst,,\n"
+    dataset = read_dataset(folder.text("data.csv", HEADER + rows))
+    assert [item.image.name for item in dataset.items] == ["a.png", "a.png", "b.png"]
+    assert found(dataset) == [("loose-images", 0), ("missing-image", 5)]
+    (told,) = [fault for fault in dataset.faults if fault.kind == "loose-images"]
+    assert told.severity == "warning"
+    assert "3 files are named in a folder images, which is not there" in told.what
+
+
+def test_a_loose_image_that_two_folders_name_is_refused_by_name(folder):
+    folder.image("a.png", 1)
+    for other in ("test/a.png", "a.png"):
+        table = folder.text("data.csv", HEADER + f"train/a.png,What?,cyst,,\n{other},What?,cyst,,\n")
+        dataset = read_dataset(table)
+        assert ("ambiguous-image", 3) in found(dataset)
+        what = next(fault.what for fault in dataset.faults if fault.kind == "ambiguous-image")
+        assert "train/a.png" in what
+        assert other in what
+
+
+def test_a_folder_that_is_there_is_not_left_for_a_loose_image(folder):
+    folder.image("images/b.png", 2)
+    folder.image("a.png", 1)
+    dataset = read_dataset(folder.text("data.csv", HEADER + "images/a.png,What?,cyst,,\nimages/b.png,What?,cyst,,\n"))
+    assert found(dataset) == [("missing-image", 2)]
+
+
 @pytest.mark.parametrize(
     ("text", "line", "column"),
     [

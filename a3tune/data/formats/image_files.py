@@ -25,6 +25,10 @@ class PictureFinder:
     Args:
         roots: folders that images may lie in, at any depth.
         bases: folders that names may be relative to, in the order tried; those that do not exist are dropped.
+
+    Attributes:
+        loose: folders that names give and that are not there, each with how many files were taken that have these names
+            and lie where the folder should.
     """
 
     def __init__(self, roots: Iterable[Path], bases: Iterable[Path]) -> None:
@@ -33,6 +37,8 @@ class PictureFinder:
         self._found: dict[str, Found] = {}
         self._listings: dict[str, dict[str, str]] = {}
         self._folders: dict[str, list[str]] = {}
+        self.loose: dict[str, int] = {}
+        self._named: dict[Path, tuple[str, str, bool]] = {}
 
     def find(self, name: str) -> Found:
         """The file that ``name`` stands for, resolved; or what is wrong with it."""
@@ -61,7 +67,33 @@ class PictureFinder:
             found = self._first_file([other for path in there if (other := self._spelled_otherwise(path))], name)
         if found is None:
             found = self._in_image_folders(there, name)
+        is_loose = found is None
+        if is_loose:
+            found = self._without_folder(inside, endings, relative, name)
+        if isinstance(found, Path):
+            found = self._alone(found, os.path.dirname(os.path.normpath(relative)), name, is_loose)
         return found or ("missing-image", f"{brief(name)} does not exist", _COPY)
+
+    def _without_folder(self, paths: Iterable[str], endings: Iterable[str], relative: str, name: str) -> Found | None:
+        """The file of that name where the folder that is named should lie, if there is no such folder."""
+        folder, last = os.path.split(os.path.normpath(relative))
+        if not folder or any(os.path.isdir(os.path.dirname(path)) for path in paths):
+            return None
+        places = [os.path.join(base, last + ending) for base in self._bases for ending in endings]
+        found = {file for path in places if isinstance(file := self._first_file([path], name), Path)}
+        if len(found) > 1:
+            return "ambiguous-image", f"{brief(name)} does not exist, and several files have that name", _COPY
+        return next(iter(found), None)
+
+    def _alone(self, file: Path, folder: str, name: str, is_loose: bool) -> Found:
+        """The file, unless it was found without its folder and a name with another folder leads to it as well."""
+        first, earlier, was_loose = self._named.setdefault(file, (folder, name, is_loose))
+        if first != folder and (is_loose or was_loose):
+            what = f"{brief(name)} and {brief(earlier)} would both be {file.name}, which lies in no such folder"
+            return "ambiguous-image", what, "Put the images into the folders that are named"
+        if is_loose:
+            self.loose[folder] = self.loose.get(folder, 0) + 1
+        return file
 
     def _in_image_folders(self, paths: Iterable[str], name: str) -> Found | None:
         """The file in a folder for images beside where it should lie ("Train_images"), if just one has it."""

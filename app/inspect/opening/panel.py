@@ -26,13 +26,15 @@ from app.inspect.opening.reopening import Reopening
 from app.inspect.opening.view_controls import ViewControls, chosen_window
 from app.inspect.sessions.opened_image import OpenedImage
 from app.inspect.sessions.results import Result, ResultStore
-from app.inspect.sessions.sessions import Sessions
+from app.inspect.sessions.sessions import Sessions, remove_upload
 from app.inspect.viewer.values import viewer_value
 
 if TYPE_CHECKING:
     from a3tune.dicomweb.client import DicomWeb
 
 _LEFT = "Your question about what was on show before was not answered: ask it again."
+
+_GAVE_WAY = "The file that was being sent is not opened: this was chosen after it."
 
 _SENT = 'studioModule("inspect/static/sending.js").sentFiles()'
 
@@ -118,6 +120,7 @@ class ImagePanel:
             )
             yield self._asking.not_opened(session, error)
             return
+        self._leave_files(session, event)
         yield from self.show_example(example, adapters, session, self._own.of(visitor), question)
 
     def show_example(
@@ -154,6 +157,10 @@ class ImagePanel:
         if not done:
             yield from self._asking.answers(question, adapters, session, own, side_by_side=True)
 
+    def _leave_files(self, session: SessionId, event: gr.EventData) -> None:
+        """What is chosen comes on show in place of files that were chosen before it and are not there yet."""
+        self._sessions.get(session).give_up_files(int(getattr(event, "sent", 0)))
+
     def _await_files(self, event: gr.EventData, request: gr.Request) -> None:
         self._sessions.get(page_session(request)).send(int(getattr(event, "number", 0)))
 
@@ -165,7 +172,10 @@ class ImagePanel:
         return self._not_sent(session, self._sessions.get(session).sent)
 
     def _not_sent(self, session: SessionId, number: int) -> Update:
-        self._sessions.get(session).arrive(number)
+        state = self._sessions.get(session)
+        state.arrive(number)
+        if number <= state.given_up:
+            return {self._status: gr.skip()}
         error = RequestError(
             expected="a file that reaches the server",
             got="This one did not, or was not taken",
@@ -174,13 +184,17 @@ class ImagePanel:
         return self._asking.not_opened(session, error)
 
     def _open_upload(self, paths: list[str] | None, number: int, request: gr.Request) -> Iterator[Update]:
-        state = self._sessions.get(page_session(request))
+        state, files = self._sessions.get(page_session(request)), [Path(path) for path in paths or ()]
+        if number <= state.given_up:
+            for file in files:
+                remove_upload(file)
+            files = []
 
         def fetch() -> list[Path]:
             state.arrive(number)  # from now on it is being opened
-            return [Path(path) for path in paths or ()]
+            return files
 
-        yield from self._open_files("Reading the file", fetch, request) if paths else [gr.skip()]
+        yield from self._open_files("Reading the file", fetch, request) if files else [gr.skip()]
 
     def _open_files(self, what: str, fetch: Callable[[], Sequence[Path]], request: gr.Request) -> Iterator[Update]:
         """Opens what ``fetch`` gives, files that this visit may remove; ``what`` says what that takes time for."""
@@ -204,7 +218,9 @@ class ImagePanel:
     # ---- what was on show before -------------------------------------------------------------
 
     def _reopen(self, written: str, event: gr.EventData, request: gr.Request) -> Iterator[Update]:
-        yield from self._open_result(page_session(request), ResultId(str(getattr(event, "result", ""))), written)
+        session = page_session(request)
+        self._leave_files(session, event)
+        yield from self._open_result(session, ResultId(str(getattr(event, "result", ""))), written)
 
     def _open_result(self, session: SessionId, name: ResultId, written: str) -> Iterator[Update]:
         try:
@@ -287,8 +303,9 @@ class ImagePanel:
     def _opened_status(self, session: SessionId, words: str) -> str:
         """The words, and what became of a question about what was on show before."""
         state = self._sessions.get(session)
-        left, state.left = state.left, ""
-        return status(f"{words} {_LEFT}" if left else words)
+        told = [words, *([_GAVE_WAY] if state.gave_way else []), *([_LEFT] if state.left else [])]
+        state.left, state.gave_way = "", False
+        return status(" ".join(told))
 
     def _change_view(
         self,

@@ -57,6 +57,8 @@ class Session:
         last_image: which of these requests was the last for an image.
         images, views: how many images, and how many views of the one on show, are on their way.
         sent, arrived: the number of the files that the page began to send last, and of those that came or failed last.
+        given_up: of the last ones that something else was chosen after, before they came.
+        gave_way: whether that is still to be told.
         touched: when the visitor asked for something last.
         prefixes: what the model has read of the session's images, so that the next question need not read it again.
         ahead: frames near the one on show.
@@ -75,6 +77,8 @@ class Session:
     views: int = 0
     sent: int = 0
     arrived: int = 0
+    given_up: int = 0
+    gave_way: bool = False
     touched: float = field(default_factory=time.monotonic)
     prefixes: PrefixCache | None = None
     ahead: FramesAhead = field(default_factory=FramesAhead)
@@ -106,6 +110,14 @@ class Session:
         """The files of this number are there, or will not come."""
         with self._changed:
             self.arrived = max(self.arrived, number)
+
+    def give_up_files(self, number: int) -> None:
+        """Something else was chosen after the files of this number: those of them that are not there yet are not
+        wanted any more."""
+        with self._changed:
+            self.gave_way = self.gave_way or self.arrived < number
+            self.arrived = max(self.arrived, number)
+            self.given_up = max(self.given_up, number)
 
     @property
     def image_comes(self) -> bool:

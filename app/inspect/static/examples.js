@@ -1,7 +1,7 @@
 // A strip of example images; choosing one triggers "pick" with its key. Beside it own files are chosen, whose way is told.
 
 import { make, press } from "../../common/static/dom.js";
-import { followSending } from "./sending.js";
+import { chosenFiles, followSending } from "./sending.js";
 
 export default function mount({ element, props, trigger, watch }, { items }) {
   const strip = element.querySelector(".examples");
@@ -13,7 +13,7 @@ export default function mount({ element, props, trigger, watch }, { items }) {
 
   strip.addEventListener("click", (event) => {
     const button = event.target.closest(".example");
-    if (button) trigger("pick", { key: button.dataset.key });
+    if (button) trigger("pick", { key: button.dataset.key, sent: chosenFiles() });
   });
 
   // The server says which example is on show ("" for a file of the visitor's own).

@@ -8,6 +8,9 @@ const PATIENCE = 1000;
 let chosen = 0; // the number of the files that were chosen last
 let taken = 0; // of those that were sent last
 
+// The number of the files that were chosen last: what is chosen after them comes in their place.
+export const chosenFiles = () => chosen;
+
 // What the event that opens the files sends to the server: those that were sent, and their number.
 export function sentFiles() {
   taken = isSending("upload") ? chosen - 1 : chosen;

@@ -2,6 +2,7 @@
 
 import { make } from "../../common/static/dom.js";
 import { answerOf } from "../../common/static/server.js";
+import { chosenFiles } from "../static/sending.js";
 import { viewsOf } from "./result_views.js";
 
 export function createHistory(viewer) {
@@ -59,7 +60,7 @@ export function createHistory(viewer) {
     const pressed = event.target.closest("[data-past]");
     if (!pressed) return;
     const { past, result } = pressed.dataset;
-    if (past === "open") trigger("reopen", { result });
+    if (past === "open") trigger("reopen", { result, sent: chosenFiles() });
     else fetchAndCompare(result);
   });
 

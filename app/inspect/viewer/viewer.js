@@ -4,6 +4,7 @@
 import { openThings } from "../../common/static/address.js";
 import { bytesOf } from "../../common/static/base64.js";
 import { explainTerms } from "../../common/static/terms.js";
+import { chosenFiles } from "../static/sending.js";
 import { createAhead } from "./ahead.js";
 import { createAnswers } from "./answers.js";
 import { createBoxTool } from "./box_tool.js";
@@ -89,7 +90,7 @@ export default function mount(
   listenToKeys(viewer);
   listenToMapControls(viewer, Object.keys(colourMaps));
 
-  openThings("inspect", (result) => trigger("reopen", { result }));
+  openThings("inspect", (result) => trigger("reopen", { result, sent: chosenFiles() }));
   viewer.updates = createUpdates(viewer);
   // Until the server has sent something for this visit, what the page itself brought.
   const receive = () => viewer.updates.receive(props.value || document.getElementById("opening-value")?.textContent);

@@ -300,6 +300,19 @@ def test_a_question_waits_for_the_image_that_comes_and_keeps_its_words(anybody, 
         expect(page.locator("#cancel")).to_be_disabled()
         expect(label).to_contain_text("64 × 48 px")
         expect(field).to_have_value(f"Is there a mass, {ending}?")
+    # An example that is chosen while a file is being sent stays.
+    with sending_held_back(page):
+        page.set_input_files("#upload input[type=file]", str(jpeg))
+        expect(sending).to_be_visible()
+        page.locator(".example").nth(1).click()
+        expect(told).to_contain_text("The file that was being sent is not opened")
+        shown = label.inner_text()
+    expect(sending).to_have_count(0)
+    visitor.ask("Is there a mass, then?")
+    expect(label).to_have_text(shown)
+    expect(told).not_to_contain_text("is not opened")
+    visitor.upload(other)
+    field.fill("Is there a mass, lost?")
     visitor.complaints.clear()  # of the file that got lost the browser complains itself
     page.get_by_role("tab", name="History").click()
     asked = page.locator(".history li b").all_inner_texts()

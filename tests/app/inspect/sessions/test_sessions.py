@@ -198,3 +198,18 @@ def test_a_question_waits_for_files_that_are_being_sent_unless_they_do_not_come(
     session.arrive(4)
     assert session.drop()
     assert session.asked is None
+
+
+def test_files_on_their_way_give_way_to_what_was_chosen_after_them():
+    session = Session()
+    session.give_up_files(0)  # nothing was sent
+    assert not session.gave_way
+    session.send(1)
+    session.give_up_files(1)
+    assert (session.gave_way, session.given_up, session.image_comes) == (True, 1, False)
+    session.gave_way = False
+    session.send(2)
+    assert session.image_comes
+    session.arrive(2)
+    session.give_up_files(2)  # they are being opened already: whichever was asked for last is shown
+    assert not session.gave_way
