@@ -9,6 +9,7 @@ import re
 import secrets
 import traceback
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from a3tune.errors import A3TuneError, Cancelled
 from a3tune.types import MedicalImage
@@ -24,20 +25,32 @@ _DISK_FULL = ("No space left on device", "Disk quota exceeded")
 DEMO_NOTICE = "The demo model knows synthetic phantoms only: its words about real images mean nothing."
 
 
-def describe(image: MedicalImage) -> str:
-    """What the page says about an image, in a few short lines; nothing that names a patient is known here."""
-    lines = [" · ".join(part for part in (image.modality, image.format) if part)]
-    # What changes while one looks comes first: a narrow page cuts off the end.
+class ImageWords(NamedTuple):
+    """What the page says about an image, in short lines; nothing that names a patient is known here.
+
+    Attributes:
+        what: modality and format, and which of several frames it is.
+        window: the window that the picture was made with; "" without one.
+        size: its pixels, and what is to be known of them.
+    """
+
+    what: str
+    window: str
+    size: str
+
+
+def describe(image: MedicalImage) -> ImageWords:
+    """An image in words; what changes while one looks comes first, since a narrow page cuts off the end."""
+    what = [" · ".join(part for part in (image.modality, image.format) if part)]
     if image.frame_count > 1:
-        lines.append(f"{image.frame + 1} of {image.frame_count}")
-    if image.window is not None:
-        lines.append(f"C {image.window.centre:g}  W {image.window.width:g}")
-    lines.append(f"{image.width} × {image.height} px")
+        what.append(f"{image.frame + 1} of {image.frame_count}")
+    window = "" if image.window is None else f"C {image.window.centre:g}  W {image.window.width:g}"
+    size = [f"{image.width} × {image.height} px"]
     if image.is_resampled:
-        lines.append(f"made square from {image.stored_size[1]} × {image.stored_size[0]}")
+        size.append(f"made square from {image.stored_size[1]} × {image.stored_size[0]}")
     # The last note of a resampled image says at length what the line above does.
-    lines += image.notes[:-1] if image.is_resampled else image.notes
-    return "\n".join(lines)
+    size += image.notes[:-1] if image.is_resampled else image.notes
+    return ImageWords("\n".join(what), window, "\n".join(size))
 
 
 def explain(error: BaseException) -> str:

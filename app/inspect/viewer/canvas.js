@@ -169,8 +169,9 @@ export function createCanvas(viewer) {
 
   // Named with the drawing: at no time does it name another picture than the one that is there. Where the eye has other
   // grey levels, which stand below, those of the label are what the model reads.
-  function nameImage({ label, window }, levels) {
-    const words = window && !isAsOpened(levels) ? label.replace(/^C /m, "opened at C ") : label;
+  function nameImage({ label: { what, window, size } }, levels) {
+    const opened = window && !isAsOpened(levels) ? "opened at " + window : window;
+    const words = [what, opened, size].filter(Boolean).join("\n");
     part("imageLabel").textContent = words.replaceAll("\n", " · ");
     part("imageLabel").title = words;
   }

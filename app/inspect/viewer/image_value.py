@@ -34,7 +34,7 @@ def image_value(opened: OpenedImage) -> dict[str, Any]:
         "key": image.sha256,
         "width": image.width,
         "height": image.height,
-        "label": describe(image),
+        "label": describe(image)._asdict(),
         "frame": image.frame,
         "frames": image.frame_count,
         "frameTime": image.frame_time,

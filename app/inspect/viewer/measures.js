@@ -133,11 +133,17 @@ export function createMeasures(viewer) {
   }
 
   function draw(context, place, frame) {
-    const taken = []; // where words stand: [left, top, width, height]
-    for (const measure of onShow()) {
-      const unit = viewer.values.current?.unit || "";
-      drawMeasure(context, place, frame, measure, shortWords(measure, state.data.image, found(measure), unit), taken);
-    }
+    const all = onShow();
+    const unit = viewer.values.current?.unit || "";
+    const corners = all.map((measure) => cornersOf(measure, place));
+    all.forEach((measure, number) => drawOutline(context, corners[number], measure.kind, place.ratio));
+    // Words over all outlines, each where no other stands.
+    const boxes = corners.map(boxOf);
+    const taken = [];
+    all.forEach((measure, number) => {
+      const lines = shortWords(measure, state.data.image, found(measure), unit);
+      taken.push(drawWords(context, lines, boxes[number], { frame, taken, boxes, ratio: place.ratio }));
+    });
   }
 
   function tell() {
@@ -187,60 +193,88 @@ export function createMeasures(viewer) {
   };
 }
 
-// `frame` is the part of the canvas in which the words stay, `taken` where others stand already.
-function drawMeasure(context, place, frame, { kind, from, to }, lines, taken) {
-  const { ratio } = place;
-  const at = ([x, y]) => [place.x + x * place.scale, place.y + y * place.scale];
-  const [[x0, y0], [x1, y1]] = [at(from), at(to)];
+// Both points of a measure on the canvas.
+const cornersOf = ({ from, to }, { x, y, scale }) =>
+  [from, to].map((point) => [x + point[0] * scale, y + point[1] * scale]);
+
+// Boxes are [left, top, width, height].
+const boxOf = ([[x0, y0], [x1, y1]]) => [Math.min(x0, x1), Math.min(y0, y1), Math.abs(x1 - x0), Math.abs(y1 - y0)];
+const overlap = ([x, y, w, h], [u, v, wide, high]) => x < u + wide && u < x + w && y < v + high && v < y + h;
+
+function drawOutline(context, corners, kind, ratio) {
+  const [[x0, y0], [x1, y1]] = corners;
+  const [left, top, width, height] = boxOf(corners);
   const path = new Path2D();
-  if (kind === "rectangle") path.rect(Math.min(x0, x1), Math.min(y0, y1), Math.abs(x1 - x0), Math.abs(y1 - y0));
+  if (kind === "rectangle") path.rect(left, top, width, height);
   else if (kind === "ellipse")
-    path.ellipse((x0 + x1) / 2, (y0 + y1) / 2, Math.abs(x1 - x0) / 2, Math.abs(y1 - y0) / 2, 0, 0, 2 * Math.PI);
+    path.ellipse(left + width / 2, top + height / 2, width / 2, height / 2, 0, 0, 2 * Math.PI);
   else {
     path.moveTo(x0, y0);
     path.lineTo(x1, y1);
     // Ticks at right angles to the ruler.
     const length = Math.hypot(x1 - x0, y1 - y0) || 1;
     const [u, v] = [(-(y1 - y0) / length) * 5 * ratio, ((x1 - x0) / length) * 5 * ratio];
-    for (const [x, y] of [
-      [x0, y0],
-      [x1, y1],
-    ]) {
+    for (const [x, y] of corners) {
       path.moveTo(x - u, y - v);
       path.lineTo(x + u, y + v);
     }
   }
   context.save();
-  for (const [colour, width] of [
+  for (const [colour, thickness] of [
     ["rgb(0 0 0 / .75)", 3.5],
     [COLOUR, 1.5],
   ]) {
     context.strokeStyle = colour;
-    context.lineWidth = width * ratio;
+    context.lineWidth = thickness * ratio;
     context.stroke(path);
   }
+  context.restore();
+}
+
+// Where words of this width and height stand: beside their measure, under or above it, on the part of the canvas that is
+// `frame`; where they would stand on other words or cross an outline, at the next of these places, and where all are
+// taken, further down.
+export function placeOfWords([left, top, width, height], wide, high, { frame, taken, boxes, gap }) {
+  const clamp = (value, least, most) => Math.max(least, Math.min(most, value));
+  const inside = ([x, y]) => [
+    clamp(x, frame.x, frame.x + frame.width - wide),
+    clamp(y, frame.y, frame.y + frame.height - high),
+    wide,
+    high,
+  ];
+  const beside = top + height - high / 2;
+  const right = [left + width + gap, beside];
+  const under = [left, top + height + gap];
+  const places = [
+    ...(right[0] + wide < frame.x + frame.width ? [right, under] : [under]),
+    [left - gap - wide, beside],
+    [left, top - gap - high],
+  ].map(inside);
+  const clear = places.filter((place) => !taken.some((other) => overlap(place, other)));
+  const free = clear.find((place) => !boxes.some((box) => overlap(place, box)));
+  if (free || clear.length) return free || clear[0];
+  const [x, start] = places[0];
+  const lowest = frame.y + frame.height - high;
+  let y = start;
+  const over = () => taken.find((other) => overlap([x, y, wide, high], other));
+  for (let other = over(); other && y < lowest; other = over()) y = Math.min(lowest, other[1] + other[3]);
+  return [x, y, wide, high];
+}
+
+function drawWords(context, lines, box, { ratio, ...rest }) {
+  context.save();
   context.font = "600 " + 12 * ratio + "px system-ui, sans-serif";
   context.textBaseline = "middle";
-  const wide = Math.max(...lines.map((line) => context.measureText(line).width)) + 8 * ratio;
-  const beside = Math.max(x0, x1) + 8 * ratio;
-  // Beside the measure where there is room, else under it.
-  const fits = beside + wide < frame.x + frame.width;
-  const clamp = (value, least, most) => Math.max(least, Math.min(most, value));
-  const left = clamp(fits ? beside : Math.min(x0, x1), frame.x + 4 * ratio, frame.x + frame.width - wide);
-  const high = 16 * ratio * (lines.length - 1);
-  const wanted = Math.max(y0, y1) + (fits ? -high / 2 : 13 * ratio);
-  const lowest = frame.y + frame.height - 9 * ratio - high;
-  let top = clamp(wanted, frame.y + 9 * ratio, lowest);
-  const over = () =>
-    taken.find(([x, y, w, h]) => left < x + w && x < left + wide && top < y + h && y < top + high + 16 * ratio);
-  for (let other = over(); other && top < lowest; other = over()) top = Math.min(lowest, other[1] + other[3]);
-  taken.push([left, top, wide, high + 16 * ratio]);
+  const wide = Math.max(...lines.map((line) => context.measureText(line).width)) + 6 * ratio;
+  const high = 16 * ratio * lines.length;
+  const place = placeOfWords(box, wide, high, { ...rest, gap: 5 * ratio });
+  const [left, top] = place;
   lines.forEach((line, number) => {
-    const y = top + number * 16 * ratio;
-    context.fillStyle = "rgb(5 7 10 / .82)";
-    context.fillRect(left - 3 * ratio, y - 8 * ratio, context.measureText(line).width + 6 * ratio, 16 * ratio);
+    context.fillStyle = "rgb(5 7 10 / .9)";
+    context.fillRect(left, top + 16 * ratio * number, context.measureText(line).width + 6 * ratio, 16 * ratio);
     context.fillStyle = COLOUR;
-    context.fillText(line, left, y);
+    context.fillText(line, left + 3 * ratio, top + 16 * ratio * (number + 0.5));
   });
   context.restore();
+  return place;
 }

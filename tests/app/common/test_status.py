@@ -114,10 +114,10 @@ def test_an_image_is_described_by_what_it_is(finished):
     object.__setattr__(image, "modality", "CT")
     object.__setattr__(image, "window", Window(40.0, 400.0))
     object.__setattr__(image, "frame_count", 9)
-    assert describe(image) == "CT · array\n1 of 9\nC 40  W 400\n10 × 8 px"
-    assert describe(replace(image, notes=("This is a dose",))).endswith("\n10 × 8 px\nThis is a dose")
+    assert describe(image) == ("CT · array\n1 of 9", "C 40  W 400", "10 × 8 px")
+    assert describe(replace(image, notes=("This is a dose",))).size == "10 × 8 px\nThis is a dose"
     square = replace(image, stored_size=(4, 10), notes=("This is a dose", "Not square at length"))
-    assert describe(square).splitlines()[-1] == "This is a dose"
+    assert describe(square).size.splitlines()[-1] == "This is a dose"
     assert thumbnail(image).startswith("data:image/jpeg;base64,")
 
 

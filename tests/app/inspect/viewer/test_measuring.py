@@ -113,3 +113,27 @@ def test_a_region_says_its_unit_or_that_there_is_none(call_module):
     assert "too many" in call_module(WORDS, "longWords", region, told, None, "", "too many")
     nothing = {"pixels": 0, "without": 3, "channels": []}
     assert "no pixel" in call_module(WORDS, "longWords", region, told, nothing, "HU", "")
+
+
+@pytest.mark.parametrize(
+    ("box", "others", "wanted"),
+    [
+        ([20, 20, 40, 40], [], [65, 55]),  # beside it
+        ([60, 20, 30, 40], [], [60, 65]),  # under it: there is no room beside it
+        ([20, 20, 40, 40], [[62, 40, 30, 30]], [20, 65]),  # under it: beside it they would cross another outline
+    ],
+)
+def test_words_stand_where_they_cross_no_outline(call_module, box, others, wanted):
+    around = {"frame": {"x": 0, "y": 0, "width": 110, "height": 100}, "taken": [], "boxes": [box, *others], "gap": 5}
+    left, top, wide, high = call_module(WORDS, "placeOfWords", box, 40, 10, around)
+    assert ([left, top], [wide, high]) == (wanted, [40, 10])
+
+
+def test_words_never_stand_on_other_words(call_module):
+    frame = {"x": 0, "y": 0, "width": 60, "height": 200}
+    taken = []
+    for _ in range(6):
+        around = {"frame": frame, "taken": taken, "boxes": [[5, 5, 50, 50]], "gap": 5}
+        taken.append(call_module(WORDS, "placeOfWords", [5, 5, 50, 50], 50, 20, around))
+    tops = sorted(top for _, top, _, _ in taken)
+    assert all(lower - upper >= 20 for upper, lower in zip(tops, tops[1:], strict=False))

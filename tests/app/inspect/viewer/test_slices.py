@@ -39,13 +39,15 @@ def step_down(reader, label) -> None:
 def test_the_server_hears_of_a_walk_when_it_rests(reader, label):
     page = reader.page
     walks: list[str] = []
+    first = place(label)
     page.on("request", lambda request: walks.append(request.url) if _is_walk(request) else None)
     # Six keys between two frames of the browser: nothing rests meanwhile.
     page.evaluate("""() => {
         const stage = document.querySelector(".stage"), press = {key: "ArrowDown", bubbles: true};
         for (let i = 0; i < 6; i++) stage.dispatchEvent(new KeyboardEvent("keydown", press));
     }""")
-    expect(page.locator("#frame input[type=number]")).to_have_value(str(place(label)))
+    expect(label).to_contain_text(f"{first + 6} of")
+    expect(page.locator("#frame input[type=number]")).to_have_value(str(first + 6))
     assert len(walks) == 1
     assert not reader.complaints
 

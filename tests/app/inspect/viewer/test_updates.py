@@ -54,7 +54,7 @@ def result(answer, *, name="one", writing=True, before=()):
 
 @pytest.fixture(scope="module")
 def seen(module_page):
-    image = {"src": PICTURE, "label": "", "width": 1, "height": 1}
+    image = {"src": PICTURE, "label": {"what": "", "window": "", "size": ""}, "width": 1, "height": 1}
     first = {"image": image, "session": "s", "history": [], "result": result("The")}
     more = {"written": result("A", before=[None]), "session": "s"}
     return module_page.evaluate(
@@ -93,7 +93,8 @@ def test_words_about_another_image_or_result_change_nothing(seen):
 
 @pytest.mark.parametrize("told_twice", [False, True])
 def test_the_last_image_is_drawn_also_when_more_is_told_of_it_before_it_is_decoded(module_page, told_twice):
-    one, other = ({"src": src, "label": "", "width": 1, "height": 1} for src in (PICTURE, OTHER))
+    label = {"what": "", "window": "", "size": ""}
+    one, other = ({"src": src, "label": label, "width": 1, "height": 1} for src in (PICTURE, OTHER))
     values = [{"image": image, "session": "", "history": [], "result": None} for image in (one, other)]
     if told_twice:
         values.append({**values[1], "session": "s"})
