@@ -6,7 +6,7 @@ import { colourAt, placeOnScale } from "./colour_scale.js";
 import { drawLetters, roomFor } from "./edge_letters.js";
 import { AS_OPENED, createToner, inGrey, isAsOpened, levelWords } from "./grey_levels.js";
 import { drawHeatMap } from "./heat_map.js";
-import { panesOf, placementIn } from "./layout.js";
+import { isStacked, panesOf, placementIn } from "./layout.js";
 import { keepBarClear, showScaleBar } from "./scale_bar.js";
 
 export function createCanvas(viewer) {
@@ -188,6 +188,8 @@ export function createCanvas(viewer) {
       const words = state.nameOf(view) + " · " + view.label + (notes.has(view) ? " · " + notes.get(view) : own);
       label.textContent = state.mode === "difference" ? (place ? "red: more in " : "blue: more in ") + words : words;
       label.dataset.side = comparing ? (place ? "right" : "left") : "middle";
+      label.title = label.textContent;
+      label.toggleAttribute("data-cut", label.hasAttribute("data-whole") || label.scrollWidth > label.clientWidth);
     }
     stage.toggleAttribute("data-named", named.length > 0);
     const handle = part("wipe");
@@ -203,6 +205,7 @@ export function createCanvas(viewer) {
     stage.dataset.shown = result ? [state.mapKey, rows.join("+"), waits ? "waiting" : "ready"].join(" ") : "image";
     stage.dataset.compare = state.mode;
     stage.dataset.layout = modeToBe();
+    stage.toggleAttribute("data-stacked", isStacked(state.mode, canvas.width, canvas.height));
     stage.toggleAttribute("data-letters", Boolean(image.edges));
     stage.dataset.picture = state.showsModelPicture ? "model" : "eye";
     stage.style.setProperty("--tallness", image.height / image.width);
@@ -212,6 +215,15 @@ export function createCanvas(viewer) {
     stage.dataset.front = state.views.length ? state.front.adapter : "";
     stage.dataset.result = result ? result.id + (result.complete ? " complete" : "") : "";
     if (state.pictureOf === image.src) stage.dataset.session = state.data.session || "";
+  }
+
+  // A name for which there is no room is shown whole by a tap, and cut again by the next.
+  for (const label of [part("paneA"), part("paneB")]) {
+    for (const kind of ["pointerdown", "dblclick"]) label.addEventListener(kind, (event) => event.stopPropagation());
+    label.addEventListener("click", () => {
+      label.toggleAttribute("data-whole");
+      draw();
+    });
   }
 
   new ResizeObserver(draw).observe(canvas);

@@ -3,6 +3,11 @@
 
 export const WHOLE = { factor: 1, x: 0, y: 0 };
 const MOST_ZOOM = 16;
+// Between a pane and the one under it, in pixels of the window: room for the lower one's name.
+const BETWEEN = 24;
+
+// Two panes stand one above the other on a stage that is taller than wide, as on a phone.
+export const isStacked = (mode, width, height) => mode === "side" && height > width;
 
 const clamp = (value, least, most) => Math.max(least, Math.min(most, value));
 
@@ -23,6 +28,14 @@ const inside = ({ x, y, width, height }, room) => ({
 function panesOfStage(mode, width, height, wipe, ratio) {
   const frame = (x, wide) => ({ x, y: 0, width: wide, height });
   const whole = frame(0, width);
+  if (isStacked(mode, width, height)) {
+    const half = Math.floor((height - BETWEEN * ratio) / 2);
+    const [above, below] = [0, height - half].map((y) => ({ x: 0, y, width, height: half }));
+    return [
+      { side: "a", frame: above, clip: above },
+      { side: "b", frame: below, clip: below },
+    ];
+  }
   if (mode === "side") {
     const half = Math.floor(width / 2) - ratio;
     const right = frame(width - half, half);
@@ -44,18 +57,24 @@ function panesOfStage(mode, width, height, wipe, ratio) {
 }
 
 // The pane's frame under a point of the window, in pixels of the window, with `room` as above.
-export function frameAt(mode, box, clientX, room = 0) {
+export function frameAt(mode, box, clientX, clientY, room = 0) {
   if (mode !== "side") return inside({ x: box.left, y: box.top, width: box.width, height: box.height }, room);
+  if (isStacked(mode, box.width, box.height)) {
+    const height = (box.height - BETWEEN) / 2;
+    const y = box.top + (clientY - box.top > box.height / 2 ? box.height - height : 0);
+    return inside({ x: box.left, y, width: box.width, height }, room);
+  }
   const half = box.width / 2;
   const x = box.left + (clientX - box.left > half ? half : 0);
   return inside({ x, y: box.top, width: half, height: box.height }, room);
 }
 
-// Whose map lies under a point at this share of the stage's width; null where it is nobody's alone.
-export function sideAt(mode, share, wipe) {
+// Whose map lies under a point of the window; null where it is nobody's alone.
+export function sideAt(mode, box, clientX, clientY, wipe) {
   if (mode === "difference") return null;
   if (mode === "one") return "front";
-  return share > (mode === "wipe" ? wipe : 0.5) ? "b" : "a";
+  if (isStacked(mode, box.width, box.height)) return clientY - box.top > box.height / 2 ? "b" : "a";
+  return clientX - box.left > (mode === "wipe" ? wipe : 0.5) * box.width ? "b" : "a";
 }
 
 export const wipeShare = (box, clientX) => clamp((clientX - box.left) / box.width, 0, 1);

@@ -21,22 +21,23 @@ export function createPointerGestures(viewer) {
 
   let last = null; // where the pointer was last, while it is on the stage
 
-  const frameUnder = (clientX) =>
-    frameAt(state.mode, canvas.getBoundingClientRect(), clientX, roomFor(state.data.image));
+  const frameUnder = (clientX, clientY) =>
+    frameAt(state.mode, canvas.getBoundingClientRect(), clientX, clientY, roomFor(state.data.image));
   // A tool that draws has the first button and one finger.
   const drawing = () => [viewer.box, viewer.brush, viewer.measures].some((tool) => tool.active);
   const toSource = ({ clientX, clientY }) =>
-    sourcePoint(frameUnder(clientX), state.data.image, state.zoom, clientX, clientY);
+    sourcePoint(frameUnder(clientX, clientY), state.data.image, state.zoom, clientX, clientY);
 
   function zoomBy(factor, clientX, clientY) {
-    state.zoom = zoomedAt(state.zoom, factor, frameUnder(clientX), clientX, clientY);
+    state.zoom = zoomedAt(state.zoom, factor, frameUnder(clientX, clientY), clientX, clientY);
     draw();
   }
 
   // About the middle of the first pane.
   function zoomInPlace(factor) {
     const box = canvas.getBoundingClientRect();
-    zoomBy(factor, box.left + frameUnder(box.left).width / 2, box.top + box.height / 2);
+    const { x, y, width, height } = frameUnder(box.left, box.top);
+    zoomBy(factor, x + width / 2, y + height / 2);
   }
 
   function fit() {
@@ -76,7 +77,7 @@ export function createPointerGestures(viewer) {
       viewer.values.fetch();
       state.levels = draggedLevels(drag.levels, dx / box.width, dy / box.height);
     } else if (state.zoom.factor > 1) {
-      const frame = frameUnder(drag.x);
+      const frame = frameUnder(drag.x, drag.y);
       state.zoom = { ...state.zoom, x: drag.zoom.x + dx / frame.width, y: drag.zoom.y + dy / frame.height };
     }
     draw();
@@ -87,7 +88,7 @@ export function createPointerGestures(viewer) {
     keepBarClear(part);
   }
 
-  function showReadout(x, y, clientX) {
+  function showReadout(x, y, { clientX, clientY }) {
     const { image } = state.data;
     if (x < 0 || y < 0 || x >= image.width || y >= image.height) {
       tellReadout("");
@@ -95,7 +96,7 @@ export function createPointerGestures(viewer) {
     }
     const box = canvas.getBoundingClientRect();
     const has = state.views.length > 0;
-    const side = has && sideAt(state.mode, (clientX - box.left) / box.width, state.pair.wipe);
+    const side = has && sideAt(state.mode, box, clientX, clientY, state.pair.wipe);
     const view = side ? state.side(side) : null;
     const shown = view ? state.mapOf(view) : has ? state.difference() : {};
     const patch = shown.values ? patchAt(state.front.tiles, x, y) : -1;
@@ -118,7 +119,7 @@ export function createPointerGestures(viewer) {
   function tell() {
     if (!last || !state.shownPicture) return;
     const [x, y] = toSource(last);
-    showReadout(x, y, last.clientX);
+    showReadout(x, y, last);
   }
 
   const wheel = (event) => {

@@ -227,6 +227,47 @@ def test_a_phone_shows_the_answer_first_and_clips_nothing(visit):
     expect(page.get_by_role("tab", name="Models", exact=True)).to_have_attribute("aria-selected", "true")
 
 
+def test_on_a_phone_the_picture_keeps_its_place_when_the_first_answer_comes(visit, tmp_path):
+    Image.fromarray(np.random.default_rng(2).integers(0, 255, (90, 120), dtype=np.uint8)).save(tmp_path / "own.png")
+    visitor = visit(viewport={"width": 390, "height": 844})
+    page = visitor.page
+    visitor.upload(tmp_path / "own.png")
+    question = "Where " + "is the round thing that lies beside the other one " * 6 + "?"
+    page.locator("#question textarea, #question input").first.fill(question)  # its field grows
+    where = "document.querySelector('.stage').getBoundingClientRect().top + scrollY"
+    before = page.evaluate(where), page.locator(".stage").bounding_box()["height"]
+    visitor.ask(question)
+    expect(page.locator(".stage")).to_have_attribute("data-stacked", "")
+    after = page.evaluate(where), page.locator(".stage").bounding_box()["height"]
+    # The answers themselves may take more lines than there was room for.
+    answers = page.locator(".answer-panel").bounding_box()["height"]
+    assert after == pytest.approx((before[0] + max(0, answers - 190), before[1]), abs=1)
+
+    # A word that lies beyond the edge of what scrolls is told by a shade, until one has come there.
+    words = page.locator("[data-part=words]")
+    assert words.evaluate("element => element.scrollHeight > element.clientHeight + 20")
+
+    def edge():
+        return np.asarray(Image.open(io.BytesIO(words.screenshot())).convert("RGB")).astype(int)[-3, -8]
+
+    shaded = edge()
+    words.evaluate("element => element.scrollTo(0, element.scrollHeight)")
+    assert np.abs(edge() - shaded).max() > 20
+
+    # A name that is too long for the stage is shown whole by a tap.
+    label = page.locator("[data-part=paneA]")
+    label.evaluate("element => element.style.maxWidth = '40px'")
+    page.locator("[data-compare=wipe]").click()
+    page.locator("[data-compare=side]").click()
+    expect(label).to_have_attribute("data-cut", "")
+    height = label.bounding_box()["height"]
+    label.click()
+    expect(label).to_have_attribute("data-whole", "")
+    assert label.bounding_box()["height"] > height
+    assert label.evaluate("element => element.scrollWidth <= element.clientWidth")
+    assert not visitor.complaints
+
+
 def test_everything_can_be_seen_and_used_without_a_mouse(visit):
     visitor = visit()
     page = visitor.page

@@ -35,6 +35,18 @@ def test_side_by_side_each_has_its_half_with_a_gap(call):
     assert b == {"side": "b", "frame": frame(203, 198), "clip": frame(203, 198)}
 
 
+def test_on_a_stage_taller_than_wide_one_stands_above_the_other(call):
+    a, b = call("panesOf", "side", 300, 625, 0.5, 2)
+    assert a == {"side": "a", "frame": frame(0, 300, 288), "clip": frame(0, 300, 288)}
+    assert b == {"side": "b", "frame": frame(0, 300, 288, 337), "clip": frame(0, 300, 288, 337)}
+    stage = {"left": 30, "top": 10, "width": 200, "height": 224}
+    for y, side, top in ((100, "a", 10), (200, "b", 134)):
+        assert call("sideAt", "side", stage, 40, y, 0.5) == side
+        assert call("frameAt", "side", stage, 40, y) == frame(30, 200, 100, top)
+    (whole,) = call("panesOf", "one", 300, 625, 0.5, 2)
+    assert whole["frame"] == frame(0, 300, 625)
+
+
 @pytest.mark.parametrize(("mode", "side"), [("one", "front"), ("difference", "b")])
 def test_one_pane_has_the_whole_stage(call, mode, side):
     (pane,) = call("panesOf", mode, 400, 300, 0.5, 1)
@@ -53,7 +65,7 @@ def test_one_pane_has_the_whole_stage(call, mode, side):
     ],
 )
 def test_a_pointer_is_over_the_side_that_is_drawn_there(call, mode, share, side):
-    assert call("sideAt", mode, share, 0.7) == side
+    assert call("sideAt", mode, STAGE, STAGE["left"] + share * STAGE["width"], 20, 0.7) == side
 
 
 @pytest.mark.parametrize(("x", "share"), [(30, 0), (130, 0.25), (430, 1), (0, 0), (900, 1)])
@@ -65,7 +77,7 @@ def test_the_wipe_follows_the_pointer_and_stays_on_the_stage(call, x, share):
     ("mode", "x", "expected"), [("one", 400, (30, 400)), ("side", 229, (30, 200)), ("side", 231, (230, 200))]
 )
 def test_the_frame_under_a_pointer_is_that_of_its_pane(call, mode, x, expected):
-    assert call("frameAt", mode, STAGE, x) == frame(*expected, y=10)
+    assert call("frameAt", mode, STAGE, x, 20) == frame(*expected, y=10)
 
 
 @pytest.mark.parametrize("zoom", [WHOLE, {"factor": 3, "x": 0.2, "y": -0.4}])

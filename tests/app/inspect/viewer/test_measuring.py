@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -136,4 +137,4 @@ def test_words_never_stand_on_other_words(call_module):
         around = {"frame": frame, "taken": taken, "boxes": [[5, 5, 50, 50]], "gap": 5}
         taken.append(call_module(WORDS, "placeOfWords", [5, 5, 50, 50], 50, 20, around))
     tops = sorted(top for _, top, _, _ in taken)
-    assert all(lower - upper >= 20 for upper, lower in zip(tops, tops[1:], strict=False))
+    assert all(lower - upper >= 20 for upper, lower in itertools.pairwise(tops))
