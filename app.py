@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 # Before Gradio is imported: it reads this when its modules load.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
-from a3tune.process import collect_seldom, share_heaps  # isort: split
+from a3tune.process import collect_seldom, pause_collecting, share_heaps  # isort: split
 
 if __name__ == "__main__":  # and this before all that takes long to load
     collect_seldom()
+    pause_collecting()
     share_heaps()
 
 from a3tune.cli.app import read_options

@@ -42,6 +42,17 @@ def collect_seldom() -> None:
     gc.set_threshold(youngest, middle, 100)
 
 
+def pause_collecting() -> None:
+    """Look for no garbage until `resume_collecting`: for the seconds in which a program loads its libraries."""
+    gc.disable()
+
+
+def resume_collecting() -> None:
+    """Look for garbage again, from now on only among what comes: what is loaded by now stays as long as the process."""
+    gc.freeze()
+    gc.enable()
+
+
 def share_heaps() -> None:
     """Have all threads of a server take memory from two heaps, where the C library is glibc; to be called before others
     are started, unless the user has said how many there are (``MALLOC_ARENA_MAX``).

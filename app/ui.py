@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from a3tune.images.worker_pool import decode_in_workers
-from a3tune.process import SERVER, prepare_process
+from a3tune.process import SERVER, prepare_process, resume_collecting
 from a3tune.wording import RESEARCH_NOTICE
 from app.access.deployment import Deployment
 from app.access.gate import Gate, Settings
@@ -44,10 +44,10 @@ from app.inspect.service import InspectService
 from app.inspect.sessions.session_end import keep_ending_idle
 from app.inspect.tab import InspectTab
 from app.login.settings import LoginSettings
-from app.login.setup import login_middleware
 from app.models.service import ModelService
 from app.models.tab import build_models
 from app.privacy.tab import build_privacy
+from app.server.assets import KeptAssets
 from app.server.audit import AuditLog
 from app.server.operation import Operation
 from app.server.refusals import Refusals
@@ -308,8 +308,9 @@ def launch(
         AnswerStreams(page),
         note,
     )
-    front = [Middleware(Gate, told, visits)]
+    front = [Middleware(Gate, told, visits), Middleware(KeptAssets)]
     if login is not None:
+        from app.login.setup import login_middleware
 
         def left(identity: Identity) -> None:
             visits.leave(login_visit(identity.session))
@@ -362,6 +363,7 @@ def launch(
             ],
         },
     )
+    resume_collecting()
     # Only now: importing torch would hold up the first answer to a browser.
     if not zero_gpu.is_held():
         slot.start()

@@ -103,6 +103,8 @@ SLOW = {
     "scipy.stats",
     "statsmodels",
     "nltk",
+    "authlib",
+    "cryptography",
 }
 # Gradio brings these with it.
 BROUGHT = {"gradio": {"pyarrow"}}

@@ -81,6 +81,18 @@ def test_the_command_line_prepares_its_process_before_torch_is_loaded():
     assert done.stdout.split() == [RUN, "False", "100"]
 
 
+def test_what_is_loaded_while_no_garbage_is_looked_for_is_not_looked_through_later():
+    program = (
+        "import gc\nfrom a3tune.process import pause_collecting, resume_collecting\n"
+        "pause_collecting()\nprint(gc.isenabled())\nloaded = [[] for _ in range(100_000)]\n"
+        "resume_collecting()\nprint(gc.isenabled(), gc.get_freeze_count() > 100_000, gc.get_count()[2])\n"
+        "begun = gc.get_stats()[0]['collections']\ncome = [[] for _ in range(100_000)]\n"
+        "print(gc.get_stats()[0]['collections'] > begun)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True", "True", "0", "True"]
+
+
 HEAPS = """
 import ctypes, os, re, sys, threading
 from a3tune.process import share_heaps

@@ -1,15 +1,18 @@
 """The colour maps of attention: from numbers to colours, and as tables for the browser.
 
 All are perceptually even (equal steps in value look like equal steps in colour) and readable with the common colour
-vision deficiencies.
+vision deficiencies. They are Matplotlib's of these names, kept as a table of 256 colours each: loading Matplotlib for
+them would hold up the start of the page.
 """
 
 from __future__ import annotations
 
-import matplotlib
+import base64
+import json
+from pathlib import Path
+
 import numpy as np
 
-from a3tune.encoding import base64_text
 from a3tune.errors import RequestError
 
 COLOUR_MAPS = ("plasma", "inferno", "viridis", "magma", "cividis")
@@ -17,6 +20,10 @@ COLOUR_MAPS = ("plasma", "inferno", "viridis", "magma", "cividis")
 
 DIFFERENCE_MAP = "RdBu_r"
 """The diverging map of differences: blue is less, white is equal, red is more."""
+
+# Name -> 256 times red, green and blue as base64, lowest value first.
+_TEXTS: dict[str, str] = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
+_TABLES = {name: np.frombuffer(base64.b64decode(text), np.uint8).reshape(256, 3) for name, text in _TEXTS.items()}
 
 
 def colour_map(
@@ -42,13 +49,12 @@ def colour_map(
             got=f"The colour map is {name!r}",
             remedy="Choose one of these",
         )
-    return matplotlib.colormaps[name](scaled(values, lower, upper), bytes=True)[..., :3]
+    return _TABLES[name][np.minimum(scaled(values, lower, upper) * 256, 255).astype(np.uint8)]
 
 
 def browser_tables() -> dict[str, str]:
     """What the browser colours maps with: name -> 256 times red, green and blue as base64, lowest value first."""
-    names = (*COLOUR_MAPS, DIFFERENCE_MAP)
-    return {name: base64_text(colour_map(np.arange(256), name)) for name in names}
+    return dict(_TEXTS)
 
 
 def limits(values: np.ndarray, lower: float | None, upper: float | None) -> tuple[float, float]:

@@ -35,7 +35,6 @@ from app.engine.subprocess_tasks import run_module
 from app.jobs.jobs import CONFIG_NAME, Job, JobQueue, end_runs
 from app.jobs.machine import check_machine, devices
 from app.jobs.sources import DataSource
-from app.kept.kept_folders import KeptFolders
 from app.tune.adapters.service import TITLE_LENGTH, AdapterService
 from app.tune.data.regions import RegionPreviewService
 from app.tune.data.service import DataService
@@ -49,6 +48,7 @@ from app.tune.runs.view import RunView, view_run
 if TYPE_CHECKING:
     from a3tune.catalogue import Kind
     from a3tune.training.config import TuneConfig
+    from app.kept.kept_folders import KeptFolders
 
 _RESERVE = 1 << 30
 _REMEMBERED = 64
@@ -81,6 +81,8 @@ class TuneService:
         studio = StudioFolder(usual().root if root is None else root, deployment)
         self.kept: KeptFolders | None = None
         if key is not None:
+            from app.kept.kept_folders import KeptFolders
+
             self.kept = KeptFolders(studio.root / "encrypted", key, end_runs)
             studio = replace(studio, root=self.kept.open_root, sealed=self.kept.kept)
         elif not deployment.keeps:

@@ -25,6 +25,13 @@ def test_colours_run_from_the_first_to_the_last_of_the_map(name):
     assert (np.diff(lightness) >= -1).all(), "an even map grows steadily lighter"
 
 
+@pytest.mark.parametrize("name", [*COLOUR_MAPS, DIFFERENCE_MAP])
+def test_colours_are_matplotlibs(name):
+    values = np.random.default_rng(3).uniform(-0.1, 1.1, 5000)
+    expected = matplotlib.colormaps[name](np.clip(values, 0, 1), bytes=True)[:, :3]
+    np.testing.assert_array_equal(colour_map(values, name, 0, 1), expected)
+
+
 def test_limits_come_from_the_finite_values():
     colours = colour_map(np.array([2.0, np.nan, 4.0, np.inf]))
     np.testing.assert_array_equal(colours[0], colours[1])

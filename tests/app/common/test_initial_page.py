@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from playwright.sync_api import expect
 
+from app.access.headers import NONCE
 from app.common.initial_page import InitialPage
 from tests.app.conftest import PATIENCE_MS
 
@@ -116,7 +117,9 @@ def test_what_is_chosen_before_the_visit_has_begun_stays(prepared, browser):
     context.close()
 
 
-def serve(body: bytes, path: str = "/", status: int = 200, accept: bytes = b"") -> tuple[dict[bytes, bytes], bytes]:
+def serve(
+    body: bytes, path: str = "/", status: int = 200, accept: bytes = b"", nonce: str = ""
+) -> tuple[dict[bytes, bytes], bytes]:
     """What a page of these bytes, sent in two parts, becomes."""
     sent = []
 
@@ -131,6 +134,8 @@ def serve(body: bytes, path: str = "/", status: int = 200, accept: bytes = b"") 
 
     look = InitialPage(page, lambda: '{"</script>": 1}', lambda: ":root {}", ("One & two", "Three"), "a < b?", "b > a")
     scope = {"type": "http", "method": "GET", "path": path, "headers": [(b"accept-encoding", accept)]}
+    if nonce:
+        scope[NONCE] = nonce
     # In a thread of its own: the browser's loop may be running in this one.
     with ThreadPoolExecutor(1) as pool:
         pool.submit(asyncio.run, look(scope, None, send)).result()
@@ -151,3 +156,13 @@ def test_only_the_page_itself_is_changed(accept):
     assert serve(page, path="/config", accept=accept)[1] == page
     assert serve(b"words without a place", accept=b"")[1] == b"words without a place"
     assert serve(page, status=401)[1] == page
+
+
+def test_a_packed_page_is_the_same_text_with_a_nonce_of_its_own():
+    page = b"<html><script>1</script><body>\xc3\xa4<gradio-app></gradio-app><script>2</script></body></html>"
+    for nonce in ("0a1b" * 8, "ffee" * 8, ""):
+        plain = serve(page, nonce=nonce)[1]
+        headers, body = serve(page, accept=b"br, gzip", nonce=nonce)
+        assert gzip.decompress(body) == plain
+        assert headers[b"content-encoding"] == b"gzip"
+        assert plain.count(b"<script") == plain.count(f"<script nonce={nonce}".encode() if nonce else b"<script") > 4

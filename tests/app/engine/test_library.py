@@ -12,7 +12,9 @@ import pytest
 from app.engine import library
 
 ROOT = Path(__file__).resolve().parents[3]
-SLOW = {"torch", "torchvision", "transformers", "peft", "open_clip", "segment_anything"}
+SLOW = {"torch", "torchvision", "transformers", "peft", "open_clip", "segment_anything", "matplotlib"}
+# For those who log in, and for what is kept encrypted, alone.
+SLOW |= {"authlib", "joserfc", "cryptography"}
 
 
 def test_the_page_is_there_before_the_slow_libraries_are_loaded():
