@@ -15,6 +15,7 @@ from a3tune.evaluation.comparisons import REPORTS
 from a3tune.evaluation.items import EvaluatedItem
 from a3tune.evaluation.report import NORMALISATIONS, Metric, Report
 from a3tune.evaluation.report_metrics import LEAST_WORDS, TextMetric
+from a3tune.evaluation.statistics import Difference, Interval
 from a3tune.evaluation.text_normalisation import strict_words
 from a3tune.storage import write_json, write_text
 
@@ -87,20 +88,20 @@ def markdown_text(report: Report) -> str:
         parts += ["## Runs with other seeds (their spread is not over images)", _table(header, rows)]
     if report.comparisons:
         rows = [
-            (c.before, c.after, c.name, c.mode, f"{c.difference.value:+.4f}", f"{c.p_holm:.3g}", c.verdict)
+            (c.before, c.after, c.name, c.mode, _difference(c.difference),
+             *map(_p, (c.difference.p, c.difference.p_mcnemar, c.p_holm)), c.verdict)
             for c in report.comparisons
-        ]
-        parts += [
-            "## Differences",
-            _table(("before", "after", "metric", "mode", "difference", "p (Holm)", "verdict"), rows),
-        ]
+        ]  # fmt: skip
+        header = ("before", "after", "metric", "mode", "difference", "p (permutation)", "p (McNemar)", "p (Holm)")
+        parts += ["## Differences", _table((*header, "verdict"), rows)]
     if report.hallucination:
         rows = [
             (h.system, *(_number(x) for x in (h.accuracy, h.precision, h.recall, h.f1, h.yes_share, h.yes_bias)),
-             _number(h.affirmed.value))
+             _interval(h.affirmed), _interval(h.absent))
             for h in report.hallucination
         ]  # fmt: skip
-        header = ("system", "accuracy", "precision", "recall", "F1", "yes share", "yes bias", "affirmed though absent")
+        header = ("system", "accuracy", "precision", "recall", "F1", "yes share", "yes bias")
+        header += ('"yes" where "no" is right', "absent findings affirmed")
         parts += ["## Hallucination (POPE)", _table(header, rows)]
     if report.reasons:
         cells = list(report.reasons[0].counts)
@@ -109,13 +110,21 @@ def markdown_text(report: Report) -> str:
         parts += [
             f"## Right for the right reason (inside from {threshold:g} x chance on)",
             _table(("system", *cells), rows),
+            _table(
+                ("inside from", *(f"{table.system}: {cell}" for table in report.reasons for cell in cells)),
+                [
+                    (f"{step:g} x", *(str(table.sweep[place][1][cell]) for table in report.reasons for cell in cells))
+                    for place, (step, _) in enumerate(report.reasons[0].sweep)
+                ],
+            ),
         ]
     if report.controls:
         rows = [
-            (c.adapter, c.control, c.name, _number(c.with_image), _number(c.without_image), _number(c.needed_image))
+            (c.adapter, c.control, c.name, _number(c.with_image), _number(c.without_image), _difference(c.difference),
+             _number(c.needed_image))
             for c in report.controls
-        ]
-        header = ("adapter", "control", "metric", "with image", "without", "right ones that need it")
+        ]  # fmt: skip
+        header = ("adapter", "control", "metric", "with image", "without", "difference", "right ones that need it")
         parts += ["## Controls", _table(header, rows)]
     if report.reports:
         rows = [(m.system, m.name, _text_value(m), str(m.reports), m.note) for m in report.reports]
@@ -143,7 +152,8 @@ def latex_table(report: Report) -> str:
     """The overall numbers as a LaTeX table for booktabs, in per cent, intervals below each value."""
     metrics = main_metrics(report)
     lines = [
-        "% Values in per cent (CIDEr: 0 to 10) with 95 % intervals over images; needs \\usepackage{booktabs}.",
+        "% Values in per cent (relative mass: times chance; CIDEr: 0 to 10) with 95 % intervals over images; needs "
+        "\\usepackage{booktabs}.",
         *(f"% {text}" for text in NORMALISATIONS.values()),
         f"\\begin{{tabular}}{{ll{'c' * len(report.systems)}}}",
         "\\toprule",
@@ -264,11 +274,25 @@ def _latex(text: str) -> str:
 
 
 def _value(metric: Metric | None) -> str:
-    if metric is None or not math.isfinite(metric.interval.value):
+    return "" if metric is None else _interval(metric.interval)
+
+
+def _interval(found: Interval) -> str:
+    if not math.isfinite(found.value):
         return ""
-    found = metric.interval
-    reach = f" ({found.low:.3f} to {found.high:.3f})" if math.isfinite(found.low) else ""
-    return f"{found.value:.3f}{reach}"
+    return f"{found.value:.3f}{_reach(found)}"
+
+
+def _difference(found: Difference) -> str:
+    return f"{found.value:+.4f}{_reach(found)}" if math.isfinite(found.value) else ""
+
+
+def _reach(found: Interval | Difference) -> str:
+    return f" ({found.low:.3f} to {found.high:.3f})" if math.isfinite(found.low) else ""
+
+
+def _p(value: float | None) -> str:
+    return "" if value is None or not math.isfinite(value) else f"{value:.3g}"
 
 
 def _text_value(text: TextMetric) -> str:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from a3tune.data.formats.answer_options import options_in_text
-from a3tune.evaluation.text_normalisation import affirms, contains, denials_in, strict_words
+from a3tune.evaluation.text_normalisation import affirms, contains, denials_in, strict_words, without_speaker
 
 _OPTION_LINE = re.compile(r"\(?([A-J])[.:)]\s+(\S.*)")
 _LETTER = re.compile(
@@ -65,7 +65,7 @@ def chosen_option(text: str, options: Sequence[str]) -> int | None:
     said = strict_words(text)
     if said and words.count(said) == 1:
         return words.index(said)
-    match = _LETTER.fullmatch(text.strip())
+    match = _LETTER.fullmatch(without_speaker(text).strip())
     # "A mass" begins with an article, not with the letter of an option.
     if match is not None and "ABCDEFGHIJ".index(match[1].upper()) < len(options):
         index, rest = "ABCDEFGHIJ".index(match[1].upper()), strict_words(match[2] or "")

@@ -15,13 +15,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import openpyxl
 
 from a3tune.errors import DataError
 from a3tune.evaluation.items import EvaluatedItem
 from a3tune.evaluation.questions import EvaluationData
+from a3tune.evaluation.systems import GREEDY
 from a3tune.evaluation.text_normalisation import normalise_strict
 from a3tune.evaluation.vqa import scores_of
 from a3tune.storage import DAMAGED_ARRAYS
@@ -34,6 +35,8 @@ _ANSWERS = (
 _IDS = ("id", "question_id", "qid", "sample_id", "index", "idx", "doc_id", "number")
 _QUESTIONS = ("question", "prompt", "query")
 _ORDER_IDS = {"index", "idx", "doc_id", "number"}
+_FROM_ZERO = {"doc_id"}
+"""Of these, those that count from 0 by their definition; others may count from 1."""
 _LARGEST = 512 * 1024 * 1024
 
 
@@ -44,24 +47,25 @@ class Prediction:
     Attributes:
         text: the answer; None where the file says that there is none.
         identifier: what the file calls the question; None where it says nothing.
-        counts: whether the identifier is the question's place in the data, from 0, if no question is called so.
+        counts: whether the identifier may be the question's place in the data: if no question is called so, or for
+            sure, from 0 (lmms-eval's doc_id).
         question: its words; None where the file does not repeat them.
         place: where it stands, for messages.
+        system: of this project's own files, who answered; "" in others.
+        parts: adapter, way of decoding and control of that system.
     """
 
     text: str | None
     identifier: str | None
-    counts: bool
+    counts: Literal["", "perhaps", "from 0"]
     question: str | None
     place: str
+    system: str = ""
+    parts: tuple[str, str, str] = ("", GREEDY, "")
 
 
-def read_predictions(path: str | Path, system: str | None = None) -> tuple[Prediction, ...]:
-    """The answers in a file, in its order.
-
-    Args:
-        path: the file.
-        system: of this project's own files with several systems, which one; the first when None.
+def read_predictions(path: str | Path) -> tuple[Prediction, ...]:
+    """The answers in a file, in its order; of this project's own files those of every system.
 
     Raises:
         DataError: it cannot be read, or holds something else than answers.
@@ -81,19 +85,10 @@ def read_predictions(path: str | Path, system: str | None = None) -> tuple[Predi
         raise _unreadable(path, error.strerror or str(error)) from error
     except UnicodeDecodeError as error:
         raise _unreadable(path, "it is not UTF-8") from error
-    if rows and isinstance(rows[0], dict) and {"system", "scores", "prediction"} <= rows[0].keys():
-        systems = list(dict.fromkeys(str(row.get("system")) for row in rows if isinstance(row, dict)))
-        chosen = systems[0] if system is None else system
-        if chosen not in systems:
-            raise DataError(
-                expected=f"one of its systems: {listed(systems)}",
-                got=f"{path.name} has none called {chosen!r}",
-                remedy="Choose one of these",
-            )
-        rows = [row for row in rows if isinstance(row, dict) and row.get("system") == chosen]
+    own = bool(rows) and isinstance(rows[0], dict) and {"system", "scores", "prediction"} <= rows[0].keys()
     if not rows:
         raise DataError(expected="a file with answers", got=f"{path.name} has none", remedy="Check the file")
-    return tuple(_prediction(row, f"{path.name}, answer {number}") for number, row in enumerate(rows, 1))
+    return tuple(_prediction(row, f"{path.name}, answer {number}", own=own) for number, row in enumerate(rows, 1))
 
 
 def bring_to_questions(
@@ -101,8 +96,9 @@ def bring_to_questions(
 ) -> tuple[tuple[EvaluatedItem, ...], tuple[str, ...]]:
     """One item for each question, and what is to be told, in words.
 
-    Answers that name questions of the data by their ids go there, and questions without an answer become gaps. Others
-    must be as many as the questions and in their order; where they repeat the questions' words, these must be the same.
+    Answers that name questions of the data by their ids, or number them from 0 or from 1, go there, and questions
+    without an answer become gaps. Others must be as many as the questions and in their order; where they repeat the
+    questions' words, these must be the same.
 
     Raises:
         DataError: answers are twice there, name questions that the data does not have, or do not fit in number or
@@ -110,8 +106,9 @@ def bring_to_questions(
     """
     by_id = {question.identifier: question.number for question in data.questions}
     names = [item.identifier for item in predictions]
-    known = [name in by_id for name in names]
+    known = [item.identifier in by_id and item.counts != "from 0" for item in predictions]
     twice = [name for name, count in Counter(names).items() if name is not None and count > 1]
+    numbered = all(item.counts for item in predictions)
     if any(known):
         if not all(known):
             stranger = predictions[known.index(False)]
@@ -121,18 +118,13 @@ def bring_to_questions(
                 remedy="Choose the split that was answered, or take these answers out",
             )
         places = [by_id[str(name)] for name in names]
-    elif all(item.counts for item in predictions):
-        places = [int(str(item.identifier)) for item in predictions]
-        wrong = [item for item, place in zip(predictions, places, strict=True) if not place < len(data.questions)]
-        if wrong:
-            raise _other_length(
-                len(predictions), len(data.questions), f"; {wrong[0].place} is number {wrong[0].identifier}"
-            )
+    elif numbered:
+        places = _numbered_places(predictions, data)
     else:
         if len(predictions) != len(data.questions):
             raise _other_length(len(predictions), len(data.questions), "")
         places = list(range(len(predictions)))
-    if twice and (any(known) or all(item.counts for item in predictions)):
+    if twice and (any(known) or numbered):
         raise DataError(
             expected="one answer to each question",
             got=f"The question {twice[0]!r} is answered more than once",
@@ -159,8 +151,36 @@ def bring_to_questions(
     return tuple(_items(answers, data, system)), tuple(notes)
 
 
+def _numbered_places(predictions: Sequence[Prediction], data: EvaluationData) -> list[int]:
+    """The questions' places by the answers' numbers, which begin at 0 or at 1: where the highest says so, or what the
+    answers repeat of the questions.
+
+    Raises:
+        DataError: a number is too high, or nothing says where they begin.
+    """
+    numbers, count = [int(str(item.identifier)) for item in predictions], len(data.questions)
+    begins = [0] if 0 in numbers or any(item.counts == "from 0" for item in predictions) else [0, 1]
+    fitting = [first for first in begins if max(numbers) - first < count]
+    if not fitting:
+        stranger = predictions[numbers.index(max(numbers))]
+        raise _other_length(len(predictions), count, f"; {stranger.place} is number {stranger.identifier}")
+    if len(fitting) > 1:
+        told = [(item.question, number) for item, number in zip(predictions, numbers, strict=True) if item.question]
+        asked = [question.item.question for question in data.questions]
+        fitting = [first for first in fitting if all(_same_question(text, asked[at - first]) for text, at in told)]
+        if len(fitting) > 1:
+            raise DataError(
+                expected="answers to all questions, numbered from 0 or from 1, or with the questions' ids or words",
+                got=f"The file has {counted(len(predictions), 'answer')} of {count:,}, numbered from "
+                f"{min(numbers)} to {max(numbers)}: they may count from 0 or from 1",
+                remedy="Give the answers the questions' ids, or repeat their words under question",
+            )
+    return [number - (fitting or begins)[0] for number in numbers]
+
+
 def _items(answers: Mapping[int, Prediction], data: EvaluationData, system: str) -> list[EvaluatedItem]:
     items = []
+    adapter, decoding, control = next(iter(answers.values())).parts
     for question in data.questions:
         item, found = question.item, answers.get(question.number)
         said = None if found is None else found.text
@@ -180,6 +200,9 @@ def _items(answers: Mapping[int, Prediction], data: EvaluationData, system: str)
                 question.options,
                 dict(question.groups),
                 scores,
+                adapter=adapter,
+                decoding=decoding,
+                control=control,
                 gap="" if said is not None else told,
             )
         )
@@ -192,9 +215,9 @@ def _same_question(told: str, asked: str) -> bool:
     return wanted in words or words in normalise_strict(asked)
 
 
-def _prediction(row: object, place: str) -> Prediction:
+def _prediction(row: object, place: str, *, own: bool) -> Prediction:
     if isinstance(row, str):
-        return Prediction(row, None, False, None, place)
+        return Prediction(row, None, "", None, place)
     if not isinstance(row, dict):
         raise DataError(expected="an answer in words", got=f"{place} is {brief(row)}", remedy="Check the file")
     fields = {str(key).strip().lower(): value for key, value in row.items()}
@@ -202,11 +225,17 @@ def _prediction(row: object, place: str) -> Prediction:
     identifier = None if named is None else str(fields[named])
     if identifier is not None and identifier.endswith(".0") and identifier[:-2].isdecimal():
         identifier = identifier[:-2]  # a table's number
-    counts = named in _ORDER_IDS and identifier is not None and identifier.isdecimal()
+    number = named in _ORDER_IDS and identifier is not None and identifier.isdecimal()
+    counts: Literal["", "perhaps", "from 0"] = "" if not number else "from 0" if named in _FROM_ZERO else "perhaps"
     doc = fields.get("doc") if isinstance(fields.get("doc"), dict) else {}
     asked = next((fields[name] for name in _QUESTIONS if isinstance(fields.get(name), str)), None)
     asked = asked if asked is not None else (doc or {}).get("question")
-    return Prediction(_text(fields, place), identifier, counts, asked if isinstance(asked, str) else None, place)
+    system, adapter, decoding, control = (
+        str(fields.get(name) or "") if own else "" for name in ("system", "adapter", "decoding", "control")
+    )
+    question = asked if isinstance(asked, str) else None
+    parts = (adapter, decoding or GREEDY, control)
+    return Prediction(_text(fields, place), identifier, counts, question, place, system, parts)
 
 
 def _text(fields: Mapping[str, Any], place: str) -> str | None:

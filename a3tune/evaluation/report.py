@@ -19,6 +19,7 @@ from a3tune.evaluation.right_reason import ReasonTable, Transitions, reason_tabl
 from a3tune.evaluation.seeds import SeedSpread, seed_spreads
 from a3tune.evaluation.statistics import Difference, Interval, mean_interval, paired_difference
 from a3tune.storage import read_json, write_json, write_text
+from a3tune.wording import counted
 
 REPORT_NAME, TABLE_NAME = "report.json", "report.csv"
 FORMAT = 1
@@ -35,7 +36,8 @@ _LOOKS = ("attention_mass", "touched_mass", "relative_mass", "pointing_game", "i
 ATTENTION = tuple(f"{when}.{metric}" for when in ("given", "generated") for metric in _LOOKS)
 BROKEN_DOWN = ("strict.accuracy", "strict.recall", "strict.exact_match", "given.attention_mass")
 NORMALISATIONS = {
-    "strict": "strict: NFKC, lower case, marks to spaces, number words to digits, articles dropped",
+    "strict": "strict: NFKC, lower case, marks to spaces, number words to digits, articles dropped, and 'Assistant:' "
+    "before an answer",
     "reference": "reference: VQA evaluation as A3Tune's research code applies it, its faults included",
 }
 
@@ -306,18 +308,20 @@ def _notes(by_system: Mapping[str, Sequence[EvaluatedItem]], data: Mapping[str, 
     for name, items in by_system.items():
         gaps = [item for item in items if item.prediction is None]
         if gaps:
-            notes.append(f"{name}: {len(gaps):,} questions without an answer; the first: {gaps[0].id}: {gaps[0].gap}")
+            without = counted(len(gaps), "question")
+            notes.append(f"{name}: {without} without an answer; the first: {gaps[0].id}: {gaps[0].gap}")
         partly = [item for item in items if item.prediction is not None and item.gap]
         if partly:
-            notes.append(f"{name}: {len(partly):,} answers in part; the first: {partly[0].id}: {partly[0].gap}")
+            told = counted(len(partly), "answer")
+            notes.append(f"{name}: {told} in part; the first: {partly[0].id}: {partly[0].gap}")
         cut = sum(item.ending == "length" for item in items)
         if cut:
-            notes.append(f"{name}: {cut:,} answers were cut at the length limit.")
+            notes.append(f"{name}: {counted(cut, 'answer')} cut at the length limit.")
         ties = sum(item.margin is not None and item.margin < TIE for item in items)
         if ties:
             notes.append(
-                f"{name}: in {ties:,} answers two next tokens were within {TIE:g} of each other; another batch size "
-                "may word these differently."
+                f"{name}: in {counted(ties, 'answer')} two next tokens were within {TIE:g} of each other; another "
+                "batch size may word these differently."
             )
     return notes
 

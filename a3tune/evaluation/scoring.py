@@ -10,7 +10,7 @@ from a3tune.data.image_checks import file_digest
 from a3tune.errors import DataError, RequestError
 from a3tune.evaluation.comparisons import Comparison, compare_pairs
 from a3tune.evaluation.items import ITEMS_NAME, EvaluatedItem, read_items, write_items
-from a3tune.evaluation.predictions import bring_to_questions, read_predictions
+from a3tune.evaluation.predictions import Prediction, bring_to_questions, read_predictions
 from a3tune.evaluation.questions import EvaluationData
 from a3tune.evaluation.report import Report, finite, make_report, read_report, write_report
 from a3tune.storage import write_json
@@ -45,7 +45,7 @@ class FolderComparison:
 
 
 def score_predictions(path: Path, data: EvaluationData, out: Path, *, seed: int = 0) -> Report:
-    """Score the answers in a file, and write items, report and table.
+    """Score the answers in a file, of each system where it has several, and write items, report and table.
 
     Raises:
         DataError: the answers cannot be read or do not fit the data.
@@ -55,7 +55,15 @@ def score_predictions(path: Path, data: EvaluationData, out: Path, *, seed: int 
         raise RequestError(
             expected="a new folder", got=f"{out} holds an evaluation of a model", remedy="Choose another with --out"
         )
-    items, notes = bring_to_questions(read_predictions(path), data, path.stem)
+    by_system: dict[str, list[Prediction]] = {}
+    for prediction in read_predictions(path):
+        by_system.setdefault(prediction.system or path.stem, []).append(prediction)
+    items: list[EvaluatedItem] = []
+    notes: list[str] = []
+    for system, predictions in by_system.items():
+        brought, told = bring_to_questions(predictions, data, system)
+        items += brought
+        notes += [f"{system}: {note}" if len(by_system) > 1 else note for note in told]
     facts = {
         "format": 1,
         "settings": {

@@ -51,9 +51,11 @@ def report_text(report: Report) -> str:
     ]
     lines += _verdicts(report.comparisons)
     for found in report.hallucination:
+        absent = f"affirms {found.absent.value:.1%} of absent findings, " if math.isfinite(found.absent.value) else ""
         if math.isfinite(found.affirmed.value):
             lines.append(
-                f"{found.system}: affirms {found.affirmed.value:.1%} of what is absent, yes-bias {found.yes_bias:+.1%}."
+                f"{found.system}: {absent}says yes to {found.affirmed.value:.1%} of what is answered with no, yes-bias "
+                f"{found.yes_bias:+.1%}."
             )
     for control in report.controls:
         needed = "" if math.isnan(control.needed_image) else f"; {control.needed_image:.1%} of the right ones need it"
@@ -93,9 +95,14 @@ def comparison_text(found: FolderComparison) -> str:
 
 def _verdicts(comparisons: Sequence[Comparison]) -> list[str]:
     return [
-        f"{entry.before} -> {entry.after}, {entry.name} ({entry.mode}): {entry.verdict} (p {entry.p_holm:.3g}, Holm)."
+        f"{entry.before} -> {entry.after}, {entry.name} ({entry.mode}): {entry.verdict} (p {entry.p_holm:.3g}, Holm"
+        f"{_mcnemar(entry.difference.p_mcnemar)})."
         for entry in comparisons
     ]
+
+
+def _mcnemar(p: float | None) -> str:
+    return "" if p is None else f"; McNemar, by itself, {p:.3g}"
 
 
 def _shown(metric: Metric | None) -> str:

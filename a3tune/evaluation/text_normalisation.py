@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 REFERENCE = "reference"
 """VQA's normalisation as A3Tune's research code applies it."""
 STRICT = "strict"
-"""NFKC, lower case, marks to spaces, number words to digits, articles dropped; signs inside numbers stay."""
+"""NFKC, lower case, marks to spaces, number words to digits, articles dropped; signs inside numbers stay; what a
+template leaves before the answer ("Assistant:") is no part of it."""
 
 _MARKS = ';/[]"{}()=+\\_-><@`,?!'
 _COMMA_IN_NUMBER = re.compile(r"\d,\d")
@@ -43,6 +44,7 @@ _HYPHENS = re.compile(r"[‐-―−]")
 _APOSTROPHES = re.compile(r"[‘’ʼ`]")
 _UNIT = re.compile(r"(?<=\d)(?=(?:mm|cm|ml|mg|hu|kg)\b)")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+_SPEAKER = re.compile(r"\A\W*assistant\s*(?::|\n)\s*", re.IGNORECASE)
 _WORD = re.compile(r"\d+(?:\.\d+)?(?:\s*%)?|[^\W_]+(?:'[^\W_]+)*")
 
 
@@ -81,14 +83,19 @@ def strict_words(text: str) -> tuple[str, ...]:
     """The words of a text in the strict normalisation.
 
     "1,000" and "1000", "T1-weighted" and "t1 weighted", "two" and "2", "1.5cm" and "1.5 cm" become the same; "1.5"
-    stays one number, "none" stays a word, and no letter is lost at a mark.
+    stays one number, "none" stays a word, and no letter is lost at a mark. "Assistant:" before them is left out.
     """
-    text = unicodedata.normalize("NFKC", text).casefold()
+    text = unicodedata.normalize("NFKC", without_speaker(text)).casefold()
     text = _APOSTROPHES.sub("'", _HYPHENS.sub("-", text))
     text = _UNIT.sub(" ", _THOUSANDS.sub("", text))
     numbers = {word: str(number) for number, word in enumerate(_NUMBERS)}
     words = (numbers.get(word, word) for word in _WORD.findall(text))
     return tuple(word.replace(" ", "") for word in words if word not in _ARTICLES)
+
+
+def without_speaker(text: str) -> str:
+    """A text without the name of who speaks before it, which some templates leave there ("###Assistant: yes")."""
+    return _SPEAKER.sub("", text, count=1)
 
 
 def normalise_strict(text: str) -> str:

@@ -22,6 +22,7 @@ from a3tune.evaluation.text_normalisation import (
     denials_in,
     normalise_reference,
     strict_words,
+    without_speaker,
 )
 
 Mode = Literal["reference", "strict"]
@@ -110,9 +111,8 @@ def polarity(text: str, question: str = "") -> Literal["yes", "no"] | None:
         text: an answer.
         question: what was asked.
     """
+    text = without_speaker(text)
     words = strict_words(text.replace("/", " or "))  # "yes/no" offers both
-    # What some templates leave before the answer.
-    words = words[1:] if words[:1] == ("assistant",) else words
     said = ["yes" if word in _YES else "no" if word in _NO else "" for word in words]
     for place, word in enumerate(words):
         if place and word not in _PLAIN and said[place] and denials_in(words[place - 1 : place]):

@@ -42,13 +42,17 @@ def test_the_tables_hold_the_numbers(report):
     text = markdown_text(report)
     assert "# Evaluation on my\\|data" in text
     assert "| accuracy | strict | 0.600 (" in text
-    assert "| base | a_3 & more | accuracy | strict | +0.2000 |" in text
+    (accuracy,) = (one for one in report.comparisons if one.name == "accuracy")
+    found = accuracy.difference
+    reach = f"+0.2000 ({found.low:.3f} to {found.high:.3f})"
+    assert f"| base | a_3 & more | accuracy | strict | {reach} | {found.p:.3g} | {found.p_mcnemar:.3g} |" in text
     assert "## accuracy (strict) by topic" in text
     latex = latex_table(report)
     assert "Questions of all splits: train 1,000, test 6." in text
     for table in (text, latex):
         assert "strict: NFKC, lower case" in table
         assert "reference: VQA evaluation" in table
+    assert "relative mass: times chance" in latex
     assert "a\\_3 \\& more" in latex
     assert "accuracy & strict & 60.0 {\\scriptsize [" in latex
     texts = {text.name for text in report.reports if text.value is not None}

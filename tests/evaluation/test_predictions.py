@@ -7,7 +7,7 @@ import openpyxl
 import pytest
 
 from a3tune.errors import DataError
-from a3tune.evaluation.items import EvaluatedItem, write_items
+from a3tune.evaluation.items import EvaluatedItem, read_items, write_items
 from a3tune.evaluation.predictions import bring_to_questions, read_predictions
 from a3tune.evaluation.questions import read_evaluation_data
 from a3tune.evaluation.report import make_report, write_report
@@ -93,6 +93,46 @@ def test_tables_are_read(data, tmp_path):
     table += "".join(f"{n}\t{q}\t{s}\n" for n, (q, s) in enumerate(zip(questions_of(data), SAID, strict=True)))
     (tmp_path / "answers.tsv").write_text(table)
     assert texts(tmp_path / "answers.tsv", data) == SAID
+
+
+def numbered(path, data, numbers, *, asked=True):
+    return lines(
+        path,
+        [
+            {"index": number, "prediction": SAID[place]} | ({"question": questions_of(data)[place]} if asked else {})
+            for place, number in numbers
+        ],
+    )
+
+
+def test_numbers_may_begin_at_one(data, tmp_path):
+    path = tmp_path / "answers.jsonl"
+    whole = numbered(path, data, [(3, 4), (0, 1), (2, 3), (1, 2)], asked=False)
+    assert texts(whole, data) == SAID
+    # Some alone: the highest number, or the words, say where they begin.
+    assert texts(numbered(path, data, [(1, 2), (3, 4)], asked=False), data) == (None, SAID[1], None, SAID[3])
+    assert texts(numbered(path, data, [(0, 1), (1, 2)]), data) == (SAID[0], SAID[1], None, None)
+    assert texts(numbered(path, data, [(1, 1), (2, 2)]), data) == (None, SAID[1], SAID[2], None)
+    with pytest.raises(DataError, match=r"2 answers of 4, numbered from 1 to 2: they may count from 0 or from 1"):
+        texts(numbered(path, data, [(1, 1), (2, 2)], asked=False), data)
+    # lmms-eval counts from 0.
+    rows = [{"doc_id": 1, "resps": [["no"]]}]
+    assert texts(lines(path, rows), data) == (None, "no", None, None)
+
+
+def test_every_system_of_own_items_is_scored(data, tmp_path):
+    (tmp_path / "theirs.json").write_text(json.dumps(SAID))
+    score_predictions(tmp_path / "theirs.json", data, tmp_path / "one")
+    (plain,) = {item.system: item for item in read_items(tmp_path / "one" / "items.jsonl")}.values()
+    shown = replace(plain, system="a3", adapter="a3")
+    blind = replace(plain, system="a3, text only", adapter="a3", control="text", prediction="nothing")
+    rows = [replace(item, number=plain.number) for item in (shown, blind)]
+    write_items(tmp_path / "both.jsonl", rows)
+    report = score_predictions(tmp_path / "both.jsonl", data, tmp_path / "two")
+    assert report.systems == ("a3", "a3, text only")
+    assert [(one.adapter, one.control) for one in report.controls[:1]] == [("a3", "text")]
+    assert not report.comparisons  # a control is compared with its own adapter alone
+    assert any(note.startswith("a3: 3 of 4 questions have no answer") for note in report.notes)
 
 
 def test_missing_answers_are_gaps(data, tmp_path):

@@ -155,9 +155,9 @@ def test_ties_cuts_and_gaps_are_told():
         item(2, "yes", None, gap="no image"),
     ]  # fmt: skip
     notes = " ".join(make_report(items, DATA, {}).notes)
-    assert "in 1 answers two next tokens were within 0.0001" in notes
-    assert "1 answers were cut" in notes
-    assert "1 questions without an answer; the first: q2: no image" in notes
+    assert "in 1 answer two next tokens were within 0.0001" in notes
+    assert "1 answer cut" in notes
+    assert "1 question without an answer; the first: q2: no image" in notes
     with pytest.raises(DataError, match="There is none"):
         make_report([], DATA, {})
 

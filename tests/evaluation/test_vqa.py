@@ -191,6 +191,16 @@ def test_an_option_that_denies_is_not_meant_by_what_it_denies():
     assert chosen_option("not an effusion", ("no effusion seen", "effusion")) is None
 
 
+@pytest.mark.parametrize("said", ["Assistant: {}", "assistant\n{}", "###Assistant: {}", " ASSISTANT : {}"])
+def test_who_speaks_is_no_part_of_an_answer(said):
+    assert score_closed("strict", "Heart", said.format("C"), ORGANS) == {"accuracy": 1}
+    assert polarity(said.format("Absent. The lungs are clear."), "Is there a mass?") == "no"
+    assert score_open("strict", "left lung", said.format("left lung"))["exact_match"] == 1
+    assert score_open("strict", "left lung", said.format("left lung"))["precision"] == 1
+    assert score_open("reference", "left lung", said.format("left lung"))["precision"] < 1
+    assert score_open("strict", "assistant surgeon", "assistant surgeon")["exact_match"] == 1
+
+
 def test_options_are_read_off_the_question():
     assert options_of("Which organ?\nA. lung\nB. liver\nC. none of these") == ("lung", "liver", "none of these")
     assert options_of("Which organ?") == ()

@@ -87,7 +87,10 @@ export function fillVerdicts(list, comparisons, { hallucination = [], controls =
   const lines = comparisons.map(({ before, after, name, mode, difference, p_holm, verdict }) => {
     const p = finite(p_holm) ? ` (p ${p_holm.toPrecision(2)}, Holm)` : "";
     const told = finite(p_holm) && p_holm < 0.05 ? "yes" : "no";
-    const title = finite(difference.value) ? "difference " + intervalWords(difference, name) : "";
+    const mcnemar = finite(difference.p_mcnemar)
+      ? `; p by permutation ${difference.p.toPrecision(2)}, by McNemar ${difference.p_mcnemar.toPrecision(2)}, before Holm`
+      : "";
+    const title = finite(difference.value) ? "difference " + intervalWords(difference, name) + mcnemar : "";
     const words = `${before} → ${after}, ${nameOf({ name })} (${mode}): ${verdict}${p}`;
     return make("li", { title, dataset: { told } }, words);
   });
@@ -97,7 +100,9 @@ export function fillVerdicts(list, comparisons, { hallucination = [], controls =
         make(
           "li",
           {},
-          `${found.system}: affirms ${intervalWords(found.affirmed)} of what is absent; yes-bias ` +
+          `${found.system}: ` +
+            (finite(found.absent.value) ? `affirms ${intervalWords(found.absent)} of absent findings; ` : "") +
+            `says yes to ${intervalWords(found.affirmed)} of what is answered with no; yes-bias ` +
             `${(100 * found.yes_bias).toFixed(1)} points, precision ${wordsOf(found.precision)}, recall ${wordsOf(found.recall)}`,
         ),
       );
