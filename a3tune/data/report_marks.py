@@ -6,12 +6,13 @@ from __future__ import annotations
 import re
 
 _HEADING = (
-    r"\b(?:(?:FINAL|PRELIMINARY) (?:RADIOLOGY )?(?:REPORT|ADDENDUM)|WET READ(?: VERSION #?\d+)?)\b(?:[ \t]*[:.])?"
+    r"\b(?:(?:FINAL|PRELIMINARY|PROVISIONAL) (?:RADIOLOGY )?(?:REPORT|ADDENDUM)|WET READ(?: VERSION #?\d+)?)\b"
+    r"(?:[ \t]*[:.])?"
     # In small letters only where nothing else stands in the line.
-    r"|^[ \t]*(?i:(?:final|preliminary) (?:radiology )?report)[ \t]*:?[ \t]*$"
+    r"|^[ \t]*(?i:(?:final|preliminary|provisional) (?:radiology )?report)[ \t]*:?[ \t]*$"
 )
-# MIMIC-CXR has ___, its forerunners [** **], Open-i's reports XXXX.
-_BLANK = r"_{2,}|\[\*\*.*?\*\*\]|\b(?:X{4,}|x{4,})\b"
+# MIMIC-CXR has ___, its forerunners [** **], Open-i's reports XXXX; programs that take names out write words.
+_BLANK = r"_{2,}|\[\*\*.*?\*\*\]|\b(?:X{4,}|x{4,})\b|[\[<](?i:redacted|de-?identified)[\]>]"
 # What follows a heading in its line stays: many files have a whole report in one line.
 _MARKS = re.compile(f"{_BLANK}|{_HEADING}", re.MULTILINE)
 

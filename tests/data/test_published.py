@@ -471,6 +471,13 @@ def test_the_lists_of_vqa_med(folder):
     assert kinds(dataset) == {"fields": 1, "answers": 1}
 
 
+@pytest.mark.parametrize("name", ["C2_Plane_val.txt", "VQA-Med-2021-VQAnswering-Task1-New-ValidationSet.txt"])
+def test_lists_of_vqa_med_under_their_other_names(folder, name):
+    folder.image("images/synpic1.jpg")
+    [item] = read_dataset(folder.text(name, "synpic1|which plane is this?|axial\n")).items
+    assert (item.question, item.answer, item.split) == ("which plane is this?", "axial", "validation")
+
+
 def test_marks_of_a_reports_form_are_a_remark_with_a_repair(folder):
     folder.image("images/a.png")
     report = "FINAL REPORT\nCompared with ___, the heart is normal."

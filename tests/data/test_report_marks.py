@@ -19,6 +19,7 @@ from a3tune.data.report_marks import first_mark, without_marks
         ("FINAL REPORT. Clear lungs. No mass.", "Clear lungs. No mass."),
         ("PRELIMINARY RADIOLOGY REPORT: Clear.", "Clear."),
         (" Final Report \nClear.", "Clear."),
+        ("PROVISIONAL REPORT\nSeen by [REDACTED] and <De-identified>.", "Seen by and ."),
         ("WET READ: ___ 9:14 PM\nNo change.", "9:14 PM\nNo change."),
     ],
 )
@@ -28,6 +29,8 @@ def test_every_mark_that_is_told_is_taken_out(report, plain):
     assert first_mark(plain) is None
 
 
-@pytest.mark.parametrize("report", ["Karyotype 47,XXX.", "The final report follows.", "a_b", "FINAL REPORTS"])
+@pytest.mark.parametrize(
+    "report", ["Karyotype 47,XXX.", "The final report follows.", "a_b", "FINAL REPORTS", "Tube (removed)."]
+)
 def test_words_of_a_report_are_no_marks(report):
     assert first_mark(report) is None

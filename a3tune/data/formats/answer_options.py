@@ -126,6 +126,9 @@ def _meant(answer: object, options: Mapping[str, str]) -> str | None:
     lettered, letter = _LETTERED.fullmatch(text), _LETTER.fullmatch(text)
     if lettered and letters.get(lettered[1]) == lettered[2].strip():
         return letters[lettered[1]]
+    alike = [own for mark, own in letters.items() if text.casefold() in (own.casefold(), f"{mark} {own}".casefold())]
+    if len(alike) == 1:
+        return alike[0]
     if letter and letter[1].upper() in letters:
         return letters[letter[1].upper()]
     return options.get(text)

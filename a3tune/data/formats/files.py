@@ -16,7 +16,9 @@ ROW_SUFFIXES = (*TEXT_SUFFIXES, *EXCEL_SUFFIXES, PARQUET_SUFFIX)
 PICKLE_SUFFIXES = (".pkl", ".pickle", ".p")
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 
-_PAIR_LIST = re.compile(r".*(qa[_ -]?pairs|questions).*\.txt", re.IGNORECASE)
+_PAIR_LIST = re.compile(
+    r"(.*(qa[_ -]?pairs|questions|vqanswering).*|c[1-4]_(modality|plane|organ|abnormality).*)\.txt", re.IGNORECASE
+)
 
 MAX_DEPTH = 3
 MAX_FOLDERS = 5_000

@@ -333,7 +333,7 @@ def test_nothing_there(folder):
         read_dataset(folder.csv("a.csv", [{"image": "a", "question": "b", "answer": "c"}]), images=folder.root / "no")
 
 
-@pytest.mark.parametrize("answer", ["B", "b", "(B)", "B.", "B: Rectum", "Rectum"])
+@pytest.mark.parametrize("answer", ["B", "b", "(B)", "B.", "B: Rectum", "Rectum", "rectum", "B rectum"])
 def test_a_letter_stands_for_its_option(folder, answer):
     folder.image("images/a.png")
     row = {"Figure_path": "a.png", "Question": "Which?", "Answer": answer}
