@@ -74,21 +74,31 @@ class Proposal(NamedTuple):
     merit: float
 
 
-def propose_regions(pixels: np.ndarray, settings: Proposals | None = None) -> tuple[Proposal, ...]:
+def analysed_size(height: int, width: int, side: int) -> tuple[int, int]:
+    """(height, width) at which an image is analysed: its longer side at ``side`` pixels, none below 8."""
+    scale = side / max(height, width)
+    return max(8, round(height * scale)), max(8, round(width * scale))
+
+
+def propose_regions(
+    pixels: np.ndarray, settings: Proposals | None = None, reduced: np.ndarray | None = None
+) -> tuple[Proposal, ...]:
     """Find candidates for the structures of an image.
 
     Args:
         pixels: uint8 [height, width, 3], RGB.
         settings: see :class:`Proposals`.
+        reduced: the same by area means at `analysed_size`, where somebody has it; made here when None.
 
     Returns:
         candidates, best first within each class of size and the classes in turn; it may be empty.
     """
     settings = settings or Proposals()
     height, width = pixels.shape[:2]
-    scale = settings.side / max(height, width)
-    size = (max(8, round(width * scale)), max(8, round(height * scale)))
-    grey = cv2.cvtColor(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+    if reduced is None:
+        size = analysed_size(height, width, settings.side)
+        reduced = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA)
+    grey = cv2.cvtColor(reduced, cv2.COLOR_RGB2GRAY)
     smooth = cv2.bilateralFilter(cv2.medianBlur(grey, 3), 7, 24, 4)
     collector = Collector(smooth, settings.smallest, settings.largest)
     _level_candidates(smooth, settings.levels, collector)
@@ -102,7 +112,7 @@ def propose_regions(pixels: np.ndarray, settings: Proposals | None = None) -> tu
     # Few, and faint by nature: what covers a lung has no edge of its own.
     collector.bonus = 1.0
     covered_candidates(grey, axis, collector)
-    across, down = width / size[0], height / size[1]
+    across, down = width / grey.shape[1], height / grey.shape[0]
     proposals = []
     for candidate in choose(collector.candidates, grey.shape, settings.maximum, settings.duplicate_iou):
         x0, y0, x1, y1 = candidate.box

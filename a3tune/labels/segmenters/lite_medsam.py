@@ -22,7 +22,7 @@ from torch import Tensor
 from a3tune.checkpoints import load_strictly, read_checkpoint, weights_digest
 from a3tune.device import choose_device
 from a3tune.errors import LabelError
-from a3tune.labels.proposals.proposals import Proposals, propose_regions
+from a3tune.labels.proposals.proposals import Proposals, analysed_size, propose_regions
 from a3tune.labels.segmenters.mask_decoder import decode_boxes, stability
 from a3tune.labels.segmenters.segmentation import (
     Box,
@@ -120,6 +120,8 @@ class LiteMedSamSegmenter:
         self.device = choose_device(device, mps=False)
         self._model, self.digest = self._load(checkpoint)
         self._embeddings: RecentlyUsed[Tensor] = RecentlyUsed(embeddings)
+        # Proposals and encoder see the image at about one size: reducing a large one takes a tenth of a second.
+        self._reduced: RecentlyUsed[np.ndarray] = RecentlyUsed(1)
         # Two threads that open one image at the same moment share one pass of the encoder.
         self._encoding = threading.Lock()
 
@@ -155,7 +157,8 @@ class LiteMedSamSegmenter:
             LabelError: the image has the same value everywhere, or nothing in it stands out.
         """
         check_contrast(image)
-        proposals = propose_regions(image.pixels, self.proposals)
+        reduced = self._reduce(image, analysed_size(image.height, image.width, self.proposals.side))
+        proposals = propose_regions(image.pixels, self.proposals, reduced)
         if not proposals:
             raise LabelError(
                 expected="an image with at least one structure that stands out",
@@ -200,6 +203,13 @@ class LiteMedSamSegmenter:
     def forget(self, sha256: str) -> None:
         """As `Segmenter.forget`."""
         self._embeddings.forget(lambda known: known == sha256)
+        self._reduced.forget(lambda known: known[0] == sha256)
+
+    def _reduce(self, image: MedicalImage, size: tuple[int, int]) -> np.ndarray:
+        """uint8 [h, w, 3]: the image by area means at ``size`` (h, w)."""
+        return self._reduced.get_or_make(
+            (image.sha256, size), lambda: cv2.resize(image.pixels, size[::-1], interpolation=cv2.INTER_AREA)
+        )
 
     def _draw(self, image: MedicalImage, boxes: np.ndarray) -> _Drawn:
         scale = _SIDE / max(image.height, image.width)
@@ -218,7 +228,7 @@ class LiteMedSamSegmenter:
     def _encode(self, image: MedicalImage) -> Tensor:
         # LiteMedSAM's own preparation: longest side to 256, grey values to 0 .. 1, zeros to the right and below.
         height, width = _inner_size(image.height, image.width)
-        resized = cv2.resize(image.pixels, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
+        resized = self._reduce(image, (height, width)).astype(np.float32)
         low, high = float(resized.min()), float(resized.max())
         canvas = np.zeros((_SIDE, _SIDE, 3), dtype=np.float32)
         canvas[:height, :width] = (resized - low) / max(high - low, 1e-8)

@@ -397,4 +397,8 @@ def _measure_view(result: ResultId, view: AdapterView, coverage: np.ndarray) -> 
 
 
 def _union(regions: Sequence[ScoredRegion]) -> np.ndarray:
-    return np.logical_or.reduce([item.region.mask for item in regions])
+    union = np.array(regions[0].region.mask)
+    for item in regions[1:]:
+        # One mask at a time: all of a large image together take seconds to copy.
+        union |= item.region.mask
+    return union
