@@ -78,6 +78,12 @@ def read_checkpoint(path: str | Path, *, purpose: str) -> dict[str, torch.Tensor
             got=f"In {path.name} {fault}",
             remedy="Use the weights from before they were quantized",
         )
+    if spread := next((name for name, value in state.items() if value.layout != torch.strided), None):
+        raise LabelError(
+            expected=f"{purpose}: dense tensors",
+            got=f"In {path.name} {spread} is stored as {str(state[spread].layout).removeprefix('torch.')}",
+            remedy="Save the model with dense weights (tensor.to_dense())",
+        )
     try:
         names = plain_names(map(str, state))
     except ValueError as error:

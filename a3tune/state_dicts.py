@@ -33,15 +33,22 @@ def plain_names(names: Iterable[str], tops: Sequence[str] = ("",)) -> dict[str, 
         short = name
         for part in _ANYWHERE:
             short = short.replace(part, "")
-        plain[name] = short.removeprefix("module.")
+        plain[name] = _without_modules(short)
     wrapped = tuple(f"model.{top}" for top in tops)
     while plain and all(n.startswith("model.") for n in plain.values()) and any(map(_begins(wrapped), plain.values())):
-        plain = {name: short.removeprefix("model.").removeprefix("module.") for name, short in plain.items()}
+        plain = {name: _without_modules(short.removeprefix("model.")) for name, short in plain.items()}
     often = Counter(plain.values())
     if len(often) < len(plain):
         twice = next(name for name, short in plain.items() if often[short] > 1)
         raise ValueError(f"{twice} and another weight are one without the names of wrappers")
     return plain
+
+
+def _without_modules(name: str) -> str:
+    """A name without "module." at its beginning, which a model that was wrapped twice has twice."""
+    while name.startswith("module."):
+        name = name.removeprefix("module.")
+    return name
 
 
 def _begins(beginnings: tuple[str, ...]) -> Any:

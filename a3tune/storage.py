@@ -207,11 +207,14 @@ class StandIn(NamedTuple):
     remedy: str
 
 
+_PAGE_SIGNS = (b"<!doctype html", b"<html", b"<head", b"<body", b"<title", b"<meta", b"<script")
 # What servers say in place of a file, alone.
 _ANSWER = re.compile(
     rb"(404: |http/[\d.]+ 4\d\d )?(\w+ )?not found\.?|(access denied|forbidden|unauthorized|internal server error)\.?"
-    rb"|invalid username or password\.?"
-    rb'|\{"(error|message|detail)":\s*"[^"]*"\s*\}'
+    rb"|invalid username or password\.?|invalid credentials in authorization header\.?"
+    rb"|access to model \S+ is restricted.*"
+    rb'|\{"(error|message|detail)":\s*"[^"]*"\s*\}',
+    re.DOTALL,
 )
 
 
@@ -228,20 +231,20 @@ def stand_in_of(head: bytes) -> StandIn | None:
     """As `find_stand_in`, by a file's first bytes."""
     # Without the zeros of UTF-16.
     head = head.replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n").lower()
-    if head.startswith(b"version https://git-lfs"):
+    if head.startswith((b"version https://git-lfs", b"version https://hawser")):
         return StandIn("a pointer of Git LFS, not the file itself", "Run `git lfs pull`, or download the file itself")
     if re.match(rb"(\.\./)*(/|\.git/)annex/objects/", head):
         return StandIn(
             "a pointer of git-annex, not the file itself", "Run `git annex get`, or download the file itself"
         )
     archived = head.startswith((b"from: <saved by", b"mime-version:")) and b"multipart/related" in head
-    if archived or (head.startswith(b"<") and any(sign in head for sign in (b"<!doctype html", b"<html", b"<head"))):
+    if archived or (head.startswith(b"<") and any(sign in head for sign in _PAGE_SIGNS)):
         return StandIn("a saved web page, not the file itself", "Use the download link on that page, not the page")
     if head.startswith((b"[internetshortcut]", b"[desktop entry]")):
         return StandIn("a link to a web page, not the file itself", "Open the link and download the file itself")
     if _ANSWER.fullmatch(head.rstrip()):
         return StandIn("what a server answered in place of the file", "Download the file again, signed in if need be")
-    if head.startswith(b"<?xml"):
+    if head.startswith((b"<?xml", b"<error>")):
         return StandIn("an XML text, as servers send with an error", "Download the file again")
     return None
 

@@ -95,6 +95,12 @@ def test_what_lies_in_place_of_weights_is_named(tmp_path, suffix, text, said):
         read_checkpoint(tmp_path / f"w{suffix}", purpose="weights")
 
 
+def test_weights_that_are_not_dense_are_refused_by_name(tmp_path):
+    torch.save({"a": torch.ones(2, 2), "b": torch.eye(3).to_sparse()}, tmp_path / "weights.pth")
+    with pytest.raises(LabelError, match=r"b is stored as sparse_coo.*to_dense"):
+        read_checkpoint(tmp_path / "weights.pth", purpose="a test")
+
+
 def test_old_torch_format_and_safetensors(tmp_path):
     state = {"a": torch.arange(4.0)}
     torch.save(state, tmp_path / "old.pt", _use_new_zipfile_serialization=False)

@@ -10,6 +10,7 @@ from a3tune.state_dicts import first_difference, plain_names, quantized
         (["module.a", "b"], ["a", "b"]),
         (["_orig_mod.a.w", "_orig_mod.b"], ["a.w", "b"]),
         (["module._orig_mod.a", "_orig_mod.module.b"], ["a", "b"]),
+        (["module.module.a", "module.module.b"], ["a", "b"]),
         (["image_encoder._orig_mod.w", "b"], ["image_encoder.w", "b"]),
         (["_fsdp_wrapped_module.a._checkpoint_wrapped_module.w"], ["a.w"]),
         (["model.a", "model.b"], ["a", "b"]),

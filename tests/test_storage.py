@@ -138,7 +138,13 @@ STAND_INS = {
     "../../.git/annex/objects/4d/7a/MD5E-s20--4d7a.dcm/MD5E-s20--4d7a.dcm": "a pointer of git-annex",
     "From: <Saved by Blink>\nMIME-Version: 1.0\nContent-Type: multipart/related;\n\ttype=text/html": "a saved web page",
     "[InternetShortcut]\r\nURL=https://example.org/weights.bin\r\n": "a link to a web page",
+    "version https://hawser.github.com/spec/v1\noid sha256:4d7a\nsize 391\n": "a pointer of Git LFS",
+    '<meta http-equiv="refresh" content="0; url=/login">': "a saved web page",
+    "<body><p>Moved</p></body>": "a saved web page",
     "Entry not found": "what a server answered",
+    "Invalid credentials in Authorization header": "what a server answered",
+    "Access to model owner/name is restricted. You must be authenticated.\n": "what a server answered",
+    "<Error><Code>AccessDenied</Code></Error>": "an XML text",
     '<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>': "an XML text",
 }
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import open_clip
 import torch
+from PIL import Image
 from transformers import AutoConfig, AutoModel, BertConfig, PreTrainedConfig
 
 from a3tune import hub
@@ -121,7 +122,8 @@ def load_folder(folder: Path) -> ClipParts:
                 )
             _load_weights(model, state)
             tokenizer = open_clip.get_tokenizer(f"local-dir:{_tokenizer_files(folder, Path(scratch))}")
-            _check_sizes(config, state, tokenizer)
+            _check_sizes(config, state, tokenizer, model)
+            _try(model, preprocess, tokenizer)
         except _UNFIT as error:
             if is_lack_of_memory(error):
                 raise
@@ -178,7 +180,20 @@ def _load_weights(model: torch.nn.Module, state: dict[str, torch.Tensor]) -> Non
             raise ValueError(f"{name} has the shape {found}, the configuration says {said}{what}")
         if name in own and own[name].is_floating_point() != value.is_floating_point():
             raise ValueError(f"{name} is stored as {value.dtype}, which is no weight")
+    missing, unknown = [name for name in own if name not in state], [name for name in state if name not in own]
+    if missing or unknown:
+        told = ((missing, "that the configuration asks for are missing"), (unknown, "are none of the configuration's"))
+        raise ValueError(", ".join(f"{len(names)} weights {what} (first: {names[0]})" for names, what in told if names))
     model.load_state_dict(state)
+
+
+@torch.inference_mode()
+def _try(model: Any, preprocess: Callable[..., torch.Tensor], tokenizer: Any) -> None:
+    """One black picture and one text of the full length: what a model raises at a size that is not its own."""
+    model.eval()
+    length = int(tokenizer.context_length)
+    model.encode_image(preprocess(Image.new("RGB", (8, 8)))[None])
+    model.encode_text(tokenizer([" ".join(["a"] * length)]))
 
 
 def _check_numbers(value: Any, state: Mapping[str, torch.Tensor]) -> None:
@@ -199,7 +214,7 @@ def _check_numbers(value: Any, state: Mapping[str, torch.Tensor]) -> None:
         raise ValueError(f"it has over {_MOST_LAYERS} layers")
 
 
-def _check_sizes(config: Mapping[str, Any], state: Mapping[str, torch.Tensor], tokenizer: Any) -> None:
+def _check_sizes(config: Mapping[str, Any], state: Mapping[str, torch.Tensor], tokenizer: Any, model: Any) -> None:
     """What the weights' shapes leave open: lengths, words and pixels that go in.
 
     Raises:
@@ -207,6 +222,8 @@ def _check_sizes(config: Mapping[str, Any], state: Mapping[str, torch.Tensor], t
     """
     positions = state.get(f"{_TEXT}embeddings.position_embeddings.weight")
     length = config["model_cfg"]["text_cfg"].get("context_length", 77)
+    if type(length) is not int or length < 1:
+        raise ValueError(f"its context_length is {length!r}, not a number of tokens")
     if positions is not None and length > len(positions):
         raise ValueError(f"its context_length is {length}, its text encoder has {len(positions)} positions")
     names = (f"{_TEXT}embeddings.word_embeddings.weight", "token_embedding.weight", "text.token_embedding.weight")
@@ -215,6 +232,10 @@ def _check_sizes(config: Mapping[str, Any], state: Mapping[str, torch.Tensor], t
     if rows is not None and words > rows:
         raise ValueError(f"its tokenizer knows {words} words, its text encoder {rows}")
     seen = config["model_cfg"]["vision_cfg"].get("image_size")
+    # Some of timm's models take every size, and resize the places that they were trained with.
+    trained = getattr(getattr(getattr(model.visual, "trunk", None), "patch_embed", None), "img_size", None)
+    if seen and trained and _pair(seen) != _pair(trained):
+        raise ValueError(f"its image_size is {seen}, its image encoder has places for {trained}")
     shown = config.get("preprocess_cfg", {}).get("size")
     if seen and shown and _pair(seen) != _pair(shown):
         raise ValueError(f"its preprocess_cfg makes images of {shown} pixels, its model sees {seen}")
@@ -319,11 +340,16 @@ def _own_text_config(folder: Path, state: Mapping[str, torch.Tensor]) -> PreTrai
         given.pop("auto_map", None)
         config = AutoConfig.for_model(kind, **given)
         with torch.device("meta"):
-            described = AutoModel.from_config(config).state_dict()
+            model = AutoModel.from_config(config)
     except FileNotFoundError:
         return None
     # Many classes check what is said in their own ways.
     except (ValueError, TypeError, LookupError, AttributeError, RuntimeError, ArithmeticError, OSError, ImportError):
+        return None
+    described = model.state_dict()
+    types = state.get(f"{_TEXT}embeddings.token_type_embeddings.weight")
+    if types is not None and len(types) == 2 and hasattr(getattr(model, "embeddings", None), "padding_idx"):
+        # RoBERTa's kind counts positions from its padding on, and has one kind of token where it is published.
         return None
     found = {name.removeprefix(_TEXT): tuple(value.shape) for name, value in state.items() if name.startswith(_TEXT)}
     optional = ("pooler.", "embeddings.position_ids", "embeddings.token_type_ids")

@@ -194,6 +194,11 @@ FOREIGN_TEXT = {
         "model_type": "bert", "vocab_size": 14, "hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 1,
         "intermediate_size": 128, "max_position_embeddings": 64,
     },
+    # The same names and shapes, but its positions begin behind the padding's.
+    "roberta of its size": {
+        "model_type": "roberta", "vocab_size": 14, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 1,
+        "intermediate_size": 128, "max_position_embeddings": 64,
+    },
     "impossible": {"model_type": "bert", "hidden_size": 63, "num_attention_heads": 7},
 }  # fmt: skip
 
@@ -266,6 +271,47 @@ def test_a_configuration_that_disagrees_with_the_weights_is_refused(tmp_path, pa
     path.write_text(json.dumps(config))
     with pytest.raises(LabelError, match=said):
         load_scorer(tmp_path)
+
+
+@pytest.mark.parametrize("size", [96, 224, [160, 96]])
+def test_another_image_size_than_an_encoder_of_timm_was_trained_with_is_refused(copied, size):
+    path = copied / "open_clip_config.json"
+    config = json.loads(path.read_text())
+    config["model_cfg"]["vision_cfg"]["image_size"] = size
+    path.write_text(json.dumps(config))
+    with pytest.raises(LabelError, match=r"image encoder has places for \(160, 160\)"):
+        load_scorer(copied)
+
+
+@pytest.mark.parametrize("length", [0, -1, 24.0, "24", None, True])
+def test_a_length_of_texts_that_is_no_number_of_tokens_is_refused(copied, length):
+    path = copied / "open_clip_config.json"
+    config = json.loads(path.read_text())
+    config["model_cfg"]["text_cfg"]["context_length"] = length
+    path.write_text(json.dumps(config))
+    with pytest.raises(LabelError, match=r"context_length is .*, not a number of tokens"):
+        load_scorer(copied)
+
+
+def test_a_model_that_fails_at_its_own_sizes_is_refused_when_it_is_loaded(copied, monkeypatch):
+    def fail(self, image):
+        raise AssertionError("Input height (160) doesn't match model (224)")
+
+    monkeypatch.setattr(open_clip.CustomTextCLIP, "encode_image", fail)
+    with pytest.raises(LabelError, match=r"does not load \(.Input height"):
+        load_scorer(copied)
+
+
+def test_weights_that_are_missing_or_left_over_are_named(copied):
+    path = copied / "open_clip_pytorch_model.bin"
+    state = torch.load(path, weights_only=True)
+    torch.save({**state, "visual.extra": torch.zeros(2)}, path)
+    with pytest.raises(LabelError, match=r"1 weights are none of the configuration's \(first: visual\.extra\)"):
+        load_scorer(copied)
+    state.pop("logit_scale")
+    torch.save(state, path)
+    with pytest.raises(LabelError, match=r"1 weights that the configuration asks for are missing \(first: logit_scale"):
+        load_scorer(copied)
 
 
 def test_texts_longer_than_berts_positions_are_refused(copied):
