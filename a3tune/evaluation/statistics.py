@@ -26,6 +26,9 @@ DRAWS_EACH = 400
 """Permutations for each comparison of a report: the smallest p is then 0.0025 after Holm's correction."""
 FLAT = 0.01
 """From this share of draws without any spread on (one wrong answer among many right ones), a bootstrap is no guide."""
+ROUNDING = 1e-5
+"""A question whose number changes by less is unchanged: attention that is read in other passes differs by as much, and
+always in one direction where the passes do."""
 FEW = 3
 """Fewer images than this tell nothing about the spread between images."""
 
@@ -144,7 +147,8 @@ def paired_difference(
     """How two systems differ on the questions that both answered.
 
     Args:
-        before, after: [questions], NaN where undefined; only questions with both count.
+        before, after: [questions], NaN where undefined; only questions with both count, and changes below `ROUNDING`
+            are none.
         images, seed, draws: as `mean_interval`.
         comparisons: for how many p will be corrected: the permutation test draws as often as it takes for the smallest
             p that it can find to stay small after that.
@@ -162,7 +166,9 @@ def paired_difference(
     both = np.isfinite(first) & np.isfinite(second)
     first, second = first[both], second[both]
     kept = [image for image, there in zip(images, both, strict=True) if there]
-    sums, counts = _by_image(second - first, kept)
+    changes = second - first
+    changes[np.abs(changes) < ROUNDING] = 0.0
+    sums, counts = _by_image(changes, kept)
     if not len(sums):
         return Difference(*(math.nan,) * 6, None, math.nan, None, 0, 0)
     total = counts.sum()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from a3tune.evaluation.comparisons import Comparison
+from a3tune.evaluation.comparisons import Comparison, named
 from a3tune.evaluation.report import Metric, Report
 from a3tune.evaluation.report_metrics import TextMetric
 from a3tune.evaluation.scoring import FolderComparison
@@ -58,9 +58,10 @@ def report_text(report: Report) -> str:
                 f"{found.yes_bias:+.1%}."
             )
     for control in report.controls:
+        name, mode = named(control.name)
         needed = "" if math.isnan(control.needed_image) else f"; {control.needed_image:.1%} of the right ones need it"
         lines.append(
-            f"{control.adapter}, control {control.control}: {control.name} {control.with_image:.1%} with the image, "
+            f"{control.adapter}, control {control.control}, {name} ({mode}): {control.with_image:.1%} with the image, "
             f"{control.without_image:.1%} without{needed}."
         )
     lines += _reports(report)

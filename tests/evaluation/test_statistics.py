@@ -49,6 +49,15 @@ def test_no_interval_ends_where_no_value_can_be():
     assert mean_interval([value - 1.0 for value in values], images).low < -1.0
 
 
+def test_rounding_alone_is_no_difference():
+    """The same answers, their attention read in other passes: a little more on every image, and nothing else."""
+    before = np.linspace(0.1, 0.6, 40)
+    found = paired_difference(before, before + 2e-8, range(40))
+    assert (found.value, found.low, found.high, found.p) == (0, 0, 0, 1)
+    assert verdict(found) == "the same on every one of 40 images"
+    assert paired_difference(before, before + 1e-3, range(40)).p < 0.01
+
+
 def test_the_tests_of_a_difference_hold_their_level():
     generator = np.random.default_rng(6)
     found, covered = 0, 0

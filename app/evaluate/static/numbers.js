@@ -107,12 +107,13 @@ export function fillVerdicts(list, comparisons, { hallucination = [], controls =
         ),
       );
   for (const found of controls) {
+    const [mode, name] = found.name.split(".");
     const needed = finite(found.needed_image) ? `; ${wordsOf(found.needed_image)} of the right ones needed it` : "";
     lines.push(
       make(
         "li",
         {},
-        `${found.adapter}, control “${found.control}”, ${nameOf(found)}: ${wordsOf(found.with_image)} with the image, ` +
+        `${found.adapter}, control “${found.control}”, ${nameOf({ name })} (${mode}): ${wordsOf(found.with_image)} with the image, ` +
           `${wordsOf(found.without_image)} without${needed}`,
       ),
     );
