@@ -21,6 +21,7 @@ _ASKED = (
 _LEAVE = f"""(words) => {{
     if (words.includes('role="alert"')) return;
     localStorage.removeItem({STORAGE!r});
+    sessionStorage.clear();
     setTimeout(() => location.reload(), 1500);
 }}"""
 
@@ -65,8 +66,9 @@ def kept_words(studio: StudioFolder, encrypted: bool = False, archive: str = "")
         ),
         (
             "In your browser",
-            "A cookie that names your visit, until you close the browser; the name of the inspection on show, as long "
-            "as its tab is open; and a secret by which your data sets and runs are found again. On "
+            "A cookie that names your visit, until you close the browser; the name of the inspection on show, and what "
+            "the files are called that you opened, as long as its tab is open; and a secret by which your data sets "
+            "and runs are found again. On "
             f"{here} only its hash is kept.",
         ),
         (

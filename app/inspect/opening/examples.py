@@ -11,7 +11,8 @@ import gradio as gr
 
 from a3tune.bundle import EXAMPLES
 from a3tune.images import load_image
-from app.common.widgets import EVENT_OPTIONS, widget_parts
+from app.common.widgets import EVENT_OPTIONS, json_text, widget_parts
+from app.inspect.sessions.opened_image import OpenedImage
 from app.inspect.viewer.image_value import thumbnail
 
 GENERAL_QUESTIONS = ("What does this image show?", "Is there an abnormality?", "Describe the findings.")
@@ -56,8 +57,15 @@ def _about(entry: Mapping[str, Any]) -> str:
     return f"{entry['about']} {DEMO_WORDS}" if entry.get("outcomes") else entry["about"]
 
 
+def own_image(opened: OpenedImage) -> str:
+    """The strip's value for an image of the visitor's own: a JSON text with its thumbnail, and the number of its
+    files, by which the page knows their names: the server keeps none."""
+    return json_text({"sent": opened.sent, "thumbnail": thumbnail(opened.image)})
+
+
 def build_examples(examples: Sequence[Example], first: str) -> gr.HTML:
-    """The examples as buttons; the event ``pick`` carries ``key``, the value is the key of the one on show.
+    """The examples as buttons; the event ``pick`` carries ``key``, the value is the key of the one on show, or what
+    `own_image` gives of another image.
 
     Args:
         examples: what is on offer.

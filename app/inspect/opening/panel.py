@@ -21,7 +21,14 @@ from app.inspect.archive.panel import ArchivePanel
 from app.inspect.asking import zero_gpu
 from app.inspect.asking.panel import QuestionPanel
 from app.inspect.asking.questions import Questions
-from app.inspect.opening.examples import GENERAL_QUESTIONS, Example, build_examples, keep_question, written_question
+from app.inspect.opening.examples import (
+    GENERAL_QUESTIONS,
+    Example,
+    build_examples,
+    keep_question,
+    own_image,
+    written_question,
+)
 from app.inspect.opening.reopening import Reopening
 from app.inspect.opening.view_controls import ViewControls, chosen_window
 from app.inspect.sessions.opened_image import OpenedImage
@@ -194,17 +201,20 @@ class ImagePanel:
             state.arrive(number)  # from now on it is being opened
             return files
 
-        yield from self._open_files("Reading the file", fetch, request) if files else [gr.skip()]
+        yield from self._open_files("Reading the file", fetch, request, number) if files else [gr.skip()]
 
-    def _open_files(self, what: str, fetch: Callable[[], Sequence[Path]], request: gr.Request) -> Iterator[Update]:
-        """Opens what ``fetch`` gives, files that this visit may remove; ``what`` says what that takes time for."""
+    def _open_files(
+        self, what: str, fetch: Callable[[], Sequence[Path]], request: gr.Request, sent: int = 0
+    ) -> Iterator[Update]:
+        """Opens what ``fetch`` gives, files that this visit may remove; ``what`` says what that takes time for,
+        ``sent`` by which number the page knows them."""
         session = page_session(request)
         yield {self._status: step_status(Step(what, 0.0))}
         try:
             with self._sessions.get(session).coming("images"):
                 files = fetch()
                 audit("image-open", files=len(files))
-                opened = self._sessions.open_files(session, files, remove=True)
+                opened = self._sessions.open_files(session, files, remove=True, sent=sent)
         except Exception as error:
             yield self._asking.not_opened(session, error)
             return
@@ -295,7 +305,7 @@ class ImagePanel:
         return {
             self._viewer: viewer_value(opened, result, self._results.of(session), side_by_side=bool(example)),
             self._status: self._opened_status(session, words),
-            self._strip: example,
+            self._strip: example or own_image(opened),
             self._asking.suggestions: json.dumps(questions),
             **self._view.opened(opened),
         }

@@ -63,6 +63,7 @@ class OpenedImage(NamedTuple):
         series: the series of a folder or archive that can be chosen from; none for a single file.
         file: names the file, or the series of it, for as long as it is open.
         reference: the answer to a question about it, and where that lies, where one of these is known.
+        sent: the number of its files, by which the page that sent them knows their names; 0 where none did.
     """
 
     image: MedicalImage
@@ -78,6 +79,11 @@ class OpenedImage(NamedTuple):
     series: tuple[Series, ...] = ()
     file: str = ""
     reference: Reference | None = None
+    sent: int = 0
+
+    def is_examples_own(self, question: str) -> bool:
+        """Whether it is an example, and this the question that comes with it."""
+        return bool(self.key) and example_questions().get(self.key) == question
 
     def reference_mask(self, question: str) -> np.ndarray | None:
         """bool [height, width], source pixels: where the answer to this question lies in the picture; None where that
@@ -140,6 +146,13 @@ def example_references() -> dict[str, ExampleReference]:
         for one in entries
         if "reference" in one
     }
+
+
+@functools.cache
+def example_questions() -> dict[str, str]:
+    """The question that comes with each example, by their keys."""
+    entries = json.loads((EXAMPLES / "examples.json").read_text(encoding="utf-8"))
+    return {one["key"]: one["questions"][0] for one in entries}
 
 
 def _example_reference(key: str, image: MedicalImage) -> Reference | None:

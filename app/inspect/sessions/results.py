@@ -93,6 +93,11 @@ class Result:
     asked: tuple[str, ...] = ()
 
     @property
+    def is_examples_own(self) -> bool:
+        """Whether it is the answer to the question that comes with an example: one press away at any time."""
+        return self.opened.is_examples_own(self.inspection.question)
+
+    @property
     def demo(self) -> bool:
         """Whether the bundled model answered."""
         return self.inspection.model == DEMO_NAME
@@ -149,7 +154,8 @@ class ResultStore:
         self._guard = threading.RLock()
 
     def add(self, session: SessionId | None, result: Result) -> None:
-        """Make a result the session's newest, in place of one of the same name; the oldest ones make room.
+        """Make a result the session's newest, in place of one of the same name; the oldest ones make room, those of
+        examples' own questions before others.
 
         A result of no session is everybody's.
         """
@@ -159,8 +165,7 @@ class ResultStore:
             results.move_to_end(result.id)
             size = sum(known.size for known in results.values())
             while len(results) > 1 and (len(results) > MOST_RESULTS or size > MOST_BYTES):
-                _, oldest = results.popitem(last=False)
-                size -= oldest.size
+                size -= results.pop(_first_to_go(results)).size
             self._of_session.move_to_end(session)
             self._visits[session] = visit_of_asker()
             self._make_room()
@@ -173,8 +178,7 @@ class ResultStore:
         size = sum(known.size for results in self._of_session.values() for known in results.values())
         for session, results in self._of_session.items():
             while session is not None and len(results) > 1 and size > self._most_bytes:
-                _, oldest = results.popitem(last=False)
-                size -= oldest.size
+                size -= results.pop(_first_to_go(results)).size
 
     def get(self, name: ResultId) -> Result:
         """The result of this name, if it is everybody's or of the visit of whoever asks.
@@ -235,6 +239,11 @@ class ResultStore:
             gone = self._of_session.pop(session, OrderedDict[ResultId, Result]())
             self._visits.pop(session, None)
             return [name for name in gone if not any(name in results for results in self._of_session.values())]
+
+
+def _first_to_go(results: Mapping[ResultId, Result]) -> ResultId:
+    *earlier, _ = results
+    return next((name for name in earlier if results[name].is_examples_own), earlier[0])
 
 
 def removed() -> RequestError:

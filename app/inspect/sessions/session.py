@@ -115,7 +115,7 @@ class Session:
         """Something else was chosen after the files of this number: those of them that are not there yet are not
         wanted any more."""
         with self._changed:
-            self.gave_way = self.gave_way or self.arrived < number
+            self.gave_way = self.gave_way or self.arrived < min(number, self.sent)
             self.arrived = max(self.arrived, number)
             self.given_up = max(self.given_up, number)
 

@@ -128,6 +128,7 @@ class Sessions:
         remove: bool,
         key: str = "",
         reference: Reference | None = None,
+        sent: int = 0,
     ) -> OpenedImage:
         """Open a file as the session's image.
 
@@ -137,6 +138,7 @@ class Sessions:
             remove: delete the file once it is in memory (uploads: nothing of them stays on the disk).
             key: the name of the example that it is.
             reference: of the picture that is shown first.
+            sent: the number of the files that the page sent.
 
         Raises:
             ImageError: the file is not an image that can be shown.
@@ -153,7 +155,7 @@ class Sessions:
             opened = self.read(content)
             if reference is not None:
                 opened = opened._replace(reference=reference._replace(frame=opened.image.frame))
-            return self._show(name, request, opened)
+            return self._show(name, request, opened._replace(sent=sent))
 
     def read(self, content: bytes) -> OpenedImage:
         """A file as the model in memory is given it and as it is shown first; no session has it open yet.
@@ -163,13 +165,13 @@ class Sessions:
         """
         return open_content(content, self._convention(), keeps_source=self._keeps_source)
 
-    def open_files(self, name: SessionId, paths: Sequence[Path], *, remove: bool) -> OpenedImage:
+    def open_files(self, name: SessionId, paths: Sequence[Path], *, remove: bool, sent: int = 0) -> OpenedImage:
         """Open a file, or several, the slices of a DICOM series, as the session's image; these are kept as one archive.
 
         Args, Raises: as ``open_file``.
         """
         if len(paths) == 1:
-            return self.open_file(name, paths[0], remove=remove)
+            return self.open_file(name, paths[0], remove=remove, sent=sent)
         with tempfile.TemporaryDirectory(prefix="a3tune-") as folder:
             archive = Path(folder) / "series"
             with zipfile.ZipFile(archive, "w") as packed:
@@ -178,7 +180,7 @@ class Sessions:
                     packed.write(path, str(number))
                     if remove:
                         remove_upload(path)
-            return self.open_file(name, archive, remove=False)
+            return self.open_file(name, archive, remove=False, sent=sent)
 
     def change_view(
         self,
@@ -275,7 +277,8 @@ class Sessions:
                     got=f"There is no series {number}",
                     remedy="Choose one that is listed",
                 )
-            return self._show(name, request, open_content(before.content, self._convention(), before.series, number))
+            opened = open_content(before.content, self._convention(), before.series, number)
+            return self._show(name, request, opened._replace(sent=before.sent))
 
     def read_for_model(self, name: SessionId, opened: OpenedImage, convention: str | None) -> OpenedImage:
         """An image as a model with this convention is given it; where the session has it on show, that stands there.

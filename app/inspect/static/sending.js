@@ -5,8 +5,34 @@ import { isSending, takenFiles } from "../../common/static/file_field.js";
 // How long after its end the event of files that were sent may take, in milliseconds.
 const PATIENCE = 1000;
 
-let chosen = 0; // the number of the files that were chosen last
+// Under which the browser tab keeps the names of files that were sent, for as long as it is open.
+const NAMES = "a3tune-file-names";
+
+// Numbers of files go on where those of an earlier page of this visit ended.
+let chosen = Date.now(); // of those that were chosen last
 let taken = 0; // of those that were sent last
+
+function names() {
+  try {
+    return JSON.parse(sessionStorage.getItem(NAMES)) || {};
+  } catch {
+    return {}; // Nothing was kept.
+  }
+}
+
+function keepName(number, files) {
+  if (!files.length) return;
+  const [first, ...more] = files.map((file) => file.orig_name || "");
+  const name = first && more.length ? first + " and " + more.length + " more" : first;
+  try {
+    sessionStorage.setItem(NAMES, JSON.stringify({ ...names(), [number]: name }));
+  } catch {
+    // A browser that keeps nothing for pages tells no names.
+  }
+}
+
+// What the visitor's files of this number are called; "" where that is not known: the server keeps none.
+export const nameOfFiles = (number) => names()[number] || "";
 
 // The number of the files that were chosen last: what is chosen after them comes in their place.
 export const chosenFiles = () => chosen;
@@ -14,7 +40,9 @@ export const chosenFiles = () => chosen;
 // What the event that opens the files sends to the server: those that were sent, and their number.
 export function sentFiles() {
   taken = isSending("upload") ? chosen - 1 : chosen;
-  return [takenFiles("upload"), taken];
+  const files = takenFiles("upload");
+  keepName(taken, files);
+  return [files, taken];
 }
 
 // Tells of files that are being sent ("sending"), and of those that did not arrive ("unsent"), by their number.

@@ -68,7 +68,7 @@ def viewer_value(
         "image": image_value(opened),
         "result": None if result is None else result_value(result, more_to_come=more_to_come, goes_on=goes_on),
         "session": opened.regions,
-        "history": [_past(earlier) for earlier in history],
+        "history": _listed(history, opened),
         "sideBySide": side_by_side,
     }
     return json_text(value)
@@ -76,7 +76,7 @@ def viewer_value(
 
 def adopted_value(result: Result, history: Sequence[Result]) -> str:
     """The viewer's value where it has the image and the result already: which result, and what the session adds."""
-    past = [_past(earlier) for earlier in history]
+    past = _listed(history, result.opened)
     return json_text({"adopt": result.id, "session": result.opened.regions, "history": past})
 
 
@@ -261,6 +261,14 @@ def _rows(forms: Sequence[tuple[str, str, str, str]], numbers: dict[str, float])
                 value = {0.0: "no", 1.0: "yes"}.get(number, f"{100 * number:.0f} %")
             told.append([key, name, value, meaning])
     return told
+
+
+def _listed(history: Sequence[Result], opened: OpenedImage) -> list[dict[str, Any]]:
+    """What is listed of a history: of an example's own question, which is one press away, only to compare another
+    question about the image on show with it."""
+    here = [result for result in history if result.inspection.image.sha256 == opened.image.sha256]
+    compared = any(not result.is_examples_own for result in here)
+    return [_past(one) for one in history if not one.is_examples_own or (compared and one in here)]
 
 
 def _past(result: Result) -> dict[str, Any]:

@@ -338,6 +338,35 @@ def test_a_question_waits_for_the_image_that_comes_and_keeps_its_words(anybody, 
     assert not visitor.complaints
 
 
+def test_an_own_image_has_its_name_and_examples_do_not_fill_the_history(visit, jpeg):
+    visitor = visit()
+    page = visitor.page
+    own, history = page.locator(".own"), page.locator(".history li")
+    visitor.example(1)
+    page.get_by_role("tab", name="History").click()
+    expect(history).to_have_count(0)
+    expect(own).to_be_hidden()
+    visitor.upload(jpeg)
+    expect(own.locator("b")).to_have_text(jpeg.name)
+    expect(own.locator("img")).to_have_attribute("src", re.compile("^data:image/jpeg"))
+    expect(page.locator(".example[aria-pressed=true]")).to_have_count(0)
+    visitor.ask("Is there a mass?")
+    expect(history).to_have_count(1)
+    # To compare with another question about the example, its own is there.
+    visitor.example(1)
+    expect(own).to_be_hidden()
+    visitor.ask("Is there a fracture?")
+    page.get_by_role("tab", name="History").click()
+    expect(history).to_have_count(3)
+    page.locator(".history li", has_text="Is there a mass?").get_by_text("Open").click()
+    expect(own.locator("b")).to_have_text(jpeg.name)
+    expect(history).to_have_count(2)
+    page.reload()
+    visitor.finished("")
+    expect(own.locator("b")).to_have_text(jpeg.name)
+    assert not visitor.complaints
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words", "example"),
     [

@@ -10,11 +10,11 @@ import pytest
 from a3tune.errors import RequestError
 from app.access.deployment import LOCAL
 from app.access.identity import Asker, Identity
-from app.inspect.sessions.results import ResultStore
+from app.inspect.sessions.results import MOST_RESULTS, ResultStore
 
 
-def result(name, size=1_000_000):
-    return SimpleNamespace(id=name, size=size)
+def result(name, size=1_000_000, *, example=False):
+    return SimpleNamespace(id=name, size=size, is_examples_own=example)
 
 
 def test_all_visitors_together_hold_no_more_than_they_may_and_each_keeps_the_newest():
@@ -30,6 +30,19 @@ def test_all_visitors_together_hold_no_more_than_they_may_and_each_keeps_the_new
     assert [known.id for known in store.of("one")] == ["one-2"]
     assert [known.id for known in store.of("two")] == ["two-3", "two-2"]
     assert store.get("everybody's").id == "everybody's"
+
+
+def test_answers_to_examples_own_questions_make_room_before_others():
+    store = ResultStore()
+    for place in range(MOST_RESULTS - 1):
+        store.add("one", result(f"one-{place}"))
+    store.add("one", result("example", example=True))
+    store.add("one", result("one-last"))
+    assert "example" not in [known.id for known in store.of("one")]
+    assert len(store.of("one")) == MOST_RESULTS
+    store.add("one", result("example", example=True))
+    assert store.of("one")[0].id == "example", "the newest one stays"
+    assert store.of("one")[-1].id == "one-1"
 
 
 def test_a_name_that_somebody_else_learnt_opens_nothing(monkeypatch):
