@@ -12,7 +12,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from a3tune.figures.overlay import dashed_outline
 from a3tune.figures.plots import printable
-from a3tune.inspection.dicom_study import CHARACTERS, LONG_STRING, MANUFACTURER, VERSION, DicomStudy
+from a3tune.inspection.dicom_study import CHARACTERS, MANUFACTURER, VERSION, DicomStudy, long_string
 from a3tune.inspection.report import REFERENCE_WORDS, MapStyle, Side, full_size_pictures
 from a3tune.wording import RESEARCH_NOTICE
 
@@ -57,7 +57,7 @@ def captures(
     made = {}
     for number, (name, picture) in enumerate(shown.items(), start=1):
         capture = _capture(picture, study, series, number)
-        capture.SeriesDescription = f"A3Tune attention, research only: {sides[0].inspection.model}"[:LONG_STRING]
+        capture.SeriesDescription = long_string(f"A3Tune attention, research only: {sides[0].inspection.model}")
         study.complete(capture, f"{name}: {' / '.join(dict.fromkeys(side.inspection.question for side in sides))}")
         made[f"view_{name}"] = capture
     return made

@@ -16,7 +16,7 @@ from pydicom.uid import generate_uid
 
 from a3tune.errors import RequestError
 from a3tune.images.frames import map_to_stored, mask_to_stored
-from a3tune.inspection.dicom_study import LONG_STRING, MANUFACTURER, VERSION, DicomStudy
+from a3tune.inspection.dicom_study import MANUFACTURER, VERSION, DicomStudy, long_string
 from a3tune.inspection.report import MapStyle, Side, multiples
 from a3tune.types import MedicalImage, WeakLabels
 
@@ -117,9 +117,9 @@ def parametric_maps(sides: Sequence[Side], style: MapStyle, study: DicomStudy) -
             real_world_value_mappings=[mapping],
             voi_lut_transformations=[VOILUTTransformation(window_center=upper / 2, window_width=upper)],
             content_label="ATTENTION",
-            content_description=side.caption()[:LONG_STRING],
+            content_description=long_string(side.caption()),
         )
-        written.SeriesDescription = f"A3Tune attention map, research only: {side.inspection.model}"[:LONG_STRING]
+        written.SeriesDescription = long_string(f"A3Tune attention map, research only: {side.inspection.model}")
         study.complete(written, f"{side.caption()}: {side.inspection.question}")
         letter = f"{'AB'[number - 1]}_" if len(sides) == 2 else ""
         made[f"map_{letter}{side.view.adapter}"] = written
@@ -141,11 +141,11 @@ def segmentation(segments: Sequence[Segment], image: MedicalImage, comment: str,
     described = [
         SegmentDescription(
             number,
-            one.label[:LONG_STRING],
+            long_string(one.label),
             _PLACE,
             one.kind,
             "SEMIAUTOMATIC" if one.chosen else "AUTOMATIC",
-            AlgorithmIdentificationSequence(one.maker[:LONG_STRING], codes.DCM.ArtificialIntelligence, VERSION),
+            AlgorithmIdentificationSequence(long_string(one.maker), codes.DCM.ArtificialIntelligence, VERSION),
         )
         for number, one in enumerate(segments, start=1)
     ]

@@ -27,6 +27,12 @@ CHARACTERS = "ISO_IR 192"
 LONG_STRING, LONG_TEXT = 64, 10240  # letters
 
 
+def long_string(text: str) -> str:
+    """The beginning of a text that a DICOM value of one line (LO) may hold: 64 letters by the standard; cut to 64 bytes
+    of UTF-8, since some readers count these."""
+    return text.encode()[:LONG_STRING].decode(errors="ignore")
+
+
 def _new_uid() -> str:
     return str(generate_uid(None))
 
@@ -78,6 +84,7 @@ class DicomStudy:
     ) -> None:
         """Give an object whose and of what it is: patient and study, what it was derived from, what it is for."""
         made.SpecificCharacterSet = CHARACTERS
+        made.Laterality = ""  # of a paired part of the body the side is not known
         made.ImageComments = comment[:LONG_TEXT]
         made.DerivationDescription = f"{what}. {RESEARCH_NOTICE}"
         known = self.identity

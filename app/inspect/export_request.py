@@ -112,8 +112,11 @@ def command_line(result: Result, adapters: Sequence[str], measures: Sequence[Mea
     """The command that makes the same inspection again; the name of an own image's file is not known here."""
     opened, image = result.opened, result.opened.image
     parts = ["python", "-m", "a3tune", "inspect", "--image", opened.source or "IMAGE_FILE"]
-    if image.window is not None:
-        parts += _option("--window", ",".join(_number(value) for value in image.window))
+    # Where nobody chose one, the file's own or the values' own is found again; as numbers it would round otherwise.
+    if isinstance(opened.window, str):
+        parts += ["--window", opened.window]
+    elif opened.window is not None:
+        parts += _option("--window", ",".join(_number(value) for value in opened.window))
     if image.convention is not None:
         parts += ["--convention", image.convention]
     if len(opened.series) > 1 and opened.choices.series is not None:

@@ -264,6 +264,16 @@ def test_what_cannot_be_said_for_certain_is_refused(inspection, scan):
         dicom_objects("maps", [side(inspection)], projection)
 
 
+def test_descriptions_fit_whether_letters_or_bytes_are_counted(inspection, scan):
+    named = replace(inspection, model="A model · with ünusual letters " * 4)
+    for kind in ("pictures", "maps"):
+        for made in read_back(dicom_objects(kind, [side(named)], DicomStudy(read_source(scan)))).values():
+            texts = [made.SeriesDescription, made.get("ContentDescription", "")]
+            assert all(len(text.encode()) <= 64 for text in texts)
+            assert texts[0].startswith("A3Tune attention")
+            assert made.Laterality == ""
+
+
 def test_an_inspection_is_written_with_each_adapter(inspection, scan, tmp_path):
     three = replace(
         inspection, views=tuple(replace(inspection.views[0], adapter=name) for name in ("base", "lora", "a3"))

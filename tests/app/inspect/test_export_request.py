@@ -8,6 +8,7 @@ import re
 import shlex
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,8 @@ def archive(service: InspectService, visit: str, question: str) -> zipfile.ZipFi
     ("view", "question"),
     [
         (None, "Is there a mass?"),
+        ("computed tomography", "Is there a mass?"),
+        ("lung", "Is there a mass?"),
         ({}, "Is it 'normal' & \"small\"?"),
         ({"axis": 0, "volume": 1, "frame": 9, "window": Window(-20.123456789, 700.5)}, "-is this a $HOME?"),
     ],
@@ -95,6 +98,9 @@ def test_the_command_in_the_archive_makes_the_same_inspection_again(
 ):
     service = InspectService(slot)
     path = picture if view is None else EXAMPLES / "real_mr.nii.gz"
+    if isinstance(view, str):
+        path = Path(get_testdata_file("CT_small.dcm"))
+        view = {"window": view} if view == "lung" else None
     service.sessions.open_file("one", path, remove=False)
     if view:
         service.sessions.change_view("one", **view)
