@@ -12,10 +12,10 @@ export const writtenQuestion = (question, offered) =>
   question.trim() && (question === written || !offered.includes(question)) ? question : "";
 
 // The question that stays in the field when another image is on show: all but one of an example's where none is, which
-// was never asked about this image. `example` is that on show, JSON for an own image; `viewer` is the viewer's value, which the
-// server sent last; `questions` are those of all examples.
+// was never asked about this image. `example` is that on show, JSON for an own image; `viewer` is the viewer's value,
+// which the server sent last; `questions` are those of all examples.
 export const keptQuestion = (question, example, viewer, questions) =>
-  !example.startsWith("{") || isAnswered(viewer) || writtenQuestion(question, questions) ? question : "";
+  (example && !example.startsWith("{")) || isAnswered(viewer) || writtenQuestion(question, questions) ? question : "";
 
 // A question that waited for the image has its answers when the image has been opened. What is drawn says so too late:
 // a picture is decoded first.

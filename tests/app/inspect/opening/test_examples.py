@@ -19,6 +19,7 @@ def test_a_question_of_an_example_goes_with_it_and_what_was_written_stays(module
     assert kept("Where is it?", "", '{"image": {}, "result": {}}') == "Where is it?"
     assert kept("Where is it?", "", '{"written": {}}') == "Where is it?"
     assert kept("Where is it?", "chest") == "Where is it?"
+    assert kept("Where is it?", '{"sent": 1}') == "", "an own image is no example"
     assert kept("Is there a mass?", "") == "Is there a mass?"
     module_page.evaluate(
         """() => {
