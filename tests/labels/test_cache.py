@@ -79,7 +79,7 @@ def test_another_version_of_the_code_finds_anew(tmp_path, image, make_region, mo
     code_version.cache_clear()
 
 
-@pytest.mark.parametrize("wrong", ["empty mask", "other size", "other count", "no masks"])
+@pytest.mark.parametrize("wrong", ["empty mask", "cut masks", "other size", "other count", "no masks"])
 def test_an_entry_that_does_not_fit_its_image_is_made_anew(tmp_path, image, make_region, wrong):
     cache, segmenter = RegionCache(tmp_path), Halves(make_region)
     cache.get_or_make(image, segmenter)
@@ -88,6 +88,8 @@ def test_an_entry_that_does_not_fit_its_image_is_made_anew(tmp_path, image, make
         arrays = dict(entry)
     if wrong == "empty mask":
         arrays["masks"][1] = 0
+    elif wrong == "cut masks":
+        arrays["masks"] = arrays["masks"][:, :-1]
     elif wrong == "other size":
         arrays["shape"] = arrays["shape"][::-1]
     elif wrong == "other count":

@@ -136,6 +136,9 @@ def unpack_regions(entry: Mapping[str, np.ndarray], image: MedicalImage) -> tupl
 
 
 def _whole_masks(packed: np.ndarray, shape: tuple[int, int]) -> Iterator[np.ndarray]:
+    if packed.ndim != 2 or packed.shape[1] != -(-math.prod(shape) // 8):
+        # Bits that are not there would be read as outside.
+        raise ValueError("the masks are cut short")
     for row in packed:
         yield np.unpackbits(row, count=math.prod(shape)).astype(bool).reshape(shape)
 
