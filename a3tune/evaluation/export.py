@@ -18,6 +18,7 @@ from a3tune.evaluation.report_metrics import LEAST_WORDS, TextMetric
 from a3tune.evaluation.statistics import Difference, Interval
 from a3tune.evaluation.text_normalisation import strict_words
 from a3tune.storage import write_json, write_text
+from a3tune.wording import counted
 
 EXPORTS = ("markdown", "latex", "lmms-eval", "radeval", "figures")
 FIGURES = "figures"
@@ -65,7 +66,8 @@ def markdown_text(report: Report) -> str:
     splits = ", ".join(f"{split} {count:,}" for split, count in dict(data.get("splits") or {}).items())
     parts = [
         f"# Evaluation on {_cell(str(data.get('name')))}",
-        f"{data.get('questions', 0):,} questions about {data.get('images', 0):,} images, split {data.get('split')}. "
+        f"{counted(data.get('questions', 0), 'question')} about {counted(data.get('images', 0), 'image')}, split "
+        f"{data.get('split')}. "
         "Values with 95 % intervals over images (studentised bootstrap, images drawn)."
         + (f" Questions of all splits: {splits}." if splits else ""),
         "\n".join(f"- {text}" for text in NORMALISATIONS.values()),

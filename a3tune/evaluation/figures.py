@@ -26,6 +26,8 @@ _SHOWN = (
     ("attention_mass", "generated answer", "mass, own answer"),
 )
 _COLOURS = ("#0f766e", "#d9822b", "#7c6ee6", "#c2477f", "#4c5a69", "#5b8db8")
+_MARKERS = "os^DvP"
+"""A shape for each round through the colours, so that no two systems look alike."""
 _GAP = 0.03
 
 
@@ -76,8 +78,9 @@ def numbers_figure(report: Report) -> Figure:
             for end_of in (lambda found: found.low, lambda found: found.high)
         ]
         colour = _COLOURS[place % len(_COLOURS)]
+        marker = _MARKERS[place // len(_COLOURS) % len(_MARKERS)]
         axes.errorbar(
-            [x for x, _ in points], values, yerr=ends, fmt="o", ms=4, lw=1.2, capsize=2, color=colour, label=system
+            [x for x, _ in points], values, yerr=ends, fmt=marker, ms=4, lw=1.2, capsize=2, color=colour, label=system
         )
     axes.set_xticks(range(len(shown)), [words for *_, words in shown], rotation=20, ha="right", fontsize=8)
     axes.set_ylabel("per cent", fontsize=8)

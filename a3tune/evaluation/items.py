@@ -100,9 +100,9 @@ def data_notes(data: Mapping[str, Any]) -> tuple[str, ...]:
     overlap = data.get("overlap_with_training")
     if overlap and any(overlap.values()):
         notes.append(
-            f"Of {data['questions']:,} questions {overlap['images']:,} are about images that are trained on, "
-            f"{overlap['questions']:,} have a wording that is trained on, {overlap['pairs']:,} both together and "
-            f"{overlap['exact']:,} with the very same answer."
+            f"Shared with training, of {counted(data['questions'], 'question')}: the image {overlap['images']:,}, the "
+            f"wording {overlap['questions']:,}, both together {overlap['pairs']:,}, with the very same answer "
+            f"{overlap['exact']:,}."
         )
     return tuple(notes)
 

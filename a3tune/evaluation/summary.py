@@ -36,8 +36,8 @@ def report_text(report: Report) -> str:
     widths = [max(len(row[place]) for row in rows) for place in used]
     data = report.data
     lines = [
-        f"{data.get('questions', 0):,} questions about {data.get('images', 0):,} images of {data.get('name')}, "
-        f"split {data.get('split')}; strict normalisation; 95 % intervals over images, in per cent:"
+        f"{counted(data.get('questions', 0), 'question')} about {counted(data.get('images', 0), 'image')} of "
+        f"{data.get('name')}, split {data.get('split')}; strict normalisation; 95 % intervals over images, in per cent:"
     ]
     lines += [
         "  ".join(row[place].ljust(width) for place, width in zip(used, widths, strict=True)).rstrip() for row in rows

@@ -1,11 +1,13 @@
 """Tables for a paper and files for other programs hold the report's very numbers."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from a3tune.errors import RequestError
 from a3tune.evaluation.export import EXPORTS, export, latex_table, markdown_text
+from a3tune.evaluation.figures import numbers_figure
 from a3tune.evaluation.items import EvaluatedItem, read_items, write_items
 from a3tune.evaluation.predictions import read_predictions
 from a3tune.evaluation.report import make_report
@@ -79,3 +81,11 @@ def test_every_export_is_written(report, tmp_path):
 def test_items_come_back_as_they_were(tmp_path):
     write_items(tmp_path / "items.jsonl", items())
     assert list(read_items(tmp_path / "items.jsonl")) == items()
+
+
+def test_no_two_systems_look_alike_in_the_figure():
+    made = [replace(item, system=f"system {number}") for number in range(14) for item in items()[:6]]
+    axes = numbers_figure(make_report(made, {"name": "x"}, {})).axes[0]
+    looks = [(found.lines[0].get_color(), found.lines[0].get_marker()) for found in axes.containers]
+    assert len(looks) == 14
+    assert len(set(looks)) == 14

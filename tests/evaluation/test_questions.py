@@ -119,6 +119,10 @@ def test_what_is_shared_with_training_is_counted(tmp_path):
     overlap = data.record()["overlap_with_training"]
     # "a" and "the" are no words of their own in the strict normalisation.
     assert overlap == {"images": 2, "questions": 3, "pairs": 2, "exact": 1}
+    assert data.notes()[-1] == (
+        "Shared with training, of 4 questions: the image 2, the wording 3, both together 2, "
+        "with the very same answer 1."
+    )
 
 
 def test_rows_that_cannot_be_used_are_gaps(tmp_path):

@@ -27,7 +27,7 @@ from a3tune.wording import listed
 _EXPECTED = (
     "a CSV, Excel (.xlsx), JSON, JSON Lines or Parquet file, or a folder with one, with image, question and answer, "
     "in LLaVA's form, or as published with VQA-RAD, SLAKE, PathVQA, PMC-VQA, VQA-Med, OmniMedVQA, MedXpertQA, "
-    "MIMIC-CXR-VQA or R2Gen's reports"
+    "MIMIC-CXR-VQA, MedHEval or R2Gen's reports"
 )
 _PICKLE = "is a pickle, which can run any code when it is opened, and is never opened here"
 _OWN_FILES = (Path("labels/settings.json"), Path("truth/masks.csv"))
