@@ -32,23 +32,10 @@ function boundFrames() {
   };
 }
 
-// What would be drawn in the next frame, kept until the function that it gives is called: Gradio's own modules, which
-// are there before that frame, would hold up the picture.
-function heldFrames() {
-  const ask = window.requestAnimationFrame;
-  const waiting = [];
-  window.requestAnimationFrame = (draw) => waiting.push(draw);
-  return () => {
-    window.requestAnimationFrame = ask;
-    for (const draw of waiting) draw(performance.now());
-  };
-}
-
 // `ids`: those of the widgets' elements.
 export function drawInitialPage(ids) {
   const initial = document.getElementById("initial-page");
   initial.querySelector(".adapters").hidden = !componentOf("adapters").visible;
-  const drawWhatWaits = heldFrames();
   for (const id of ids) {
     const { html_template, css_template, js_on_load, props, value } = componentOf(id);
     const place = initial.querySelector("[data-of=" + id + "]");
@@ -58,7 +45,6 @@ export function drawInitialPage(ids) {
     const nothing = () => {};
     mount(place, { ...props, value }, server, nothing, nothing);
   }
-  drawWhatWaits();
   initial.querySelector(".model .text").textContent = "Opening the page …";
   giveWay(initial, boundFrames());
 }

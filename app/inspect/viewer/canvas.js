@@ -17,7 +17,9 @@ export function createCanvas(viewer) {
   function draw() {
     if (queued) return;
     queued = true;
-    requestAnimationFrame(() => {
+    // The first picture does not wait for a frame: Gradio's own modules would run before it.
+    const soon = stage.dataset.shown ? requestAnimationFrame : queueMicrotask;
+    soon(() => {
       queued = false;
       drawNow();
     });
