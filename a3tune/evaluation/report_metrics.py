@@ -118,11 +118,6 @@ class MeasuredReports:
         return corpus_difference(one, two, images, self.function, seed=seed, comparisons=comparisons)
 
 
-def text_metrics(systems: Mapping[str, Sequence[EvaluatedItem]], *, seed: int = 0) -> list[TextMetric]:
-    """`measure_reports` as numbers with their intervals."""
-    return [measured.metric(seed) for found in measure_reports(systems).values() for measured in found]
-
-
 def measure_reports(systems: Mapping[str, Sequence[EvaluatedItem]]) -> dict[str, list[MeasuredReports]]:
     """The report metrics of each system, by its name, over its open questions whose right answer is a report; none of
     a system without any.

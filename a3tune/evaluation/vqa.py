@@ -28,7 +28,6 @@ from a3tune.evaluation.text_normalisation import (
 Mode = Literal["reference", "strict"]
 MODES: tuple[Mode, ...] = ("strict", "reference")
 
-CLOSED_METRICS = ("accuracy",)
 OPEN_METRICS = ("recall", "precision", "f1", "exact_match", "bleu", "bleu_1", "bleu_2", "bleu_3")
 
 _PLAIN, _SIDE = {"no", "nope"}, {"side", "sided"}

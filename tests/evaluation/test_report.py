@@ -15,7 +15,7 @@ from a3tune.evaluation.findings import finding_counts, findings_of
 from a3tune.evaluation.hallucination import hallucination
 from a3tune.evaluation.items import EvaluatedItem
 from a3tune.evaluation.report import make_report, metrics_csv
-from a3tune.evaluation.report_metrics import text_metrics
+from a3tune.evaluation.report_metrics import measure_reports
 from a3tune.evaluation.right_reason import CELLS, reason_table, transitions
 from a3tune.evaluation.statistics import holm
 from a3tune.evaluation.summary import report_text
@@ -32,6 +32,10 @@ def item(number, answer, prediction, *, system="base", relative=None, kind="clos
         scores={} if prediction is None else scores_of(kind, answer, prediction, ()),
         attention=attention, adapter=system, masks="true", **fields,
     )  # fmt: skip
+
+
+def text_metrics(systems):
+    return [measured.metric() for found in measure_reports(systems).values() for measured in found]
 
 
 def test_popes_numbers():
