@@ -65,9 +65,13 @@ export function createAhead(viewer) {
     stack = image?.stack || "";
   }
 
+  // One after the other: to unpack the texts of all at once would hold up a step that somebody takes meanwhile.
   async function take(images) {
-    const pictures = await Promise.all(images.map(async (image) => ({ image, picture: await decoded(image.src) })));
-    for (const one of pictures) if (one.image.stack === stack) held.set(one.image.frame, one);
+    for (const image of images) {
+      const picture = await decoded(image.src);
+      if (image.stack === stack) held.set(image.frame, { image, picture });
+      else picture.close();
+    }
     const { image } = state.data;
     if (!image) return;
     viewer.slices.look();
