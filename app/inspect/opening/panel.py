@@ -181,7 +181,7 @@ class ImagePanel:
     def _not_sent(self, session: SessionId, number: int) -> Update:
         state = self._sessions.get(session)
         state.arrive(number)
-        if number <= state.given_up:
+        if state.gave_up(number):
             return {self._status: gr.skip()}
         error = RequestError(
             expected="a file that reaches the server",
@@ -192,7 +192,7 @@ class ImagePanel:
 
     def _open_upload(self, paths: list[str] | None, number: int, request: gr.Request) -> Iterator[Update]:
         state, files = self._sessions.get(page_session(request)), [Path(path) for path in paths or ()]
-        if number <= state.given_up:
+        if state.gave_up(number):
             for file in files:
                 remove_upload(file)
             files = []

@@ -119,6 +119,10 @@ class Session:
             self.arrived = max(self.arrived, number)
             self.given_up = max(self.given_up, number)
 
+    def gave_up(self, number: int) -> bool:
+        """Whether the files of this number are not wanted any more; those that no page counts (0) always are."""
+        return 0 < number <= self.given_up
+
     @property
     def image_comes(self) -> bool:
         """Whether an image is on its way: is being sent, or opened."""

@@ -8,9 +8,11 @@ const PATIENCE = 1000;
 // Under which the browser tab keeps the names of files that were sent, for as long as it is open.
 const NAMES = "a3tune-file-names";
 
-// Numbers of files go on where those of an earlier page of this visit ended.
+// Numbers of files go on where those of an earlier page of this visit ended. Every second one is left for files that
+// were sent too quickly for anybody to notice.
+const STEP = 2;
 let chosen = Date.now(); // of those that were chosen last
-let taken = 0; // of those that were sent last
+let taken = chosen; // of those that were sent last
 
 function names() {
   try {
@@ -39,8 +41,12 @@ export const chosenFiles = () => chosen;
 
 // What the event that opens the files sends to the server: those that were sent, and their number.
 export function sentFiles() {
-  taken = isSending("upload") ? chosen - 1 : chosen;
   const files = takenFiles("upload");
+  const others = isSending("upload"); // chosen after these
+  const number = others ? chosen - STEP : chosen;
+  // The number of files that were opened, or given up for something that was chosen after them, is not theirs.
+  if (number > taken) taken = number;
+  else if (files.length) taken = taken + 1 < chosen ? taken + 1 : (chosen += STEP);
   keepName(taken, files);
   return [files, taken];
 }
@@ -52,7 +58,7 @@ export function followSending(inputs, trigger) {
     if (isSending("upload") === sending) return;
     sending = !sending;
     if (sending) {
-      trigger("sending", { number: ++chosen });
+      trigger("sending", { number: (chosen += STEP) });
       return;
     }
     const number = chosen;

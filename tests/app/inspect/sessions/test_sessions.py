@@ -206,7 +206,10 @@ def test_files_on_their_way_give_way_to_what_was_chosen_after_them():
     assert not session.gave_way
     session.send(1)
     session.give_up_files(1)
-    assert (session.gave_way, session.given_up, session.image_comes) == (True, 1, False)
+    assert (session.gave_way, session.gave_up(1), session.image_comes) == (True, True, False)
+    # Files that no page counts were not chosen before anything.
+    assert not session.gave_up(0)
+    assert not session.gave_up(2)
     session.gave_way = False
     session.send(2)
     assert session.image_comes
