@@ -19,8 +19,9 @@ from app.inspect.asking.questions import Questions
 from app.inspect.batch.service import BatchService
 from app.inspect.faithfulness import FaithfulnessService
 from app.inspect.opening.reopening import Reopening
+from app.inspect.sessions.measures import TargetNumbers
 from app.inspect.sessions.opened_image import OpenedImage
-from app.inspect.sessions.regions import RegionService, Target, TargetNumbers
+from app.inspect.sessions.regions import RegionService, Target
 from app.inspect.sessions.results import ResultStore
 from app.inspect.sessions.session import Session
 from app.inspect.sessions.sessions import Sessions

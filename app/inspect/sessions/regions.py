@@ -13,24 +13,25 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
 from a3tune.errors import RequestError
 from a3tune.geometry.patch_grid import to_patches
 from a3tune.labels.filters import FilterRules
-from a3tune.types import MedicalImage, Region, ScoredRegion, WeakLabels
+from a3tune.types import MedicalImage, Region, WeakLabels
 from app.access.identity import check_visit, visit_of_asker
 from app.engine import library
 from app.engine.background import Task, run
 from app.engine.ids import RegionSessionId, ResultId
 from app.engine.model_lock import turn
 from app.engine.region_slot import RegionSlot
+from app.inspect.sessions.measures import TargetNumbers, ViewMeasure, measure_inside, measure_view, union_of
 from app.inspect.sessions.shown_regions import ShownRegion, shown_regions
 
 if TYPE_CHECKING:
-    from a3tune.inspection.inspect import AdapterView, Inspection
+    from a3tune.inspection.inspect import Inspection
     from a3tune.labels.pipeline import LabelMaker
 
 Value = TypeVar("Value")
@@ -39,32 +40,6 @@ ANY_SIDE = FilterRules(minimum_side=0)
 # More text than any encoder reads, and more boxes than anybody draws.
 LONGEST_PROMPT = 2000
 MOST_DRAWN = 24
-
-
-class ViewMeasure(NamedTuple):
-    """What one view's attention is measured to have in the chosen regions, over the words of its answer.
-
-    Attributes:
-        result: the name of the result that the view belongs to.
-        adapter: the view's adapter.
-        numbers: those of :func:`a3tune.attention.metrics.measure_head_set` for its critical heads.
-        head_mass: float64 [layers, heads], each head's attention mass inside; NaN where a head gives nothing to the
-            image.
-        inside: which regions, in words, where they are not the chosen ones.
-    """
-
-    result: ResultId
-    adapter: str
-    numbers: dict[str, float]
-    head_mass: np.ndarray
-    inside: str = ""
-
-
-class TargetNumbers(NamedTuple):
-    """The chosen regions in numbers: the share of the image that they cover, and each view's attention inside."""
-
-    area: float
-    views: tuple[ViewMeasure, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,9 +216,8 @@ class RegionService:
             for result, inspection in (others or {}).items()
             if result not in session.inspections and inspection.question.strip() != prompt.strip()
         }
-        numbers = _measure(
-            session, chosen, {result: item for result, item in (others or {}).items() if result not in apart}
-        )
+        beside = {result: item for result, item in (others or {}).items() if result not in apart}
+        numbers = measure_inside(chosen, {**session.inspections, **beside})
         if numbers is None:
             return None
         measured = [one for item in apart.items() for one in self._measure_apart(session, *item)]
@@ -259,8 +233,8 @@ class RegionService:
 
         best = [item.scored for item in shown_regions(self._run(session, rank), ()) if item.chosen]
         ranks = f"regions of ranks 1 to {best[-1].rank}" if len(best) > 1 else "region of rank 1"
-        coverage, inside = to_patches(_union(best), inspection.grid), f"the {ranks} for “{inspection.question}”"
-        return [_measure_view(result, view, coverage)._replace(inside=inside) for view in inspection.views]
+        coverage, inside = to_patches(union_of(best), inspection.grid), f"the {ranks} for “{inspection.question}”"
+        return [measure_view(result, view, coverage)._replace(inside=inside) for view in inspection.views]
 
     def labels(self, name: RegionSessionId, keys: Sequence[str]) -> WeakLabels | None:
         """The chosen regions alone, with the ranks that they have among all; None when none is chosen.
@@ -287,7 +261,7 @@ class RegionService:
             raise RequestError(
                 expected="at least one region", got="No region is switched on", remedy="Switch one on, or draw a box"
             )
-        mask = _union(chosen)
+        mask = union_of(chosen)
         mask.flags.writeable = False
         ranked = cast(RankedRegions, session.ranked)
         labels = replace(ranked.labels, regions=tuple(chosen), checked=True)
@@ -338,7 +312,7 @@ class RegionService:
         session.prompts.update(prompts)
         labels = maker.make(session.image, prompts, tuple(drawn.values()))
         shown = shown_regions(labels, drawn)
-        numbers = _measure(session, [item.scored for item in shown if item.chosen], {})
+        numbers = measure_inside([item.scored for item in shown if item.chosen], session.inspections)
         ranked = RankedRegions(labels, {**maker.settings, "top_k": None}, shown, numbers)
         with self._guard:
             if not cancel.is_set():
@@ -373,32 +347,3 @@ def _pick(session: _RegionSession, keys: Sequence[str]) -> list[ShownRegion]:
             expected="regions of the list", got="There is no such region", remedy="Rank the regions again"
         )
     return [item for item in shown if item.key in keys]
-
-
-def _measure(
-    session: _RegionSession, chosen: list[ScoredRegion], others: Mapping[ResultId, Inspection]
-) -> TargetNumbers | None:
-    if not chosen:
-        return None
-    mask = _union(chosen)
-    measured = [
-        _measure_view(result, view, to_patches(mask, inspection.grid))
-        for result, inspection in {**session.inspections, **others}.items()
-        for view in inspection.views
-    ]
-    return TargetNumbers(float(mask.mean()), tuple(measured))
-
-
-def _measure_view(result: ResultId, view: AdapterView, coverage: np.ndarray) -> ViewMeasure:
-    rows = library.answer_rows(view.tokens, view.maps)
-    numbers = library.measure_head_set(view.maps, view.critical_heads, coverage, rows)
-    mass = library.attention_mass(view.maps.weights[:, :, rows].mean(2), coverage)
-    return ViewMeasure(result, view.adapter, numbers, mass)
-
-
-def _union(regions: Sequence[ScoredRegion]) -> np.ndarray:
-    union = np.array(regions[0].region.mask)
-    for item in regions[1:]:
-        # One mask at a time: all of a large image together take seconds to copy.
-        union |= item.region.mask
-    return union

@@ -15,8 +15,9 @@ from a3tune.wording import WARNING
 from app.common.status import DEMO_NOTICE, status
 from app.common.widgets import json_text
 from app.engine.background import Step
+from app.inspect.sessions.measures import TargetNumbers
 from app.inspect.sessions.opened_image import OpenedImage
-from app.inspect.sessions.regions import RankedRegions, ShownRegion, Target, TargetNumbers
+from app.inspect.sessions.regions import RankedRegions, ShownRegion, Target
 from app.inspect.sessions.results import Result, ViewNumbers
 from app.inspect.viewer.image_value import image_value, small_picture
 

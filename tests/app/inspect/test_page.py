@@ -359,10 +359,11 @@ def test_an_own_image_has_its_name_and_examples_do_not_fill_the_history(visit, j
     page.locator(".history [data-past=open]").first.click()
     expect(own.locator("b")).to_have_text(jpeg.name)
     expect(history).to_have_count(2)
+    # Before the page is left: what still comes then is broken off, which Gradio writes down as an error.
+    assert not visitor.complaints
     page.reload()
     visitor.finished("")
     expect(own.locator("b")).to_have_text(jpeg.name)
-    assert not visitor.complaints
 
 
 @pytest.mark.parametrize(
