@@ -84,7 +84,8 @@ class DicomStudy:
     ) -> None:
         """Give an object whose and of what it is: patient and study, what it was derived from, what it is for."""
         made.SpecificCharacterSet = CHARACTERS
-        made.Laterality = ""  # of a paired part of the body the side is not known
+        if made.Modality != "SEG":  # segmentations tell it with their segments or not at all
+            made.Laterality = ""  # of a paired part of the body the side is not known
         made.ImageComments = comment[:LONG_TEXT]
         made.DerivationDescription = f"{what}. {RESEARCH_NOTICE}"
         known = self.identity

@@ -272,6 +272,8 @@ def test_descriptions_fit_whether_letters_or_bytes_are_counted(inspection, scan)
             assert all(len(text.encode()) <= 64 for text in texts)
             assert texts[0].startswith("A3Tune attention")
             assert made.Laterality == ""
+    regions = read_back(dicom_objects("regions", [side(named)], DicomStudy(read_source(scan))))["regions"]
+    assert "Laterality" not in regions
 
 
 def test_an_inspection_is_written_with_each_adapter(inspection, scan, tmp_path):
