@@ -33,6 +33,14 @@ def copied(clip_folder, tmp_path):
     return shutil.copytree(clip_folder, tmp_path / "copy")
 
 
+def configure(folder, part, setting, value):
+    """Change one setting in a part of a scorer's open_clip_config.json."""
+    path = folder / "open_clip_config.json"
+    config = json.loads(path.read_text())
+    (config[part] if part in config else config["model_cfg"][part])[setting] = value
+    path.write_text(json.dumps(config))
+
+
 def test_scores_equal_the_formula(scorer, organs, regions):
     image, _ = organs
     prompts = ["is there a liver ?", "where is a nodule ?"]
@@ -265,30 +273,21 @@ def test_open_clips_own_classes(tmp_path, organs, regions):
     ],
 )
 def test_a_configuration_that_disagrees_with_the_weights_is_refused(tmp_path, part, setting, value, said):
-    path = native_folder(tmp_path) / "open_clip_config.json"
-    config = json.loads(path.read_text())
-    (config[part] if part in config else config["model_cfg"][part])[setting] = value
-    path.write_text(json.dumps(config))
+    configure(native_folder(tmp_path), part, setting, value)
     with pytest.raises(LabelError, match=said):
         load_scorer(tmp_path)
 
 
 @pytest.mark.parametrize("size", [96, 224, [160, 96]])
 def test_another_image_size_than_an_encoder_of_timm_was_trained_with_is_refused(copied, size):
-    path = copied / "open_clip_config.json"
-    config = json.loads(path.read_text())
-    config["model_cfg"]["vision_cfg"]["image_size"] = size
-    path.write_text(json.dumps(config))
+    configure(copied, "vision_cfg", "image_size", size)
     with pytest.raises(LabelError, match=r"image encoder has places for \(160, 160\)"):
         load_scorer(copied)
 
 
 @pytest.mark.parametrize("length", [0, -1, 24.0, "24", None, True])
 def test_a_length_of_texts_that_is_no_number_of_tokens_is_refused(copied, length):
-    path = copied / "open_clip_config.json"
-    config = json.loads(path.read_text())
-    config["model_cfg"]["text_cfg"]["context_length"] = length
-    path.write_text(json.dumps(config))
+    configure(copied, "text_cfg", "context_length", length)
     with pytest.raises(LabelError, match=r"context_length is .*, not a number of tokens"):
         load_scorer(copied)
 
@@ -315,8 +314,7 @@ def test_weights_that_are_missing_or_left_over_are_named(copied):
 
 
 def test_texts_longer_than_berts_positions_are_refused(copied):
-    path = copied / "open_clip_config.json"
-    path.write_text(path.read_text().replace('"context_length": 24', '"context_length": 248'))
+    configure(copied, "text_cfg", "context_length", 248)
     with pytest.raises(LabelError, match="context_length is 248, its text encoder has 64 positions"):
         load_scorer(copied)
 
@@ -355,9 +353,6 @@ def test_simple_tokenizer_counts_its_marks(clip_folder, scorer):
     [("layers", 2**63, "names the number"), ("layers", 3000, "over 256 layers"), ("head_width", 0, "does not load")],
 )
 def test_impossible_numbers_of_a_configuration_are_refused(tmp_path, setting, value, said):
-    path = native_folder(tmp_path) / "open_clip_config.json"
-    config = json.loads(path.read_text())
-    config["model_cfg"]["vision_cfg"][setting] = value
-    path.write_text(json.dumps(config))
+    configure(native_folder(tmp_path), "vision_cfg", setting, value)
     with pytest.raises(LabelError, match=said):
         load_scorer(tmp_path)
