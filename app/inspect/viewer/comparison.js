@@ -110,7 +110,7 @@ export function createComparison(viewer) {
     const words = state.chosen.words !== "question" && sideA.answer === sideB.answer ? "answer" : "question";
     const moved = movement(sideA, sideB, words);
     part("movedNote").textContent = moved
-      ? "Total variation, mean over the words of the " + words + ", which are the same on both sides."
+      ? "Total variation " + comparedWords(sideA, sideB, words)
       : "The two cannot be compared head by head.";
     if (!moved) return;
     const places = moved.map((_, place) => place).sort((a, b) => moved[b] - moved[a] || a - b);
@@ -159,8 +159,19 @@ export function changeWords(before, after) {
   return sign + Math.abs(change).toFixed(unit === "%" ? 1 : 2) + (unit ? " " + (unit === "%" ? "points" : unit) : "");
 }
 
-// How far each head's attention moved: total variation between the two sides' mean maps of the same words, with all
-// that goes to text as one place; 0 is the same, 1 has nothing in common. Null where the two have other heads or patches.
+// Over which words two sides are compared, in words: `words` are those of the question or of the answer.
+export function comparedWords(one, other, words) {
+  const alike = one.question === other.question;
+  if (words === "answer")
+    return (
+      "between the means over the words of the answer, the same " + (alike ? "on both sides." : "to two questions.")
+    );
+  if (alike) return "between the means over the words of the question, the same on both sides.";
+  return "between the means over the words of two different questions: what is asked may move it more than who answers.";
+}
+
+// How far each head's attention moved: total variation between the two sides' mean maps of these words, with all that
+// goes to text as one place; 0 is the same, 1 has nothing in common. Null where the two have other heads or patches.
 export function movement(one, other, words) {
   const [before, after] = [one.headMeans[words], other.headMeans[words]];
   if (!before || !after || one.layers !== other.layers || one.heads !== other.heads || one.patches !== other.patches)

@@ -42,3 +42,17 @@ def test_sides_with_other_heads_or_without_the_words_are_not_compared(call_modul
     maps = np.zeros((2, 3, 5))
     assert call_module(MODULE, "movement", side(maps), side(maps, heads=4), "answer") is None
     assert call_module(MODULE, "movement", side(maps), side(maps), "question") is None
+
+
+@pytest.mark.parametrize(
+    ("words", "questions", "said"),
+    [
+        ("question", ("Where?", "Where?"), "of the question, the same on both sides"),
+        ("question", ("Where?", "What?"), "of two different questions"),
+        ("answer", ("Where?", "Where?"), "of the answer, the same on both sides"),
+        ("answer", ("Where?", "What?"), "of the answer, the same to two questions"),
+    ],
+)
+def test_the_words_that_are_compared_are_named_as_what_they_are(call_module, words, questions, said):
+    one, other = ({"question": question} for question in questions)
+    assert said in call_module(MODULE, "comparedWords", one, other, words)
