@@ -18,16 +18,17 @@ export const capacity = ({ width, height }) => Math.max(3, Math.floor(MOST_BYTES
 
 const around = (frame, count, loops) => (loops ? ((frame % count) + count) % count : frame);
 
-// The frames to ask for next, most wanted first: in the direction of travel, and one in three behind. `heading` is
-// {frame, count, direction, loops}, `held` has the frames that are there.
-export function nextFrames(held, { frame, count, direction, loops }, reach, batch = BATCH) {
-  const wanted = [];
+// The frames to ask for next, most wanted first: the one that is gone to unless it is `coming` otherwise, then those in
+// the direction of travel, and one in three behind. `heading` is {frame, count, direction, loops, coming}, `held` has the
+// frames that are there.
+export function nextFrames(held, { frame, count, direction, loops, coming = true }, reach, batch = BATCH) {
+  const wanted = [frame];
   for (let step = 1; step <= reach; step++) {
     wanted.push(frame + direction * step);
     if (step % 3 === 0) wanted.push(frame - direction * (step / 3));
   }
   const frames = wanted.map((one) => around(one, count, loops)).filter((one) => one >= 0 && one < count);
-  return [...new Set(frames)].filter((one) => one !== frame && !held.has(one)).slice(0, batch);
+  return [...new Set(frames)].filter((one) => !(coming && one === frame) && !held.has(one)).slice(0, batch);
 }
 
 // Whether frames are to be asked for now: several in one go cost the server little more than one, so that a single one
@@ -57,7 +58,10 @@ export function createAhead(viewer) {
   let heading = { direction: 1, loops: false };
   let walked = -Infinity; // when somebody stepped last
 
-  const whole = (image) => ({ ...heading, frame: viewer.slices.here, count: image.frames });
+  function whole(image) {
+    const { here, isComing } = viewer.slices;
+    return { ...heading, frame: here, count: image.frames, coming: isComing || here === image.frame };
+  }
 
   function follow(image) {
     if (image?.stack === stack) return;

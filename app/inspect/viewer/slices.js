@@ -40,9 +40,9 @@ export function createSlices(viewer) {
     const ready = viewer.ahead.get(next);
     if (ready) viewer.updates.walkTo(ready);
     if (!tell) return;
-    viewer.ahead.head(direction);
     if (ready) resting = setTimeout(settle, REST);
     else if (performance.now() - sent > PATIENCE) ask();
+    viewer.ahead.head(direction);
   }
 
   function rouse() {
@@ -139,6 +139,10 @@ export function createSlices(viewer) {
     // The frame that the walk goes to.
     get here() {
       return here();
+    },
+    // Whether the frame that the walk goes to comes with what the server was asked for last.
+    get isComing() {
+      return asked === here();
     },
     // Whether what is drawn is nearer to where the walk goes than another frame is.
     isPast: (frame) => wanted !== null && Math.abs(state.data.image.frame - wanted) < Math.abs(frame - wanted),

@@ -26,6 +26,8 @@ def heading(frame, direction=1, *, count=300, loops=False):
         ([], heading(8, count=10, loops=True), 4, [9, 0, 1, 7, 2]),
         ([9, 0], heading(8, count=10, loops=True), 30, [1, 7, 2, 3, 4, 6]),
         ([1], heading(0, count=2), 12, []),
+        ([], {**heading(100), "coming": False}, 12, [100, 101, 102, 103, 99, 104]),
+        ([100], {**heading(100), "coming": False}, 12, [101, 102, 103, 99, 104, 105]),
     ],
 )
 def test_frames_in_the_direction_of_travel_come_first_and_some_behind(module_page, held, where, reach, wanted):

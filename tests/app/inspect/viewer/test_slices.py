@@ -72,7 +72,8 @@ def test_a_question_right_after_a_step_is_about_the_slice_on_show(reader, label)
 
 def test_a_slice_that_comes_ahead_is_shown_whatever_else_is_asked_for(reader, label):
     page = reader.page
-    page.route("**/queue/join*", lambda route: route.abort() if _is_walk(route.request) else route.continue_())
+    # Held, not broken off: Gradio loads the page anew two seconds after a request that failed.
+    page.route("**/queue/join*", lambda route: None if _is_walk(route.request) else route.continue_())
     count = int(re.search(r"\d+ of (\d+)", label.inner_text())[1])
     first = place(label)
     far = count if first < count / 2 else 1
