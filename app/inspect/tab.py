@@ -17,10 +17,15 @@ from app.inspect.handlers import viewer_answers
 from app.inspect.opening.examples import GENERAL_QUESTIONS, Example
 from app.inspect.opening.panel import STAYS, ImagePanel
 from app.inspect.service import InspectService
-from app.inspect.sessions.opened_image import Reference, open_example
+from app.inspect.sessions.opened_image import OpenedImage, Reference, open_example
 from app.inspect.sessions.results import Result
 from app.inspect.viewer import WANTED, build_viewer
 from app.inspect.viewer.values import adopted_value, viewer_value
+
+_GONE = (
+    "The inspection that this page names is not there, or not yours: it is forgotten with its visit, and when the "
+    "server starts anew."
+)
 
 
 class InspectTab:
@@ -89,18 +94,21 @@ class InspectTab:
         """A new page: what it asks for, else the first example with its result, which it may have brought."""
         adapters, session = self._asking.choices(visitor), page_session(request)
         begun: Update = {self._asking.adapters: gr.update(**adapters)}
-        if restored := self._service.reopening.restore(session, wanted):
-            yield {**begun, **self._images.shown_again(session, *restored)}
-            return
-        if result := self._service.reopening.welcome(session):
-            value = adopted_value(result, self._service.results.of(session))
-            yield {**begun, self._viewer: value, self._asking.status: status(self._first.about)}
+        restored = self._service.reopening.restore(session, wanted)
+        gone = _GONE if _is_gone(wanted, restored) else ""
+        told = {self._asking.status: status(f"{gone} {self._first.about}".strip())}
+        if restored:
+            yield {**begun, **self._images.shown_again(session, *restored, first=gone)}
+        elif result := self._service.reopening.welcome(session):
+            yield {**begun, **told, self._viewer: adopted_value(result, self._service.results.of(session))}
         elif self._service.sessions.opened(session) is not None:
             yield begun
         else:
             for changes in self._images.show_example(self._first, adapters["value"], session, {}):
                 yield {**begun, **changes}
                 begun = {}
+            if gone:
+                yield told
 
     # ---- the visitor's own adapters ----------------------------------------------------------
 
@@ -144,3 +152,13 @@ class InspectTab:
         self._service.questions.reserve(session)
         yield {**changes, asking.cancel: gr.update(interactive=True)}
         yield from asking.answers(question, adapters, session, own, side_by_side=True)
+
+
+def _is_gone(wanted: Any, restored: tuple[OpenedImage, Result | None] | None) -> bool:
+    """Whether a page names an inspection, or what it had on show last, that is not what came back."""
+    if not isinstance(wanted, list):
+        return False
+    named = wanted[0] if wanted else ""
+    if restored is None:
+        return any(wanted)
+    return bool(named) and (restored[1] is None or restored[1].id != named)

@@ -55,10 +55,10 @@ def kept_words(studio: StudioFolder, encrypted: bool = False, archive: str = "")
     return [
         (
             "Images that you open under Inspect, what the model has read of them, questions, answers and maps",
-            f"In the memory of {here}, until a minute after you close the page: a reload finds them again. On its disk "
-            "lies a file only while it is read, for a moment when you drop it and when you choose another slice or "
-            "window, under a name that nobody can guess. An address that names an inspection or a run opens it "
-            "for you alone.",
+            f"In the memory of {here}, until a minute after you close the page: a reload finds them again, a restart "
+            "of the server forgets them. On its disk lies a file only while it is read, for a moment when you drop it "
+            "and when you choose another slice or window, under a name that nobody can guess. An address that names an "
+            "inspection or a run opens it for you alone.",
         ),
         (
             "Data sets, runs, adapters and evaluations",

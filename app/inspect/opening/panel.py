@@ -241,14 +241,18 @@ class ImagePanel:
         yield self.shown_again(session, result.opened, result, written)
         yield from self._asking.waiting_answers(session)
 
-    def shown_again(self, session: SessionId, opened: OpenedImage, result: Result | None, written: str = "") -> Update:
+    def shown_again(
+        self, session: SessionId, opened: OpenedImage, result: Result | None, written: str = "", *, first: str = ""
+    ) -> Update:
         """An image that comes back on show, with its result and its question where there is one. A question that the
-        visitor wrote and that has no answer yet stays in its field; that of the result stands among its words."""
+        visitor wrote and that has no answer yet stays in its field; that of the result stands among its words. What is
+        to be said `first` goes before them."""
         example = self._examples.get(opened.key)
         questions, key = (GENERAL_QUESTIONS, "") if example is None else (example.questions, example.key)
         question = questions[0] if result is None else result.inspection.question
         # What is told of an example's answers is told of its first question.
         words = example.about if example is not None and question == questions[0] else "Opened again."
+        words = f"{first} {words}".strip()
         stays = self.is_unanswered(session, written)
         changes = self.shown(session, opened, result, f"{words} {STAYS}" if stays else words, questions, key)
         keeps = result is None or stays or self._asking.is_waiting(session)

@@ -602,6 +602,7 @@ def test_a_reload_opens_the_same_inspection_which_a_link_shows_to_nobody_else(vi
     stranger.page.reload()
     stranger.page.wait_for_function("(name) => !location.hash.includes(name)", arg=result)
     expect(theirs).to_have_text(named)
+    expect(stranger.page.locator("#status")).to_contain_text("is not there, or not yours")
     reply_holds = """async ([body, key]) => {
         const init = {method: "POST", headers: {"Content-Type": "application/json"}, body};
         return key in (await (await fetch("gradio_api/component_server", init)).json());
