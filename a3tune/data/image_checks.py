@@ -14,7 +14,7 @@ from a3tune.data.checks import question_words
 from a3tune.data.dataset import TrainingItem
 from a3tune.data.formats.faults import FaultLog, Severity
 from a3tune.data.masks import counting_values, is_located, true_mask
-from a3tune.errors import A3TuneError, Cancelled, ImageError, RequestError
+from a3tune.errors import A3TuneError, Cancelled, DataError, ImageError, RequestError
 from a3tune.images import ImageDescription, describe_image, load_image
 from a3tune.images.masks import mask_labels
 from a3tune.progress import Progress, no_progress
@@ -47,6 +47,25 @@ def file_digest(path: Path) -> str:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+class FileDigests(dict[Path, str]):
+    """SHA-256 of the files of a data set that was checked, in hex, each read when it is first asked for.
+
+    Raises:
+        DataError: a file can no longer be read.
+    """
+
+    def __missing__(self, path: Path) -> str:
+        try:
+            self[path] = file_digest(path)
+        except OSError as error:
+            raise DataError(
+                got=f"{path.name} cannot be read any more ({error.strerror})",
+                expected="the images and masks that were there when the data was checked",
+                remedy="Check the data folder and start again",
+            ) from error
+        return self[path]
 
 
 def open_images(

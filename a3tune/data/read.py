@@ -16,7 +16,7 @@ from a3tune.data.formats.files import split_of_path
 from a3tune.data.formats.image_files import PictureFinder
 from a3tune.data.formats.layouts import LAYOUTS, Draft, Layout
 from a3tune.data.formats.sources import LaidOut, find_sources, holds_parquet
-from a3tune.data.image_checks import file_digest, find_shared_images, open_images
+from a3tune.data.image_checks import FileDigests, find_shared_images, open_images
 from a3tune.errors import Cancelled, DataError
 from a3tune.images.isolation import isolable, writing
 from a3tune.progress import Progress, no_progress
@@ -297,7 +297,7 @@ def split_dataset(dataset: Dataset, validation_share: float = 0.1, seed: int = 0
     splits = {item.split for item in dataset.items}
     if None not in splits and ("validation" in splits or validation_share == 0):
         return dataset
-    groups = image_groups(dataset.items, _digests(dataset))
+    groups = image_groups(dataset.items, FileDigests())
     given: dict[str, Split] = {}
     # Held-out splits win: an image that is tested on must not be trained on.
     for split in ("train", "validation", "test"):
@@ -338,18 +338,3 @@ def image_groups(items: Iterable[TrainingItem], digests: Mapping[Path, str]) -> 
         tops = sorted({top(digests[path]) for path in item.images})
         above.update(dict.fromkeys(tops, tops[0]))
     return {path: top(digest) for path, digest in digests.items()}
-
-
-def _digests(dataset: Dataset) -> dict[Path, str]:
-    digests: dict[Path, str] = {}
-    for path in (path for item in dataset.items for path in item.images):
-        if path not in digests:
-            try:
-                digests[path] = file_digest(path)
-            except OSError as error:
-                raise DataError(
-                    got=f"{path.name} cannot be read any more ({error.strerror})",
-                    expected="the images that were there when the data was checked",
-                    remedy="Check the data folder and start again",
-                ) from error
-    return digests

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from a3tune.data.dataset import Dataset, Split, TrainingItem
-from a3tune.data.image_checks import file_digest
+from a3tune.data.image_checks import FileDigests
 from a3tune.data.intake import TABLE_NAME
 from a3tune.data.read import split_dataset
 from a3tune.data.report_marks import without_marks
@@ -154,11 +154,9 @@ def repair_dataset(
 
 def _held_out(items: Sequence[TrainingItem]) -> list[TrainingItem]:
     """All rows of an image in one split: test before validation before train."""
-    digests: dict[Path, str] = {}
+    digests = FileDigests()
     splits: dict[str, Counter] = {}
     for item in items:
-        if item.image not in digests:
-            digests[item.image] = file_digest(item.image)
         splits.setdefault(digests[item.image], Counter())[item.split] += 1
     order: tuple[Split | None, ...] = ("test", "validation", "train", None)
     chosen = {digest: next(split for split in order if split in counts) for digest, counts in splits.items()}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from a3tune.data.dataset import Dataset, TrainingItem
-from a3tune.data.image_checks import file_digest
+from a3tune.data.image_checks import FileDigests
 from a3tune.data.read import image_groups, read_dataset, split_dataset
 from a3tune.errors import DataError
 from a3tune.evaluation.items import GROUPS, data_notes
@@ -196,8 +196,8 @@ def read_evaluation_data(
     if most is not None and most < len(items):
         chosen = sorted(range(len(items)), key=lambda place: _draw(items[place]))[:most]
         items = tuple(items[place] for place in sorted(chosen))
-    digests = _Digests()
-    groups_of = image_groups(items, {path: digests[path] for item in items for path in item.images})
+    digests = FileDigests()
+    groups_of = image_groups(items, digests)
     extra = _group_table(dataset)
     names = Counter(item.identifier for item in items)
     places: Counter[str] = Counter()
@@ -226,7 +226,7 @@ def read_evaluation_data(
         dataset.counts.errors,
         overlap,
         splits,
-        _digest(questions),
+        _digest(questions, digests),
         dataset.root,
     )
 
@@ -301,26 +301,7 @@ def _group_table(dataset: Dataset) -> dict[tuple[str, str], dict[str, str]]:
     }
 
 
-class _Digests:
-    """SHA-256 of image files, each read once."""
-
-    def __init__(self) -> None:
-        self._known: dict[Path, str] = {}
-
-    def __getitem__(self, path: Path) -> str:
-        if path not in self._known:
-            try:
-                self._known[path] = file_digest(path)
-            except OSError as error:
-                raise DataError(
-                    got=f"{path.name} cannot be read any more ({error.strerror})",
-                    expected="the images that were there when the data was checked",
-                    remedy="Check the data folder and start again",
-                ) from error
-        return self._known[path]
-
-
-def _overlap(questions: Iterable[EvaluationQuestion], training: Iterable[TrainingItem], digests: _Digests) -> Overlap:
+def _overlap(questions: Iterable[EvaluationQuestion], training: Iterable[TrainingItem], digests: FileDigests) -> Overlap:
     images: set[str] = set()
     words, pairs, exact = set(), set(), set()
     for item in training:
@@ -343,14 +324,14 @@ def _overlap(questions: Iterable[EvaluationQuestion], training: Iterable[Trainin
     return Overlap(*counts)
 
 
-def _digest(questions: Iterable[EvaluationQuestion]) -> str:
+def _digest(questions: Iterable[EvaluationQuestion], digests: FileDigests) -> str:
     digest = hashlib.sha256()
     for question in questions:
         item = question.item
-        mask = "" if item.mask is None else file_digest(item.mask)
+        mask = "" if item.mask is None else digests[item.mask]
         facts = (question.identifier, question.image_digest, item.question, item.answer, item.answer_type, mask)
         digest.update(repr((*facts, item.boxes, item.mask_values, item.segment, item.context)).encode())
         if item.others:
-            files = [file_digest(path) for part in item.parts for path in (part.image, part.mask) if path]
+            files = [digests[path] for part in item.parts for path in (part.image, part.mask) if path]
             digest.update(repr((files, [other.boxes for other in item.others])).encode())
     return digest.hexdigest()

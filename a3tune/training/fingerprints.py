@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from a3tune.data.dataset import Dataset, TrainingItem
-from a3tune.data.image_checks import file_digest
+from a3tune.data.image_checks import FileDigests
 from a3tune.errors import ModelError
 from a3tune.models.conversion import model_folder
 
@@ -44,17 +44,14 @@ def former_model_fingerprint(source: str) -> str:
 
 def data_fingerprint(dataset: Dataset) -> str:
     """16 hex digits of a data set: every question with its answer, split and marks, and the content of its images."""
-    digests: dict[Path, str] = {}
+    digests = FileDigests()
     digest = hashlib.sha256()
     for item in dataset.items:
-        for path in (path for part in item.parts for path in (part.image, part.mask)):
-            if path is not None and path not in digests:
-                digests[path] = file_digest(path)
         digest.update(json.dumps(_facts(item, digests), ensure_ascii=False).encode())
     return digest.hexdigest()[:16]
 
 
-def _facts(item: TrainingItem, digests: dict[Path, str]) -> list[Any]:
+def _facts(item: TrainingItem, digests: FileDigests) -> list[Any]:
     mask = None if item.mask is None else digests[item.mask]
     texts = [item.question, item.answer, item.answer_type, item.split, item.organ]
     facts: list[Any] = [digests[item.image], *texts, mask, [list(box) for box in item.boxes]]
