@@ -14,12 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from a3tune.data.formats.files import ARCHIVE_SUFFIXES, PICKLE_SUFFIXES, ROW_SUFFIXES, is_pair_list
+from a3tune.data.table import TABLE_NAME
 from a3tune.errors import A3TuneError, DataError
 from a3tune.storage import making
 from a3tune.wording import brief
-
-TABLE_NAME = "data.csv"
-"""The file that `collect_files` writes typed rows to."""
 
 TABLE_SUFFIXES = ROW_SUFFIXES
 IMAGE_SUFFIXES = (

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -12,28 +10,13 @@ from typing import Literal
 
 from a3tune.data.dataset import Dataset, Split, TrainingItem
 from a3tune.data.image_checks import FileDigests
-from a3tune.data.intake import TABLE_NAME
 from a3tune.data.read import split_dataset
 from a3tune.data.report_marks import without_marks
+from a3tune.data.table import TABLE_NAME, table_row, table_text
 from a3tune.errors import DataError
+from a3tune.storage import write_text
 
 Repair = Literal["rows", "columns", "duplicates", "shared", "allow", "marks", "split"]
-
-COLUMNS = (
-    "image",
-    "question",
-    "answer",
-    "answer_type",
-    "split",
-    "id",
-    "organ",
-    "modality",
-    "mask",
-    "boxes",
-    "context",
-    "mask_values",
-    "segment",
-)
 
 # Remarks: a run can use rows with these.
 _REMARKS = (
@@ -145,10 +128,12 @@ def repair_dataset(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     table = folder / TABLE_NAME
-    with table.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(_row(item, (root or dataset.root).resolve()) for item in repaired.items)
+    base = (root or dataset.root).resolve()
+    rows = (
+        table_row(item, _name(item.image, base), "" if item.mask is None else _name(item.mask, base))
+        for item in repaired.items
+    )
+    write_text(table, table_text(rows))
     return table
 
 
@@ -163,19 +148,5 @@ def _held_out(items: Sequence[TrainingItem]) -> list[TrainingItem]:
     return [replace(item, split=chosen[digests[item.image]]) for item in items]
 
 
-def _row(item: TrainingItem, root: Path) -> dict[str, str]:
-    return {
-        "image": item.image.relative_to(root).as_posix(),
-        "question": item.question,
-        "answer": item.answer,
-        "answer_type": item.answer_type,
-        "split": item.split or "",
-        "id": item.identifier,
-        "organ": item.organ,
-        "modality": item.modality,
-        "mask": "" if item.mask is None else item.mask.relative_to(root).as_posix(),
-        "boxes": json.dumps([list(box) for box in item.boxes]) if item.boxes else "",
-        "mask_values": json.dumps(item.mask_values) if item.mask_values else "",
-        "segment": item.segment,
-        "context": json.dumps(item.context, ensure_ascii=False) if item.context else "",
-    }
+def _name(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix()

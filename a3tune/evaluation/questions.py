@@ -301,7 +301,9 @@ def _group_table(dataset: Dataset) -> dict[tuple[str, str], dict[str, str]]:
     }
 
 
-def _overlap(questions: Iterable[EvaluationQuestion], training: Iterable[TrainingItem], digests: FileDigests) -> Overlap:
+def _overlap(
+    questions: Iterable[EvaluationQuestion], training: Iterable[TrainingItem], digests: FileDigests
+) -> Overlap:
     images: set[str] = set()
     words, pairs, exact = set(), set(), set()
     for item in training:

@@ -5,13 +5,13 @@ All of them are in stored pixels, the grid of the image's own file.
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
 import shutil
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -20,17 +20,25 @@ import numpy as np
 from PIL import Image
 
 from a3tune import __version__
+from a3tune.data.table import TABLE_NAME, table_row, table_text
 from a3tune.encoding import finite
 from a3tune.images.frames import image_record, labels_to_stored, mask_to_stored, region_record
 from a3tune.labels.batch import Outcome
 from a3tune.labels.picture import numbered_outlines
 from a3tune.labels.tasks import LabelTask
-from a3tune.storage import files_together, read_json, read_json_or_empty, whole_file, write_bytes, write_json
+from a3tune.storage import (
+    files_together,
+    read_json,
+    read_json_or_empty,
+    whole_file,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from a3tune.types import MedicalImage, WeakLabels
 
 RECORD_NAME, MASKS_NAME, PICTURE_NAME = "labels.json", "masks.npz", "regions.png"
-INDEX_NAME, COCO_NAME, TABLE_NAME, MASK_FOLDER = "index.json", "coco.json", "data.csv", "masks"
-_COLUMNS = ("image", "question", "answer", "answer_type", "split", "organ", "modality", "mask")
+INDEX_NAME, COCO_NAME, MASK_FOLDER = "index.json", "coco.json", "masks"
 
 
 def record(
@@ -198,20 +206,22 @@ def write_table(out: Path, tasks: Sequence[LabelTask], root: Path) -> Path:
         tasks: questions of a data set that have a record.
         root: the data folder, which the names of images are relative to; images from elsewhere are copied.
     """
-    text = io.StringIO()
-    table = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
-    table.writeheader()
     names = image_names(tasks, root)
-    for task in tasks:
-        item = task.item
-        facts = {key: getattr(item, key) or "" for key in _COLUMNS if hasattr(item, key)}
-        mask = _mask_path(out, task.folder).relative_to(out).as_posix()
-        table.writerow(facts | {"image": names[task.image], "mask": mask})
+    rows = [
+        # The masks that are written take the place of what the data marks.
+        table_row(
+            replace(task.item, boxes=(), mask_values=(), segment=""),
+            names[task.image],
+            _mask_path(out, task.folder).relative_to(out).as_posix(),
+        )
+        for task in tasks
+        if task.item is not None
+    ]
     for path, name in names.items():
         if not path.resolve().is_relative_to(root.resolve()):
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, out / name)
-    write_bytes(out / TABLE_NAME, text.getvalue().encode())
+    write_text(out / TABLE_NAME, table_text(rows))
     return out / TABLE_NAME
 
 

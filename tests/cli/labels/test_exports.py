@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 
 import highdicom
 import numpy as np
@@ -33,6 +34,22 @@ def test_labels_fill_the_mask_column_of_a_table_to_tune_on(tmp_path, tiny_checkp
     run = tmp_path / "run"
     _, kinds, _ = tune(out / "data.csv", run, tiny_checkpoint("llava"), "--images", data, label_segmenter="data")
     assert kinds == [2] * 8, "all from masks of the data"
+
+
+def test_the_table_keeps_the_turns_before_a_question_and_its_number(tmp_path, capsys):
+    data, out = tmp_path / "data", tmp_path / "out"
+    save(data / "body.png", body(1))
+    turns = ["<image>\nIs there a cyst?", "yes", "Is it large?", "no"]
+    said = [{"from": ("human", "gpt")[number % 2], "value": value} for number, value in enumerate(turns)]
+    rows = [{"id": "seventh", "image": "body.png", "conversations": said}]
+    (data / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
+    assert main(["labels", "--data", str(data), "--out", str(out), "--export", "masks"]) == 0
+    known, written = read_dataset(data).items, read_dataset(out / "data.csv", images=data).items
+    assert [item.context for item in known] == [(), ("Is there a cyst?", "yes")]
+    assert [replace(item, mask=None, file="", line=0) for item in written] == [
+        replace(item, file="", line=0) for item in known
+    ]
+    assert all(item.mask is not None for item in written)
 
 
 def test_regions_are_exported_as_coco(folder, tmp_path, capsys):
