@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from a3tune.data.file_digests import FileDigests
 from a3tune.data.formats.faults import DataFault, FaultLog, place_of
 from a3tune.data.formats.files import Split
 from a3tune.errors import DataError
@@ -145,6 +146,7 @@ class Dataset:
         items: questions without an error of their own, in the order of the files.
         faults: the first faults in words, errors first; ``counts`` holds the totals.
         counts: how much there is.
+        digests: of its images and masks, as far as anything asked for them.
     """
 
     layout: str
@@ -153,6 +155,7 @@ class Dataset:
     items: tuple[TrainingItem, ...]
     faults: tuple[DataFault, ...]
     counts: DataCounts
+    digests: FileDigests = field(default_factory=FileDigests, compare=False, repr=False)
 
     def of(self, split: Split) -> tuple[TrainingItem, ...]:
         """The items of one split."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -12,15 +11,14 @@ import numpy as np
 
 from a3tune.data.checks import question_words
 from a3tune.data.dataset import TrainingItem
+from a3tune.data.file_digests import file_digest
 from a3tune.data.formats.faults import FaultLog, Severity
 from a3tune.data.masks import counting_values, is_located, true_mask
-from a3tune.errors import A3TuneError, Cancelled, DataError, ImageError, RequestError
+from a3tune.errors import A3TuneError, Cancelled, ImageError, RequestError
 from a3tune.images import ImageDescription, describe_image, load_image
 from a3tune.images.masks import mask_labels
 from a3tune.progress import Progress, no_progress
 from a3tune.wording import counted
-
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -38,34 +36,6 @@ class ImageFacts:
     digests: dict[Path, str]
     sizes: tuple[tuple[int, int], tuple[int, int]] | None
     formats: dict[str, int]
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-class FileDigests(dict[Path, str]):
-    """SHA-256 of the files of a data set that was checked, in hex, each read when it is first asked for.
-
-    Raises:
-        DataError: a file can no longer be read.
-    """
-
-    def __missing__(self, path: Path) -> str:
-        try:
-            self[path] = file_digest(path)
-        except OSError as error:
-            raise DataError(
-                got=f"{path.name} cannot be read any more ({error.strerror})",
-                expected="the images and masks that were there when the data was checked",
-                remedy="Check the data folder and start again",
-            ) from error
-        return self[path]
 
 
 def open_images(

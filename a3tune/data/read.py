@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from a3tune.data.formats.files import split_of_path
 from a3tune.data.formats.image_files import PictureFinder
 from a3tune.data.formats.layouts import LAYOUTS, Draft, Layout
 from a3tune.data.formats.sources import LaidOut, find_sources, holds_parquet
-from a3tune.data.image_checks import FileDigests, find_shared_images, open_images
+from a3tune.data.image_checks import find_shared_images, open_images
 from a3tune.errors import Cancelled, DataError
 from a3tune.images.isolation import isolable, writing
 from a3tune.progress import Progress, no_progress
@@ -297,7 +297,7 @@ def split_dataset(dataset: Dataset, validation_share: float = 0.1, seed: int = 0
     splits = {item.split for item in dataset.items}
     if None not in splits and ("validation" in splits or validation_share == 0):
         return dataset
-    groups = image_groups(dataset.items, FileDigests())
+    groups = image_groups(dataset.items, dataset.digests)
     given: dict[str, Split] = {}
     # Held-out splits win: an image that is tested on must not be trained on.
     for split in ("train", "validation", "test"):
@@ -320,7 +320,7 @@ def split_dataset(dataset: Dataset, validation_share: float = 0.1, seed: int = 0
     return dataset.with_items(replace(item, split=split_of(item)) for item in dataset.items)
 
 
-def image_groups(items: Iterable[TrainingItem], digests: Mapping[Path, str]) -> dict[Path, str]:
+def image_groups(items: Sequence[TrainingItem], digests: Mapping[Path, str]) -> dict[Path, str]:
     """Image -> a text that is the same for all images that questions are about together, directly or through others,
     and another for each other image: the lowest of their digests.
 
@@ -337,4 +337,4 @@ def image_groups(items: Iterable[TrainingItem], digests: Mapping[Path, str]) -> 
     for item in items:
         tops = sorted({top(digests[path]) for path in item.images})
         above.update(dict.fromkeys(tops, tops[0]))
-    return {path: top(digest) for path, digest in digests.items()}
+    return {path: top(digests[path]) for item in items for path in item.images}

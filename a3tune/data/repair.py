@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from a3tune.data.dataset import Dataset, Split, TrainingItem
-from a3tune.data.image_checks import FileDigests
 from a3tune.data.read import split_dataset
 from a3tune.data.report_marks import without_marks
 from a3tune.data.table import TABLE_NAME, table_row, table_text
@@ -119,7 +118,7 @@ def repair_dataset(
         items = [replace(item, answer=without_marks(item.answer)) for item in items]
         items = [item for item in items if item.answer]
     if "shared" in wanted:
-        items = _held_out(items)
+        items = _held_out(items, dataset.digests)
     repaired = dataset.with_items(items)
     if "split" in wanted:
         repaired = split_dataset(repaired, validation_share, seed)
@@ -137,9 +136,8 @@ def repair_dataset(
     return table
 
 
-def _held_out(items: Sequence[TrainingItem]) -> list[TrainingItem]:
+def _held_out(items: Sequence[TrainingItem], digests: Mapping[Path, str]) -> list[TrainingItem]:
     """All rows of an image in one split: test before validation before train."""
-    digests = FileDigests()
     splits: dict[str, Counter] = {}
     for item in items:
         splits.setdefault(digests[item.image], Counter())[item.split] += 1

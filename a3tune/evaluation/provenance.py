@@ -14,7 +14,7 @@ import torch
 
 from a3tune import __version__
 from a3tune.adapters.switch import BASE, AdapterSet
-from a3tune.data.image_checks import file_digest
+from a3tune.data.file_digests import file_digest
 from a3tune.evaluation.decoding.registry import decoding_named
 from a3tune.evaluation.questions import EvaluationData
 from a3tune.evaluation.systems import GREEDY

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from a3tune.data.dataset import Dataset, TrainingItem
-from a3tune.data.image_checks import FileDigests
 from a3tune.data.read import image_groups, read_dataset, split_dataset
 from a3tune.errors import DataError
 from a3tune.evaluation.items import GROUPS, data_notes
@@ -196,8 +195,7 @@ def read_evaluation_data(
     if most is not None and most < len(items):
         chosen = sorted(range(len(items)), key=lambda place: _draw(items[place]))[:most]
         items = tuple(items[place] for place in sorted(chosen))
-    digests = FileDigests()
-    groups_of = image_groups(items, digests)
+    groups_of = image_groups(items, dataset.digests)
     extra = _group_table(dataset)
     names = Counter(item.identifier for item in items)
     places: Counter[str] = Counter()
@@ -214,7 +212,7 @@ def read_evaluation_data(
     overlap = None
     training = dataset.of("train")
     if split not in ("train", "all") and training:
-        overlap = _overlap(questions, training, digests)
+        overlap = _overlap(questions, training, dataset.digests)
     faults = [fault for fault in dataset.faults if fault.severity == "error"]
     splits: Counter[str] = Counter(item.split or "unsplit" for item in dataset.items)
     return EvaluationData(
@@ -226,7 +224,7 @@ def read_evaluation_data(
         dataset.counts.errors,
         overlap,
         splits,
-        _digest(questions, digests),
+        _digest(questions, dataset.digests),
         dataset.root,
     )
 
@@ -302,7 +300,7 @@ def _group_table(dataset: Dataset) -> dict[tuple[str, str], dict[str, str]]:
 
 
 def _overlap(
-    questions: Iterable[EvaluationQuestion], training: Iterable[TrainingItem], digests: FileDigests
+    questions: Iterable[EvaluationQuestion], training: Iterable[TrainingItem], digests: Mapping[Path, str]
 ) -> Overlap:
     images: set[str] = set()
     words, pairs, exact = set(), set(), set()
@@ -326,7 +324,7 @@ def _overlap(
     return Overlap(*counts)
 
 
-def _digest(questions: Iterable[EvaluationQuestion], digests: FileDigests) -> str:
+def _digest(questions: Iterable[EvaluationQuestion], digests: Mapping[Path, str]) -> str:
     digest = hashlib.sha256()
     for question in questions:
         item = question.item

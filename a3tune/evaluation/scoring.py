@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from a3tune.data.image_checks import file_digest
+from a3tune.data.file_digests import file_digest
 from a3tune.errors import DataError, RequestError
 from a3tune.evaluation.comparisons import Comparison, compare_pairs
 from a3tune.evaluation.items import ITEMS_NAME, EvaluatedItem, read_items, write_items

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from a3tune.data.dataset import Dataset, TrainingItem
-from a3tune.data.image_checks import FileDigests
 from a3tune.errors import ModelError
 from a3tune.models.conversion import model_folder
 
@@ -43,14 +44,13 @@ def former_model_fingerprint(source: str) -> str:
 
 def data_fingerprint(dataset: Dataset) -> str:
     """16 hex digits of a data set: every question with its answer, split and marks, and the content of its images."""
-    digests = FileDigests()
     digest = hashlib.sha256()
     for item in dataset.items:
-        digest.update(json.dumps(_facts(item, digests), ensure_ascii=False).encode())
+        digest.update(json.dumps(_facts(item, dataset.digests), ensure_ascii=False).encode())
     return digest.hexdigest()[:16]
 
 
-def _facts(item: TrainingItem, digests: FileDigests) -> list[Any]:
+def _facts(item: TrainingItem, digests: Mapping[Path, str]) -> list[Any]:
     mask = None if item.mask is None else digests[item.mask]
     texts = [item.question, item.answer, item.answer_type, item.split, item.organ]
     facts: list[Any] = [digests[item.image], *texts, mask, [list(box) for box in item.boxes]]

@@ -416,6 +416,13 @@ def test_split_refuses_bad_shares_and_lost_images(folder):
         split_dataset(dataset)
 
 
+def test_what_a_split_read_of_the_images_is_not_read_again(folder):
+    split = split_dataset(read_dataset(table(folder, 4, 4)))
+    for number in range(4):
+        (folder.root / f"{number}.png").unlink()
+    assert len({split.digests[item.image] for item in split.items}) == 4
+
+
 def test_items_that_are_too_long_for_a_model(folder):
     dataset = read_dataset(table(folder, 4, 4))
     shares = []

@@ -17,9 +17,9 @@ from a3tune.bundle import DEMO_SAMPLE
 from a3tune.data.archive import unpack_archive
 from a3tune.data.column_renaming import Naming, naming_for, rename_columns
 from a3tune.data.dataset import Dataset
+from a3tune.data.file_digests import file_digest
 from a3tune.data.formats.layouts import LAYOUTS
 from a3tune.data.hub import fetch_dataset
-from a3tune.data.image_checks import file_digest
 from a3tune.data.intake import collect_files
 from a3tune.data.read import read_dataset
 from a3tune.data.repair import Offer, repair_dataset, repairs_for

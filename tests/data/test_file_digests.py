@@ -1,10 +1,10 @@
-"""What is read of the images of a data set once it was checked."""
+"""The digests of a data set's files."""
 
 import hashlib
 
 import pytest
 
-from a3tune.data.image_checks import FileDigests
+from a3tune.data.file_digests import FileDigests
 from a3tune.errors import DataError
 
 
