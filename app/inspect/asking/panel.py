@@ -19,7 +19,7 @@ from app.inspect.asking.suggestions import build_suggestions
 from app.inspect.sessions.results import Result, ResultStore
 from app.inspect.sessions.session import Asked
 from app.inspect.sessions.sessions import Sessions
-from app.inspect.viewer.values import answer_value, finished_status, viewer_value
+from app.inspect.viewer.values import AnswerValues, finished_status, viewer_value
 
 # A question is about the slice that the page has on show, of which the server hears when a walk rests.
 _AFTER_WALK = 'async (...asked) => (await studioModule("inspect/viewer/slices.js").walkEnd(), asked)'
@@ -151,6 +151,7 @@ class QuestionPanel:
         opened, state = self._sessions.opened(session), self._sessions.get(session)
         asked = state.asked
         begun: Result | None = None
+        values = AnswerValues(side_by_side=side_by_side)
         try:
             if not adapters:
                 raise RequestError(
@@ -160,8 +161,7 @@ class QuestionPanel:
                 if isinstance(report, Step):
                     yield {self.status: step_status(report)}
                     continue
-                value = answer_value(report, self._results.of(session), begun, side_by_side=side_by_side)
-                begun = report
+                value, begun = values.value(report, self._results.of(session)), report
                 ends = {self.status: finished_status(report), self.cancel: gr.update(interactive=not report.complete)}
                 yield {self._viewer: value, **({} if report.writing else ends)}
         except Exception as error:

@@ -65,14 +65,20 @@ def viewer_value(
     ``more_to_come``: they would be other ones with the next word, and are most of what is sent. While the work
     ``goes_on``, "awaited" names the adapters that have not begun to answer: the page keeps room for them.
     """
-    value = {
-        "image": image_value(opened),
-        "result": None if result is None else result_value(result, more_to_come=more_to_come, goes_on=goes_on),
-        "session": opened.regions,
-        "history": _listed(history, opened),
-        "sideBySide": side_by_side,
-    }
-    return json_text(value)
+    told = None if result is None else result_value(result, more_to_come=more_to_come, goes_on=goes_on)
+    return _value(opened, told, history, side_by_side=side_by_side)
+
+
+def _value(opened: OpenedImage, result: dict[str, Any] | None, history: Sequence[Result], *, side_by_side: bool) -> str:
+    return json_text(
+        {
+            "image": image_value(opened),
+            "result": result,
+            "session": opened.regions,
+            "history": _listed(history, opened),
+            "sideBySide": side_by_side,
+        }
+    )
 
 
 def adopted_value(result: Result, history: Sequence[Result]) -> str:
@@ -88,21 +94,40 @@ def written_value(result: Result) -> str:
     return json_text({"written": value, "session": result.opened.regions})
 
 
-def answer_value(
-    result: Result, history: Sequence[Result], before: Result | None, *, side_by_side: bool = False
-) -> str:
-    """The viewer's value with an answer that is being written or is whole; ``before`` was sent last for the same
-    question, of which only what is new follows as long as its answer is written."""
-    if result.writing and before is not None and before.id == result.id:
-        return written_value(result)
-    comes = {"more_to_come": result.writing, "goes_on": True}
-    return viewer_value(result.opened, result, history, side_by_side=side_by_side, **comes)
+class AnswerValues:
+    """The viewer's values of one question while it is being answered; a view that is whole is packed once.
+
+    Args:
+        side_by_side: as in :func:`viewer_value`.
+    """
+
+    def __init__(self, *, side_by_side: bool = False) -> None:
+        self._side_by_side = side_by_side
+        self._sent = ""
+        self._whole: list[dict[str, Any]] = []
+
+    def value(self, result: Result, history: Sequence[Result]) -> str:
+        """The value with an answer that is being written or is whole. As long as it is written, only what is new
+        follows; the end of an answer comes with all there is, for a page that missed a part."""
+        if result.id != self._sent:
+            self._sent, self._whole = result.id, []
+        elif result.writing:
+            return written_value(result)
+        told = result_value(result, more_to_come=result.writing, goes_on=True, packed=self._whole)
+        self._whole = told["views"][: len(told["views"]) - result.writing]
+        return _value(result.opened, told, history, side_by_side=self._side_by_side)
 
 
 def result_value(
-    result: Result, *, more_to_come: bool = False, goes_on: bool = False, known: int = 0
+    result: Result,
+    *,
+    more_to_come: bool = False,
+    goes_on: bool = False,
+    known: int = 0,
+    packed: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
-    """A result with its views as the viewer receives it, null for the first ``known``; see :func:`viewer_value`."""
+    """A result with its views as the viewer receives it, null for the first ``known``; see :func:`viewer_value`.
+    ``packed`` are its first views from a former value, where they were whole."""
     inspection, special = result.inspection, result.generation.special_tokens
     pairs = list(zip(inspection.views, result.numbers, strict=True))
     whole = len(pairs) - more_to_come
@@ -119,7 +144,11 @@ def result_value(
         "patches": inspection.grid.count,
         "tiles": inspection.grid.tiles_record(),
         "views": [
-            None if place < known else _view(view, numbers, special, means=place < whole)
+            None
+            if place < known
+            else packed[place]
+            if place < len(packed)
+            else _view(view, numbers, special, means=place < whole)
             for place, (view, numbers) in enumerate(pairs)
         ],
     }
