@@ -25,7 +25,6 @@ from .images.load import image_from_array, load_image
 from .inspection.image_set import ImageSetInspection, inspect_images
 from .inspection.inspect import Inspection, inspect_each, inspect_image
 from .inspection.passes import read_attention
-from .inspection.prefix_cache import PrefixCache, PrefixStore
 from .inspection.record import write_image_set, write_inspection
 from .inspection.views import AdapterView
 from .labels.fuse import union_mask
@@ -34,6 +33,7 @@ from .labels.pipeline import LabelMaker
 from .models.encoded_prompt import EncodedBatch, EncodedPrompt
 from .models.load import load_model
 from .models.model import GeneratedAnswer, VisionLanguageModel
+from .prefixes.cache import PrefixCache, PrefixStore
 from .training.config import TuneConfig
 from .training.config_file import load_config
 from .training.methods import a3moe_config

@@ -13,9 +13,9 @@ from a3tune.adapters.a3moe import TokenSpans
 from a3tune.bundle import DEMO_MODEL
 from a3tune.errors import Cancelled
 from a3tune.inspection.passes import answer_with_maps
-from a3tune.inspection.prefix_cache import PrefixCache
 from a3tune.models.encoded_prompt import EncodedPrompt
 from a3tune.models.model import VisionLanguageModel
+from a3tune.prefixes.cache import PrefixCache
 from a3tune.training.config import TuneConfig
 from a3tune.training.methods import adapter_config
 from benchmarks.random_llava import BEFORE, PATCHES, twin

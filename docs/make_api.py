@@ -16,6 +16,7 @@ SUBJECTS = {
     "models": "Models and prompts",
     "images": "Images",
     "inspection": "Inspection",
+    "prefixes": "Several questions about one image",
     "attention": "Attention: capture, heads, metrics and losses",
     "geometry": "Patches and pixels",
     "figures": "Figures",

@@ -30,7 +30,7 @@ GROUND = {
     "state_dicts",
 }
 _SHARED = GROUND | {"hub", "hub_errors", "checkpoints", "device", "bundle", "geometry", "images", "figures"}
-_MODEL_SIDE = _SHARED | {"models", "attention", "adapters"}
+_MODEL_SIDE = _SHARED | {"models", "attention", "adapters", "prefixes"}
 LIBRARY_RULES: dict[str, set[str]] = {
     "a3tune": {"peft_registration"},
     "peft_registration": set(),
@@ -49,6 +49,7 @@ LIBRARY_RULES: dict[str, set[str]] = {
     "adapters": GROUND | {"images"},
     "labels": _SHARED | {"data"},
     "models": _SHARED,
+    "prefixes": _SHARED | {"models", "attention", "adapters"},
     "data": GROUND | {"hub", "images"},
     "phantom": GROUND,
     "inspection": _MODEL_SIDE,

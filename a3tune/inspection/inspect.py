@@ -10,9 +10,9 @@ import numpy as np
 
 from a3tune.adapters.switch import BASE, AdapterSet
 from a3tune.geometry.patch_grid import to_patches
-from a3tune.inspection.prefix_cache import PrefixCache
 from a3tune.inspection.views import AdapterView, check_adapters, each_view, progress_until
 from a3tune.models.model import VisionLanguageModel
+from a3tune.prefixes.cache import PrefixCache
 from a3tune.progress import Progress, no_progress
 from a3tune.types import MedicalImage, PatchGrid, WeakLabels
 

@@ -12,11 +12,11 @@ from a3tune.adapters.mixed_batch import mixed_rows
 from a3tune.adapters.switch import AdapterSet
 from a3tune.attention.capture import capture, prepare_capture
 from a3tune.errors import Cancelled
-from a3tune.inspection.prefix_cache import PrefixCache, PromptReading
 from a3tune.lack_of_memory import memory_for
 from a3tune.memory_advice import TO_ANSWER
 from a3tune.models.encoded_prompt import EncodedPrompt
 from a3tune.models.model import GeneratedAnswer, VisionLanguageModel
+from a3tune.prefixes.cache import PrefixCache, PromptReading
 from a3tune.types import AttentionMaps
 
 
@@ -40,7 +40,7 @@ def answer_with_maps(
         on_word: called after each word's token with all of them so far, and what gives the maps up to there: the last
             row is that from which the last of them was written.
         should_stop: asked after each token.
-        prefixes: what is kept for questions about the same image; see :mod:`a3tune.inspection.prefix_cache`.
+        prefixes: what is kept for questions about the same image; see :mod:`a3tune.prefixes.cache`.
         name: of the adapter at work, whose prefixes are its own.
 
     Raises:

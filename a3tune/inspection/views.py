@@ -17,11 +17,11 @@ from a3tune.attention.answer import measure_answer
 from a3tune.attention.critical_heads import critical_heads, head_set_map, rows_at, visual_ratio
 from a3tune.errors import AdapterError, Cancelled, RequestError
 from a3tune.inspection.passes import adapted, answer_with_maps, answers_together
-from a3tune.inspection.prefix_cache import PrefixCache
 from a3tune.lack_of_memory import in_halves, memory_for
 from a3tune.memory_advice import TO_ANSWER
 from a3tune.models.encoded_prompt import EncodedPrompt
 from a3tune.models.model import VisionLanguageModel
+from a3tune.prefixes.cache import PrefixCache
 from a3tune.progress import Progress, part_of
 from a3tune.types import AttentionMaps, Head, Token
 

@@ -16,9 +16,9 @@ from transformers.masking_utils import eager_mask
 from a3tune.attention.capture import IMPLEMENTATION, attention_modules, capture, prepare_capture
 from a3tune.attention.record import AttentionRecord
 from a3tune.inspection.passes import answer_with_maps, read_attention
-from a3tune.inspection.prefix_cache import PrefixCache
 from a3tune.models.encoded_prompt import EncodedPrompt
 from a3tune.models.model import GeneratedAnswer, VisionLanguageModel
+from a3tune.prefixes.cache import PrefixCache
 
 MOST_TOKENS = 12
 """Length of the answers that are compared."""

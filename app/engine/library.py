@@ -20,7 +20,6 @@ if TYPE_CHECKING:  # read by type checkers, and by `__getattr__`
     from a3tune.inspection.dicom_export import dicom_bytes, dicom_objects
     from a3tune.inspection.faithfulness import curve_passes, measure_curves, measure_randomised
     from a3tune.inspection.inspect import inspect_each, inspect_image
-    from a3tune.inspection.prefix_cache import PrefixCache, PrefixStore
     from a3tune.inspection.provenance import adapter_fingerprint
     from a3tune.inspection.record import write_inspection
     from a3tune.inspection.report import MapStyle, Side, full_size_pictures, page_figure, shown_figure
@@ -34,6 +33,7 @@ if TYPE_CHECKING:  # read by type checkers, and by `__getattr__`
     from a3tune.model_permissions import permitted
     from a3tune.models.fingerprint import weights_fingerprint
     from a3tune.models.load import load_model
+    from a3tune.prefixes.cache import PrefixCache, PrefixStore
     from a3tune.training.adapter_intake import check_fit, fetch_adapter, unpack_adapter
     from a3tune.training.attention_targets import target_plan
     from a3tune.training.config_file import load_config, to_yaml

@@ -9,9 +9,9 @@ from a3tune.adapters.a3moe import A3MoeConfig
 from a3tune.errors import Cancelled, NotEnoughMemoryError
 from a3tune.inspection import views as views_module
 from a3tune.inspection.inspect import inspect_image
-from a3tune.inspection.prefix_cache import PrefixCache
 from a3tune.inspection.record import record
 from a3tune.models.load import load_model
+from a3tune.prefixes.cache import PrefixCache
 from tests.support.adapter_sets import adapter_set
 
 NAMES = ("base", "lora", "a3")

@@ -29,8 +29,8 @@ from app.inspect.sessions.sessions import Sessions
 
 if TYPE_CHECKING:
     from a3tune.inspection.inspect import Inspection
-    from a3tune.inspection.prefix_cache import PrefixCache, PrefixStore
     from a3tune.models.load import VisionLanguageModel
+    from a3tune.prefixes.cache import PrefixCache, PrefixStore
 
 
 class Questions:

@@ -18,7 +18,7 @@ from app.inspect.sessions.opened_image import OpenedImage
 from app.inspect.sessions.regions import Target
 
 if TYPE_CHECKING:
-    from a3tune.inspection.prefix_cache import PrefixCache
+    from a3tune.prefixes.cache import PrefixCache
 
 
 @dataclass(eq=False)

@@ -29,11 +29,11 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from a3tune.attention.record import AttentionRecord, ReadPrefix
-from a3tune.inspection.model_state import ModelState, adds_tokens, image_modules, is_adapted, is_plain, text_modules
 from a3tune.lack_of_memory import give_up_when_short
 from a3tune.models.encoded_prompt import EncodedPrompt
 from a3tune.models.memory import WORKING_MEMORY, available_memory
 from a3tune.models.model import VisionLanguageModel
+from a3tune.prefixes.model_state import ModelState, adds_tokens, image_modules, is_adapted, is_plain, text_modules
 
 MOST_BYTES = 1 << 30
 """How much all of a store's entries may hold together unless another limit is given."""

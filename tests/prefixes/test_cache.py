@@ -12,12 +12,12 @@ from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
 
 from a3tune.adapters.a3moe import A3MoeConfig
-from a3tune.inspection import prefix_cache as module
 from a3tune.inspection.inspect import inspect_image
 from a3tune.inspection.passes import answer_with_maps
-from a3tune.inspection.prefix_cache import FEATURES_ONLY, PROVEN, PrefixCache, PrefixStore, PromptReading
 from a3tune.lack_of_memory import release_memory
 from a3tune.models.load import load_model
+from a3tune.prefixes import cache as module
+from a3tune.prefixes.cache import FEATURES_ONLY, PROVEN, PrefixCache, PrefixStore, PromptReading
 from tests.support.adapter_sets import adapter_set
 
 FIRST, SECOND = "What is shown in this image?", "Is there a mass in the left lung? Answer briefly."
