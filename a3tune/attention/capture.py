@@ -116,7 +116,7 @@ def capture(
     *,
     share_of_all_heads: bool = False,
     growing: bool = False,
-    behind: ReadPrefix | None = None,
+    behind: Sequence[ReadPrefix] = (),
 ) -> Iterator[AttentionRecord]:
     """Record the attention of one forward pass over whole sequences that runs inside the ``with`` block, or of the
     passes that read a prompt and write behind it.
@@ -136,9 +136,9 @@ def capture(
             of key-value cache: each token that is read behind the prompt is one more row, taken in the very pass that
             reads it. Without gradient. What a cache no longer holds, or holds in fewer bits, is read as the model reads
             it. Rows that went on to be padded after their end get rows for the padding too.
-        behind: what an earlier record, of another prompt with the same beginning, has of that beginning
-            (:meth:`~a3tune.attention.record.AttentionRecord.prefix`), which a key-value cache spares reading again; in
-            a growing capture of all heads of one sequence.
+        behind: for each sequence what an earlier record, of another prompt with the same beginning, has of that
+            beginning (:meth:`~a3tune.attention.record.AttentionRecord.prefix`), which a key-value cache spares reading
+            again; all of one length, padding counted; in a growing capture of all heads.
 
     Raises:
         RequestError: the masks are not bool [batch, length], a sequence has no row or no column, no head is named, or

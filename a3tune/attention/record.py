@@ -23,7 +23,8 @@ class ReadPrefix:
 
     Attributes:
         length: how many tokens; all image tokens are among them.
-        rows: float32 [heads, rows, patches] of each layer, on the CPU: the text rows among these tokens.
+        rows: float32 [heads, rows, patches] of each layer, on the CPU: the text rows among these tokens; empty where
+            there are none.
     """
 
     length: int
@@ -56,7 +57,7 @@ class AttentionRecord:
         heads: Sequence[Head] | None,
         share_of_all_heads: bool,
         growing: bool = False,
-        behind: ReadPrefix | None = None,
+        behind: Sequence[ReadPrefix] = (),
     ) -> None:
         _check_masks(rows, columns)
         if heads is not None and not heads:
@@ -78,15 +79,15 @@ class AttentionRecord:
         self._read: dict[int, int] = {}  # layer -> how many tokens it has read
         self._single: Positions | None = None  # the one row of a pass over one token
         self._begun = self._waiting = 0  # tokens, and bytes of words' weights on a device
-        if behind is not None:
-            if not growing or heads is not None or len(rows) != 1:
+        if behind:
+            if not growing or heads is not None or len(behind) != len(rows) or len({one.length for one in behind}) > 1:
                 raise RequestError(
-                    expected="a growing capture of all heads of one sequence",
-                    got="one that is to go on behind what was read before",
-                    remedy="Capture the whole prompt",
+                    expected="a growing capture of all heads, behind a beginning of one length for each sequence",
+                    got="one that is to go on behind something else",
+                    remedy="Capture the whole prompts",
                 )
-            self._begun = behind.length
-            self._weights = {(layer, 0): [part] for layer, part in enumerate(behind.rows)}
+            self._begun = behind[0].length
+            self._weights = {(layer, b): [part] for b, one in enumerate(behind) for layer, part in enumerate(one.rows)}
 
     @property
     def layers(self) -> int:

@@ -19,6 +19,8 @@ from a3tune.evaluation.decoding.method import Decoding, DecodingContext, GoingBa
 from a3tune.evaluation.head_sets import HeadSet
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.prompt import EncodedBatch, EncodedPrompt
+from a3tune.prefixes.batch import PrefixedBatch
+from a3tune.prefixes.proven import counts_plainly
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ def answer_batch(
     max_new_tokens: int = 64,
     seed: int = 0,
     head_sets: Sequence[HeadSet] = (),
+    go_on: Callable[[Sequence[EncodedPrompt]], PrefixedBatch | None] | None = None,
 ) -> list[Answer]:
     """Answer several prompts at once; the adapter at work is mounted, and the caller holds the model's lock.
 
@@ -65,12 +68,14 @@ def answer_batch(
         seed: of a way of decoding that samples.
         head_sets: where the model looks is read in these, too, in the very passes that write; the way of decoding must
             then change neither attention nor beams. The model is prepared for it (`a3tune.attention.capture`).
+        go_on: gives the batch behind what was read before (`a3tune.prefixes.batch.PrefixReader.batch`), for a way of
+            decoding that changes neither attention nor beams; None reads the prompts whole.
 
     Raises:
         RequestError: the context is full.
         ModelError: the model does not bear this way of decoding.
     """
-    if decoding.second_reading and not _numbers_plainly(model):
+    if decoding.second_reading and not counts_plainly(model):
         raise ModelError(
             expected="a model that numbers the places of its tokens one by one",
             got=f"{type(model.model).__name__} keeps its own count, which two readings at once would share",
@@ -88,7 +93,9 @@ def answer_batch(
             )[0]
             for place, prompt in enumerate(prompts)
         ]
-    batch = model.collate(prompts, padding_side="left")
+    batch: EncodedBatch | None = None if go_on is None else go_on(prompts)
+    if batch is None:
+        batch = model.collate(prompts, padding_side="left")
     room = min(max_new_tokens, model.context_length - batch.length)
     if room < 1:
         raise RequestError(
@@ -102,15 +109,18 @@ def answer_batch(
     context = DecodingContext(model, batch, lambda: model.collate(text_only(), padding_side="left"))
     # Sampling draws from torch's own generator, which is back afterwards as it was.
     devices = [model.device] if model.device.type == "cuda" else []
-    watched = capture(batch.rows, batch.columns, growing=True) if head_sets else nullcontext()
+    behind = batch.behind if isinstance(batch, PrefixedBatch) else ()
+    watched = capture(batch.rows, batch.columns, growing=True, behind=behind) if head_sets else nullcontext()
     with torch.random.fork_rng(devices), spans_of(batch), decoding.applied(context) as processors, watched as record:
         sequences = None
         while sequences is None:
             torch.manual_seed(seed)
             margins = _Margins(len(prompts), model.end_token_ids, room)
             with suppress(GoingBack):
+                known = {"past_key_values": batch.cache()} if isinstance(batch, PrefixedBatch) else {}
                 sequences = model.model.generate(
                     **batch.inputs,
+                    **known,
                     generation_config=config,
                     logits_processor=LogitsProcessorList([*processors, margins]),
                 )
@@ -143,13 +153,6 @@ def spans_of(batch: EncodedBatch) -> TokenSpans:
     Adapters with experts have to be told, too, that a prompt has no image.
     """
     return TokenSpans(batch.question, batch.columns, growing=True)
-
-
-def _numbers_plainly(model: VisionLanguageModel) -> bool:
-    """Whether places are counted one by one, as position ids from the attention mask are; not so under M-RoPE."""
-    config = model.text_config
-    rotary = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    return "mrope_section" not in rotary
 
 
 def _answer(model: VisionLanguageModel, ids: list[int], margin: float) -> Answer:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ from a3tune.lack_of_memory import in_halves, memory_for
 from a3tune.memory_advice import TO_EVALUATE
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.prompt import EncodedPrompt
+from a3tune.prefixes.batch import PrefixedBatch, PrefixReader
+from a3tune.prefixes.cache import MOST_BYTES
 from a3tune.types import MedicalImage
 
 if TYPE_CHECKING:
@@ -60,6 +63,8 @@ class Asker:
         model: the base model.
         adapters: its adapters.
         model_name: the model as the user named it.
+        kept_bytes: how much may be kept of images that were read, for further questions about them; 0 reads every
+            prompt whole.
     """
 
     def __init__(
@@ -69,11 +74,14 @@ class Asker:
         model: VisionLanguageModel,
         adapters: AdapterSet,
         model_name: str,
+        *,
+        kept_bytes: int = MOST_BYTES,
     ) -> None:
         self._plan, self._model, self._adapters = plan, model, adapters
         self._targets = Targets(plan.masks, data.root, model_name, beside(model.device))
         self._others = other_images(data.questions, plan.seed) if "other" in plan.controls else {}
         self._images: OrderedDict[Path, MedicalImage] = OrderedDict()
+        self._beginnings = PrefixReader(model, kept_bytes)
         self._recent: tuple[tuple[str, tuple[int, ...]], list[_Prepared], dict[int, str]] | None = None
 
     def together(self, systems: Sequence[System]) -> list[tuple[System, ...]]:
@@ -147,7 +155,12 @@ class Asker:
                 head_sets=plan.read_in
                 if plain and readable_while_writing(self._model, prompts, plan.max_new_tokens)
                 else (),
+                go_on=self._behind(system) if len(rows) == 1 else None,
             )
+
+    def _behind(self, system: System) -> Callable[[Sequence[EncodedPrompt]], PrefixedBatch | None] | None:
+        """What reads beginnings for a system; the ways of decoding that look into the model are to read the whole."""
+        return partial(self._beginnings.batch, name=system.adapter) if system.decoding == GREEDY else None
 
     def _prepare(
         self, control: Control, questions: Sequence[EvaluationQuestion]
@@ -245,7 +258,8 @@ class Asker:
                 jobs.append((place, names, model.append_answer(entry.prompt, answer.token_ids)))
         if jobs:
             prompts = [prompt for _, _, prompt in jobs]
-            all_read = read_attention_of(model, prompts, [prepared[place].coverage for place, _, _ in jobs], sets)
+            coverages = [prepared[place].coverage for place, _, _ in jobs]
+            all_read = read_attention_of(model, prompts, coverages, sets, self._behind(system))
             for (place, names, _), read in zip(jobs, all_read, strict=True):
                 found[place].keep(names, sets, read)
         return found

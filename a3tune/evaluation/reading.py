@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,8 @@ from a3tune.evaluation.head_sets import HeadSet
 from a3tune.lack_of_memory import in_halves
 from a3tune.models.memory import total_memory
 from a3tune.models.model import VisionLanguageModel
-from a3tune.models.prompt import EncodedPrompt
+from a3tune.models.prompt import EncodedBatch, EncodedPrompt
+from a3tune.prefixes.batch import PrefixedBatch
 
 # The maps of one batch, which lie in the machine's memory whatever the device, may take this share of all there is: not
 # of what is free at the moment, so that a resumed evaluation reads as it began.
@@ -28,6 +30,7 @@ def read_attention_of(
     prompts: Sequence[EncodedPrompt],
     coverages: Sequence[np.ndarray | None],
     head_sets: Sequence[HeadSet],
+    go_on: Callable[[Sequence[EncodedPrompt]], PrefixedBatch | None] | None = None,
 ) -> list[list[tuple[dict[str, float | None], np.ndarray]]]:
     """For each prompt with its answer, and each set of heads, its `measured` numbers and the map that they are of,
     float64 [patches]. The adapter at work is mounted, and the caller holds the model's lock.
@@ -36,23 +39,34 @@ def read_attention_of(
         prompts: with answers.
         coverages: float [patches] of each, or None.
         head_sets: what is read.
+        go_on: gives the batch behind what was read before (`a3tune.prefixes.batch.PrefixReader.batch`); None reads the
+            prompts whole.
     """
     pairs = list(zip(prompts, coverages, strict=True))
     step = max(1, _most_bytes() // max(_bytes(model, prompt) for prompt in prompts))
     read: list[list[tuple[dict[str, float | None], np.ndarray]]] = []
     for start in range(0, len(pairs), step):
-        read += in_halves(lambda chosen: _read(model, chosen, head_sets), pairs[start : start + step])
+        read += in_halves(lambda chosen: _read(model, chosen, head_sets, go_on), pairs[start : start + step])
     return read
 
 
 def _read(
-    model: VisionLanguageModel, pairs: Sequence[tuple[EncodedPrompt, np.ndarray | None]], head_sets: Sequence[HeadSet]
+    model: VisionLanguageModel,
+    pairs: Sequence[tuple[EncodedPrompt, np.ndarray | None]],
+    head_sets: Sequence[HeadSet],
+    go_on: Callable[[Sequence[EncodedPrompt]], PrefixedBatch | None] | None,
 ) -> list[list[tuple[dict[str, float | None], np.ndarray]]]:
-    batch = model.collate([prompt for prompt, _ in pairs])
+    prompts = [prompt for prompt, _ in pairs]
     # Nobody reads the scores of the next tokens, which for a batch would take gigabytes.
-    options = {"logits_to_keep": 1} if model.keeps_logits else {}
-    with TokenSpans(batch.question, batch.columns), capture(batch.rows, batch.columns) as record:
-        model.model(**batch.inputs, **options, use_cache=False)
+    options: dict[str, Any] = {"logits_to_keep": 1} if model.keeps_logits else {}
+    batch: EncodedBatch | None = None if go_on is None else go_on(prompts)
+    if isinstance(batch, PrefixedBatch):
+        with capture(batch.rows, batch.columns, growing=True, behind=batch.behind) as record:
+            model.model(**batch.rest, **options, past_key_values=batch.cache())
+    else:
+        batch = model.collate(prompts)
+        with TokenSpans(batch.question, batch.columns), capture(batch.rows, batch.columns) as record:
+            model.model(**batch.inputs, **options, use_cache=False)
     read = []
     for b, (prompt, coverage) in enumerate(pairs):
         writing = batch.writing[b][batch.rows[b]]

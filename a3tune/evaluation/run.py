@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -39,6 +40,9 @@ PLAN_NAME, STOP_NAME, MAPS_NAME = "evaluation.json", "stop", "maps.jsonl"
 WORK, PROGRESS_NAME = "work", "progress.json"
 """Folder in the run folder that holds finished batches until the report is written, and a file in it that says how far
 the work is."""
+
+# Images whose questions are asked side by side: what was read of so many is kept even of large models.
+_IMAGES_TOGETHER = 8
 
 
 @dataclass(frozen=True)
@@ -159,12 +163,14 @@ def evaluate(
     try:
         with Journal(out / WORK, rank) as journal:
             groups = asker.together(plan.systems)
-            mine = [(index, systems) for index in range(rank, len(batches), world) for systems in groups]
+            # Questions about an image lie side by side: each process takes a run of batches.
+            share = range(len(batches) * rank // world, len(batches) * (rank + 1) // world)
+            mine = [(index, systems) for index in share for systems in groups]
             clock = _Clock(out / WORK / PROGRESS_NAME if rank == 0 else None)
             for place, (index, systems) in enumerate(mine):
                 if (out / STOP_NAME).exists() or (should_stop is not None and should_stop()):
                     raise Cancelled
-                keys = [f"{system.name}/{index}" for system in systems]
+                keys = [_key(system, batches[index]) for system in systems]
                 on_progress("Asking", place / len(mine))
                 clock.tell(place, len(mine), ", ".join(system.name for system in systems))
                 if not journal.done.keys() >= set(keys):
@@ -199,15 +205,24 @@ def evaluate(
 
 
 def plan_batches(questions: Sequence[EvaluationQuestion], size: int) -> list[tuple[EvaluationQuestion, ...]]:
-    """Questions of like length together, the same questions about other images first of all: they need little padding,
-    and answers of like length leave few steps idle. The same on every machine."""
+    """Questions about a few images after one another, which are then read once for all of them; among these, questions
+    of like length together: they need little padding, and answers of like length leave few steps idle. The same on
+    every machine."""
+    images = {digest: place for place, digest in enumerate(dict.fromkeys(each.image_digest for each in questions))}
 
-    def order(question: EvaluationQuestion) -> tuple[int, int, str, int]:
-        item = question.item
-        return sum(map(len, item.context)), len(item.question), item.question, question.number
+    def order(question: EvaluationQuestion) -> tuple[int, int, int, str, int]:
+        item, group = question.item, images[question.image_digest] // _IMAGES_TOGETHER
+        return group, sum(map(len, item.context)), len(item.question), item.question, question.number
 
     ordered = sorted(questions, key=order)
     return [tuple(ordered[start : start + size]) for start in range(0, len(ordered), size)]
+
+
+def _key(system: System, batch: Sequence[EvaluationQuestion]) -> str:
+    """The name of a batch's results: of these very questions, so that those which another version asked together are
+    asked anew."""
+    numbers = ",".join(str(question.number) for question in batch)
+    return f"{system.name}/{hashlib.sha256(numbers.encode()).hexdigest()[:16]}"
 
 
 def image_folders(data: EvaluationData) -> list[str]:
@@ -267,9 +282,7 @@ def _items(
     done: dict[str, list[dict[str, Any]]],
 ) -> Iterator[EvaluatedItem]:
     for system in plan.systems:
-        results = {
-            result["number"]: result for index in range(len(batches)) for result in done[f"{system.name}/{index}"]
-        }
+        results = {result["number"]: result for batch in batches for result in done[_key(system, batch)]}
         for question in data.questions:
             result = results[question.number]
             item, said = question.item, result.get("prediction")
@@ -311,8 +324,8 @@ def _maps(
     places: dict[int, Any] = {}
     maps: dict[int, dict[str, str]] = {}
     for system in plan.systems:
-        for index in range(len(batches)):
-            for result in done[f"{system.name}/{index}"]:
+        for batch in batches:
+            for result in done[_key(system, batch)]:
                 if "map" in result:
                     places.setdefault(result["number"], result["place"])
                     maps.setdefault(result["number"], {})[system.name] = result["map"]

@@ -50,7 +50,8 @@ def answer_with_maps(
     prepare_capture(model.model)
     with model.lock, torch.inference_mode():
         reading = PromptReading(model, prompt, prefixes, name)
-        with capture(prompt.rows, prompt.columns, growing=True, behind=reading.read) as record:
+        behind = () if reading.read is None else (reading.read,)
+        with capture(prompt.rows, prompt.columns, growing=True, behind=behind) as record:
             answer = model.generate(
                 prompt,
                 max_new_tokens=max_new_tokens,

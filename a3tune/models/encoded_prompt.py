@@ -130,8 +130,12 @@ class EncodedBatch:
         ids = self.inputs["input_ids"]
         return ids.masked_fill(~self.answer.to(ids.device), -100)
 
+    def column_of(self, b: int, position: int) -> int:
+        """Where a token of prompt ``b`` stands in its padded row."""
+        return self.starts[b] + position
+
     def _place(self, positions: Iterable[Sequence[int]]) -> torch.Tensor:
         mask = torch.zeros(len(self.prompts), self.length, dtype=torch.bool)
-        for b, (start, places) in enumerate(zip(self.starts, positions, strict=True)):
-            mask[b, [start + place for place in places]] = True
+        for b, places in enumerate(positions):
+            mask[b, [self.column_of(b, place) for place in places]] = True
         return mask

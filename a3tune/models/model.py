@@ -158,6 +158,11 @@ class VisionLanguageModel:
         """The token with which the model ends an answer."""
         return self._encoder.end_token_id
 
+    @property
+    def pad_token_id(self) -> int:
+        """The token that fills padded places, which are masked."""
+        return self._encoder.pad_token_id
+
     def question_template(self) -> QuestionTemplate | None:
         """The token ids around a question in the model's chat template; None when there are none for certain."""
         return question_template(self._encoder, roles.image_token_id(self.config, self.processor))
@@ -334,7 +339,7 @@ class VisionLanguageModel:
             repetition_penalty=1.0,
             use_cache=True,
             eos_token_id=sorted(self.end_token_ids),
-            pad_token_id=self._encoder.pad_token_id,
+            pad_token_id=self.pad_token_id,
             bos_token_id=self.tokenizer.bos_token_id,
             suppress_tokens=sorted({token for token in image_tokens if token is not None}),
             # A cache of a fixed size would have the model compiled, for minutes, and without the attention in sight.

@@ -8,14 +8,12 @@ is computed in a shorter pass then, which differs from a fresh one by the roundi
 less than 1e-5 in every attention weight). The question of an A3MoE adapter changes the image's states from its first
 adapted layer on, so that only the features serve there.
 
-Reuse is for what is proven: for the classes below, on a model without other adapters and without hooks or weights that
-somebody changed. Everything else is computed afresh.
+Reuse is for what is proven: for the classes of :mod:`a3tune.prefixes.proven`, on a model without other adapters and
+without hooks or weights that somebody changed. Everything else is computed afresh.
 """
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import threading
 import weakref
 from collections import OrderedDict
@@ -26,37 +24,25 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from a3tune.attention.record import AttentionRecord, ReadPrefix
 from a3tune.lack_of_memory import give_up_when_short
 from a3tune.models.encoded_prompt import EncodedPrompt
 from a3tune.models.memory import WORKING_MEMORY, available_memory
 from a3tune.models.model import VisionLanguageModel
-from a3tune.prefixes.model_state import ModelState, adds_tokens, image_modules, is_adapted, is_plain, text_modules
+from a3tune.prefixes.model_state import (
+    ModelState,
+    adds_tokens,
+    base_of,
+    image_modules,
+    is_adapted,
+    is_plain,
+    text_modules,
+)
+from a3tune.prefixes.proven import PIXELS, PROVEN, Prefix, digest, empty_cache, feature_names
 
 MOST_BYTES = 1 << 30
 """How much all of a store's entries may hold together unless another limit is given."""
-
-# fmt: off
-PROVEN = frozenset((
-    "aya_vision", "cohere2_vision", "deepseek_vl", "gemma3", "gemma4", "glm46v", "glm4v", "glm4v_moe", "idefics3",
-    "internvl", "janus", "lfm2_vl", "lighton_ocr", "llama4", "llava", "llava_next", "llava_next_video",
-    "llava_onevision", "mistral3", "ovis2", "paligemma", "perception_lm", "qwen2_5_vl", "qwen2_vl", "qwen3_5",
-    "qwen3_5_moe", "qwen3_vl", "qwen3_vl_moe", "smolvlm", "video_llama_3", "vipllava",
-))
-# fmt: on
-"""Values of ``model_type`` for which reuse is tested to equal a fresh run."""
-
-FEATURES_ONLY = {
-    "paligemma": "its prompt sees itself both ways, the image the question too",
-    "ovis2": "it writes learnt states over tokens behind the image, in the pass that reads the image",
-}
-"""Those of them whose prompts are read from the start each time, and why. Further ones are so by their layers: linear
-attention, a sliding window that prompt and answer have outgrown, rotary positions that depend on the length."""
-
-_PIXELS = "pixel_values"
-_MOVING_ROTARY = ("dynamic", "longrope")
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,18 +52,6 @@ class _Entry:
     value: Any
     size: int
     state: ModelState
-
-
-@dataclass(frozen=True, eq=False)
-class _Prefix:
-    """Keys and values of each layer, [1, key heads, tokens, dim]; None for one that has none of its own."""
-
-    layers: tuple[tuple[torch.Tensor, torch.Tensor] | None, ...]
-    read: ReadPrefix
-
-    @property
-    def size(self) -> int:
-        return self.read.size + sum(part.nbytes for layer in self.layers for part in layer or ())
 
 
 class PrefixStore:
@@ -206,7 +180,7 @@ class PromptReading:
         self.read: ReadPrefix | None = None
         self._model, self._prompt, self._prefixes = model, prompt, prefixes
         self._prefix_key = b""
-        if prefixes is None or model.config.model_type not in PROVEN or _PIXELS not in prompt.inputs:
+        if prefixes is None or model.config.model_type not in PROVEN or PIXELS not in prompt.inputs:
             return
         prefixes.store.belong_to(model)
         # What follows from the image, and what its prefix follows from: all before its end is known then.
@@ -214,17 +188,17 @@ class PromptReading:
         self._image = image_modules(model)
         if not is_plain(self._image) or is_adapted(self._image) or adds_tokens(model):
             return
-        content = _digest({name: prompt.inputs[name] for name in self._feature_names()})
+        content = digest({name: prompt.inputs[name] for name in feature_names(self._model, self._prompt.inputs)})
         self._modules = [*self._image, *text_modules(model)]
-        self.cache = None if prefixes.features_only else _empty_cache(model, self._modules)
+        self.cache = None if prefixes.features_only else empty_cache(model, self._modules)
         if self.cache is not None:
-            shape, known = prompt.inputs["input_ids"].shape, self._feature_names()
+            shape, known = prompt.inputs["input_ids"].shape, feature_names(self._model, self._prompt.inputs)
             begun = {
                 key: part[:, : self._length] if part.shape == shape else part
                 for key, part in prompt.inputs.items()
                 if key not in known
             }
-            self._prefix_key = name.encode() + content + _digest(begun)
+            self._prefix_key = name.encode() + content + digest(begun)
             if self._go_on(prefixes.get(self._prefix_key, self._modules)):
                 return
         self._use_features(content, prefixes)
@@ -239,18 +213,10 @@ class PromptReading:
                 return  # a sliding window has moved on
             parts = (layer.keys, layer.values) if layer.is_initialized else ()
             layers.append(tuple(part[..., : self._length, :].clone() for part in parts) or None)
-        prefix = _Prefix(tuple(layers), record.prefix(self._length))
+        prefix = Prefix(tuple(layers), record.prefix(self._length))
         self._prefixes.put(self._prefix_key, prefix, prefix.size, self._modules, self._model.device)
 
-    def _feature_names(self) -> list[str]:
-        accepted = inspect.signature(self._base().base_model.get_image_features).parameters
-        return [name for name in accepted if name in self._prompt.inputs]
-
-    def _base(self) -> Any:
-        wrapper = self._model.model
-        return wrapper.get_base_model() if hasattr(wrapper, "get_base_model") else wrapper
-
-    def _go_on(self, prefix: _Prefix | None) -> bool:
+    def _go_on(self, prefix: Prefix | None) -> bool:
         if prefix is None or self.cache is None:
             return False
         for number, layer in enumerate(prefix.layers):
@@ -262,8 +228,8 @@ class PromptReading:
     def _use_features(self, content: bytes, prefixes: PrefixCache) -> None:
         features = prefixes.get(content, self._image)
         if features is None:
-            given = {name: self._prompt.inputs[name] for name in self._feature_names()}
-            found = self._base().base_model.get_image_features(**given, return_dict=True)
+            given = {name: self._prompt.inputs[name] for name in feature_names(self._model, self._prompt.inputs)}
+            found = base_of(self._model).base_model.get_image_features(**given, return_dict=True)
             # States of all layers of the vision tower: no model reads them from here.
             features = type(found)(**{k: v for k, v in found.items() if k not in ("hidden_states", "attentions")})
             size = sum(part.nbytes for part in _tensors(list(features.values())))
@@ -271,32 +237,7 @@ class PromptReading:
         self.inputs = {**self._without_pixels(), "mm_encoder_outputs": {"image": features}}
 
     def _without_pixels(self) -> dict[str, Any]:
-        return {name: part for name, part in self._prompt.inputs.items() if name != _PIXELS}
-
-
-def _empty_cache(model: VisionLanguageModel, modules: list[nn.Module]) -> DynamicCache | None:
-    """A cache whose beginning another question can go on from; None where that is not proven."""
-    config = model.text_config
-    both_ways = getattr(config, "use_bidirectional_attention", None) not in (None, False, "vision")
-    rotary = getattr(config, "rope_parameters", None) or {}
-    kinds = {part.get("rope_type") for part in (rotary, *rotary.values()) if isinstance(part, dict)}
-    if model.config.model_type in FEATURES_ONLY or both_ways or kinds & set(_MOVING_ROTARY):
-        return None
-    # Quantized products may take in what else a pass holds: 8 bit ones look for columns with large numbers.
-    if getattr(model.model, "is_quantized", False) or not is_plain(modules) or is_adapted(modules, lora_too=False):
-        return None
-    cache = DynamicCache(config=config)
-    if any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers):
-        return None
-    return cache
-
-
-def _digest(inputs: Mapping[str, torch.Tensor]) -> bytes:
-    found = hashlib.sha256()
-    for name, part in sorted(inputs.items()):
-        found.update(f"{name} {part.dtype} {list(part.shape)}\n".encode())
-        found.update(part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return found.digest()
+        return {name: part for name, part in self._prompt.inputs.items() if name != PIXELS}
 
 
 def _tensors(values: list[Any]) -> Iterator[torch.Tensor]:

@@ -46,14 +46,14 @@ class ModelState:
 
 def image_modules(model: VisionLanguageModel) -> list[nn.Module]:
     """All modules that are no part of the language model: vision tower and projector among them."""
-    base = _base(model)
+    base = base_of(model)
     text = set(model.language_model.modules()) | set(base.get_output_embeddings().modules())
     return [module for module in base.modules() if module not in text]
 
 
 def text_modules(model: VisionLanguageModel) -> list[nn.Module]:
     """The modules of the language model, of the scores of next tokens too."""
-    return [*model.language_model.modules(), *_base(model).get_output_embeddings().modules()]
+    return [*model.language_model.modules(), *base_of(model).get_output_embeddings().modules()]
 
 
 def is_plain(modules: Iterable[nn.Module]) -> bool:
@@ -80,7 +80,8 @@ def adds_tokens(model: VisionLanguageModel) -> bool:
     return isinstance(wrapper, PeftModel) and any(config.is_prompt_learning for config in wrapper.peft_config.values())
 
 
-def _base(model: VisionLanguageModel) -> Any:
+def base_of(model: VisionLanguageModel) -> Any:
+    """The Hugging Face model below PEFT's wrapper, if it has one."""
     return model.model.get_base_model() if hasattr(model.model, "get_base_model") else model.model
 
 

@@ -335,8 +335,15 @@ def test_layers_without_softmax_attention_are_refused(fresh):
 
 def test_only_a_growing_capture_of_all_heads_goes_on_behind_a_prefix():
     rows, columns = torch.tensor([[False, True]]), torch.tensor([[True, False]])
-    behind = ReadPrefix(1, ())
-    for count, options in ((1, {}), (1, {"growing": True, "heads": [Head(0, 0)]}), (2, {"growing": True})):
+    one, longer = ReadPrefix(1, ()), ReadPrefix(2, ())
+    growing = {"growing": True}
+    for behind, options in (
+        ([one], {}),
+        ([one], {**growing, "heads": [Head(0, 0)]}),
+        ([one, one], growing),
+        ([one, longer], growing),
+    ):
+        count = 2 if longer in behind else 1
         masks = rows.repeat(count, 1), columns.repeat(count, 1)
         with pytest.raises(RequestError, match="behind"), capture(*masks, behind=behind, **options):
             pass

@@ -17,7 +17,8 @@ from a3tune.inspection.passes import answer_with_maps
 from a3tune.lack_of_memory import release_memory
 from a3tune.models.load import load_model
 from a3tune.prefixes import cache as module
-from a3tune.prefixes.cache import FEATURES_ONLY, PROVEN, PrefixCache, PrefixStore, PromptReading
+from a3tune.prefixes.cache import PrefixCache, PrefixStore, PromptReading
+from a3tune.prefixes.proven import FEATURES_ONLY, PROVEN
 from tests.support.adapter_sets import adapter_set
 
 FIRST, SECOND = "What is shown in this image?", "Is there a mass in the left lung? Answer briefly."

@@ -1,0 +1,153 @@
+"""Batches that go on behind what was read before: their answers and maps are those of prompts that are read whole."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig
+
+from a3tune.adapters.a3moe import A3MoeConfig
+from a3tune.attention.capture import prepare_capture
+from a3tune.evaluation.answering import answer_batch
+from a3tune.evaluation.decoding.registry import decoding_named
+from a3tune.evaluation.head_sets import HeadSet
+from a3tune.evaluation.reading import read_attention_of
+from a3tune.evaluation.systems import GREEDY
+from a3tune.models.load import load_model
+from a3tune.prefixes.batch import PrefixReader
+from tests.support.adapter_sets import adapter_set
+
+QUESTIONS = ("Where is the mass?", "Is there a mass in the left lung? Answer briefly.", "How many?")
+SETS = (HeadSet("critical"), HeadSet("all heads", every=True))
+# Prompts of tokens and pixels alone, places counted one by one, no window that the prompt could outgrow.
+GO_ON = {
+    "deepseek_vl", "idefics3", "internvl", "janus", "lighton_ocr", "llava", "llava_next", "llava_next_video",
+    "llava_onevision", "llava_pixtral", "llava_siglip", "mistral3", "perception_lm", "smolvlm", "video_llama_3",
+    "vipllava",
+}  # fmt: skip
+
+
+@pytest.fixture
+def images(random_image):
+    return [random_image(1, 60, 92), random_image(2, 90, 61)]
+
+
+@pytest.fixture
+def llava(tiny_checkpoint):
+    """A tiny LLaVA of the test's own, whose vision tower tells how often it read something."""
+    model = load_model(tiny_checkpoint("llava"), device="cpu")
+    prepare_capture(model.model)
+    model.model.model.vision_tower.register_forward_hook(_count)
+    _count.read = 0
+    return model
+
+
+def _count(*_):
+    _count.read += 1
+
+
+# The reader takes over nothing from a model with hooks of strangers.
+_count.__module__ = "a3tune.tests"
+
+
+def asked(model, images):
+    return [model.encode(image, question) for image in images for question in QUESTIONS]
+
+
+def answered(model, prompts, go_on=None):
+    with model.lock:
+        return answer_batch(
+            model, prompts, decoding_named(GREEDY), text_only=list, max_new_tokens=4, head_sets=SETS, go_on=go_on
+        )
+
+
+def read(model, prompts, go_on=None):
+    given = [model.append_answer(prompt, "In the left lung", close=True) for prompt in prompts]
+    return [[w for _, w in one] for one in read_attention_of(model, given, [None] * len(given), SETS, go_on)]
+
+
+def close(found, expected, tolerance=1e-5):
+    for one, other in zip(found, expected, strict=True):
+        for weights, others in zip(one, other, strict=True):
+            np.testing.assert_allclose(weights, others, rtol=0, atol=tolerance)
+
+
+def test_every_class_answers_and_looks_as_when_it_reads_the_whole(tiny_name, tiny_model, images):
+    model = tiny_model(tiny_name)
+    prepare_capture(model.model)
+    prompts, go_on = asked(model, images), partial(PrefixReader(model).batch, name="base")
+    assert (go_on(prompts) is not None) == (tiny_name in GO_ON)
+    whole, behind = answered(model, prompts), answered(model, prompts, go_on)
+    assert [one.token_ids for one in behind] == [one.token_ids for one in whole]
+    close([one.weights for one in behind], [one.weights for one in whole])
+    close(read(model, prompts, go_on), read(model, prompts))
+
+
+def test_each_beginning_is_read_once_and_alone(llava, images):
+    prompts, reader = asked(llava, images), PrefixReader(llava)
+    go_on = partial(reader.batch, name="base")
+    first = answered(llava, prompts, go_on)
+    assert _count.read == len(images)
+    again, maps = answered(llava, prompts, go_on), read(llava, prompts, go_on)
+    assert _count.read == len(images)
+    fresh = partial(PrefixReader(llava).batch, name="base")
+    # Bit for bit, whatever was kept and whoever was asked before.
+    close([one.weights for one in again], [one.weights for one in first], 0)
+    close(read(llava, prompts, fresh), maps, 0)
+    (alone,) = fresh(prompts[3:4]).prefixes
+    beside = reader.batch(prompts, "base").prefixes[3]
+    for one, other in zip(alone.layers, beside.layers, strict=True):
+        assert all(torch.equal(*parts) for parts in zip(one, other, strict=True))
+
+
+def test_a_prompt_with_several_images_goes_on_behind_the_last(llava, images):
+    prompts = [llava.encode(images, question) for question in QUESTIONS]
+    go_on = partial(PrefixReader(llava).batch, name="base")
+    batch = go_on(prompts)
+    assert batch.begun == prompts[0].images[1][-1] + 1
+    close([one.weights for one in answered(llava, prompts, go_on)], [one.weights for one in answered(llava, prompts)])
+
+
+def test_every_adapter_has_beginnings_of_its_own_and_experts_read_the_whole(llava, images, tmp_path):
+    text = r".*language_model.*\.(q_proj|v_proj)"
+    kinds = {
+        "lora": LoraConfig(r=2, target_modules=text, init_lora_weights=False),
+        "vision": LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False),
+        "a3": A3MoeConfig(query_experts=3, key_experts=3, init_weights=False),
+    }
+    adapters, prompts, reader = adapter_set(llava.model, kinds, tmp_path), asked(llava, images), PrefixReader(llava)
+    looked = {}
+    for name in ("base", "lora", "base", "lora"):
+        go_on = partial(reader.batch, name=name)
+        with adapters.using(name):
+            looked[name] = read(llava, prompts, go_on)
+            close(looked[name], read(llava, prompts))
+    assert max(abs(one - other).max() for one, other in zip(looked["base"][0], looked["lora"][0], strict=True)) > 1e-4
+    for name in ("vision", "a3"):
+        with adapters.using(name):
+            assert reader.batch(prompts, name) is None
+
+
+def test_changed_weights_read_anew(llava, images):
+    prompts, go_on = asked(llava, images), partial(PrefixReader(llava).batch, name="base")
+    read(llava, prompts, go_on)
+    with torch.no_grad():
+        llava.language_model.layers[0].self_attn.k_proj.weight.mul_(-1.5)
+    close(read(llava, prompts, go_on), read(llava, prompts))
+
+
+def test_what_cannot_be_kept_is_read_whole(llava, images):
+    prompts = asked(llava, images)
+    size = PrefixReader(llava).batch(prompts[:1], "base").prefixes[0].size
+    small = PrefixReader(llava, size)
+    assert small.batch(prompts[:3], "base") is not None  # one image
+    count = _count.read
+    assert small.batch(prompts, "base") is None
+    assert small.batch([llava.encode(image, "Where?") for image in images], "base") is None
+    assert _count.read == count
+    assert PrefixReader(llava, 0).batch(prompts[:1], "base") is None
+
+
+def test_a_prompt_without_image_is_read_whole(llava):
+    assert PrefixReader(llava).batch([llava.encode_text("Where is the mass?")], "base") is None
