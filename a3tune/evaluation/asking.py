@@ -84,6 +84,11 @@ class Asker:
         self._beginnings = PrefixReader(model, kept_bytes)
         self._recent: tuple[tuple[str, tuple[int, ...]], list[_Prepared], dict[int, str]] | None = None
 
+    @property
+    def seconds_of_images(self) -> float:
+        """How long was spent so far on what is read once for all questions about an image."""
+        return self._beginnings.seconds
+
     def together(self, systems: Sequence[System]) -> list[tuple[System, ...]]:
         """Which systems are asked in one batch: those that decode greedily and see the same, where that is the plan's
         `EvaluationPlan.mode`; all others each alone."""

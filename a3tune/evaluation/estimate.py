@@ -67,13 +67,14 @@ def estimate_evaluation(
     sample = batches[len(batches) // 2]
     try:
         asker.ask(systems[:1], batches[0][:1], seed=plan.seed)
-        began = time.perf_counter()
+        began, before = time.perf_counter(), asker.seconds_of_images
         groups = asker.together(systems)
         for place, group in enumerate(groups):
             names = ", ".join(system.name for system in group)
             on_progress(f"Asking {len(sample)} of the questions: {names}", place / len(groups))
             asker.ask(group, sample, seed=plan.seed)
-        seconds = time.perf_counter() - began
+        on_images = asker.seconds_of_images - before
+        on_questions = time.perf_counter() - began - on_images
     except torch.OutOfMemoryError as error:
         raise RequestError(
             expected=f"memory for {plan.batch_size} questions at once",
@@ -83,13 +84,15 @@ def estimate_evaluation(
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     if model.device.type == "cuda":
         peak = torch.cuda.max_memory_allocated()
+    images, seen = (len({question.image_digest for question in some}) for some in (data.questions, sample))
+    seconds = on_questions * len(data.questions) / len(sample) + on_images * images / seen
     return EvaluationEstimate(
         data.split,
         len(data.questions),
-        len({question.image_digest for question in data.questions}),
+        images,
         tuple(system.name for system in systems),
         len(data.questions) * len(systems),
-        round(seconds * len(data.questions) / len(sample), 1),
+        round(seconds, 1),
         len(sample) * len(systems),
         int(peak),
         data.notes(),

@@ -8,6 +8,7 @@ count places one by one.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -77,11 +78,15 @@ class PrefixReader:
     Args:
         model: who reads.
         most_bytes: how much may be kept for later batches; what does not fit in there is read whole.
+
+    Attributes:
+        seconds: how long reading beginnings took so far.
     """
 
     def __init__(self, model: VisionLanguageModel, most_bytes: int = MOST_BYTES) -> None:
         self._model, self._most_bytes, self._token_bytes = model, most_bytes, 0.0
         self._kept = PrefixCache(PrefixStore(most_bytes))
+        self.seconds = 0.0
 
     @torch.no_grad()
     def batch(self, prompts: Sequence[EncodedPrompt], name: str) -> PrefixedBatch | None:
@@ -160,7 +165,7 @@ class PrefixReader:
 
     def _read(self, prompt: EncodedPrompt, begun: dict[str, torch.Tensor]) -> Prefix:
         model, cache = self._model, DynamicCache(config=self._model.text_config)
-        length = begun[_IDS].shape[1]
+        started, length = time.perf_counter(), begun[_IDS].shape[1]
         rows, columns = prompt.rows[:, :length], prompt.columns[:, :length]
         # Row and tile tokens between the patches are text rows.
         watched: Any = capture(rows, columns, growing=True) if bool(rows.any()) else nullcontext()
@@ -168,4 +173,5 @@ class PrefixReader:
         with watched as record:
             model.model(**begun, **options, past_key_values=cache, use_cache=True)
         layers = tuple((layer.keys, layer.values) if layer.is_initialized else None for layer in cache.layers)
+        self.seconds += time.perf_counter() - started
         return Prefix(layers, ReadPrefix(length, ()) if record is None else record.prefix(length))

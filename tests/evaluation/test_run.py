@@ -6,6 +6,7 @@ import json
 import math
 import threading
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -260,6 +261,26 @@ def test_an_estimate_counts_all_answers(data, model):
     assert (found.questions, found.images, found.answers, found.sampled) == (10, 5, 20, 8)
     assert found.systems == ("base", "base, blank image")
     assert found.seconds > 0
+
+
+def test_what_is_read_once_for_an_image_is_reckoned_by_images(data, model, monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+
+    class Fake:
+        def __init__(self, *args):
+            self.seconds_of_images = 0.0
+
+        def together(self, systems):
+            return [systems]
+
+        def ask(self, systems, questions, *, seed):
+            read = 7.0 * len({question.image_digest for question in questions})
+            self.seconds_of_images += read
+            clock.now += 2.0 * len(questions) + read
+
+    monkeypatch.setattr("a3tune.evaluation.estimate.Asker", Fake)
+    monkeypatch.setattr("a3tune.evaluation.estimate.time.perf_counter", lambda: clock.now)
+    assert estimate_evaluation(plan(), data, model).seconds == 2.0 * 10 + 7.0 * 5
 
 
 def test_a_finished_batch_is_not_asked_again(data, model, whole, tmp_path, monkeypatch):
