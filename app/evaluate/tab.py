@@ -14,7 +14,7 @@ from app.access.identity import audit
 from app.common.comparison import AdapterComparison
 from app.common.delete_button import DeleteButton
 from app.common.identity import is_secret, owner_of
-from app.common.status import address_status, error_status, status
+from app.common.status import error_status, status
 from app.common.widgets import (
     EVENT_OPTIONS,
     Update,
@@ -42,6 +42,7 @@ from app.evaluate.choice import (
 from app.evaluate.results import FILES, ItemFilter, download
 from app.evaluate.service import EvaluateService
 from app.evaluate.view import STATES
+from app.jobs.events import JobEvents
 from app.jobs.machine import machine_notice
 
 
@@ -127,6 +128,7 @@ class EvaluateTab:
             self._deletion.build_button(interactive=False, min_width=80)
         self._deletion.build_question()
         self._run_status = gr.HTML("", elem_id="evaluate-run-status", apply_default_css=False)
+        self._events = JobEvents(self._service.jobs, self.show, self._known, self._run_status)
         colours = browser_tables()[COLOUR_MAPS[0]]
         parts = widget_parts("evaluate/static/evaluation", colours=colours, cells=list(CELLS), files=list(FILES))
         answers = [self.read_evaluation, self.read_questions, self.read_file, self.compare_evaluations]
@@ -164,13 +166,8 @@ class EvaluateTab:
             concurrency_limit=1,
             **EVENT_OPTIONS,
         )
-        self._results.open(self._open, [me], [*self.outputs, self._run_status], **options)
-        self._results.moved(self._show_chosen, chosen, self.outputs, **options)
-        self._choice.input(self._show_chosen, chosen, self.outputs, **options)
-        jobs = self._service.jobs
-        for button, act in ((self._stop, jobs.stop), (self._resume, jobs.resume), (self._cancel, jobs.cancel)):
-            button.click(self._act(act), chosen, [*self.outputs, self._run_status], **options)
-        self._deletion.wire(chosen, self.outputs, jobs.describe, jobs.delete, jobs.restore, self.show)
+        buttons = (self._stop, self._resume, self._cancel)
+        self._events.wire(me, self._choice, self._results, self.outputs, buttons, self._deletion)
         self._results.inspect(
             self._look(inspect),
             [inspect.question, *chosen],
@@ -252,7 +249,7 @@ class EvaluateTab:
                 self._data: gr.update(choices=offered, value=data if data in {key for _, key in offered} else PHANTOM),
                 self._adapters: gr.update(choices=there, value=known or self._service.first_choice()),
                 self._heads: gr.update(choices=sets, value=kept),
-                **self._show_named(visitor, run),
+                **self._events.show_named(visitor, run),
             }
         except Exception as error:
             return {self.status: error_status(error)}
@@ -273,30 +270,8 @@ class EvaluateTab:
         handed = status("Handed over: it goes on when you leave this page.")
         yield {self.status: handed, **self.show(visitor, job.id)}
 
-    def _show_chosen(self, visitor: str, name: JobId | None) -> Update:
-        try:
-            return self.show(visitor, name)
-        except Exception:
-            return gr.skip()
-
-    @errors_in("_run_status")
-    def _open(self, visitor: str, event: gr.EventData) -> Update:
-        return self._show_named(visitor, JobId(str(getattr(event, "run", ""))))
-
-    def _show_named(self, visitor: str, name: JobId | None) -> Update:
-        """`show`, which says so where there is no evaluation of that name."""
-        known = [view.job.id for view in self._service.views(owner_of(visitor))]
-        return {**self.show(visitor, name), self._run_status: address_status(name, known)}
-
-    def _act(self, act: Callable[[OwnerId, JobId], Any]) -> Callable[[str, JobId | None], Update]:
-        """The event of a button that does something to the evaluation on show."""
-
-        @errors_in("_run_status")
-        def press(panel: EvaluateTab, visitor: str, name: JobId | None) -> Update:
-            act(owner_of(visitor), JobId(str(name)))
-            return {**panel.show(visitor, name), panel._run_status: ""}
-
-        return lambda visitor, name: press(self, visitor, name)
+    def _known(self, owner: OwnerId) -> list[JobId]:
+        return [view.job.id for view in self._service.views(owner)]
 
     def _look(self, inspect: AdapterComparison) -> Callable[..., Iterator[Update]]:
         """The event of a question that is opened in Inspect."""

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 
 from app.common.delete_button import DeleteButton
 from app.common.identity import owner_of
-from app.common.status import address_status
-from app.common.widgets import EVENT_OPTIONS, Update, errors_in, server_function
+from app.common.widgets import Update, server_function
 from app.engine.ids import JobId, OwnerId
+from app.jobs.events import JobEvents
 from app.tune.adapters_panel import AdapterPanel
 from app.tune.runs.news import follow_value, run_choices
 from app.tune.widgets import Panel, build_run_view
@@ -43,6 +42,7 @@ class RunPanel(Panel):
             self._deletion.build_button(interactive=False, min_width=80)
         self._deletion.build_question()
         self.status = gr.HTML("", elem_id="tune-run-status", apply_default_css=False)
+        self._events = JobEvents(self._service.jobs, self.show, self._known, self.status)
         self._progress = build_run_view(server_function(self.read_run), server_function(self.compare_runs))
 
     def wire(self, use: AdapterPanel) -> None:
@@ -52,18 +52,8 @@ class RunPanel(Panel):
             use: where the adapter of the run on show is chosen.
         """
         self._use = use
-        chosen, options = [self._visitor, self.choice], {"queue": False, **EVENT_OPTIONS}
-        self._progress.moved(self._choose, chosen, self.outputs, **options)
-        self._progress.open(self._open, [self._visitor], [*self.outputs, self.status], **options)
-        self.choice.input(self._choose, chosen, self.outputs, **options)
-        jobs = self._service.jobs
-        for button, act in (
-            (self._stop, jobs.stop),
-            (self._resume, jobs.resume),
-            (self._cancel, jobs.cancel),
-        ):
-            button.click(self._act(act), chosen, [*self.outputs, self.status], **options)
-        self._deletion.wire(chosen, self.outputs, jobs.describe, jobs.delete, jobs.restore, self.show)
+        buttons = (self._stop, self._resume, self._cancel)
+        self._events.wire(self._visitor, self.choice, self._progress, self.outputs, buttons, self._deletion)
 
     @property
     def outputs(self) -> list[gr.blocks.Block]:
@@ -92,32 +82,14 @@ class RunPanel(Panel):
             **self._use.show(visitor, adapter),
         }
 
-    # ---- events ------------------------------------------------------------------------------
-
-    def _choose(self, visitor: str, name: JobId | None) -> Update:
-        try:
-            return self.show(visitor, name)
-        except Exception:
-            return gr.skip()
-
-    @errors_in("status")
-    def _open(self, visitor: str, event: gr.EventData) -> Update:
-        return self.show_named(visitor, JobId(str(getattr(event, "run", ""))))
-
     def show_named(self, visitor: str, name: JobId | None) -> Update:
         """`show`, which says so where there is no run of that name."""
-        known = [view.job.id for view in self._service.views(owner_of(visitor))]
-        return {**self.show(visitor, name), self.status: address_status(name, known)}
+        return self._events.show_named(visitor, name)
 
-    def _act(self, act: Callable[[OwnerId, JobId], Any]) -> Callable[[str, JobId | None], Update]:
-        """The event of a button that does something to the run on show."""
+    def _known(self, owner: OwnerId) -> list[JobId]:
+        return [view.job.id for view in self._service.views(owner)]
 
-        @errors_in("status")
-        def press(panel: RunPanel, visitor: str, name: JobId | None) -> Update:
-            act(owner_of(visitor), JobId(str(name)))
-            return {**panel.show(visitor, name), panel.status: ""}
-
-        return lambda visitor, name: press(self, visitor, name)
+    # ---- what the part in the browser asks ---------------------------------------------------
 
     def read_run(self, request: dict[str, Any]) -> dict[str, Any]:
         """What the part in the browser does not know yet of the run that it follows."""
