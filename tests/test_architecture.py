@@ -325,11 +325,15 @@ def test_no_module_is_longer_than_one_sitting():
 
 def faults_in(tree: ast.Module) -> list[str]:
     """What no module of this project may do, with its line: run code from a checkpoint or a file, open the page to
-    the world, swallow every exception."""
+    the world, set what belongs to Gradio's queue, swallow every exception."""
     faults = []
     for node in ast.walk(tree):
         if isinstance(node, ast.ExceptHandler) and node.type is None:
             faults.append(f"{node.lineno}: bare except")
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store | ast.Del):
+            owner = ast.unparse(node)
+            if "._queue." in owner or (node.attr == "_queue" and not owner.startswith("self.")):
+                faults.append(f"{node.lineno}: {owner} is Gradio's own")
         if not isinstance(node, ast.Call):
             continue
         called = ast.unparse(node.func)
@@ -362,6 +366,8 @@ def test_source_does_nothing_forbidden(path):
         ("torch.load(f)", "1: torch.load without weights_only=True"),
         ("torch.load(f, weights_only=False)", "1: torch.load without weights_only=True"),
         ("eval(text)", "1: eval"),
+        ("page._queue = Queue()", "1: page._queue is Gradio's own"),
+        ("page._queue.max_size = 3", "1: page._queue.max_size is Gradio's own"),
         ("try:\n    x\nexcept:\n    y", "3: bare except"),
     ],
 )

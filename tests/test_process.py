@@ -25,12 +25,17 @@ STARTS = (
 )
 IMPORTS = """
 import logging, os
-before = dict(os.environ)
-import a3tune, app, a3tune.cli.main, a3tune.models.load, a3tune.training.tuning
+def state():
+    return dict(os.environ), dict(logging.root.manager.loggerDict), logging.root.level, list(logging.root.handlers)
+before, was = dict(os.environ), state()
+import a3tune
+assert state() == was, (state(), was)
+import app, a3tune.cli.main, a3tune.models.load, a3tune.training.tuning
 assert {name: value for name, value in os.environ.items() if name.startswith(("A3TUNE", "GOMP", "OMP"))} == {
     name: value for name, value in before.items() if name.startswith(("A3TUNE", "GOMP", "OMP"))
 }, os.environ
 assert logging.getLogger("bitsandbytes").level == logging.NOTSET
+assert (logging.root.level, logging.root.handlers) == (logging.WARNING, [])
 """
 
 
