@@ -29,6 +29,7 @@ from a3tune.models.load import load_model
 from a3tune.phantom.questions import ask
 from a3tune.phantom.scene import make_phantom
 from a3tune.phantom.structures import HELD_OUT_SEEDS, KINDS, VALIDATION_SEEDS, PhantomStyle
+from a3tune.prefixes.batch import PrefixReader
 from a3tune.training.config_file import load_config
 from a3tune.training.run_folder import RunFolder
 from a3tune.training.tuning import tune
@@ -145,6 +146,7 @@ class Bench:
     def __init__(self, runs: Path, measured: Measurements, data: Path, phantoms: int) -> None:
         self.runs, self.measured, self.data, self.phantoms = runs, measured, data, phantoms
         self.model = load_model(model_source(DEMO), device="cpu")
+        self._reader = PrefixReader(self.model)
         self._asked: dict[str, tuple[list[dict[str, object]], list[PreparedQuestion]]] = {}
 
     def work(self, todo: Sequence[Job], sets: Sequence[str]) -> None:
@@ -186,7 +188,7 @@ class Bench:
             used = "tuned"
             adapters.add(used, RunFolder(folder / "run").adapter)
         facts, questions = self._questions(name)
-        readings = read_questions(self.model, questions, adapter_set=adapters, adapter=used)
+        readings = read_questions(self.model, questions, adapter_set=adapters, adapter=used, reader=self._reader)
         if job.seed is not None:
             adapters.remove(used)
         rows = [

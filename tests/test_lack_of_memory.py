@@ -150,12 +150,14 @@ def test_an_evaluation_goes_on_in_smaller_batches_with_the_same_results(tiny_mod
     whole, read = read_questions(model, prepared), read_attention_of(model, prompts, coverages, sets)
     seen = short(model, 2)
     assert [reading.right for reading in read_questions(model, prepared)] == [reading.right for reading in whole]
-    assert seen == [4, 2, 2]
+    # What stands before the questions is read by itself, and again once it was given up for want of memory.
+    assert [count for count in seen if count > 1] == [4, 2, 2]
+    del seen[:]
     again = read_attention_of(model, prompts, coverages, sets)
     for ((numbers, weights),), ((expected, map_),) in zip(again, read, strict=True):
         assert numbers == pytest.approx(expected, abs=1e-6)
         np.testing.assert_allclose(weights, map_, atol=1e-7)
-    assert seen[3:] == [4, 2, 2]
+    assert seen == [4, 2, 2]
     monkeypatch.undo()
     short(model, 0)
     with pytest.raises(NotEnoughMemoryError, match="one question"):

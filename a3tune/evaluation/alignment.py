@@ -9,16 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from a3tune.adapters.a3moe.token_spans import TokenSpans
 from a3tune.adapters.switch import BASE, AdapterSet
 from a3tune.attention.answer import answer_attention, measure_answer
-from a3tune.attention.capture import capture, prepare_capture
+from a3tune.attention.capture import prepare_capture
 from a3tune.errors import Cancelled, RequestError
+from a3tune.evaluation.passes import first_column, read_batch
 from a3tune.geometry.patch_grid import to_patches
 from a3tune.lack_of_memory import in_halves, memory_for
 from a3tune.memory_advice import TO_EVALUATE
 from a3tune.models.encoded_prompt import EncodedPrompt
 from a3tune.models.model import VisionLanguageModel
+from a3tune.prefixes.batch import PrefixReader
 from a3tune.progress import Progress, no_progress
 from a3tune.types import MedicalImage
 
@@ -125,6 +126,7 @@ def read_questions(
     batch_size: int = 16,
     on_progress: Progress = no_progress,
     should_stop: Callable[[], bool] | None = None,
+    reader: PrefixReader | None = None,
 ) -> list[Reading]:
     """Answer questions and see where the critical heads look meanwhile.
 
@@ -140,6 +142,7 @@ def read_questions(
         batch_size: questions in one pass.
         on_progress: told how far it is.
         should_stop: asked between passes; True ends the work.
+        reader: keeps what was read of the images for further calls; None keeps it for this one.
 
     Returns:
         One reading per question, in order.
@@ -150,6 +153,7 @@ def read_questions(
     """
     prepare_capture(model.model)
     adapter_set = AdapterSet(model.model) if adapter_set is None else adapter_set
+    reader = PrefixReader(model) if reader is None else reader
     # Questions of like length together leave little padding.
     order = sorted(range(len(questions)), key=lambda index: questions[index].prompt.length)
     readings: dict[int, Reading] = {}
@@ -160,7 +164,7 @@ def read_questions(
         indices = order[start : start + batch_size]
         chosen = [questions[index] for index in indices]
         with memory_for("one question", TO_EVALUATE):
-            found = in_halves(lambda some: _read(model, some, adapter_set, adapter, critical_count), chosen)
+            found = in_halves(lambda some: _read(model, some, adapter_set, adapter, critical_count, reader), chosen)
         readings.update(zip(indices, found, strict=True))
     on_progress("Asking", 1.0)
     return [readings[index] for index in range(len(questions))]
@@ -172,20 +176,17 @@ def _read(
     adapters: AdapterSet,
     adapter: str,
     count: int | None,
+    reader: PrefixReader,
 ) -> list[Reading]:
-    batch = model.collate([item.prompt for item in questions])
     # The layers at work are shared by all threads, so nobody else may run the model until this is over.
-    with (
-        model.lock,
-        adapters.using(adapter) as tuned,
-        TokenSpans(batch.question, batch.columns),
-        capture(batch.rows, batch.columns) as record,
-    ):
-        following = torch.nn.functional.pad(batch.labels[:, 1:], (0, 1), value=_IGNORED)
+    with model.lock, adapters.using(adapter):
+        batch = reader.batch([item.prompt for item in questions], adapter, padding_side="right")
+        first = first_column(batch)
+        following = torch.nn.functional.pad(batch.labels[:, 1:], (0, 1), value=_IGNORED)[:, first:]
         places = (following != _IGNORED).any(dim=0).nonzero().squeeze(1)
         options = {"logits_to_keep": places} if model.keeps_logits else {}
-        logits = tuned(**batch.inputs, **options, use_cache=False).logits
-    logits, following = logits if model.keeps_logits else logits[:, places], following[:, places]
+        output, record = read_batch(model, batch, **options)
+    logits, following = output.logits if model.keeps_logits else output.logits[:, places], following[:, places]
     right = ((logits.argmax(dim=-1) == following) | (following == _IGNORED)).all(dim=1).tolist()
     readings = []
     for b, item in enumerate(questions):

@@ -53,7 +53,7 @@ def answer_batch(
     max_new_tokens: int = 64,
     seed: int = 0,
     head_sets: Sequence[HeadSet] = (),
-    go_on: Callable[[Sequence[EncodedPrompt]], PrefixedBatch | None] | None = None,
+    go_on: Callable[[Sequence[EncodedPrompt]], EncodedBatch] | None = None,
 ) -> list[Answer]:
     """Answer several prompts at once; the adapter at work is mounted, and the caller holds the model's lock.
 
@@ -68,7 +68,7 @@ def answer_batch(
         seed: of a way of decoding that samples.
         head_sets: where the model looks is read in these, too, in the very passes that write; the way of decoding must
             then change neither attention nor beams. The model is prepared for it (`a3tune.attention.capture`).
-        go_on: gives the batch behind what was read before (`a3tune.prefixes.batch.PrefixReader.batch`), for a way of
+        go_on: gives the batch with what was read before (`a3tune.prefixes.batch.PrefixReader.batch`), for a way of
             decoding that changes neither attention nor beams; None reads the prompts whole.
 
     Raises:
@@ -93,9 +93,7 @@ def answer_batch(
             )[0]
             for place, prompt in enumerate(prompts)
         ]
-    batch: EncodedBatch | None = None if go_on is None else go_on(prompts)
-    if batch is None:
-        batch = model.collate(prompts, padding_side="left")
+    batch = model.collate(prompts, padding_side="left") if go_on is None else go_on(prompts)
     room = min(max_new_tokens, model.context_length - batch.length)
     if room < 1:
         raise RequestError(

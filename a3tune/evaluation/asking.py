@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -28,8 +28,8 @@ from a3tune.images import load_image
 from a3tune.lack_of_memory import in_halves, memory_for
 from a3tune.memory_advice import TO_EVALUATE
 from a3tune.models.model import VisionLanguageModel
-from a3tune.models.prompt import EncodedPrompt
-from a3tune.prefixes.batch import PrefixedBatch, PrefixReader
+from a3tune.models.prompt import EncodedBatch, EncodedPrompt
+from a3tune.prefixes.batch import PrefixReader
 from a3tune.prefixes.cache import MOST_BYTES
 from a3tune.types import MedicalImage
 
@@ -160,12 +160,20 @@ class Asker:
                 head_sets=plan.read_in
                 if plain and readable_while_writing(self._model, prompts, plan.max_new_tokens)
                 else (),
-                go_on=self._behind(system) if len(rows) == 1 else None,
+                go_on=self._behind(system, "left", mixed=len(rows) > 1),
             )
 
-    def _behind(self, system: System) -> Callable[[Sequence[EncodedPrompt]], PrefixedBatch | None] | None:
-        """What reads beginnings for a system; the ways of decoding that look into the model are to read the whole."""
-        return partial(self._beginnings.batch, name=system.adapter) if system.decoding == GREEDY else None
+    def _behind(
+        self, system: System, padding_side: Literal["left", "right"], *, mixed: bool = False
+    ) -> Callable[[Sequence[EncodedPrompt]], EncodedBatch] | None:
+        """What makes batches for a system; the ways of decoding that look into the model are to read the whole.
+
+        Args:
+            mixed: whether every row has an adapter of its own.
+        """
+        if system.decoding != GREEDY:
+            return None
+        return partial(self._beginnings.batch, name="" if mixed else system.adapter, padding_side=padding_side)
 
     def _prepare(
         self, control: Control, questions: Sequence[EvaluationQuestion]
@@ -264,7 +272,7 @@ class Asker:
         if jobs:
             prompts = [prompt for _, _, prompt in jobs]
             coverages = [prepared[place].coverage for place, _, _ in jobs]
-            all_read = read_attention_of(model, prompts, coverages, sets, self._behind(system))
+            all_read = read_attention_of(model, prompts, coverages, sets, self._behind(system, "right"))
             for (place, names, _), read in zip(jobs, all_read, strict=True):
                 found[place].keep(names, sets, read)
         return found

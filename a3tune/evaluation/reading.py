@@ -9,15 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from a3tune.adapters.a3moe.token_spans import TokenSpans
 from a3tune.attention.answer import measure_answer
-from a3tune.attention.capture import capture
 from a3tune.evaluation.head_sets import HeadSet
+from a3tune.evaluation.passes import read_batch
 from a3tune.lack_of_memory import in_halves
 from a3tune.models.memory import total_memory
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.prompt import EncodedBatch, EncodedPrompt
-from a3tune.prefixes.batch import PrefixedBatch
 
 # The maps of one batch, which lie in the machine's memory whatever the device, may take this share of all there is: not
 # of what is free at the moment, so that a resumed evaluation reads as it began.
@@ -30,7 +28,7 @@ def read_attention_of(
     prompts: Sequence[EncodedPrompt],
     coverages: Sequence[np.ndarray | None],
     head_sets: Sequence[HeadSet],
-    go_on: Callable[[Sequence[EncodedPrompt]], PrefixedBatch | None] | None = None,
+    go_on: Callable[[Sequence[EncodedPrompt]], EncodedBatch] | None = None,
 ) -> list[list[tuple[dict[str, float | None], np.ndarray]]]:
     """For each prompt with its answer, and each set of heads, its `measured` numbers and the map that they are of,
     float64 [patches]. The adapter at work is mounted, and the caller holds the model's lock.
@@ -39,7 +37,7 @@ def read_attention_of(
         prompts: with answers.
         coverages: float [patches] of each, or None.
         head_sets: what is read.
-        go_on: gives the batch behind what was read before (`a3tune.prefixes.batch.PrefixReader.batch`); None reads the
+        go_on: gives the batch with what was read before (`a3tune.prefixes.batch.PrefixReader.batch`); None reads the
             prompts whole.
     """
     pairs = list(zip(prompts, coverages, strict=True))
@@ -54,19 +52,13 @@ def _read(
     model: VisionLanguageModel,
     pairs: Sequence[tuple[EncodedPrompt, np.ndarray | None]],
     head_sets: Sequence[HeadSet],
-    go_on: Callable[[Sequence[EncodedPrompt]], PrefixedBatch | None] | None,
+    go_on: Callable[[Sequence[EncodedPrompt]], EncodedBatch] | None,
 ) -> list[list[tuple[dict[str, float | None], np.ndarray]]]:
     prompts = [prompt for prompt, _ in pairs]
     # Nobody reads the scores of the next tokens, which for a batch would take gigabytes.
     options: dict[str, Any] = {"logits_to_keep": 1} if model.keeps_logits else {}
-    batch: EncodedBatch | None = None if go_on is None else go_on(prompts)
-    if isinstance(batch, PrefixedBatch):
-        with capture(batch.rows, batch.columns, growing=True, behind=batch.behind) as record:
-            model.model(**batch.rest, **options, past_key_values=batch.cache())
-    else:
-        batch = model.collate(prompts)
-        with TokenSpans(batch.question, batch.columns), capture(batch.rows, batch.columns) as record:
-            model.model(**batch.inputs, **options, use_cache=False)
+    batch = model.collate(prompts) if go_on is None else go_on(prompts)
+    _, record = read_batch(model, batch, **options)
     read = []
     for b, (prompt, coverage) in enumerate(pairs):
         writing = batch.writing[b][batch.rows[b]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -86,18 +87,18 @@ class EncodedBatch:
     """Several prompts padded to one length.
 
     Attributes:
-        inputs: the model's keyword arguments, on the model's device.
+        inputs: the model's keyword arguments, on the model's device: tensors, or also features in the place of pixels.
         prompts: the prompts, in order.
         starts: where each prompt begins in its padded row.
     """
 
-    inputs: dict[str, torch.Tensor]
+    inputs: dict[str, Any]
     prompts: tuple[EncodedPrompt, ...]
     starts: tuple[int, ...]
 
     @property
     def length(self) -> int:
-        return self.inputs["input_ids"].shape[1]
+        return int(self.inputs["input_ids"].shape[1])
 
     @property
     def rows(self) -> torch.Tensor:
@@ -127,7 +128,7 @@ class EncodedBatch:
     @property
     def labels(self) -> torch.Tensor:
         """int64 [batch, length] on the inputs' device: the answers' ids, -100 everywhere else."""
-        ids = self.inputs["input_ids"]
+        ids: torch.Tensor = self.inputs["input_ids"]
         return ids.masked_fill(~self.answer.to(ids.device), -100)
 
     def column_of(self, b: int, position: int) -> int:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers import DynamicCache
@@ -23,6 +23,7 @@ from a3tune.attention.record import ReadPrefix
 from a3tune.models.encoded_prompt import EncodedBatch, EncodedPrompt
 from a3tune.models.model import VisionLanguageModel
 from a3tune.prefixes.cache import MOST_BYTES, PrefixCache, PrefixStore
+from a3tune.prefixes.features import JOINED, features_size, joined_features, read_features, with_features
 from a3tune.prefixes.model_state import adds_tokens, image_modules, is_adapted, is_plain, text_modules
 from a3tune.prefixes.proven import PIXELS, PROVEN, Prefix, counts_plainly, digest, empty_cache, feature_names
 
@@ -80,7 +81,7 @@ class PrefixReader:
         most_bytes: how much may be kept for later batches; what does not fit in there is read whole.
 
     Attributes:
-        seconds: how long reading beginnings took so far.
+        seconds: how long was spent so far on what is read once: beginnings and features.
     """
 
     def __init__(self, model: VisionLanguageModel, most_bytes: int = MOST_BYTES) -> None:
@@ -89,25 +90,49 @@ class PrefixReader:
         self.seconds = 0.0
 
     @torch.no_grad()
-    def batch(self, prompts: Sequence[EncodedPrompt], name: str) -> PrefixedBatch | None:
-        """The prompts, with or without answers, behind their beginnings; None where each is to be read whole.
+    def batch(
+        self, prompts: Sequence[EncodedPrompt], name: str, *, padding_side: Literal["left", "right"] = "left"
+    ) -> EncodedBatch:
+        """The prompts, with or without answers, behind their beginnings; where these are to be read whole, with the
+        features of their images in the place of pixels; and as they are where neither is proven.
 
-        Call it with the adapter ``name`` at work and the model locked; the model is prepared for capture.
+        Call it with the adapter at work and the model locked; the model is prepared for capture.
+
+        Args:
+            name: of the adapter at work, whose beginnings are its own; "" where each row has one of its own.
+            padding_side: where prompts that are read whole are padded.
         """
         model = self._model
-        image, text = image_modules(model), text_modules(model)
-        if (
-            not self._most_bytes
-            or not self._may_go_on(prompts)
-            or not is_plain(image)
-            or is_adapted(image)
-            or adds_tokens(model)
-        ):
-            return None
-        cache = empty_cache(model, [*image, *text])
+        plain = model.collate(prompts, padding_side=padding_side)
+        image = image_modules(model)
+        if not self._most_bytes or model.config.model_type not in PROVEN or adds_tokens(model):
+            return plain
+        if not all(PIXELS in prompt.inputs for prompt in prompts) or not is_plain(image) or is_adapted(image):
+            return plain
+        return (self._prefixed(prompts, name) if name else None) or self._featured(plain, image)
+
+    def _featured(self, batch: EncodedBatch, image: list[torch.nn.Module]) -> EncodedBatch:
+        if self._model.config.model_type not in JOINED:
+            return batch
+        features = []
+        for prompt in batch.prompts:
+            key = digest({name: prompt.inputs[name] for name in feature_names(self._model, prompt.inputs)})
+            found = self._kept.get(key, image)
+            if found is None:
+                started = time.perf_counter()
+                found = read_features(self._model, prompt.inputs)
+                self._kept.put(key, found, features_size(found), image, self._model.device)
+                self.seconds += time.perf_counter() - started
+            features.append(found)
+        return replace(batch, inputs=with_features(batch.inputs, joined_features(features)))
+
+    def _prefixed(self, prompts: Sequence[EncodedPrompt], name: str) -> PrefixedBatch | None:
+        model = self._model
+        modules = [*image_modules(model), *text_modules(model)]
+        cache = empty_cache(model, modules) if self._may_go_on(prompts) else None
         if cache is None or any(type(layer) is not DynamicLayer for layer in cache.layers):
             return None
-        prefixes = self._prefixes(prompts, name, [*image, *text])
+        prefixes = self._prefixes(prompts, name, modules)
         if prefixes is None or any(layer is None for prefix in prefixes for layer in prefix.layers):
             return None
         begun = max(prefix.read.length for prefix in prefixes)
@@ -127,11 +152,8 @@ class PrefixReader:
     def _may_go_on(self, prompts: Sequence[EncodedPrompt]) -> bool:
         """Whether the prompts are of the kind for which that is proven."""
         model = self._model
-        if model.config.model_type not in PROVEN or not counts_plainly(model):
-            return False
-        return all(
-            PIXELS in prompt.inputs
-            and set(prompt.inputs) <= {_IDS, _MASK, *feature_names(model, prompt.inputs)}
+        return counts_plainly(model) and all(
+            set(prompt.inputs) <= {_IDS, _MASK, *feature_names(model, prompt.inputs)}
             and prompt.images[-1][-1] < prompt.question[0]
             for prompt in prompts
         )

@@ -17,7 +17,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,10 +30,10 @@ from a3tune.lack_of_memory import give_up_when_short
 from a3tune.models.encoded_prompt import EncodedPrompt
 from a3tune.models.memory import WORKING_MEMORY, available_memory
 from a3tune.models.model import VisionLanguageModel
+from a3tune.prefixes.features import features_size, read_features, with_features
 from a3tune.prefixes.model_state import (
     ModelState,
     adds_tokens,
-    base_of,
     image_modules,
     is_adapted,
     is_plain,
@@ -222,27 +222,13 @@ class PromptReading:
         for number, layer in enumerate(prefix.layers):
             if layer is not None:
                 self.cache.update(*layer, number)  # copies them
-        self.read, self.inputs = prefix.read, self._without_pixels()
+        self.read = prefix.read
+        self.inputs = {name: part for name, part in self._prompt.inputs.items() if name != PIXELS}
         return True
 
     def _use_features(self, content: bytes, prefixes: PrefixCache) -> None:
         features = prefixes.get(content, self._image)
         if features is None:
-            given = {name: self._prompt.inputs[name] for name in feature_names(self._model, self._prompt.inputs)}
-            found = base_of(self._model).base_model.get_image_features(**given, return_dict=True)
-            # States of all layers of the vision tower: no model reads them from here.
-            features = type(found)(**{k: v for k, v in found.items() if k not in ("hidden_states", "attentions")})
-            size = sum(part.nbytes for part in _tensors(list(features.values())))
-            prefixes.put(content, features, size, self._image, self._model.device)
-        self.inputs = {**self._without_pixels(), "mm_encoder_outputs": {"image": features}}
-
-    def _without_pixels(self) -> dict[str, Any]:
-        return {name: part for name, part in self._prompt.inputs.items() if name != PIXELS}
-
-
-def _tensors(values: list[Any]) -> Iterator[torch.Tensor]:
-    for value in values:
-        if isinstance(value, torch.Tensor):
-            yield value
-        elif isinstance(value, (list, tuple)):
-            yield from _tensors(list(value))
+            features = read_features(self._model, self._prompt.inputs)
+            prefixes.put(content, features, features_size(features), self._image, self._model.device)
+        self.inputs = with_features(self._prompt.inputs, features)

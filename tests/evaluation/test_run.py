@@ -31,6 +31,7 @@ from a3tune.geometry.patch_grid import to_patches
 from a3tune.images import load_image
 from a3tune.inspection.image_set import inspect_images
 from a3tune.models.load import load_model
+from a3tune.prefixes.batch import PrefixReader
 from a3tune.training.methods import a3moe_config
 from a3tune.types import Head
 from tests.support.adapter_sets import save_adapters
@@ -76,7 +77,7 @@ def test_the_words_and_numbers_do_not_depend_on_the_batch(data, model, whole, tm
 
 
 def test_what_was_read_for_other_questions_changes_nothing(data, model, whole, tmp_path, monkeypatch):
-    monkeypatch.setattr("a3tune.prefixes.batch.PrefixReader.batch", lambda *args, **options: None)
+    monkeypatch.setattr("a3tune.evaluation.asking.PrefixReader", lambda model, kept: PrefixReader(model, 0))
     evaluate(plan(), data, model, tmp_path / "read whole")
     for one, other in zip(
         read_items(whole / "items.jsonl"), read_items(tmp_path / "read whole" / "items.jsonl"), strict=True

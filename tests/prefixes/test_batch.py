@@ -1,4 +1,4 @@
-"""Batches that go on behind what was read before: their answers and maps are those of prompts that are read whole."""
+"""Batches that take over what was read before: their answers and maps are those of prompts that are read whole."""
 
 from functools import partial
 
@@ -15,7 +15,8 @@ from a3tune.evaluation.head_sets import HeadSet
 from a3tune.evaluation.reading import read_attention_of
 from a3tune.evaluation.systems import GREEDY
 from a3tune.models.load import load_model
-from a3tune.prefixes.batch import PrefixReader
+from a3tune.prefixes.batch import PrefixedBatch, PrefixReader
+from a3tune.prefixes.features import GIVEN, JOINED
 from tests.support.adapter_sets import adapter_set
 
 QUESTIONS = ("Where is the mass?", "Is there a mass in the left lung? Answer briefly.", "How many?")
@@ -55,6 +56,11 @@ def asked(model, images):
     return [model.encode(image, question) for image in images for question in QUESTIONS]
 
 
+def kind(batch):
+    """What a batch takes over."""
+    return "prefix" if isinstance(batch, PrefixedBatch) else "features" if GIVEN in batch.inputs else "nothing"
+
+
 def answered(model, prompts, go_on=None):
     with model.lock:
         return answer_batch(
@@ -76,12 +82,16 @@ def close(found, expected, tolerance=1e-5):
 def test_every_class_answers_and_looks_as_when_it_reads_the_whole(tiny_name, tiny_model, images):
     model = tiny_model(tiny_name)
     prepare_capture(model.model)
-    prompts, go_on = asked(model, images), partial(PrefixReader(model).batch, name="base")
-    assert (go_on(prompts) is not None) == (tiny_name in GO_ON)
-    whole, behind = answered(model, prompts), answered(model, prompts, go_on)
-    assert [one.token_ids for one in behind] == [one.token_ids for one in whole]
-    close([one.weights for one in behind], [one.weights for one in whole])
-    close(read(model, prompts, go_on), read(model, prompts))
+    prompts, reader = asked(model, images), PrefixReader(model)
+    whole, looked = answered(model, prompts), read(model, prompts)
+    features = "features" if model.config.model_type in JOINED else "nothing"
+    # Rows with adapters of their own have no beginning in common.
+    for name, expected in (("base", "prefix" if tiny_name in GO_ON else features), ("", features)):
+        assert kind(reader.batch(prompts, name)) == expected
+        behind = answered(model, prompts, partial(reader.batch, name=name))
+        assert [one.token_ids for one in behind] == [one.token_ids for one in whole]
+        close([one.weights for one in behind], [one.weights for one in whole])
+        close(read(model, prompts, partial(reader.batch, name=name, padding_side="right")), looked)
 
 
 def test_each_beginning_is_read_once_and_alone(llava, images):
@@ -124,9 +134,10 @@ def test_every_adapter_has_beginnings_of_its_own_and_experts_read_the_whole(llav
             looked[name] = read(llava, prompts, go_on)
             close(looked[name], read(llava, prompts))
     assert max(abs(one - other).max() for one, other in zip(looked["base"][0], looked["lora"][0], strict=True)) > 1e-4
-    for name in ("vision", "a3"):
+    for name, expected in (("vision", "nothing"), ("a3", "features")):
         with adapters.using(name):
-            assert reader.batch(prompts, name) is None
+            assert kind(reader.batch(prompts, name)) == expected
+            close(read(llava, prompts, partial(reader.batch, name=name)), read(llava, prompts))
 
 
 def test_changed_weights_read_anew(llava, images):
@@ -137,17 +148,15 @@ def test_changed_weights_read_anew(llava, images):
     close(read(llava, prompts, go_on), read(llava, prompts))
 
 
-def test_what_cannot_be_kept_is_read_whole(llava, images):
+def test_of_what_cannot_be_kept_the_features_serve(llava, images):
     prompts = asked(llava, images)
     size = PrefixReader(llava).batch(prompts[:1], "base").prefixes[0].size
     small = PrefixReader(llava, size)
-    assert small.batch(prompts[:3], "base") is not None  # one image
-    count = _count.read
-    assert small.batch(prompts, "base") is None
-    assert small.batch([llava.encode(image, "Where?") for image in images], "base") is None
-    assert _count.read == count
-    assert PrefixReader(llava, 0).batch(prompts[:1], "base") is None
+    assert kind(small.batch(prompts[:3], "base")) == "prefix"  # one image
+    for several in (prompts, [llava.encode(image, "Where?") for image in images]):
+        assert kind(small.batch(several, "base")) == "features"
+    assert kind(PrefixReader(llava, 0).batch(prompts[:1], "base")) == "nothing"
 
 
-def test_a_prompt_without_image_is_read_whole(llava):
-    assert PrefixReader(llava).batch([llava.encode_text("Where is the mass?")], "base") is None
+def test_a_prompt_without_image_has_nothing_to_take_over(llava):
+    assert kind(PrefixReader(llava).batch([llava.encode_text("Where is the mass?")], "base")) == "nothing"
