@@ -151,7 +151,7 @@ class TuneService:
             Cancelled: another measurement of this visitor began, or the page left.
         """
         require("tuner", "measure a plan")
-        data, text = self.data.sets.get(owner, name), self._settings(plan)
+        data, text = self.data.sets.get(owner, name), library.to_yaml(self._config(plan))
 
         def work(task: Task) -> dict[str, Any]:
             task.progress("Making one step with your data, in a process of its own", 0.0)
@@ -180,15 +180,16 @@ class TuneService:
             DataError: the settings are wrong, or the disk is almost full.
             RequestError: this machine cannot train, the plan was measured and does not fit, or too many runs wait.
         """
-        data, config = self._ready(owner, name), self._settings(plan)
-        measured = self._measured.get((owner, data.path, config))
+        data, config = self._ready(owner, name), self._config(plan)
+        text = library.to_yaml(config)
+        measured = self._measured.get((owner, data.path, text))
         if measured is not None and not measured["fits"]:
             raise RequestError(
                 expected="a plan that fits into memory",
                 got="Its measured step does not",
                 remedy=f"To make it fit: {measured['remedy']}; or measure again when more memory is free",
             )
-        self._check_steps(plan.config(), data)
+        self._check_steps(config, data)
         check_room(self.jobs.studio.root, _RESERVE)
         self.jobs.studio.check_room(owner)
         facts = {
@@ -200,15 +201,15 @@ class TuneService:
         }
         return self.jobs.submit(
             owner,
-            config,
+            text,
             [*data.arguments, "--model", self.slot.profile],
             device=devices()[0].split(":")[0],
             facts=facts,
             environment=data.environment,
         )
 
-    def _settings(self, plan: Plan) -> str:
-        """A plan's settings as YAML.
+    def _config(self, plan: Plan) -> TuneConfig:
+        """All settings of a plan.
 
         Raises:
             DataError: unknown settings, or values out of range.
@@ -217,7 +218,7 @@ class TuneService:
         config = plan.config()
         self.check_part("segmenter", config.label_segmenter)
         self.check_part("scorer", config.label_scorer)
-        return plan.yaml()
+        return config
 
     def _check_steps(self, config: TuneConfig, data: DataSet) -> None:
         """Raises:

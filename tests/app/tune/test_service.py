@@ -133,4 +133,4 @@ def test_a_setting_names_nothing_that_may_not_be_loaded(service, owner, upload, 
     with pytest.raises(RequestError, match=r"a data set that is offered here.*Give it as a ZIP"):
         list(service.data.add_public(owner, "someone/data"))
     for known in ("auto", *(("demo", "biomedclip") if setting == "label_scorer" else ("data", "litemedsam"))):
-        service._settings(Plan(settings={setting: known}))
+        service._config(Plan(settings={setting: known}))
