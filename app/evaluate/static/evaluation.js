@@ -4,6 +4,7 @@
 import { openThings, tellThing } from "../../common/static/address.js";
 import { bytesOf } from "../../common/static/base64.js";
 import { make, saveFile } from "../../common/static/dom.js";
+import { showNoRun, showRunHead } from "../../common/static/run_head.js";
 import { answerOf } from "../../common/static/server.js";
 import { showItems } from "./items.js";
 import {
@@ -42,16 +43,9 @@ export default function mount({ element, props, server, trigger, watch }, { colo
   }
 
   function showHead(head) {
-    part("empty").hidden = true;
-    part("body").hidden = false;
-    part("state").textContent = head.state;
-    part("words").textContent = head.words;
-    part("left").textContent = head.left;
-    root.querySelector("progress").value = Math.round(1000 * head.share);
+    showRunHead(root, head, ["status", "name", "tone"]);
     root.querySelector("progress").hidden = head.status === "finished";
     root.querySelector(".log pre").textContent = head.log || "Nothing printed yet.";
-    for (const name of ["status", "name", "tone"])
-      if (root.dataset[name] !== String(head[name])) root.dataset[name] = head[name];
     part("results").hidden = head.status !== "finished";
   }
 
@@ -209,11 +203,7 @@ export default function mount({ element, props, server, trigger, watch }, { colo
       part("results").hidden = true;
       root.dataset.shown = "";
     }
-    if (!follow) {
-      part("empty").hidden = false;
-      part("body").hidden = true;
-      Object.assign(root.dataset, { status: "none", name: "", tone: "" });
-    }
+    if (!follow) showNoRun(root);
     urged = 0;
     tellThing("evaluate", follow?.run || "");
     poll();

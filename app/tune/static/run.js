@@ -3,6 +3,7 @@
 
 import { openThings, tellThing } from "../../common/static/address.js";
 import { make } from "../../common/static/dom.js";
+import { showNoRun, showRunHead } from "../../common/static/run_head.js";
 import { answerOf } from "../../common/static/server.js";
 import { createAttention } from "./attention.js";
 import { createComparison } from "./comparison.js";
@@ -84,19 +85,11 @@ export default function mount({ element, props, server, trigger, watch }, { char
   }
 
   function showHead() {
-    part("empty").hidden = true;
-    part("body").hidden = false;
-    part("state").textContent = head.state;
-    part("words").textContent = head.words;
-    part("left").textContent = head.left;
-    run.querySelector("progress").value = Math.round(1000 * head.share);
+    showRunHead(run, head, ["status", "name", "step", "tone", "words"]);
     const notes = part("notes");
     if (notes.dataset.text !== JSON.stringify(head.notes)) {
       notes.dataset.text = JSON.stringify(head.notes);
       notes.replaceChildren(...head.notes.map((note) => make("li", {}, note)));
-    }
-    for (const name of ["status", "name", "step", "tone", "words"]) {
-      if (run.dataset[name] !== String(head[name])) run.dataset[name] = head[name];
     }
   }
 
@@ -163,11 +156,7 @@ export default function mount({ element, props, server, trigger, watch }, { char
       [seen, head, points, spent] = [{}, null, {}, null];
       attention.receive({ whole: true, steps: 0 });
     }
-    if (!follow) {
-      part("empty").hidden = false;
-      part("body").hidden = true;
-      Object.assign(run.dataset, { status: "none", name: "", step: 0, tone: "", words: "" });
-    }
+    if (!follow) showNoRun(run, { step: 0, words: "" });
     urged = 0;
     tellAddress();
     comparison.receive(follow);
