@@ -171,10 +171,13 @@ class PrefixReader:
         for prompt, inputs, key in zip(prompts, begun, keys, strict=True):
             if key in found:
                 continue
-            found[key] = self._kept.get(key, modules) or self._read(prompt, inputs)
-            self._kept.put(key, found[key], found[key].size, modules, self._model.device)
+            known = self._kept.get(key, modules)
+            if known is None:
+                known = self._read(prompt, inputs)
+                self._kept.put(key, known, known.size, modules, self._model.device)
+            found[key] = known
             # How much a token takes is known with the first.
-            self._token_bytes = found[key].size / inputs[_IDS].shape[1]
+            self._token_bytes = known.size / inputs[_IDS].shape[1]
             if tokens * self._token_bytes > self._most_bytes:
                 return None
         return tuple(found[key] for key in keys)
