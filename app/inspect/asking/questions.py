@@ -137,8 +137,9 @@ class Questions:
         if opened is None:
             raise RequestError(
                 expected="an image to ask about",
-                got="No image is open",
-                remedy="Choose an example or open a file of your own",
+                # A page may still show the one of before.
+                got="The server has none open for this page: none was chosen, or it has started anew and forgot it",
+                remedy="Choose an example, or open your file again",
             )
         question = question.strip()
         if not question:

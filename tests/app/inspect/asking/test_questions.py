@@ -122,7 +122,7 @@ def test_visits_are_apart(service, png):
     service.sessions.open_file(one, png, remove=True)
     assert service.sessions.opened(other) is None
     service.questions.reserve(other)
-    with pytest.raises(RequestError, match="No image"):
+    with pytest.raises(RequestError, match="none open for this page"):
         list(service.questions.ask(other, "Is there a mass?"))
 
 
