@@ -162,7 +162,7 @@ def make_report(
         tuple(found for found in moved if found is not None),
         tuple(measured.metric(seed) for found in texts.values() for measured in found),
         tuple(seed_spreads({(m.system, m.name, m.mode): m.interval.value for m in metrics if not m.group})),
-        tuple(_notes(by_system, data)),
+        (*_adapter_notes(provenance), *_notes(by_system, data)),
         data,
         provenance,
     )
@@ -294,6 +294,12 @@ def _controls(by_system: Mapping[str, Sequence[EvaluatedItem]], seed: int) -> li
                 )
             )
     return results
+
+
+def _adapter_notes(provenance: Mapping[str, Any]) -> list[str]:
+    """What is to be said about whether adapters were made for the base model."""
+    adapters = provenance.get("settings", {}).get("adapters", [])
+    return [f"{adapter['name']}: {adapter['note']}" for adapter in adapters if adapter.get("note")]
 
 
 def _notes(by_system: Mapping[str, Sequence[EvaluatedItem]], data: Mapping[str, Any]) -> list[str]:

@@ -152,6 +152,12 @@ def test_where_a_model_looks_is_broken_down_by_structure():
     }  # fmt: skip
 
 
+def test_doubts_about_an_adapters_base_are_told():
+    adapters = [{"name": "base", "note": ""}, {"name": "old", "note": "its weights were not compared."}]
+    report = make_report([item(1, "yes", "no")], DATA, {"settings": {"adapters": adapters}})
+    assert report.notes[0] == "old: its weights were not compared."
+
+
 def test_ties_cuts_and_gaps_are_told():
     items = [
         item(0, "yes", "yes", margin=1e-6),
