@@ -17,9 +17,9 @@ from a3tune.attention.record import AttentionRecord
 from a3tune.errors import ModelError, RequestError
 from a3tune.evaluation.decoding.method import Decoding, DecodingContext, GoingBack
 from a3tune.evaluation.head_sets import HeadSet
+from a3tune.evaluation.passes import taken_over
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.prompt import EncodedBatch, EncodedPrompt
-from a3tune.prefixes.batch import PrefixedBatch
 from a3tune.prefixes.proven import counts_plainly
 
 
@@ -53,7 +53,7 @@ def answer_batch(
     max_new_tokens: int = 64,
     seed: int = 0,
     head_sets: Sequence[HeadSet] = (),
-    go_on: Callable[[Sequence[EncodedPrompt]], EncodedBatch] | None = None,
+    collate: Callable[[Sequence[EncodedPrompt]], EncodedBatch] | None = None,
 ) -> list[Answer]:
     """Answer several prompts at once; the adapter at work is mounted, and the caller holds the model's lock.
 
@@ -68,7 +68,7 @@ def answer_batch(
         seed: of a way of decoding that samples.
         head_sets: where the model looks is read in these, too, in the very passes that write; the way of decoding must
             then change neither attention nor beams. The model is prepared for it (`a3tune.attention.capture`).
-        go_on: gives the batch with what was read before (`a3tune.prefixes.batch.PrefixReader.batch`), for a way of
+        collate: gives the batch with what was read before (`a3tune.prefixes.batch.PrefixReader.batch`), for a way of
             decoding that changes neither attention nor beams; None reads the prompts whole.
 
     Raises:
@@ -93,7 +93,7 @@ def answer_batch(
             )[0]
             for place, prompt in enumerate(prompts)
         ]
-    batch = model.collate(prompts, padding_side="left") if go_on is None else go_on(prompts)
+    batch = model.collate(prompts, padding_side="left") if collate is None else collate(prompts)
     room = min(max_new_tokens, model.context_length - batch.length)
     if room < 1:
         raise RequestError(
@@ -107,7 +107,7 @@ def answer_batch(
     context = DecodingContext(model, batch, lambda: model.collate(text_only(), padding_side="left"))
     # Sampling draws from torch's own generator, which is back afterwards as it was.
     devices = [model.device] if model.device.type == "cuda" else []
-    behind = batch.behind if isinstance(batch, PrefixedBatch) else ()
+    behind, known = taken_over(batch)
     watched = capture(batch.rows, batch.columns, growing=True, behind=behind) if head_sets else nullcontext()
     with torch.random.fork_rng(devices), spans_of(batch), decoding.applied(context) as processors, watched as record:
         sequences = None
@@ -115,7 +115,6 @@ def answer_batch(
             torch.manual_seed(seed)
             margins = _Margins(len(prompts), model.end_token_ids, room)
             with suppress(GoingBack):
-                known = {"past_key_values": batch.cache()} if isinstance(batch, PrefixedBatch) else {}
                 sequences = model.model.generate(
                     **batch.inputs,
                     **known,

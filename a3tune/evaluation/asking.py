@@ -81,13 +81,13 @@ class Asker:
         self._targets = Targets(plan.masks, data.root, model_name, beside(model.device))
         self._others = other_images(data.questions, plan.seed) if "other" in plan.controls else {}
         self._images: OrderedDict[Path, MedicalImage] = OrderedDict()
-        self._beginnings = PrefixReader(model, kept_bytes)
+        self._reader = PrefixReader(model, kept_bytes)
         self._recent: tuple[tuple[str, tuple[int, ...]], list[_Prepared], dict[int, str]] | None = None
 
     @property
     def seconds_of_images(self) -> float:
         """How long was spent so far on what is read once for all questions about an image."""
-        return self._beginnings.seconds
+        return self._reader.seconds
 
     def together(self, systems: Sequence[System]) -> list[tuple[System, ...]]:
         """Which systems are asked in one batch: those that decode greedily and see the same, where that is the plan's
@@ -160,10 +160,10 @@ class Asker:
                 head_sets=plan.read_in
                 if plain and readable_while_writing(self._model, prompts, plan.max_new_tokens)
                 else (),
-                go_on=self._behind(system, "left", mixed=len(rows) > 1),
+                collate=self._collate(system, "left", mixed=len(rows) > 1),
             )
 
-    def _behind(
+    def _collate(
         self, system: System, padding_side: Literal["left", "right"], *, mixed: bool = False
     ) -> Callable[[Sequence[EncodedPrompt]], EncodedBatch] | None:
         """What makes batches for a system; the ways of decoding that look into the model are to read the whole.
@@ -173,7 +173,7 @@ class Asker:
         """
         if system.decoding != GREEDY:
             return None
-        return partial(self._beginnings.batch, name="" if mixed else system.adapter, padding_side=padding_side)
+        return partial(self._reader.batch, name="" if mixed else system.adapter, padding_side=padding_side)
 
     def _prepare(
         self, control: Control, questions: Sequence[EvaluationQuestion]
@@ -272,7 +272,7 @@ class Asker:
         if jobs:
             prompts = [prompt for _, _, prompt in jobs]
             coverages = [prepared[place].coverage for place, _, _ in jobs]
-            all_read = read_attention_of(model, prompts, coverages, sets, self._behind(system, "right"))
+            all_read = read_attention_of(model, prompts, coverages, sets, self._collate(system, "right"))
             for (place, names, _), read in zip(jobs, all_read, strict=True):
                 found[place].keep(names, sets, read)
         return found

@@ -28,7 +28,7 @@ def read_attention_of(
     prompts: Sequence[EncodedPrompt],
     coverages: Sequence[np.ndarray | None],
     head_sets: Sequence[HeadSet],
-    go_on: Callable[[Sequence[EncodedPrompt]], EncodedBatch] | None = None,
+    collate: Callable[[Sequence[EncodedPrompt]], EncodedBatch] | None = None,
 ) -> list[list[tuple[dict[str, float | None], np.ndarray]]]:
     """For each prompt with its answer, and each set of heads, its `measured` numbers and the map that they are of,
     float64 [patches]. The adapter at work is mounted, and the caller holds the model's lock.
@@ -37,14 +37,14 @@ def read_attention_of(
         prompts: with answers.
         coverages: float [patches] of each, or None.
         head_sets: what is read.
-        go_on: gives the batch with what was read before (`a3tune.prefixes.batch.PrefixReader.batch`); None reads the
+        collate: gives the batch with what was read before (`a3tune.prefixes.batch.PrefixReader.batch`); None reads the
             prompts whole.
     """
     pairs = list(zip(prompts, coverages, strict=True))
     step = max(1, _most_bytes() // max(_bytes(model, prompt) for prompt in prompts))
     read: list[list[tuple[dict[str, float | None], np.ndarray]]] = []
     for start in range(0, len(pairs), step):
-        read += in_halves(lambda chosen: _read(model, chosen, head_sets, go_on), pairs[start : start + step])
+        read += in_halves(lambda chosen: _read(model, chosen, head_sets, collate), pairs[start : start + step])
     return read
 
 
@@ -52,12 +52,12 @@ def _read(
     model: VisionLanguageModel,
     pairs: Sequence[tuple[EncodedPrompt, np.ndarray | None]],
     head_sets: Sequence[HeadSet],
-    go_on: Callable[[Sequence[EncodedPrompt]], EncodedBatch] | None,
+    collate: Callable[[Sequence[EncodedPrompt]], EncodedBatch] | None,
 ) -> list[list[tuple[dict[str, float | None], np.ndarray]]]:
     prompts = [prompt for prompt, _ in pairs]
     # Nobody reads the scores of the next tokens, which for a batch would take gigabytes.
     options: dict[str, Any] = {"logits_to_keep": 1} if model.keeps_logits else {}
-    batch = model.collate(prompts) if go_on is None else go_on(prompts)
+    batch = model.collate(prompts) if collate is None else collate(prompts)
     _, record = read_batch(model, batch, **options)
     read = []
     for b, (prompt, coverage) in enumerate(pairs):

@@ -208,7 +208,8 @@ def plan_batches(questions: Sequence[EvaluationQuestion], size: int) -> list[tup
     """Questions about a few images after one another, which are then read once for all of them; among these, questions
     of like length together: they need little padding, and answers of like length leave few steps idle. The same on
     every machine."""
-    images = {digest: place for place, digest in enumerate(dict.fromkeys(each.image_digest for each in questions))}
+    numbered = sorted(questions, key=lambda question: question.number)
+    images = {digest: place for place, digest in enumerate(dict.fromkeys(each.image_digest for each in numbered))}
 
     def order(question: EvaluationQuestion) -> tuple[int, int, int, str, int]:
         item, group = question.item, images[question.image_digest] // _IMAGES_TOGETHER

@@ -385,10 +385,13 @@ def test_a_finished_evaluation_is_read_and_not_asked_again(data, model, whole, m
     assert (whole / "report.json").read_bytes() == content
 
 
-def test_batches_are_the_same_whatever_the_order_and_leave_nothing_out(data):
+def test_batches_are_the_same_whatever_the_order_and_leave_nothing_out(data, monkeypatch):
+    monkeypatch.setattr("a3tune.evaluation.run._IMAGES_TOGETHER", 2)
     batches = plan_batches(data.questions, 3)
     assert sorted(item.number for batch in batches for item in batch) == list(range(len(data.questions)))
     assert plan_batches(tuple(reversed(data.questions)), 3) == batches
+    # Ten questions about five images, two images at a time: those of a batch are about at most two neighbours.
+    assert [len({item.image_digest for item in batch}) for batch in plan_batches(data.questions, 4)] == [2, 2, 1]
 
 
 def test_further_sets_of_heads_are_told_by_name_beside_the_critical_ones(data, model, whole, tmp_path):

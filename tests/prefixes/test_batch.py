@@ -61,16 +61,16 @@ def kind(batch):
     return "prefix" if isinstance(batch, PrefixedBatch) else "features" if GIVEN in batch.inputs else "nothing"
 
 
-def answered(model, prompts, go_on=None):
+def answered(model, prompts, collate=None):
     with model.lock:
         return answer_batch(
-            model, prompts, decoding_named(GREEDY), text_only=list, max_new_tokens=4, head_sets=SETS, go_on=go_on
+            model, prompts, decoding_named(GREEDY), text_only=list, max_new_tokens=4, head_sets=SETS, collate=collate
         )
 
 
-def read(model, prompts, go_on=None):
+def read(model, prompts, collate=None):
     given = [model.append_answer(prompt, "In the left lung", close=True) for prompt in prompts]
-    return [[w for _, w in one] for one in read_attention_of(model, given, [None] * len(given), SETS, go_on)]
+    return [[w for _, w in one] for one in read_attention_of(model, given, [None] * len(given), SETS, collate)]
 
 
 def close(found, expected, tolerance=1e-5):
@@ -96,10 +96,10 @@ def test_every_class_answers_and_looks_as_when_it_reads_the_whole(tiny_name, tin
 
 def test_each_beginning_is_read_once_and_alone(llava, images):
     prompts, reader = asked(llava, images), PrefixReader(llava)
-    go_on = partial(reader.batch, name="base")
-    first = answered(llava, prompts, go_on)
+    collate = partial(reader.batch, name="base")
+    first = answered(llava, prompts, collate)
     assert _count.read == len(images)
-    again, maps = answered(llava, prompts, go_on), read(llava, prompts, go_on)
+    again, maps = answered(llava, prompts, collate), read(llava, prompts, collate)
     assert _count.read == len(images)
     fresh = partial(PrefixReader(llava).batch, name="base")
     # Bit for bit, whatever was kept and whoever was asked before.
@@ -113,10 +113,10 @@ def test_each_beginning_is_read_once_and_alone(llava, images):
 
 def test_a_prompt_with_several_images_goes_on_behind_the_last(llava, images):
     prompts = [llava.encode(images, question) for question in QUESTIONS]
-    go_on = partial(PrefixReader(llava).batch, name="base")
-    batch = go_on(prompts)
+    collate = partial(PrefixReader(llava).batch, name="base")
+    batch = collate(prompts)
     assert batch.begun == prompts[0].images[1][-1] + 1
-    close([one.weights for one in answered(llava, prompts, go_on)], [one.weights for one in answered(llava, prompts)])
+    close([one.weights for one in answered(llava, prompts, collate)], [one.weights for one in answered(llava, prompts)])
 
 
 def test_every_adapter_has_beginnings_of_its_own_and_experts_read_the_whole(llava, images, tmp_path):
@@ -129,9 +129,9 @@ def test_every_adapter_has_beginnings_of_its_own_and_experts_read_the_whole(llav
     adapters, prompts, reader = adapter_set(llava.model, kinds, tmp_path), asked(llava, images), PrefixReader(llava)
     looked = {}
     for name in ("base", "lora", "base", "lora"):
-        go_on = partial(reader.batch, name=name)
+        collate = partial(reader.batch, name=name)
         with adapters.using(name):
-            looked[name] = read(llava, prompts, go_on)
+            looked[name] = read(llava, prompts, collate)
             close(looked[name], read(llava, prompts))
     assert max(abs(one - other).max() for one, other in zip(looked["base"][0], looked["lora"][0], strict=True)) > 1e-4
     for name, expected in (("vision", "nothing"), ("a3", "features")):
@@ -141,11 +141,11 @@ def test_every_adapter_has_beginnings_of_its_own_and_experts_read_the_whole(llav
 
 
 def test_changed_weights_read_anew(llava, images):
-    prompts, go_on = asked(llava, images), partial(PrefixReader(llava).batch, name="base")
-    read(llava, prompts, go_on)
+    prompts, collate = asked(llava, images), partial(PrefixReader(llava).batch, name="base")
+    read(llava, prompts, collate)
     with torch.no_grad():
         llava.language_model.layers[0].self_attn.k_proj.weight.mul_(-1.5)
-    close(read(llava, prompts, go_on), read(llava, prompts))
+    close(read(llava, prompts, collate), read(llava, prompts))
 
 
 def test_of_what_cannot_be_kept_the_features_serve(llava, images):

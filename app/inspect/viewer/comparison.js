@@ -164,7 +164,7 @@ export function comparedWords(one, other, words) {
   const alike = one.question === other.question;
   if (words === "answer")
     return (
-      "between the means over the words of the answer, the same " + (alike ? "on both sides." : "to two questions.")
+      "between the means over the words of the answer, the same " + (alike ? "on both sides." : "for both questions.")
     );
   if (alike) return "between the means over the words of the question, the same on both sides.";
   return "between the means over the words of two different questions: what is asked may move it more than who answers.";

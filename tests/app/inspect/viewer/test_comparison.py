@@ -50,7 +50,7 @@ def test_sides_with_other_heads_or_without_the_words_are_not_compared(call_modul
         ("question", ("Where?", "Where?"), "of the question, the same on both sides"),
         ("question", ("Where?", "What?"), "of two different questions"),
         ("answer", ("Where?", "Where?"), "of the answer, the same on both sides"),
-        ("answer", ("Where?", "What?"), "of the answer, the same to two questions"),
+        ("answer", ("Where?", "What?"), "of the answer, the same for both questions"),
     ],
 )
 def test_the_words_that_are_compared_are_named_as_what_they_are(call_module, words, questions, said):
