@@ -20,6 +20,7 @@ import {
 import { drawAlluvial, fillCells } from "./reasons.js";
 
 const PERIOD = 1000;
+const REST = 250; // how long typing rests before it is searched for, in milliseconds
 const LOST = { error: "The server does not answer. The evaluation does not need it.", lost: true };
 
 export default function mount({ element, props, server, trigger, watch }, { colours, cells, files }) {
@@ -31,6 +32,7 @@ export default function mount({ element, props, server, trigger, watch }, { colo
   let asking = false;
   let urged = 0;
   let chosen = { kind: "all" };
+  let typing = 0; // the timer of words that are being typed
   let offset = 0;
   let turn = 0; // of the questions on show
 
@@ -215,7 +217,10 @@ export default function mount({ element, props, server, trigger, watch }, { colo
   root.querySelector(".reasons input").addEventListener("input", showReasons);
   for (const name of ["before", "after"]) part(name).addEventListener("change", () => choose(chosen));
   part("kind").addEventListener("change", () => choose({ kind: part("kind").value }));
-  part("text").addEventListener("change", () => choose(chosen));
+  part("text").addEventListener("input", () => {
+    clearTimeout(typing);
+    typing = setTimeout(() => choose(chosen), REST);
+  });
   for (const [name, sign] of [
     ["previous", -1],
     ["next", 1],
