@@ -7,6 +7,7 @@ the text's embedding (Focus on What Matters: A3Tune, ACL 2025).
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Collection, Sequence
 from functools import cached_property, partial
@@ -55,6 +56,8 @@ class RegionScorer:
         tokenizer: the checkpoint's own tokenizer.
         name: display name.
         crop_style: what the model is shown of a region: "region" as in the method, or "surroundings".
+        configuration: changes with whatever is set of model, transform and tokenizer beside the weights; part of
+            ``digest``.
         device: "cpu", "cuda" or "auto" (CUDA where there is one).
         batch: crops per pass of the image encoder.
         remembered: how many crops' embeddings are kept.
@@ -68,12 +71,14 @@ class RegionScorer:
         *,
         name: str,
         crop_style: CropStyle = "region",
+        configuration: str = "",
         device: str = "auto",
         batch: int = 64,
         remembered: int = 4096,
     ) -> None:
         self.name = name
         self.crop_style: CropStyle = crop_style
+        self._configuration = configuration
         self.context_length = int(tokenizer.context_length)
         self._device = choose_device(device, mps=False)
         self._model = model.eval().requires_grad_(False).to(self._device)
@@ -86,9 +91,10 @@ class RegionScorer:
 
     @cached_property
     def digest(self) -> str:
-        """Changes whenever weights or crop style change: 16 hex digits, then the style where it is not the method's.
-        Reads all weights the first time."""
-        digest = weights_digest(self._model.state_dict())
+        """Changes whenever weights, configuration, tokenizer or crop style change: 16 hex digits, then the style where
+        it is not the method's. Reads all weights the first time."""
+        both = f"{weights_digest(self._model.state_dict())}{self._configuration}"
+        digest = hashlib.sha256(both.encode()).hexdigest()[:16]
         return digest if self.crop_style == "region" else f"{digest}-{self.crop_style}"
 
     @memory_for("the order of the regions", TO_LABEL)
@@ -219,5 +225,6 @@ def load_scorer(source: str | Path = BIOMEDCLIP, *, device: str = "auto") -> Reg
         parts.tokenizer,
         name=parts.name or name,
         crop_style=parts.crop_style,
+        configuration=parts.configuration,
         device=device,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import shutil
 import tempfile
@@ -61,13 +63,15 @@ _BUNDLED = "or use the scorer that comes with the program (assets/demo/scorer), 
 
 
 class ClipParts(NamedTuple):
-    """A model, its image transform and tokenizer, the name in its configuration (may be empty), and its crops."""
+    """A model, its image transform and tokenizer, the name in its configuration (may be empty), its crops, and 16 hex
+    digits that change with what the folder says of model, transform and tokenizer."""
 
     model: torch.nn.Module
     preprocess: Callable[..., torch.Tensor]
     tokenizer: Any
     name: str
     crop_style: CropStyle
+    configuration: str
 
 
 def fetch_folder(repository: str, on_progress: Progress = no_progress) -> Path:
@@ -121,7 +125,9 @@ def load_folder(folder: Path) -> ClipParts:
                     f"local-dir:{folder}", load_weights=False, pretrained_text=False, text_cfg=text
                 )
             _load_weights(model, state)
-            tokenizer = open_clip.get_tokenizer(f"local-dir:{_tokenizer_files(folder, Path(scratch))}")
+            files = _tokenizer_files(folder, Path(scratch))
+            tokenizer = open_clip.get_tokenizer(f"local-dir:{files}")
+            configuration = _configuration_digest(config, files)
             _check_sizes(config, state, tokenizer, model)
             _try(model, preprocess, tokenizer)
         except _UNFIT as error:
@@ -132,7 +138,19 @@ def load_folder(folder: Path) -> ClipParts:
                 got=f"{folder} does not load ({str(error).strip().splitlines()[0] if str(error).strip() else error!r})",
                 remedy=f"Fetch all files of one model again, {_BUNDLED}",
             ) from error
-    return ClipParts(model, preprocess, tokenizer, str(config.get("name", "")), config.get(CROP_KEY, "region"))
+    name, crops = str(config.get("name", "")), config.get(CROP_KEY, "region")
+    return ClipParts(model, preprocess, tokenizer, name, crops, configuration)
+
+
+def _configuration_digest(config: Mapping[str, Any], files: Path) -> str:
+    """16 hex digits of what is said of model and transform, and of the tokenizer's files with the configuration of the
+    text encoder that counts."""
+    said = [config["model_cfg"], config.get("preprocess_cfg")]
+    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
+    for path in sorted(path for path in files.iterdir() if path.name != CONFIG):
+        digest.update(path.name.encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _read_weights(folder: Path) -> dict[str, torch.Tensor]:

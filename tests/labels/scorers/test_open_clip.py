@@ -161,6 +161,22 @@ def test_the_configuration_names_the_crop_style(copied, scorer, organs, regions)
         load_scorer(copied)
 
 
+@pytest.mark.parametrize("part", ["preprocess_cfg", "text_cfg", "tokenizer"])
+def test_what_is_set_beside_the_weights_makes_labels_others(copied, scorer, part):
+    path = copied / "open_clip_config.json"
+    config = json.loads(path.read_text())
+    assert load_scorer(copied, device="cpu").digest == scorer.digest
+    if part == "preprocess_cfg":
+        config[part] = {**config.get(part, {}), "mean": [0.4, 0.4, 0.4]}
+    elif part == "text_cfg":
+        config["model_cfg"][part]["context_length"] = 20
+    else:
+        tokenizer = copied / "tokenizer.json"
+        tokenizer.write_text(json.dumps(json.loads(tokenizer.read_text()), indent=1))
+    path.write_text(json.dumps(config))
+    assert load_scorer(copied, device="cpu").digest != scorer.digest
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"model_cfg": {}}', '{"model_cfg": {"text_cfg": 1, "vision_cfg": 2}}'])
 def test_broken_configuration(copied, text):
     (copied / "open_clip_config.json").write_text(text)
