@@ -478,6 +478,30 @@ def test_lists_of_vqa_med_under_their_other_names(folder, name):
     assert (item.question, item.answer, item.split) == ("which plane is this?", "axial", "validation")
 
 
+def test_the_lists_of_vqa_med_2018(folder):
+    folder.image("VQAMed2018Train-images/rjv03401.jpg")
+    lines = '1\trjv03401\twhat does "mri show?\tliver, left\r\n\n3\trjv03401\twhere is it?\n'
+    dataset = read_dataset(folder.text("VQAMed2018Train-QA.csv", lines))
+    [item] = dataset.items
+    assert (item.question, item.answer, item.split) == ('what does "mri show?', "liver, left", "train")
+    assert [(fault.kind, fault.line) for fault in dataset.faults] == [("fields", 3)]
+
+
+def test_another_table_under_the_name_of_a_list_of_vqa_med_2018(folder):
+    folder.image("a.png")
+    [item] = read_dataset(folder.text("VQAMed2018Test-QA.csv", "image,question,answer\na.png,is it?,no\n")).items
+    assert (item.answer, item.split) == ("no", "test")
+
+
+def test_mimic_cxr_vqa_before_its_answers_are_put_in_is_named(folder):
+    row = {"split": "train", "idx": 0, "image_id": "0b1a", "question": "Is there edema?", "template": "Is there ${x}?",
+           "template_program": "program_1", "template_arguments": {}}  # fmt: skip
+    dataset = read_dataset(folder.json("_train.json", [row, row]))
+    assert (dataset.layout, len(dataset.items)) == ("mimic-cxr-vqa", 0)
+    [fault] = dataset.faults
+    assert fault.what.startswith("is MIMIC-CXR-VQA without image_path, answer")
+
+
 def test_marks_of_a_reports_form_are_a_remark_with_a_repair(folder):
     folder.image("images/a.png")
     report = "FINAL REPORT\nCompared with ___, the heart is normal."

@@ -19,6 +19,7 @@ ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 _PAIR_LIST = re.compile(
     r"(.*(qa[_ -]?pairs|questions|vqanswering).*|c[1-4]_(modality|plane|organ|abnormality).*)\.txt", re.IGNORECASE
 )
+_TABBED_LIST = re.compile(r"vqa[_ -]?med[_ -]?2018.*qa.*\.csv", re.IGNORECASE)
 
 MAX_DEPTH = 3
 MAX_FOLDERS = 5_000
@@ -74,6 +75,11 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 def is_pair_list(name: str) -> bool:
     """Whether a file's name is one that VQA-Med gives its lists of questions and answers."""
     return _PAIR_LIST.fullmatch(name) is not None
+
+
+def is_tabbed_list(name: str) -> bool:
+    """Whether a file's name is one that VQA-Med 2018 gives its lists of questions and answers."""
+    return _TABBED_LIST.fullmatch(name) is not None
 
 
 def split_named(text: str) -> Split | None:

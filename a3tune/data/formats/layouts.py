@@ -84,6 +84,7 @@ class Layout:
         shares_images: the published split shows training images in the test too, so that is only a warning.
         known: columns that are understood; others are named once. None where rows carry anything.
         image_name: what the first row's image is called in this layout, where other layouts have the same keys.
+        signs: keys that this layout alone has, which name it where required ones are missing.
         marks: what lies beside an image about what a question asks: (image, question) to masks and boxes.
         spellings: other spelling of a key in published files -> the key.
     """
@@ -97,6 +98,7 @@ class Layout:
     shares_images: bool = False
     known: tuple[str, ...] | None = None
     image_name: re.Pattern[str] | None = None
+    signs: frozenset[str] = frozenset()
     marks: Callable[[Path, str], Marks] | None = None
     spellings: Mapping[str, str] = field(default_factory=dict, hash=False, compare=False)
 
@@ -327,7 +329,7 @@ LAYOUTS: dict[str, Layout] = {
         Layout("medxpertqa", "MedXpertQA", ("question", "options", "label", "images"), _medxpertqa),
         Layout(
             "mimic-cxr-vqa", "MIMIC-CXR-VQA", ("image_path", "question", "answer", "template"), _mimic_cxr_vqa,
-            folders=("images", "files"),
+            folders=("images", "files"), signs=frozenset(("template_program", "template_arguments")),
         ),
         Layout(
             "medheval", "MedHEval", ("img_name", "question", "answer", "choices"), _medheval,

@@ -326,3 +326,25 @@ def open_pair_list(path: Path, file: str, log: FaultLog) -> Source:
             yield Row(file, number, dict(zip(("image", "question", "answer"), cells, strict=False)))
 
     return Source(path, file, ("image", "question", "answer"), rows())
+
+
+def open_tabbed_list(path: Path, file: str, log: FaultLog) -> Source | None:
+    """Open one of VQA-Med 2018's lists: number, image, question and answer of each line between tabs, no header, and
+    quotes that are characters like others. None for any other table under such a name."""
+    unread = FaultLog()
+    lines = read_text(path, file, unread).replace("\r\n", "\n").split("\n")
+    number, *others = lines[0].split("\t")
+    if unread.totals["error"] or not number.strip().isdigit() or len(others) < 2:
+        return None
+    columns = ("id", "image", "question", "answer")
+
+    def rows() -> Iterator[Row]:
+        for place, line in enumerate(lines, start=1):
+            cells = line.split("\t")
+            if len(cells) == len(columns):
+                yield Row(file, place, dict(zip(columns, cells, strict=True)))
+            elif line.strip():
+                what = f"has {len(cells)} fields between tabs, expected number, image, question and answer"
+                log.add("fields", file, place, "", what, "Correct the line")
+
+    return Source(path, file, columns, rows())

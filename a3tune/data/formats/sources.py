@@ -17,10 +17,11 @@ from a3tune.data.formats.files import (
     ROW_SUFFIXES,
     files_by_depth,
     is_pair_list,
+    is_tabbed_list,
 )
 from a3tune.data.formats.layouts import LAYOUTS, Layout, recognise
 from a3tune.data.formats.parquet import open_parquet_source
-from a3tune.data.formats.rows import Source, open_pair_list, open_text_source
+from a3tune.data.formats.rows import Source, open_pair_list, open_tabbed_list, open_text_source
 from a3tune.errors import DataError
 from a3tune.wording import listed
 
@@ -184,7 +185,8 @@ def _open(path: Path, file: str, chosen: Layout | None, unpack_to: Path | None, 
     elif is_pair_list(path.name):
         source = open_pair_list(path, file, log)
     else:
-        source = open_text_source(path, file, log, lambda fields: recognise(fields, fields) is not None)
+        source = open_tabbed_list(path, file, log) if is_tabbed_list(path.name) else None
+        source = source or open_text_source(path, file, log, lambda fields: recognise(fields, fields) is not None)
     first = next(source.rows, None)
     keys: Mapping[str, object] | tuple[str, ...] = source.columns or (first.fields if first else ())
     rows: Iterator = source.rows if first is None else chain([first], source.rows)
@@ -194,13 +196,20 @@ def _open(path: Path, file: str, chosen: Layout | None, unpack_to: Path | None, 
     else:
         layout = recognise(keys, first.fields if first else {}) or _nearly(keys)
     missing = () if layout is None else layout.missing(keys)
+    if layout is not None and missing and not layout.signs.isdisjoint(keys):
+        what = f"is {layout.title} without {listed(missing)}, which its authors' own script puts in"
+        log.add("columns", file, 0, missing[0], what, "Run the script of the data set, and give what it writes")
+        source = replace(source, rows=iter(()))
     if layout is not None and first is None and not log.totals["error"]:
         log.add("no-rows", file, 0, "", "has a header and no rows", "Add rows")
     return LaidOut(source, layout, log, missing)
 
 
 def _nearly(keys: Mapping[str, object] | tuple[str, ...]) -> Layout | None:
-    """The layout that most of the required keys speak for, so that the missing one can be named."""
+    """The layout that a key of its own or most of the required keys speak for, so that what is missing can be named."""
+    for layout in LAYOUTS.values():
+        if not layout.signs.isdisjoint(keys):
+            return layout
     shares = {layout: 1 - len(layout.missing(keys)) / len(layout.required) for layout in LAYOUTS.values()}
     best = max(shares, key=lambda layout: (shares[layout], layout.name == "table"))
     return best if shares[best] > 0.5 else None
