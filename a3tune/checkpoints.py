@@ -7,7 +7,7 @@ import os
 import pickle
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -173,6 +173,21 @@ def load_strictly(
             remedy="Choose the checkpoint that belongs to this model",
         )
     model.load_state_dict(state, assign=assign)
+
+
+def check_finite(weights: Iterable[torch.Tensor], *, name: str, purpose: str) -> None:
+    """Refuse weights of which a number is none, as a run leaves them that diverged: what they give is thrown away later
+    on, and looks like a model that finds nothing.
+
+    Raises:
+        LabelError: there is such a weight.
+    """
+    if not all(weight.isfinite().all() for weight in weights):
+        raise LabelError(
+            expected=f"{purpose}: finite numbers",
+            got=f"{name} holds NaN or infinite weights",
+            remedy="Use a checkpoint from before training diverged, or fetch the file again",
+        )
 
 
 def weights_digest(

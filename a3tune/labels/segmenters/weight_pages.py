@@ -24,7 +24,7 @@ import psutil
 import torch
 from segment_anything.modeling import Sam
 
-from a3tune.checkpoints import load_strictly, weights_digest
+from a3tune.checkpoints import check_finite, load_strictly, weights_digest
 from a3tune.errors import LabelError
 from a3tune.labels.segmenters.point_grid import attend_head_by_head
 
@@ -102,7 +102,12 @@ def load_sam(
         LabelError: the weights do not fit.
     """
     pages = WeightPages(path)
-    digest = weights_digest(state, after=lambda weight: pages.let_go([weight]))
+
+    def check(weight: torch.Tensor) -> None:
+        check_finite([weight], name=path.name, purpose=purpose)
+        pages.let_go([weight])
+
+    digest = weights_digest(state, after=check)
     with torch.device("meta"):
         model = build()
     kinds = {name: value.dtype for name, value in model.state_dict().items()}

@@ -74,6 +74,15 @@ def resident(path):
     return sum(one.rss for one in mapped(path))
 
 
+def test_weights_that_are_no_numbers_are_refused(checkpoint):
+    path = checkpoint("zip")
+    state = torch.load(path)
+    name = next(name for name in state if name.startswith("image_encoder.blocks.1."))
+    torch.save({**state, name: torch.full_like(state[name], torch.inf)}, path)
+    with pytest.raises(LabelError, match="holds NaN or infinite weights"):
+        load(path)
+
+
 @pytest.mark.parametrize("form", ["zip", "safetensors", "before 2020"])
 def test_masks_are_those_of_a_model_in_memory(checkpoint, wide_sam, image, form):
     segmenter = load(checkpoint(form))
