@@ -7,7 +7,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -150,6 +150,11 @@ class PatchTargets:
         return self._values, self._shapes, self._kinds
 
     @property
+    def any_known(self) -> bool:
+        """Whether one item at least has a target."""
+        return bool((self._kinds != _NONE).any())
+
+    @property
     def counts(self) -> dict[str, int]:
         """How many items have a "weak" target, a "truth" target, "none"."""
         names = {"weak": _WEAK, "truth": _TRUTH, "none": _NONE}
@@ -276,6 +281,42 @@ class TargetMaker:
             # Image processors look at the sizes alone, so images of the same sizes tell.
             self._patch_counts[sizes] = [len(group) for group in self._encoder.encode_placed(images, question).images]
         return [self._patch_grid(*size, count) for size, count in zip(sizes, self._patch_counts[sizes], strict=True)]
+
+
+def make_targets(
+    config: TuneConfig,
+    encoder: PromptEncoder,
+    patch_grid: Callable[[int, int, int], PatchGrid],
+    source: LabelSource | None,
+    parts: tuple[Sequence[TrainingItem], Sequence[TrainingItem]],
+    on_progress: tuple[Progress, Progress],
+    should_stop: Callable[[], bool] | None = None,
+) -> tuple[PatchTargets, bool]:
+    """The targets of training and then of held-out questions, and whether the best regions count whatever their score
+    since not one training question would have one else (``allow_unsure_regions``).
+
+    Args:
+        config: what says how they are made.
+        encoder, patch_grid, source: as `TargetMaker` takes them.
+        parts, on_progress: training and held-out questions, and what is told how far each of them is.
+        should_stop: as in `TargetMaker.make`.
+
+    Raises:
+        DataError, LabelError, Cancelled: as `TargetMaker.make`.
+    """
+
+    def make(plan: TargetPlan, items: Sequence[TrainingItem], progress: Progress = no_progress) -> PatchTargets:
+        return TargetMaker(plan, encoder, patch_grid, source).make(items, progress, should_stop)
+
+    plan, other = (target_plan(config, validation=validation) for validation in (False, True))
+    training = make(plan, parts[0], on_progress[0])
+    unsure = False
+    if config.allow_unsure_regions and plan.min_score is not None and not training.any_known:
+        # All labels are there by now: only the images are read again.
+        plan, other = replace(plan, min_score=None), replace(other, min_score=None)
+        training = make(plan, parts[0])
+        unsure = training.any_known
+    return PatchTargets.joined(training, make(other, parts[1], on_progress[1])), unsure
 
 
 def says_nothing_is_there(answer: str) -> bool:

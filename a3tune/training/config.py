@@ -104,6 +104,8 @@ class TuneConfig:
         label_template: set of prompt templates (a name in `a3tune.labels.scorers.templates.TEMPLATE_SETS`).
         label_min_score: regions with a lower score are no target, and a question without a better one is not aligned;
             in the scorer's own scale (100 x cosine). What a person chose counts whatever its score. None for no limit.
+        allow_unsure_regions: whether the best regions count whatever their score where ``label_min_score`` would leave
+            not one training question a region, which a note says; else such a run is refused.
         label_top_k: regions kept for a question; None for the number of the template set.
         label_minimum_side: regions whose box is this long or shorter are no target, in pixels of a 256 x 256 frame; 0
             keeps every small structure that was found. None for that of the labels beside the data, else 12 as
@@ -161,6 +163,7 @@ class TuneConfig:
     label_template: str = "plain"
     label_top_k: int | None = _setting(None, least=1, most=1000)
     label_min_score: float | None = _setting(None, least=-100, most=100)
+    allow_unsure_regions: bool = False
     label_minimum_side: int | None = _setting(None, least=0, most=255)
 
     def __post_init__(self) -> None:

@@ -18,7 +18,7 @@ FORMER_SETTINGS: dict[str, Any] = {
 OLDER = "begun_by_an_earlier_version"
 """In the record of a run that was begun before there was the setting `targets`, and goes on."""
 
-_PERMISSIONS = ("allow_shared_images",)
+_PERMISSIONS = ("allow_shared_images", "allow_unsure_regions")
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,13 @@ class StepReporter(transformers.TrainerCallback):
 
 
 def target_notes(
-    config: TuneConfig, counts: Mapping[str, int], held_out: Mapping[str, int] | None, aligns: bool, several: int = 0
+    config: TuneConfig,
+    counts: Mapping[str, int],
+    held_out: Mapping[str, int] | None,
+    aligns: bool,
+    several: int = 0,
+    *,
+    unsure: bool = False,
 ) -> list[str]:
     """Notes on what attention is aligned with and measured on.
 
@@ -73,17 +79,24 @@ def target_notes(
         held_out: the same of the held-out questions; None where there are none.
         aligns: whether the run aligns attention.
         several: how many questions are about several images.
+        unsure: whether the best regions count whatever their score, since none had the least one.
 
     Raises:
         DataError: it does, and not one training question has a target.
     """
     notes = []
     total, none = sum(counts.values()), counts["none"]
-    least = config.label_min_score
+    least = None if unsure else config.label_min_score
+    if unsure:
+        notes.append(
+            f"Not one training question has a region with a score of {config.label_min_score:g} (label_min_score), so "
+            "that the best ones count whatever their score (allow_unsure_regions). The scorer is sure of none of them: "
+            "look at some before you rely on what attention learnt."
+        )
     if none and aligns:
         if none == total:
             remedy = "Check label_segmenter and label_scorer, or tune without alignment (method lora or a3moe)"
-            if least is not None:
+            if least is not None and not config.allow_unsure_regions:
                 remedy = f"Lower label_min_score (it is {least:g}) or set it to null. {remedy}"
             raise DataError(
                 expected="regions for at least some questions, since the method aligns attention with them",

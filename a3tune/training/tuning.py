@@ -31,7 +31,7 @@ from a3tune.models.prompt import PromptEncoder
 from a3tune.progress import Progress, no_progress, part_of
 from a3tune.training.aligned import check_alignment
 from a3tune.training.arguments import TIMEOUT, check_optimizer, runs_on_processor, training_arguments
-from a3tune.training.attention_targets import PatchTargets, TargetMaker, label_source, plan_digest, target_plan
+from a3tune.training.attention_targets import PatchTargets, label_source, make_targets, plan_digest, target_plan
 from a3tune.training.attention_watch import AttentionWatch
 from a3tune.training.base_model import load_base
 from a3tune.training.collate import Questions, QuestionStream
@@ -227,7 +227,8 @@ class _Tuning:
         held_out = Questions(validation, encoder, targets.part(len(training), len(targets))) if validation else None
         objective = objective_of(config, model)
         counts, held = questions.targets.counts, held_out.targets.counts if held_out else None
-        for note in target_notes(config, counts, held, objective.aligns, dataset.counts.several):
+        unsure = (self.run.read() or {}).get("unsure_regions") is True
+        for note in target_notes(config, counts, held, objective.aligns, dataset.counts.several, unsure=unsure):
             self._note(note)
         set_seed(config.seed)
         tuned = add_adapter(model, config, self.source)
@@ -343,13 +344,12 @@ class _Tuning:
                 # Without alignment labels only measure, which is not worth hours of making them.
                 device = beside(model.device)
                 source = label_source(self.config, root, self.source, device, make=self.config.aligns)
-                labelled, parts = self._labelled(len(training) + len(validation)), []
+                labelled = self._labelled(len(training) + len(validation))
                 cut = len(training) / (len(training) + len(validation))
-                for plan, items, bounds in zip(plans, (training, validation), ((0, cut), (cut, 1)), strict=True):
-                    progress = part_of(labelled, *bounds)
-                    maker = TargetMaker(plan, encoder, model.patch_grid, source)
-                    parts.append(maker.make(items, progress, self.stop))
-                made = PatchTargets.joined(*parts)
+                told = part_of(labelled, 0, cut), part_of(labelled, cut, 1)
+                parts, grid = (training, validation), model.patch_grid
+                made, unsure = make_targets(self.config, encoder, grid, source, parts, told, self.stop)
+                self.run.update(unsure_regions=unsure)
                 if source is not None:
                     self.run.update(label_settings=source.settings)
                     if source.faults:

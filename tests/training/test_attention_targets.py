@@ -19,11 +19,13 @@ from a3tune.labels.segmenters.segmentation import region_from_mask
 from a3tune.labels.sources import LabelSource, item_prompt
 from a3tune.labels.store import LabelStore
 from a3tune.models.prompt import PromptEncoder
+from a3tune.progress import no_progress
 from a3tune.training.attention_targets import (
     PatchTargets,
     TargetMaker,
     TargetPlan,
     label_source,
+    make_targets,
     says_nothing_is_there,
     target_plan,
     true_mask,
@@ -210,6 +212,23 @@ def test_regions_below_the_least_score_are_left_out(maker, items, grid, tmp_path
     wanted = np.stack([to_patches(np.asarray(mask, np.float32), grid) for mask in MASKS[:2]])
     np.testing.assert_allclose(targets.masks(0), wanted, atol=2e-3)
     assert maker(TargetPlan("weak", min_score=29.5), source).make(items[:1]).counts["none"] == 1
+
+
+@pytest.mark.parametrize(
+    ("least", "allowed", "unsure", "known"), [(29.5, True, True, 1), (29.5, False, False, 0), (28.5, True, False, 1)]
+)
+def test_where_no_region_is_sure_the_best_ones_count_where_that_is_allowed(
+    tiny_model, items, tmp_path, least, allowed, unsure, known
+):
+    labeller = CountingLabeller()  # of its scores the highest is 29
+    config = tiny_config(targets="weak", label_segmenter="auto", label_min_score=least, allow_unsure_regions=allowed)
+    model, source = tiny_model("llava"), from_labeller(labeller, tmp_path / "s")
+    encoder = PromptEncoder(model.processor, model.config, torch.device("cpu"))
+    parts, told = (items[::2], items[1:2]), (no_progress, no_progress)
+    targets, left_out = make_targets(config, encoder, model.patch_grid, source, parts, told)
+    assert (left_out, targets.any_known, targets.counts["weak"]) == (unsure, bool(known), 2 * known)
+    # The regions themselves are found once.
+    assert len(labeller.asked) == 3
 
 
 def test_true_masks_and_boxes_are_targets(maker, items, grid, tmp_path):

@@ -429,6 +429,9 @@ def test_nothing_to_align_with_is_an_error(run, tmp_path):
     assert "label_min_score" not in str(caught.value)
     with pytest.raises(DataError, match=r"Lower label_min_score \(it is 45\) or set it to null"):
         run(tmp_path / "other", rows=rows, label_min_score=45)
+    with pytest.raises(DataError, match="Not one training question has a region") as caught:
+        run(tmp_path / "unsure", rows=rows, label_min_score=45, allow_unsure_regions=True)
+    assert "label_min_score" not in str(caught.value), "there are none at all"
 
 
 def test_a_question_that_is_too_long_is_named(run, tmp_path, data):

@@ -19,8 +19,10 @@ export function showScaleBar(bar, image, scale) {
   bar.title = image.plane ? "Measured at the " + image.plane + ": what is shown is smaller" : "";
 }
 
-// The bar gives way to words that reach it: half a bar would be a wrong length.
+// The words under the pointer have what those at the right leave them. The bar gives way to words that reach it: half a
+// bar would be a wrong length.
 export function keepBarClear(part) {
+  part("readout").style.maxWidth = `calc(100% - ${part("zoom").offsetWidth}px)`;
   const [bar, ...words] = ["scaleBar", "readout", "zoom"].map((name) => part(name).getBoundingClientRect());
   const covered = words.some((box) => box.width && box.left < bar.right && box.right > bar.left);
   part("scaleBar").style.visibility = covered ? "hidden" : "";

@@ -136,7 +136,7 @@ class RegionPreviewService:
                     task.progress("Finding regions", number / len(items))
                     rows.append(self._row(owner, item, plan, store, labeller))
             faults = [row.labels.notes[0] for row in rows if not (row.regions or row.corrected)]
-            preview = LabelPreview(tuple(rows), most, faults[0] if faults else "")
+            preview = LabelPreview(tuple(rows), most, faults[0] if faults else _unsure(rows, plan, config))
             self._shown.put((owner, data.id), _Shown(preview, store, labeller.settings))
             return preview
 
@@ -233,6 +233,20 @@ def choose_rows(dataset: Dataset, count: int = ROWS) -> list[TrainingItem]:
         first.setdefault(item.image, item)
     chosen = list(first.values())
     return [chosen[number * len(chosen) // count] for number in range(count)] if len(chosen) > count else chosen
+
+
+def _unsure(rows: Sequence[LabelledRow], plan: TargetPlan, config: TuneConfig) -> str:
+    """What to do where the scorer is sure of no region of any of these rows; "" where it is of one."""
+    if plan.min_score is None or any(row.chosen or row.corrected for row in rows):
+        return ""
+    if not any(row.regions and plan.looks_for(row.item.answer) for row in rows):
+        return ""
+    found = f"Not one of these questions has a region with a score of {plan.min_score:g} (label_min_score)."
+    if config.allow_unsure_regions:
+        return (
+            f"{found} Where that is so of all questions, a run takes the best ones whatever their score, and says so."
+        )
+    return f"{found} Lower it, or write label_min_score=null under Advanced; else a run finds nothing to look at."
 
 
 def labels_value(preview: LabelPreview, visitor: str, data: DataSetId | None) -> str:

@@ -118,6 +118,8 @@ export default function mount({ element, props, server, watch }) {
     card.querySelector(".picture").replaceChildren(picture);
   }
 
+  const counting = () => data.rows.filter((row) => row.regions.some((region) => region.chosen)).length;
+
   function receive() {
     data = props.value ? JSON.parse(props.value) : null;
     rows.dataset.state = data ? "ready" : "empty";
@@ -125,7 +127,7 @@ export default function mount({ element, props, server, watch }) {
       data && data.note
         ? data.note
         : data
-          ? `At most ${data.most} ${data.most === 1 ? "region counts" : "regions count"} for each question. Press a region to keep or drop it, drag to draw one. Changes are kept with the data and used by the next run.`
+          ? `${counting()} of ${data.rows.length} questions here have a region that counts. At most ${data.most} ${data.most === 1 ? "region counts" : "regions count"} for each question. Press a region to keep or drop it, drag to draw one. Changes are kept with the data and used by the next run.`
           : "Show where the attention of a handful of questions would be drawn to, and correct it.";
     cards.replaceChildren();
     if (!data) return;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -28,7 +29,13 @@ def test_regions_are_shown_corrected_and_used_by_the_training(service, owner, up
     name = checked.data.id
     config = load_config("demo", {"label_min_score": 100})
     # Nothing that was found is sure enough to be a target; what a person chooses is, whatever its score.
-    assert all(row.chosen == () and row.regions for row in last(service.regions.preview(owner, name, config)).rows)
+    unsure = last(service.regions.preview(owner, name, config))
+    assert all(row.chosen == () and row.regions for row in unsure.rows)
+    assert (
+        "with a score of 100 (label_min_score). Where that is so of all questions, a run takes the best" in unsure.note
+    )
+    config = replace(config, allow_unsure_regions=False)
+    assert "write label_min_score=null under Advanced" in last(service.regions.preview(owner, name, config)).note
     config = load_config("demo", {"label_minimum_side": 250})
     assert not any(row.regions for row in last(service.regions.preview(owner, name, config)).rows)
     preview = last(service.regions.preview(owner, name, load_config("demo", {"label_min_score": None})))
