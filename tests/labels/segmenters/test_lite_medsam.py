@@ -104,8 +104,8 @@ def test_wrong_weights_are_refused(tmp_path):
         LiteMedSamSegmenter(tmp_path / "w.pth")
 
 
-def test_weights_that_are_no_numbers_are_refused(lite_medsam, tmp_path):
-    state = lite_medsam._model.state_dict()
+def test_weights_that_are_no_numbers_are_refused(tmp_path):
+    state = build_lite_medsam().state_dict()
     name = next(name for name in state if name.startswith("mask_decoder"))
     torch.save({**state, name: torch.full_like(state[name], torch.nan)}, tmp_path / "w.pth")
     with pytest.raises(LabelError, match=r"w\.pth holds NaN or infinite weights"):
