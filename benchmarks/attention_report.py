@@ -202,14 +202,21 @@ def write_report(
     document: Path,
     origins: Mapping[str, object],
     curves: dict[int, Sequence[tuple[float, str]]],
-    planned: int,
-    finished: int,
+    order: Sequence[str],
+    runs: tuple[int, int],
+    last: Callable[[dict[str, Measured]], list[str]] = lambda measured: [],
 ) -> int:
     """Write the figures between the document's marks, and the picture beside it; returns an exit status.
 
-    The keys of ``origins`` are the variants in the tables' order.
+    Args:
+        kept: what was measured.
+        document: with the marks.
+        origins: by variant what its measurements have to come from.
+        curves: number of heads -> (ratio, variant), the ratios rising.
+        order: of the variants in the tables.
+        runs: how many there are, and how many there will be.
+        last: a section more, of what was measured on test phantoms.
     """
-    order = tuple(origins)
     validation = read_measured(kept, "validation", origins)
     if not validation:
         print(f"Nothing measured on validation phantoms in {kept.folder}", file=sys.stderr)
@@ -217,7 +224,7 @@ def write_report(
     config = load_config("demo")
     base = read_json(DEMO_MODEL / "figures.json")["recipe"]
     lines = [
-        f"Runs: {finished} of {planned}, each of {config.max_steps} steps of {config.batch_size} questions, on the base"
+        f"Runs: {runs[0]} of {runs[1]}, each of {config.max_steps} steps of {config.batch_size} questions, on the base"
         f" model taught {base['language_steps']} steps.",
         "",
         f"![Answers against attention, validation phantoms](images/{PICTURE})",
@@ -235,6 +242,7 @@ def write_report(
         if measured:
             lines += [f"## {title}", "", _size(measured), "", *table(measured, order), ""]
             lines += [*_verdicts(measured, order), ""]
+    lines += last(read_measured(kept, "standard", origins))
     write_between(document, "\n".join(lines))
     return 0
 

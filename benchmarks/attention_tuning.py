@@ -17,12 +17,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from a3tune.adapters.switch import BASE, AdapterSet
 from a3tune.bundle import DEMO, DEMO_MODEL, DEMO_SAMPLE, model_source
+from a3tune.demo.sample import build_sample
 from a3tune.evaluation.alignment import KnownQuestion, PreparedQuestion, prepare_questions, read_questions
 from a3tune.models.fingerprint import weights_fingerprint
 from a3tune.models.load import load_model
@@ -34,6 +36,7 @@ from a3tune.training.config_file import load_config
 from a3tune.training.run_folder import RunFolder
 from a3tune.training.tuning import tune
 from benchmarks.attention_report import EQUAL, EXPERTS, LORA, write_report
+from benchmarks.learning_curve import IMAGES, PHANTOMS, learning_section, on_images, write_table
 from benchmarks.measured import Measurements
 
 DOCUMENT = Path("docs/attention_tuning.md")
@@ -80,7 +83,12 @@ AT_THE_KNEE: dict[str, dict[str, object]] = {
         "masks": "each",
     },
 }
+LEARNING = (LORA, EXPERTS, a3_name(*KNEE))
+"""The variants that are tuned on other numbers of images too."""
+ON_IMAGES = {on_images(variant, count): (variant, count) for count in IMAGES for variant in LEARNING}
+
 VARIANTS = PLAIN | CURVE | {name: _KNEE_SETTINGS | settings for name, settings in AT_THE_KNEE.items()}
+VARIANTS |= {name: VARIANTS[variant] for name, (variant, _) in ON_IMAGES.items()}
 
 
 @dataclass(frozen=True)
@@ -110,9 +118,15 @@ class Job:
         words = self.variant.replace(",", "").replace("+", "and").replace(" ", "-")
         return words if self.seed is None else f"{words}-{self.seed}"
 
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """What it is measured on: what nothing is chosen by, on test phantoms alone."""
+        return ("standard",) if self.variant in ON_IMAGES else tuple(SETS)
+
 
 def jobs() -> Iterator[Job]:
-    """All runs, the most important ones first: the base, what is compared at the knee, the curve, its variations."""
+    """All runs, the most important ones first: the base, what is compared at the knee, the curve, its variations, other
+    numbers of images."""
     yield Job(BASE, None)
     for seed in SEEDS:
         for variant in (*PLAIN, a3_name(*KNEE)):
@@ -123,6 +137,9 @@ def jobs() -> Iterator[Job]:
                 yield Job(variant, seed)
     for variant in AT_THE_KNEE:
         yield Job(variant, SEEDS[0])
+    for seed in SEEDS:
+        for variant in ON_IMAGES:
+            yield Job(variant, seed)
 
 
 def origin(variant: str) -> dict[str, object]:
@@ -130,6 +147,8 @@ def origin(variant: str) -> dict[str, object]:
     config = load_config(PRESET)
     recipe = {"steps": config.max_steps, "batch": config.batch_size, "learning rate": config.learning_rate}
     settings = {} if variant == BASE else {**recipe, **VARIANTS[variant]}
+    if variant in ON_IMAGES:
+        settings["images"] = ON_IMAGES[variant][1]
     return {"model": weights_fingerprint(DEMO_MODEL), "settings": settings}
 
 
@@ -152,7 +171,8 @@ class Bench:
     def work(self, todo: Sequence[Job], sets: Sequence[str]) -> None:
         """Do what is not there yet."""
         for job in todo:
-            if all(self._is_measured(job, name) for name in sets):
+            wanted = [name for name in sets if name in job.sets]
+            if all(self._is_measured(job, name) for name in wanted):
                 continue
             folder = self.runs / job.name
             folder.mkdir(parents=True, exist_ok=True)
@@ -160,7 +180,7 @@ class Bench:
                 if mine:
                     if not self._tune(job, folder):
                         return
-                    for name in sets:
+                    for name in wanted:
                         self._measure(job, folder, name)
 
     def _tune(self, job: Job, folder: Path) -> bool:
@@ -170,9 +190,17 @@ class Bench:
             return True
         began = time.process_time()
         settings = {**SAME_STEPS, **VARIANTS[job.variant], "seed": job.seed}
-        tune(load_config(PRESET, settings), self.data, run.path, DEMO, device="cpu")
+        tune(load_config(PRESET, settings), self._training_data(job), run.path, DEMO, device="cpu")
         print(f"{job.name}: tuned, {time.process_time() - began:.0f} s", file=sys.stderr, flush=True)
         return (run.read() or {}).get("status") == "finished"
+
+    def _training_data(self, job: Job) -> Path:
+        if job.seed is None or job.variant not in ON_IMAGES:
+            return self.data
+        folder = self.runs / "phantoms"
+        if not folder.is_dir():
+            build_sample(folder, count=PHANTOMS)
+        return write_table(folder, ON_IMAGES[job.variant][1], job.seed)
 
     def _is_measured(self, job: Job, name: str) -> bool:
         found = self.measured.get(job.name, name)
@@ -264,9 +292,11 @@ def main() -> int:
     if options.report:
         curves = {heads: [(ratio, a3_name(ratio, heads)) for ratio in RATIOS] for heads in HEADS}
         tuned = [job for job in jobs() if job.seed is not None]
-        there = sum(measured.path(job.name, "validation").is_file() for job in tuned)
+        there = sum(measured.path(job.name, job.sets[0]).is_file() for job in tuned)
         origins = {variant: origin(variant) for variant in (BASE, *VARIANTS)}
-        return write_report(measured, options.write, origins, curves, len(tuned), there)
+        order = [variant for variant in origins if variant not in ON_IMAGES]
+        last = partial(learning_section, variants=LEARNING, pictures=options.write.parent / "images")
+        return write_report(measured, options.write, origins, curves, order, (there, len(tuned)), last)
     if options.runs is None:
         parser.error("--runs DIR: where are finished runs to be kept?")
     torch.set_num_threads(1)

@@ -14,6 +14,8 @@ from transformers import AutoProcessor
 
 from a3tune.attention.capture import prepare_capture
 from a3tune.bundle import DEMO_MODEL
+from a3tune.data.read import read_dataset
+from a3tune.demo.sample_data import write_sample
 from a3tune.evaluation.questions import read_evaluation_data
 from a3tune.images import load_image
 from a3tune.phantom.structures import HELD_OUT_SEEDS
@@ -22,6 +24,7 @@ from benchmarks import (
     evaluation_speed,
     gpu_check,
     image_files,
+    learning_curve,
     model_speed,
     page_bytes,
     random_llava,
@@ -209,6 +212,41 @@ def test_measurements_of_another_base_model_are_not_put_beside_the_others(tmp_pa
     assert kept.get("lora-4", "standard") is None
     with pytest.raises(SystemExit, match=r"lora-4\.validation\.json\.gz was measured with another base model"):
         attention_report.read_measured(kept, "validation", OF_THE_DEMO)
+
+
+def test_fewer_images_are_a_part_of_more_and_those_held_out_stay(tmp_path):
+    write_sample(tmp_path / "phantoms", 20, questions=2)
+
+    def images(count: int, seed: int) -> dict[str, set[str]]:
+        dataset = read_dataset(learning_curve.write_table(tmp_path / "phantoms", count, seed))
+        assert not dataset.faults
+        found: dict[str, set[str]] = {}
+        for item in dataset.items:
+            found.setdefault(item.split, set()).add(item.image.name)
+        return found
+
+    few, more, other = images(4, 1), images(8, 1), images(8, 2)
+    assert (len(few["train"]), len(more["train"])) == (4, 8)
+    assert few["train"] < more["train"] != other["train"]
+    assert few["validation"] == more["validation"] == other["validation"]
+    assert len(few["validation"]) == 3
+
+
+def test_the_learning_curve_compares_runs_on_the_same_number_of_images(tmp_path):
+    kept = Measurements(tmp_path / "kept")
+    for name, right in (("lora", [0, 1]), ("lora, 25 images", [0, 0]), ("a3", [1, 1]), ("a3, 25 images", [0, 1])):
+        keep_run(kept, name, 4, right * 20, 0.2)
+    origins = {name: {"model": "the demo"} for name in ("lora", "lora, 25 images", "a3", "a3, 25 images")}
+    found = attention_report.read_measured(kept, "validation", origins)
+    methods = ("lora", attention_report.EXPERTS, "a3")
+    lines = learning_curve.learning_section(found, methods, tmp_path / "images")
+    rows = [line.split(" | ") for line in lines if re.match(r"\| \d", line)]
+    assert [(row[0], row[1], row[3]) for row in rows] == [
+        ("| 25", "lora", "0.0"), ("| 25", "a3", "50.0"), ("| 140", "lora", "50.0"), ("| 140", "a3", "100.0"),
+    ]  # fmt: skip
+    assert [row[7].partition(" (")[0] for row in rows] == ["", "+50.0", "", "+50.0"]
+    assert (tmp_path / "images" / learning_curve.PICTURE).stat().st_size > 5000
+    assert learning_curve.learning_section({"lora": found["lora"]}, methods, tmp_path / "images") == []
 
 
 def test_a_shortcut_lies_where_its_cell_says():
