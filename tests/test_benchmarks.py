@@ -102,6 +102,26 @@ def test_the_gpu_script_reports_what_it_found_and_what_it_left_out(tmp_path, mon
     ]
 
 
+def test_a_part_of_the_gpu_script_that_hangs_or_crashes_ends_no_other(monkeypatch, capsys):
+    limits = {}
+
+    def ended(command, timeout, **options):
+        name = command[-1]
+        limits[name] = timeout
+        if name == "maps":
+            raise subprocess.TimeoutExpired(command, timeout)
+        told = 'progress\n["ok", ["as before"]]\n' if name == "offload" else ""
+        return subprocess.CompletedProcess(command, 0 if told else -11, told, "line\nSegmentation fault\n")
+
+    monkeypatch.setattr(subprocess, "run", ended)
+    assert gpu_check.main(["--device", "cpu", "--only", "maps", "waits", "offload"]) == 1
+    written = capsys.readouterr().out
+    assert "**maps**: NOT FINISHED." in written
+    assert "**waits**: FAILED.\n* ended with status -11\n* Segmentation fault" in written
+    assert "**offload**: ok.\n* as before" in written
+    assert limits == {name: gpu_check.STARTING + gpu_check.PARTS[name].seconds for name in limits}
+
+
 def test_a_document_without_marks_is_left_alone(tmp_path):
     (tmp_path / "other.md").write_text("words")
     with pytest.raises(SystemExit, match="no <!-- figures -->"):

@@ -9,13 +9,14 @@ import torch
 
 from a3tune.adapters.a3moe.token_spans import TokenSpans
 from a3tune.adapters.mixed_batch import mixed_rows
-from a3tune.adapters.switch import AdapterSet
+from a3tune.adapters.switch import BASE, AdapterSet
 from a3tune.attention.capture import capture, prepare_capture
 from a3tune.errors import Cancelled
 from a3tune.lack_of_memory import memory_for
 from a3tune.memory_advice import TO_ANSWER
-from a3tune.models.encoded_prompt import EncodedPrompt
+from a3tune.models.encoded_prompt import EncodedBatch, EncodedPrompt
 from a3tune.models.model import GeneratedAnswer, VisionLanguageModel
+from a3tune.prefixes.batch import PrefixReader
 from a3tune.prefixes.cache import PrefixCache, PromptReading
 from a3tune.types import AttentionMaps
 
@@ -92,7 +93,8 @@ def answers_together(
         Cancelled: ``should_stop`` said so.
     """
     prepare_capture(model.model)
-    batch = model.collate([prompt] * len(names))
+    with model.lock, adapters.using(BASE):
+        batch = _of_rows(model, prompt, len(names))
     rows = {name: slice(place, place + 1) for place, name in enumerate(names)}
     spans = TokenSpans(batch.question, batch.columns, growing=True)
     reading = capture(batch.rows, batch.columns, growing=True)
@@ -108,6 +110,12 @@ def answers_together(
     if any(answer.ending == "stopped" for answer in answers):
         raise Cancelled
     return [(answer, _up_to_end(record.maps(b), prompt, answer)) for b, answer in enumerate(answers)]
+
+
+def _of_rows(model: VisionLanguageModel, prompt: EncodedPrompt, count: int) -> EncodedBatch:
+    """The prompt as so many rows, whose image is looked at once where that is proven; for several images it is not."""
+    prompts = [prompt] * count
+    return PrefixReader(model).batch(prompts, "") if len(prompt.images) == 1 else model.collate(prompts)
 
 
 def _up_to_end(maps: AttentionMaps, prompt: EncodedPrompt, answer: GeneratedAnswer) -> AttentionMaps:

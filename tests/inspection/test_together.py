@@ -1,5 +1,7 @@
 """Several adapters that answer as the rows of one batch: the same words, maps and experts as one by one."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -79,6 +81,20 @@ def test_answers_that_end_apart_are_those_of_one_by_one(name, adapted, image, mo
     )
     assert record(together)["adapters"]["a3"]["mode"] == "one batch: base, lora, a3"
     assert set(together.seconds) == {f"{kind}.{part}" for kind in NAMES for part in ("first word", "answer")}
+
+
+def test_the_image_is_looked_at_once_for_all_rows(adapted, image, monkeypatch):
+    inner = adapted("llava")[0].model.base_model
+    read, seen = inner.get_image_features, []
+
+    @functools.wraps(read)
+    def counted(*args, **options):
+        seen.append(1)
+        return read(*args, **options)
+
+    monkeypatch.setattr(inner, "get_image_features", counted)
+    ask(adapted, "llava", image, together=True)
+    assert len(seen) == 1
 
 
 def test_why_each_answered_alone_is_said(adapted, image, monkeypatch):
