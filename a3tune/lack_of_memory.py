@@ -15,12 +15,10 @@ from weakref import WeakSet
 import torch
 
 from a3tune.errors import NotEnoughMemoryError
+from a3tune.memory_advice import is_lack_of_memory
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-# What torch says without an error of its own: its allocator of the CPU and Apple's, and the libraries of NVIDIA.
-_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
 
 
 class Spare(Protocol):
@@ -39,13 +37,6 @@ def give_up_when_short(spare: Spare) -> None:
     """Have something cleared whenever memory is released, as long as it lives."""
     with _guard:
         _spares.add(spare)
-
-
-def is_lack_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory, of a device or of the machine, ran out."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _WORDS)
 
 
 def release_memory() -> None:
@@ -80,7 +71,7 @@ def memory_for(what: str, remedy: str) -> Iterator[None]:
     """
     try:
         yield
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, OSError) as error:
         if not is_lack_of_memory(error):
             raise
         got = f"There was too little: {str(error).split('.')[0] or type(error).__name__}"
@@ -95,11 +86,11 @@ def in_halves(work: Callable[[Sequence[Item]], list[Result]], items: Sequence[It
     """``work(items)``, or where memory runs out the same in two halves, and so on down to single items.
 
     Raises:
-        torch.OutOfMemoryError, MemoryError, RuntimeError: one item alone takes too much.
+        torch.OutOfMemoryError, MemoryError, RuntimeError, OSError: one item alone takes too much.
     """
     try:
         return work(items)
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, OSError) as error:
         if len(items) < 2 or not is_lack_of_memory(error):
             raise
         _forget(error)

@@ -1,8 +1,16 @@
-"""What a person can do when a model or a step of training does not fit into memory."""
+"""How it is told that memory ran out, and what a person can do about it."""
 
 from __future__ import annotations
 
+import errno
 from typing import Protocol
+
+# What torch says without an error of its own: its allocator of the CPU and Apple's, the libraries of NVIDIA, and the
+# system where it maps a file.
+_WORDS = (
+    *("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "alloc_failed"),
+    "bad_alloc",
+)
 
 TO_LOAD_A_MODEL = (
     "Close other programs, or choose a smaller precision (half, 8 or 4 bit), offloading to the CPU, a smaller model or "
@@ -19,9 +27,25 @@ TO_MAKE_A_STEP = (
 TO_ANSWER = (
     "Use a shorter question, a shorter answer or a smaller image, close other programs, or load the model in 8 or 4 bit"
 )
+TO_CHECK = "Close other programs, use a smaller image, or load the model in a smaller precision (half, 8 or 4 bit)"
 TO_MOUNT = "Choose an adapter of a lower rank, remove others, or load the model in 8 or 4 bit"
 TO_EVALUATE = "Lower --max-new-tokens, load the model in 8 or 4 bit, or close other programs"
+TO_GO_ON = (
+    "Close other programs, use smaller images, or load the model in a smaller precision (half, 8 or 4 bit); the same "
+    "command can then be given again"
+)
+"""Where it is not known what took the memory."""
 TO_LABEL = "Choose a smaller segmenter such as lite-medsam, make labels on the device cpu, or close other programs"
+
+
+def is_lack_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory, of a device or of the machine, ran out."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    # By its name, since whoever asks may not have loaded torch.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _WORDS)
 
 
 class StepSettings(Protocol):

@@ -1,5 +1,6 @@
 """Memory that runs out is told as that, wherever it happens, and the next piece of work does as if nothing had been."""
 
+import errno
 import gc
 import inspect
 import weakref
@@ -14,8 +15,11 @@ from a3tune.errors import ModelError, NotEnoughMemoryError
 from a3tune.evaluation.alignment import KnownQuestion, prepare_questions, read_questions
 from a3tune.evaluation.head_sets import HeadSet
 from a3tune.evaluation.reading import read_attention_of
+from a3tune.inspection.faithfulness import measure_curves, measure_randomised
+from a3tune.inspection.image_set import inspect_images
 from a3tune.inspection.inspect import inspect_image
-from a3tune.lack_of_memory import in_halves, is_lack_of_memory, memory_for
+from a3tune.lack_of_memory import in_halves, memory_for
+from a3tune.memory_advice import is_lack_of_memory
 from a3tune.models import load
 from a3tune.models.load import load_model
 
@@ -24,6 +28,8 @@ LACKS = [
     RuntimeError("MPS backend out of memory (MPS allocated: 18 GB)"),
     RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"),
     RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"),
+    RuntimeError("unable to mmap 400 bytes from file </w>: Cannot allocate memory (12)"),
+    OSError(errno.ENOMEM, "Cannot allocate memory"),
     MemoryError(),
 ]
 QUESTIONS = ("Is there a mass?", "Where is the liver, and what does it look like?", "Is it normal?", "Which organ?")
@@ -40,6 +46,7 @@ def test_every_way_of_saying_it_is_known(error):
 
 def test_other_faults_stay_what_they_are():
     assert not is_lack_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))
+    assert not is_lack_of_memory(OSError(errno.ENOSPC, "No space left on device"))
     with pytest.raises(RuntimeError, match="illegal memory"), memory_for("a test", "Buy more"):
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
@@ -102,6 +109,40 @@ def test_an_inspection_says_it_and_the_next_question_works(tiny_model, random_im
         with pytest.raises(NotEnoughMemoryError, match=r"an answer and its maps.*shorter question"):
             inspect_image(model, image, QUESTIONS[0], max_new_tokens=3)
         monkeypatch.undo()
+    after = inspect_image(model, image, QUESTIONS[0], max_new_tokens=3)
+    np.testing.assert_array_equal(after.views[0].maps.weights, before.views[0].maps.weights)
+
+
+@pytest.mark.parametrize(
+    ("place", "error"),
+    [
+        ("a3tune.models.prompt.PromptEncoder.encode", torch.OutOfMemoryError("CUDA out of memory.")),
+        ("a3tune.models.model.VisionLanguageModel.patch_grid", MemoryError()),
+        ("a3tune.inspection.views.head_set_map", MemoryError()),
+        ("a3tune.models.model.VisionLanguageModel.append_answer", LACKS[2]),
+    ],
+)
+def test_before_and_after_the_passes_of_the_model_too(place, error, tiny_model, random_image, monkeypatch):
+    model, image = tiny_model("llava"), random_image(3, 60, 92)
+    before = inspect_image(model, image, QUESTIONS[0], max_new_tokens=3)
+    known = [KnownQuestion(image, QUESTIONS[0], "left lung", "open", np.ones((60, 92), bool))]
+
+    def full(*args, **options):
+        raise error
+
+    works = [
+        lambda: inspect_image(model, image, QUESTIONS[0], max_new_tokens=3),
+        lambda: inspect_images(model, [image], QUESTIONS[0], max_new_tokens=3),
+        lambda: measure_curves(model, before, "base", before.views[0].critical_heads, steps=2, random_orders=0),
+        lambda: measure_randomised(model, before, "base", before.views[0].critical_heads),
+        lambda: prepare_questions(model, known),
+    ]
+    used = {"encode": works, "patch_grid": [*works[:2], works[4]], "append_answer": works[:4]}
+    with monkeypatch.context() as patch:
+        patch.setattr(place, full)
+        for work in used.get(place.rpartition(".")[2], works[:2]):
+            with pytest.raises(NotEnoughMemoryError, match="too little"):
+                work()
     after = inspect_image(model, image, QUESTIONS[0], max_new_tokens=3)
     np.testing.assert_array_equal(after.views[0].maps.weights, before.views[0].maps.weights)
 

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from a3tune import __version__
 from a3tune.cli import app, demo, dicomweb, doctor, eval, export, inspect, labels, parity, tune
 from a3tune.cli.idle_options import given_options
-from a3tune.errors import A3TuneError
+from a3tune.errors import A3TuneError, NotEnoughMemoryError
+from a3tune.memory_advice import TO_GO_ON, is_lack_of_memory
 from a3tune.process import RUN, prepare_process
 
 COMMANDS = {
@@ -43,12 +44,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return COMMANDS[options.command].run(options)
     except A3TuneError as error:
         print(f"a3tune {options.command}: {error}", file=sys.stderr)
-    except OSError as error:
-        print(f"a3tune {options.command}: {_system_error(error)}", file=sys.stderr)
+    except (OSError, RuntimeError, MemoryError) as error:
+        if is_lack_of_memory(error):
+            told = str(_lack_of_memory(error))
+        elif isinstance(error, OSError):
+            told = _system_error(error)
+        else:
+            raise
+        print(f"a3tune {options.command}: {told}", file=sys.stderr)
     except KeyboardInterrupt:
         print(f"a3tune {options.command}: stopped.", file=sys.stderr)
         return 130
     return BAD_INPUT
+
+
+def _lack_of_memory(error: BaseException) -> NotEnoughMemoryError:
+    words = str(error).split(". ")[0] or type(error).__name__
+    return NotEnoughMemoryError(
+        expected="enough memory for this command", got=f"There was too little: {words}", remedy=TO_GO_ON
+    )
 
 
 def _system_error(error: OSError) -> str:

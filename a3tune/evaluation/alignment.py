@@ -82,6 +82,7 @@ class Reading:
     touched: float
 
 
+@memory_for("the questions", TO_EVALUATE)
 def prepare_questions(model: VisionLanguageModel, questions: Sequence[KnownQuestion]) -> list[PreparedQuestion]:
     """Encode questions once, for any number of adapters.
 

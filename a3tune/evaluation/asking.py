@@ -109,7 +109,8 @@ class Asker:
         base64 of little-endian float16 [patches]: shares of the attention while the model writes its own answer; and
         "place", where the patches lie: "width", "height", "tiles" and "target" (base64 as "map", or None).
         """
-        prepared, gaps = self._prepare(systems[0].control, questions)
+        with memory_for("one question", TO_EVALUATE):
+            prepared, gaps = self._prepare(systems[0].control, questions)
         if not prepared:
             return [[_gap(question, gaps) for question in questions] for _ in systems]
         numbered = [(system, place, entry) for system in systems for place, entry in enumerate(prepared)]

@@ -19,6 +19,8 @@ from a3tune.images import image_from_array
 from a3tune.inspection.inspect import Inspection
 from a3tune.inspection.passes import adapted, read_attention
 from a3tune.inspection.views import AdapterView
+from a3tune.lack_of_memory import memory_for
+from a3tune.memory_advice import TO_CHECK
 from a3tune.models.model import VisionLanguageModel
 from a3tune.offloading import is_offloaded
 from a3tune.progress import Progress, no_progress
@@ -70,6 +72,7 @@ def curve_passes(steps: int = 10, random_orders: int = 3) -> int:
     return 2 + 2 * (1 + random_orders) * (steps - 1)
 
 
+@memory_for("this check", TO_CHECK)
 def measure_curves(
     model: VisionLanguageModel,
     inspection: Inspection,
@@ -103,6 +106,7 @@ def measure_curves(
 
     Raises:
         RequestError: the answer is empty, too few steps, or a head or row that there is not.
+        NotEnoughMemoryError: memory ran out.
         Cancelled: ``should_stop`` said so.
     """
     view = inspection.view(adapter)
@@ -144,6 +148,7 @@ def measure_curves(
     return FaithfulnessCurves(shares, curves[0, 0], curves[0, 1], others[0], others[1])
 
 
+@memory_for("this check", TO_CHECK)
 def measure_randomised(
     model: VisionLanguageModel,
     inspection: Inspection,
@@ -217,7 +222,9 @@ def _answer_probability(
     ids = _answer_ids(view)
     whole = model.append_answer(model.encode(image, question), ids)
     with adapted(model, adapter_set, view.adapter, whole), model.lock, torch.inference_mode():
-        logits = model.model(**whole.inputs, use_cache=False).logits[0, -len(ids) - 1 : -1].float()
+        # Of the whole prompt they would take more memory than the rest of the pass.
+        options = {"logits_to_keep": len(ids) + 1} if model.keeps_logits else {}
+        logits = model.model(**whole.inputs, **options, use_cache=False).logits[0, -len(ids) - 1 : -1].float()
     chosen = torch.log_softmax(logits, dim=-1).gather(1, torch.tensor(ids, device=logits.device)[:, None])
     return float(chosen.mean().exp())
 

@@ -15,6 +15,8 @@ from a3tune.errors import RequestError
 from a3tune.geometry.patch_grid import to_patches
 from a3tune.inspection.inspect import Inspection
 from a3tune.inspection.views import AdapterView, ExpertChoice, answer_rows, check_adapters, each_view, progress_until
+from a3tune.lack_of_memory import memory_for
+from a3tune.memory_advice import TO_ANSWER
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.quirks import note_on_several
 from a3tune.progress import Progress, no_progress
@@ -83,9 +85,10 @@ def inspect_images(
     proceed = progress_until(on_progress, should_stop)
     check_adapters(adapters, adapter_set)
     proceed("Reading the images and the question", 0.0)
-    prompt = model.encode_placed(images, question)
-    sizes = [len(group) for group in prompt.images]
-    grids = [model.patch_grid(image.height, image.width, size) for image, size in zip(images, sizes, strict=True)]
+    with memory_for("an answer and its maps", TO_ANSWER):
+        prompt = model.encode_placed(images, question)
+        sizes = [len(group) for group in prompt.images]
+        grids = [model.patch_grid(image.height, image.width, size) for image, size in zip(images, sizes, strict=True)]
     coverages = [
         None if target is None else to_patches(target, grid) for target, grid in zip(targets, grids, strict=True)
     ]

@@ -11,6 +11,8 @@ import numpy as np
 from a3tune.adapters.switch import BASE, AdapterSet
 from a3tune.geometry.patch_grid import to_patches
 from a3tune.inspection.views import AdapterView, check_adapters, each_view, progress_until
+from a3tune.lack_of_memory import memory_for
+from a3tune.memory_advice import TO_ANSWER
 from a3tune.models.model import VisionLanguageModel
 from a3tune.prefixes.cache import PrefixCache
 from a3tune.progress import Progress, no_progress
@@ -107,13 +109,15 @@ def inspect_each(
     Raises:
         RequestError: an empty or too long question, or a head count that the model does not have.
         AdapterError: an adapter that ``adapter_set`` does not hold.
+        NotEnoughMemoryError: memory ran out.
         Cancelled: ``should_stop`` said so.
     """
     proceed = progress_until(on_progress, should_stop)
     check_adapters(adapters, adapter_set)
     proceed("Reading the image and the question", 0.0)
-    prompt = model.encode(image, question)
-    grid = model.patch_grid(image.height, image.width, len(prompt.images[0]))
+    with memory_for("an answer and its maps", TO_ANSWER):
+        prompt = model.encode(image, question)
+        grid = model.patch_grid(image.height, image.width, len(prompt.images[0]))
 
     def made(views: tuple[AdapterView, ...], seconds: dict[str, float]) -> Inspection:
         return Inspection(model.name, image, question, grid, views, seconds=seconds)

@@ -182,6 +182,7 @@ class _Asked:
     prefixes: PrefixCache | None
     mode: str
 
+    @memory_for("an answer and its maps", TO_ANSWER)
     def answer(
         self,
         adapter: str,
@@ -219,6 +220,7 @@ class _Asked:
         took[f"{adapter}.answer"] = time.perf_counter() - began
         return self._view(adapter, held, answer.token_ids, maps, use), took
 
+    @memory_for("an answer and its maps", TO_ANSWER)
     def answer_together(
         self,
         adapters: Sequence[str],
@@ -251,8 +253,7 @@ class _Asked:
                 views.append((view, {**seconds, f"{name}.answer": took}))
             return views
 
-        with memory_for("an answer and its maps", TO_ANSWER):
-            return in_halves(answer, adapters)
+        return in_halves(answer, adapters)
 
     def _view(
         self, adapter: str, held: AdapterSet | None, ids: Sequence[int], maps: AttentionMaps, use: ExpertUse

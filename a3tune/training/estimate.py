@@ -34,7 +34,6 @@ from a3tune.errors import LabelError, NotEnoughMemoryError
 from a3tune.geometry.patch_grid import to_patches
 from a3tune.images import load_image
 from a3tune.labels.sources import item_prompt
-from a3tune.lack_of_memory import is_lack_of_memory
 from a3tune.models.conversion import model_folder
 from a3tune.models.load import count_weights
 from a3tune.models.memory import BYTES_PER_WEIGHT, available_memory
@@ -137,8 +136,8 @@ def estimate_run(
         trainable, seconds, asking = _measure(small, loaded, model, chosen)
     except NotEnoughMemoryError:
         return _too_large(config, steps, free, free, memory_advice.to_make_a_step(config))
-    except (RuntimeError, MemoryError) as error:
-        if not is_lack_of_memory(error):
+    except (RuntimeError, MemoryError, OSError) as error:
+        if not memory_advice.is_lack_of_memory(error):
             raise
         return _too_large(config, steps, free, free, memory_advice.to_make_a_step(config))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

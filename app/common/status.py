@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from a3tune.errors import A3TuneError, Cancelled
+from a3tune.memory_advice import is_lack_of_memory
 from a3tune.types import MedicalImage
 from a3tune.wording import RESEARCH_NOTICE
 from app.engine.background import Step
@@ -90,7 +91,7 @@ def _lack(error: BaseException) -> str:
         )
     if number in (errno.EROFS, errno.EACCES, errno.EPERM):
         return "The server may not write there. Tell whoever runs it: its folder needs to be writable."
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if is_lack_of_memory(error):
         return "There is not enough free memory on the server for this. Try again later, or with a smaller image."
     return ""
 

@@ -54,6 +54,24 @@ def inspect(image, out, model, *more):
     )
 
 
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), MemoryError(), OSError(12, "x")]
+)
+def test_memory_that_runs_out_anywhere_is_one_clear_line(
+    error, picture, tmp_path, tiny_checkpoint, capsys, monkeypatch
+):
+    def full(*args, **options):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr("a3tune.cli.inspector.write_inspection", full)
+        assert inspect(picture, tmp_path / "out", tiny_checkpoint("llava"), "--max-new-tokens", "2") == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("a3tune inspect: There was too little")
+    assert "Close other programs" in line
+    assert inspect(picture, tmp_path / "out", tiny_checkpoint("llava"), "--max-new-tokens", "2") == 0
+
+
 def test_inspect_writes_the_record_the_maps_and_the_pictures(picture, tmp_path, tiny_checkpoint, capsys):
     out = tmp_path / "out"
     assert inspect(picture, out, tiny_checkpoint("llava"), "--max-new-tokens", "5", "--critical-heads", "3") == 0

@@ -22,7 +22,7 @@ from a3tune.checkpoints import read_checkpoint
 from a3tune.errors import LabelError
 from a3tune.hub_errors import hub_errors
 from a3tune.labels.scorers.crops import CROPS, CropStyle
-from a3tune.lack_of_memory import is_lack_of_memory
+from a3tune.memory_advice import is_lack_of_memory
 from a3tune.progress import Progress, no_progress
 from a3tune.state_dicts import first_difference
 from a3tune.storage import first_stand_in, read_json

@@ -194,6 +194,8 @@ def _ended(text):
         (OSError(errno.EROFS, "Read-only file system"), "may not write there"),
         (MemoryError(), "not enough free memory"),
         (torch.OutOfMemoryError("CUDA out of memory"), "not enough free memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"), "not enough free memory"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "not enough free memory"),
     ],
 )
 def test_what_the_machine_lacks_is_a_sentence(error, words):
