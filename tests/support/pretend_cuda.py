@@ -12,7 +12,7 @@ import os
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
@@ -22,6 +22,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 aten = torch.ops.aten
 GPU = torch.device("cuda", 0)
+FREE = 100 << 30
+"""Bytes of memory that it has."""
 
 # The only operations that take tensors of both devices; an index from the CPU is copied first.
 _COPIES = (aten.copy_.default, aten._to_copy.default)
@@ -117,6 +119,10 @@ def pretend_cuda(*, double: bool = True) -> Iterator[Counts]:
     torch._C._ensureCUDADeviceGuardSet()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.cuda, "_lazy_init", lambda: None)
+        patch.setattr(torch.cuda, "mem_get_info", lambda device=None: (FREE, FREE))
+        # Tensors of inference mode cannot be held, and there are no random numbers of the device.
+        patch.setattr(torch, "inference_mode", torch.no_grad)
+        patch.setattr(torch.random, "fork_rng", lambda *devices, **options: nullcontext())
         torch._C._set_only_lift_cpu_tensors(True)
         _modes.append(mode)
         try:
