@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import re
 from typing import Any
+
+# What torch says without an error of its own: its allocator of the CPU and Apple's, the libraries of NVIDIA, and the
+# system where it maps a file.
+_WORDS = (
+    *("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "alloc_failed"),
+    "bad_alloc",
+)
 
 
 class A3TuneError(Exception):
@@ -91,3 +100,19 @@ def _sentence(text: str) -> str:
 
 def _rebuild(kind: type[A3TuneError], expected: str, got: str, remedy: str) -> A3TuneError:
     return kind(expected=expected, got=got, remedy=remedy)
+
+
+def is_lack_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory, of a device or of the machine, ran out."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    # By its name, since whoever asks may not have loaded torch.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _WORDS)
+
+
+def lack_in_words(error: BaseException) -> str:
+    """The first sentence of what such an error says, without the place in torch's sources that some begin with."""
+    said = re.sub(r"^\[[^]]*\]\s*", "", str(error)).split(". ")[0].rstrip(".")
+    return f"There was too little: {said or type(error).__name__}"

@@ -14,8 +14,7 @@ from weakref import WeakSet
 
 import torch
 
-from a3tune.errors import NotEnoughMemoryError
-from a3tune.memory_advice import is_lack_of_memory
+from a3tune.errors import NotEnoughMemoryError, is_lack_of_memory, lack_in_words
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -74,7 +73,7 @@ def memory_for(what: str, remedy: str) -> Iterator[None]:
     except (RuntimeError, MemoryError, OSError) as error:
         if not is_lack_of_memory(error):
             raise
-        got = f"There was too little: {str(error).split('.')[0] or type(error).__name__}"
+        got = lack_in_words(error)
         _forget(error)
     else:
         return

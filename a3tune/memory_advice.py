@@ -1,16 +1,8 @@
-"""How it is told that memory ran out, and what a person can do about it."""
+"""What a person can do when a model or a step of training does not fit into memory."""
 
 from __future__ import annotations
 
-import errno
 from typing import Protocol
-
-# What torch says without an error of its own: its allocator of the CPU and Apple's, the libraries of NVIDIA, and the
-# system where it maps a file.
-_WORDS = (
-    *("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "alloc_failed"),
-    "bad_alloc",
-)
 
 TO_LOAD_A_MODEL = (
     "Close other programs, or choose a smaller precision (half, 8 or 4 bit), offloading to the CPU, a smaller model or "
@@ -36,16 +28,6 @@ TO_GO_ON = (
 )
 """Where it is not known what took the memory."""
 TO_LABEL = "Choose a smaller segmenter such as lite-medsam, make labels on the device cpu, or close other programs"
-
-
-def is_lack_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory, of a device or of the machine, ran out."""
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    # By its name, since whoever asks may not have loaded torch.
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _WORDS)
 
 
 class StepSettings(Protocol):

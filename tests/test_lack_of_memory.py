@@ -11,7 +11,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from a3tune.adapters.switch import AdapterSet
-from a3tune.errors import ModelError, NotEnoughMemoryError
+from a3tune.errors import ModelError, NotEnoughMemoryError, is_lack_of_memory
 from a3tune.evaluation.alignment import KnownQuestion, prepare_questions, read_questions
 from a3tune.evaluation.head_sets import HeadSet
 from a3tune.evaluation.reading import read_attention_of
@@ -19,7 +19,6 @@ from a3tune.inspection.faithfulness import measure_curves, measure_randomised
 from a3tune.inspection.image_set import inspect_images
 from a3tune.inspection.inspect import inspect_image
 from a3tune.lack_of_memory import in_halves, memory_for
-from a3tune.memory_advice import is_lack_of_memory
 from a3tune.models import load
 from a3tune.models.load import load_model
 
@@ -42,6 +41,12 @@ def test_every_way_of_saying_it_is_known(error):
         memory_for("a test", "Buy more"),
     ):
         raise error
+
+
+def test_what_torch_said_is_told_without_its_sources_place():
+    with pytest.raises(NotEnoughMemoryError) as told, memory_for("a test", "Buy more"):
+        raise LACKS[2]
+    assert told.value.got == "There was too little: DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"
 
 
 def test_other_faults_stay_what_they_are():

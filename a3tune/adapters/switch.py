@@ -27,9 +27,9 @@ from a3tune.adapters.exact import exact_config
 from a3tune.adapters.isolation import Change, taken_back
 from a3tune.adapters.origin import Base, check_origin
 from a3tune.adapters.stored import plainly_named, read_adapter
-from a3tune.errors import AdapterError
+from a3tune.errors import AdapterError, is_lack_of_memory
 from a3tune.lack_of_memory import memory_for
-from a3tune.memory_advice import TO_MOUNT, is_lack_of_memory
+from a3tune.memory_advice import TO_MOUNT
 from a3tune.offloading import execution_device, is_offloaded, weights_in_place
 
 BASE = "base"

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from a3tune import __version__
 from a3tune.cli import app, demo, dicomweb, doctor, eval, export, inspect, labels, parity, tune
 from a3tune.cli.idle_options import given_options
-from a3tune.errors import A3TuneError, NotEnoughMemoryError
-from a3tune.memory_advice import TO_GO_ON, is_lack_of_memory
+from a3tune.errors import A3TuneError, NotEnoughMemoryError, is_lack_of_memory, lack_in_words
+from a3tune.memory_advice import TO_GO_ON
 from a3tune.process import RUN, prepare_process
 
 COMMANDS = {
@@ -59,10 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _lack_of_memory(error: BaseException) -> NotEnoughMemoryError:
-    words = str(error).split(". ")[0] or type(error).__name__
-    return NotEnoughMemoryError(
-        expected="enough memory for this command", got=f"There was too little: {words}", remedy=TO_GO_ON
-    )
+    return NotEnoughMemoryError(expected="enough memory for this command", got=lack_in_words(error), remedy=TO_GO_ON)
 
 
 def _system_error(error: OSError) -> str:

@@ -159,8 +159,7 @@ def count_weights(folder: Path) -> int:
 
 
 def _dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
-    if isinstance(dtype, torch.dtype):
-        return dtype
+    dtype = str(dtype).removeprefix("torch.")
     if dtype == "auto":
         return _DTYPES[usual_precision(device)]
     if dtype not in _DTYPES:

@@ -30,7 +30,7 @@ from a3tune.data.dataset import Dataset, TrainingItem
 from a3tune.data.hub import dataset_place
 from a3tune.data.read import read_dataset, split_dataset
 from a3tune.device import beside, choose_device
-from a3tune.errors import LabelError, NotEnoughMemoryError
+from a3tune.errors import LabelError, NotEnoughMemoryError, is_lack_of_memory
 from a3tune.geometry.patch_grid import to_patches
 from a3tune.images import load_image
 from a3tune.labels.sources import item_prompt
@@ -137,7 +137,7 @@ def estimate_run(
     except NotEnoughMemoryError:
         return _too_large(config, steps, free, free, memory_advice.to_make_a_step(config))
     except (RuntimeError, MemoryError, OSError) as error:
-        if not memory_advice.is_lack_of_memory(error):
+        if not is_lack_of_memory(error):
             raise
         return _too_large(config, steps, free, free, memory_advice.to_make_a_step(config))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -28,8 +28,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from a3tune.adapters.a3moe import A3MoeConfig, record_experts
 from a3tune.adapters.origin import write_origin
 from a3tune.attention.capture import capture
-from a3tune.errors import DataError, ModelError
-from a3tune.memory_advice import is_lack_of_memory
+from a3tune.errors import DataError, ModelError, is_lack_of_memory
 from a3tune.progress import Progress, no_progress
 from a3tune.training.adapter_weights import load_adapter_weights
 from a3tune.training.aligned import align

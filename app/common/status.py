@@ -11,8 +11,7 @@ import traceback
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from a3tune.errors import A3TuneError, Cancelled
-from a3tune.memory_advice import is_lack_of_memory
+from a3tune.errors import A3TuneError, Cancelled, is_lack_of_memory
 from a3tune.types import MedicalImage
 from a3tune.wording import RESEARCH_NOTICE
 from app.engine.background import Step

@@ -271,6 +271,8 @@ def test_unknown_devices(folder, device):
 def test_unknown_data_types(folder):
     with pytest.raises(RequestError, match="int3"):
         load_model(folder, device="cpu", dtype="int3")
+    with pytest.raises(RequestError, match=r"float64.*Choose one"):
+        load_model(folder, device="cpu", dtype=torch.float64)
 
 
 def test_a_model_larger_than_the_memory_is_refused_before_it_is_read(folder, monkeypatch):

@@ -19,10 +19,9 @@ from transformers import AutoConfig, AutoModel, BertConfig, PreTrainedConfig
 
 from a3tune import hub
 from a3tune.checkpoints import read_checkpoint
-from a3tune.errors import LabelError
+from a3tune.errors import LabelError, is_lack_of_memory
 from a3tune.hub_errors import hub_errors
 from a3tune.labels.scorers.crops import CROPS, CropStyle
-from a3tune.memory_advice import is_lack_of_memory
 from a3tune.progress import Progress, no_progress
 from a3tune.state_dicts import first_difference
 from a3tune.storage import first_stand_in, read_json
