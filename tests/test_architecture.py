@@ -28,6 +28,7 @@ GROUND = {
     "lack_of_memory",
     "recently_used",
     "state_dicts",
+    "target_layers",
 }
 _SHARED = GROUND | {"hub", "hub_errors", "checkpoints", "device", "bundle", "geometry", "images", "figures"}
 _MODEL_SIDE = _SHARED | {"models", "attention", "adapters", "prefixes"}

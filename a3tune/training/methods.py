@@ -9,10 +9,10 @@ from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from torch import nn
 
 from a3tune.adapters.a3moe import A3MoeConfig, question_spans
-from a3tune.adapters.a3moe.target_layers import DEFAULT_TARGETS
 from a3tune.attention.loss import Combine, Form
 from a3tune.errors import ModelError
 from a3tune.models.model import VisionLanguageModel
+from a3tune.target_layers import DEFAULT_TARGETS
 from a3tune.training.config import AlignedRows, TuneConfig
 
 Selection = Literal["dynamic", "fixed", "all"]

@@ -8,8 +8,8 @@ from typing import Any
 
 from peft import PeftConfig
 
-from a3tune.adapters.a3moe.target_layers import DEFAULT_TARGETS
 from a3tune.errors import AdapterError
+from a3tune.target_layers import DEFAULT_TARGETS
 
 KEY_GATES = ("straight_through", "probability")
 # Far more than any model needs: each name is looked for in each layer, each run of ids in each prompt.
