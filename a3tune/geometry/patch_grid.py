@@ -136,7 +136,7 @@ def to_source(values: np.ndarray, grid: PatchGrid, smooth: bool = True, tiles: T
         tiles: "all", or only those that are overviews, or only the others.
 
     Returns:
-        float32 [height, width]; 0 where no patch looks (see :func:`seen`).
+        float32 [height, width]; 0 where no patch looks.
 
     Raises:
         RequestError: another number of values than patches, or no such tile.
@@ -164,15 +164,6 @@ def to_source(values: np.ndarray, grid: PatchGrid, smooth: bool = True, tiles: T
         part = part[:, columns.first] * columns.near + part[:, columns.second] * columns.far
         part = part[rows.first] * rows.near[:, None] + part[rows.second] * rows.far[:, None]
         result[rows.pixels, columns.pixels] += part
-    return result
-
-
-def seen(grid: PatchGrid) -> np.ndarray:
-    """bool [height, width]: the source pixels whose centre lies in some patch; the others were cropped away."""
-    result = np.zeros((grid.height, grid.width), bool)
-    for raster in _rasters(grid, "all"):
-        rows, columns = (_pixel_mix(raster.rows, grid.height, False), _pixel_mix(raster.columns, grid.width, False))
-        result[rows.pixels, columns.pixels] |= np.outer(rows.near > 0, columns.near > 0)
     return result
 
 

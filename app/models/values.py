@@ -11,8 +11,6 @@ from app.models.service import Catalogue, Offer, Work
 if TYPE_CHECKING:
     from a3tune.catalogue import Entry, Machine
 
-KINDS = {"model": "Answers questions", "segmenter": "Finds regions", "scorer": "Ranks regions"}
-
 
 def catalogue_value(catalogue: Catalogue) -> dict[str, Any]:
     """Everything that the browser draws, as plain JSON values."""

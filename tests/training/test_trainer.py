@@ -93,11 +93,10 @@ def test_the_balance_of_a_row_is_that_of_the_row_alone(tiny_checkpoint, tuned):
         adapted.eval()
         with record_experts() as use:
             adapted(**batch["inputs"], **masks, use_cache=False)
-        found.append((use.balance_losses(len(batch["labels"])), use.balance_loss()))
-    assert found[0][0].shape == (len(order),)
-    assert float(found[1][0][0].detach()) == pytest.approx(float(found[1][1].detach()), rel=1e-5)
-    assert float(found[0][0][0].detach()) == pytest.approx(float(found[1][1].detach()), rel=1e-4)
-    found[0][0].sum().backward()
+        found.append(use.balance_losses(len(batch["labels"])))
+    assert [tuple(losses.shape) for losses in found] == [(len(order),), (1,)]
+    assert float(found[0][0].detach()) == pytest.approx(float(found[1][0].detach()), rel=1e-4)
+    found[0].sum().backward()
     assert any("router" in name and w.grad is not None and w.grad.any() for name, w in adapted.named_parameters())
 
 

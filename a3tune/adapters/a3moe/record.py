@@ -14,9 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.nn import functional
 
-from a3tune.adapters.a3moe.routing import balance_loss
+from a3tune.adapters.a3moe.routing import balance_losses
 from a3tune.adapters.a3moe.token_spans import SpanWindow
 from a3tune.errors import AdapterError
 
@@ -70,41 +69,25 @@ class ExpertUse:
         uses = self._last(self._keys, adapter).values()
         return _array([use.probabilities[use.rows == row] for use in uses]).astype(np.float32)
 
-    def balance_loss(self) -> torch.Tensor:
-        """Mean of `routing.balance_loss` over the key layers of all recorded passes, with gradient.
+    def balance_losses(self, batch: int) -> torch.Tensor:
+        """Mean of `routing.balance_losses` over the key layers of all recorded passes, with gradient.
+
+        Args:
+            batch: how many rows the recorded passes had.
 
         Returns:
-            scalar; 1 is even use. 0 when no key layer routed anything (no key experts, or no image).
+            [batch], float32 or better; 0 when no key layer routed anything (no key experts, or no image).
 
         Raises:
             AdapterError: the routing was computed without gradient although the routers are being trained, as
                 reentrant gradient checkpointing does.
         """
         self._require_gradient()
-        losses = [balance_loss(use.probabilities, use.choice) for entries in self._keys for use in entries.values()]
-        return torch.stack(losses).mean() if losses else torch.zeros(())
-
-    def balance_losses(self, batch: int) -> torch.Tensor:
-        """[batch], float32 or better: the balance loss of each row's own image tokens, mean over the key layers.
-
-        Their mean over a batch does not depend on how the batch is cut into pieces or spread over processes, which
-        the loss over all tokens together (`balance_loss`) does. A row without image tokens has 0.
-
-        Args:
-            batch: how many rows the recorded pass had.
-
-        Raises:
-            AdapterError: as for `balance_loss`.
-        """
-        self._require_gradient()
-        losses = []
-        for entries in self._keys:
-            for use in entries.values():
-                of_row = functional.one_hot(use.rows, batch).to(use.probabilities.dtype)
-                share = of_row / of_row.sum(dim=0).clamp(min=1)
-                experts, top_k = use.probabilities.shape[1], use.choice.shape[1]
-                used = functional.one_hot(use.choice, experts).sum(dim=1).to(use.probabilities.dtype)
-                losses.append(((share.T @ use.probabilities) * (share.T @ used)).sum(dim=1) * (experts / top_k))
+        losses = [
+            balance_losses(use.probabilities, use.choice, use.rows, batch)
+            for entries in self._keys
+            for use in entries.values()
+        ]
         return torch.stack(losses).mean(dim=0) if losses else torch.zeros(batch)
 
     def _require_gradient(self) -> None:

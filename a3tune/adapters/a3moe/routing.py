@@ -58,22 +58,27 @@ def choose_experts(probabilities: torch.Tensor, top_k: int, gate: str) -> tuple[
     return choice, hard + value - value.detach()
 
 
-def balance_loss(probabilities: torch.Tensor, choice: torch.Tensor) -> torch.Tensor:
-    """How unevenly one layer's image tokens use its experts: E / K * sum over e of mean(p_e) * mean(f_e).
+def balance_losses(probabilities: torch.Tensor, choice: torch.Tensor, rows: torch.Tensor, batch: int) -> torch.Tensor:
+    """How unevenly each row's image tokens use one layer's experts: E / K * sum over e of mean(p_e) * mean(f_e).
 
-    The load-balancing loss of sparse mixtures (Switch Transformer, eq. 4) with the layer's own number of experts.
+    The load-balancing loss of sparse mixtures (Switch Transformer, eq. 4) with the layer's own number of experts, over
+    the tokens of each row alone: so the mean over a batch does not depend on how the batch is cut into pieces or spread
+    over processes.
 
     Args:
         probabilities: [N, E]. choice: int64 [N, K], the experts used (f is their 0/1 indicator, no gradient).
+        rows: int64 [N], the row that each token belongs to, 0 to below ``batch``.
+        batch: number of rows.
 
     Returns:
-        scalar: 1 when the use is even, up to E / K when one set of experts takes everything; 0 for N = 0.
+        [batch]: 1 when the use is even, up to E / K when one set of experts takes everything; 0 for a row without
+        image tokens.
     """
-    tokens, experts = probabilities.shape
-    if tokens == 0:
-        return probabilities.sum()
-    used = functional.one_hot(choice, experts).sum(dim=-2).to(probabilities.dtype)
-    return (probabilities.mean(dim=0) * used.mean(dim=0)).sum() * (experts / choice.shape[-1])
+    experts = probabilities.shape[1]
+    of_row = functional.one_hot(rows, batch).to(probabilities.dtype)
+    share = of_row / of_row.sum(dim=0).clamp(min=1)
+    used = functional.one_hot(choice, experts).sum(dim=1).to(probabilities.dtype)
+    return ((share.T @ probabilities) * (share.T @ used)).sum(dim=1) * (experts / choice.shape[1])
 
 
 def published_balance_loss(probabilities: torch.Tensor, used: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from a3tune.adapters.a3moe.routing import (
-    balance_loss,
+    balance_losses,
     choose_experts,
     key_probabilities,
     published_balance_loss,
@@ -56,6 +56,12 @@ def test_the_router_learns_unless_told_otherwise(gate, learns):
         assert probabilities.grad.tolist() == [[0, 1, 0], [1, 0, 0]]
 
 
+def balance_loss(probabilities, choice):
+    """That of one row alone."""
+    (loss,) = balance_losses(probabilities, choice, torch.zeros(len(choice), dtype=torch.int64), 1)
+    return loss
+
+
 @pytest.mark.parametrize("experts", [2, 5, 16])
 def test_balance_is_one_when_even_and_the_expert_count_when_one_takes_all(experts):
     even = torch.full((experts, experts), 1 / experts)
@@ -69,6 +75,17 @@ def test_balance_of_two_choices_is_one_when_even():
     even = torch.full((4, 4), 0.25)
     assert float(balance_loss(even, torch.tensor([[0, 1], [2, 3], [0, 1], [2, 3]]))) == pytest.approx(1)
     assert float(balance_loss(even[:0], torch.zeros(0, 1, dtype=torch.int64))) == 0
+
+
+def test_balance_of_a_row_is_that_of_its_own_tokens():
+    torch.manual_seed(0)
+    probabilities = torch.rand(5, 3).softmax(dim=-1)
+    choice = torch.tensor([[0], [2], [1], [0], [0]])
+    rows = torch.tensor([2, 0, 2, 0, 2])
+    found = balance_losses(probabilities, choice, rows, 4)
+    expected = [balance_loss(probabilities[rows == row], choice[rows == row]) for row in range(4)]
+    torch.testing.assert_close(found, torch.stack(expected))
+    assert found[1] == found[3] == 0
 
 
 def test_balance_pushes_towards_unused_experts():
