@@ -11,13 +11,13 @@ from a3tune.errors import A3TuneError, DataError, EmptyTargetError, ImageError
 from a3tune.images.frames import mask_to_source
 from a3tune.images.masks import mask_labels
 from a3tune.images.read import kind_of
-from a3tune.images.target import load_target
+from a3tune.images.target import LOCATED, load_target
 from a3tune.types import MedicalImage
 
 
 def is_located(path: Path) -> bool:
     """Whether a mask is of a kind that says where it lies in the patient (DICOM, NIfTI), not a mere picture."""
-    return kind_of(path) in ("DICOM", "NIfTI", "NIfTI.gz")
+    return kind_of(path) in LOCATED
 
 
 def true_mask(item: TrainingItem, image: MedicalImage) -> np.ndarray | None:

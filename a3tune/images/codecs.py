@@ -29,10 +29,11 @@ _PLAIN = (uid.RLELossless, _DEFLATED_FRAME, _ENCAPSULATED_PLAIN)
 _CODESTREAMS = frozenset(
     f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 53, 55, 57, 70, 80, 81, 90, 91, 110, 111, 112, 201, 202, 203)
 )
-# Start of frame markers of JPEG (0xC4, 0xC8 and 0xCC mean other things) and of JPEG-LS.
-_FRAME_MARKERS = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
-_COSINE_MARKERS = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
-_JPEG_LS_MARKER = 0xF7
+JPEG_LS_MARKER = 0xF7
+FRAME_MARKERS = frozenset({*range(0xC0, 0xD0), JPEG_LS_MARKER} - {0xC4, 0xC8, 0xCC})
+"""Start of frame markers of JPEG (0xC4, 0xC8 and 0xCC mean other things) and of JPEG-LS."""
+COSINE_MARKERS = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
+"""Those of JPEG that is made of cosine waves, in one piece."""
 _RGB_NAMES = (b"RGB", b"rgb")
 
 
@@ -223,15 +224,15 @@ def _inspect_jpeg(source: bytes) -> Codestream | None:
             place += 1
             continue
         body = source[place + 4 : place + 2 + int.from_bytes(source[place + 2 : place + 4], "big")]
-        if marker in _FRAME_MARKERS:
+        if marker in FRAME_MARKERS:
             height, width = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
-            if marker not in _COSINE_MARKERS:
+            if marker not in COSINE_MARKERS:
                 named = ""
             elif not named and len(set(body[7::3][:3])) > 1:
                 # Only colour differences are ever stored more coarsely.
                 named = "YBR_FULL"
             named = "RGB" if body[6::3][:3] in _RGB_NAMES else named
-            kind = "JPEG-LS" if marker == _JPEG_LS_MARKER else "JPEG"
+            kind = "JPEG-LS" if marker == JPEG_LS_MARKER else "JPEG"
             return Codestream(kind, height, width, body[5], body[0], False, named)
         if marker == 0xEE and body[:5] == b"Adobe" and len(body) > 11:
             named = {0: "RGB", 1: "YBR_FULL"}.get(body[11], named)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from pydicom import Dataset, uid
@@ -16,7 +16,7 @@ from a3tune.images.dicom_pixels import StoredFrame
 from a3tune.images.grey import GreyFrame, VoiTable, WindowFunction
 from a3tune.types import Window
 
-_FUNCTIONS: tuple[WindowFunction, ...] = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
+_FUNCTIONS: tuple[WindowFunction, ...] = get_args(WindowFunction)
 # Each padding value with the other end of its range (PS3.3 C.7.5.1.1.2, C.7.6.3 and C.7.6.24).
 _PADDING = (
     ("PixelPaddingValue", "PixelPaddingRangeLimit"),

@@ -20,7 +20,7 @@ from a3tune.images.isolation import isolable
 from a3tune.images.placement import UNSTATED, Placement
 from a3tune.images.read import open_file, read_content
 from a3tune.images.series import holds_series, open_slice
-from a3tune.images.silence_decoders import quiet
+from a3tune.images.silence_decoders import silence_decoders
 from a3tune.images.slices import Series, frame_order
 
 PATIENT_AND_STUDY = (
@@ -97,7 +97,7 @@ def read_source(
         if identity:
             raise _unidentified("The image is none")
         return SourceImage(placement, None if placement is None else placement.thickness)
-    with quiet(), _header(path, content.frame, content.series) as (dataset, shown):
+    with silence_decoders(), _header(path, content.frame, content.series) as (dataset, shown):
         count = whole_number(dataset, "NumberOfFrames")
         stored = frame_order(dataset, count or 1)[shown] if describe_object(dataset) is None else shown
         thickness = number(holder(dataset, stored, "PixelMeasuresSequence", "SliceThickness"), "SliceThickness")

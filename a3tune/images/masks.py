@@ -13,7 +13,7 @@ from a3tune.images.content import decode
 from a3tune.images.isolation import isolable
 from a3tune.images.limits import check_size
 from a3tune.images.read import open_file
-from a3tune.images.silence_decoders import quiet
+from a3tune.images.silence_decoders import silence_decoders
 
 _FORMATS = ("PNG", "TIFF", "BMP", "GIF", "WEBP", "JPEG")
 Result = TypeVar("Result")
@@ -43,7 +43,7 @@ def mask_labels(path: Path) -> np.ndarray:
 
 
 def _read(path: Path, work: Callable[[Image.Image], Result]) -> Result:
-    with open_file(path) as stream, quiet():
+    with open_file(path) as stream, silence_decoders():
 
         def open_picture() -> Result:
             with Image.open(stream, formats=_FORMATS) as picture:

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from a3tune.errors import ImageError
+from a3tune.images.codecs import COSINE_MARKERS, FRAME_MARKERS, JPEG_LS_MARKER
 from a3tune.images.content import Content, choose_frame, cut_off, pixel_aspect, unsupported
 from a3tune.images.limits import check_size
 from a3tune.images.samples import to_frame, upright
@@ -22,9 +23,9 @@ _PILLOW_FORMATS = {
     "BMP": ("BMP",),
     "GIF": ("GIF",),
 }
-# Start of frame markers of JPEG: what Pillow decodes at 8 bits, what imagecodecs decodes, and what nothing here does.
-_JPEG_PILLOW = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
-_JPEG_LOSSLESS, _JPEG_LS = 0xC3, 0xF7
+# Start of frame markers of JPEG that imagecodecs decodes beside those that Pillow does at 8 bits, and that nothing here
+# does.
+_JPEG_LOSSLESS = 0xC3
 _JPEG_OTHER = {
     **dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF), "hierarchical"),
     0xCB: "lossless with arithmetic coding",
@@ -129,14 +130,14 @@ def _read_deep_jpeg(stream: BinaryIO, frame: int | None) -> Content | None:
     marker, bits, height, width = found
     if marker in _JPEG_OTHER:
         raise unsupported(f"The JPEG file is of a kind that is not supported ({_JPEG_OTHER[marker]})", _SAVE_AS_PNG)
-    if marker in _JPEG_PILLOW and bits == 8:
+    if marker in COSINE_MARKERS and bits == 8:
         return None
     check_size(height, width)
     choose_frame(frame, 1)
     # The decoder fills what is missing with grey.
     if ends_early(stream, "JPEG"):
         raise cut_off("JPEG")
-    samples = imagecodecs.jpegls_decode(source) if marker == _JPEG_LS else imagecodecs.jpeg8_decode(source)
+    samples = imagecodecs.jpegls_decode(source) if marker == JPEG_LS_MARKER else imagecodecs.jpeg8_decode(source)
     if samples.ndim == 3 and samples.shape[2] != 3:
         raise unsupported(f"The JPEG file has {samples.shape[2]} channels of {bits} bits", _SAVE_AS_PNG)
     if samples.dtype == np.uint8:
@@ -150,7 +151,7 @@ def _jpeg_frame(source: bytes) -> tuple[int, int, int, int] | None:
     place = 2
     while place + 9 <= len(source) and source[place] == 0xFF:
         marker = source[place + 1]
-        if marker == _JPEG_LS or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
+        if marker in FRAME_MARKERS:
             height, width = source[place + 5 : place + 7], source[place + 7 : place + 9]
             return marker, source[place + 4], int.from_bytes(height, "big"), int.from_bytes(width, "big")
         place += 1 if marker == 0xFF else 2 + int.from_bytes(source[place + 2 : place + 4], "big")

@@ -17,7 +17,7 @@ from a3tune.images.limits import MAX_BYTES
 from a3tune.images.nifti import read_nifti
 from a3tune.images.pictures import ends_early, read_picture
 from a3tune.images.series import holds_series, read_series
-from a3tune.images.silence_decoders import quiet, quiet_terminal
+from a3tune.images.silence_decoders import silence_decoders, silence_terminal
 from a3tune.images.slices import Series
 from a3tune.images.tiff import read_tiff
 
@@ -38,10 +38,10 @@ def read_contents(
 ) -> Iterator[Content]:
     """Decode several frames one after the other; the file is opened, and a DICOM header read, once."""
     if holds_series(path):
-        with quiet():
+        with silence_decoders():
             yield from (read_series(path, frame, series) for frame in frames)
         return
-    with open_file(path) as stream, quiet():
+    with open_file(path) as stream, silence_decoders():
         kind = detect_kind(stream)
         dataset = decode(kind, lambda: read_dataset(stream)) if kind == "DICOM" and len(frames) > 1 else None
         for frame in frames:
@@ -62,7 +62,7 @@ def _read_frame(
     if kind.startswith("NIfTI"):
         return decode("NIfTI", lambda: read_nifti(stream, kind, frame, axis, volume))
     if kind == "TIFF":
-        with quiet_terminal():
+        with silence_terminal():
             return decode(
                 kind,
                 lambda: read_tiff(stream, frame, lambda page: read_picture(stream, kind, page)),

@@ -26,7 +26,7 @@ from a3tune.images.dicom_kinds import describe_object
 from a3tune.images.isolation import isolable
 from a3tune.images.kinds import detect_kind
 from a3tune.images.limits import MAX_BYTES
-from a3tune.images.silence_decoders import quiet
+from a3tune.images.silence_decoders import silence_decoders
 from a3tune.images.slices import Series, Slice, describe_gaps, frame_order, read_plane
 from a3tune.wording import counted
 
@@ -122,7 +122,7 @@ def find_series(path: str | os.PathLike[str]) -> tuple[Series, ...]:
     """
     if not holds_series(path):
         return ()
-    with quiet(), _open_source(Path(path)) as source:
+    with silence_decoders(), _open_source(Path(path)) as source:
         return tuple(_find_series(source))
 
 

@@ -22,7 +22,7 @@ _LOCK = threading.RLock()
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silence_decoders() -> Iterator[None]:
     """Drop warnings and the decoders' log lines; one thread at a time."""
     with _LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -44,11 +44,11 @@ def _set_levels(loggers: Sequence[logging.Logger], levels: Sequence[int]) -> Non
 
 
 @contextmanager
-def quiet_terminal() -> Iterator[None]:
+def silence_terminal() -> Iterator[None]:
     """Drop what C code writes to standard error meanwhile.
 
     libtiff, as Pillow builds it, prints every fault of a damaged file there and cannot be told otherwise. The
-    redirection holds for the whole process, so use it inside ``quiet`` and only around such a decoder's call.
+    redirection holds for the whole process, so use it inside `silence_decoders` and only around such a decoder's call.
     """
     try:
         terminal = os.dup(2)

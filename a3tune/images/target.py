@@ -24,13 +24,14 @@ from a3tune.images.isolation import isolable
 from a3tune.images.kinds import detect_kind
 from a3tune.images.placement import Placement, fill_polygons, is_same_plane, resample_mask, share_coordinates
 from a3tune.images.read import open_file, read_content
-from a3tune.images.silence_decoders import quiet
+from a3tune.images.silence_decoders import silence_decoders
 from a3tune.images.slices import read_placement
 from a3tune.types import MedicalImage
 
 _SEGMENTATIONS = (uid.SegmentationStorage, uid.UID("1.2.840.10008.5.1.4.1.1.66.7"))
 _LISTED = 20
-_LOCATED = ("DICOM", "NIfTI", "NIfTI.gz")
+LOCATED = ("DICOM", "NIfTI", "NIfTI.gz")
+"""Kinds of files that say where a mask lies in the patient."""
 _EXPECTED = "a mask with something in it, drawn on this very image"
 
 
@@ -71,7 +72,7 @@ def load_target(
     """
     path = Path(path)
     content = read_content(image_path, frame, axis, volume, series)
-    with open_file(path) as stream, quiet():
+    with open_file(path) as stream, silence_decoders():
         kind = detect_kind(stream)
         dataset = (
             decode("DICOM", lambda: dcmread(stream, stop_before_pixels=True, force=True)) if kind == "DICOM" else None
@@ -86,7 +87,7 @@ def load_target(
         else:
             mask = _from_picture(path, content, segment)
     if not mask.any():
-        _refuse_empty("is empty on this slice" if kind in _LOCATED else "is black all over", path.name)
+        _refuse_empty("is empty on this slice" if kind in LOCATED else "is black all over", path.name)
     return mask_to_source(mask, image, path.name)
 
 
