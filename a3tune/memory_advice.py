@@ -21,7 +21,7 @@ TO_ANSWER = (
 )
 TO_CHECK = "Close other programs, use a smaller image, or load the model in a smaller precision (half, 8 or 4 bit)"
 TO_MOUNT = "Choose an adapter of a lower rank, remove others, or load the model in 8 or 4 bit"
-TO_EVALUATE = "Lower --max-new-tokens, load the model in 8 or 4 bit, or close other programs"
+TO_EVALUATE = "Ask for shorter answers (--max-new-tokens), load the model in 8 or 4 bit, or close other programs"
 TO_GO_ON = (
     "Close other programs, use smaller images, or load the model in a smaller precision (half, 8 or 4 bit); the same "
     "command can then be given again"

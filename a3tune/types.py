@@ -1,4 +1,4 @@
-"""Frozen value objects that flow between the rooms of the library.
+"""Frozen value objects that flow between the folders of the library.
 
 These frames are used throughout and every coordinate names its own:
 

@@ -23,9 +23,9 @@ from app.access.identity import asking as asking_now
 from app.access.origins import Hosts, is_loopback
 from app.access.page_memory import AnswerStreams, forget_page, has_answers, page_of_event
 from app.access.uploads import UploadFolder, private_folder
-from app.access.visits import Visits, login_visit
+from app.access.visits import Visits, is_secret, login_visit
 from app.common.comparison import OwnAdapters
-from app.common.identity import build_visitor, is_secret, owner_of
+from app.common.identity import build_visitor, owner_of
 from app.common.initial_page import InitialPage
 from app.common.status import DEMO_NOTICE, model_value
 from app.common.theme import EVALUATE_STYLES, STYLES, TUNE_STYLES, build_theme

@@ -53,29 +53,35 @@ def lacking_for_tab(tab: Tab) -> list[str]:
     return missing if tab.id in PAGE_RULES else [*missing, f"PAGE_RULES of the architecture's test lacks {tab.id!r}"]
 
 
+def check_whole(missing: list[str]) -> None:
+    """Every piece that is missing is told at once: a comparison of lists would show the first alone."""
+    if missing:
+        pytest.fail("\n".join(missing), pytrace=False)
+
+
 @pytest.mark.parametrize("name", FORMS)
 def test_every_loss_is_whole(name):
-    assert lacking_for_loss(name, FORMS[name]) == []
+    check_whole(lacking_for_loss(name, FORMS[name]))
 
 
 @pytest.mark.parametrize("model_type", QUIRKS)
 def test_every_quirk_is_whole(model_type):
-    assert lacking_for_quirk(model_type, QUIRKS[model_type]) == []
+    check_whole(lacking_for_quirk(model_type, QUIRKS[model_type]))
 
 
 @pytest.mark.parametrize("name", BUILDERS)
 def test_every_class_is_documented(name):
-    assert lacking("docs/models.md", {"the class": f"`{name}`"}) == []
+    check_whole(lacking("docs/models.md", {"the class": f"`{name}`"}))
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_every_layout_is_whole(name):
-    assert lacking_for_layout(name, LAYOUTS[name]) == []
+    check_whole(lacking_for_layout(name, LAYOUTS[name]))
 
 
 @pytest.mark.parametrize("tab", TABS, ids=lambda tab: tab.id)
 def test_every_tab_is_whole(tab):
-    assert lacking_for_tab(tab) == []
+    check_whole(lacking_for_tab(tab))
 
 
 def test_what_is_missing_is_named():
@@ -95,6 +101,12 @@ def test_what_is_missing_is_named():
         "there is no tests/app/compare for the tab 'compare'",
         "PAGE_RULES of the architecture's test lacks 'compare'",
     ]
+
+
+def test_all_that_is_missing_is_told():
+    check_whole([])
+    with pytest.raises(pytest.fail.Exception, match="one thing\nanother thing"):
+        check_whole(["one thing", "another thing"])
 
 
 def test_a_loss_is_a_function_and_a_row(monkeypatch, tiny_model):

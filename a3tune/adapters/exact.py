@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from peft import PeftConfig
@@ -259,10 +260,11 @@ class _Places:
     @staticmethod
     def _layer(path: str) -> tuple[str, bool]:
         parts = path.split(".")
-        return ".".join(parts[parts.index("layers") :] if "layers" in parts else parts), _is_vision(path)
+        return ".".join(parts[parts.index("layers") :] if "layers" in parts else parts), is_vision(path)
 
 
-def _is_vision(name: str) -> bool:
+def is_vision(name: str) -> bool:
+    """Whether a tensor or module of this name belongs to what sees the image."""
     return any(word in name for word in ("vision", "visual"))
 
 
@@ -332,11 +334,15 @@ def _pattern(setting: str, pattern: str) -> AdapterError:
     )
 
 
-def _misfit(stored: StoredAdapter, why: str) -> AdapterError:
-    made = stored.settings.get("base_model_name_or_path")
+def does_not_fit(folder: Path, why: str) -> AdapterError:
+    """That an adapter is not for the model at hand, and why not."""
     return AdapterError(
         expected="an adapter that was trained on this base model",
-        got=f"The adapter in {stored.folder.name} does not fit: {why}"
-        + (f"; it was trained on {made}" if made else ""),
+        got=f"The adapter in {folder.name} does not fit: {why}",
         remedy="Load the base model named in its adapter_config.json, or train the adapter again",
     )
+
+
+def _misfit(stored: StoredAdapter, why: str) -> AdapterError:
+    made = stored.settings.get("base_model_name_or_path")
+    return does_not_fit(stored.folder, why + (f"; it was trained on {made}" if made else ""))

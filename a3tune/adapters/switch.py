@@ -23,7 +23,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from a3tune.adapters.a3moe import A3MoeConfig, register
-from a3tune.adapters.exact import exact_config
+from a3tune.adapters.exact import does_not_fit, exact_config
 from a3tune.adapters.isolation import Change, taken_back
 from a3tune.adapters.origin import Base, check_origin
 from a3tune.adapters.stored import plainly_named, read_adapter
@@ -214,10 +214,10 @@ class AdapterSet:
         except (ValueError, RuntimeError, LookupError, AttributeError, TypeError, OSError, SafetensorError) as error:
             if is_lack_of_memory(error):
                 raise
-            raise _misfit(folder, _first_reason(str(error))) from error
+            raise does_not_fit(folder, _first_reason(str(error))) from error
         strange = [*_truly_missing(model, result.missing_keys), *result.unexpected_keys]
         if strange:
-            raise _misfit(folder, f"{len(strange)} of its parts have no counterpart, the first is {strange[0]}")
+            raise does_not_fit(folder, f"{len(strange)} of its parts have no counterpart, the first is {strange[0]}")
         return model
 
     def _mount(self, name: str) -> None:
@@ -290,11 +290,3 @@ def _first_reason(text: str) -> str:
     reason = more[0] if more and first.startswith("Error(s) in loading state_dict") else first
     others = f" (and {len(more) - 1} more)" if reason is not first and len(more) > 1 else ""
     return reason.rstrip(".")[:300] + others
-
-
-def _misfit(folder: Path, reason: str) -> AdapterError:
-    return AdapterError(
-        expected="an adapter that was trained on this base model",
-        got=f"The adapter in {folder.name} does not fit: {reason}",
-        remedy="Load the base model named in its adapter_config.json, or train the adapter again",
-    )

@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, Any
 from a3tune.bundle import DEMO, DEMO_NAME, DEMO_SAMPLE, is_demo, model_source
 from a3tune.cli.adapter_options import ADAPTERS_HELP, TOGETHER, adapter_folders, add_together_option
 from a3tune.cli.idle_options import refuse_idle
+from a3tune.cli.model_options import add_device_option
 from a3tune.data.hub import dataset_place
 from a3tune.demo.benchmark_data import phantom_benchmark
 from a3tune.errors import A3TuneError, RequestError
 from a3tune.evaluation.items import ITEMS_NAME, read_items
+from a3tune.evaluation.systems import CONTROLS, MASKS
 from a3tune.evaluation.tuning_run import tuning_run
 from a3tune.progress import Progress, TimedProgress
 from a3tune.storage import cache_folder, named_path
-from a3tune.training.launch import check_processes
+from a3tune.training.launch import check_processes, is_first_process
 
 if TYPE_CHECKING:
     from a3tune.evaluation.questions import EvaluationData
@@ -68,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--masks",
-        choices=("true", "weak", "none"),
+        choices=MASKS,
         help="what attention is measured against: the data's own masks, weak labels of the pipeline, or nothing "
         "(default: true where the data has any, else none)",
     )
@@ -76,7 +78,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--decoding", default="", metavar="LIST", help="ways of decoding to try on the first adapter besides greedy"
     )
     parser.add_argument(
-        "--controls", default="", metavar="LIST", help="text, blank, other: also without the image, and with another's"
+        "--controls",
+        default="",
+        metavar="LIST",
+        help=f"{', '.join(CONTROLS)}: also without the image, and with another's",
     )
     parser.add_argument("--predictions", type=Path, metavar="FILE", help="score the answers in a file instead")
     parser.add_argument(
@@ -102,7 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of sampling and of the intervals' draws")
     parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the images, where it lies elsewhere")
     parser.add_argument("--layout", default="auto", help="layout of the data (default: told from its keys)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default auto)")
+    add_device_option(parser)
     add_together_option(parser, "report.json")
 
 
@@ -133,16 +138,16 @@ def run(options: argparse.Namespace) -> int:
     try:
         report = _score(options, exports) if options.predictions is not None else _evaluate(options, exports)
     except A3TuneError:
-        if _is_first():
+        if is_first_process():
             raise
         return 2
-    if _is_first():
+    if is_first_process():
         print(report)
     return 0
 
 
 def _evaluate(options: argparse.Namespace, exports: tuple[str, ...]) -> str:
-    progress = TimedProgress() if _is_first() else _silent
+    progress = TimedProgress() if is_first_process() else _silent
     plan, data, model = _prepare(options, progress)
     from a3tune.evaluation.run import evaluate
 
@@ -177,7 +182,7 @@ def _prepare(
 ) -> tuple[EvaluationPlan, EvaluationData, VisionLanguageModel]:
     """What is asked of what: slips in the options are told before anything is loaded."""
     folders = adapter_folders(options.adapters, options.model)
-    controls = _list(options.controls, "controls", ("text", "blank", "other"))
+    controls = _list(options.controls, "controls", CONTROLS)
     from a3tune.evaluation.head_sets import parse_head_sets
 
     head_sets = parse_head_sets(",".join(options.heads))
@@ -207,7 +212,7 @@ def _prepare(
 
 
 def _score(options: argparse.Namespace, exports: tuple[str, ...]) -> str:
-    data = _data(options, TimedProgress() if _is_first() else _silent)
+    data = _data(options, TimedProgress() if is_first_process() else _silent)
     from a3tune.evaluation.scoring import score_predictions
 
     report = score_predictions(options.predictions, data, options.out, seed=options.seed)
@@ -263,7 +268,7 @@ def _summary(report: Report, out: Path, exports: tuple[str, ...]) -> str:
     from a3tune.evaluation.summary import report_text
 
     empty = []
-    if exports and _is_first():
+    if exports and is_first_process():
         items = read_items(out / ITEMS_NAME)
         empty = [kind for kind in exports if not export(kind, report, items, out)]
     nothing = f"\nNothing to export as {', '.join(empty)}: the data has nothing of that kind." if empty else ""
@@ -280,10 +285,6 @@ def _list(text: str, name: str, known: tuple[str, ...] | None) -> tuple[str, ...
             remedy=f"See eval --help for --{name}",
         )
     return parts
-
-
-def _is_first() -> bool:
-    return os.environ.get("RANK", "0") == "0"
 
 
 def _silent(what: str, share: float) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from a3tune.bundle import DEMO
 from a3tune.cli.idle_options import refuse_idle
+from a3tune.cli.model_options import add_device_option, add_dtype_option
 from a3tune.progress import SteadyProgress
 
 HELP = "merge a LoRA adapter into its base model and check it, or copy an adapter with another strength"
@@ -32,13 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="multiply the adapter's change of the base, above 0 to 2 (default 1: as tuned)",
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default auto)")
-    parser.add_argument(
-        "--dtype",
-        choices=("auto", "float32", "bfloat16", "float16"),
-        default="auto",
-        help="precision that is merged and saved in (default auto: float32 on a processor, half on a GPU)",
-    )
+    add_device_option(parser)
+    add_dtype_option(parser, "precision that is merged and saved in")
     parser.add_argument(
         "--allow-other-base",
         action="store_true",

@@ -13,6 +13,7 @@ from a3tune.bundle import DEMO
 from a3tune.cli.adapter_options import adapter_folders, add_together_option
 from a3tune.cli.idle_options import refuse_idle
 from a3tune.cli.image_options import add_image_options, image_choice, parse_window, refuse_idle_choice
+from a3tune.cli.model_options import add_device_option, add_dtype_option
 from a3tune.errors import RequestError
 from a3tune.images import CONVENTIONS, load_image
 from a3tune.images.dicom_source import read_source
@@ -84,13 +85,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_together_option(parser, "inspect.json")
     parser.add_argument("--critical-heads", type=int, metavar="K", help="how many (default: heads of one layer)")
     parser.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="longest answer (default 64)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default auto)")
-    parser.add_argument(
-        "--dtype",
-        choices=("auto", "float32", "bfloat16", "float16"),
-        default="auto",
-        help="precision of the model (default auto: float32 on a processor, half on a GPU)",
-    )
+    add_device_option(parser)
+    add_dtype_option(parser, "precision of the model")
     parser.add_argument(
         "--quantization",
         choices=("none", "8bit", "4bit"),

@@ -15,7 +15,7 @@ from a3tune.data.dataset import Dataset, TrainingItem
 from a3tune.data.read import image_groups, read_dataset, split_dataset
 from a3tune.errors import DataError
 from a3tune.evaluation.items import GROUPS, data_notes
-from a3tune.evaluation.options import options_of
+from a3tune.evaluation.multiple_choice import options_of
 from a3tune.evaluation.text_normalisation import normalise_strict
 from a3tune.progress import Progress, no_progress
 from a3tune.wording import listed

@@ -18,6 +18,7 @@ from a3tune.evaluation.report_metrics import TextMetric, measure_reports
 from a3tune.evaluation.right_reason import ReasonTable, Transitions, reason_table, transitions
 from a3tune.evaluation.seeds import SeedSpread, seed_spreads
 from a3tune.evaluation.statistics import Difference, Interval, mean_interval, paired_difference
+from a3tune.evaluation.vqa import MODES, OPEN_METRICS
 from a3tune.storage import read_json, write_json, write_text
 from a3tune.wording import counted
 
@@ -27,11 +28,7 @@ MOST_GROUPS = 30
 """How many values of a group are told; the commonest ones."""
 
 CLOSED = ("strict.accuracy", "reference.accuracy", "strict.verbatim")
-OPEN = tuple(
-    f"{mode}.{metric}"
-    for mode in ("strict", "reference")
-    for metric in ("recall", "precision", "f1", "exact_match", "bleu", "bleu_1", "bleu_2", "bleu_3")
-)
+OPEN = tuple(f"{mode}.{metric}" for mode in MODES for metric in OPEN_METRICS)
 _LOOKS = ("attention_mass", "touched_mass", "relative_mass", "pointing_game", "iou", "area_under_curve", "image_share")
 ATTENTION = tuple(f"{when}.{metric}" for when in ("given", "generated") for metric in _LOOKS)
 BROKEN_DOWN = ("strict.accuracy", "strict.recall", "strict.exact_match", "given.attention_mass")

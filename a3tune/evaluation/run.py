@@ -29,8 +29,7 @@ from a3tune.evaluation.journal import Journal
 from a3tune.evaluation.provenance import provenance, settings_digest
 from a3tune.evaluation.questions import EvaluationData, EvaluationQuestion
 from a3tune.evaluation.report import Report, make_report, write_report
-from a3tune.evaluation.systems import Control, System, systems_of
-from a3tune.evaluation.targets import Masks
+from a3tune.evaluation.systems import Control, Masks, System, systems_of
 from a3tune.evaluation.vqa import scores_of
 from a3tune.models.model import VisionLanguageModel
 from a3tune.progress import Progress, no_progress

@@ -1,4 +1,5 @@
-"""What is compared in an evaluation: an adapter with a way of decoding, on the images as they are or on others."""
+"""What is compared in an evaluation: an adapter with a way of decoding, on the images as they are or on others; and
+what its attention is held against."""
 
 from __future__ import annotations
 
@@ -8,6 +9,9 @@ from typing import Literal
 Control = Literal["", "text", "blank", "other"]
 CONTROLS: tuple[Control, ...] = ("text", "blank", "other")
 """Text only, a grey image of the same size, and the image of another patient."""
+Masks = Literal["true", "weak", "none"]
+MASKS: tuple[Masks, ...] = ("true", "weak", "none")
+"""The data's own masks, weak labels, or nothing."""
 GREEDY = "greedy"
 
 

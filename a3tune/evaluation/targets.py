@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from a3tune.data.dataset import TrainingItem
 from a3tune.data.masks import true_mask
+from a3tune.evaluation.systems import Masks
 from a3tune.geometry.patch_grid import to_patches
 from a3tune.labels.fuse import union_mask
 from a3tune.labels.sources import LabelSource, data_source, item_prompt
 from a3tune.types import MedicalImage, PatchGrid
 
-Masks = Literal["true", "weak", "none"]
-MASKS: tuple[Masks, ...] = ("true", "weak", "none")
 TEMPLATE = "plain"
 TOP_K = 4
 """How many of the best regions make a weak target, as the paper takes for its smaller sets."""

@@ -10,12 +10,6 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
-REFERENCE = "reference"
-"""VQA's normalisation as A3Tune's research code applies it."""
-STRICT = "strict"
-"""NFKC, lower case, marks to spaces, number words to digits, articles dropped; signs inside numbers stay; what a
-template leaves before the answer ("Assistant:") is no part of it."""
-
 _MARKS = ';/[]"{}()=+\\_-><@`,?!'
 _COMMA_IN_NUMBER = re.compile(r"\d,\d")
 _PERIOD = re.compile(r"\.(?!\d)")

@@ -1,7 +1,7 @@
 """How right one answer is, in two modes: as the research code of A3Tune counts, and without its faults.
 
-Each function looks at one question. `REFERENCE` exists to compare with published numbers: it credits "normal" for "no"
-and repeated words for recall. `STRICT` does not.
+Each function looks at one question. "reference" exists to compare with published numbers: it credits "normal" for "no"
+and repeated words for recall. "strict" does not.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from typing import Literal
 
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
-from a3tune.evaluation.options import chosen_option, reference_option_hit
+from a3tune.evaluation.multiple_choice import chosen_option, reference_option_hit
 from a3tune.evaluation.text_normalisation import (
-    REFERENCE,
     affirms,
     contains,
     denials_in,
@@ -27,6 +26,7 @@ from a3tune.evaluation.text_normalisation import (
 
 Mode = Literal["reference", "strict"]
 MODES: tuple[Mode, ...] = ("strict", "reference")
+"""How answers are made comparable; `a3tune.evaluation.report.NORMALISATIONS` has it in words."""
 
 OPEN_METRICS = ("recall", "precision", "f1", "exact_match", "bleu", "bleu_1", "bleu_2", "bleu_3")
 
@@ -64,7 +64,7 @@ def score_closed(
     Returns:
         "accuracy", 0 or 1.
     """
-    if mode == REFERENCE:
+    if mode == "reference":
         right = reference_option_hit(prediction, answer, options) if options else _reference_hit(answer, prediction)
     elif options:
         chosen = chosen_option(prediction, options)
@@ -77,13 +77,13 @@ def score_closed(
 def score_open(mode: Mode, answer: str, prediction: str) -> dict[str, float]:
     """How much of an open question's answer is right: `OPEN_METRICS`, each 0 to 1.
 
-    With c and g the counts of a word in prediction and answer: in `STRICT` precision, recall and F1 are over
+    With c and g the counts of a word in prediction and answer: in "strict" precision, recall and F1 are over
     ``min(c, g)``; "exact_match" is equality of the normalised texts; BLEU is smoothed (Chen and Cherry 2014, method 1)
-    and of no higher order than the shorter text has words. In `REFERENCE` a word that is shared counts as often as it
+    and of no higher order than the shorter text has words. In "reference" a word that is shared counts as often as it
     is predicted, "exact_match" is the share of predicted words that the answer's distinct words make up, and BLEU is
     nltk's without smoothing, each order by itself.
     """
-    if mode == REFERENCE:
+    if mode == "reference":
         return _reference_open(answer, prediction)
     said, wanted = strict_words(prediction), strict_words(answer)
     shared = sum((Counter(said) & Counter(wanted)).values())

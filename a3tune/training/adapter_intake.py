@@ -14,7 +14,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 
-from a3tune.adapters.exact import check_bounded
+from a3tune.adapters.exact import check_bounded, is_vision
 from a3tune.adapters.origin import check_origin
 from a3tune.adapters.stored import MOST_SETTINGS, StoredAdapter, read_adapter, read_shapes
 from a3tune.bundle import model_source
@@ -164,7 +164,7 @@ def _check_layers(stored: StoredAdapter, model: str) -> None:
     layers = _layer_shapes(model)
     for name, shape in stored.shapes.items():
         layer, side = _layer_of(name)
-        if layer is None or _is_vision(name):
+        if layer is None or is_vision(name):
             continue
         if len(shape) < 2:
             raise _misfit(settings, f"{layer} has a matrix of shape {shape} in the adapter")
@@ -228,17 +228,13 @@ def _layer_shapes(model: str) -> Mapping[str, tuple[int, ...]]:
     for path in sorted(folder.glob("*.safetensors")):
         for name, shape in read_shapes(path).items():
             parts = name.split(".")
-            if "layers" in parts and parts[-1] == "weight" and len(shape) == 2 and not _is_vision(name):
+            if "layers" in parts and parts[-1] == "weight" and len(shape) == 2 and not is_vision(name):
                 shapes[".".join(parts[len(parts) - 1 - parts[::-1].index("layers") : -1])] = shape
     if not shapes:
         raise ModelError(
             expected=f"safetensors weights in {folder.name}", got="There are none", remedy="Download the model again"
         )
     return shapes
-
-
-def _is_vision(name: str) -> bool:
-    return any(word in name for word in ("vision", "visual"))
 
 
 def _misfit(settings: Mapping[str, Any], why: str) -> AdapterError:

@@ -13,7 +13,8 @@ from typing import Any
 from a3tune.storage import whole_lines, write_text
 
 EVENTS_NAME = "events.jsonl"
-_LONGEST_LINE = 1 << 20
+LONGEST_LINE = 1 << 20
+"""Most bytes of a line that is read: what a run tells is far smaller."""
 
 
 class EventLog:
@@ -41,7 +42,7 @@ class EventLog:
         if not self.path.is_file():
             return
         with self.path.open("rb") as stream:
-            for _, line in whole_lines(stream, _LONGEST_LINE):
+            for _, line in whole_lines(stream, LONGEST_LINE):
                 with suppress(ValueError, RecursionError):
                     event = json.loads(line)
                     if isinstance(event, dict):

@@ -34,14 +34,13 @@ from app.access.origins import Hosts, is_loopback
 from app.access.page_memory import AnswerStreams
 from app.access.routes import API, HEALTH, HEARTBEAT, NAMES_ITS_PAGE, UPLOAD, is_route
 from app.access.upload_route import drop_unfollowed, take_upload
-from app.access.visits import PAGE_NAME, Denied, Visit, Visits, login_visit, new_secret, visit_name
+from app.access.visits import PAGE_NAME, Denied, Visit, Visits, is_secret, login_visit, new_secret, visit_name
 from app.engine.ids import SessionId
 
 COOKIE = "a3tune-visit"
 
 log = logging.getLogger("a3tune.app")
 
-_SECRET = re.compile(r"[\w-]{43}")
 _FIXED = re.compile(r"/(?:assets|static)/.*|/favicon\.ico")
 _BRINGS_COOKIE = ("/", "/config", "/config/")
 _DEEPEST = 64
@@ -317,7 +316,7 @@ def _visit_of(headers: dict[str, str], identity: Identity) -> str:
     if identity.session:
         return login_visit(identity.session)
     secret = read_cookie(headers.get("cookie", ""), COOKIE)
-    return visit_name(f"{secret}{identity.owner or ''}") if _SECRET.fullmatch(secret) else ""
+    return visit_name(f"{secret}{identity.owner or ''}") if is_secret(secret) else ""
 
 
 def _progress_name(visit: str, scope: Scope) -> str:

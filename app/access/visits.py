@@ -22,6 +22,7 @@ from app.engine.ids import OwnerId, SessionId
 
 PAGE_NAME = re.compile(r"[\w-]{4,64}")
 """The form of the name that a page draws for itself."""
+_SECRET = re.compile(r"[\w-]{43}", re.ASCII)
 
 # A page that was closed may come back after a broken connection; one that never said that it is open may be a program.
 _CLOSED_SECONDS, _SILENT_SECONDS = 60.0, 600.0
@@ -36,6 +37,11 @@ class Denied(RequestError):
 def new_secret() -> str:
     """A secret for a browser to keep."""
     return secrets.token_urlsafe(32)
+
+
+def is_secret(value: object) -> bool:
+    """Whether a value has the form of what `new_secret` makes."""
+    return isinstance(value, str) and _SECRET.fullmatch(value) is not None
 
 
 def visit_name(secret: str) -> str:

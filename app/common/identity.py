@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
 
 import gradio as gr
 
 from a3tune.errors import RequestError
 from app.access.identity import asking
+from app.access.visits import is_secret
 from app.engine.ids import OwnerId
 
 # Gradio wants a key for what it stores and sends it to every browser: it protects nothing, the secret does.
 STORAGE = "a3tune-visitor"
-_SECRET_CHARACTERS = 43
 _KEY = "a3tune-studio-visitor"
 _DRAW = """(known) => studioModule("common/static/visitor.js").visitorOf(known)"""
 
@@ -26,16 +25,6 @@ def build_visitor(page: gr.Blocks) -> gr.BrowserState:
     visitor = gr.BrowserState("", storage_key=STORAGE, secret=_KEY)
     page.load(None, [visitor], [visitor], js=_DRAW, queue=False, show_progress="hidden", api_visibility="private")
     return visitor
-
-
-def new_secret() -> str:
-    """A secret for a browser to keep."""
-    return secrets.token_urlsafe(32)
-
-
-def is_secret(value: object) -> bool:
-    """Whether a value has the form of what `new_secret` makes."""
-    return isinstance(value, str) and len(value) == _SECRET_CHARACTERS
 
 
 def owner_of(secret: object) -> OwnerId:

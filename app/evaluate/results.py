@@ -22,6 +22,7 @@ from a3tune.images import load_image
 from a3tune.recently_used import RecentlyUsed
 from a3tune.storage import read_json, read_json_or_empty
 from app.common.pictures import thumbnail
+from app.jobs.job import MOST_DOWNLOADED
 
 PAGE = 12
 """How many questions a page of the browser shows."""
@@ -35,7 +36,6 @@ FILES = {
     "lmms_eval.zip": "lmms_eval",
 }
 """Name of a download -> the file or folder of the run that it holds."""
-_MOST_DOWNLOADED = 256 << 20
 _SIDE = 256
 _REMEMBERED, _PICTURES = 4, 400
 
@@ -271,9 +271,9 @@ def download(found: Evaluation, name: str) -> str:
             expected=f"one of {', '.join(FILES)}", got=f"There is no {name!r}", remedy="Choose one of these"
         )
     content = path.read_bytes() if path.is_file() else _zip(path)
-    if len(content) > _MOST_DOWNLOADED:
+    if len(content) > MOST_DOWNLOADED:
         raise RequestError(
-            expected=f"a file of at most {_MOST_DOWNLOADED >> 20} MiB",
+            expected=f"a file of at most {MOST_DOWNLOADED >> 20} MiB",
             got=f"It has {len(content) >> 20} MiB",
             remedy="Copy it from the server's disk",
         )

@@ -25,13 +25,11 @@ from app.engine.subprocess_tasks import run_module
 from app.evaluate.choice import ALIGNED, ALL_HEADS, BASE, EXPORTS, PHANTOM, EvaluationChoice
 from app.evaluate.results import Evaluation, EvaluationReader, ItemFilter, results_value
 from app.evaluate.view import EvaluationView, view_evaluation
-from app.jobs.job import Job
+from app.jobs.job import RESERVE, TITLE_LENGTH, Job
 from app.jobs.jobs import JobQueue
 from app.jobs.machine import check_machine, devices
 from app.jobs.sources import DataSource
 
-TITLE_LENGTH = 60
-_RESERVE = 1 << 30
 _SECONDS = 1800.0
 
 
@@ -155,7 +153,7 @@ class EvaluateService:
         """
         check_machine()
         command, environment, data = self._command(owner, choice)
-        check_room(self.jobs.studio.root, _RESERVE)
+        check_room(self.jobs.studio.root, RESERVE)
         self.jobs.studio.check_room(owner)
         facts = {
             "title": title.strip()[:TITLE_LENGTH] or f"{', '.join(choice.adapters)} on {data}"[:TITLE_LENGTH],

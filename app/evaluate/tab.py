@@ -11,9 +11,10 @@ import gradio as gr
 from a3tune.evaluation.right_reason import CELLS
 from a3tune.figures.colour_tables import COLOUR_MAPS, browser_tables
 from app.access.identity import audit
+from app.access.visits import is_secret
 from app.common.comparison import AdapterComparison
 from app.common.delete_button import DeleteButton
-from app.common.identity import is_secret, owner_of
+from app.common.identity import owner_of
 from app.common.status import error_status, status
 from app.common.widgets import (
     EVENT_OPTIONS,

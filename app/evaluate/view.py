@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from a3tune.memory_advice import TO_MAKE_A_STEP
+from a3tune.memory_advice import TO_EVALUATE
 from a3tune.progress import duration
 from a3tune.storage import read_json_or_empty
-from app.jobs.endings import tail_of, why_it_ended
+from app.jobs.endings import OVER_TIME, number_in, tail_of, waiting_words, why_it_ended
 from app.jobs.job import Job
 from app.jobs.worker import run_record
 
@@ -85,12 +85,12 @@ def view_evaluation(job: Job) -> EvaluationView:
     told = read_json_or_empty(job.run / "work" / "progress.json")
     log = tail_of(job.log)
     # What an earlier start wrote says nothing about this one's time.
-    fresh = _number(told.get("updated")) > _number(job.record.get("begun"))
-    share = min(1.0, max(0.0, _number(told.get("share"))))
+    fresh = number_in(told.get("updated")) > number_in(job.record.get("begun"))
+    share = min(1.0, max(0.0, number_in(told.get("share"))))
     status, words = _status(job, fresh, str(told.get("at", "")), log)
     left = (
         f"about {duration(told['seconds_left'])} left"
-        if status == "asking" and _number(told.get("seconds_left"))
+        if status == "asking" and number_in(told.get("seconds_left"))
         else ""
     )
     return EvaluationView(job, status, words, 1.0 if status == "finished" else share, left, log)
@@ -98,7 +98,7 @@ def view_evaluation(job: Job) -> EvaluationView:
 
 def _status(job: Job, fresh: bool, system: str, log: str) -> tuple[Status, str]:
     if job.state == "queued":
-        return "queued", f"Place {job.position} in the queue: it starts when the runs before it have ended."
+        return "queued", waiting_words(job)
     record = run_record(job.run)
     if job.state == "running":
         if job.stopping:
@@ -111,11 +111,7 @@ def _status(job: Job, fresh: bool, system: str, log: str) -> tuple[Status, str]:
     if job.cancelled:
         return "stopped", f"Cancelled. {_KEPT}"
     if job.record.get("over_time"):
-        return "stopped", f"Stopped: it was at work as long as a run may be here. {_KEPT}"
+        return "stopped", f"{OVER_TIME} {_KEPT}"
     if record.get("status") == "stopped":
         return "stopped", f"Stopped. {_KEPT}"
-    return "failed", f"{why_it_ended(job, log, TO_MAKE_A_STEP)} {_KEPT}"
-
-
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, (int, float)) and abs(value) < 1e18 else 0.0
+    return "failed", f"{why_it_ended(job, log, TO_EVALUATE)} {_KEPT}"

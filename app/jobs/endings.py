@@ -6,10 +6,22 @@ import signal
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from app.jobs.job import Job
 
 _LOG_TAIL = 6000
+OVER_TIME = "Stopped: it was at work as long as a run may be here."
+
+
+def waiting_words(job: Job) -> str:
+    """What is said of a run in the queue."""
+    return f"Place {job.position} in the queue: it starts when the runs before it have ended."
+
+
+def number_in(value: Any) -> float:
+    """A number out of what a run wrote; 0 for anything else, and for what no run counts or times."""
+    return float(value) if isinstance(value, (int, float)) and abs(value) < 1e18 else 0.0
 
 
 def why_it_ended(job: Job, log: str, advice: str) -> str:

@@ -13,6 +13,12 @@ from app.jobs.worker import LOG_NAME, RUN_NAME, STOP_NAME
 State = Literal["queued", "running", "ended"]
 Command = Literal["tune", "eval"]
 """What a run is: a command of ``python -m a3tune``."""
+TITLE_LENGTH = 60
+"""Most letters of what a run or an adapter is called."""
+RESERVE = 1 << 30
+"""Bytes that have to be free before a run begins."""
+MOST_DOWNLOADED = 256 << 20
+"""Bytes of the largest file out of a run that a browser is sent as text."""
 
 
 def command_words(command: Command) -> str:

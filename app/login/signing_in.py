@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
 import secrets
 import time
 from collections import OrderedDict
@@ -22,6 +21,7 @@ from app.access.deployment import Deployment
 from app.access.gate import Refusal
 from app.access.headers import cookie_header, read_cookie
 from app.access.identity import Identity, known_person
+from app.access.visits import is_secret, new_secret
 from app.login.addresses import is_among, neighbourhood
 from app.login.attempts import Attempts
 from app.login.front import Asked, Audit, host_of
@@ -36,7 +36,6 @@ log = logging.getLogger("a3tune.app")
 SESSION, BROWSER = "a3tune-session", "a3tune-login"
 """The cookies: who is signed in, and whose login has begun."""
 
-_SECRET = re.compile(r"[\w-]{43}")
 _MOST_BODY = 8192
 _MOST_BEGUN = 10_000
 _BEGUN_SECONDS = 600.0
@@ -151,7 +150,7 @@ class ByProvider(_Cookies):
 
     async def _start(self, asked: Asked) -> Response:
         browser = _cookie(asked, BROWSER)
-        browser = browser if _SECRET.fullmatch(browser) else secrets.token_urlsafe(32)
+        browser = browser if is_secret(browser) else new_secret()
         state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
         back = f"{asked.page}/login/callback"
         try:

@@ -12,17 +12,18 @@ import gradio as gr
 from a3tune.encoding import base64_text
 from a3tune.errors import RequestError
 from a3tune.wording import WARNING
+from app.access.visits import is_secret
 from app.common.delete_button import DeleteButton
-from app.common.identity import is_secret, owner_of
+from app.common.identity import owner_of
 from app.common.status import status, warning_status
 from app.common.widgets import EVENT_OPTIONS, Update, errors_in, json_text, on_files, server_function
 from app.engine.ids import AdapterName
+from app.jobs.job import MOST_DOWNLOADED
 from app.tune.plan_panel import PlanPanel
 from app.tune.plans import launch_command
 from app.tune.widgets import Panel, build_download
 
 # Larger ones are sent to the hub, or fetched from the server's disk.
-_MOST_DOWNLOADED = 256 << 20
 
 
 class AdapterPanel(Panel):
@@ -182,9 +183,9 @@ class AdapterPanel(Panel):
         """The archive of an adapter, in base64, and its file name."""
         name = AdapterName(str(request.get("adapter")))
         content = self._service.adapters.zip(owner_of(request.get("visitor")), name)
-        if len(content) > _MOST_DOWNLOADED:
+        if len(content) > MOST_DOWNLOADED:
             raise RequestError(
-                expected=f"an adapter of at most {_MOST_DOWNLOADED >> 20} MiB",
+                expected=f"an adapter of at most {MOST_DOWNLOADED >> 20} MiB",
                 got=f"It has {len(content) >> 20} MiB",
                 remedy="Push it to the hub, or copy it from the server's disk",
             )

@@ -32,10 +32,11 @@ from app.engine.model_slot import ModelSlot
 from app.engine.region_slot import RegionSlot
 from app.engine.stop import StopEvents
 from app.engine.subprocess_tasks import run_module
+from app.jobs.job import RESERVE, TITLE_LENGTH
 from app.jobs.jobs import CONFIG_NAME, Job, JobQueue, end_runs
 from app.jobs.machine import check_machine, devices
 from app.jobs.sources import DataSource
-from app.tune.adapters.service import TITLE_LENGTH, AdapterService
+from app.tune.adapters.service import AdapterService
 from app.tune.data.regions import RegionPreviewService
 from app.tune.data.service import DataService
 from app.tune.data.sets import DataSet, DataSetStore
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
     from a3tune.training.config import TuneConfig
     from app.kept.kept_folders import KeptFolders
 
-_RESERVE = 1 << 30
 _REMEMBERED = 64
 
 
@@ -190,7 +190,7 @@ class TuneService:
                 remedy=f"To make it fit: {measured['remedy']}; or measure again when more memory is free",
             )
         self._check_steps(config, data)
-        check_room(self.jobs.studio.root, _RESERVE)
+        check_room(self.jobs.studio.root, RESERVE)
         self.jobs.studio.check_room(owner)
         facts = {
             "title": title.strip()[:TITLE_LENGTH] or f"{plan.method} on {data.title}",

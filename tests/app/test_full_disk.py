@@ -29,8 +29,8 @@ from app.access.deployment import DEPLOYMENTS
 from app.access.gate import Gate, Settings
 from app.access.origins import Hosts
 from app.access.uploads import UploadFolder
-from app.access.visits import Visits
-from app.common.identity import new_secret, owner_of
+from app.access.visits import Visits, new_secret
+from app.common.identity import owner_of
 from app.common.status import explain
 from app.tune.service import TuneService
 from tests.support.hostile_files import packed

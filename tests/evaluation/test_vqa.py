@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from a3tune.evaluation.options import chosen_option, closest_option, options_of, reference_option_hit
+from a3tune.evaluation.multiple_choice import chosen_option, closest_option, options_of, reference_option_hit
 from a3tune.evaluation.text_normalisation import normalise_reference, normalise_strict
 from a3tune.evaluation.vqa import polarity, score_closed, score_open
 

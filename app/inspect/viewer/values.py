@@ -250,14 +250,13 @@ def faithfulness_value(step: Step, outcome: FaithfulnessCurves | RandomisedWeigh
 
 
 def _curves(curves: FaithfulnessCurves) -> dict[str, Any]:
-    names = ("deletion", "insertion", "deletion_random", "insertion_random")
     areas = curves.areas
     falls = "faster" if areas["deletion"] < areas["deletion_random"] else "no faster"
     rises = "faster" if areas["insertion"] > areas["insertion_random"] else "no faster"
     return {
         "shares": curves.shares.tolist(),
-        **{name: getattr(curves, name).tolist() for name in names},
-        **{f"{name}_area": areas[name] for name in names},
+        **{name: getattr(curves, name).tolist() for name in areas},
+        **{f"{name}_area": area for name, area in areas.items()},
         "words": f"Hiding the patches that the map marks lowers the probability of the answer {falls} than hiding "
         f"patches in random order (dashed), and showing them raises it {rises}. A small area under the deletion curve "
         "and a large one under the insertion curve speak for the map. Hidden patches are blurred; the probability is "

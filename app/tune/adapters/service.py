@@ -23,12 +23,12 @@ from app.engine import library
 from app.engine.ids import AdapterName, JobId, OwnerId
 from app.engine.model_slot import ModelSlot
 from app.engine.private_adapters import LOADED
+from app.jobs.job import TITLE_LENGTH
 from app.jobs.jobs import WEIGHTS_NAME, JobQueue
 
 if TYPE_CHECKING:
     from a3tune.training.run_folder import RunFolder
 
-TITLE_LENGTH = 60
 _LONGEST_QUESTION = 2000
 # A name goes into PEFT's module names and into a list on a command line.
 _UNUSABLE = re.compile(r"[.,=]")

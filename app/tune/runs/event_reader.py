@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from a3tune.storage import whole_lines
+from a3tune.training.event_log import LONGEST_LINE
 
 STEP_CURVES = (
     "loss",
@@ -29,15 +30,16 @@ STEP_CURVES = (
 VALIDATION_CURVES = ("loss", "accuracy", "closed_accuracy", "open_accuracy", "attention_mass")
 MOST_POINTS = 400
 """Points of one curve that go to the browser: more than its pixels can tell apart helps nobody."""
+WATCHED = ("question", "answer", "width", "height", "tiles", "target")
+"""What a run says of a watched question."""
+ATTENTION = ("step", "maps", "mass", "right")
+"""What it says of all of them at a step."""
 
-# A run that came from elsewhere may tell anything: no line, no part of one and no number of them takes more memory than
-# this. What this project's own runs tell is far smaller.
-_LONGEST_LINE = 1 << 20
+# A run that came from elsewhere may tell anything: no part of a line and no number of them takes more memory than this.
+# What this project's own runs tell is far smaller.
 _LONGEST_TEXT, _MOST_NOTES, _MOST_PARTS = 2000, 100, 20_000
 _MOST_SNAPSHOTS, _SNAPSHOT = 64, 1 << 18
 _KEPT_POINTS = 10 * MOST_POINTS
-_WATCHED = ("question", "answer", "width", "height", "tiles", "target")
-_ATTENTION = ("step", "maps", "mass", "right")
 _BATCH = ("image", "known", "regions", "pieces")
 _EXAMPLE = ("kind", "image", "question", "answer", "prediction", "right", "probability", "mass")
 _MOST_QUESTIONS = 8
@@ -111,14 +113,14 @@ class Events:
         elif kind == "labels":
             self.labelled = (_count(event.get("done")) or 0, _count(event.get("count")) or 0)
         elif kind == "watched" and isinstance(event.get("questions"), list):
-            self.watched_questions = _questions(event["questions"], _WATCHED)
+            self.watched_questions = _questions(event["questions"], WATCHED)
         elif kind == "batch" and isinstance(event.get("questions"), list):
             told = [one for one in _questions(event["questions"], _BATCH) if _are_records(one["pieces"])]
             self.batch = {"size": _count(event.get("size")) or 0, "questions": told}
         elif kind == "examples" and step is not None and isinstance(event.get("questions"), list):
             self.examples = {"step": step, "questions": _questions(event["questions"], _EXAMPLE)}
         elif kind == "attention" and step is not None and _are_maps(event.get("maps")):
-            self.attention[step] = {key: event.get(key) for key in _ATTENTION if _is_small(event.get(key))}
+            self.attention[step] = {key: event.get(key) for key in ATTENTION if _is_small(event.get(key))}
             if len(self.attention) > _MOST_SNAPSHOTS:
                 del self.attention[next(iter(self.attention))]
         elif kind == "note" and (text := _text(event.get("text"))) not in self.notes:
@@ -144,7 +146,7 @@ class EventReader:
             offset, events = 0, Events()
         with path.open("rb") as stream:
             stream.seek(offset)
-            for size, line in whole_lines(stream, _LONGEST_LINE):
+            for size, line in whole_lines(stream, LONGEST_LINE):
                 offset += size
                 with suppress(ValueError, TypeError, AttributeError, RecursionError):
                     events.add(json.loads(line, parse_constant=_refuse, parse_float=_finite))

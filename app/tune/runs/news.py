@@ -10,7 +10,7 @@ from typing import Any
 from a3tune.encoding import data_url
 from app.common.widgets import json_text
 from app.engine.ids import JobId
-from app.tune.runs.event_reader import thinned
+from app.tune.runs.event_reader import ATTENTION, WATCHED, thinned
 from app.tune.runs.view import RunView
 
 STATES = {
@@ -133,9 +133,8 @@ def run_news(view: RunView, seen: Mapping[str, Any]) -> dict[str, Any]:
         paths = [view.job.run / "watch" / f"{number}.png" for number in range(len(questions))]
         # Without its pictures there is nothing to lay the maps on.
         if all(path.is_file() for path in paths):
-            keys = ("question", "answer", "width", "height", "tiles", "target")
             news["watched"] = {
-                "questions": [{key: question.get(key) for key in keys} for question in questions],
+                "questions": [{key: question.get(key) for key in WATCHED} for question in questions],
                 "pictures": [data_url(path.read_bytes(), "png") for path in paths],
             }
         else:
@@ -146,7 +145,7 @@ def run_news(view: RunView, seen: Mapping[str, Any]) -> dict[str, Any]:
             news[name] = {**told, "pictures": _pictures(view.job.run / name, told)}
     snapshots = _after(events.attention, _step(before.get("look"))).values()
     if snapshots:
-        news["snapshots"] = [{key: one.get(key) for key in ("step", "maps", "mass", "right")} for one in snapshots]
+        news["snapshots"] = [{key: one.get(key) for key in ATTENTION} for one in snapshots]
     return news
 
 

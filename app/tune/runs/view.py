@@ -10,7 +10,7 @@ from typing import Any, Literal
 from a3tune.memory_advice import TO_MAKE_A_STEP
 from a3tune.progress import duration
 from a3tune.storage import read_json_or_empty
-from app.jobs.endings import tail_of, why_it_ended
+from app.jobs.endings import OVER_TIME, number_in, tail_of, waiting_words, why_it_ended
 from app.jobs.jobs import WEIGHTS_NAME, Job
 from app.tune.runs.event_reader import EventReader, Events
 
@@ -83,9 +83,9 @@ def _status(job: Job, record: Mapping[str, Any], events: Events, log: str) -> tu
     if job.record.get("elsewhere"):
         return "elsewhere", f"Made on another machine; it stood at {record.get('status', 'unknown')} there."
     if job.state == "queued":
-        return "queued", f"Place {job.position} in the queue: it starts when the runs before it have ended."
+        return "queued", waiting_words(job)
     # What an earlier start wrote says nothing about this one; what this one wrote last is true before it is gone.
-    told = _number(record.get("updated")) > _number(job.record.get("begun"))
+    told = number_in(record.get("updated")) > number_in(job.record.get("begun"))
     if job.state != "ended" and not (told and record.get("status") in ("finished", "stopped")):
         return _running(job, record if told else {}, events)
     kept = _kept(job)
@@ -97,7 +97,7 @@ def _status(job: Job, record: Mapping[str, Any], events: Events, log: str) -> tu
     if job.cancelled:
         return "cancelled", f"Cancelled. {kept}"
     if job.record.get("over_time"):
-        return "stopped", f"Stopped: it was at work as long as a run may be here. {kept}"
+        return "stopped", f"{OVER_TIME} {kept}"
     if record.get("status") == "stopped":
         if job.adapter.is_dir():
             return "stopped", f"Stopped at step {record.get('step', events.step)}. The adapter is ready. {kept}"
@@ -138,7 +138,3 @@ def _kept(job: Job) -> str:
     saved = [entry.name.rpartition("-")[2] for entry in folder.glob("checkpoint-*")] if folder.is_dir() else []
     steps = sorted(int(step) for step in saved if step.isdigit())
     return f"Resume goes on at step {steps[-1]}." if steps else "Resume starts it again."
-
-
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, (int, float)) and abs(value) < 1e18 else 0.0

@@ -1,7 +1,7 @@
 // Other runs laid over the one on show (app.tune.runs.comparison.run_comparison): curves, and settings that differ.
 
 import { make } from "../../common/static/dom.js";
-import { fillSettings } from "../../common/static/series.js";
+import { fillSettings } from "../../common/static/chart_series.js";
 import { answerOf } from "../../common/static/server.js";
 import { drawChart } from "./run_charts.js";
 

@@ -1,7 +1,7 @@
 // The curves of a run.
 
 import { make, svg } from "../../common/static/dom.js";
-import { COLOURS } from "../../common/static/series.js";
+import { COLOURS } from "../../common/static/chart_series.js";
 
 const [WIDTH, HEIGHT, LEFT, BOTTOM] = [320, 130, 38, 16];
 // Points of a curve from which on neighbours become one: more than the pixels can tell apart.

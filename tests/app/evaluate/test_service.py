@@ -11,7 +11,8 @@ from a3tune.errors import RequestError
 from a3tune.evaluation.decoding.registry import decoding_named
 from a3tune.evaluation.items import ITEMS_NAME
 from app.access.identity import ASKER, Asker, Identity
-from app.common.identity import new_secret, owner_of
+from app.access.visits import new_secret
+from app.common.identity import owner_of
 from app.common.studio_folder import StudioFolder
 from app.engine.ids import DataSetId
 from app.evaluate.choice import BASE, DECODINGS, PHANTOM, EvaluationChoice, read_choice
@@ -167,6 +168,7 @@ def test_what_was_found_is_read_by_its_owner_alone(service, owner, tmp_path, wri
     [
         ({"status": "stopped"}, {"exit": {"code": 2}}, "stopped", "Resume goes on there"),
         ({"status": "running"}, {"exit": {"code": None, "signal": 9, "out_of_memory": False}}, "failed", "SIGKILL"),
+        ({"status": "running"}, {"exit": {"signal": 9, "out_of_memory": True}}, "failed", "Ask for shorter answers"),
         ({"status": "running"}, {"cancelled": True}, "stopped", "Cancelled."),
         ({"status": "running"}, {"over_time": True}, "stopped", "as long as a run may be"),
         ({"status": "finished"}, {"exit": {"code": 1}}, "failed", "Resume goes on there"),

@@ -16,7 +16,8 @@ import pytest
 from a3tune.errors import RequestError
 from a3tune.storage import read_json_or_empty, write_json
 from app.access.deployment import LOCAL
-from app.common.identity import new_secret, owner_of
+from app.access.visits import new_secret
+from app.common.identity import owner_of
 from app.common.studio_folder import StudioFolder
 from app.jobs.jobs import CONFIG_NAME, JobQueue, end_runs
 from app.jobs.worker import PROCESS_NAME, WORKER_NAME, process_of

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import gradio as gr
 
-from app.common.identity import new_secret
+from app.access.visits import new_secret
 from app.tune.data_panel import DataPanel
 
 VISITOR = new_secret()

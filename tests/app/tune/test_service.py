@@ -11,7 +11,8 @@ import pytest
 
 from a3tune.errors import DataError, RequestError
 from app.access.deployment import DEPLOYMENTS, LOCAL
-from app.common.identity import new_secret, owner_of
+from app.access.visits import new_secret
+from app.common.identity import owner_of
 from app.models.service import ModelService
 from app.tune.plans import Plan
 from app.tune.service import TuneService

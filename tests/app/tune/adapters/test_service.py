@@ -7,7 +7,8 @@ import json
 import pytest
 
 from a3tune.errors import RequestError
-from app.common.identity import new_secret, owner_of
+from app.access.visits import new_secret
+from app.common.identity import owner_of
 
 
 def test_adapters_of_runs_and_uploads_are_offered_to_their_owner_only(service, owner):

@@ -10,7 +10,8 @@ import pytest
 
 from a3tune.errors import Cancelled, DataError, RequestError
 from app.access.deployment import LOCAL
-from app.common.identity import new_secret, owner_of
+from app.access.visits import new_secret
+from app.common.identity import owner_of
 from app.tune.data.report import data_report, repair_choices
 from app.tune.data.service import MOST_AT_ONCE, CheckedData
 from app.tune.data.sets import DataSetStore

@@ -1,4 +1,4 @@
-"""Which of the given options an answer chooses."""
+"""Multiple choice: which of the given options an answer chooses."""
 
 from __future__ import annotations
 
