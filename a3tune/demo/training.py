@@ -185,8 +185,8 @@ def train_language(
         step += 1
         with capture(packed.asking, packed.ids == model.config.image_token_index, first_layer) as record:
             loss = _answer_loss(model, packed, seen)
-        looks = [record.select(b, first_layer).sum(dim=-1).flatten() for b in range(len(packed.ids))]
-        return loss + FIRST_LAYER_PENALTY * min(1.0, step / (0.3 * steps)) * torch.cat(looks).mean()
+        shares = [record.select(b, first_layer).sum(dim=-1).flatten() for b in range(len(packed.ids))]
+        return loss + FIRST_LAYER_PENALTY * min(1.0, step / (0.3 * steps)) * torch.cat(shares).mean()
 
     _learn(model, samples, features, packer, loss_of, steps, seed + 1, batch, rate, "language model", on_progress)
     model.set_attn_implementation("sdpa")

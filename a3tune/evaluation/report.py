@@ -29,8 +29,16 @@ MOST_GROUPS = 30
 
 CLOSED = ("strict.accuracy", "reference.accuracy", "strict.verbatim")
 OPEN = tuple(f"{mode}.{metric}" for mode in MODES for metric in OPEN_METRICS)
-_LOOKS = ("attention_mass", "touched_mass", "relative_mass", "pointing_game", "iou", "area_under_curve", "image_share")
-ATTENTION = tuple(f"{when}.{metric}" for when in ("given", "generated") for metric in _LOOKS)
+_MAP_METRICS = (
+    "attention_mass",
+    "touched_mass",
+    "relative_mass",
+    "pointing_game",
+    "iou",
+    "area_under_curve",
+    "image_share",
+)
+ATTENTION = tuple(f"{when}.{metric}" for when in ("given", "generated") for metric in _MAP_METRICS)
 BROKEN_DOWN = ("strict.accuracy", "strict.recall", "strict.exact_match", "given.attention_mass")
 NORMALISATIONS = {
     "strict": "strict: NFKC, lower case, marks to spaces, number words to digits, articles dropped, and 'Assistant:' "
@@ -229,9 +237,9 @@ def _metrics(system: str, items: Sequence[EvaluatedItem], seed: int) -> list[Met
     found = []
     masks = {"true": "true masks", "weak": "weak labels", "none": "no masks"}[items[0].masks]
     further = [
-        f"{part}.{look}"
+        f"{part}.{metric}"
         for part in dict.fromkeys(p for item in items for p in item.further_attention)
-        for look in _LOOKS
+        for metric in _MAP_METRICS
     ]
     for dotted in (*CLOSED, *OPEN, *ATTENTION, *further):
         name, mode = named(dotted)

@@ -10,7 +10,7 @@ from pydicom import Dataset
 
 from a3tune.images.dicom_header import text
 
-LOOK = "look at it before it, or a result with it, leaves this machine"
+WHAT_TO_DO = "look at it before it, or a result with it, leaves this machine"
 """What a person should do."""
 
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
@@ -26,13 +26,13 @@ def burnt_in_note(dataset: Dataset) -> str:
     picture is of a kind where it is not usual."""
     said = text(dataset, "BurnedInAnnotation")
     if said == "YES":
-        return f"The header says that text is burnt into the picture, maybe a name or a date: {LOOK}"
+        return f"The header says that text is burnt into the picture, maybe a name or a date: {WHAT_TO_DO}"
     kind = _usual_kind(dataset)
     if said == "NO" or not kind:
         return ""
     return (
         f"Pictures of this kind ({kind}) often have a name or a date burnt in, and the header does not say that there "
-        f"is none: {LOOK}"
+        f"is none: {WHAT_TO_DO}"
     )
 
 

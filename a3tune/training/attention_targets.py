@@ -67,12 +67,12 @@ class TargetPlan:
             labels: the question's labels; None where nothing is known.
             answer: the question's right answer.
         """
-        if labels is None or not (labels.checked or self.looks_for(answer)):
+        if labels is None or not (labels.checked or self.counts_for(answer)):
             return ()
         least = -math.inf if labels.checked or self.min_score is None else self.min_score
         return [scored for scored in labels.regions[: self.top_k] if scored.score >= least]
 
-    def looks_for(self, answer: str) -> bool:
+    def counts_for(self, answer: str) -> bool:
         """Whether ranked regions count for a question with this answer."""
         return self.negative_answers or not says_nothing_is_there(answer)
 
@@ -272,7 +272,7 @@ class TargetMaker:
     def _weak_labels(self, image: MedicalImage, items: Sequence[TrainingItem]) -> dict[str, WeakLabels]:
         weak = [item for item in items if not _uses_truth(item, self.plan)]
         found = self._source.get(image) if weak else {}
-        needed = [item_prompt(item, self.plan.template_set) for item in weak if self.plan.looks_for(item.answer)]
+        needed = [item_prompt(item, self.plan.template_set) for item in weak if self.plan.counts_for(item.answer)]
         return found | self._source.complete(image, [prompt for prompt in needed if prompt not in found])
 
     def _grids(self, images: Sequence[MedicalImage], question: str) -> list[PatchGrid]:

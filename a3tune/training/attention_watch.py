@@ -55,14 +55,14 @@ class AttentionWatch(TrainerCallback):
         if self._main:
             self._run.event_log.add("watched", step=0, questions=self._describe())
         if state.global_step == 0:
-            self._look(kwargs["model"], 0)
+            self._take_snapshot(kwargs["model"], 0)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         step = state.global_step
         if self._watched and (step % self._every == 0 or step == state.max_steps):
-            self._look(kwargs["model"], step)
+            self._take_snapshot(kwargs["model"], step)
 
-    def _look(self, model: nn.Module, step: int) -> None:
+    def _take_snapshot(self, model: nn.Module, step: int) -> None:
         trainer, training = self._trainer, model.training
         model.eval()
         maps, mass, right = [], [], []

@@ -52,7 +52,7 @@ from a3tune.training.run_folder import RunFolder
 from a3tune.training.trainer import AlignmentTrainer
 
 _STEPS = 3
-_LOOKED_AT = 20  # images
+_SAMPLED = 20  # images
 # What a step takes beside the measured peak: other questions are longer, and memory comes in pieces.
 _MARGIN = 1.15
 
@@ -257,9 +257,9 @@ def _label_seconds(config: TuneConfig, dataset: Dataset, model: str, device: str
     if labeller is None:
         return 0.0
     by_image = list({part.image: part for item in items for part in item.parts}.values())
-    looked_at = by_image[:: -(-len(by_image) // _LOOKED_AT)]
+    sampled = by_image[:: -(-len(by_image) // _SAMPLED)]
     missing, each = 0, 0.0
-    for item in looked_at:
+    for item in sampled:
         image, prompt = load_image(item.image), item_prompt(item, config.label_template)
         if not source.find(image, {prompt: (prompt,)}):
             missing += 1
@@ -268,7 +268,7 @@ def _label_seconds(config: TuneConfig, dataset: Dataset, model: str, device: str
                 with suppress(LabelError):
                     labeller.rank(image, (prompt,))
                 each = time.perf_counter() - began
-    return each * missing / len(looked_at) * len(by_image)
+    return each * missing / len(sampled) * len(by_image)
 
 
 def _too_large(config: TuneConfig, steps: int, needed: int, free: int, remedy: str) -> Estimate:

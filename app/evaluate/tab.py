@@ -170,7 +170,7 @@ class EvaluateTab:
         buttons = (self._stop, self._resume, self._cancel)
         self._events.wire(me, self._choice, self._results, self.outputs, buttons, self._deletion)
         self._results.inspect(
-            self._look(inspect),
+            self._open_in_inspect(inspect),
             [inspect.question, *chosen],
             [self._pages, self._run_status, *inspect.own_outputs],
             js=inspect.written,
@@ -274,7 +274,7 @@ class EvaluateTab:
     def _known(self, owner: OwnerId) -> list[JobId]:
         return [view.job.id for view in self._service.views(owner)]
 
-    def _look(self, inspect: AdapterComparison) -> Callable[..., Iterator[Update]]:
+    def _open_in_inspect(self, inspect: AdapterComparison) -> Callable[..., Iterator[Update]]:
         """The event of a question that is opened in Inspect."""
 
         def press(

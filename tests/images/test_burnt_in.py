@@ -6,7 +6,7 @@ import pytest
 from pydicom import uid
 
 from a3tune.images import describe_image, load_image
-from a3tune.images.burnt_in import LOOK
+from a3tune.images.burnt_in import WHAT_TO_DO
 from tests.support.damaged_files import SECRET, dicom_file
 
 
@@ -29,8 +29,8 @@ from tests.support.damaged_files import SECRET, dicom_file
 def test_the_header_tells(tmp_path, header, words):
     path = tmp_path / "picture"
     path.write_bytes(dicom_file(**header))
-    notes = [note for note in load_image(path).notes if LOOK in note]
+    notes = [note for note in load_image(path).notes if WHAT_TO_DO in note]
     assert len(notes) == bool(words)
     assert all(words in note for note in notes)
-    assert [note for note in describe_image(path).notes if LOOK in note] == notes
+    assert [note for note in describe_image(path).notes if WHAT_TO_DO in note] == notes
     assert SECRET not in str(notes)

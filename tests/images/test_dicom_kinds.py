@@ -11,7 +11,7 @@ from pydicom import Dataset, dcmread, uid
 
 from a3tune.errors import ImageError
 from a3tune.images import describe_image, load_image
-from a3tune.images.burnt_in import LOOK
+from a3tune.images.burnt_in import WHAT_TO_DO
 
 SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"
 LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"
@@ -87,7 +87,7 @@ def test_parametric_maps_say_so(write):
 def test_pictures_have_no_note():
     assert load_image(SHIPPED / "CT_small.dcm").notes == ()
     (note,) = load_image(SHIPPED / "SC_rgb_jpeg_dcmtk.dcm").notes
-    assert LOOK in note
+    assert WHAT_TO_DO in note
 
 
 @pytest.mark.parametrize(

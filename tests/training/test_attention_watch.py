@@ -32,12 +32,12 @@ def halves(text):
     return np.frombuffer(base64.b64decode(text), "<f2").astype(np.float64)
 
 
-def test_every_look_is_told_with_maps_that_fit_the_picture(run):
+def test_every_snapshot_is_told_with_maps_that_fit_the_picture(run):
     folder = run("told")
     events = folder.event_log.read()
     (watched,) = [event for event in events if event["event"] == "watched"]
-    looks = [event for event in events if event["event"] == "attention"]
-    assert [event["step"] for event in looks] == [0, 1, 2, 3]
+    snapshots = [event for event in events if event["event"] == "attention"]
+    assert [event["step"] for event in snapshots] == [0, 1, 2, 3]
     assert len(watched["questions"]) == 2, "two images are held out"
     for number, question in enumerate(watched["questions"]):
         with Image.open(folder.path / question["picture"]) as picture:
@@ -45,20 +45,20 @@ def test_every_look_is_told_with_maps_that_fit_the_picture(run):
         patches = sum(tile["rows"] * tile["columns"] for tile in question["tiles"])
         target = halves(question["target"])
         assert target.shape == (patches,)
-        for look in looks:
-            shares = halves(look["maps"][number])
+        for snapshot in snapshots:
+            shares = halves(snapshot["maps"][number])
             assert shares.shape == (patches,)
             assert shares.sum() == pytest.approx(1, abs=2e-3)
-            assert look["mass"][number] == pytest.approx(float(shares @ target), abs=2e-3)
-    assert looks[0]["maps"] != looks[-1]["maps"]
+            assert snapshot["mass"][number] == pytest.approx(float(shares @ target), abs=2e-3)
+    assert snapshots[0]["maps"] != snapshots[-1]["maps"]
     # The watched questions' mass at the end is what the validation saw, which asks these and others.
-    assert all(isinstance(right, bool) for look in looks for right in look["right"])
+    assert all(isinstance(right, bool) for snapshot in snapshots for right in snapshot["right"])
 
 
 @pytest.mark.parametrize("settings", [{}, {"head_choice": "fixed", "method": "lora+align"}])
 def test_watching_changes_no_weight(run, monkeypatch, settings):
     seen = run(f"seen{len(settings)}", **settings)
-    monkeypatch.setattr(AttentionWatch, "_look", lambda self, model, step: None)
+    monkeypatch.setattr(AttentionWatch, "_take_snapshot", lambda self, model, step: None)
     monkeypatch.setattr(ValidationExamples, "write", lambda self, tally: None)
     unseen = run(f"unseen{len(settings)}", **settings)
     one, other = (load_file(folder.adapter / "adapter_model.safetensors") for folder in (seen, unseen))

@@ -78,7 +78,7 @@ def test_a_step_waits_as_seldom_for_many_questions_as_for_few(training, settings
         assert trainer.run.event_log.read()[-1]["cross_entropy"] > 0
         to_cpu(model.model)
     assert waits[0] == waits[1]
-    # Once for which heads look at the image; transformers looks three times whether image and tokens fit.
+    # Once for which heads look at the image; transformers snapshots three times whether image and tokens fit.
     chooses = "no_head_selection" not in settings
     assert sum(waits[0].values()) <= 3 + chooses, waits[0]
 
@@ -92,18 +92,18 @@ def test_validation_watched_questions_and_the_choice_of_heads(training):
     }
     indices = range(len(questions))
 
-    def look(device):
+    def results(device):
         to = {"to_device": lambda batch: on_device(batch, device)}
         trainer.to_device = to["to_device"]
         tally = validate(model.model, questions, indices, keeps=True, **to, **options)
         heads = calibrate_heads(model.model, questions, indices, count=5, **to, **options)
-        AttentionWatch(model, trainer, questions)._look(model.model, 1)
+        AttentionWatch(model, trainer, questions)._take_snapshot(model.model, 1)
         return tally, heads, trainer.run.event_log.read()[-1]
 
-    tally, heads, watched = look(torch.device("cpu"))
+    tally, heads, watched = results(torch.device("cpu"))
     with pretend_cuda(double=False):
         to_gpu(model.model)
-        found, chosen, seen = look(GPU)
+        found, chosen, seen = results(GPU)
     torch.testing.assert_close(found.table, tally.table, rtol=1e-5, atol=1e-6)
     assert chosen == heads
     assert json.dumps(seen["mass"]) == json.dumps(watched["mass"])

@@ -150,10 +150,10 @@ def _class_attention(context: DecodingContext) -> list[torch.Tensor]:
     attention: nn.Module = layers[index]
     seen: list[torch.Tensor] = []
 
-    def look(module: nn.Module, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
+    def keep_input(module: nn.Module, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
         seen.append(arguments[0] if arguments else options["hidden_states"])
 
-    handle = attention.register_forward_pre_hook(look, with_kwargs=True)
+    handle = attention.register_forward_pre_hook(keep_input, with_kwargs=True)
     try:
         inputs = context.batch.inputs
         options: dict[str, Any] = {}

@@ -6,10 +6,10 @@ const WIDTH = 132;
 const HEIGHT = 84;
 const CELL = 14;
 
-const rect = (x, y, width, height, look, extra = {}) =>
-  svg("rect", { x, y, width, height, rx: 2, class: look, ...extra });
+const rect = (x, y, width, height, className, extra = {}) =>
+  svg("rect", { x, y, width, height, rx: 2, class: className, ...extra });
 
-const oval = (cx, cy, rx, ry, look) => svg("ellipse", { cx, cy, rx, ry, class: look });
+const oval = (cx, cy, rx, ry, className) => svg("ellipse", { cx, cy, rx, ry, class: className });
 
 const line = (x1, y1, x2, y2) => svg("line", { x1, y1, x2, y2, class: "thin" });
 

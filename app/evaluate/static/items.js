@@ -30,7 +30,7 @@ function cardOf(item, open) {
       make("small", { title: told }, mass + (side.gap ? " · gap" : "")),
     );
   });
-  const button = make("button", { type: "button", className: "look" }, "Open in Inspect");
+  const button = make("button", { type: "button", className: "inspect" }, "Open in Inspect");
   button.disabled = !item.picture;
   button.addEventListener("click", () => open(item.number));
   const facts = make("div", { className: "facts" }, make("div", { className: "question" }, item.question));

@@ -64,12 +64,12 @@ class ArchivePanel:
         found = [words, self._study, self._series, self._open]
         options = {"concurrency_id": "archive", "concurrency_limit": 4, **EVENT_OPTIONS}
         for event in (self._find.click, *(field.submit for field in given)):
-            event(self._look, given, found, **options)
+            event(self._find_studies, given, found, **options)
         self._study.input(self._list, [self._study], found, **options)
         opened = self._open.click(self._fetch, [self._study, self._series], outputs, trigger_mode="multiple", **options)
         return [opened]
 
-    def _look(self, patient: str, accession: str, date: str) -> Update:
+    def _find_studies(self, patient: str, accession: str, date: str) -> Update:
         try:
             audit("archive-search")
             studies = self._asked.studies(patient=patient, accession=accession, date=date)

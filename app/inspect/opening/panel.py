@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from a3tune.errors import RequestError
-from a3tune.images.burnt_in import LOOK
+from a3tune.images.burnt_in import WHAT_TO_DO
 from app.access.identity import audit
 from app.common.comparison import OwnAdapters
 from app.common.status import status, step_status
@@ -221,7 +221,7 @@ class ImagePanel:
         words = "Opened. Its file was deleted from the server's disk; the image is forgotten with this visit."
         if len(opened.series) > 1:
             words = f"The first of {len(opened.series)} series is on show; another one can be chosen. {words}"
-        words = " ".join([words, *(f"{note}." for note in opened.image.notes if LOOK in note)])
+        words = " ".join([words, *(f"{note}." for note in opened.image.notes if WHAT_TO_DO in note)])
         yield self.shown(session, opened, None, words, GENERAL_QUESTIONS)
         yield from self._asking.waiting_answers(session)
 

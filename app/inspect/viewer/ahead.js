@@ -78,7 +78,7 @@ export function createAhead(viewer) {
     }
     const { image } = state.data;
     if (!image) return;
-    viewer.slices.look();
+    viewer.slices.showReady();
     for (const frame of framesToDrop([...held.keys()], whole(image), capacity(image))) drop(frame);
   }
 

@@ -109,7 +109,7 @@ export function createSlices(viewer) {
   }
 
   // Pictures came ahead: the one that is waited for is shown, whatever the server is still asked for.
-  function look() {
+  function showReady() {
     const ready = wanted !== null && wanted !== state.data.image.frame && viewer.ahead.get(wanted);
     if (ready) viewer.updates.walkTo(ready);
   }
@@ -123,7 +123,7 @@ export function createSlices(viewer) {
 
   onPage = {
     go,
-    look,
+    showReady,
     receive,
     rest,
     settle,

@@ -239,7 +239,7 @@ def _unsure(rows: Sequence[LabelledRow], plan: TargetPlan, config: TuneConfig) -
     """What to do where the scorer is sure of no region of any of these rows; "" where it is of one."""
     if plan.min_score is None or any(row.chosen or row.corrected for row in rows):
         return ""
-    if not any(row.regions and plan.looks_for(row.item.answer) for row in rows):
+    if not any(row.regions and plan.counts_for(row.item.answer) for row in rows):
         return ""
     found = f"Not one of these questions has a region with a score of {plan.min_score:g} (label_min_score)."
     if config.allow_unsure_regions:

@@ -128,7 +128,7 @@ def run_news(view: RunView, seen: Mapping[str, Any]) -> dict[str, Any]:
     if points:
         news["points"] = points
     questions = events.watched_questions
-    at["watched"], at["look"] = len(questions), next(reversed(events.attention), -1)
+    at["watched"], at["attention"] = len(questions), next(reversed(events.attention), -1)
     if questions and before.get("watched") != at["watched"]:
         paths = [view.job.run / "watch" / f"{number}.png" for number in range(len(questions))]
         # Without its pictures there is nothing to lay the maps on.
@@ -143,7 +143,7 @@ def run_news(view: RunView, seen: Mapping[str, Any]) -> dict[str, Any]:
         at[name] = zlib.crc32(json_text(told).encode())
         if told and before.get(name) != at[name]:
             news[name] = {**told, "pictures": _pictures(view.job.run / name, told)}
-    snapshots = _after(events.attention, _step(before.get("look"))).values()
+    snapshots = _after(events.attention, _step(before.get("attention"))).values()
     if snapshots:
         news["snapshots"] = [{key: one.get(key) for key in ATTENTION} for one in snapshots]
     return news

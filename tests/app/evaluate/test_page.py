@@ -136,7 +136,7 @@ def test_from_the_start_over_a_new_server_to_tables_questions_and_files(page, se
         if one["attention"].get("generated", {}).get("attention_mass") is not None
     )
     question = items.locator(".question").nth(place).text_content()
-    items.locator(".look").nth(place).click()
+    items.locator("button.inspect").nth(place).click()
     expect(page.locator("#question textarea, #question input").first).to_have_value(question, timeout=PATIENCE_MS)
     expect(page.locator("#adapters input:checked")).to_have_count(2)
     # The data's mask is drawn there, with the evaluation's own number.
@@ -156,7 +156,7 @@ def test_from_the_start_over_a_new_server_to_tables_questions_and_files(page, se
     shown = stage.get_attribute("data-result")
     field.fill("Is there a fracture?")
     page.get_by_role("tab", name="Evaluate", exact=True).click()
-    items.locator(".look").nth(place).click()
+    items.locator("button.inspect").nth(place).click()
     expect(stage).not_to_have_attribute("data-result", shown)
     page.wait_for_selector(".stage[data-result$=complete]")
     expect(inside).to_contain_text(f"{100 * mass:.1f} % of its attention", timeout=PATIENCE_MS)

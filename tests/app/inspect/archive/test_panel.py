@@ -73,7 +73,7 @@ def panel(archive, opened):
 
 
 def test_a_study_is_looked_for_a_series_chosen_and_opened(panel, server, opened):
-    found = panel._look("", "", "2026-11-29")
+    found = panel._find_studies("", "", "2026-11-29")
     assert [uid for _, uid in found[panel._study]["choices"]] == ["1.2.3.1", "1.2.3.2"]
     assert "2 studies found" in found[panel.words]
     assert not found[panel._series]["visible"]
@@ -84,7 +84,7 @@ def test_a_study_is_looked_for_a_series_chosen_and_opened(panel, server, opened)
 
 
 def test_the_only_study_is_chosen_at_once(panel):
-    found = panel._look(" P-2", "", "")
+    found = panel._find_studies(" P-2", "", "")
     assert found[panel._study]["value"] == "1.2.3.2"
     assert found[panel._series]["value"] == "1.2.3.2.3"
     assert found[panel._open]["visible"]
@@ -92,12 +92,12 @@ def test_the_only_study_is_chosen_at_once(panel):
 
 def test_what_does_not_work_is_told_and_changes_nothing(panel, server, opened):
     for asked in ({"patient": "", "accession": "", "date": ""}, {"patient": "*", "accession": "", "date": ""}):
-        found = panel._look(**asked)
+        found = panel._find_studies(**asked)
         assert 'role="alert"' in found[panel.words]
     assert 'role="alert"' in panel._list("none")[panel.words]
     with pytest.raises(A3TuneError):
         list(panel._fetch("1.2.3.1", None, SimpleNamespace()))
-    assert "0 studies found" in panel._look("P-9", "", "")[panel.words]
+    assert "0 studies found" in panel._find_studies("P-9", "", "")[panel.words]
     assert opened == []
 
 

@@ -98,7 +98,7 @@ def test_whatever_a_browser_sends_as_known_does_no_harm(view):
     for at in (
         {"generation": generation, "training": "x"},
         {"generation": [1]},
-        {"generation": generation, "look": None},
+        {"generation": generation, "attention": None},
     ):
         news = run_news(view(events), at)
         assert news["points"] == {"training.loss": [[1, 1.0]]}
