@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import os
 import subprocess
@@ -10,7 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from a3tune.cli import app as app_command
+from a3tune.cli import eval as eval_command
 from a3tune.cli import main as cli
+from a3tune.evaluation import head_sets
+from a3tune.evaluation.decoding.registry import DECODINGS
+from a3tune.evaluation.export import EXPORTS
+from a3tune.evaluation.systems import CONTROLS, GREEDY, MASKS
+from app.access import deployment
+from app.access.identity import ROLES
+from app.evaluate import choice
+from app.login import settings as login_settings
 
 SCRIPT = Path(__file__).resolve().parents[1] / "app.py"
 
@@ -29,6 +40,22 @@ def script(monkeypatch):
 @pytest.fixture
 def read_options(script):
     return script.read_options
+
+
+def test_command_line_and_page_name_the_same():
+    """The library does not know the page, which starts without the slow part of the library."""
+    parser = argparse.ArgumentParser()
+    app_command.add_arguments(parser)
+    choices = {action.dest: action.choices for action in parser._actions}
+    assert choices["deployment"] == deployment.NAMES
+    assert choices["login"] == login_settings.KINDS
+    assert choices["role"] == ROLES
+    assert (choice.ALL_HEADS, choice.CRITICAL, choice.ALIGNED) == (head_sets.ALL, head_sets.CRITICAL, head_sets.ALIGNED)
+    assert [name for _, name in choice.CONTROLS] == list(CONTROLS)
+    assert {name for _, name in choice.MASKS} == {"", *MASKS}
+    assert set(choice.DECODINGS) | {GREEDY} == set(DECODINGS)
+    assert eval_command.EXPORTS == EXPORTS
+    assert set(choice.EXPORTS.split(",")) < set(EXPORTS)
 
 
 @pytest.mark.parametrize("options", [("--deployment", "space"), ("--deployment", "server"), ("--host", "0.0.0.0")])

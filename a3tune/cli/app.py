@@ -12,6 +12,7 @@ from a3tune.bundle import STUDIO
 from a3tune.errors import RequestError
 
 HELP = "serve the app in the browser"
+DEPLOYMENTS = ("local", "space", "server")
 _VALUES = (
     *("host", "port", "deployment", "root_path", "profile", "scorer", "segmenter", "models", "login", "people"),
     "prepared_examples",
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--deployment",
-        choices=("local", "space", "server"),
+        choices=DEPLOYMENTS,
         default=os.environ.get("A3TUNE_DEPLOYMENT", "space" if _on_space() else "local"),
         help="where it runs: local, one person's machine; space, a public Hugging Face Space; server, one that several "
         "people share (default local, on a Space space)",
@@ -144,7 +145,7 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     changed = options.add_person or options.remove_person or options.login == "password"
     if options.people != parser.get_default("people") and not changed:
         parser.error("--people is read by --login password, --add-person and --remove-person, and none is given")
-    if options.deployment not in ("local", "space", "server"):
+    if options.deployment not in DEPLOYMENTS:
         parser.error("A3TUNE_DEPLOYMENT is local, space or server")
     if options.prepared_examples != "all" and not options.prepared_examples.isdecimal():
         parser.error("--prepared-examples (A3TUNE_PREPARED_EXAMPLES) is a number, or all")
