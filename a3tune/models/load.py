@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import torch
 from safetensors import SafetensorError
@@ -35,7 +35,7 @@ from a3tune.models.checkpoint_folder import PROVEN, check_weights
 from a3tune.models.conversion import model_folder, prepares_with_pil
 from a3tune.models.memory import ON_THE_GPU, available_memory, check_room, memory_needed, total_memory
 from a3tune.models.model import VisionLanguageModel
-from a3tune.models.precision import usual_precision
+from a3tune.models.precision import Quantization, usual_precision
 from a3tune.models.profiles import convention_of
 from a3tune.models.tensors import check_copies, lazy_weights, list_tensors
 from a3tune.models.token_alignment import check_token_alignment
@@ -59,8 +59,6 @@ PALIGEMMA_TEMPLATE = (
     "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
 )
 """PaliGemma knows no roles: the question follows the image, and its processor adds the line break before the answer."""
-
-Quantization = Literal["none", "8bit", "4bit"]
 
 # As transformers compares names: a regular expression that matches whatever lies outside of the language model's
 # layers. What sees the image, and what chooses the next word, stay as they are.
@@ -182,7 +180,7 @@ def _usual_dtype(device: torch.device, weights: int, notes: list[str]) -> torch.
 
 def _placement(device: torch.device, dtype: torch.dtype, quantization: Quantization, offload: bool) -> dict[str, Any]:
     """What ``from_pretrained`` is told about where and how weights are kept."""
-    if quantization not in ("none", "8bit", "4bit"):
+    if quantization not in get_args(Quantization):
         raise RequestError(
             expected='a quantization among "none", "8bit" and "4bit"', got=f"{quantization!r}", remedy="Choose one"
         )

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
 from a3tune.models.memory import memory_needed, total_memory
+
+Quantization = Literal["none", "8bit", "4bit"]
+"""How the language model's matrices are kept."""
 
 BITS = ("8bit", "4bit")
 """Precisions that need the package bitsandbytes, on an NVIDIA GPU or a processor."""

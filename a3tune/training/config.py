@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 from a3tune.attention.loss import FORMS, Combine, Form
 from a3tune.errors import DataError
 from a3tune.labels.scorers.templates import TEMPLATE_SETS
+from a3tune.models.precision import Quantization
 from a3tune.wording import brief, listed
 
 Method = Literal["a3", "lora", "lora+align", "a3moe"]
@@ -29,7 +30,6 @@ Schedule = Literal[
     "reduce_lr_on_plateau",
 ]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-Quantization = Literal["none", "8bit", "4bit"]
 TargetUse = Literal["auto", "truth", "weak"]
 
 
