@@ -23,9 +23,7 @@ _PILLOW_FORMATS = {
     "BMP": ("BMP",),
     "GIF": ("GIF",),
 }
-# Start of frame markers of JPEG that imagecodecs decodes beside those that Pillow does at 8 bits, and that nothing here
-# does.
-_JPEG_LOSSLESS = 0xC3
+# Start of frame markers of JPEG that nothing here decodes.
 _JPEG_OTHER = {
     **dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF), "hierarchical"),
     0xCB: "lossless with arithmetic coding",
