@@ -1,4 +1,4 @@
-"""Which layers of a language model look at single tokens, so that their attention can be shown."""
+"""The layers of a language model, and which of them look at single tokens, so that their attention can be shown."""
 
 from __future__ import annotations
 
@@ -31,3 +31,13 @@ def attention_layers(text_config: Any) -> tuple[int, ...]:
             remedy="Choose a model of a class in docs/models.md",
         )
     return found
+
+
+def layer_modules(decoder: Any) -> list[Any]:
+    """The modules of a language model's layers, lowest first.
+
+    Args:
+        decoder: what ``get_decoder`` of the whole model gives: the layers' own module, or one with a head around that.
+    """
+    inner = decoder if hasattr(decoder, "layers") else decoder.model
+    return list(inner.layers.children())

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import cast
 
 import torch
 from peft.tuners.lora.layer import Linear as LoraLinear
@@ -25,6 +24,7 @@ from a3tune.adapters.a3moe.token_spans import window_of_rows
 from a3tune.adapters.batched_linear import BatchedLinear
 from a3tune.adapters.isolation import Change
 from a3tune.adapters.switch import BASE, AdapterSet
+from a3tune.decoder_layers import layer_modules
 from a3tune.errors import AdapterError
 from a3tune.offloading import is_offloaded
 
@@ -161,7 +161,7 @@ def _lora(layer: LoraLinear, name: str, x: torch.Tensor) -> torch.Tensor:
 
 def _holders(base: nn.Module) -> Iterator[dict[str, nn.Module | None]]:
     """Where the linear layers stand that can be mixed."""
-    for layer in cast(nn.Module, base.get_decoder().layers).children():  # type: ignore[operator]
+    for layer in layer_modules(base.get_decoder()):  # type: ignore[operator]
         for module in layer.children():
             if type(module).__name__.endswith(_HOLDERS):
                 yield module._modules

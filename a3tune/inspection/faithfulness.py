@@ -13,6 +13,7 @@ import torch
 from a3tune.adapters.switch import AdapterSet
 from a3tune.attention.critical_heads import head_set_map
 from a3tune.attention.deletion_curves import area_under, curve_shares, first_patches, patch_order, rank_correlation
+from a3tune.decoder_layers import layer_modules
 from a3tune.errors import Cancelled, RequestError
 from a3tune.geometry.patch_grid import to_source
 from a3tune.images import image_from_array
@@ -180,7 +181,7 @@ def measure_randomised(
     expected = head_set_map(view.maps, heads, rows)
     prompt = model.encode(inspection.image, inspection.question)
     whole = model.append_answer(prompt, _answer_ids(view)) if _answer_ids(view) else prompt
-    layers = list(model.language_model.get_submodule("layers").children())
+    layers = layer_modules(model.language_model)
     correlation = [1.0]
     with adapted(model, adapter_set, adapter, whole), _random_layers(layers, seed) as randomise:
         for count in range(1, len(layers) + 1):

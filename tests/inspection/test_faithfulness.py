@@ -64,6 +64,14 @@ def test_random_weights_change_the_map_and_are_put_back(model, inspection):
         assert torch.equal(value, before[name]), name
 
 
+def test_layers_below_a_head_of_their_own_are_found(tiny_model, random_image):
+    model = tiny_model("llama4")
+    inspection = inspect_image(model, random_image(5, 60, 92), "Is there a mass?", max_new_tokens=2)
+    control = measure_randomised(model, inspection, "base", inspection.views[0].critical_heads)
+    assert control.randomised == tuple(range(model.layers + 1))
+    assert control.correlation[-1] < 1
+
+
 def test_weights_that_are_brought_anew_for_each_pass_cannot_be_at_random(model, inspection, monkeypatch):
     monkeypatch.setattr(faithfulness, "is_offloaded", lambda found: found is model.model)
     with pytest.raises(RequestError, match="offloading"):

@@ -83,6 +83,11 @@ def test_answers_that_end_apart_are_those_of_one_by_one(name, adapted, image, mo
     assert set(together.seconds) == {f"{kind}.{part}" for kind in NAMES for part in ("first word", "answer")}
 
 
+def test_a_decoder_with_a_head_around_its_layers_is_asked_too(adapted, image):
+    base = ask(adapted, "llama4", image, together=True, adapters=("base", "lora"))
+    assert all("outside the attention and MLP layers" in view.mode for view in base.views)  # its sparse experts
+
+
 def test_the_image_is_looked_at_once_for_all_rows(adapted, image, monkeypatch):
     inner = adapted("llava")[0].model.base_model
     read, seen = inner.get_image_features, []
