@@ -25,7 +25,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from a3tune.adapters.a3moe import register
-from a3tune.adapters.a3moe.config import NAME_IN_FILES, A3PeftType
 from a3tune.adapters.weight_head import load_head, read_head
 from a3tune.errors import AdapterError
 from a3tune.state_dicts import first_difference, plain_names
@@ -159,8 +158,6 @@ def read_settings(path: Path) -> tuple[str, dict[str, Any]]:
     library = mapping.get("parent_library", "transformers") if isinstance(mapping, dict) else "transformers"
     if not isinstance(library, str) or library.split(".")[0] not in ("transformers", ""):
         raise _fault(f"{CONFIG_NAME} asks for the library {str(library)[:60]}", "Save it again without custom code")
-    if kind == NAME_IN_FILES:
-        kind = A3PeftType.A3MOE.value
     known = _known_settings(kind)
     settings = {name: value for name, value in given.items() if name in known and value is not None}
     for name, value in settings.items():

@@ -21,7 +21,6 @@ from PIL import Image
 from pydicom import uid
 from safetensors.torch import load_file, save
 
-from a3tune.adapters.a3moe.config import NAME_IN_FILES
 from a3tune.adapters.stored import read_adapter
 from a3tune.checkpoints import read_checkpoint
 from a3tune.data.archive import unpack_archive
@@ -281,7 +280,6 @@ _KINDS = (
     "ADALORA",
     "LN_TUNING",
     "A3MOE",
-    NAME_IN_FILES,
     "HRA",
     "TRAINABLE_TOKENS",
     "VBLORA",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import Any
 
 from peft import PeftConfig
 
@@ -19,14 +18,8 @@ Role = str
 """What one layer of an adapter is: "query", "key" or "plain"."""
 
 
-NAME_IN_FILES = "A3MOE (import a3tune first)"
-"""The method's name in ``adapter_config.json``. Where nobody imported this library, PEFT knows no such method and says
-nothing but its name (``KeyError``): so the name says what to do."""
-
-
 class A3PeftType(str, enum.Enum):
-    """The method's name for PEFT, and in files of former versions; PEFT's own enum is closed, its mappings take any
-    string."""
+    """The method's name in ``adapter_config.json``; PEFT's own enum is closed, its mappings take any string."""
 
     A3MOE = "A3MOE"
 
@@ -142,10 +135,6 @@ class A3MoeConfig(PeftConfig):
             self.target_modules = set(self.target_modules)
         if isinstance(self.exclude_modules, list):
             self.exclude_modules = set(self.exclude_modules)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As it is written to ``adapter_config.json``."""
-        return super().to_dict() | {"peft_type": NAME_IN_FILES}
 
     def role(self, module_name: str) -> Role:
         """What the adapter puts on the target with this (dotted) name: "query", "key" or "plain"."""

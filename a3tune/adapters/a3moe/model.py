@@ -13,7 +13,7 @@ from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import nn
 
-from a3tune.adapters.a3moe.config import NAME_IN_FILES, A3MoeConfig
+from a3tune.adapters.a3moe.config import A3MoeConfig
 from a3tune.adapters.a3moe.layer import ExpertLayer, ExpertLinear, _unmergeable
 from a3tune.adapters.a3moe.questions import PromptTokens
 from a3tune.adapters.a3moe.token_spans import (
@@ -27,10 +27,10 @@ from a3tune.adapters.a3moe.token_spans import (
 from a3tune.errors import AdapterError
 
 MASKS = ("a3_question_mask", "a3_image_mask")
-_USE = f"""## Loading
+_USE = """## Loading
 
 The method of this adapter, A3MoE, comes with the package `a3tune`: import it before PEFT loads the adapter, or PEFT
-fails with `KeyError: '{NAME_IN_FILES}'`.
+fails with `KeyError: 'A3MOE'`.
 
 ```python
 import a3tune

@@ -5,8 +5,6 @@ from peft import PeftConfig
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 
 from a3tune.adapters.a3moe import A3MoeConfig, A3MoeModel, register
-from a3tune.adapters.a3moe.config import NAME_IN_FILES
-from a3tune.bundle import demo_adapters
 from a3tune.errors import AdapterError
 
 
@@ -51,26 +49,10 @@ def test_the_saved_file_holds_every_setting(tmp_path):
     config = A3MoeConfig(query_experts=5, key_experts=7, key_top_k=2, key_gate="probability", expert_r=3)
     config.save_pretrained(tmp_path)
     saved = json.loads((tmp_path / "adapter_config.json").read_text())
-    assert saved["peft_type"] == NAME_IN_FILES
+    assert saved["peft_type"] == "A3MOE"
     loaded = PeftConfig.from_pretrained(tmp_path)
     assert isinstance(loaded, A3MoeConfig)
     assert loaded.to_dict() == config.to_dict()
-    assert loaded.peft_type == "A3MOE"
-
-
-def test_peft_alone_says_what_to_import(monkeypatch):
-    monkeypatch.delitem(PEFT_TYPE_TO_CONFIG_MAPPING, NAME_IN_FILES)
-    with pytest.raises(KeyError, match="import a3tune"):
-        PeftConfig.from_pretrained(str(demo_adapters()["a3"]))
-
-
-def test_files_of_former_versions_are_read(tmp_path):
-    A3MoeConfig(query_experts=5).save_pretrained(tmp_path)
-    file = tmp_path / "adapter_config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"peft_type": "A3MOE"}))
-    loaded = PeftConfig.from_pretrained(tmp_path)
-    assert isinstance(loaded, A3MoeConfig)
-    assert loaded.query_experts == 5
 
 
 def test_roles_and_shapes():
