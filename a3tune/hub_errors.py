@@ -35,11 +35,7 @@ def hub_errors(
     try:
         yield
     except GatedRepoError as error:
-        raise error_class(
-            expected="access to a gated repository",
-            got=f"{name} asks for its licence to be accepted",
-            remedy=f"Accept it at https://huggingface.co/{name}, run `hf auth login`, then `{command}`{otherwise}",
-        ) from error
+        raise gated(error_class, name, f"run `hf auth login`, then `{command}`{otherwise}") from error
     except RepositoryNotFoundError as error:
         raise error_class(
             expected=what,
@@ -68,6 +64,21 @@ def hub_errors(
             got=f"The download of {name} broke off ({_first_line(error)})",
             remedy=f"Try again: what has come is kept. Or run `{command}` and try then{otherwise}",
         ) from error
+
+
+def gated(error_class: type[A3TuneError], page: str, then: str) -> A3TuneError:
+    """What is told of a repository whose licence has to be accepted first.
+
+    Args:
+        error_class: the error's.
+        page: the repository below the hub's address: "owner/name", "datasets/owner/name".
+        then: what to do once it is accepted, to end the remedy with.
+    """
+    return error_class(
+        expected="access to a gated repository",
+        got=f"{page.removeprefix('datasets/')} asks for its licence to be accepted",
+        remedy=f"Accept it at https://huggingface.co/{page}, {then}",
+    )
 
 
 def _first_line(error: Exception) -> str:

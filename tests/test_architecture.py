@@ -53,7 +53,7 @@ LIBRARY_RULES: dict[str, set[str]] = {
     "labels": _SHARED | {"data"},
     "models": _SHARED,
     "prefixes": _SHARED | {"models", "attention", "adapters"},
-    "data": GROUND | {"hub", "images"},
+    "data": GROUND | {"hub", "hub_errors", "images"},
     "phantom": GROUND,
     "inspection": _MODEL_SIDE,
     "evaluation": _MODEL_SIDE | {"data", "labels"},

@@ -15,7 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from huggingface_hub import HfApi, hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+)
 from huggingface_hub.utils import WeakFileLock
 
 from a3tune.data.archive import unpack_archive
@@ -35,6 +41,7 @@ from a3tune.data.intake import (
 )
 from a3tune.errors import DataError
 from a3tune.hub import reachable
+from a3tune.hub_errors import gated
 from a3tune.progress import Progress, no_progress, part_of
 from a3tune.storage import cache_folder, is_hub_id, named_path
 from a3tune.wording import listed
@@ -176,6 +183,9 @@ def _faults(hub_id: str) -> Iterator[None]:
     """What the hub's client raises, in words."""
     try:
         yield
+    except GatedRepoError as error:
+        then = "download the data set with that account, and give its folder or a ZIP of it"
+        raise gated(DataError, f"datasets/{hub_id}", then) from error
     except (HfHubHTTPError, HFValidationError) as error:
         raise DataError(
             expected="the id of a public data set, like name/repository",

@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+)
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 
 from a3tune.adapters.exact import check_bounded, is_vision
@@ -21,6 +27,7 @@ from a3tune.bundle import model_source
 from a3tune.data.archive import unpack_members
 from a3tune.data.intake import LIMITS, IntakeLimits, new_folder
 from a3tune.errors import AdapterError, ModelError
+from a3tune.hub_errors import gated
 from a3tune.models.conventions import stored_convention
 from a3tune.models.conversion import model_folder
 from a3tune.models.fingerprint import weights_fingerprint
@@ -109,6 +116,8 @@ def fetch_adapter(hub_id: str, folder: str | Path, *, token: str | None = None) 
             got=f"{hub_id} lacks one of these files",
             remedy="Choose a repository with safetensors weights; pickled ones are never loaded",
         ) from error
+    except GatedRepoError as error:
+        raise gated(AdapterError, hub_id, "and give a token of the account that did") from error
     except (HfHubHTTPError, HFValidationError) as error:
         raise AdapterError(
             expected="the id of a repository that may be read",

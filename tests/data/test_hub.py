@@ -148,6 +148,15 @@ def test_what_cannot_be_taken_from_archives_is_refused_by_name(tmp_path, folder,
         (folder.root / name).unlink()
 
 
+def test_a_data_set_whose_licence_is_not_accepted_says_where_to(fake_hub, folder, published):
+    folder.text("test.json", slake("a.png"))
+    folder.image("imgs/a.png")
+    fake_hub.gated.add("datasets/owner/data")
+    accept = r"owner/data asks for its licence.*huggingface\.co/datasets/owner/data, download"
+    with pytest.raises(DataError, match=accept):
+        hub.dataset_place("owner/data")
+
+
 @pytest.mark.parametrize("command", ["tune", "labels"])
 def test_without_a_connection_the_command_says_what_to_do(tmp_path, monkeypatch, capsys, command):
     monkeypatch.setenv("A3TUNE_CACHE", str(tmp_path / "cache"))

@@ -179,6 +179,13 @@ def test_a_cut_weight_file_is_told(archive, tmp_path):
         )
 
 
+def test_an_adapter_whose_licence_is_not_accepted_says_where_to(fake_hub, tmp_path):
+    fake_hub.repositories["house/adapter"] = tmp_path
+    fake_hub.gated.add("house/adapter")
+    with pytest.raises(AdapterError, match=r"asks for its licence.*huggingface\.co/house/adapter, and give a token"):
+        fetch_adapter("house/adapter", tmp_path / "adapter")
+
+
 def test_the_hub_out_of_reach_is_told_in_words(finished, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(AdapterError, match="no connection, or it is switched off"):
