@@ -33,7 +33,7 @@ from a3tune.images import load_image
 from a3tune.images.content import Content
 from a3tune.images.dicom import read_dicom
 from a3tune.images.series import holds_series
-from a3tune.images.silence_decoders import quiet
+from a3tune.images.silence_decoders import silence_decoders
 from a3tune.types import MedicalImage
 from benchmarks.document import write_between
 
@@ -108,7 +108,7 @@ def judge(path: Path) -> Outcome:
 
 def compare(path: Path, image: MedicalImage) -> str:
     """ "agrees", "differs: ..." or "not shown by DCMTK: ..."."""
-    with path.open("rb") as stream, quiet():
+    with path.open("rb") as stream, silence_decoders():
         content = read_dicom(stream, None)
         syntax = _transfer_syntax(path)
     with tempfile.TemporaryDirectory() as folder:

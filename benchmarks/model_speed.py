@@ -8,12 +8,12 @@ The prompt has 640 tokens, 576 of them image patches. Four ways to run the promp
 capture of as many critical heads as a layer has, with capture of all heads, and eager attention with
 ``output_attentions``. Four ways to answer: generation alone, with capture of the critical heads or of all heads in the
 passes that write, and eager with ``output_attentions``. The first word of a first question about an image and that of
-another one, for the base model, LoRA and A3MoE, with the maps of all heads. An answer with the maps of the critical
-heads by base, LoRA and A3MoE: by each, by all three one by one, and by all three as the rows of one batch. Three
-training steps, optimizer included: LoRA of rank 64, A3Tune (A3MoE adapters, heads chosen in the step, alignment loss),
-and LoRA on eager attention with the same loss on the attention it returns; in half precision under autocast, as the
-trainer does. Last, what loading a checkpoint of that size takes at most, each time in a process of its own that has
-loaded the demo model before, so that the program's own modules do not count.
+another one, for the base model, LoRA and A3MoE, with the maps of all heads, beside plain prefill. An answer with the
+maps of the critical heads by base, LoRA and A3MoE: by each, by all three one by one, and by all three as the rows of
+one batch. Three training steps, optimizer included: LoRA of rank 64, A3Tune (A3MoE adapters, heads chosen in the step,
+alignment loss), and LoRA on eager attention with the same loss on the attention it returns; in half precision under
+autocast, as the trainer does. Last, what loading a checkpoint of that size takes at most, each time in a process of its
+own that has loaded the demo model before, so that the program's own modules do not count.
 
 All ways share one set of weights and take turns, so that another load on the machine hits all alike. Turns come in
 pairs, the second one backwards: what drifts hits the first and the last way alike. A ratio is that of a pair's two

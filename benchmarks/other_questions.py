@@ -26,10 +26,11 @@ IMAGE = tuple(range(BEFORE, BEFORE + PATCHES))
 def first_words(
     base: LlavaForConditionalGeneration, inputs: dict[str, torch.Tensor]
 ) -> dict[str, Callable[[], object]]:
-    """For the base model, LoRA and A3MoE: the first question about an image and another one, each up to its first word
-    with the maps of all heads."""
+    """The base model's prompt run once and no more; then for the base model, LoRA and A3MoE the first question about an
+    image and another one, each up to its first word with the maps of all heads."""
     processor = AutoProcessor.from_pretrained(DEMO_MODEL)
-    ways: dict[str, Callable[[], object]] = {}
+    plain = twin(base, "sdpa")
+    ways: dict[str, Callable[[], object]] = {"plain prefill": lambda: plain(**inputs, use_cache=True, logits_to_keep=1)}
     for name, method in (("base", None), ("LoRA", "lora"), ("A3MoE", "a3")):
         model = VisionLanguageModel("random", twin(base), processor)
         if method is not None:

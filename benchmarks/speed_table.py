@@ -11,6 +11,7 @@ LIMITS = {
     ("prefill", "all heads"): 1.10,
     ("answer", "critical heads"): 1.05,
     ("answer", "all heads"): 1.10,
+    ("question", "base, first"): 1.05,
     ("base,", "all three, one batch"): 2.20,
     ("training", "A3Tune"): 1.05,
 }

@@ -52,12 +52,13 @@ def test_the_model_speed_script_writes_its_table(tmp_path, monkeypatch, capsys):
         *("prefill: plain", "prefill: critical heads", "prefill: all heads", "prefill: eager"),
         *("answer of 2 tokens: plain", "answer of 2 tokens: critical heads"),
         *("answer of 2 tokens: all heads", "answer of 2 tokens: eager"),
+        "question up to its first word: plain prefill",
         *(f"question up to its first word: {n}, {q}" for n in ("base", "LoRA", "A3MoE") for q in ("first", "another")),
         *(f"base, lora and a3: {n}" for n in ("base", "lora", "a3", "all three, one by one", "all three, one batch")),
         *("training step: LoRA", "training step: A3Tune", "training step: eager"),
     ):
         assert f"| {what} |" in written
-    assert written.count("at most") == 6
+    assert written.count("at most") == 7
     assert capsys.readouterr().out
 
 
