@@ -176,8 +176,13 @@ def load_strictly(
 
 
 def check_finite(weights: Iterable[torch.Tensor], *, name: str, purpose: str) -> None:
-    """Refuse weights of which a number is none, as a run leaves them that diverged: what they give is thrown away later
-    on, and looks like a model that finds nothing.
+    """Refuse weights that are not all finite, as a run leaves them that diverged: whatever such a model finds is thrown
+    away later on, so that it looks like one that finds nothing.
+
+    Args:
+        weights: of any shape.
+        name: of the file, for the error.
+        purpose: what the weights are for, as in `load_strictly`.
 
     Raises:
         LabelError: there is such a weight.

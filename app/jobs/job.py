@@ -18,7 +18,7 @@ TITLE_LENGTH = 60
 RESERVE = 1 << 30
 """Bytes that have to be free before a run begins."""
 MOST_DOWNLOADED = 256 << 20
-"""Bytes of the largest file out of a run that a browser is sent as text."""
+"""Bytes of the largest file out of a run that a browser is sent as text; larger ones stay on the server's disk."""
 
 
 def command_words(command: Command) -> str:

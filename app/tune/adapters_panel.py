@@ -23,8 +23,6 @@ from app.tune.plan_panel import PlanPanel
 from app.tune.plans import launch_command
 from app.tune.widgets import Panel, build_download
 
-# Larger ones are sent to the hub, or fetched from the server's disk.
-
 
 class AdapterPanel(Panel):
     """Widgets and wiring of adapters and other machines."""
