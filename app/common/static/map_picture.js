@@ -3,12 +3,6 @@
 import { make } from "./dom.js";
 import { borderOf, detailedTiles } from "./patches.js";
 
-export async function decoded(src) {
-  const picture = make("img", { src });
-  await picture.decode();
-  return picture;
-}
-
 // The picture under its map; `target`, where there is one, is outlined: the share of each patch that belongs to it.
 export function paintMap(canvas, question, picture, shares, highest, table, target) {
   const scale = picture.naturalWidth / question.width;

@@ -2,7 +2,8 @@
 
 import { bytesOf, float16Of } from "../../common/static/base64.js";
 import { make } from "../../common/static/dom.js";
-import { decoded, paintMap } from "../../common/static/map_picture.js";
+import { paintMap } from "../../common/static/map_picture.js";
+import { decoded } from "../../common/static/picture.js";
 
 const percent = (value) => (100 * value).toFixed(1) + " %";
 

@@ -1,6 +1,6 @@
 // The picture that the model was given, where that is another one than the one for the eye: one click away.
 
-import { make } from "../../common/static/dom.js";
+import { decoded } from "../../common/static/picture.js";
 
 export function createModelPicture(viewer) {
   const { element, state } = viewer;
@@ -19,8 +19,7 @@ export function createModelPicture(viewer) {
       state.modelPictureOf = "";
       state.showsModelPicture = false;
     } else if (state.modelPictureOf !== src) {
-      const picture = make("img", { src });
-      await picture.decode();
+      const picture = await decoded(src);
       if (state.data.image?.modelSrc !== src) return; // another image came meanwhile
       Object.assign(state, { modelPicture: picture, modelPictureOf: src });
     }

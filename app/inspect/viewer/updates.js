@@ -2,7 +2,7 @@
 // words of the result on show (written_value), or what the visit adds to what the page brought (adopted_value).
 
 import { keepInspection, tellThing } from "../../common/static/address.js";
-import { make } from "../../common/static/dom.js";
+import { decoded } from "../../common/static/picture.js";
 import { AS_OPENED } from "./grey_levels.js";
 import { WHOLE } from "./layout.js";
 import { viewsOf } from "./result_views.js";
@@ -130,8 +130,7 @@ export function createUpdates(viewer) {
     }
     const { src } = next.image;
     if (state.pictureOf !== src) {
-      const picture = make("img", { src });
-      await picture.decode();
+      const picture = await decoded(src);
       // Another image may have come meanwhile, or more about this one, which counts on this picture.
       if (state.data.image?.src !== src) return;
       Object.assign(state, { picture, pictureOf: src });
