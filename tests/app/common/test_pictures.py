@@ -28,25 +28,21 @@ def picture() -> str:
     return data_url(stream.getvalue(), "png")
 
 
-def test_a_picture_is_given_once_it_is_decoded(page):
-    size = page.evaluate(
-        """async (src) => {
-            const picture = await studioModule("common/static/picture.js").decoded(src);
-            return [picture.naturalWidth, picture.naturalHeight];
-        }""",
-        picture(),
-    )
-    assert size == [60, 40]
+DECLINE = """() => {
+    const { decode } = HTMLImageElement.prototype;
+    HTMLImageElement.prototype.decode = async function () {
+        await decode.call(this);
+        throw new DOMException("The source image cannot be decoded.", "EncodingError");
+    };
+}"""
 
 
-def test_a_whole_picture_that_the_browser_declines_to_decode_ahead_is_given(page):
+@pytest.mark.parametrize("declined", [False, True])
+def test_a_whole_picture_is_given_though_the_browser_declines_to_decode_it_ahead(page, declined):
+    if declined:
+        page.evaluate(DECLINE)
     size = page.evaluate(
         """async (src) => {
-            const { decode } = HTMLImageElement.prototype;
-            HTMLImageElement.prototype.decode = async function () {
-                await decode.call(this);
-                throw new DOMException("The source image cannot be decoded.", "EncodingError");
-            };
             const picture = await studioModule("common/static/picture.js").decoded(src);
             return [picture.naturalWidth, picture.naturalHeight];
         }""",
