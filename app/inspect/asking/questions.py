@@ -149,7 +149,8 @@ class Questions:
                 remedy="Write a question or choose a suggestion",
             )
         asked, shown = tuple(adapters) or self.slot.adapters, opened
-        first_asked = sorted(asked, key=lambda name: name not in session.pair)
+        # Side A before side B: the page puts them where they come.
+        first_asked = sorted(asked, key=lambda name: (*session.pair, name).index(name))
 
         def work(task: Task[Inspection]) -> Inspection:
             nonlocal shown, generation

@@ -73,7 +73,7 @@ def test_the_pair_that_is_compared_is_answered_first(service, png, monkeypatch):
     service.questions.reserve("one")
     with pytest.raises(Cancelled):
         list(service.questions.ask("one", "Is there a mass?", ["base", "lora", "a3"]))
-    assert asked == [["base", "a3", "lora"]]
+    assert asked == [["a3", "base", "lora"]]
     with pytest.raises(RequestError, match="removed"):
         service.questions.choose_pair("another", ["base"])
 
