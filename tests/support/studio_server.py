@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -73,9 +74,10 @@ class Server:
         self.kill()
         for path in self.studio.glob("*/runs/*/*.json"):
             record = json.loads(path.read_text())
-            if path.name in ("process.json", "worker.json") and psutil.pid_exists(record["pid"]):
-                process = psutil.Process(record["pid"])
-                if abs(process.create_time() - record["created"]) < 0.01:
-                    process.kill()
+            if path.name in ("process.json", "worker.json"):
+                with suppress(psutil.NoSuchProcess):
+                    process = psutil.Process(record["pid"])
+                    if abs(process.create_time() - record["created"]) < 0.01:
+                        process.kill()
         if ended is not None:
             pytest.fail(f"The application ended by itself, with {ended}:\n{self._log.read_text()}")

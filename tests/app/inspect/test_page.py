@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,9 +17,11 @@ from playwright.sync_api import expect
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
+from a3tune.images.decode_limits import DecodeLimits
 from tests.app.conftest import Visitor
 from tests.support.accessibility import violations
 from tests.support.held_requests import events_held_back, sending_held_back
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -237,15 +239,23 @@ def test_one_of_several_series_is_chosen_in_a_list(anybody, tmp_path):
     assert not visitor.complaints
 
 
+def file_workers(server):
+    """The processes of a server that read files from outside."""
+    workers = []
+    for child in psutil.Process(server.process.pid).children(recursive=True):
+        # One that has read its file may just be ending.
+        with suppress(psutil.NoSuchProcess):
+            if "a3tune.images.worker" in " ".join(child.cmdline()):
+                workers.append(child)
+    return workers
+
+
 @contextmanager
 def files_held_back(served):
     """No file from outside is read for the length of a ``with`` block: what reads them is stopped."""
-    workers = [
-        child
-        for child in psutil.Process(served.process.pid).children(recursive=True)
-        if "a3tune.images.worker" in " ".join(child.cmdline())
-    ]
-    assert workers
+    # One that was still to start would read the next file.
+    until(lambda: len(file_workers(served)) == DecodeLimits().spare)
+    workers = file_workers(served)
     for worker in workers:
         worker.suspend()
     try:

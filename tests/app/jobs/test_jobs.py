@@ -23,6 +23,7 @@ from app.jobs.jobs import CONFIG_NAME, JobQueue, end_runs
 from app.jobs.worker import PROCESS_NAME, WORKER_NAME, process_of
 from app.tune.runs.event_reader import EventReader
 from app.tune.runs.view import view_run
+from tests.support.processes import at_work
 
 # Stands for ``python -m a3tune tune`` and does what its first argument says, within the protocol of a run folder.
 RUN = """
@@ -147,7 +148,7 @@ def test_a_cancel_while_it_starts_leaves_no_process(queue, owner):
         queue.cancel(owner, job.id)
         assert queue.job(owner, job.id).state == "ended"
         left = [process for process in psutil.process_iter(["cmdline"]) if str(job.folder) in str(process.info)]
-        assert [process for process in left if process.status() != psutil.STATUS_ZOMBIE] == []
+        assert [process for process in left if at_work(process.pid)] == []
 
 
 def test_what_is_started_while_a_run_is_ended_is_ended_too(queue, owner, monkeypatch):
@@ -163,7 +164,7 @@ def test_what_is_started_while_a_run_is_ended_is_ended_too(queue, owner, monkeyp
         lambda self, recursive=False: [] if next(late, False) else children(self, recursive=recursive),
     )
     queue.cancel(owner, job.id)
-    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+    assert not at_work(child.pid)
 
 
 def test_stop_lets_the_run_end_by_itself_and_resume_starts_it_again(queue, owner):

@@ -21,6 +21,7 @@ from playwright.sync_api import Browser, Page, TimeoutError, expect
 from a3tune.adapters.origin import write_origin
 from a3tune.demo.sample_data import write_sample
 from tests.support.held_requests import events_held_back
+from tests.support.processes import at_work
 from tests.support.studio_server import PATIENCE_MS, ROOT, Server, wide_window
 
 SCREENSHOTS = ROOT / "out" / "screenshots"
@@ -148,14 +149,6 @@ def anybody(browser: Browser, server: Server) -> Iterator[Tuner]:
 
 def process_of(run: Path) -> int:
     return json.loads((run / "process.json").read_text())["pid"]
-
-
-def at_work(process: int) -> bool:
-    """Whether a process is there; one that nobody took note of yet is not."""
-    try:
-        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def events_of(job: Path) -> list[dict]:
