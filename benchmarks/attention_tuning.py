@@ -11,6 +11,7 @@ taken. The report is written from what was measured, and needs no run.
 from __future__ import annotations
 
 import argparse
+import csv
 import os
 import sys
 import time
@@ -19,12 +20,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import cast
 
 import torch
 
 from a3tune.adapters.switch import BASE, AdapterSet
 from a3tune.bundle import DEMO, DEMO_MODEL, DEMO_SAMPLE, model_source
+from a3tune.demo.sample import PHANTOMS as PHANTOMS_OF_SAMPLE
 from a3tune.demo.sample import build_sample
+from a3tune.demo.sample_data import TABLE, write_sample
 from a3tune.evaluation.alignment import KnownQuestion, PreparedQuestion, prepare_questions, read_questions
 from a3tune.models.fingerprint import weights_fingerprint
 from a3tune.models.load import load_model
@@ -45,7 +50,7 @@ PRESET = "demo"
 RATIOS = (0.02, 0.06, 0.1, 0.2, 0.5, 1.0)
 HEADS = (2, 4)
 SEEDS = (4, 5, 6)
-KNEE = (0.2, 2)
+KNEE = (0.2, 4)
 
 # Every method with the same steps and no validation in between, which would choose each adapter by its loss.
 SAME_STEPS: dict[str, object] = {"evaluate_every": None}
@@ -70,6 +75,7 @@ AT_THE_KNEE: dict[str, dict[str, object]] = {
     "loss mass": {"alignment": "mass"},
     "loss kl": {"alignment": "kl"},
     "all rows of the text": {"align_rows": "text"},
+    "true masks": {"targets": "truth"},
     "no query experts": {"no_query_experts": True},
     "no key experts": {"no_key_experts": True},
     "no head selection": {"no_head_selection": True},
@@ -152,6 +158,29 @@ def origin(variant: str) -> dict[str, object]:
     return {"model": weights_fingerprint(DEMO_MODEL), "settings": settings}
 
 
+def write_masked_sample(folder: Path) -> Path:
+    """Write the bundled sample with the true mask of every question about something in its image.
+
+    Args:
+        folder: a new one; it appears once it is complete.
+
+    Returns:
+        The table, with a column ``mask`` beside those of the sample's.
+    """
+    with TemporaryDirectory(dir=folder.parent, prefix=".true_masks-") as work:
+        sample = write_sample(Path(work) / "sample", PHANTOMS_OF_SAMPLE, masks=True)
+        with cast(Path, sample.truth).open(newline="", encoding="utf-8") as stream:
+            masks = {(row["image"], row["question"]): row["mask"] for row in csv.DictReader(stream)}
+        with sample.table.open(newline="", encoding="utf-8") as stream:
+            rows = [row | {"mask": masks.get((row["image"], row["question"]), "")} for row in csv.DictReader(stream)]
+        with sample.table.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        sample.folder.rename(folder)
+    return folder / TABLE
+
+
 class Bench:
     """Does one run after the other, and measures; the questions of a set are prepared once.
 
@@ -195,6 +224,9 @@ class Bench:
         return (run.read() or {}).get("status") == "finished"
 
     def _training_data(self, job: Job) -> Path:
+        if VARIANTS[job.variant].get("targets") == "truth":
+            folder = self.runs / "true_masks"
+            return folder / TABLE if folder.is_dir() else write_masked_sample(folder)
         if job.seed is None or job.variant not in ON_IMAGES:
             return self.data
         folder = self.runs / "phantoms"
