@@ -20,9 +20,9 @@ GENERAL_QUESTIONS = ("What does this image show?", "Is there an abnormality?", "
 
 DEMO_WORDS = (
     "The demo model answers half of such questions wrong by design: its base was never asked where, which side or how "
-    "many. On test phantoms a3's answers are not told apart from plain LoRA's (0.8 points more, 0.0 to 1.6), with 1.4 "
-    "times its attention on what is asked about; LoRA of as many trained weights answers 2.6 points more than a3, and "
-    "looks where plain LoRA does."
+    "many. On test phantoms, over three seeds, a3 answers 1.5 points more than plain LoRA (0.7 to 2.3), with 1.5 times "
+    "its attention on what is asked about; LoRA of as many trained weights answers 1.9 points more than a3, and looks "
+    "where plain LoRA does."
 )
 """What is to be known of the bundled examples' answers, beside each example on which they were told."""
 
