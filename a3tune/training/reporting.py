@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any
 
 from transformers import TrainerCallback
 from transformers.integrations import (
@@ -58,8 +60,32 @@ def reporting_callbacks(names: Sequence[str], run: RunFolder) -> list[TrainerCal
         names: out of `REPORTERS`, checked.
         run: the run.
     """
-    callbacks = [make() for make in get_reporting_integration_callbacks(list(names))]
-    for callback in callbacks:
-        if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
-            callback.logging_dir = str(run.path / TENSORBOARD_NAME)
+    callbacks: list[TrainerCallback] = []
+    for name in names:
+        for make in get_reporting_integration_callbacks([name]):
+            callback = make()
+            if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
+                callback.logging_dir = str(run.path / TENSORBOARD_NAME)
+            for event in dir(TrainerCallback):
+                if event.startswith("on_"):
+                    setattr(callback, event, _failures_named(name, getattr(callback, event)))
+            callbacks.append(callback)
     return callbacks
+
+
+def _failures_named(name: str, report: Callable[..., Any]) -> Callable[..., Any]:
+    """What a callback does with an event; that it could not be reported (no login, a server out of reach) is told as
+    that, whatever the package raises."""
+
+    @wraps(report)
+    def told(*arguments: Any, **options: Any) -> Any:
+        try:
+            return report(*arguments, **options)
+        except Exception as error:
+            raise RequestError(
+                expected=f"{name} to take what the run reports",
+                got=f"{name} does not: {str(error).strip() or type(error).__name__}",
+                remedy=f"Set it by its variables, log in, or leave {name} out; the same run then goes on",
+            ) from error
+
+    return told

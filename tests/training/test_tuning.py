@@ -556,3 +556,21 @@ def test_a_run_reports_to_tensorboard_in_its_own_folder(run, tmp_path, data, tin
     assert {"train/loss", "train/alignment", "train/grad_norm", "eval/accuracy"} <= set(found.Tags()["scalars"])
     losses = [event["loss"] for event in events(out, "step")]
     assert [scalar.value for scalar in found.Scalars("train/loss")] == pytest.approx(losses, rel=1e-5)
+
+
+def test_what_cannot_be_reported_any_more_ends_the_run_by_name_and_it_goes_on_without(
+    run, tmp_path, data, tiny_checkpoint, monkeypatch
+):
+    class Unreachable(TrainerCallback):
+        def on_log(self, arguments, state, control, **options):
+            if state.global_step == 3:
+                raise OSError("no route to host")
+
+    monkeypatch.setattr(reporting, "get_reporting_integration_callbacks", lambda names: [Unreachable])
+    monkeypatch.setitem(reporting.REPORTERS, "mlflow", (lambda: True, "mlflow"))
+    out, source = tmp_path / "run", str(tiny_checkpoint("llava"))
+    with pytest.raises(RequestError, match=r"^mlflow does not: no route to host. .* or leave mlflow out"):
+        tune(tiny_config(), data, out, source, device="cpu", report_to=["mlflow"])
+    assert RunFolder(out).read()["status"] == "failed"
+    assert tune(tiny_config(), data, out, source, device="cpu").status == "finished"
+    assert same(weights(RunFolder(out).adapter), weights(run(tmp_path / "whole").adapter))
