@@ -52,14 +52,16 @@ def run(options: argparse.Namespace) -> int:
     try:
         config = _config(options)
         # torch and transformers take seconds to load: a slip in the options is told before.
+        from a3tune.training.config_file import cited_preset
         from a3tune.training.paper import paper_differences, paper_presets
         from a3tune.training.run_folder import RunFolder
         from a3tune.training.tuning import tune
 
-        if options.config in paper_presets() and is_first_process():
-            print(f"How this run differs from the paper's scripts for {options.config}:")
-            print(*(f"* {line}" for line in paper_differences(options.config, config, process_count())), sep="\n")
-            sys.stdout.flush()
+        preset = cited_preset(options.config)
+        if preset in paper_presets() and is_first_process():
+            differences = paper_differences(preset, config, process_count(), options.model)
+            print(f"How this run differs from the paper's scripts for {preset}:")
+            print(*(f"* {line}" for line in differences), sep="\n", flush=True)
 
         summary = tune(
             config,

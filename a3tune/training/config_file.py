@@ -55,6 +55,18 @@ def load_config(source: str | Path | None = None, overrides: Mapping[str, object
     return TuneConfig(**good)
 
 
+def cited_preset(source: str | Path | None) -> str | None:
+    """The preset that a configuration is, or that its file begins with; None where it is neither.
+
+    Raises:
+        DataError: no such preset or file, or no YAML.
+    """
+    if source is None or str(source) in preset_names():
+        return None if source is None else str(source)
+    preset = _load_yaml(*_text_of(source)).get("preset")
+    return preset if preset in preset_names() else None
+
+
 def parse_overrides(pairs: Iterable[str]) -> dict[str, str]:
     """``name=value`` pairs, as a command line gives them, to overrides for `load_config`.
 
@@ -72,9 +84,11 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, str]:
     return overrides
 
 
-def to_yaml(config: TuneConfig) -> str:
-    """The settings as YAML that `load_config` reads back to an equal object."""
-    return yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
+def to_yaml(config: TuneConfig, preset: str | None = None) -> str:
+    """The settings as YAML that `load_config` reads back to an equal object, and `cited_preset` to the preset that they
+    come from."""
+    cited = {} if preset is None else {"preset": preset}
+    return yaml.safe_dump({**cited, **asdict(config)}, sort_keys=False, allow_unicode=True)
 
 
 class _Loader(yaml.SafeLoader):

@@ -40,9 +40,9 @@ def add_tune_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--paper-exact",
         action="store_true",
-        help="with a preset of the paper: the settings of its released scripts to the letter (labels by SAM ViT-H and "
-        "BiomedCLIP, no validation held out, last step kept, their batch over all processes); what still differs is "
-        "printed",
+        help="with a preset of the paper, or a file that begins with one: the settings of its released scripts to the "
+        "letter (labels by SAM ViT-H and BiomedCLIP, no validation held out, last step kept, their batch over all "
+        "processes); what still differs is printed",
     )
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change one setting")
     for name in ABLATIONS:
@@ -96,7 +96,7 @@ def config_of(options: argparse.Namespace) -> TuneConfig:
         DataError: unknown settings or values out of range, or --paper-exact with what the paper's scripts do not have.
     """
     # torch: a slip in the options is told first
-    from a3tune.training.config_file import load_config, parse_overrides
+    from a3tune.training.config_file import cited_preset, load_config, parse_overrides
     from a3tune.training.paper import exact_settings
 
     overrides: dict[str, object] = {}
@@ -107,7 +107,7 @@ def config_of(options: argparse.Namespace) -> TuneConfig:
                 got="The model is the demo model",
                 remedy="Name it with --model, or leave --paper-exact out",
             )
-        overrides = exact_settings(str(options.config), process_count())
+        overrides = exact_settings(cited_preset(options.config), process_count())
     overrides |= parse_overrides(options.set)
     if options.method is not None:
         overrides["method"] = options.method

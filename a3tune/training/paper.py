@@ -18,6 +18,8 @@ OWN_PRESETS = ("demo", "quick")
 """Presets of this project, which cite no script."""
 
 _BATCH = 1
+_LATER = "-v1.5"
+_MODELS = ("LLaVA-Med v1 (7B)", "LLaVA-Med v1.5 (Mistral 7B)")
 
 
 def paper_presets() -> tuple[str, ...]:
@@ -25,11 +27,11 @@ def paper_presets() -> tuple[str, ...]:
     return tuple(name for name in preset_names() if name not in OWN_PRESETS)
 
 
-def exact_settings(preset: str, processes: int = 1) -> dict[str, Any]:
+def exact_settings(preset: str | None, processes: int = 1) -> dict[str, Any]:
     """The settings in which the scripts differ from a preset of the paper.
 
     Args:
-        preset: its name.
+        preset: its name; None where a run's settings come from no preset.
         processes: how many take part; together they make a step of as many questions as the scripts' processes do.
 
     Raises:
@@ -38,7 +40,7 @@ def exact_settings(preset: str, processes: int = 1) -> dict[str, Any]:
     if preset not in paper_presets():
         raise DataError(
             expected=f"a preset of the paper: {', '.join(paper_presets())}",
-            got=f"--paper-exact goes with such a preset, not with {preset}",
+            got=f"--paper-exact goes with such a preset, not with {preset or 'settings that begin with none'}",
             remedy="Name one with --config, or leave --paper-exact out",
         )
     step = load_config(preset).effective_batch()
@@ -61,13 +63,14 @@ def exact_settings(preset: str, processes: int = 1) -> dict[str, Any]:
     }
 
 
-def paper_differences(preset: str, config: TuneConfig, processes: int = 1) -> list[str]:
+def paper_differences(preset: str, config: TuneConfig, processes: int = 1, model: str | None = None) -> list[str]:
     """How a run differs from the scripts that its preset cites, one sentence each.
 
     Args:
         preset: a name out of `paper_presets`.
         config: the run's settings.
         processes: how many take part.
+        model: the name of the base model, which is told where it does not say that it is the scripts'; None: not told.
 
     Raises:
         DataError: as `exact_settings`, except for the number of processes.
@@ -75,10 +78,14 @@ def paper_differences(preset: str, config: TuneConfig, processes: int = 1) -> li
     step = load_config(preset).effective_batch()
     exact = load_config(preset, exact_settings(preset, processes if step % processes == 0 else 1))
     found = []
+    if model is not None and not _named_like_theirs(preset, model):
+        found.append(f"The model is {model}; {_MODELS[preset.endswith(_LATER)]} in the scripts.")
     if config.effective_batch(processes) != step:
         found.append(f"A step has {config.effective_batch(processes)} questions; {step} in the scripts.")
     for item in fields(TuneConfig):
         value, there = getattr(config, item.name), getattr(exact, item.name)
+        if item.name.startswith("label_") and not config.aligns:
+            continue
         if value != there and item.name not in ("batch_size", "gradient_accumulation"):
             found.append(
                 f"{item.name} is {_words(value)}; {_words(there)} in the scripts{_REASONS.get(item.name, '')}."
@@ -94,13 +101,17 @@ _REASONS: Mapping[str, str] = {
 }
 
 
+def _named_like_theirs(preset: str, model: str) -> bool:
+    name = model.rstrip("/").rpartition("/")[2].lower()
+    return "llava-med" in name and (_LATER in name) == preset.endswith(_LATER)
+
+
 def _by_design(preset: str, config: TuneConfig) -> list[str]:
     """What no setting makes the same: mostly faults of the scripts that are not repeated."""
-    later = preset.endswith("-v1.5")
-    found = [
-        "Cross-entropy is averaged over all answer tokens of a step; the scripts average the means of questions.",
-        "A run that was stopped goes on with all of its weights; the scripts begin the experts anew.",
-    ]
+    later = preset.endswith(_LATER)
+    found = ["Cross-entropy is averaged over all answer tokens of a step; the scripts average the means of questions."]
+    if config.has_experts:
+        found.append("A run that was stopped goes on with all of its weights; the scripts begin the experts anew.")
     if config.has_experts and not later:
         found.append(
             "Image tokens are found in each prompt; the scripts count on a fixed place, which their evaluation misses "

@@ -71,12 +71,12 @@ class Plan:
         return library.load_config(self.preset, differing)
 
     def yaml(self) -> str:
-        """The same as a configuration file.
+        """The same as a configuration file, which names the preset.
 
         Raises:
             DataError: unknown settings, or values out of range.
         """
-        return library.to_yaml(self.config())
+        return library.to_yaml(self.config(), self.preset)
 
 
 def preset_choices() -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ import pytest
 from a3tune.errors import DataError
 from a3tune.labels.scorers.templates import TEMPLATE_SETS
 from a3tune.training.config import TuneConfig
-from a3tune.training.config_file import load_config, parse_overrides, preset_names, to_yaml
+from a3tune.training.config_file import cited_preset, load_config, parse_overrides, preset_names, to_yaml
 
 # Settings of the paper's released scripts.
 PAPER = {
@@ -59,8 +59,11 @@ def test_presets_hold_the_papers_settings(name):
 def test_yaml_brings_the_same_settings_back(name, tmp_path):
     config = load_config(name)
     path = tmp_path / "config.yaml"
-    path.write_text(to_yaml(config), encoding="utf-8")
-    assert load_config(path) == config
+    for preset in (None, name):
+        path.write_text(to_yaml(config, preset), encoding="utf-8")
+        assert load_config(path) == config
+        assert cited_preset(path) == preset
+    assert cited_preset(name) == name
 
 
 def test_a_file_may_begin_with_a_preset_and_name_what_differs(tmp_path):

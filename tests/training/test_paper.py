@@ -32,8 +32,8 @@ def test_the_scripts_of_iu_xray_reports_run_three_processes():
 
 
 def test_what_is_no_preset_of_the_paper_is_refused():
-    for name in ("demo", "quick", "mine.yaml", "None"):
-        with pytest.raises(DataError, match=r"preset of the paper: iu-xray-report,"):
+    for name, told in (("demo", "demo"), ("quick", "quick"), (None, "settings that begin with none")):
+        with pytest.raises(DataError, match=f"not with {told}.*preset of the paper: iu-xray-report,"):
             exact_settings(name)
     with pytest.raises(DataError, match=r"that divides 32.*Start with 4 processes"):
         exact_settings("slake", 5)
@@ -53,5 +53,24 @@ def test_what_differs_is_said():
 def test_plain_lora_differs_in_less():
     config = load_config("ol3i", exact_settings("ol3i"))
     assert (config.method, config.epochs) == ("lora", 4)
-    assert len(paper_differences("ol3i", config)) == 2
+    assert len(paper_differences("ol3i", config)) == 1
+    # Labels would be made for another method.
+    assert not any("label" in line for line in paper_differences("ol3i", load_config("ol3i")))
+    assert any("label_scorer" in line for line in paper_differences("ol3i", load_config("ol3i", {"method": "a3"})))
     assert isinstance(config, TuneConfig)
+
+
+@pytest.mark.parametrize(
+    ("preset", "model", "theirs"),
+    [
+        ("vqa-rad-v1.5", "microsoft/llava-med-v1.5-mistral-7b", None),
+        ("vqa-rad", "/models/LLaVA-Med-7b/", None),
+        ("vqa-rad", "microsoft/llava-med-v1.5-mistral-7b", "LLaVA-Med v1 (7B)"),
+        ("slake-v1.5", "/models/llava-med-7b", "LLaVA-Med v1.5 (Mistral 7B)"),
+        ("slake-v1.5", "demo", "LLaVA-Med v1.5 (Mistral 7B)"),
+    ],
+)
+def test_another_model_than_the_scripts_is_said(preset, model, theirs):
+    lines = paper_differences(preset, load_config(preset), model=model)
+    told = [line for line in lines if line.startswith("The model")]
+    assert told == ([f"The model is {model}; {theirs} in the scripts."] if theirs else [])

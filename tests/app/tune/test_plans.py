@@ -21,7 +21,8 @@ def test_plans_become_settings_and_faults_are_named():
     )  # fmt: skip
     with pytest.raises(DataError, match=r"bach_size.*did you mean batch_size"):
         Plan(settings={"bach_size": "2"}).config()
-    assert yaml.safe_load(plan.yaml())["method"] == "lora+align"
+    written = yaml.safe_load(plan.yaml())
+    assert (written["preset"], written["method"]) == ("demo", "lora+align")
     command = launch_command(plan, "demo")
     launched = [line.split() for line in command.replace("\\\n", " ").splitlines() if line.startswith("accelerate")]
     parser = argparse.ArgumentParser()
