@@ -162,24 +162,28 @@ def table(measured: dict[str, Measured], order: Sequence[str]) -> list[str]:
 def draw(measured: dict[str, Measured], curves: dict[int, Sequence[tuple[float, str]]], path: Path) -> None:
     """The trade-off: answers exactly right against attention mass, one line for each number of heads.
 
+    Points of a single seed are hollow; a ring is around the preset's.
+
     Args:
         measured: on one set.
         curves: number of heads -> (ratio, variant), the ratios rising.
         path: the picture's.
     """
+    preset = load_config("demo")
     figure = Figure(figsize=(7.2, 4.4), dpi=110, layout="constrained")
     axes = figure.subplots()
     for (heads, variants), colour in zip(curves.items(), ("#0b6e99", "#c2571a"), strict=False):
-        points = [
-            (measured[name].mean("mass"), measured[name].mean("all"), ratio)
-            for ratio, name in variants
-            if name in measured
-        ]
-        if points:
-            places = list(zip(*[point[:2] for point in points], strict=True))
-            axes.plot(*places, "o-", color=colour, label=f"a3, {heads} heads")
-        for mass, right, ratio in points:
-            axes.annotate(f"{ratio:g}", (mass, right), (5, 5), textcoords="offset points", fontsize=8, color=colour)
+        points = [(ratio, measured[name]) for ratio, name in variants if name in measured]
+        places = [(own.mean("mass"), own.mean("all")) for _, own in points]
+        if places:
+            axes.plot(*zip(*places, strict=True), "o-", color=colour, label=f"a3, {heads} heads")
+        for (ratio, own), place in zip(points, places, strict=True):
+            axes.annotate(f"{ratio:g}", place, (5, 5), textcoords="offset points", fontsize=8, color=colour)
+            if len(own.seeds) == 1:
+                axes.plot(*place, "o", color=colour, markerfacecolor="white")
+            if (heads, ratio) == (preset.top_heads, preset.ratio):
+                axes.plot(*place, "o", color=colour, markersize=13, fillstyle="none", label="the preset")
+    axes.plot([], [], "o", color="#555555", markerfacecolor="white", label="hollow: one seed")
     for name, mark, colour in ((LORA, "s", "#555555"), (EQUAL, "D", "#999999"), (EXPERTS, "^", "#2e7d32")):
         if name in measured:
             own = measured[name]
