@@ -25,13 +25,35 @@ export function createCanvas(viewer) {
     });
   }
 
+  const pixelRatio = () => window.devicePixelRatio || 1;
+
+  // How many pixels the canvas needs for the room that it has on the page.
+  function sizeOnPage() {
+    const box = canvas.getBoundingClientRect();
+    const [width, height] = [box.width, box.height].map((side) => Math.max(1, Math.round(side * pixelRatio())));
+    return { width, height };
+  }
+
+  const fits = ({ width, height }) => canvas.width === width && canvas.height === height;
+
+  // The panes that have a name: both that are compared, or the one of several that is in front.
+  const namedViews = () => (state.comparing ? state.both : state.views.length > 1 ? [state.front] : []);
+
+  // What decides how much room the canvas has; told before it is asked for, or the picture would be drawn twice.
+  function tellRoom() {
+    const { image } = state.data;
+    stage.toggleAttribute("data-named", namedViews().length > 0);
+    stage.dataset.layout = modeToBe();
+    stage.style.setProperty("--tallness", image.height / image.width);
+  }
+
   // The panes with the view and the placement of each, in canvas pixels.
   function layOut() {
-    const ratio = window.devicePixelRatio || 1;
-    const box = canvas.getBoundingClientRect();
-    const width = Math.max(1, Math.round(box.width * ratio));
-    const height = Math.max(1, Math.round(box.height * ratio));
-    if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+    tellRoom();
+    const ratio = pixelRatio();
+    const size = sizeOnPage();
+    if (!fits(size)) Object.assign(canvas, size);
+    const { width, height } = size;
     const room = roomFor(state.data.image) * ratio;
     return panesOf(state.mode, width, height, state.pair.wipe, ratio, room).map((pane) => ({
       ...pane,
@@ -180,7 +202,7 @@ export function createCanvas(viewer) {
 
   function namePanes(notes) {
     const { comparing, pair } = state;
-    const named = comparing ? state.both : state.views.length > 1 ? [state.front] : [];
+    const named = namedViews();
     for (const [place, name] of ["paneA", "paneB"].entries()) {
       const label = part(name);
       const view = named[place];
@@ -193,7 +215,6 @@ export function createCanvas(viewer) {
       label.title = label.textContent;
       label.toggleAttribute("data-cut", label.hasAttribute("data-whole") || label.scrollWidth > label.clientWidth);
     }
-    stage.toggleAttribute("data-named", named.length > 0);
     const handle = part("wipe");
     handle.hidden = state.mode !== "wipe";
     handle.style.left = "calc((100% - var(--beside, 0px)) * " + pair.wipe + ")";
@@ -206,11 +227,9 @@ export function createCanvas(viewer) {
     const rows = state.views.length ? state.rowsOf(state.front) : [];
     stage.dataset.shown = result ? [state.mapKey, rows.join("+"), waits ? "waiting" : "ready"].join(" ") : "image";
     stage.dataset.compare = state.mode;
-    stage.dataset.layout = modeToBe();
     stage.toggleAttribute("data-stacked", isStacked(state.mode, canvas.width, canvas.height));
     stage.toggleAttribute("data-letters", Boolean(image.edges));
     stage.dataset.picture = state.showsModelPicture ? "model" : "eye";
-    stage.style.setProperty("--tallness", image.height / image.width);
     // One finger scrolls the page where there is nothing to pan: on a tablet the image fills most of it.
     stage.toggleAttribute("data-zoomed", state.zoom.factor > 1);
     stage.toggleAttribute("data-walks", Boolean(viewer.slices?.several));
@@ -228,6 +247,7 @@ export function createCanvas(viewer) {
     });
   }
 
-  new ResizeObserver(draw).observe(canvas);
+  // It is told at first too, when all may be drawn already.
+  new ResizeObserver(() => fits(sizeOnPage()) || draw()).observe(canvas);
   return { draw };
 }

@@ -20,6 +20,15 @@ PLACES = """() => [".stage", "[data-part=caption]", ".words-panel"].flatMap((nam
     const box = document.querySelector(name).getBoundingClientRect();
     return [box.x, box.y, box.width, box.height];
 })"""
+# Notes of each drawing whether the canvas has as many pixels as it has room, before anything else is done.
+NOTES_OF_DRAWINGS = """
+window.drawings = [];
+new MutationObserver((changes) => {
+    const canvas = changes[0].target.querySelector("canvas.picture");
+    const { width, height } = canvas.getBoundingClientRect();
+    window.drawings.push(canvas.width === Math.round(width) && canvas.height === Math.round(height));
+}).observe(document, { subtree: true, attributeFilter: ["data-took-ms"] });
+"""
 ACCENT = "() => getComputedStyle(document.querySelector('.word'), '::after').backgroundColor"
 
 
@@ -75,6 +84,21 @@ def test_the_first_example_is_drawn_with_its_answers_before_any_widget_stands(pr
     assert visitor.page.evaluate(PLACES) == pytest.approx(places, abs=4)
     assert visitor.page.evaluate(ACCENT) == accent
     assert not visitor.complaints
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (820, 1180), (390, 844)])
+def test_the_picture_is_drawn_once_into_the_room_that_it_has(prepared, browser, width, height):
+    context = browser.new_context(viewport={"width": width, "height": height})
+    context.set_default_timeout(PATIENCE_MS)
+    context.add_init_script(NOTES_OF_DRAWINGS)
+    page = context.new_page()
+    page.route("**/assets/index-*.js", lambda route: route.abort())
+    page.goto(prepared.url)
+    page.wait_for_selector(DRAWN)
+    # A second one would come with the next frame, as soon as the observer of sizes is told.
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    assert page.evaluate("window.drawings") == [True]
+    context.close()
 
 
 def test_what_is_chosen_before_the_visit_has_begun_stays(prepared, browser):
