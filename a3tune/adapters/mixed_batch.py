@@ -23,7 +23,7 @@ from a3tune.adapters.a3moe import A3MoeConfig, ExpertLinear
 from a3tune.adapters.a3moe.token_spans import window_of_rows
 from a3tune.adapters.batched_linear import BatchedLinear
 from a3tune.adapters.isolation import Change
-from a3tune.adapters.switch import BASE, AdapterSet
+from a3tune.adapters.switch import BASE, AdapterSet, name_in_layers
 from a3tune.decoder_layers import layer_modules
 from a3tune.errors import AdapterError
 from a3tune.offloading import is_offloaded
@@ -96,7 +96,7 @@ def reason_against_mixing(adapters: AdapterSet, names: Sequence[str]) -> str:
             if _is_layer(change):
                 if type(change.before) is not nn.Linear or id(change.holder) not in places:
                     return f"{name} is at work outside the attention and MLP layers of the language model"
-                if not _is_plain(change.after, name):
+                if not _is_plain(change.after, name_in_layers(name)):
                     return f"{name} is more than plain LoRA"
             elif not _carries(change, isinstance(config, A3MoeConfig)):
                 return f"{name} changes more of the base model than linear layers"
@@ -134,7 +134,7 @@ def mixed_rows(adapters: AdapterSet, rows: Mapping[str, slice]) -> Iterator[None
     mixed = []
     for found in layers.values():
         first = found[0][1]
-        parts = [(name, change.after, rows[name]) for name, change in found]
+        parts = [(name_in_layers(name), change.after, rows[name]) for name, change in found]
         mixed.append(Change(first.holder, first.key, first.before, MixedLinear(first.before, batch, parts)))
     if batch > 1:
         mixed += [

@@ -102,7 +102,7 @@ class AdapterSet:
 
     def config(self, name: str) -> PeftConfig | None:
         """The settings of an adapter; None for "base"."""
-        return None if self._known(name) == BASE else self._adapters[name].model.peft_config[name]
+        return None if self._known(name) == BASE else self._adapters[name].model.peft_config[name_in_layers(name)]
 
     def origin(self, name: str) -> str:
         """What is to be said about whether an adapter was made for this base; "" where there is no doubt."""
@@ -199,11 +199,12 @@ class AdapterSet:
     def _load(self, name: str, folder: Path, plain: Path, config: PeftConfig) -> PeftModel:
         kind = MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(config.task_type, PeftModel)
         config.inference_mode = True
+        inner = name_in_layers(name)
         try:
             # In float32, as PEFT keeps what is trained, they would take nearly twice the kernels beside a half base.
-            model = kind(self.base, config, name, autocast_adapter_dtype=False)
+            model = kind(self.base, config, inner, autocast_adapter_dtype=False)
             # PEFT would read them onto a GPU that it believes to be there, and copy them to the layers from there.
-            result = model.load_adapter(str(plain), name, torch_device="cpu", autocast_adapter_dtype=False)
+            result = model.load_adapter(str(plain), inner, torch_device="cpu", autocast_adapter_dtype=False)
         except ImportError as error:
             raise AdapterError(
                 expected=f"what {config.peft_type} adapters need to be installed",
@@ -240,6 +241,12 @@ class AdapterSet:
                 remedy="Add it first, or choose one of these",
             )
         return name
+
+
+def name_in_layers(name: str) -> str:
+    """How PEFT's layers call the adapter that has this name in a set: their containers of modules take no name of an
+    attribute that they have themselves, such as "half" or "values"."""
+    return f"adapter-{name}"
 
 
 def _fit(layer: nn.Module, base: PreTrainedModel) -> None:

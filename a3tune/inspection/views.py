@@ -12,7 +12,7 @@ import numpy as np
 from a3tune.adapters.a3moe import A3MoeConfig
 from a3tune.adapters.a3moe.record import ExpertUse, record_experts
 from a3tune.adapters.mixed_batch import reason_against_mixing
-from a3tune.adapters.switch import BASE, AdapterSet
+from a3tune.adapters.switch import BASE, AdapterSet, name_in_layers
 from a3tune.attention.answer import measure_answer
 from a3tune.attention.critical_heads import critical_heads, head_set_map, rows_at, visual_ratio
 from a3tune.errors import AdapterError, Cancelled, RequestError
@@ -293,11 +293,11 @@ def _experts(use: ExpertUse, adapters: AdapterSet, name: str) -> ExpertChoice | 
     config = adapters.config(name)
     if not isinstance(config, A3MoeConfig) or max(config.query_experts, config.key_experts) == 1:
         return None
-    routed = config.key_experts > 1
+    routed, inner = config.key_experts > 1, name_in_layers(name)
     return ExpertChoice(
-        use.query_gates(adapter=name) if config.query_experts > 1 else None,
-        use.key_choice(adapter=name) if routed else None,
-        use.key_probabilities(adapter=name) if routed else None,
+        use.query_gates(adapter=inner) if config.query_experts > 1 else None,
+        use.key_choice(adapter=inner) if routed else None,
+        use.key_probabilities(adapter=inner) if routed else None,
     )
 
 

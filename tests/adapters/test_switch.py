@@ -157,6 +157,15 @@ def test_names_are_checked(tiny_llava, folders):
             adapters.add(name, folders["a3"])
 
 
+@pytest.mark.parametrize("name", ["half", "values", "train", "requires_grad_", "weight", "my run, 2nd"])
+def test_an_adapter_may_have_the_name_of_a_modules_own_attribute(tiny_llava, folders, prompts, name):
+    inputs = prompts(ROWS)
+    expected = expected_logits(tiny_llava, folders, inputs)
+    for kind, given in (("lora", without_masks(inputs)), ("a3", inputs)):
+        model = AdapterSet(tiny_llava(), {name: folders[kind]}).activate(name)
+        assert torch.equal(logits(model, given), expected[kind])
+
+
 def test_a_folder_without_an_adapter_is_refused(tiny_llava, tmp_path, folders):
     adapters = AdapterSet(tiny_llava())
     with pytest.raises(AdapterError, match=r"adapter_config\.json"):

@@ -12,6 +12,7 @@ from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
 
 from a3tune.adapters.a3moe import A3MoeConfig
+from a3tune.adapters.switch import name_in_layers
 from a3tune.inspection.inspect import inspect_image
 from a3tune.inspection.passes import answer_with_maps
 from a3tune.lack_of_memory import release_memory
@@ -149,9 +150,9 @@ def test_each_adapter_goes_on_from_its_own_prefix_and_shares_the_features(adapte
         # Another scale, or another adapter of the same name, is not the one that wrote the prefix.
         assert reading(model, image, prefixes, name="base") == "features"
         layer = next(m for m in model.language_model.modules() if isinstance(m, LoraLayer))
-        layer.scaling["lora"] *= 2
+        layer.scaling[name_in_layers("lora")] *= 2
         assert reading(model, image, prefixes, name="lora") == "features"
-        layer.scaling["lora"] /= 2
+        layer.scaling[name_in_layers("lora")] /= 2
 
 
 def test_an_adapter_on_the_vision_tower_reads_all_itself(adapted, image, towers):
