@@ -6,6 +6,7 @@ Standard library only: the process that watches over a run reads and writes thro
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import lzma
 import os
@@ -27,6 +28,7 @@ try:
 except ImportError:  # Windows has none of its locks: what a killed process left stays there
     fcntl = None  # type: ignore[assignment]
 
+_CHUNK = 1 << 20
 _UNFINISHED = re.compile(r"\.[0-9a-f]{16}\.part")
 _DAMAGED = (zlib.error, lzma.LZMAError, struct.error, EOFError, RuntimeError, ValueError, OverflowError)
 
@@ -285,6 +287,15 @@ def files_together(folder: Path, record: str) -> Iterator[Path]:
             with suppress(OSError):
                 path.rmdir()
         raise
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hex digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def whole_lines(stream: BinaryIO, most: int) -> Iterator[tuple[int, bytes]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import hashlib
 import json
 import pickle
 import re
@@ -28,7 +29,7 @@ from a3tune.adapters.a3moe import register
 from a3tune.adapters.weight_head import load_head, read_head
 from a3tune.errors import AdapterError
 from a3tune.state_dicts import first_difference, plain_names
-from a3tune.storage import UNREADABLE_WEIGHTS, find_stand_in, read_json, whole_file
+from a3tune.storage import UNREADABLE_WEIGHTS, file_digest, find_stand_in, read_json, whole_file
 
 MOST_SETTINGS = 1 << 20
 """Largest adapter_config.json in bytes."""
@@ -176,6 +177,20 @@ def read_settings(path: Path) -> tuple[str, dict[str, Any]]:
             "Save it as plain LoRA (path_initial_model_for_weight_conversion of PEFT's save_pretrained)",
         )
     return kind, {**settings, "auto_mapping": None, **({"loftq_config": {}} if "loftq_config" in settings else {})}
+
+
+def adapter_fingerprint(folder: str | Path) -> str:
+    """SHA-256 of an adapter's files, in hex digits: of its weights and of its settings, which say how strongly they
+    count.
+
+    Raises:
+        OSError: the folder holds no weights, or they cannot be read.
+    """
+    files = [Path(folder) / name for name in (SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME, CONFIG_NAME)]
+    there = [path for path in files if path.is_file()]
+    if not set(there) & set(files[:2]):
+        raise FileNotFoundError(files[0])
+    return hashlib.sha256("".join(file_digest(path) for path in there).encode()).hexdigest()
 
 
 def is_literal(text: str) -> bool:

@@ -11,13 +11,13 @@ import numpy as np
 
 from a3tune.data.checks import question_words
 from a3tune.data.dataset import TrainingItem
-from a3tune.data.file_digests import file_digest
 from a3tune.data.formats.faults import FaultLog, Severity
 from a3tune.data.masks import counting_values, is_located, true_mask
 from a3tune.errors import A3TuneError, Cancelled, ImageError, RequestError
 from a3tune.images import ImageDescription, describe_image, load_image
 from a3tune.images.masks import mask_labels
 from a3tune.progress import Progress, no_progress
+from a3tune.storage import file_digest
 from a3tune.wording import counted
 
 

@@ -7,14 +7,13 @@ import json
 import os
 import platform
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from a3tune import __version__
+from a3tune.adapters.stored import adapter_fingerprint
 from a3tune.adapters.switch import BASE, AdapterSet
-from a3tune.data.file_digests import file_digest
 from a3tune.evaluation.decoding.registry import decoding_named
 from a3tune.evaluation.questions import EvaluationData
 from a3tune.evaluation.systems import GREEDY
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from a3tune.evaluation.run import EvaluationPlan
 
 _PACKAGES = ("torch", "transformers", "peft", "accelerate", "numpy", "nltk", "scipy", "statsmodels", "pycocoevalcap")
-_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin", "adapter_config.json")
 
 
 def provenance(
@@ -44,7 +42,7 @@ def provenance(
             "adapters": [
                 {
                     "name": name,
-                    "sha256": _adapter_digest(folder),
+                    "sha256": BASE if folder is None else adapter_fingerprint(folder),
                     "note": adapters.origin(name) if name in adapters.names else "",
                 }
                 for name, folder in plan.adapters.items()
@@ -79,13 +77,6 @@ def provenance(
 def settings_digest(facts: dict[str, Any]) -> str:
     """One hex digest of the settings: equal for evaluations that can go on with each other's batches."""
     return hashlib.sha256(json.dumps(facts["settings"], sort_keys=True).encode()).hexdigest()
-
-
-def _adapter_digest(folder: Path | None) -> str:
-    if folder is None:
-        return BASE
-    files = [Path(folder) / name for name in _WEIGHTS if (Path(folder) / name).is_file()]
-    return hashlib.sha256("".join(file_digest(path) for path in files).encode()).hexdigest()
 
 
 def _version(package: str) -> str:

@@ -6,14 +6,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from a3tune.data.file_digests import file_digest
 from a3tune.errors import DataError, RequestError
 from a3tune.evaluation.comparisons import Comparison, compare_pairs
 from a3tune.evaluation.items import ITEMS_NAME, EvaluatedItem, read_items, write_items
 from a3tune.evaluation.predictions import Prediction, bring_to_questions, read_predictions
 from a3tune.evaluation.questions import EvaluationData
 from a3tune.evaluation.report import Report, finite, make_report, read_report, write_report
-from a3tune.storage import write_json
+from a3tune.storage import file_digest, write_json
 
 COMPARISON_NAME = "comparison.json"
 _DEFINING = ("masks", "critical_heads")

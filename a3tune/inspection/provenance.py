@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,13 +11,11 @@ import numpy as np
 import peft
 import torch
 import transformers
-from peft.utils import SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME
 
 from a3tune import __version__
+from a3tune.adapters.stored import adapter_fingerprint
 from a3tune.models.model import VisionLanguageModel
 from a3tune.progress import Progress, no_progress
-
-_BLOCK = 1 << 20
 
 
 def made_with(
@@ -49,13 +46,3 @@ def made_with(
         "model_fingerprint": model.fingerprint(),
         "adapter_fingerprints": {name: adapter_fingerprint(folder) for name, folder in adapters.items() if folder},
     }
-
-
-def adapter_fingerprint(folder: Path) -> str:
-    """SHA-256 of an adapter's weight file, in hex digits."""
-    files = [folder / name for name in (SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME)]
-    digest = hashlib.sha256()
-    with next((file for file in files if file.is_file()), files[0]).open("rb") as stream:
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

@@ -49,10 +49,10 @@ def check_optimizer(config: TuneConfig) -> None:
             got=f"optimizer is {config.optimizer!r}{nearest(config.optimizer, names)}",
             remedy="Correct the name",
         )
-    if config.schedule == "reduce_lr_on_plateau" and config.evaluate_every is None:
+    if config.schedule in ("reduce_lr_on_plateau", "greedy") and config.evaluate_every is None:
         raise DataError(
-            expected="validations, by whose loss the learning rate is lowered",
-            got="schedule is 'reduce_lr_on_plateau', but evaluate_every is null",
+            expected="validations, by whose loss the learning rate is changed",
+            got=f"schedule is {config.schedule!r}, but evaluate_every is null",
             remedy="Set evaluate_every, or choose another schedule",
         )
     plain = _without_devices(config)

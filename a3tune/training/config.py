@@ -22,12 +22,15 @@ Schedule = Literal[
     "cosine",
     "linear",
     "constant",
+    "constant_with_warmup",
     "cosine_with_restarts",
     "cosine_with_min_lr",
+    "cosine_warmup_with_min_lr",
     "polynomial",
     "inverse_sqrt",
     "warmup_stable_decay",
     "reduce_lr_on_plateau",
+    "greedy",
 ]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 TargetUse = Literal["auto", "truth", "weak"]
@@ -72,8 +75,8 @@ class TuneConfig:
         optimizer: AdamW of torch, or another name that the Trainer of transformers has for ``optim``.
         optimizer_options: further options of the optimizer, as the Trainer's ``optim_args``
             ("beta1=0.9,beta2=0.95"); options that change nothing are refused.
-        schedule: of the learning rate after warm-up, by the Trainer's names; "reduce_lr_on_plateau" goes by the
-            validation loss.
+        schedule: of the learning rate after warm-up, by the Trainer's names; "constant" is warmed up too unless
+            warmup_ratio is 0, "reduce_lr_on_plateau" and "greedy" go by the validation loss.
         schedule_options: options of the schedule ("num_cycles=2"), as the Trainer's ``lr_scheduler_kwargs``.
         warmup_ratio: share of the steps in which the learning rate rises, 0 to below 1.
         gradient_clip: largest norm of the gradient; 0 for no limit.

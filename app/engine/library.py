@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # read by type checkers, and by `__getattr__`
+    from a3tune.adapters.stored import adapter_fingerprint
     from a3tune.adapters.switch import AdapterSet
     from a3tune.attention.metrics import attention_mass, measure_head_set, measure_heads
     from a3tune.catalogue import check_choice, check_precision, entries, entry, fetch, machine
@@ -20,7 +21,6 @@ if TYPE_CHECKING:  # read by type checkers, and by `__getattr__`
     from a3tune.inspection.dicom_export import dicom_bytes, dicom_objects
     from a3tune.inspection.faithfulness import curve_passes, measure_curves, measure_randomised
     from a3tune.inspection.inspect import inspect_each, inspect_image
-    from a3tune.inspection.provenance import adapter_fingerprint
     from a3tune.inspection.record import write_inspection
     from a3tune.inspection.report import MapStyle, Side, full_size_pictures, page_figure, shown_figure
     from a3tune.inspection.views import answer_rows

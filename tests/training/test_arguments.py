@@ -11,8 +11,8 @@ from a3tune.training.arguments import check_optimizer
 from a3tune.training.config import Schedule, TuneConfig
 
 
-def test_every_schedule_is_one_of_the_trainers():
-    assert set(get_args(Schedule)) <= {entry.value for entry in SchedulerType}
+def test_schedules_are_those_of_the_trainer():
+    assert set(get_args(Schedule)) == {entry.value for entry in SchedulerType}
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,7 @@ def test_what_the_trainer_can_make_is_taken(settings):
         ({"schedule_options": "cycles=2"}, "schedule cosine: .*cycles"),
         ({"schedule": "cosine_with_min_lr"}, "schedule cosine_with_min_lr: .*min_lr"),
         ({"schedule": "reduce_lr_on_plateau", "evaluate_every": None}, "evaluate_every is null"),
+        ({"schedule": "greedy", "evaluate_every": None}, "schedule is 'greedy', but evaluate_every is null"),
     ],
 )
 def test_what_it_cannot_make_is_refused(settings, words):

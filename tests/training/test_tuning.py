@@ -528,6 +528,8 @@ def test_callbacks_hear_of_every_step_and_validation_and_change_nothing(run, tmp
             "schedule_options": "patience=0,threshold=100,threshold_mode=abs",
             "evaluate_every": 2,
         },
+        {"schedule": "greedy", "schedule_options": "patience=0,factor=0.5,min_lr=1e-5", "evaluate_every": 1},
+        {"schedule": "cosine_warmup_with_min_lr", "schedule_options": "min_lr_rate=0.1,warmup_lr_rate=0.5"},
     ],
 )
 def test_optimizers_and_schedules_of_the_trainer_go_on_after_a_kill(run, kill, tmp_path, settings):

@@ -17,7 +17,6 @@ from a3tune.bundle import DEMO_SAMPLE
 from a3tune.data.archive import unpack_archive
 from a3tune.data.column_renaming import Naming, naming_for, rename_columns
 from a3tune.data.dataset import Dataset
-from a3tune.data.file_digests import file_digest
 from a3tune.data.formats.layouts import LAYOUTS
 from a3tune.data.hub import fetch_dataset
 from a3tune.data.intake import collect_files
@@ -26,6 +25,7 @@ from a3tune.data.repair import Offer, repair_dataset, repairs_for
 from a3tune.errors import DataError, RequestError
 from a3tune.images import load_image
 from a3tune.recently_used import RecentlyUsed
+from a3tune.storage import file_digest
 from app.common.pictures import thumbnail
 from app.common.studio_folder import megabytes, remove_upload
 from app.engine.background import Step, Task, run
