@@ -14,9 +14,8 @@ from a3tune.errors import RequestError
 from a3tune.evaluation.comparisons import REPORTS
 from a3tune.evaluation.items import EvaluatedItem
 from a3tune.evaluation.report import NORMALISATIONS, Metric, Report
-from a3tune.evaluation.report_metrics import LEAST_WORDS, TextMetric
+from a3tune.evaluation.report_metrics import TextMetric, is_report
 from a3tune.evaluation.statistics import Difference, Interval
-from a3tune.evaluation.text_normalisation import strict_words
 from a3tune.storage import write_json, write_text
 from a3tune.wording import counted
 
@@ -245,7 +244,7 @@ def _radeval(items: Sequence[EvaluatedItem], folder: Path) -> list[Path]:
     rows = [
         {"id": item.id, "system": item.system, "ref": item.answer, "hyp": item.prediction}
         for item in items
-        if item.answer_type == "open" and item.prediction is not None and len(strict_words(item.answer)) >= LEAST_WORDS
+        if item.prediction is not None and is_report(item)
     ]
     if not rows:
         return []

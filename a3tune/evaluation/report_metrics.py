@@ -26,8 +26,8 @@ from a3tune.evaluation.radeval import MEASURED, measure, radeval_installed
 from a3tune.evaluation.statistics import Difference, mean_interval, paired_difference
 from a3tune.evaluation.text_normalisation import normalise_strict
 
-LEAST_WORDS = 6
-"""From so many words on, an answer counts as a report."""
+_LEAST_WORDS = 6
+_LEAST_DESCRIBED = 3
 
 # Of `a3tune.evaluation.findings.finding_counts`: shared, said, wanted, against, both.
 _FINDINGS: Mapping[str, Function] = {
@@ -118,6 +118,13 @@ class MeasuredReports:
         return corpus_difference(one, two, images, self.function, seed=seed, comparisons=comparisons)
 
 
+def is_report(item: EvaluatedItem) -> bool:
+    """Whether the right answer to a question is a report: an open one of six words or more, or of three where a
+    description is asked for, so that short reports of normal images are not left out."""
+    least = _LEAST_DESCRIBED if item.groups.get("topic") == "report" else _LEAST_WORDS
+    return item.answer_type == "open" and len(normalise_strict(item.answer).split()) >= least
+
+
 def measure_reports(systems: Mapping[str, Sequence[EvaluatedItem]]) -> dict[str, list[MeasuredReports]]:
     """The report metrics of each system, by its name, over its open questions whose right answer is a report; none of
     a system without any.
@@ -125,13 +132,7 @@ def measure_reports(systems: Mapping[str, Sequence[EvaluatedItem]]) -> dict[str,
     Texts are put in the strict normalisation first; an answer that is missing or empty counts as no words.
     """
     chosen = {
-        system: [
-            item
-            for item in items
-            if item.answer_type == "open"
-            and item.prediction is not None
-            and len(normalise_strict(item.answer).split()) >= LEAST_WORDS
-        ]
+        system: [item for item in items if item.prediction is not None and is_report(item)]
         for system, items in systems.items()
     }
     chosen = {system: items for system, items in chosen.items() if items}

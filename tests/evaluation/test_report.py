@@ -15,7 +15,7 @@ from a3tune.evaluation.findings import finding_counts, findings_of
 from a3tune.evaluation.hallucination import hallucination
 from a3tune.evaluation.items import EvaluatedItem
 from a3tune.evaluation.report import make_report, metrics_csv
-from a3tune.evaluation.report_metrics import measure_reports
+from a3tune.evaluation.report_metrics import is_report, measure_reports
 from a3tune.evaluation.right_reason import CELLS, reason_table, transitions
 from a3tune.evaluation.statistics import holm
 from a3tune.evaluation.summary import report_text
@@ -193,6 +193,22 @@ def test_report_metrics_are_those_of_pycocoevalcap():
     (single,) = [metric for metric in text_metrics({"base": same[:1]}) if metric.name == "CIDEr"]
     assert single.value is None
     assert "two reports" in single.note
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "topic", "report"),
+    [
+        ("Chest radiograph without abnormality.", "open", "report", True),
+        ("The lungs are clear on both sides.", "open", "other", True),
+        ("right lower lobe", "open", "location", False),
+        ("a mass", "open", "report", False),
+        ("yes, and the heart is enlarged too", "closed", "report", False),
+    ],
+)
+def test_short_answers_count_as_reports_where_a_description_is_asked_for(answer, kind, topic, report):
+    asked = item(0, answer, "no", kind=kind, topic=topic)
+    assert is_report(asked) is report
+    assert bool(text_metrics({"base": [asked]})) is report
 
 
 def test_reports_are_compared_in_one_family_and_told_with_intervals_in_every_form():
