@@ -62,7 +62,7 @@ class StepReporter(transformers.TrainerCallback):
         self._report(f"Training, step {state.global_step} of {state.max_steps}", state.global_step / state.max_steps)
 
 
-def target_notes(
+def run_notes(
     config: TuneConfig,
     counts: Mapping[str, int],
     held_out: Mapping[str, int] | None,
@@ -71,7 +71,7 @@ def target_notes(
     *,
     unsure: bool = False,
 ) -> list[str]:
-    """Notes on what attention is aligned with and measured on.
+    """Notes on what attention is aligned with and measured on, and on a run that nothing compares with its base.
 
     Args:
         config: the run's settings.
@@ -115,6 +115,11 @@ def target_notes(
         notes.append(
             f"{counted(several, 'question is', 'questions are')} about several images: attention is to go to the "
             "regions of all of them, and an image without one counts as one in which there is nothing to look at."
+        )
+    if held_out is None:
+        notes.append(
+            "There are no validation questions: nothing says whether this adapter answers better or worse than the "
+            "base model, and the last step is kept. Evaluate it on questions that it was not trained on."
         )
     return notes
 

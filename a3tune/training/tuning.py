@@ -47,7 +47,7 @@ from a3tune.training.model_card import write_card
 from a3tune.training.reporting import check_reporters, reporting_callbacks
 from a3tune.training.run_folder import RunFolder
 from a3tune.training.run_identity import RunIdentity
-from a3tune.training.run_summary import RunSummary, StepReporter, last_validation, target_notes, versions
+from a3tune.training.run_summary import RunSummary, StepReporter, last_validation, run_notes, versions
 from a3tune.training.stop import StopRequested, StopSwitch
 from a3tune.training.trainer import AlignmentTrainer
 from a3tune.training.validation import Tally
@@ -228,7 +228,7 @@ class _Tuning:
         objective = objective_of(config, model)
         counts, held = questions.targets.counts, held_out.targets.counts if held_out else None
         unsure = (self.run.read() or {}).get("unsure_regions") is True
-        for note in target_notes(config, counts, held, objective.aligns, dataset.counts.several, unsure=unsure):
+        for note in run_notes(config, counts, held, objective.aligns, dataset.counts.several, unsure=unsure):
             self._note(note)
         set_seed(config.seed)
         tuned = add_adapter(model, config, self.source)

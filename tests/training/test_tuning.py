@@ -225,6 +225,17 @@ def test_questions_about_two_images_are_tuned_and_aligned_on_both(run, tmp_path)
     assert [piece["kind"] for piece in batch[0]["pieces"]].count("image") == 2
 
 
+def test_a_run_without_validation_questions_says_that_nothing_compares_it_with_its_base(run, one_image, tmp_path):
+    settings = {"validation_share": 0.0, "max_steps": 2, "evaluate_every": None}
+    alone, compared = run(tmp_path / "alone", rows=one_image, **settings), run(tmp_path / "compared", **settings)
+    words = "nothing says whether this adapter answers better or worse than the base model, and the last step is kept"
+    assert alone.verdict is None
+    assert words in alone.notes[-1]
+    assert any(words in event["text"] for event in events(tmp_path / "alone", "note"))
+    assert compared.verdict is not None
+    assert not any(words in note for note in compared.notes)
+
+
 def test_gradient_checkpointing_changes_nothing(run, one_image, tmp_path):
     settings = {"rows": one_image, "validation_share": 0.0, "max_steps": 2, "evaluate_every": None}
     plain = run(tmp_path / "plain", **settings)
