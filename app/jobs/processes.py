@@ -10,8 +10,8 @@ import psutil
 from a3tune.storage import read_json_or_empty
 from app.jobs.worker import EXIT_NAME, PROCESS_NAME, WORKER_NAME, is_alive, process_of
 
-# How long the system may take to end a process, in seconds.
-_GRACE = 5.0
+# How long the system may take to end a process, in seconds: a machine that is short of memory or disk takes its time.
+_GRACE = 30.0
 
 
 def alive(folder: Path) -> bool:

@@ -316,6 +316,8 @@ def test_a_question_waits_for_the_image_that_comes_and_keeps_its_words(anybody, 
         expect(sending).to_be_visible()
         page.locator(".example").nth(1).click()
         expect(told).to_contain_text("The file that was being sent is not opened")
+        # It is told before the picture is drawn.
+        expect(label).to_contain_text("256 × 256 px")
         shown = label.inner_text()
     expect(sending).to_have_count(0)
     visitor.ask("Is there a mass, then?")
