@@ -151,8 +151,7 @@ class TuneService:
             Cancelled: another measurement of this visitor began, or the page left.
         """
         require("tuner", "measure a plan")
-        self._config(plan)
-        data, text = self.data.sets.get(owner, name), plan.yaml()
+        data, text = self.data.sets.get(owner, name), library.to_yaml(self._config(plan), plan.preset)
 
         def work(task: Task) -> dict[str, Any]:
             task.progress("Making one step with your data, in a process of its own", 0.0)
@@ -182,7 +181,7 @@ class TuneService:
             RequestError: this machine cannot train, the plan was measured and does not fit, or too many runs wait.
         """
         data, config = self._ready(owner, name), self._config(plan)
-        text = plan.yaml()
+        text = library.to_yaml(config, plan.preset)
         measured = self._measured.get((owner, data.path, text))
         if measured is not None and not measured["fits"]:
             raise RequestError(
