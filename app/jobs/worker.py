@@ -33,9 +33,16 @@ _SCARCE = 0.04
 _OOM_SCORE = "600"
 
 
-def identity(process: psutil.Process) -> dict[str, float]:
-    """What names a process for good: numbers of processes are used again."""
-    return {"pid": process.pid, "created": process.create_time()}
+def identity(process: psutil.Process) -> dict[str, Any]:
+    """What names a process for good: numbers of processes are used again.
+
+    Returns:
+        "pid", and when it began: on Linux "boot", the id of the machine's start, and "ticks" of the kernel's clock
+        since then; elsewhere "created", seconds since 1970.
+    """
+    boot, ticks = _start_on_linux(process.pid)
+    began = {"created": process.create_time()} if ticks is None else {"boot": boot, "ticks": ticks}
+    return {"pid": process.pid, **began}
 
 
 def is_alive(record: dict[str, Any] | None) -> bool:
@@ -49,7 +56,10 @@ def process_of(record: dict[str, Any] | None) -> psutil.Process | None:
         return None
     try:
         process = psutil.Process(int(record["pid"]))
-        same = abs(process.create_time() - float(record["created"])) < 0.01
+        if "ticks" in record:
+            same = (record["boot"], record["ticks"]) == _start_on_linux(process.pid)
+        else:
+            same = abs(process.create_time() - float(record["created"])) < 0.01
         return process if same and process.status() != psutil.STATUS_ZOMBIE else None
     except (psutil.Error, KeyError, TypeError, ValueError):
         return None
@@ -112,6 +122,19 @@ def pass_stop_on(job: Path) -> None:
     if (job / STOP_NAME).exists() and any((job / RUN_NAME / name).exists() for name in RECORDS):
         with suppress(OSError):
             (job / RUN_NAME / STOP_NAME).touch()
+
+
+def _start_on_linux(pid: int) -> tuple[str | None, int | None]:
+    """The machine's start and the ticks from it to a process's start; None where the system does not say.
+
+    The time of day would not do: it is set while processes run, by a time server or after a machine was halted.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        # Field 22 (proc_pid_stat(5)); the second one, the program's name in brackets, may hold blanks and brackets.
+        return boot, int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return None, None
 
 
 def _out_of_memory_kills() -> int:

@@ -14,6 +14,8 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, BrowserContext
 
+from app.jobs.worker import process_of
+
 ROOT = Path(__file__).resolve().parents[2]
 # Several processes load torch at once on two cores.
 PATIENCE_MS = 300_000
@@ -75,9 +77,9 @@ class Server:
         for path in self.studio.glob("*/runs/*/*.json"):
             record = json.loads(path.read_text())
             if path.name in ("process.json", "worker.json"):
-                with suppress(psutil.NoSuchProcess):
-                    process = psutil.Process(record["pid"])
-                    if abs(process.create_time() - record["created"]) < 0.01:
+                process = process_of(record)
+                if process is not None:
+                    with suppress(psutil.NoSuchProcess):
                         process.kill()
         if ended is not None:
             pytest.fail(f"The application ended by itself, with {ended}:\n{self._log.read_text()}")

@@ -20,7 +20,7 @@ from app.access.visits import new_secret
 from app.common.identity import owner_of
 from app.common.studio_folder import StudioFolder
 from app.jobs.jobs import CONFIG_NAME, JobQueue, end_runs
-from app.jobs.worker import PROCESS_NAME, WORKER_NAME, process_of
+from app.jobs.worker import PROCESS_NAME, WORKER_NAME, identity, process_of
 from app.tune.runs.event_reader import EventReader
 from app.tune.runs.view import view_run
 from tests.support.processes import at_work
@@ -245,9 +245,33 @@ def test_a_killed_worker_does_not_lose_its_run(queue, owner):
 def test_a_number_that_another_process_has_now_is_not_mistaken(queue, owner):
     job = start(queue, owner, "done")
     until(lambda: state(queue, job) == "ended")
-    write_json(job.folder / PROCESS_NAME, {"pid": os.getpid(), "created": 1.0})
-    assert state(queue, job) == "ended"
+    own = identity(psutil.Process())
+    other = {"ticks": own["ticks"] + 1} if "ticks" in own else {"created": own["created"] - 1}
+    for record in (own | other, {"pid": os.getpid(), "created": 1.0}):
+        write_json(job.folder / PROCESS_NAME, record)
+        assert state(queue, job) == "ended"
     queue.delete(owner, job.id)  # and this process still lives
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process's start is known by the time of day alone")
+def test_a_run_is_at_work_whatever_the_time_of_day_is_set_to(queue, owner, monkeypatch):
+    job = start(queue, owner)
+    until(lambda: began(job))
+    true = psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: true(process) + 3600)
+    assert state(queue, job) == "running"
+    monkeypatch.undo()
+    queue.cancel(owner, job.id)
+
+
+def test_a_run_that_an_earlier_version_started_is_still_known(queue, owner):
+    job = start(queue, owner)
+    until(lambda: began(job))
+    for name in (PROCESS_NAME, WORKER_NAME):
+        pid = read_json_or_empty(job.folder / name)["pid"]
+        write_json(job.folder / name, {"pid": pid, "created": psutil.Process(pid).create_time()})
+    assert state(queue, job) == "running"
+    queue.cancel(owner, job.id)
 
 
 def test_nobody_reaches_the_runs_of_others(queue, owner):
