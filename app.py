@@ -25,8 +25,8 @@ from app.common.studio_folder import default_studio_folder
 from app.kept.key import read_key
 from app.login.people import add_person, ask_password, remove_person
 from app.login.settings import LoginSettings, read_login
-from app.server.archive import read_archive
 from app.server.audit import AUDIT_VARIABLE, audit_path
+from app.server.dicom_archive import read_archive
 from app.ui import launch
 
 if TYPE_CHECKING:

@@ -28,8 +28,8 @@ from .inspection.passes import read_attention
 from .inspection.record import write_image_set, write_inspection
 from .inspection.views import AdapterView
 from .labels.fuse import union_mask
-from .labels.parts import load_label_maker
 from .labels.pipeline import LabelMaker
+from .labels.segmenters_and_scorers import load_label_maker
 from .models.encoded_prompt import EncodedBatch, EncodedPrompt
 from .models.load import load_model
 from .models.model import GeneratedAnswer, VisionLanguageModel

@@ -16,7 +16,7 @@ from a3tune.bundle import DEMO, model_source
 from a3tune.checkpoints import HUB_PREFIX
 from a3tune.device import choose_device
 from a3tune.errors import ModelError, RequestError
-from a3tune.labels import parts
+from a3tune.labels import segmenters_and_scorers as parts
 from a3tune.labels.segmenters.weight_pages import stay_in_their_file
 from a3tune.memory_advice import TO_LOAD_A_MODEL
 from a3tune.models.checkpoint_folder import check_weights

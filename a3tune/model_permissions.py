@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from a3tune.catalogue import Kind
 from a3tune.errors import RequestError
-from a3tune.labels.parts import find_part
+from a3tune.labels.segmenters_and_scorers import find_part
 from a3tune.models.profiles import source_of
 from a3tune.storage import is_hub_id
 

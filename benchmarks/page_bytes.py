@@ -17,7 +17,7 @@ from a3tune.inspection.views import AdapterView
 from a3tune.models.load import load_model
 from a3tune.types import AttentionMaps, Head, PatchGrid, PatchTile, Token
 from app.common.widgets import json_text
-from app.engine.generation import ModelGeneration
+from app.engine.model_generation import ModelGeneration
 from app.inspect.sessions.opened_image import OpenedImage
 from app.inspect.sessions.results import Result, ViewNumbers
 from app.inspect.viewer.values import head_map_value, result_value

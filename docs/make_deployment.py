@@ -11,8 +11,8 @@ sys.path.insert(0, str(ROOT))
 from app.access.deployment import limits_table  # noqa: E402
 from app.access.routes import routes_table  # noqa: E402
 from app.login.settings import login_table  # noqa: E402
-from app.server.archive import archive_table  # noqa: E402
 from app.server.audit import acts_table  # noqa: E402
+from app.server.dicom_archive import archive_table  # noqa: E402
 
 PAGE = Path(__file__).with_name("deployment.md")
 TABLES = {

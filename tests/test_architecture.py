@@ -20,7 +20,7 @@ GROUND = {
     "process",
     "progress",
     "storage",
-    "positions",
+    "sequence_positions",
     "encoding",
     "decoder_layers",
     "memory_advice",

@@ -15,7 +15,7 @@ from a3tune.errors import ModelError, NotEnoughMemoryError, is_lack_of_memory
 from a3tune.evaluation.alignment import KnownQuestion, prepare_questions, read_questions
 from a3tune.evaluation.head_sets import HeadSet
 from a3tune.evaluation.reading import read_attention_of
-from a3tune.inspection.faithfulness import measure_curves, measure_randomised
+from a3tune.inspection.deletion_curves import measure_curves, measure_randomised
 from a3tune.inspection.image_set import inspect_images
 from a3tune.inspection.inspect import inspect_image
 from a3tune.lack_of_memory import in_halves, memory_for

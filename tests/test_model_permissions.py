@@ -2,7 +2,7 @@ import pytest
 
 from a3tune.bundle import DEMO
 from a3tune.errors import RequestError
-from a3tune.labels.parts import PARTS
+from a3tune.labels.segmenters_and_scorers import PARTS
 from a3tune.model_permissions import permitted
 from a3tune.models.profiles import PROFILES
 

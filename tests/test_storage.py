@@ -17,7 +17,7 @@ import pytest
 
 from a3tune.bundle import DEMO_MODEL, is_demo
 from a3tune.errors import DataError, LabelError, ModelError
-from a3tune.labels.parts import load_segmenter
+from a3tune.labels.segmenters_and_scorers import load_segmenter
 from a3tune.models.download import locate
 from a3tune.storage import (
     files_together,

@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from a3tune.adapters.a3moe import register
-from a3tune.adapters.weight_head import load_head, read_head
+from a3tune.adapters.safetensors_header import load_head, read_head
 from a3tune.errors import AdapterError
 from a3tune.state_dicts import first_difference, plain_names
 from a3tune.storage import UNREADABLE_WEIGHTS, file_digest, find_stand_in, read_json, whole_file

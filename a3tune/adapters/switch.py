@@ -23,10 +23,10 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from a3tune.adapters.a3moe import A3MoeConfig, register
-from a3tune.adapters.exact import does_not_fit, exact_config
 from a3tune.adapters.isolation import Change, taken_back
 from a3tune.adapters.origin import Base, check_origin
 from a3tune.adapters.stored import plainly_named, read_adapter
+from a3tune.adapters.target_modules import does_not_fit, exact_config
 from a3tune.errors import AdapterError, is_lack_of_memory
 from a3tune.lack_of_memory import memory_for
 from a3tune.memory_advice import TO_MOUNT

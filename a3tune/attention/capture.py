@@ -32,11 +32,11 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from a3tune.attention.call import AttentionCall
+from a3tune.attention.attention_call import AttentionCall
 from a3tune.attention.record import AttentionRecord, ReadPrefix
 from a3tune.decoder_layers import attention_layers
 from a3tune.errors import ModelError
-from a3tune.positions import Positions
+from a3tune.sequence_positions import Positions
 from a3tune.types import Head
 
 IMPLEMENTATION = "a3tune_capture"

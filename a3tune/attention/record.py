@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from a3tune.attention.call import AttentionCall
+from a3tune.attention.attention_call import AttentionCall
 from a3tune.errors import ModelError, RequestError
-from a3tune.positions import Positions
+from a3tune.sequence_positions import Positions
 from a3tune.types import AttentionMaps, Head
 
 _WAITING_BUDGET = 1 << 28  # bytes of written words' weights that may wait on a device: 256 MiB

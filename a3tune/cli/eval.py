@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from a3tune.bundle import DEMO, DEMO_NAME, DEMO_SAMPLE, is_demo, model_source
 from a3tune.cli.adapter_options import ADAPTERS_HELP, TOGETHER, adapter_folders, add_together_option
-from a3tune.cli.idle_options import refuse_idle
+from a3tune.cli.ineffective_options import refuse_idle
 from a3tune.cli.model_options import add_device_option
 from a3tune.data.hub import dataset_place
 from a3tune.demo.benchmark_data import phantom_benchmark

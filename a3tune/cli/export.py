@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from a3tune.bundle import DEMO
-from a3tune.cli.idle_options import refuse_idle
+from a3tune.cli.ineffective_options import refuse_idle
 from a3tune.cli.model_options import add_device_option, add_dtype_option
 from a3tune.progress import SteadyProgress
 

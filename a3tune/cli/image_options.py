@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from a3tune.cli.idle_options import refuse_idle
+from a3tune.cli.ineffective_options import refuse_idle
 from a3tune.errors import RequestError
 from a3tune.images import WINDOW_PRESETS
 from a3tune.images.series import holds_series

@@ -11,14 +11,14 @@ from typing import Any
 
 from a3tune.bundle import DEMO
 from a3tune.cli.adapter_options import adapter_folders, add_together_option
-from a3tune.cli.idle_options import refuse_idle
 from a3tune.cli.image_options import add_image_options, image_choice, parse_window, refuse_idle_choice
+from a3tune.cli.ineffective_options import refuse_idle
 from a3tune.cli.model_options import add_device_option, add_dtype_option
 from a3tune.errors import RequestError
 from a3tune.images import CONVENTIONS, load_image
 from a3tune.images.dicom_source import read_source
 from a3tune.images.measures import KINDS, Measure, measure_words
-from a3tune.images.target import load_target
+from a3tune.images.target_mask import load_target
 from a3tune.images.values import read_values
 from a3tune.inspection.table import TABLE_NAME, table_csv
 from a3tune.progress import ItemProgress, SteadyProgress

@@ -27,7 +27,7 @@ from a3tune.inspection.provenance import made_with
 from a3tune.inspection.record import write_image_set, write_inspection
 from a3tune.inspection.table import TableRow, region_words
 from a3tune.labels.fuse import union_mask
-from a3tune.labels.parts import load_label_maker
+from a3tune.labels.segmenters_and_scorers import load_label_maker
 from a3tune.models.load import load_model
 from a3tune.progress import Progress, no_progress
 from a3tune.types import MedicalImage, WeakLabels

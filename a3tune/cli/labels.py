@@ -12,8 +12,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from a3tune.bundle import DEMO
-from a3tune.cli.idle_options import refuse_idle
 from a3tune.cli.image_options import add_image_options, image_choice, parse_window, refuse_idle_choice
+from a3tune.cli.ineffective_options import refuse_idle
 from a3tune.data.hub import dataset_place
 from a3tune.errors import RequestError
 from a3tune.images import load_image
@@ -187,7 +187,7 @@ def _questions(options: argparse.Namespace) -> tuple[str, ...]:
 
 
 def _build_maker(options: argparse.Namespace) -> LabelMaker:
-    from a3tune.labels.parts import load_label_maker  # torch: see run
+    from a3tune.labels.segmenters_and_scorers import load_label_maker  # torch: see run
 
     SteadyProgress(at_once=False)("loading segmenter and scorer", 0.0)
     return load_label_maker(

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from a3tune import __version__
 from a3tune.cli import app, demo, dicomweb, doctor, eval, export, inspect, labels, parity, tune
-from a3tune.cli.idle_options import given_options
+from a3tune.cli.ineffective_options import given_options
 from a3tune.errors import A3TuneError, NotEnoughMemoryError, is_lack_of_memory, lack_in_words
 from a3tune.memory_advice import TO_GO_ON
 from a3tune.process import RUN, prepare_process

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from a3tune.cli.idle_options import refuse_idle
+from a3tune.cli.ineffective_options import refuse_idle
 from a3tune.errors import RequestError
 
 HELP = "compare this program's arithmetic with independent results"

@@ -8,7 +8,7 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from a3tune.cli.idle_options import refuse_idle
+from a3tune.cli.ineffective_options import refuse_idle
 from a3tune.errors import A3TuneError, Cancelled, FirstBatchShown, RequestError
 from a3tune.progress import SteadyProgress
 from a3tune.storage import read_json
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
         config = _config(options)
         # torch and transformers take seconds to load: a slip in the options is told before.
         from a3tune.training.config_file import cited_preset
-        from a3tune.training.paper import paper_differences, paper_presets
+        from a3tune.training.paper_presets import paper_differences, paper_presets
         from a3tune.training.run_folder import RunFolder
         from a3tune.training.tuning import tune
 

@@ -11,7 +11,7 @@ from a3tune.errors import A3TuneError, DataError, EmptyTargetError, ImageError
 from a3tune.images.frames import mask_to_source
 from a3tune.images.masks import mask_labels
 from a3tune.images.read import kind_of
-from a3tune.images.target import LOCATED, load_target
+from a3tune.images.target_mask import LOCATED, load_target
 from a3tune.types import MedicalImage
 
 

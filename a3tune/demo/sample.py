@@ -12,8 +12,8 @@ from a3tune.demo.sample_data import write_sample
 from a3tune.errors import LabelError
 from a3tune.images import load_image
 from a3tune.labels.batch import label_all
-from a3tune.labels.parts import load_label_maker
 from a3tune.labels.pipeline import Labeller
+from a3tune.labels.segmenters_and_scorers import load_label_maker
 from a3tune.labels.sources import LABELS_NAME, LabelSource
 from a3tune.labels.store import LabelStore
 from a3tune.labels.tasks import TaskList, item_tasks

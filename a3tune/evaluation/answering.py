@@ -20,7 +20,7 @@ from a3tune.evaluation.head_sets import HeadSet
 from a3tune.evaluation.passes import taken_over
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.prompt import EncodedBatch, EncodedPrompt
-from a3tune.prefixes.proven import counts_plainly
+from a3tune.prefixes.supported_models import counts_plainly
 
 
 @dataclass(frozen=True)

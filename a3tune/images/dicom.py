@@ -28,8 +28,8 @@ from a3tune.images.dicom_header import (
 )
 from a3tune.images.dicom_kinds import check_has_pixels, describe_object
 from a3tune.images.dicom_pixels import read_frame
-from a3tune.images.edges import dicom_edges
 from a3tune.images.limits import check_size
+from a3tune.images.orientation_letters import dicom_edges
 from a3tune.images.slices import frame_order, read_placement
 
 # The defined terms of PS3.3 C.7.3.1.1.1 that belong to pictures. Anything else in the field is free text, which may

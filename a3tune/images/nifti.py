@@ -13,9 +13,9 @@ from nibabel.spatialimages import HeaderDataError
 
 from a3tune.errors import ImageError, RequestError
 from a3tune.images.content import Content, choose_frame, cut_off, unsupported
-from a3tune.images.edges import edges_along
 from a3tune.images.grey import GreyFrame
 from a3tune.images.limits import MAX_BYTES, check_size
+from a3tune.images.orientation_letters import edges_along
 from a3tune.images.placement import UNSTATED, Placement
 from a3tune.types import Window
 

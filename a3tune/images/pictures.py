@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from a3tune.errors import ImageError
+from a3tune.images.bit_depth import to_frame, upright
 from a3tune.images.codecs import COSINE_MARKERS, FRAME_MARKERS, JPEG_LS_MARKER
 from a3tune.images.content import Content, choose_frame, cut_off, pixel_aspect, unsupported
 from a3tune.images.limits import check_size
-from a3tune.images.samples import to_frame, upright
 
 _PILLOW_FORMATS = {
     "PNG": ("PNG",),

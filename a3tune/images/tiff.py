@@ -16,9 +16,9 @@ import numpy as np
 from PIL import UnidentifiedImageError
 from tifffile import TIFF, TiffFile, TiffPage
 
+from a3tune.images.bit_depth import to_frame, upright
 from a3tune.images.content import Content, choose_frame, cut_off, damaged, pixel_aspect, unsupported
 from a3tune.images.limits import MAX_BYTES, check_size
-from a3tune.images.samples import to_frame, upright
 
 _WHITE_IS_ZERO, _GREY, _RGB, _PALETTE = 0, (0, 1), 2, 3
 _ORIENTATION = 274

@@ -28,7 +28,7 @@ except ImportError:  # Windows
 
 _READERS = tuple(f"a3tune.images.{name}" for name in ("load", "target", "masks", "values", "dicom_source"))
 _DATA_READERS = ("a3tune.data.archive", "a3tune.data.column_renaming", "a3tune.data.read")
-_ADAPTER_READERS = ("a3tune.adapters.weight_head",)
+_ADAPTER_READERS = ("a3tune.adapters.safetensors_header",)
 # How long after its end a request may still run, in seconds, where nobody is left who would end this process.
 _ALONE = 10.0
 # Within how many seconds, or a third of those that it has, a file must be refused for being tried again.

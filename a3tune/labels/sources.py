@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from a3tune.bundle import DEMO, is_demo
 from a3tune.errors import A3TuneError
 from a3tune.labels.filters import PAPER_RULES
-from a3tune.labels.parts import AUTO, is_same_part, load_label_maker
 from a3tune.labels.pipeline import Labeller, settings_digest
 from a3tune.labels.scorers.templates import KEPT_REGIONS, build_prompt
+from a3tune.labels.segmenters_and_scorers import AUTO, is_same_part, load_label_maker
 from a3tune.labels.store import LabelStore
 from a3tune.storage import cache_folder
 from a3tune.types import MedicalImage, WeakLabels

@@ -17,7 +17,7 @@ from a3tune.models.encoded_prompt import EncodedBatch
 from a3tune.models.load import load_model
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.token_alignment import ALIGNMENT_TOLERANCE, stray_change
-from a3tune.parity.written import MOST_TOKENS, reused_difference, written_differences
+from a3tune.parity.generation import MOST_TOKENS, reused_difference, written_differences
 from a3tune.types import MedicalImage
 
 ATTENTION_TOLERANCE = 1e-5

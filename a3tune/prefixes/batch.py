@@ -2,8 +2,8 @@
 
 A question about an image is mostly the image. What stands before the question is read once for each image and adapter,
 each alone: what comes out does not depend on which prompts share a batch, nor on what was asked before. It is taken
-over where :mod:`a3tune.prefixes.proven` says that it may be, for prompts of tokens and pixels alone in models that
-count places one by one.
+over where :mod:`a3tune.prefixes.supported_models` says that it may be, for prompts of tokens and pixels alone in models
+that count places one by one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from a3tune.models.model import VisionLanguageModel
 from a3tune.prefixes.cache import MOST_BYTES, PrefixCache, PrefixStore
 from a3tune.prefixes.features import JOINED, features_size, joined_features, read_features, with_features
 from a3tune.prefixes.model_state import adds_tokens, image_modules, is_adapted, is_plain, text_modules
-from a3tune.prefixes.proven import PIXELS, PROVEN, Prefix, counts_plainly, digest, empty_cache, feature_names
+from a3tune.prefixes.supported_models import PIXELS, PROVEN, Prefix, counts_plainly, digest, empty_cache, feature_names
 
 _IDS, _MASK = "input_ids", "attention_mask"
 

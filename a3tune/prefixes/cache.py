@@ -8,8 +8,8 @@ is computed in a shorter pass then, which differs from a fresh one by the roundi
 less than 1e-5 in every attention weight). The question of an A3MoE adapter changes the image's states from its first
 adapted layer on, so that only the features serve there.
 
-Reuse is for what is proven: for the classes of :mod:`a3tune.prefixes.proven`, on a model without other adapters and
-without hooks or weights that somebody changed. Everything else is computed afresh.
+Reuse is for what is proven: for the classes of :mod:`a3tune.prefixes.supported_models`, on a model without other
+adapters and without hooks or weights that somebody changed. Everything else is computed afresh.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from a3tune.prefixes.model_state import (
     is_plain,
     text_modules,
 )
-from a3tune.prefixes.proven import PIXELS, PROVEN, Prefix, digest, empty_cache, feature_names
+from a3tune.prefixes.supported_models import PIXELS, PROVEN, Prefix, digest, empty_cache, feature_names
 
 MOST_BYTES = 1 << 30
 """How much all of a store's entries may hold together unless another limit is given."""

@@ -9,7 +9,7 @@ import torch
 
 from a3tune.models.model import VisionLanguageModel
 from a3tune.prefixes.model_state import base_of
-from a3tune.prefixes.proven import PIXELS, PROVEN, feature_names
+from a3tune.prefixes.supported_models import PIXELS, PROVEN, feature_names
 
 GIVEN = "mm_encoder_outputs"
 """The model's keyword argument that takes features in the place of pixels."""

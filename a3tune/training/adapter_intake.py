@@ -20,9 +20,9 @@ from huggingface_hub.errors import (
 )
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 
-from a3tune.adapters.exact import check_bounded, is_vision
 from a3tune.adapters.origin import check_origin
 from a3tune.adapters.stored import MOST_SETTINGS, StoredAdapter, read_adapter, read_shapes
+from a3tune.adapters.target_modules import check_bounded, is_vision
 from a3tune.bundle import model_source
 from a3tune.data.archive import unpack_members
 from a3tune.data.intake import LIMITS, IntakeLimits, new_folder

@@ -39,10 +39,10 @@ from a3tune.models.load import count_weights
 from a3tune.models.memory import BYTES_PER_WEIGHT, available_memory
 from a3tune.models.prompt import PromptEncoder
 from a3tune.process import RUN, prepare_process
-from a3tune.training.aligned import check_alignment
 from a3tune.training.arguments import training_arguments
 from a3tune.training.attention_targets import PatchTargets, label_source
 from a3tune.training.base_model import load_base
+from a3tune.training.batch_alignment import check_alignment
 from a3tune.training.collate import Questions, QuestionStream, load_images
 from a3tune.training.config import TuneConfig
 from a3tune.training.launch import check_launch

@@ -97,7 +97,7 @@ def config_of(options: argparse.Namespace) -> TuneConfig:
     """
     # torch: a slip in the options is told first
     from a3tune.training.config_file import cited_preset, load_config, parse_overrides
-    from a3tune.training.paper import exact_settings
+    from a3tune.training.paper_presets import exact_settings
 
     overrides: dict[str, object] = {}
     if options.paper_exact:

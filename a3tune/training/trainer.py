@@ -31,7 +31,7 @@ from a3tune.attention.capture import capture
 from a3tune.errors import DataError, ModelError, is_lack_of_memory
 from a3tune.progress import Progress, no_progress
 from a3tune.training.adapter_weights import load_adapter_weights
-from a3tune.training.aligned import align
+from a3tune.training.batch_alignment import align
 from a3tune.training.collate import Collator, Questions, QuestionStream, on_device
 from a3tune.training.heartbeat import Heartbeat
 from a3tune.training.methods import Objective

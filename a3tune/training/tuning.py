@@ -29,11 +29,11 @@ from a3tune.models.fingerprint import weights_fingerprint
 from a3tune.models.model import VisionLanguageModel
 from a3tune.models.prompt import PromptEncoder
 from a3tune.progress import Progress, no_progress, part_of
-from a3tune.training.aligned import check_alignment
 from a3tune.training.arguments import TIMEOUT, check_optimizer, runs_on_processor, training_arguments
 from a3tune.training.attention_targets import PatchTargets, label_source, make_targets, plan_digest, target_plan
 from a3tune.training.attention_watch import AttentionWatch
 from a3tune.training.base_model import load_base
+from a3tune.training.batch_alignment import check_alignment
 from a3tune.training.collate import Questions, QuestionStream
 from a3tune.training.config import TuneConfig
 from a3tune.training.fingerprints import data_fingerprint, former_model_fingerprint
@@ -41,7 +41,6 @@ from a3tune.training.first_batch import write_first_batch
 from a3tune.training.fixed_heads import agreed_heads
 from a3tune.training.heartbeat import Heartbeat
 from a3tune.training.launch import check_launch
-from a3tune.training.lengths import TokenCounter
 from a3tune.training.methods import add_adapter, objective_of, trainable_count
 from a3tune.training.model_card import write_card
 from a3tune.training.reporting import check_reporters, reporting_callbacks
@@ -49,6 +48,7 @@ from a3tune.training.run_folder import RunFolder
 from a3tune.training.run_identity import RunIdentity
 from a3tune.training.run_summary import RunSummary, StepReporter, last_validation, run_notes, versions
 from a3tune.training.stop import StopRequested, StopSwitch
+from a3tune.training.token_lengths import TokenCounter
 from a3tune.training.trainer import AlignmentTrainer
 from a3tune.training.validation import Tally
 from a3tune.training.validation_examples import ValidationExamples

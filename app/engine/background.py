@@ -10,7 +10,7 @@ from contextvars import copy_context
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from a3tune.errors import A3TuneError, Cancelled
-from app.engine.generation import ModelGeneration
+from app.engine.model_generation import ModelGeneration
 
 Value = TypeVar("Value")
 

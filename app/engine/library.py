@@ -18,16 +18,16 @@ if TYPE_CHECKING:  # read by type checkers, and by `__getattr__`
     from a3tune.catalogue import check_choice, check_precision, entries, entry, fetch, machine
     from a3tune.evaluation.scoring import compare_folders, comparison_record
     from a3tune.figures.plots import save_figure
+    from a3tune.inspection.deletion_curves import curve_passes, measure_curves, measure_randomised
     from a3tune.inspection.dicom_export import dicom_bytes, dicom_objects
-    from a3tune.inspection.faithfulness import curve_passes, measure_curves, measure_randomised
     from a3tune.inspection.inspect import inspect_each, inspect_image
     from a3tune.inspection.record import write_inspection
     from a3tune.inspection.report import MapStyle, Side, full_size_pictures, page_figure, shown_figure
     from a3tune.inspection.views import answer_rows
     from a3tune.labels.cache import RegionCache
     from a3tune.labels.export import write_labels
-    from a3tune.labels.parts import load_label_maker
     from a3tune.labels.pipeline import LabelMaker
+    from a3tune.labels.segmenters_and_scorers import load_label_maker
     from a3tune.labels.sources import LABELS_NAME, item_prompt, safe_rank
     from a3tune.lack_of_memory import release_memory, trim_memory
     from a3tune.model_permissions import permitted

@@ -13,7 +13,7 @@ from a3tune.bundle import DEMO, DEMO_NAME, demo_adapters, model_source
 from a3tune.progress import Progress, no_progress
 from app.engine import library
 from app.engine.background import INTERVAL, Task
-from app.engine.generation import ModelGeneration, without_locals
+from app.engine.model_generation import ModelGeneration, without_locals
 from app.engine.model_lock import TurnLock, turn
 
 if TYPE_CHECKING:

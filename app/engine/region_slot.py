@@ -10,7 +10,7 @@ from a3tune.bundle import DEMO
 from a3tune.recently_used import RecentlyUsed
 from a3tune.types import MedicalImage
 from app.engine import library
-from app.engine.generation import ModelGeneration, without_locals
+from app.engine.model_generation import ModelGeneration, without_locals
 from app.engine.model_lock import TurnLock
 
 if TYPE_CHECKING:

@@ -25,9 +25,9 @@ from app.engine.subprocess_tasks import run_module
 from app.evaluate.choice import ALIGNED, ALL_HEADS, BASE, EXPORTS, PHANTOM, EvaluationChoice
 from app.evaluate.results import Evaluation, EvaluationReader, ItemFilter, results_value
 from app.evaluate.view import EvaluationView, view_evaluation
+from app.jobs.hardware import check_machine, devices
 from app.jobs.job import RESERVE, TITLE_LENGTH, Job
 from app.jobs.jobs import JobQueue
-from app.jobs.machine import check_machine, devices
 from app.jobs.sources import DataSource
 
 _SECONDS = 1800.0

@@ -44,7 +44,7 @@ from app.evaluate.results import FILES, ItemFilter, download
 from app.evaluate.service import EvaluateService
 from app.evaluate.view import STATES
 from app.jobs.events import JobEvents
-from app.jobs.machine import machine_notice
+from app.jobs.hardware import machine_notice
 
 
 class EvaluateTab:

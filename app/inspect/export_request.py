@@ -17,9 +17,9 @@ from a3tune.wording import counted
 from app.access.identity import audit
 from app.engine import library
 from app.engine.ids import RegionSessionId, ResultId
+from app.inspect.export.current_view import Shown
 from app.inspect.export.dicom import DICOM_OBJECTS, as_file, dicom_objects
 from app.inspect.export.pdf_page import pdf_page
-from app.inspect.export.shown import Shown
 from app.inspect.export.zip_archive import zip_archive
 from app.inspect.faithfulness import chosen_heads
 from app.inspect.service import InspectService

@@ -19,7 +19,7 @@ from app.inspect.asking import zero_gpu
 from app.inspect.sessions.results import ResultStore
 
 if TYPE_CHECKING:
-    from a3tune.inspection.faithfulness import FaithfulnessCurves, RandomisedWeights
+    from a3tune.inspection.deletion_curves import FaithfulnessCurves, RandomisedWeights
     from a3tune.inspection.views import AdapterView
 
 KINDS = ("curves", "control")

@@ -30,7 +30,7 @@ from app.engine.ids import JobId, OwnerId
 from app.engine.subprocess_tasks import PROJECT
 from app.jobs.job import Command, Job, State, command_words
 from app.jobs.processes import alive, end
-from app.jobs.turns import Standing, has_to_stop, in_turn, seconds_at_work
+from app.jobs.queue_order import Standing, has_to_stop, in_turn, seconds_at_work
 from app.jobs.worker import (
     EXIT_NAME,
     JOB_NAME,

@@ -9,7 +9,7 @@ from starlette.middleware import Middleware
 from app.access.deployment import Deployment
 from app.access.identity import Identity
 from app.access.origins import Hosts
-from app.login.front import Audit, Front, Way
+from app.login.middleware import Audit, Front, Way
 from app.login.people import People
 from app.login.provider import Provider
 from app.login.settings import LoginSettings
@@ -29,7 +29,7 @@ def login_middleware(
 
     Args:
         settings: how people log in.
-        deployment, hosts, root_path: see :class:`app.login.front.Front`.
+        deployment, hosts, root_path: see :class:`app.login.middleware.Front`.
         left: told of the login of somebody who signed out.
         audit: takes note.
         environment: the process's own.

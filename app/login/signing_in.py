@@ -24,7 +24,7 @@ from app.access.identity import Identity, known_person
 from app.access.visits import is_secret, new_secret
 from app.login.addresses import is_among, neighbourhood
 from app.login.attempts import Attempts
-from app.login.front import Asked, Audit, host_of
+from app.login.middleware import Asked, Audit, host_of
 from app.login.pages import message_page, sign_in_page
 from app.login.people import People
 from app.login.provider import Provider, ProviderFault
@@ -137,7 +137,7 @@ class ByProvider(_Cookies):
         self._begun: OrderedDict[str, _Begun] = OrderedDict()
 
     async def answer(self, path: str, asked: Asked) -> Response:
-        """See :class:`app.login.front.Way`."""
+        """See :class:`app.login.middleware.Way`."""
         if path == "/logout":
             return self._signed_out(asked, self._provider.way_out)
         if asked.request.method not in ("GET", "HEAD"):
@@ -209,7 +209,7 @@ class ByPassword(_Cookies):
         self._at_once = CapacityLimiter(2)
 
     async def answer(self, path: str, asked: Asked) -> Response:
-        """See :class:`app.login.front.Way`."""
+        """See :class:`app.login.middleware.Way`."""
         if path == "/logout":
             return self._signed_out(asked)
         if asked.request.method != "POST":

@@ -13,7 +13,7 @@ from app.common.identity import owner_of
 from app.common.status import status
 from app.common.widgets import EVENT_OPTIONS, Update, build_stop, follow_work
 from app.engine.ids import DataSetId, OwnerId
-from app.jobs.machine import can_train, duplicate_address, machine_notice
+from app.jobs.hardware import can_train, duplicate_address, machine_notice
 from app.tune.plans import ABLATIONS, QUICK, Plan, estimate_html, method_choices, preset_choices
 from app.tune.widgets import Panel
 

@@ -13,7 +13,7 @@ from app.common.widgets import Update, server_function
 from app.engine.ids import JobId, OwnerId
 from app.jobs.events import JobEvents
 from app.tune.adapters_panel import AdapterPanel
-from app.tune.runs.news import follow_value, run_choices
+from app.tune.runs.updates import follow_value, run_choices
 from app.tune.widgets import Panel, build_run_view
 
 

@@ -32,9 +32,9 @@ from app.engine.model_slot import ModelSlot
 from app.engine.region_slot import RegionSlot
 from app.engine.stop import StopEvents
 from app.engine.subprocess_tasks import run_module
+from app.jobs.hardware import check_machine, devices
 from app.jobs.job import RESERVE, TITLE_LENGTH
 from app.jobs.jobs import CONFIG_NAME, Job, JobQueue, end_runs
-from app.jobs.machine import check_machine, devices
 from app.jobs.sources import DataSource
 from app.tune.adapters.service import AdapterService
 from app.tune.data.regions import RegionPreviewService
@@ -43,7 +43,7 @@ from app.tune.data.sets import DataSet, DataSetStore
 from app.tune.plans import Plan
 from app.tune.runs.comparison import run_comparison
 from app.tune.runs.event_reader import EventReader
-from app.tune.runs.news import run_news
+from app.tune.runs.updates import run_news
 from app.tune.runs.view import RunView, view_run
 
 if TYPE_CHECKING:
@@ -259,7 +259,7 @@ class TuneService:
             return tuple(view_run(job, self._reader) for job in jobs)
 
     def news(self, owner: OwnerId, name: JobId, seen: Mapping[str, Any]) -> dict[str, Any]:
-        """What a page does not know yet of one of the visitor's runs; see `app.tune.runs.news.run_news`."""
+        """What a page does not know yet of one of the visitor's runs; see `app.tune.runs.updates.run_news`."""
         job = self.jobs.job(owner, name)
         # What was read of a run's events must not grow while it is told.
         with self._guard:

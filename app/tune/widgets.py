@@ -6,20 +6,20 @@ import gradio as gr
 
 from a3tune.figures.colour_tables import COLOUR_MAPS, browser_tables
 from app.common.widgets import Answer, widget_parts
-from app.tune.runs.news import charts
+from app.tune.runs.updates import charts
 from app.tune.service import TuneService
 
 
 def build_run_view(read_run: Answer, compare_runs: Answer) -> gr.HTML:
     """State, progress, curves, log and attention maps of a run; the value, a text of
-    :func:`app.tune.runs.news.follow_value`, says of which.
+    :func:`app.tune.runs.updates.follow_value`, says of which.
 
     It asks for news by itself, once a second while a run goes on, and draws in the browser: to bring a page up to date
     through events of the whole page costs the machine that trains a fifth of a core for each page that looks on. The
     event ``moved`` says that buttons and lists are out of date.
 
     Args:
-        read_run: answers with what is new; see :func:`app.tune.runs.news.run_news`.
+        read_run: answers with what is new; see :func:`app.tune.runs.updates.run_news`.
         compare_runs: answers with what lays others over it; see :func:`app.tune.runs.comparison.run_comparison`.
     """
     # The inspector's first colour map, so that the same colour means the same on both tabs.

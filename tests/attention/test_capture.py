@@ -7,7 +7,7 @@ from peft import LoraConfig, get_peft_model
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
-import a3tune.attention.call as call_module
+import a3tune.attention.attention_call as call_module
 import a3tune.attention.capture as capture_module
 import a3tune.attention.record as record_module
 from a3tune.attention.capture import IMPLEMENTATION, attention_modules, capture, prepare_capture

@@ -40,7 +40,7 @@ from a3tune.training.run_folder import RunFolder
 from a3tune.types import MedicalImage
 from app.jobs.jobs import Job
 from app.tune.runs.event_reader import EventReader
-from app.tune.runs.news import run_news
+from app.tune.runs.updates import run_news
 from app.tune.runs.view import view_run
 from tests.fuzz.harness import Target
 from tests.fuzz.mutations import spoil_archive, spoil_bytes, spoil_json, spoil_lines

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
-from a3tune.adapters.weight_head import read_head
+from a3tune.adapters.safetensors_header import read_head
 from a3tune.bundle import EXAMPLES
 from a3tune.data.archive import unpack_archive
 from a3tune.data.column_renaming import naming_for
@@ -25,7 +25,7 @@ from a3tune.images import describe_image, find_series, load_image, open_image
 from a3tune.images.decode_limits import DecodeLimits
 from a3tune.images.isolation import decode_through, trusted_files
 from a3tune.images.masks import mask_labels, picture_size
-from a3tune.images.target import load_target
+from a3tune.images.target_mask import load_target
 from a3tune.images.worker_pool import WorkerPool, decode_in_workers
 from tests.support.damaged_files import jpeg
 from tests.support.hostile_files import endless_jpeg, excel_bomb, packed, parquet_bomb

@@ -17,7 +17,7 @@ from a3tune.geometry.patch_grid import to_source
 from a3tune.images import load_image
 from a3tune.images.dicom_source import SourceImage, read_source
 from a3tune.images.frames import mask_to_stored
-from a3tune.images.target import load_target
+from a3tune.images.target_mask import load_target
 from a3tune.inspection.dicom_export import dicom_bytes, dicom_objects, write_dicom
 from a3tune.inspection.dicom_study import DicomStudy
 from a3tune.inspection.inspect import inspect_image

@@ -5,7 +5,7 @@ import torch
 
 from a3tune.errors import ModelError
 from a3tune.parity import eager
-from a3tune.parity.written import saturates
+from a3tune.parity.generation import saturates
 
 SLIDING = {"llava_mistral", "gemma3", "aya_vision", "cohere2_vision", "llama4", "gemma4"}
 WITH_A_STATE = {"lfm2_vl", "qwen3_5", "qwen3_5_moe"}

@@ -19,7 +19,7 @@ from a3tune.lack_of_memory import release_memory
 from a3tune.models.load import load_model
 from a3tune.prefixes import cache as module
 from a3tune.prefixes.cache import PrefixCache, PrefixStore, PromptReading
-from a3tune.prefixes.proven import FEATURES_ONLY, PROVEN
+from a3tune.prefixes.supported_models import FEATURES_ONLY, PROVEN
 from tests.support.adapter_sets import adapter_set
 
 FIRST, SECOND = "What is shown in this image?", "Is there a mass in the left lung? Answer briefly."

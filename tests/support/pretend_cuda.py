@@ -45,7 +45,7 @@ class Counts:
     """What a block did to the pretended device.
 
     Attributes:
-        waits: how often it was waited for, by what and where: "item at a3tune/positions.py:15".
+        waits: how often it was waited for, by what and where: "item at a3tune/sequence_positions.py:15".
         copies: copies to the device that went on in the background.
         kernels: operations on it.
     """

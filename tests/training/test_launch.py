@@ -3,7 +3,7 @@
 import pytest
 
 from a3tune.errors import NotEnoughMemoryError, RequestError
-from a3tune.training import aligned
+from a3tune.training import batch_alignment
 from a3tune.training.estimate import estimate_run
 from a3tune.training.launch import check_launch
 from a3tune.training.tuning import tune
@@ -32,7 +32,7 @@ def test_a_run_does_not_quietly_take_another_gpu(tmp_path, work):
 
 
 def test_more_heads_than_fit_beside_the_model_are_refused_before_the_first_step(tiny_checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr(aligned, "available_memory", lambda device: 100_000)
+    monkeypatch.setattr(batch_alignment, "available_memory", lambda device: 100_000)
     data, model = write_data(tmp_path / "data"), str(tiny_checkpoint("llava"))
     config = tiny_config(method="lora+align", no_head_selection=True, batch_size=4)
     with pytest.raises(

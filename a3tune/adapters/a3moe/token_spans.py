@@ -19,7 +19,7 @@ import torch
 from a3tune.adapters.a3moe.config import A3MoeConfig
 from a3tune.adapters.a3moe.questions import PromptTokens
 from a3tune.errors import AdapterError
-from a3tune.positions import Positions
+from a3tune.sequence_positions import Positions
 
 _REMEDY = "Pass a3_question_mask and a3_image_mask (bool [batch, length]) with the other inputs"
 

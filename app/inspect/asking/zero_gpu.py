@@ -18,7 +18,7 @@ from app.engine.model_slot import ModelSlot
 from app.engine.private_adapters import PrivateAdapters
 
 if TYPE_CHECKING:
-    from a3tune.inspection.faithfulness import FaithfulnessCurves, RandomisedWeights
+    from a3tune.inspection.deletion_curves import FaithfulnessCurves, RandomisedWeights
     from a3tune.inspection.inspect import Inspection
     from a3tune.models.load import VisionLanguageModel
 

@@ -11,8 +11,8 @@ from a3tune.inspection.table import TableRow
 from a3tune.progress import duration
 from a3tune.wording import counted
 from app.engine.background import Task
-from app.engine.generation import ModelGeneration
 from app.engine.ids import BatchId, RegionSessionId, ResultId, SessionId
+from app.engine.model_generation import ModelGeneration
 
 
 @dataclass(frozen=True, eq=False)

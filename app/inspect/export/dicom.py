@@ -10,7 +10,7 @@ from pydicom import Dataset
 
 from a3tune.inspection.dicom_study import DicomStudy
 from app.engine import library
-from app.inspect.export.shown import Shown
+from app.inspect.export.current_view import Shown
 from app.inspect.sessions.opened_image import read_origin
 
 DICOM_OBJECTS = ("pictures", "maps", "regions")

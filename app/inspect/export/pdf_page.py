@@ -9,7 +9,7 @@ from pathlib import Path
 from a3tune import __version__
 from a3tune.errors import A3TuneError
 from app.engine import library
-from app.inspect.export.shown import Shown
+from app.inspect.export.current_view import Shown
 
 
 def pdf_page(shown: Shown) -> bytes:

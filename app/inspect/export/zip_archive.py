@@ -18,7 +18,7 @@ from app.engine import library
 if TYPE_CHECKING:
     from a3tune.inspection.inspect import Inspection
 
-from app.inspect.export.shown import Shown
+from app.inspect.export.current_view import Shown
 
 
 def zip_archive(shown: Shown) -> bytes:

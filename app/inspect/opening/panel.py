@@ -17,10 +17,10 @@ from app.common.status import status, step_status
 from app.common.widgets import EVENT_OPTIONS, Update, on_files, page_session
 from app.engine.background import Step
 from app.engine.ids import ResultId, SessionId
-from app.inspect.archive.panel import ArchivePanel
 from app.inspect.asking import zero_gpu
 from app.inspect.asking.panel import QuestionPanel
 from app.inspect.asking.questions import Questions
+from app.inspect.dicom_archive.panel import ArchivePanel
 from app.inspect.opening.examples import (
     GENERAL_QUESTIONS,
     Example,

@@ -19,8 +19,8 @@ from a3tune.types import PatchGrid
 from app.access.deployment import LOCAL, Deployment
 from app.access.identity import check_visit, visit_of_asker
 from app.engine import library
-from app.engine.generation import ModelGeneration
 from app.engine.ids import ResultId, SessionId
+from app.engine.model_generation import ModelGeneration
 from app.inspect.sessions.opened_image import OpenedImage
 
 if TYPE_CHECKING:

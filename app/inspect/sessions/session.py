@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from app.engine.background import INTERVAL
 from app.engine.ids import RegionSessionId
-from app.inspect.sessions.ahead import FramesAhead
+from app.inspect.sessions.frame_prefetch import FramesAhead
 from app.inspect.sessions.opened_image import OpenedImage
 from app.inspect.sessions.regions import Target
 

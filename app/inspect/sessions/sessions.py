@@ -17,7 +17,7 @@ from a3tune.errors import Cancelled, RequestError
 from a3tune.images.values import PixelValues
 from a3tune.types import Window
 from app.engine.ids import RegionSessionId, SessionId
-from app.inspect.sessions.ahead import MOST_AT_ONCE
+from app.inspect.sessions.frame_prefetch import MOST_AT_ONCE
 from app.inspect.sessions.opened_image import (
     OpenedImage,
     Reference,

@@ -22,7 +22,7 @@ from app.inspect.sessions.results import Result, ViewNumbers
 from app.inspect.viewer.image_value import image_value, small_picture
 
 if TYPE_CHECKING:
-    from a3tune.inspection.faithfulness import FaithfulnessCurves, RandomisedWeights
+    from a3tune.inspection.deletion_curves import FaithfulnessCurves, RandomisedWeights
     from a3tune.inspection.views import AdapterView, ExpertChoice
 
 # Key, name, form and meaning of each number. A form that ends in "%" gets the number times 100.

@@ -8,7 +8,7 @@ from typing import Any
 from a3tune.storage import read_json_or_empty
 from app.common.widgets import json_text
 from app.tune.runs.event_reader import thinned
-from app.tune.runs.news import STATES
+from app.tune.runs.updates import STATES
 from app.tune.runs.view import RunView
 
 MOST_OTHERS = 5

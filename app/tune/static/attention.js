@@ -1,4 +1,4 @@
-// Attention maps of the watched questions, step by step, from the run's news (see app.tune.runs.news.run_news). Maps are
+// Attention maps of the watched questions, step by step, from the run's news (see app.tune.runs.updates.run_news). Maps are
 // float16 shares of the patches.
 
 import { bytesOf, float16Of } from "../../common/static/base64.js";

@@ -1,5 +1,5 @@
-// A run as it goes: state, progress, curves and log. The value says which run (app.tune.runs.news.follow_value); what is
-// new of it is asked for once a second while it goes on (app.tune.runs.news.run_news), and not at all while nobody looks.
+// A run as it goes: state, progress, curves and log. The value says which run (app.tune.runs.updates.follow_value); what is
+// new of it is asked for once a second while it goes on (app.tune.runs.updates.run_news), and not at all while nobody looks.
 
 import { openThings, tellThing } from "../../common/static/address.js";
 import { make } from "../../common/static/dom.js";
@@ -25,7 +25,7 @@ function duration(seconds) {
     : Math.floor(minutes / 60) + " h " + (minutes % 60) + " min";
 }
 
-// `charts`: the curves' charts (app.tune.runs.news.charts); `colours`: the colour map of the attention maps.
+// `charts`: the curves' charts (app.tune.runs.updates.charts); `colours`: the colour map of the attention maps.
 export default function mount({ element, props, server, trigger, watch }, { charts, colours }) {
   const run = element.querySelector(".run");
   const part = (name) => run.querySelector("." + name);

@@ -19,7 +19,7 @@ from a3tune.inspection.views import AdapterView
 from a3tune.types import AttentionMaps, Head, PatchGrid, PatchTile, Token, Window
 from app.common.status import describe, error_status, explain, model_value, step_status
 from app.engine.background import Step
-from app.engine.generation import ModelGeneration
+from app.engine.model_generation import ModelGeneration
 from app.engine.model_slot import ModelStatus
 from app.inspect.sessions.opened_image import OpenedImage
 from app.inspect.sessions.results import Result, ViewNumbers

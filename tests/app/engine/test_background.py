@@ -10,7 +10,7 @@ import pytest
 
 from a3tune.errors import Cancelled, RequestError
 from app.engine.background import Draft, Step, Task, run
-from app.engine.generation import ModelGeneration
+from app.engine.model_generation import ModelGeneration
 from app.engine.model_lock import TurnLock, turn
 from tests.support.waiting import until
 

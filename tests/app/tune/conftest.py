@@ -14,7 +14,7 @@ from a3tune.labels.segmenters.segmentation import Segmentation, region_from_mask
 from a3tune.types import ScoredRegion
 from app.access.visits import new_secret
 from app.common.identity import owner_of
-from app.engine.generation import ModelGeneration
+from app.engine.model_generation import ModelGeneration
 from app.engine.model_lock import TurnLock
 from app.tune.service import TuneService
 

@@ -35,8 +35,8 @@ def shared_cache(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def parts(monkeypatch, shared_cache, scorer_folder, quick_segmenter):
     """The demo scorer is the random one, LiteMedSAM draws a few masks only, and nothing is kept after the tests."""
-    monkeypatch.setattr("a3tune.labels.parts.DEMO_SCORER", scorer_folder)
-    monkeypatch.setattr("a3tune.labels.parts.LiteMedSamSegmenter", lambda device: quick_segmenter)
+    monkeypatch.setattr("a3tune.labels.segmenters_and_scorers.DEMO_SCORER", scorer_folder)
+    monkeypatch.setattr("a3tune.labels.segmenters_and_scorers.LiteMedSamSegmenter", lambda device: quick_segmenter)
     monkeypatch.setenv("A3TUNE_CACHE", str(shared_cache))
 
 

@@ -208,7 +208,7 @@ def test_a_hostile_scorer_is_not_run(picture, tmp_path, scorer_folder, capsys):
 
 
 def test_a_missing_demo_scorer_is_told_with_the_ways_out(picture, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("a3tune.labels.parts.DEMO_SCORER", tmp_path / "none")
+    monkeypatch.setattr("a3tune.labels.segmenters_and_scorers.DEMO_SCORER", tmp_path / "none")
     assert labels(picture, tmp_path / "out") == 2
     one_line(capsys, "demo build", "scorer biomedclip")
 
@@ -323,7 +323,7 @@ def test_a_full_disk_leaves_nothing_behind(picture, tmp_path, monkeypatch, capsy
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("a3tune.labels.export.np.lib.format.write_array_header_1_0", full)
-    monkeypatch.setattr("a3tune.labels.parts.RegionCache", lambda: None)
+    monkeypatch.setattr("a3tune.labels.segmenters_and_scorers.RegionCache", lambda: None)
     assert labels(picture, tmp_path / "deep" / "out") == 2
     one_line(capsys, "No space left")
     assert not (tmp_path / "deep").exists()

@@ -6,10 +6,10 @@ import torch
 from segment_anything import sam_model_registry
 
 from a3tune.errors import LabelError
-from a3tune.labels.parts import load_segmenter
 from a3tune.labels.proposals.proposals import Proposals
 from a3tune.labels.segmenters.medsam import MedSamSegmenter, is_medsam, prepare
 from a3tune.labels.segmenters.segment_anything import SegmentAnythingSegmenter
+from a3tune.labels.segmenters_and_scorers import load_segmenter
 from a3tune.types import MedicalImage
 
 

@@ -52,7 +52,7 @@ class Boxes:
 @pytest.fixture(scope="module")
 def region_slot(small_scorer):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("a3tune.labels.parts.LiteMedSamSegmenter", lambda device: Boxes())
+        patch.setattr("a3tune.labels.segmenters_and_scorers.LiteMedSamSegmenter", lambda device: Boxes())
         slot = RegionSlot(str(small_scorer), device="cpu")
         slot.wait(None)
     return slot

@@ -31,7 +31,7 @@ def region_slot(small_scorer, tmp_path_factory):
     patch.setenv("A3TUNE_CACHE", str(tmp_path_factory.mktemp("cache")))
     # A few candidates are drawn anew, the others keep their own outlines.
     quick = LiteMedSamSegmenter(device="cpu", refined=6)
-    patch.setattr("a3tune.labels.parts.LiteMedSamSegmenter", lambda device: quick)
+    patch.setattr("a3tune.labels.segmenters_and_scorers.LiteMedSamSegmenter", lambda device: quick)
     slot = RegionSlot(str(small_scorer), device="cpu")
     while slot.wait(60) is None:
         pass

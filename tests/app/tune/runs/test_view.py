@@ -9,7 +9,7 @@ import pytest
 from a3tune.training.run_folder import RunFolder
 from app.jobs.jobs import Job
 from app.tune.runs.event_reader import EventReader, thinned
-from app.tune.runs.news import run_news
+from app.tune.runs.updates import run_news
 from app.tune.runs.view import view_run
 
 

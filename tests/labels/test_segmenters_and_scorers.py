@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from a3tune.errors import LabelError, NotEnoughMemoryError
-from a3tune.labels import parts
-from a3tune.labels.parts import PARTS, fetch_part, find_part, is_here, is_same_part, load_segmenter
+from a3tune.labels import segmenters_and_scorers as parts
 from a3tune.labels.scorers.open_clip import BIOMEDCLIP
+from a3tune.labels.segmenters_and_scorers import PARTS, fetch_part, find_part, is_here, is_same_part, load_segmenter
 
 
 def test_parts_are_told_apart_and_say_their_licence():

@@ -5,8 +5,8 @@ import pytest
 from a3tune.data.read import read_dataset, split_dataset
 from a3tune.errors import NotEnoughMemoryError
 from a3tune.models.load import load_model
-from a3tune.training.aligned import check_alignment
 from a3tune.training.attention_targets import TargetMaker, TargetPlan
+from a3tune.training.batch_alignment import check_alignment
 from a3tune.training.collate import Questions
 from a3tune.training.methods import objective_of
 from tests.support.tuning_data import tiny_config, write_data
@@ -27,7 +27,7 @@ def test_every_head_of_a_large_batch_is_refused_with_what_it_takes_and_what_is_f
     prompt = max((questions[index].prompt for index in range(len(questions))), key=lambda prompt: prompt.length)
     heads = model.layers * model.heads
     of_one_head = 12 * int(prompt.rows.sum()) * prompt.length
-    monkeypatch.setattr("a3tune.training.aligned.available_memory", lambda device: 4 * heads * of_one_head)
+    monkeypatch.setattr("a3tune.training.batch_alignment.available_memory", lambda device: 4 * heads * of_one_head)
     check(method="lora+align", no_head_selection=True, batch_size=4)
     check(method="lora+align", top_heads=2, batch_size=16)
     check(method="lora", batch_size=64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from a3tune.types import MedicalImage
-from app.inspect.sessions.ahead import FramesAhead
+from app.inspect.sessions.frame_prefetch import FramesAhead
 
 
 def frames(*numbers):

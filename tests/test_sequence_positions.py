@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from a3tune.positions import Positions
+from a3tune.sequence_positions import Positions
 
 
 @pytest.mark.parametrize("indices", [[], [3], [2, 3, 4, 5], [0, 2, 3, 6]])

@@ -12,7 +12,7 @@ from pydicom import Dataset, FileMetaDataset, Sequence, dcmwrite, uid
 
 from a3tune.errors import RequestError
 from a3tune.images import load_image
-from a3tune.images.target import load_target
+from a3tune.images.target_mask import load_target
 
 ROWS, COLUMNS, SLICES = 20, 28, 5
 SPACING, THICKNESS = [1.0, 0.5], 3.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from a3tune.errors import RequestError
-from app.jobs.machine import check_machine, duplicate_address, machine_notice
+from app.jobs.hardware import check_machine, duplicate_address, machine_notice
 
 
 def test_where_training_cannot_be_done_it_is_told(monkeypatch, tmp_path):
@@ -17,8 +17,8 @@ def test_where_training_cannot_be_done_it_is_told(monkeypatch, tmp_path):
     monkeypatch.delenv("SPACES_ZERO_GPU")
     check_machine()
     monkeypatch.setenv("SPACE_ID", "house/space")
-    monkeypatch.setattr("app.jobs.machine.devices", lambda: ("cpu",))
-    monkeypatch.setattr("app.jobs.machine.DEVICE_FILES", tmp_path)
+    monkeypatch.setattr("app.jobs.hardware.devices", lambda: ("cpu",))
+    monkeypatch.setattr("app.jobs.hardware.DEVICE_FILES", tmp_path)
     assert "no GPU" in machine_notice()
     assert duplicate_address() == "https://huggingface.co/spaces/house/space?duplicate=true"
     monkeypatch.setenv("SPACE_ID", '"><script>')

@@ -15,7 +15,7 @@ from pydicom.data import get_testdata_file
 from a3tune.dicomweb.client import DicomWeb
 from a3tune.dicomweb.settings import Server
 from a3tune.errors import A3TuneError
-from app.inspect.archive.panel import ArchivePanel
+from app.inspect.dicom_archive.panel import ArchivePanel
 from tests.support.dicomweb_server import PASSWORD, USER, dicomweb_server
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from app.jobs.turns import Standing, has_to_stop, in_turn, seconds_at_work
+from app.jobs.queue_order import Standing, has_to_stop, in_turn, seconds_at_work
 
 
 def run(owner, name, **record):

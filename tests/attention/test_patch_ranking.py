@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from a3tune.attention.deletion_curves import area_under, curve_shares, first_patches, patch_order, rank_correlation
+from a3tune.attention.patch_ranking import area_under, curve_shares, first_patches, patch_order, rank_correlation
 from a3tune.errors import RequestError
 
 

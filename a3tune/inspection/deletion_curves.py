@@ -12,7 +12,7 @@ import torch
 
 from a3tune.adapters.switch import AdapterSet
 from a3tune.attention.critical_heads import head_set_map
-from a3tune.attention.deletion_curves import area_under, curve_shares, first_patches, patch_order, rank_correlation
+from a3tune.attention.patch_ranking import area_under, curve_shares, first_patches, patch_order, rank_correlation
 from a3tune.decoder_layers import layer_modules
 from a3tune.errors import Cancelled, RequestError
 from a3tune.geometry.patch_grid import to_source

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from a3tune.errors import Cancelled, RequestError
-from a3tune.inspection import faithfulness
-from a3tune.inspection.faithfulness import measure_curves, measure_randomised
+from a3tune.inspection import deletion_curves
+from a3tune.inspection.deletion_curves import measure_curves, measure_randomised
 from a3tune.inspection.inspect import inspect_image
 from a3tune.types import MedicalImage
 
@@ -73,7 +73,7 @@ def test_layers_below_a_head_of_their_own_are_found(tiny_model, random_image):
 
 
 def test_weights_that_are_brought_anew_for_each_pass_cannot_be_at_random(model, inspection, monkeypatch):
-    monkeypatch.setattr(faithfulness, "is_offloaded", lambda found: found is model.model)
+    monkeypatch.setattr(deletion_curves, "is_offloaded", lambda found: found is model.model)
     with pytest.raises(RequestError, match="offloading"):
         measure_randomised(model, inspection, "base", inspection.views[0].critical_heads)
 

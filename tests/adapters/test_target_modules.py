@@ -12,10 +12,10 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from safetensors.torch import load_file, save_file
 
-from a3tune.adapters import exact
-from a3tune.adapters.exact import CHEAP, check_bounded, exact_config
+from a3tune.adapters import target_modules
 from a3tune.adapters.stored import read_adapter
 from a3tune.adapters.switch import AdapterSet
+from a3tune.adapters.target_modules import CHEAP, check_bounded, exact_config
 from a3tune.errors import AdapterError
 
 TOKENS = "base_model.model.model.embed_tokens.trainable_tokens_delta"
@@ -147,8 +147,8 @@ def test_of_names_that_end_a_modules_name_the_first_in_the_settings_counts(adapt
 
 def test_names_of_the_settings_are_not_held_against_each_tensor_one_by_one(adapter, monkeypatch):
     read = []
-    plain_name = exact._plain_name
-    monkeypatch.setattr(exact, "_plain_name", lambda *given: read.append(given) or plain_name(*given))
+    plain_name = target_modules._plain_name
+    monkeypatch.setattr(target_modules, "_plain_name", lambda *given: read.append(given) or plain_name(*given))
     crowd = {f"base_model.model.layers.{number}.q.hada_w1_a": torch.zeros(1, 1) for number in range(2_000)}
     names = {f"k{number}": 1 for number in range(256)}
     check_bounded(read_adapter(adapter(crowd, peft_type="LOHA", r=1, rank_pattern=names)))

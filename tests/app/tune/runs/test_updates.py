@@ -6,7 +6,7 @@ import pytest
 
 from app.jobs.jobs import Job
 from app.tune.runs.event_reader import MOST_POINTS, Events
-from app.tune.runs.news import charts, follow_value, run_news
+from app.tune.runs.updates import charts, follow_value, run_news
 from app.tune.runs.view import RunView
 
 STAMP = ["abc", "training", True, False]

@@ -6,7 +6,7 @@ import pytest
 
 from a3tune.dicomweb.settings import VARIABLES
 from a3tune.errors import RequestError
-from app.server.archive import archive_table, read_archive
+from app.server.dicom_archive import archive_table, read_archive
 
 NAMED = {"A3TUNE_DICOMWEB": "https://archive.example/dicom-web"}
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from a3tune.adapters.weight_head import read_head
+from a3tune.adapters.safetensors_header import read_head
 from a3tune.errors import AdapterError
 from a3tune.images.isolation import decode_through
 
@@ -74,4 +74,4 @@ def test_a_head_is_read_where_files_from_outside_are_read(weights):
         read_head(weights({"a": tensor([2])}, 8))
     finally:
         decode_through(None)
-    assert [(module, name) for module, name, _ in asked] == [("a3tune.adapters.weight_head", "read_head")]
+    assert [(module, name) for module, name, _ in asked] == [("a3tune.adapters.safetensors_header", "read_head")]

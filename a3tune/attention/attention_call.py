@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from a3tune.positions import Positions
+from a3tune.sequence_positions import Positions
 
 _SCORE_BUDGET = 1 << 24  # float32 scores that one step may hold at once: 64 MiB
 

@@ -5,7 +5,7 @@ import pytest
 from a3tune.errors import DataError
 from a3tune.training.config import TuneConfig
 from a3tune.training.config_file import load_config
-from a3tune.training.paper import exact_settings, paper_differences, paper_presets
+from a3tune.training.paper_presets import exact_settings, paper_differences, paper_presets
 
 
 @pytest.mark.parametrize("preset", paper_presets())
