@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable
-from typing import TextIO
+from typing import TextIO, TypeVar
 
 Progress = Callable[[str, float], None]
 """Called with what is being done, in words, and the share of the work that is done, 0 to 1. What it raises ends the
@@ -32,9 +33,68 @@ SECONDS = 5.0
 """Between two lines of a log, at least."""
 
 
-class SteadyProgress:
+_Own = TypeVar("_Own", bound="_Lines")
+
+
+class _Lines:
+    """What the terminal is told: one line that is rewritten, or a line every few seconds in a log.
+
+    As a context manager it says in a log again what is being done where nothing new comes for some seconds, as while a
+    large model is loaded or one image labelled.
+    """
+
+    def __init__(self, seconds: float, stream: TextIO | None, clock: Callable[[], float]) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._rewrites = self._stream.isatty()
+        self._seconds, self._clock = seconds, clock
+        self._told = self._heard = clock()
+        self._doing = ""
+        self._ended, self._lock = threading.Event(), threading.RLock()
+        self._watch: threading.Thread | None = None
+
+    def __enter__(self: _Own) -> _Own:
+        if not self._rewrites:
+            self._watch = threading.Thread(target=self._repeat_until_ended, name="progress", daemon=True)
+            self._watch.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        if self._watch is not None:
+            self._watch.join()
+
+    def repeat(self) -> None:
+        """Write the last line again, and for how long that has been going on, unless one was written just now."""
+        with self._lock:
+            now = self._clock()
+            if self._doing and now - self._told >= self._seconds:
+                self._told = now
+                print(f"{self._doing} · {duration(now - self._heard)} so far", file=self._stream, flush=True)
+
+    def _hear(self, doing: str, now: float, *, last: bool, always: bool) -> None:
+        """Take a line, and write it where one is due.
+
+        Args:
+            doing: the line.
+            now: what the clock says.
+            last: nothing follows it.
+            always: write it into a log too, however short the time since the line before.
+        """
+        with self._lock:
+            self._heard, self._doing = now, "" if last else doing
+            if self._rewrites or always or now - self._told >= self._seconds:
+                self._told = now
+                start, end = ("\r\x1b[K", "\n" if last else "") if self._rewrites else ("", "\n")
+                print(f"{start}{doing}", end=end, file=self._stream, flush=True)
+
+    def _repeat_until_ended(self) -> None:
+        while not self._ended.wait(self._seconds):
+            self.repeat()
+
+
+class SteadyProgress(_Lines):
     """Progress of long work on stderr: a line that rewrites itself on a terminal; elsewhere, as in a batch job's log, a
-    line every few seconds.
+    line every few seconds. As a context manager it repeats the last one where nothing new comes.
 
     Args:
         seconds: between two lines of a log, at least.
@@ -51,28 +111,23 @@ class SteadyProgress:
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._stream = sys.stderr if stream is None else stream
-        self._rewrites = self._stream.isatty()
-        self._seconds, self._clock = seconds, clock
-        self._told = clock() - (seconds if at_once else 0)
+        super().__init__(seconds, stream, clock)
+        if at_once:
+            self._told -= seconds
 
     def __call__(self, what: str, share: float) -> None:
         """Say what is being done and which share of it, 0 to 1, is done."""
-        now = self._clock()
-        if not self._rewrites and now - self._told < self._seconds:
-            return
-        self._told = now
         room = max(10, shutil.get_terminal_size().columns - 6)
         if self._rewrites and len(what) > room:  # a line that wraps is not rewritten; of an answer the end is news
             what = f"…{what[1 - room :]}"
-        start, end = ("\r\x1b[K", "\n" if share >= 1 else "") if self._rewrites else ("", "\n")
-        print(f"{start}{share:4.0%} {what}", end=end, file=self._stream, flush=True)
+        self._hear(f"{share:4.0%} {what}", self._clock(), last=share >= 1, always=False)
 
 
-class TimedProgress:
+class TimedProgress(_Lines):
     """Progress of one long piece of work on stderr, with the time that is left.
 
-    On a terminal one line is rewritten; elsewhere a line is written every few seconds, and at the end.
+    On a terminal one line is rewritten; elsewhere a line is written every few seconds, and at the end. As a context
+    manager it repeats the last one where nothing new comes.
 
     Args:
         stream: where to write; stderr when None.
@@ -80,27 +135,22 @@ class TimedProgress:
     """
 
     def __init__(self, *, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._stream = sys.stderr if stream is None else stream
-        self._rewrites = self._stream.isatty()
-        self._clock = clock
-        self._started = self._told = clock()
+        super().__init__(SECONDS, stream, clock)
+        self._started = self._told
 
     def __call__(self, what: str, share: float) -> None:
         """Say what is being done and which share, 0 to 1, is done."""
         now = self._clock()
-        if not self._rewrites and share < 1 and now - self._told < SECONDS:
-            return
-        self._told = now
         left = (now - self._started) * (1 - share) / share if share > 0 else 0.0
         rest = f", about {duration(left)} left" if left >= 1 else ""
-        start, end = ("\r\x1b[K", "\n" if share >= 1 else "") if self._rewrites else ("", "\n")
-        print(f"{start}{share:4.0%} {what}{rest}", end=end, file=self._stream, flush=True)
+        self._hear(f"{share:4.0%} {what}{rest}", now, last=share >= 1, always=share >= 1)
 
 
-class ItemProgress:
+class ItemProgress(_Lines):
     """Progress through a list of items on stderr, with the time that is left.
 
-    On a terminal one line is rewritten for each item; elsewhere a line is written every few seconds, and at the end.
+    On a terminal one line is rewritten for each item; elsewhere a line is written every few seconds, and at the end. As
+    a context manager it says so too where an item takes longer, and ends a line that is still being rewritten.
 
     Args:
         total: how many items there are, at least 1.
@@ -111,13 +161,12 @@ class ItemProgress:
     def __init__(
         self, total: int, *, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
+        super().__init__(SECONDS, stream, clock)
         self._total = total
-        self._stream = sys.stderr if stream is None else stream
-        self._rewrites = self._stream.isatty()
-        self._clock = clock
-        self._last = self._told = clock()
+        self._last = self._told
         self._done = 0
-        self._worked, self._seconds = 0, 0.0
+        self._worked, self._worked_seconds = 0, 0.0
+        self._doing = f"{0:4.0%} 0/{total}"
 
     def advance(self, what: str, *, skipped: bool = False) -> None:
         """One item is done.
@@ -129,25 +178,18 @@ class ItemProgress:
         now = self._clock()
         self._done += 1
         if not skipped:
-            self._worked, self._seconds = self._worked + 1, self._seconds + now - self._last
+            self._worked, self._worked_seconds = self._worked + 1, self._worked_seconds + now - self._last
         self._last = now
-        if self._rewrites:
-            self._write("\r\x1b[K", what, "\n" if self._done == self._total else "")
-        elif self._done == self._total or now - self._told >= SECONDS:
-            self._told = now
-            self._write("", what, "\n")
-
-    def interrupt(self) -> None:
-        """End a line that is still being rewritten, so that what follows starts on its own."""
-        if self._rewrites and 0 < self._done < self._total:
-            print(file=self._stream, flush=True)
-
-    def _write(self, start: str, what: str, end: str) -> None:
         parts = [f"{self._done / self._total:4.0%}", f"{self._done}/{self._total}", what]
         left = self._total - self._done
         if left and self._worked:
-            parts.append(f"· about {duration(left * self._seconds / self._worked)} left")
-        print(f"{start}{' '.join(parts)}", end=end, file=self._stream, flush=True)
+            parts.append(f"· about {duration(left * self._worked_seconds / self._worked)} left")
+        self._hear(" ".join(parts), now, last=not left, always=not left)
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        if self._rewrites and 0 < self._done < self._total:
+            print(file=self._stream, flush=True)
 
 
 def duration(seconds: float) -> str:

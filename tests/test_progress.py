@@ -1,6 +1,7 @@
 """Progress on a terminal and in a log."""
 
 import io
+import threading
 
 import pytest
 
@@ -27,9 +28,8 @@ def test_progress_tells_the_time_left_from_items_that_took_work():
 
 def test_a_line_that_is_left_is_ended():
     stream = Terminal()
-    progress = ItemProgress(2, stream=stream, clock=lambda: 0.0)
-    progress.advance("a")
-    progress.interrupt()
+    with ItemProgress(2, stream=stream, clock=lambda: 0.0) as progress:
+        progress.advance("a")
     assert stream.getvalue().endswith("left\n")
 
 
@@ -75,3 +75,51 @@ def test_the_time_left_is_told_in_a_log_too():
     for share in (0.1, 0.8, 1.0):
         progress("Asking", share)
     assert stream.getvalue() == " 10% Asking, about 1 min 30 s left\n 80% Asking, about 10 s left\n100% Asking\n"
+
+
+def test_what_goes_on_without_news_is_said_again_in_a_log():
+    now, stream = [0.0], io.StringIO()
+    progress = SteadyProgress(stream=stream, clock=lambda: now[0])
+    progress.repeat()  # nothing was said yet
+    progress("Labelling", 0.25)
+    for now[0] in (4.0, 5.0, 9.0, 75.0):
+        progress.repeat()
+    progress("Tuning", 0.5)
+    progress("Done", 1.0)
+    now[0] = 100.0
+    progress.repeat()
+    assert stream.getvalue() == " 25% Labelling\n 25% Labelling · 5 s so far\n 25% Labelling · 1 min 15 s so far\n"
+
+
+def test_a_first_item_that_takes_long_is_said_too():
+    now, stream = [0.0], io.StringIO()
+    progress = ItemProgress(3, stream=stream, clock=lambda: now[0])
+    now[0] = 6.0
+    progress.repeat()
+    now[0] = 7.0
+    progress.advance("a")
+    now[0] = 20.0
+    progress.repeat()
+    assert stream.getvalue() == "  0% 0/3 · 6 s so far\n 33% 1/3 a · about 14 s left · 13 s so far\n"
+
+
+def test_lines_are_repeated_while_the_work_goes_on_and_not_after():
+    class Log(io.StringIO):
+        repeated = threading.Event()
+
+        def write(self, text):
+            if "so far" in text:
+                self.repeated.set()
+            return super().write(text)
+
+    log = Log()
+    with SteadyProgress(0.01, stream=log) as progress:
+        progress("Loading", 0.0)
+        assert log.repeated.wait(30)
+    assert not [thread for thread in threading.enumerate() if thread.name == "progress"]
+
+
+def test_a_terminal_is_left_alone_between_two_lines():
+    with SteadyProgress(0.01, stream=Terminal()) as progress:
+        progress("Loading", 0.0)
+        assert not [thread for thread in threading.enumerate() if thread.name == "progress"]

@@ -55,7 +55,8 @@ def run(options: argparse.Namespace) -> int:
 def _build(options: argparse.Namespace) -> str:
     from a3tune.demo.build import build_bundle
 
-    return build_bundle(options.out, seed=options.seed, quick=options.quick, on_progress=SteadyProgress())
+    with SteadyProgress() as progress:
+        return build_bundle(options.out, seed=options.seed, quick=options.quick, on_progress=progress)
 
 
 def _scorer(options: argparse.Namespace) -> str:
@@ -73,7 +74,8 @@ def _examples(options: argparse.Namespace) -> str:
 def _sample(options: argparse.Namespace) -> str:
     from a3tune.demo.sample import build_sample
 
-    return build_sample(options.out, count=options.count, seed=options.seed, on_progress=SteadyProgress())
+    with SteadyProgress() as progress:
+        return build_sample(options.out, count=options.count, seed=options.seed, on_progress=progress)
 
 
 def _adapters(options: argparse.Namespace) -> str:
@@ -87,4 +89,5 @@ def _adapters(options: argparse.Namespace) -> str:
                 remedy="Leave --data out",
             )
         return describe_adapters(options.out)
-    return build_adapters(options.out, data=options.data, on_progress=SteadyProgress())
+    with SteadyProgress() as progress:
+        return build_adapters(options.out, data=options.data, on_progress=progress)

@@ -7,6 +7,7 @@ import argparse
 import hashlib
 import json
 import os
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from a3tune.errors import A3TuneError, RequestError
 from a3tune.evaluation.items import ITEMS_NAME, read_items
 from a3tune.evaluation.systems import CONTROLS, MASKS
 from a3tune.evaluation.tuning_run import tuning_run
-from a3tune.progress import Progress, TimedProgress
+from a3tune.progress import Progress, TimedProgress, no_progress
 from a3tune.storage import cache_folder, named_path
 from a3tune.training.launch import check_processes, is_first_process
 
@@ -147,11 +148,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace, exports: tuple[str, ...]) -> str:
-    progress = TimedProgress() if is_first_process() else _silent
-    plan, data, model = _prepare(options, progress)
-    from a3tune.evaluation.run import evaluate
+    with _told() as progress:
+        plan, data, model = _prepare(options, progress)
+        from a3tune.evaluation.run import evaluate
 
-    report = evaluate(plan, data, model, options.out, model_name=options.model, on_progress=progress)
+        report = evaluate(plan, data, model, options.out, model_name=options.model, on_progress=progress)
     return _summary(report, options.out, exports)
 
 
@@ -212,7 +213,8 @@ def _prepare(
 
 
 def _score(options: argparse.Namespace, exports: tuple[str, ...]) -> str:
-    data = _data(options, TimedProgress() if is_first_process() else _silent)
+    with _told() as progress:
+        data = _data(options, progress)
     from a3tune.evaluation.scoring import score_predictions
 
     report = score_predictions(options.predictions, data, options.out, seed=options.seed)
@@ -287,5 +289,6 @@ def _list(text: str, name: str, known: tuple[str, ...] | None) -> tuple[str, ...
     return parts
 
 
-def _silent(what: str, share: float) -> None:
-    """The progress of processes that do not report."""
+def _told() -> AbstractContextManager[Progress]:
+    """Progress on stderr; of several processes the first one's alone."""
+    return TimedProgress() if is_first_process() else nullcontext(no_progress)

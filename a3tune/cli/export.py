@@ -53,16 +53,17 @@ def run(options: argparse.Namespace) -> int:
         export_adapter(options.adapter, options.out, strength=options.strength)
         print(f"Adapter: {options.out}")
         return 0
-    done = export_merged(
-        options.adapter,
-        options.out,
-        options.model,
-        strength=options.strength,
-        device=options.device,
-        dtype=options.dtype,
-        allow_other_base=options.allow_other_base,
-        on_progress=SteadyProgress(at_once=False),
-    )
+    with SteadyProgress(at_once=False) as progress:
+        done = export_merged(
+            options.adapter,
+            options.out,
+            options.model,
+            strength=options.strength,
+            device=options.device,
+            dtype=options.dtype,
+            allow_other_base=options.allow_other_base,
+            on_progress=progress,
+        )
     print(
         f"Model: {done.folder}\n{done.checks} answers are those of base and adapter, word for word; logits differ by "
         f"{done.error:.1g} of the largest."

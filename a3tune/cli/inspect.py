@@ -193,10 +193,11 @@ def _run_one(options: argparse.Namespace, folders: Mapping[str, Path | None]) ->
     from a3tune.cli.inspector import Inspector
     from a3tune.inspection.record import metrics_table
 
-    inspector = Inspector(options, folders, _objects(options.dicom_objects), SteadyProgress(at_once=False))
-    if options.convention == "auto" and inspector.model.convention is not None:
-        image = inspector.read(options.image)
-    inspection, written = inspector.inspect(options.image, image, options.out, target, measures)
+    with SteadyProgress(at_once=False) as progress:
+        inspector = Inspector(options, folders, _objects(options.dicom_objects), progress)
+        if options.convention == "auto" and inspector.model.convention is not None:
+            image = inspector.read(options.image)
+        inspection, written = inspector.inspect(options.image, image, options.out, target, measures)
     for view in inspection.views:
         print(f"{view.adapter}: {view.answer}")
     if len(inspection.views) > 1 or target is not None or inspection.labels is not None:
@@ -239,10 +240,11 @@ def _run_several(options: argparse.Namespace, folders: Mapping[str, Path | None]
     from a3tune.cli.inspector import Inspector  # torch: see above
     from a3tune.inspection.record import metrics_table
 
-    inspector = Inspector(options, folders, (), SteadyProgress(at_once=False))
-    if options.convention == "auto" and inspector.model.convention is not None:
-        images = [inspector.read(path, frame) for path, frame in zip(options.image, frames, strict=True)]
-    inspection, written = inspector.inspect_together(images, options.out, masks)
+    with SteadyProgress(at_once=False) as progress:
+        inspector = Inspector(options, folders, (), progress)
+        if options.convention == "auto" and inspector.model.convention is not None:
+            images = [inspector.read(path, frame) for path, frame in zip(options.image, frames, strict=True)]
+        inspection, written = inspector.inspect_together(images, options.out, masks)
     for view in inspection.views:
         print(f"{view.adapter}: {view.answer}")
     rows = [
@@ -280,14 +282,15 @@ def _run_many(options: argparse.Namespace, folders: Mapping[str, Path | None]) -
     work = tasks_in_folder(options.images, (options.question,), out=options.out)
     from a3tune.cli.inspector import Inspector  # torch: see above
 
-    inspector = Inspector(options, folders, _objects(options.dicom_objects), SteadyProgress(at_once=False))
-    rows, progress = [], ItemProgress(len(work.tasks))
+    with SteadyProgress(at_once=False) as loading:
+        inspector = Inspector(options, folders, _objects(options.dicom_objects), loading)
+    rows = []
     try:
-        for task in work.tasks:
-            rows.append(inspector.row(task.name, task.image, options.out / task.folder))
-            progress.advance(task.name)
+        with ItemProgress(len(work.tasks)) as progress:
+            for task in work.tasks:
+                rows.append(inspector.row(task.name, task.image, options.out / task.folder))
+                progress.advance(task.name)
     finally:
-        progress.interrupt()
         if rows:
             table = table_csv(options.question, inspector.model.name, inspector.adapters, rows)
             write_text(options.out / TABLE_NAME, table)

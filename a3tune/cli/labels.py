@@ -189,7 +189,6 @@ def _questions(options: argparse.Namespace) -> tuple[str, ...]:
 def _build_maker(options: argparse.Namespace) -> LabelMaker:
     from a3tune.labels.segmenters_and_scorers import load_label_maker  # torch: see run
 
-    SteadyProgress(at_once=False)("loading segmenter and scorer", 0.0)
     return load_label_maker(
         options.segmenter,
         options.scorer,
@@ -204,17 +203,19 @@ def _label_one(image: MedicalImage, questions: tuple[str, ...], options: argpars
     # A bad image is told before torch is loaded, which takes some seconds.
     from a3tune.labels.export import write_coco, write_labels, write_masks
 
-    maker = _build_maker(options)
-    prompts = maker.prompts(questions, options.organ)
-    SteadyProgress(at_once=False)("finding and ranking regions", 0.5)
-    labels = maker.make(image, prompts)
+    with SteadyProgress(at_once=False) as progress:
+        progress("loading segmenter and scorer", 0.0)
+        maker = _build_maker(options)
+        prompts = maker.prompts(questions, options.organ)
+        progress("finding and ranking regions", 0.5)
+        labels = maker.make(image, prompts)
+        progress("done", 1.0)
     written = write_labels(labels, image, options.out, prompts, maker.settings)
     written += _write_segmentation(labels, image, options.image, options.out, options)
     if "coco" in options.export:
         written = (*written, write_coco(options.out, {options.out: options.image.name}))
     if "masks" in options.export:
         written = (*written, *write_masks(options.out, [""]))
-    SteadyProgress(at_once=False)("done", 1.0)
     print(describe(labels_to_stored(labels, image)), *image.notes, sep="\n")
     print(f"{len(written)} files in {options.out}")
     return 0
@@ -246,18 +247,15 @@ def _label_many(
         _write_segmentation(labels, image, task.image, options.out / task.folder, options)
 
     def label(part: TaskList, *, told: bool = True) -> Sequence[Outcome]:
-        progress = ItemProgress(max(1, len(part.tasks)))
-        try:
+        with ItemProgress(max(1, len(part.tasks))) if told else nullcontext() as progress:
             return label_all(
                 part,
                 source,
                 options.template,
                 load,
                 export=export,
-                on_done=lambda done: progress.advance(done.name, skipped=done.status == "kept") if told else None,
+                on_done=lambda done: progress.advance(done.name, skipped=done.status == "kept") if progress else None,
             )
-        finally:
-            progress.interrupt()
 
     if state is not None:
         label(share_of(work, state.process_index, state.num_processes), told=state.is_main_process)

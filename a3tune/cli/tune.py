@@ -63,19 +63,20 @@ def run(options: argparse.Namespace) -> int:
             print(f"How this run differs from the paper's scripts for {preset}:")
             print(*(f"* {line}" for line in differences), sep="\n", flush=True)
 
-        summary = tune(
-            config,
-            options.data,
-            options.out,
-            options.model,
-            device=options.device,
-            layout=options.layout,
-            images=options.images,
-            resume=options.resume,
-            show_batch=options.show_batch,
-            report_to=options.report_to,
-            on_progress=SteadyProgress(),
-        )
+        with SteadyProgress() as progress:
+            summary = tune(
+                config,
+                options.data,
+                options.out,
+                options.model,
+                device=options.device,
+                layout=options.layout,
+                images=options.images,
+                resume=options.resume,
+                show_batch=options.show_batch,
+                report_to=options.report_to,
+                on_progress=progress,
+            )
     except FirstBatchShown:
         if is_first_process():
             folder = RunFolder(options.out).batch

@@ -180,14 +180,36 @@ def export_adapter(adapter: str | Path, out: str | Path, *, strength: float = 1.
         (part / CONFIG_NAME).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         if strength != 1 and (part / CARD_NAME).is_file():
             with (part / CARD_NAME).open("a", encoding="utf-8") as card:
-                card.write(f"\nPublished with {strength:g} times the strength it was tuned with: the figures above are "
-                           "those of the full strength.\n")  # fmt: skip
+                card.write(_strength_note(strength))
         if out.is_dir():
             out.rmdir()
         place_folder(part, out)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return Exported(out)
+
+
+def with_strength(files: Mapping[str, bytes], strength: float) -> dict[str, bytes]:
+    """An adapter's files with another strength in its settings and a note of it on its card.
+
+    Args:
+        files: name -> content of settings, weights and card.
+        strength: as of `export_adapter`.
+
+    Raises:
+        AdapterError: as `scaled_settings`.
+        RequestError: the strength is out of range.
+    """
+    _check_strength(strength)
+    if strength == 1:
+        return dict(files)
+    settings = json.loads(files[CONFIG_NAME])
+    scaled = scaled_settings(settings, str(settings.get("peft_type")), strength)
+    return {
+        **files,
+        CONFIG_NAME: (json.dumps(scaled, indent=2) + "\n").encode(),
+        CARD_NAME: files[CARD_NAME] + _strength_note(strength).encode(),
+    }
 
 
 def scaled_settings(settings: Mapping[str, Any], kind: str, strength: float) -> dict[str, Any]:
@@ -219,13 +241,24 @@ def scaled_settings(settings: Mapping[str, Any], kind: str, strength: float) -> 
     return {**settings, **scaled}
 
 
-def _check(strength: float, out: Path) -> None:
+def _strength_note(strength: float) -> str:
+    return (
+        f"\nPublished with {strength:g} times the strength it was tuned with: the figures above are those of the full "
+        "strength.\n"
+    )
+
+
+def _check_strength(strength: float) -> None:
     if not 0 < strength <= STRONGEST:
         raise RequestError(
             expected=f"a strength above 0, at most {STRONGEST:g}; 1 is as tuned",
             got=f"The strength is {strength:g}",
             remedy="Correct it",
         )
+
+
+def _check(strength: float, out: Path) -> None:
+    _check_strength(strength)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(expected="a new or empty folder", got=f"{out} is taken", remedy="Choose another folder")
 

@@ -6,11 +6,12 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
 from a3tune.errors import RequestError
+from a3tune.training.export import with_strength
 from a3tune.training.model_card import adapter_files
 from a3tune.training.run_folder import RunFolder
 
 
-def push_adapter(run: RunFolder, repository: str, token: str, *, private: bool = True) -> str:
+def push_adapter(run: RunFolder, repository: str, token: str, *, private: bool = True, strength: float = 1.0) -> str:
     """Put a run's adapter and its card into a repository of the hub, which is made where it is not there.
 
     Args:
@@ -18,15 +19,18 @@ def push_adapter(run: RunFolder, repository: str, token: str, *, private: bool =
         repository: ``name/repository``.
         token: the user's own, with the right to write; neither written nor logged.
         private: whether a new repository is seen by its owner only.
+        strength: by how much the adapter's change of the base is multiplied, above 0 to
+            `a3tune.training.export.STRONGEST`; 1 is as tuned.
 
     Returns:
         The address of the repository.
 
     Raises:
         DataError: the run has no adapter yet.
-        RequestError: no token, a name that cannot be, or the hub refuses or is out of reach.
+        AdapterError: the adapter has no other strength than the one it was tuned with.
+        RequestError: a strength out of range, no token, a name that cannot be, or the hub refuses or is out of reach.
     """
-    files = adapter_files(run)
+    files = with_strength(adapter_files(run), strength)
     if not token.strip():
         raise RequestError(
             expected="a token of yours with the right to write",

@@ -75,6 +75,15 @@ class AdapterPanel(Panel):
                 type="password",
                 elem_id="tune-token",
             )
+            self._strength = gr.Slider(
+                0.1,
+                2,
+                value=1,
+                step=0.1,
+                label="Strength",
+                info="By how much the adapter's change of the base is multiplied: 1 is as tuned. The card says so.",
+                elem_id="tune-push-strength",
+            )
             self._push = gr.Button("Push", size="sm", elem_id="tune-push")
             self._push_status = gr.HTML("", elem_id="tune-push-status", apply_default_css=False)
 
@@ -123,7 +132,7 @@ class AdapterPanel(Panel):
             own, self.outputs, kept.describe, kept.delete, kept.restore, lambda visitor, _: self.show(visitor)
         )
         pushed = [self._token, self._push_status]
-        self._push.click(self._send, [*own, self._repository, self._token], pushed, **EVENT_OPTIONS)
+        self._push.click(self._send, [*own, self._repository, self._token, self._strength], pushed, **EVENT_OPTIONS)
         loaded = [self._load_status, *self.outputs]
         on_files(self._adapter, self._load_archive, [self._visitor, self._other_base], loaded, **EVENT_OPTIONS)
         self._load.click(self._load_public, [self._visitor, self._hub, self._other_base], loaded, **EVENT_OPTIONS)
@@ -141,10 +150,10 @@ class AdapterPanel(Panel):
         return warning_status(origin) if origin.startswith(WARNING) else ""
 
     @errors_in("_push_status")
-    def _send(self, visitor: str, name: AdapterName, repository: str, token: str) -> Iterator[Update]:
+    def _send(self, visitor: str, name: AdapterName, repository: str, token: str, strength: float) -> Iterator[Update]:
         # The token leaves the page at once.
         yield {self._token: "", self._push_status: status("Pushing …")}
-        address = self._service.adapters.push(owner_of(visitor), name, repository.strip(), token)
+        address = self._service.adapters.push(owner_of(visitor), name, repository.strip(), token, strength)
         yield {self._push_status: status(f"Pushed to {address}")}
 
     @errors_in("_load_status")

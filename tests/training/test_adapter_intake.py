@@ -15,25 +15,6 @@ from a3tune.training.adapter_intake import check_fit, fetch_adapter, unpack_adap
 from a3tune.training.model_card import zip_adapter
 from a3tune.training.publish import push_adapter
 from a3tune.training.run_folder import RunFolder
-from a3tune.training.tuning import tune
-from tests.support.tuning_data import tiny_config, write_data
-
-
-@pytest.fixture(scope="module")
-def finished(tiny_checkpoint, tmp_path_factory):
-    """method -> the run folder of a finished run on the tiny LLaVA."""
-    folder = tmp_path_factory.mktemp("given")
-    rows = write_data(folder / "data", images=4)
-    runs = {}
-
-    def run(method):
-        if method not in runs:
-            config = tiny_config(method=method, max_steps=2, evaluate_every=1)
-            tune(config, rows, folder / method, str(tiny_checkpoint("llava")), device="cpu")
-            runs[method] = RunFolder(folder / method)
-        return runs[method]
-
-    return run
 
 
 @pytest.fixture

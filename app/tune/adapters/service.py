@@ -109,14 +109,17 @@ class AdapterService:
         audit("adapter-export", adapter=_key(folder, run))
         return library.zip_folder(folder) if run is None else library.zip_adapter(run)
 
-    def push(self, owner: OwnerId, name: AdapterName, repository: str, token: str) -> str:
+    def push(self, owner: OwnerId, name: AdapterName, repository: str, token: str, strength: float = 1.0) -> str:
         """Put a run's adapter on the hub with the visitor's own token, which goes nowhere else.
+
+        Args:
+            strength: by how much its change of the base is multiplied; 1 is as tuned.
 
         Returns:
             the repository's address.
 
         Raises:
-            DataError, RequestError: there is no adapter, or the hub refuses.
+            AdapterError, DataError, RequestError: there is no adapter or none of that strength, or the hub refuses.
         """
         run = self._run_of(owner, self._folder(owner, name))
         if run is None:
@@ -127,7 +130,7 @@ class AdapterService:
             )
         require("tuner", "publish an adapter")
         audit("adapter-push", adapter=_key(run.path / "adapter", run), repository=repository)
-        return library.push_adapter(run, repository, token)
+        return library.push_adapter(run, repository, token, strength=strength)
 
     def load(
         self,

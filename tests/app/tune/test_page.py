@@ -274,6 +274,7 @@ def test_from_the_upload_to_the_adapter_over_reloads_stops_kills_and_a_new_serve
     page.locator("#tune-hub-push button").first.click()
     page.locator("#tune-repo input, #tune-repo textarea").fill("house/adapter")
     page.locator("#tune-token input").fill("hf_neverkept")
+    page.locator("#tune-push-strength input[type=number]").fill("0.5")
     page.locator("#tune-push").click()
     expect(page.locator("#tune-push-status [role=alert]")).to_be_visible()
     expect(page.locator("#tune-token input")).to_have_value("")
