@@ -26,7 +26,7 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-_READERS = tuple(f"a3tune.images.{name}" for name in ("load", "target", "masks", "values", "dicom_source"))
+_READERS = tuple(f"a3tune.images.{name}" for name in ("load", "target_mask", "masks", "values", "dicom_source"))
 _DATA_READERS = ("a3tune.data.archive", "a3tune.data.column_renaming", "a3tune.data.read")
 _ADAPTER_READERS = ("a3tune.adapters.safetensors_header",)
 # How long after its end a request may still run, in seconds, where nobody is left who would end this process.
