@@ -255,6 +255,11 @@ class AttentionMaps:
         return self.weights.shape[1]
 
 
+def _tightest(mask: np.ndarray) -> tuple[int, int, int, int]:
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    return (int(columns[0]), int(rows[0]), int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1) if len(rows) else (0,) * 4
+
+
 @dataclass(frozen=True, eq=False, init=False)
 class Region:
     """One region that a segmenter found, its mask kept as bits within its box.
@@ -264,7 +269,8 @@ class Region:
 
     Args:
         mask: bool [h, w], the whole image on the source pixels or on a coarser grid.
-        box: (x, y, width, height) in pixels of ``mask``, exclusive edges; what lies outside is left out.
+        box: (x, y, width, height) in pixels of ``mask``, exclusive edges; what lies outside is left out. The tightest
+            around the mask when None; (0, 0, 0, 0) around an empty one.
         predicted_iou: see below.
         stability_score: see below.
         size: (height, width) of the image in source pixels; that of ``mask`` when None.
@@ -291,14 +297,14 @@ class Region:
     def __init__(
         self,
         mask: np.ndarray,
-        box: tuple[int, int, int, int],
+        box: tuple[int, int, int, int] | None = None,
         predicted_iou: float | None = None,
         stability_score: float | None = None,
         size: tuple[int, int] | None = None,
     ) -> None:
         if mask.dtype != np.bool_ or mask.ndim != 2:
             raise ValueError(f"mask must be bool with 2 dimensions, not {mask.dtype.name} with shape {mask.shape}")
-        x, y, width, height = box
+        x, y, width, height = box = _tightest(mask) if box is None else box
         part = mask[y : y + height, x : x + width]
         values = vars(self)
         values |= {"grid": mask.shape, "place": (x, y, part.shape[1], part.shape[0]), "size": size or mask.shape}

@@ -23,6 +23,11 @@ def counted(number: int, one: str, many: str | None = None) -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
+def byte_words(count: float) -> str:
+    """ "1.5 GiB" or "12.0 MiB"."""
+    return f"{count / (1 << 30):.1f} GiB" if count >= 1 << 30 else f"{count / (1 << 20):.1f} MiB"
+
+
 def brief(value: object) -> str:
     """A value from a file as it can stand in a message: quoted, without control characters, never long."""
     return _brief.repr(value)

@@ -358,6 +358,49 @@ def faults_in(tree: ast.Module) -> list[str]:
     return faults
 
 
+CHANGES_THE_PROCESS = {
+    *("setLevel", "addHandler", "basicConfig", "putenv", "set_threshold", "freeze"),
+    *("os.environ.update", "os.environ.setdefault", "os.environ.pop", "gc.disable", "logging.disable"),
+}
+
+
+def changes_on_import(tree: ast.AST) -> list[str]:
+    """What a module does to its whole process when it is imported: environment variables, loggers, garbage collection."""
+    found = []
+    waiting = list(ast.iter_child_nodes(tree))
+    while waiting:
+        node = waiting.pop(0)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        waiting += ast.iter_child_nodes(node)
+        if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del):
+            called = ast.unparse(node.value)
+            found += [f"{node.lineno}: {called}"] if called == "os.environ" else []
+        elif isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            if {called, called.rpartition(".")[2]} & CHANGES_THE_PROCESS:
+                found.append(f"{node.lineno}: {called}")
+    return found
+
+
+@pytest.mark.parametrize("path", LIBRARY_FILES, ids=named)
+def test_importing_the_library_changes_nothing_of_the_process(path):
+    assert changes_on_import(tree_of(path)) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("os.environ['A'] = '1'", ["1: os.environ"]),
+        ("for name in names:\n    logging.getLogger(name).setLevel(50)", ["2: logging.getLogger(name).setLevel"]),
+        ("class A:\n    os.environ.setdefault('A', '1')", ["2: os.environ.setdefault"]),
+        ("def prepare():\n    os.environ['A'] = '1'\n    logger.setLevel(50)", []),
+    ],
+)
+def test_a_change_of_the_process_is_found(code, found):
+    assert changes_on_import(ast.parse(code)) == found
+
+
 @pytest.mark.parametrize("path", source_files(), ids=named)
 def test_source_does_nothing_forbidden(path):
     assert [f"{path}:{fault}" for fault in faults_in(tree_of(path))] == []

@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +24,10 @@ from a3tune.evaluation.tuning_run import tuning_run
 from a3tune.progress import Progress, TimedProgress, no_progress
 from a3tune.storage import cache_folder, named_path
 from a3tune.training.launch import check_processes, is_first_process
+from a3tune.training.options import print_answer
 
 if TYPE_CHECKING:
+    from a3tune.evaluation.estimate import EvaluationEstimate
     from a3tune.evaluation.questions import EvaluationData
     from a3tune.evaluation.report import Report
     from a3tune.evaluation.run import EvaluationPlan
@@ -163,19 +164,16 @@ def _estimate(options: argparse.Namespace) -> int:
     def report(what: str, share: float) -> None:
         print(json.dumps({"what": what, "share": round(share, 3)}), flush=True)
 
-    try:
+    def find() -> EvaluationEstimate:
         if options.data is None:
             raise RequestError(expected="--data", got="It is not given", remedy="See eval --help")
         report("Reading the data", 0.0)
         plan, data, model = _prepare(options, report)
         from a3tune.evaluation.estimate import estimate_evaluation
 
-        found = asdict(estimate_evaluation(plan, data, model, model_name=options.model, on_progress=report))
-    except A3TuneError as error:
-        print(json.dumps({"error": str(error)}))
-        return 1
-    print(json.dumps(found))
-    return 0
+        return estimate_evaluation(plan, data, model, model_name=options.model, on_progress=report)
+
+    return print_answer(find)
 
 
 def _prepare(

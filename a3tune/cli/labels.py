@@ -20,7 +20,7 @@ from a3tune.images import load_image
 from a3tune.images.dicom_source import read_source
 from a3tune.images.frames import labels_to_stored
 from a3tune.inspection.dicom_study import DicomStudy
-from a3tune.labels.scorers.templates import TEMPLATE_SETS, takes_organ
+from a3tune.labels.scorers.templates import TEMPLATE_SETS, check_prompts, takes_organ
 from a3tune.labels.store import LabelStore
 from a3tune.progress import ItemProgress, SteadyProgress
 from a3tune.storage import write_bytes
@@ -177,12 +177,8 @@ def _questions(options: argparse.Namespace) -> tuple[str, ...]:
             got="No prompt was given",
             remedy="Add --prompt",
         )
-    if not all(question.strip() for question in questions):
-        raise RequestError(
-            expected="a prompt such as the question or the name of a structure",
-            got="The prompt is empty",
-            remedy="Say what to look for",
-        )
+    if questions:
+        check_prompts(questions)
     return questions
 
 

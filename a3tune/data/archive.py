@@ -27,7 +27,6 @@ from a3tune.data.intake import (
     check_room,
     check_totals,
     kind_of,
-    megabytes,
     new_folder,
     parts_of,
     refused,
@@ -36,7 +35,7 @@ from a3tune.errors import A3TuneError, Cancelled, DataError
 from a3tune.images.isolation import writing
 from a3tune.progress import Progress, no_progress
 from a3tune.storage import zip_faults
-from a3tune.wording import listed
+from a3tune.wording import byte_words, listed
 
 # What systems and file managers add by themselves.
 _CLUTTER = ("__macosx", "thumbs.db", "desktop.ini")
@@ -245,7 +244,7 @@ def _check_sizes(infos: Sequence[zipfile.ZipInfo], packed_size: int, limits: Int
     if total > limits.ratio_from and total > limits.ratio * max(packed_size, 1):
         raise DataError(
             expected=f"an archive that unpacks to at most {limits.ratio:g} times its size",
-            got=f"{megabytes(packed_size)} would become {megabytes(total)}",
+            got=f"{byte_words(packed_size)} would become {byte_words(total)}",
             remedy="Leave out what is empty or repeated, or give the files themselves",
         )
     return total

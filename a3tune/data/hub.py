@@ -34,7 +34,6 @@ from a3tune.data.intake import (
     check_room,
     check_totals,
     kind_of,
-    megabytes,
     new_folder,
     parts_of,
     refused,
@@ -44,7 +43,7 @@ from a3tune.hub import reachable
 from a3tune.hub_errors import gated
 from a3tune.progress import Progress, no_progress, part_of
 from a3tune.storage import cache_folder, is_hub_id, named_path
-from a3tune.wording import listed
+from a3tune.wording import byte_words, listed
 
 _ELSEWHERE = "Download the data set elsewhere, unpack it there, and name its folder or upload it as ZIP"
 _REVISION_LETTERS = 40
@@ -218,8 +217,8 @@ def _take_archives(
         if not name.lower().endswith(".zip"):
             continue
         if archives[name] > limits.total_bytes:
-            most = megabytes(limits.total_bytes)
-            raise refused(name, f"has {megabytes(archives[name])}, more than {most}", _ELSEWHERE)
+            most = byte_words(limits.total_bytes)
+            raise refused(name, f"has {byte_words(archives[name])}, more than {most}", _ELSEWHERE)
         check_room(part, 2 * archives[name], limits)
         on_progress(f"Fetching {listing.hub_id}: {name}", number / len(order))
         archive = _download(listing, name, part, limits)

@@ -17,7 +17,7 @@ from a3tune.data.formats.files import ARCHIVE_SUFFIXES, PICKLE_SUFFIXES, ROW_SUF
 from a3tune.data.table import TABLE_NAME
 from a3tune.errors import A3TuneError, DataError
 from a3tune.storage import making
-from a3tune.wording import brief
+from a3tune.wording import brief, byte_words
 
 TABLE_SUFFIXES = ROW_SUFFIXES
 IMAGE_SUFFIXES = (
@@ -68,8 +68,8 @@ class IntakeLimits:
         """
         if size > self.total_bytes:
             raise error(
-                expected=f"at most {megabytes(self.total_bytes)} of data",
-                got=f"There are {megabytes(size)}",
+                expected=f"at most {byte_words(self.total_bytes)} of data",
+                got=f"There are {byte_words(size)}",
                 remedy=f"{remedy}, or {self.room_raised}" if self.room_raised else remedy,
             )
 
@@ -151,8 +151,8 @@ def check_room(folder: Path, size: int, limits: IntakeLimits = LIMITS) -> None:
     free = shutil.disk_usage(there).free
     if free < size + limits.reserve:
         raise DataError(
-            expected=f"{megabytes(size + limits.reserve)} of free disk, of which {megabytes(limits.reserve)} stay free",
-            got=f"There are {megabytes(free)}",
+            expected=f"{byte_words(size + limits.reserve)} of free disk: {byte_words(limits.reserve)} stay free",
+            got=f"There are {byte_words(free)}",
             remedy="Delete runs or data that are no longer needed, or free space on the server",
         )
 
@@ -233,7 +233,7 @@ def check_totals(count: int, sizes: Sequence[int], names: Sequence[str], limits:
         )
     for name, size in zip(names, sizes, strict=True):
         if size > limits.file_bytes:
-            raise refused(name, f"has {megabytes(size)}, more than {megabytes(limits.file_bytes)}", "Leave it out")
+            raise refused(name, f"has {byte_words(size)}, more than {byte_words(limits.file_bytes)}", "Leave it out")
     limits.check_total(
         sum(sizes), "Give a part of the data, or start the run from the command line on the folder itself"
     )
@@ -282,8 +282,3 @@ def cannot_write(folder: Path, error: OSError) -> DataError:
         got=f"{folder.name} cannot be written ({os.strerror(error.errno) if error.errno else error})",
         remedy="Free space on the server, or ask whoever runs it",
     )
-
-
-def megabytes(size: int) -> str:
-    """Bytes in words."""
-    return f"{size / (1 << 30):.1f} GiB" if size >= 1 << 30 else f"{size / (1 << 20):.1f} MiB"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,14 +16,39 @@ from requests.adapters import HTTPAdapter
 from a3tune.dicomweb.settings import Server
 from a3tune.errors import DicomWebError
 
-# What they log may hold a patient's number.
-for _name in ("dicomweb_client", "urllib3"):
-    logging.getLogger(_name).setLevel(logging.CRITICAL)
-
 TIMEOUTS = (10.0, 30.0)
 """Seconds until a server answers, and between two pieces of an answer."""
 PIECE = 1 << 20
 """Bytes that are read at once, at most."""
+
+
+class _Silence:
+    """Keeps what loggers tell out of every log while any thread is inside, and gives them their levels back."""
+
+    def __init__(self, *names: str) -> None:
+        self._loggers = [logging.getLogger(name) for name in names]
+        self._guard = threading.Lock()
+        self._inside = 0
+        self._levels: list[int] = []
+
+    def __enter__(self) -> None:
+        with self._guard:
+            self._inside += 1
+            if self._inside == 1:
+                self._levels = [logger.level for logger in self._loggers]
+                for logger in self._loggers:
+                    logger.setLevel(logging.CRITICAL)
+
+    def __exit__(self, *error: object) -> None:
+        with self._guard:
+            self._inside -= 1
+            if not self._inside:
+                for logger, level in zip(self._loggers, self._levels, strict=True):
+                    logger.setLevel(level)
+
+
+# What they log may hold a patient's number.
+_SILENCE = _Silence("dicomweb_client", "urllib3")
 
 
 @contextmanager
@@ -34,7 +60,7 @@ def bounded_session(server: Server, most: int, seconds: float) -> Iterator[reque
         most: bytes that an answer may have.
         seconds: how long the session lasts.
     """
-    with _OneHost(server.url) as session, told():
+    with _SILENCE, _OneHost(server.url) as session, told():
         adapter = _Bounded(most, time.monotonic() + seconds)
         session.mount("http://", adapter)
         session.mount("https://", adapter)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from a3tune.evaluation.items import EvaluatedItem
+from a3tune.evaluation.items import EvaluatedItem, shared_questions
 from a3tune.evaluation.report_metrics import MeasuredReports, measure_reports
 from a3tune.evaluation.statistics import Difference, holm, paired_difference, verdict
 
@@ -63,8 +63,7 @@ def compare_pairs(
     pairs_of = []
     texts = []
     for first, other in systems:
-        later = {item.number: item for item in other}
-        pairs = [(item, later[item.number]) for item in first if item.number in later]
+        pairs = shared_questions(first, other)
         further = dict.fromkeys(part for one, two in pairs for part in (*one.further_attention, *two.further_attention))
         for dotted in (*COMPARED, *(f"{part}.attention_mass" for part in further)):
             if any(math.isfinite(one.value(dotted)) and math.isfinite(two.value(dotted)) for one, two in pairs):

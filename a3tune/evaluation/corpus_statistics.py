@@ -11,19 +11,17 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy.special import ndtri
 
 from a3tune.evaluation.statistics import (
     DRAWS,
     DRAWS_EACH,
     FEW,
-    LEVEL,
-    POWER,
     Difference,
     Interval,
+    at_least_student,
     chunk,
     pivot_interval,
-    student,
+    power_of,
     wilson,
 )
 
@@ -125,13 +123,10 @@ def corpus_difference(
     low, high = _interval(both, change, value, seed, draws)
     error = _error(both, change(both.sum(axis=0))[1])
     error = 0.0 if error < _ZERO else error
-    if math.isfinite(error):
-        least = student(value, error, len(both))
-        low, high = min(low, least[0]), max(high, least[1])
-    effort = float(ndtri(0.5 + LEVEL / 2) + ndtri(POWER))
-    needed = max(FEW, math.ceil(len(both) * (effort * error / value) ** 2)) if value and math.isfinite(error) else None
+    low, high = at_least_student(low, high, value, error, len(both))
+    detectable, needed = power_of(value, error, len(both))
     p = _permutation(first, second, function, value, seed, max(draws, DRAWS_EACH * comparisons))
-    return Difference(was, now, value, low, high, p, None, effort * error, needed, len(before), len(both))
+    return Difference(was, now, value, low, high, p, None, detectable, needed, len(before), len(both))
 
 
 def _by_image(statistics: np.ndarray, images: Sequence[object]) -> np.ndarray:

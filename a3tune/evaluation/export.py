@@ -13,6 +13,7 @@ from typing import Any
 from a3tune.errors import RequestError
 from a3tune.evaluation.comparisons import REPORTS
 from a3tune.evaluation.items import EvaluatedItem
+from a3tune.evaluation.presentation import PLAIN_METRICS
 from a3tune.evaluation.report import NORMALISATIONS, Metric, Report
 from a3tune.evaluation.report_metrics import TextMetric, is_report
 from a3tune.evaluation.statistics import Difference, Interval
@@ -188,7 +189,7 @@ def _latex_text(text: TextMetric | None) -> str:
 
 
 def _latex_interval(value: float, low: float, high: float, name: str) -> str:
-    scale = 1 if name in ("relative_mass", "CIDEr") else 100
+    scale = 1 if name in PLAIN_METRICS else 100
     reach = f" {{\\scriptsize [{low * scale:.1f}, {high * scale:.1f}]}}" if math.isfinite(low) else ""
     return f"{value * scale:.1f}{reach}"
 

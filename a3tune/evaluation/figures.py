@@ -13,19 +13,15 @@ from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path as Outline
 
+from a3tune.evaluation.presentation import CELL_COLOURS, METRIC_TITLES, SYSTEM_COLOURS
 from a3tune.evaluation.report import Report
 from a3tune.evaluation.right_reason import CELLS, Transitions
 
-CELL_COLOURS = dict(zip(CELLS, ("#0f766e", "#d9822b", "#7c6ee6", "#8794a3"), strict=True))
-"""Colour of each cell, here and on the page."""
 _SHOWN = (
-    ("accuracy", "strict", "closed accuracy"),
-    ("recall", "strict", "open recall"),
-    ("exact_match", "strict", "open exact match"),
+    *((name, "strict", METRIC_TITLES[name]) for name in ("accuracy", "recall", "exact_match")),
     ("attention_mass", "given answer", "mass, right answer"),
     ("attention_mass", "generated answer", "mass, own answer"),
 )
-_COLOURS = ("#0f766e", "#d9822b", "#7c6ee6", "#c2477f", "#4c5a69", "#5b8db8")
 _MARKERS = "os^DvP"
 """A shape for each round through the colours, so that no two systems look alike."""
 _GAP = 0.03
@@ -77,8 +73,8 @@ def numbers_figure(report: Report) -> Figure:
             ]
             for end_of in (lambda found: found.low, lambda found: found.high)
         ]
-        colour = _COLOURS[place % len(_COLOURS)]
-        marker = _MARKERS[place // len(_COLOURS) % len(_MARKERS)]
+        colour = SYSTEM_COLOURS[place % len(SYSTEM_COLOURS)]
+        marker = _MARKERS[place // len(SYSTEM_COLOURS) % len(_MARKERS)]
         axes.errorbar(
             [x for x, _ in points], values, yerr=ends, fmt=marker, ms=4, lw=1.2, capsize=2, color=colour, label=system
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,6 +110,14 @@ def data_notes(data: Mapping[str, Any]) -> tuple[str, ...]:
 def write_items(path: Path, items: Iterable[EvaluatedItem]) -> None:
     """Write one JSON object a line, whole or not at all."""
     write_text(path, "".join(json.dumps(asdict(item), ensure_ascii=False, allow_nan=False) + "\n" for item in items))
+
+
+def shared_questions(
+    first: Sequence[EvaluatedItem], other: Sequence[EvaluatedItem]
+) -> list[tuple[EvaluatedItem, EvaluatedItem]]:
+    """The items of two systems about the same questions, in the order of the first."""
+    theirs = {item.number: item for item in other}
+    return [(item, theirs[item.number]) for item in first if item.number in theirs]
 
 
 def read_items(path: Path) -> tuple[EvaluatedItem, ...]:

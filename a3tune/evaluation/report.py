@@ -13,7 +13,7 @@ from typing import Any
 from a3tune.errors import DataError
 from a3tune.evaluation.comparisons import REPORTS, Comparison, compare_pairs, named
 from a3tune.evaluation.hallucination import Hallucination, hallucination
-from a3tune.evaluation.items import GROUPS, TIE, EvaluatedItem, data_notes
+from a3tune.evaluation.items import GROUPS, TIE, EvaluatedItem, data_notes, shared_questions
 from a3tune.evaluation.report_metrics import TextMetric, measure_reports
 from a3tune.evaluation.right_reason import ReasonTable, Transitions, reason_table, transitions
 from a3tune.evaluation.seeds import SeedSpread, seed_spreads
@@ -283,8 +283,7 @@ def _controls(by_system: Mapping[str, Sequence[EvaluatedItem]], seed: int) -> li
         own = plain.get((found[0].adapter, found[0].decoding))
         if not found[0].control or own is None:
             continue
-        blind = {item.number: item for item in found}
-        pairs = [(item, blind[item.number]) for item in own if item.number in blind]
+        pairs = shared_questions(own, found)
         for dotted in ("strict.accuracy", "strict.recall", "strict.exact_match"):
             seen = [item.value(dotted) for item, _ in pairs]
             unseen = [item.value(dotted) for _, item in pairs]

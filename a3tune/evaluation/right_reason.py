@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from a3tune.evaluation.items import EvaluatedItem
+from a3tune.evaluation.items import EvaluatedItem, shared_questions
 
 THRESHOLD = 2.0
 """Attention counts as inside from this relative mass on: twice what a map without any preference has there. A share of
@@ -86,11 +86,9 @@ def transitions(
     before: Sequence[EvaluatedItem], after: Sequence[EvaluatedItem], threshold: float = THRESHOLD
 ) -> Transitions | None:
     """How the questions that both have moved; None where there are none."""
-    later = {item.number: item for item in after}
     moved: dict[tuple[str, str], list[int]] = {}
-    for item in before:
-        first = cell_of(item, threshold)
-        second = cell_of(later[item.number], threshold) if item.number in later else None
+    for item, later in shared_questions(before, after):
+        first, second = cell_of(item, threshold), cell_of(later, threshold)
         if first is not None and second is not None:
             moved.setdefault((first, second), []).append(item.number)
     if not moved:

@@ -177,14 +177,9 @@ def paired_difference(
     binary = bool(np.isin(np.concatenate([first, second]), (0.0, 1.0)).all())
     # The linearised standard error of a ratio of sums over images.
     error = _standard_error(sums, counts, value)
-    if math.isfinite(error):
-        # Few questions change, so the bootstrap alone falls short: Student's interval is the least.
-        least = student(value, error, len(sums))
-        low, high = min(low, least[0]), max(high, least[1])
-    effort = float(ndtri(0.5 + LEVEL / 2) + ndtri(POWER))
-    needed = None
-    if value and math.isfinite(error):
-        needed = max(FEW, math.ceil(len(sums) * (effort * error / value) ** 2))
+    # Few questions change, so the bootstrap alone falls short: Student's interval is the least.
+    low, high = at_least_student(low, high, value, error, len(sums))
+    detectable, needed = power_of(value, error, len(sums))
     return Difference(
         float(first.mean()),
         float(second.mean()),
@@ -193,11 +188,27 @@ def paired_difference(
         high,
         _permutation(sums, seed, max(draws, DRAWS_EACH * comparisons)),
         mcnemar(first, second) if binary else None,
-        effort * error,
+        detectable,
         needed,
         len(first),
         len(sums),
     )
+
+
+def at_least_student(low: float, high: float, value: float, error: float, n: int) -> tuple[float, float]:
+    """An interval of a difference, no narrower than Student's where its standard error over ``n`` images is known."""
+    if not math.isfinite(error):
+        return low, high
+    least = student(value, error, n)
+    return min(low, least[0]), max(high, least[1])
+
+
+def power_of(value: float, error: float, n: int) -> tuple[float, int | None]:
+    """The smallest difference that ``n`` images show with `POWER`, and how many images would show one of ``value``;
+    None where that is not known."""
+    detectable = float(ndtri(0.5 + LEVEL / 2) + ndtri(POWER)) * error
+    known = value and math.isfinite(error)
+    return detectable, max(FEW, math.ceil(n * (detectable / value) ** 2)) if known else None
 
 
 def mcnemar(before: Sequence[float] | np.ndarray, after: Sequence[float] | np.ndarray) -> float:
@@ -231,6 +242,11 @@ def spread_of_runs(values: Sequence[float]) -> Spread:
     return Spread(mean, deviation, mean - reach, mean + reach, tuple(float(value) for value in array))
 
 
+def is_told_apart(p: float, low: float, high: float) -> bool:
+    """Whether a difference of this p and interval is told from none: by both."""
+    return p < 1 - LEVEL and (low > 0 or high < 0)
+
+
 def verdict(difference: Difference, p: float | None = None, *, points: bool = True) -> str:
     """What a difference says, in words that its numbers carry.
 
@@ -247,7 +263,7 @@ def verdict(difference: Difference, p: float | None = None, *, points: bool = Tr
     if difference.images < FEW or not math.isfinite(difference.low):
         return f"cannot be told from {difference.images} image{'s' * (difference.images != 1)}"
     size = f"{abs(difference.value) * scale:.3g}{unit}"
-    if p < 1 - LEVEL and (difference.low > 0 or difference.high < 0):
+    if is_told_apart(p, difference.low, difference.high):
         word = "higher" if difference.value > 0 else "lower"
         reach = sorted(abs(edge) * scale for edge in (difference.low, difference.high))
         return f"{word} by {size} ({reach[0]:.3g} to {reach[1]:.3g}), told apart by {images}"

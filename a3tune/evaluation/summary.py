@@ -6,16 +6,14 @@ import math
 from collections.abc import Sequence
 
 from a3tune.evaluation.comparisons import Comparison, named
+from a3tune.evaluation.presentation import METRIC_TITLES
 from a3tune.evaluation.report import Metric, Report
 from a3tune.evaluation.report_metrics import TextMetric
 from a3tune.evaluation.scoring import FolderComparison
 from a3tune.wording import counted
 
 _COLUMNS = (
-    ("closed accuracy", "accuracy", "strict"),
-    ("open recall", "recall", "strict"),
-    ("open F1", "f1", "strict"),
-    ("exact match", "exact_match", "strict"),
+    *((METRIC_TITLES[name], name, "strict") for name in ("accuracy", "recall", "f1", "exact_match")),
     ("mass, given", "attention_mass", "given answer"),
     ("mass, own", "attention_mass", "generated answer"),
 )

@@ -131,10 +131,7 @@ def image_record(image: MedicalImage) -> dict[str, Any]:
 
 def _region_to_stored(region: Region, image: MedicalImage) -> Region:
     mask = mask_to_stored(region.mask, image)
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    x, y = int(columns[0]), int(rows[0])
-    box = (x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1)
-    return Region(mask, box, region.predicted_iou, region.stability_score)
+    return Region(mask, None, region.predicted_iou, region.stability_score)
 
 
 def _nearest(old: int, new: int) -> np.ndarray:

@@ -291,8 +291,8 @@ def _draw_ranks(axes: Axes, masks: Sequence[np.ndarray], ranks: Sequence[int]) -
         inside = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)
         row, column = np.unravel_index(inside.argmax(), inside.shape)
         dark = [withStroke(linewidth=2.5, foreground="black")]
-        look: dict[str, Any] = {"fontsize": 7, "color": "white", "ha": "center", "va": "center"}
-        axes.text(column - 1, row - 1, str(rank), path_effects=dark, clip_on=True, **look)
+        style: dict[str, Any] = {"fontsize": 7, "color": "white", "ha": "center", "va": "center"}
+        axes.text(column - 1, row - 1, str(rank), path_effects=dark, clip_on=True, **style)
 
 
 def _draw_reference(axes: Axes, mask: np.ndarray | None) -> None:
@@ -317,17 +317,17 @@ def _draw_measures(axes: Axes, measures: Sequence[Mapping[str, Any]], image: Med
     height, width = image.stored_size
     grow = np.array([image.width / width, image.height / height])
     dark = [withStroke(linewidth=2.5, foreground="black")]
-    look: dict[str, Any] = {"linewidth": 1.2, "path_effects": dark}
+    stroke: dict[str, Any] = {"linewidth": 1.2, "path_effects": dark}
     for number, told in enumerate(measures, 1):
         # Axes count from the middle of the first pixel.
         start, end = (np.array(told[point]) * grow - 0.5 for point in ("from", "to"))
         corner, size = np.minimum(start, end), np.abs(end - start)
         if told["kind"] == "ruler":
-            axes.add_line(Line2D([start[0], end[0]], [start[1], end[1]], color=_MEASURE_COLOUR, marker="|", **look))
+            axes.add_line(Line2D([start[0], end[0]], [start[1], end[1]], color=_MEASURE_COLOUR, marker="|", **stroke))
         elif told["kind"] == "rectangle":
-            axes.add_patch(Rectangle(tuple(corner), *size, fill=False, edgecolor=_MEASURE_COLOUR, **look))
+            axes.add_patch(Rectangle(tuple(corner), *size, fill=False, edgecolor=_MEASURE_COLOUR, **stroke))
         else:
-            axes.add_patch(Ellipse(tuple(corner + size / 2), *size, fill=False, edgecolor=_MEASURE_COLOUR, **look))
+            axes.add_patch(Ellipse(tuple(corner + size / 2), *size, fill=False, edgecolor=_MEASURE_COLOUR, **stroke))
         place = np.maximum(start, end)
         axes.text(
             place[0],

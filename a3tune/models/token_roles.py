@@ -136,11 +136,16 @@ def _by_difference(
     first, last = len(ids), -1
     for other in ("zqx jkv", "0 Wyb 9"):
         changed = list(expand(prefix + other + suffix))
-        shorter = min(len(ids), len(changed))
-        head = next((i for i in range(shorter) if ids[i] != changed[i]), shorter)
-        tail = next((i for i in range(shorter - head) if ids[-1 - i] != changed[-1 - i]), shorter - head)
+        head = _alike(ids, changed)
+        tail = _alike(ids[head:][::-1], changed[head:][::-1])
         first, last = min(first, head), max(last, len(ids) - tail - 1)
     return tuple(range(first, last + 1)) or None
+
+
+def _alike(one: Sequence[object], other: Sequence[object]) -> int:
+    """How many entries two sequences begin with alike."""
+    shorter = min(len(one), len(other))
+    return next((i for i in range(shorter) if one[i] != other[i]), shorter)
 
 
 def split_images(
@@ -216,8 +221,7 @@ def token_texts(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> tuple
     texts = []
     for index in range(len(ids)):
         joined, after = "".join(texts), decode(ids[: index + 1])
-        shorter = min(len(joined), len(after))
-        common = next((i for i in range(shorter) if joined[i] != after[i]), shorter)
+        common = _alike(joined, after)
         surplus = len(joined) - common
         for earlier in reversed(range(index)):
             if surplus <= 0:

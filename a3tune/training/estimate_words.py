@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from a3tune.progress import duration
-from a3tune.wording import counted
+from a3tune.wording import byte_words, counted
 
 
 def estimate_words(found: Mapping[str, Any]) -> str:
     """The fields of `a3tune.training.estimate.Estimate` in a few sentences."""
     if not found["fits"]:
-        need, free = _bytes(found["peak_bytes"]), _bytes(found["free_bytes"])
+        need, free = byte_words(found["peak_bytes"]), byte_words(found["free_bytes"])
         return f"This does not fit: it takes {need} and more, {free} are free. To make it fit: {found['remedy']}."
     parts = [f"{counted(found['steps'], 'step')} of {found['step_seconds']:.2f} s"]
     if found["label_seconds"] >= 1:
@@ -23,9 +23,5 @@ def estimate_words(found: Mapping[str, Any]) -> str:
     return (
         f"About {duration(found['seconds'])}: {', '.join(parts)}. "
         f"Trains {found['trainable']:,} numbers, {share:.1%} of the model. "
-        f"Takes {_bytes(found['peak_bytes'])} of {_bytes(found['free_bytes'])} free memory."
+        f"Takes {byte_words(found['peak_bytes'])} of {byte_words(found['free_bytes'])} free memory."
     )
-
-
-def _bytes(count: float) -> str:
-    return f"{count / (1 << 30):.1f} GiB" if count >= 1 << 30 else f"{count / (1 << 20):.0f} MiB"

@@ -10,7 +10,8 @@ from typing import Any
 
 from a3tune.errors import RequestError
 from a3tune.progress import duration
-from a3tune.wording import counted
+from a3tune.wording import byte_words, counted
+from app.jobs.job import DISTURBED
 
 SPLITS = (
     ("Test, else validation, else all", ""),
@@ -135,12 +136,12 @@ def read_choice(
 
 def estimate_html(found: Mapping[str, Any]) -> str:
     """The fields of `a3tune.evaluation.estimate.EvaluationEstimate`, and "busy": whether a run disturbed it."""
-    busy = " Another run was at work meanwhile: alone it is faster." if found.get("busy") else ""
+    busy = f" {DISTURBED}" if found.get("busy") else ""
     systems, questions = counted(len(found["systems"]), "system"), counted(found["questions"], "question")
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in found["notes"])
     return (
         f'<p class="status" role="status">About {duration(found["seconds"])}: {questions} of '
         f"the {html.escape(found['split'])} split about {counted(found['images'], 'image')}, {systems} "
         f"({html.escape(', '.join(found['systems']))}), {found['answers']:,} answers; measured on {found['sampled']}. "
-        f"Takes {found['peak_bytes'] / (1 << 30):.1f} GiB of memory.{busy}</p>{notes and f'<ul>{notes}</ul>'}"
+        f"Takes {byte_words(found['peak_bytes'])} of memory.{busy}</p>{notes and f'<ul>{notes}</ul>'}"
     )

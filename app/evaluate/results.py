@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,8 @@ from a3tune.data.read import read_dataset
 from a3tune.encoding import base64_text, data_url
 from a3tune.errors import A3TuneError, RequestError
 from a3tune.evaluation.items import ITEMS_NAME, EvaluatedItem, read_items
-from a3tune.evaluation.right_reason import CELLS, SWEEP, cell_of, reason_table, transitions
+from a3tune.evaluation.right_reason import CELLS, SWEEP, THRESHOLD, cell_of, reason_table, transitions
+from a3tune.evaluation.statistics import is_told_apart
 from a3tune.images import load_image
 from a3tune.recently_used import RecentlyUsed
 from a3tune.storage import read_json, read_json_or_empty
@@ -75,7 +76,7 @@ class ItemFilter(NamedTuple):
     kind: str
     before: str
     after: str
-    threshold: float = 2.0
+    threshold: float = THRESHOLD
     cell: str = ""
     cell_after: str = ""
     group: str = ""
@@ -234,7 +235,17 @@ def results_value(found: Evaluation) -> dict[str, Any]:
     settings = report.get("provenance", {}).get("settings", {})
     # Reports of earlier builds have no spread over seeds.
     numbers = {**{name: report[name] for name in names}, "seeds": report.get("seeds", [])}
-    return {**numbers, "settings": settings, "cells": CELLS, "reasons": _reasons(found)}
+    comparisons = with_told(report["comparisons"])
+    return {**numbers, "comparisons": comparisons, "settings": settings, "reasons": _reasons(found)}
+
+
+def with_told(comparisons: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Records of `a3tune.evaluation.comparisons.Comparison`, each with "told": whether the two are told apart."""
+    ends = [(one["p_holm"], one["difference"]["low"], one["difference"]["high"]) for one in comparisons]
+    return [
+        {**one, "told": None not in numbers and is_told_apart(*numbers)}
+        for one, numbers in zip(comparisons, ends, strict=True)
+    ]
 
 
 def _reasons(found: Evaluation) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ from app.engine.private_adapters import allows_other_base
 from app.engine.stop import StopEvents
 from app.engine.subprocess_tasks import run_module
 from app.evaluate.choice import ALIGNED, ALL_HEADS, BASE, EXPORTS, PHANTOM, EvaluationChoice
-from app.evaluate.results import Evaluation, EvaluationReader, ItemFilter, results_value
+from app.evaluate.results import Evaluation, EvaluationReader, ItemFilter, results_value, with_told
 from app.evaluate.view import EvaluationView, view_evaluation
 from app.jobs.hardware import check_machine, devices
 from app.jobs.job import RESERVE, TITLE_LENGTH, Job
@@ -210,7 +210,8 @@ class EvaluateService:
         """
         jobs = [self._job(owner, name) for name in (before, after)]
         found = library.comparison_record(library.compare_folders(*(job.run for job in jobs)))
-        return {**found, "before": jobs[0].title, "after": jobs[1].title}
+        comparisons = with_told(found["comparisons"])
+        return {**found, "comparisons": comparisons, "before": jobs[0].title, "after": jobs[1].title}
 
     def question(self, owner: OwnerId, name: JobId, number: int) -> Asked:
         """One question of an evaluation.

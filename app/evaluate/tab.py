@@ -8,7 +8,8 @@ from typing import Any
 
 import gradio as gr
 
-from a3tune.evaluation.right_reason import CELLS
+from a3tune.evaluation.presentation import CELL_COLOURS, METRIC_TITLES, PLAIN_METRICS, SYSTEM_COLOURS
+from a3tune.evaluation.right_reason import THRESHOLD
 from a3tune.figures.colour_tables import COLOUR_MAPS, browser_tables
 from app.access.identity import audit
 from app.access.visits import is_secret
@@ -131,7 +132,15 @@ class EvaluateTab:
         self._run_status = gr.HTML("", elem_id="evaluate-run-status", apply_default_css=False)
         self._events = JobEvents(self._service.jobs, self.show, self._known, self._run_status)
         colours = browser_tables()[COLOUR_MAPS[0]]
-        parts = widget_parts("evaluate/static/evaluation", colours=colours, cells=list(CELLS), files=list(FILES))
+        presentation = {"titles": METRIC_TITLES, "plain": PLAIN_METRICS, "colours": SYSTEM_COLOURS}
+        parts = widget_parts(
+            "evaluate/static/evaluation",
+            colours=colours,
+            cells=CELL_COLOURS,
+            files=list(FILES),
+            presentation=presentation,
+            usualThreshold=THRESHOLD,
+        )
         answers = [self.read_evaluation, self.read_questions, self.read_file, self.compare_evaluations]
         self._results = gr.HTML(
             value="",

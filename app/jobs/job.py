@@ -19,6 +19,8 @@ RESERVE = 1 << 30
 """Bytes that have to be free before a run begins."""
 MOST_DOWNLOADED = 256 << 20
 """Bytes of the largest file out of a run that a browser is sent as text; larger ones stay on the server's disk."""
+DISTURBED = "Another run was at work meanwhile: alone it is faster."
+"""What a measurement says that a run disturbed."""
 
 
 def command_words(command: Command) -> str:

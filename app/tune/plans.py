@@ -12,6 +12,7 @@ from a3tune.bundle import DEMO
 from a3tune.training.estimate_words import estimate_words
 from app.common.status import status, warning_status
 from app.engine import library
+from app.jobs.job import DISTURBED
 
 if TYPE_CHECKING:
     from a3tune.training.config import TuneConfig
@@ -93,7 +94,7 @@ def method_choices() -> list[tuple[str, str]]:
 def estimate_html(found: Mapping[str, Any]) -> str:
     """The fields of `a3tune.training.estimate.Estimate`, and "busy" (see `app.tune.service.TuneService.measure`)."""
     words = estimate_words(found)
-    busy = " Another run was at work meanwhile: alone it is faster." if found.get("busy") else ""
+    busy = f" {DISTURBED}" if found.get("busy") else ""
     return status(words + busy) if found["fits"] else warning_status(words)
 
 

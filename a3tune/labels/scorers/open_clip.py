@@ -25,6 +25,7 @@ from a3tune.device import choose_device
 from a3tune.errors import LabelError
 from a3tune.labels.scorers.crops import CROPS, CropStyle
 from a3tune.labels.scorers.open_clip_folder import fetch_folder, load_folder
+from a3tune.labels.scorers.templates import check_prompts
 from a3tune.labels.segmenters.working_size import region_at, working_image
 from a3tune.lack_of_memory import memory_for
 from a3tune.memory_advice import TO_LABEL
@@ -144,12 +145,7 @@ class RegionScorer:
         Raises:
             LabelError: see :meth:`score`.
         """
-        if not prompts or not all(isinstance(prompt, str) and prompt.strip() for prompt in prompts):
-            raise LabelError(
-                expected="a prompt such as the question or the name of a structure",
-                got="The prompt is empty",
-                remedy="Type what to look for",
-            )
+        check_prompts(prompts)
         for prompt in prompts:
             length = self.count_tokens(prompt)
             if length > self.context_length:

@@ -7,6 +7,7 @@ your own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from a3tune.errors import LabelError, RequestError
@@ -111,6 +112,20 @@ def takes_organ(template: str) -> bool:
     return any(row.match or "{organ}" in row.template for row in rows)
 
 
+def check_prompts(prompts: Sequence[str]) -> None:
+    """Refuse texts to look for where one of them, or all, are missing.
+
+    Raises:
+        LabelError: there is none, or one is empty or no text.
+    """
+    if not prompts or not all(isinstance(prompt, str) and prompt.strip() for prompt in prompts):
+        raise LabelError(
+            expected="a prompt such as the question or the name of a structure",
+            got="The prompt is empty",
+            remedy="Say what to look for",
+        )
+
+
 def build_prompt(question: str, template: str = "plain", organ: str = "", *, needs_organ: bool = True) -> str:
     """The text whose regions are looked for.
 
@@ -124,12 +139,7 @@ def build_prompt(question: str, template: str = "plain", organ: str = "", *, nee
     Raises:
         LabelError: the question is empty, the template is unknown, or its wording needs an organ and none was given.
     """
-    if not question.strip():
-        raise LabelError(
-            expected="a prompt such as the question or the name of a structure",
-            got="The prompt is empty",
-            remedy="Say what to look for",
-        )
+    check_prompts([question])
     check_template(template)
     wording = template
     if template in TEMPLATE_SETS:

@@ -82,13 +82,8 @@ def region_from_mask(
         mask: bool [h, w] on the source pixels, or on a coarser grid over the same area.
         size: (height, width) of the image in source pixels; that of the mask when None.
     """
-    rows = np.flatnonzero(mask.any(axis=1))
-    if not len(rows):
-        return None
-    columns = np.flatnonzero(mask.any(axis=0))
-    x, y = int(columns[0]), int(rows[0])
-    box = (x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1)
-    return Region(np.asarray(mask, dtype=bool), box, predicted_iou, stability_score, size)
+    region = Region(np.asarray(mask, dtype=bool), None, predicted_iou, stability_score, size)
+    return region if region.place[2] else None
 
 
 def pack_regions(regions: Sequence[Region], height: int, width: int) -> dict[str, Any]:

@@ -6,7 +6,6 @@ An image within the size is used as it is.
 from __future__ import annotations
 
 import cv2
-import numpy as np
 
 from a3tune.types import MedicalImage, Region
 
@@ -43,13 +42,7 @@ def region_at(region: Region, image: MedicalImage, other: MedicalImage) -> Regio
     if other is image or region.size != (image.height, image.width):
         return region
     mask = region.mask_on(size)
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows) and region.area:
+    if not mask.any() and region.area:
         (x, y, box_width, box_height), (height, width) = region.box, region.size
-        rows = np.array([(2 * y + box_height) * size[0] // (2 * height)])
-        columns = np.array([(2 * x + box_width) * size[1] // (2 * width)])
-        mask[rows[0], columns[0]] = True
-    if not len(rows):
-        return Region(mask, (0, 0, 0, 0))
-    box = (int(columns[0]), int(rows[0]), int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1)
-    return Region(mask, box, region.predicted_iou, region.stability_score)
+        mask[(2 * y + box_height) * size[0] // (2 * height), (2 * x + box_width) * size[1] // (2 * width)] = True
+    return Region(mask, None, region.predicted_iou, region.stability_score)

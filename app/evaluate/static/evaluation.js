@@ -7,23 +7,18 @@ import { make, saveFile } from "../../common/static/dom.js";
 import { showNoRun, showRunHead } from "../../common/static/run_head.js";
 import { answerOf } from "../../common/static/server.js";
 import { showItems } from "./items.js";
-import {
-  drawGroups,
-  fillComparison,
-  fillNumbers,
-  fillReports,
-  fillSpreads,
-  fillVerdicts,
-  keyOf,
-  nameOf,
-} from "./numbers.js";
+import { createNumbers, keyOf } from "./numbers.js";
 import { drawAlluvial, fillCells } from "./reasons.js";
 
 const PERIOD = 1000;
 const REST = 250; // how long typing rests before it is searched for, in milliseconds
 const LOST = { error: "The server does not answer. The evaluation does not need it.", lost: true };
 
-export default function mount({ element, props, server, trigger, watch }, { colours, cells, files }) {
+export default function mount(
+  { element, props, server, trigger, watch },
+  { colours, cells, files, presentation, usualThreshold },
+) {
+  const numbers = createNumbers(presentation);
   const root = element.querySelector(".evaluation");
   const part = (name) => root.querySelector("." + name);
   let follow = null; // what the value says
@@ -57,10 +52,10 @@ export default function mount({ element, props, server, trigger, watch }, { colo
     const parts = `${data.questions} questions about ${data.images} images of ${data.name}, split ${data.split}; strict normalisation`;
     part("data").textContent = parts;
     part("notes").replaceChildren(...report.notes.map((note) => make("li", {}, note)));
-    fillVerdicts(part("verdicts"), report.comparisons, report);
-    fillNumbers(part("numbers"), report);
+    numbers.fillVerdicts(part("verdicts"), report.comparisons, report);
+    numbers.fillNumbers(part("numbers"), report);
     part("seeds").hidden = !report.seeds.length;
-    fillSpreads(part("spreads"), report.seeds);
+    numbers.fillSpreads(part("spreads"), report.seeds);
     const grouped = report.metrics.filter((metric) => metric.group);
     fillSelect(
       part("group"),
@@ -68,12 +63,12 @@ export default function mount({ element, props, server, trigger, watch }, { colo
     );
     showMetrics();
     part("reports").hidden = !report.reports.length;
-    fillReports(part("texts"), report);
+    numbers.fillReports(part("texts"), report);
     root.querySelector(".reasons").hidden = !report.reasons.length;
     if (report.reasons.length) {
       const slider = root.querySelector(".reasons input");
       slider.max = report.reasons.length - 1;
-      slider.value = report.reasons.findIndex(({ threshold }) => threshold === 2);
+      slider.value = report.reasons.findIndex((step) => step.threshold === usualThreshold);
       fillSelect(
         part("moved"),
         report.reasons[0].flows.map(({ after }) => [after, after]),
@@ -94,7 +89,7 @@ export default function mount({ element, props, server, trigger, watch }, { colo
 
   function showMetrics() {
     const found = results.report.metrics.filter(({ group }) => group === part("group").value);
-    const keys = new Map(found.map((metric) => [keyOf(metric), `${nameOf(metric)} (${metric.mode})`]));
+    const keys = new Map(found.map((metric) => [keyOf(metric), `${numbers.nameOf(metric)} (${metric.mode})`]));
     fillSelect(
       part("metric"),
       [...keys].map(([key, words]) => [words, key]),
@@ -105,7 +100,7 @@ export default function mount({ element, props, server, trigger, watch }, { colo
 
   function showGroups() {
     const group = part("group").value;
-    drawGroups(part("groups"), results.report, group, part("metric").value, (value, system) => {
+    numbers.drawGroups(part("groups"), results.report, group, part("metric").value, (value, system) => {
       if (system && [...part("after").options].some((option) => option.value === system)) part("after").value = system;
       choose({ kind: "group", group, value });
     });
@@ -141,7 +136,7 @@ export default function mount({ element, props, server, trigger, watch }, { colo
 
   async function ask() {
     const own = ++turn;
-    const threshold = results.report.reasons.length ? step().threshold : 2;
+    const threshold = results.report.reasons.length ? step().threshold : usualThreshold;
     const sides = { before: part("before").value, after: part("after").value, text: part("text").value };
     const reply = await answerOf(
       server.read_questions({ ...named(), filter: { ...chosen, ...sides, threshold }, offset }),
@@ -237,7 +232,7 @@ export default function mount({ element, props, server, trigger, watch }, { colo
     const reply = await answerOf(server.compare_evaluations({ ...named(), other }));
     if (other !== part("other").value || results?.run !== run) return; // another choice was made meanwhile
     if (reply.error) part("against").replaceChildren(reply.error);
-    else fillComparison(part("against"), reply);
+    else numbers.fillComparison(part("against"), reply);
   });
   openThings("evaluate", (name) => trigger("open", { run: name }));
   document.addEventListener("visibilitychange", poll);

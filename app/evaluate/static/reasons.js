@@ -2,11 +2,11 @@
 
 import { make, svg } from "../../common/static/dom.js";
 
-const COLOURS = ["#0f766e", "#d9822b", "#7c6ee6", "#8794a3"];
 const [WIDTH, HEIGHT, LEFT, RIGHT, BAR, GAP] = [760, 260, 170, 590, 14, 8];
 
-// `step`: of the value's "reasons"; `choose(system, cell)` shows the questions of a cell.
-export function fillCells(table, step, cells, choose) {
+// `colours`: by cell. `step`: of the value's "reasons"; `choose(system, cell)` shows the questions of a cell.
+export function fillCells(table, step, colours, choose) {
+  const cells = Object.keys(colours);
   const rows = Object.entries(step.counts).map(([system, counts]) => {
     const total = cells.reduce((sum, cell) => sum + counts[cell], 0);
     const buttons = cells.map((cell) => {
@@ -26,7 +26,8 @@ export function fillCells(table, step, cells, choose) {
 }
 
 // `moved`: {before, after, flows: [[cell before, cell after, count], ...]}; `choose(flow)` shows the questions of a band.
-export function drawAlluvial(place, moved, cells, choose) {
+export function drawAlluvial(place, moved, colours, choose) {
+  const cells = Object.keys(colours);
   if (!moved) {
     place.replaceChildren();
     return;
@@ -39,11 +40,11 @@ export function drawAlluvial(place, moved, cells, choose) {
   const sides = [0, 1].map((side) => {
     let top = 22;
     const tops = {};
-    cells.forEach((cell, index) => {
+    cells.forEach((cell) => {
       const count = moved.flows.filter((flow) => flow[side] === cell).reduce((sum, flow) => sum + flow[2], 0);
       const x = side ? RIGHT : LEFT - BAR;
       tops[cell] = top;
-      picture.append(svg("rect", { x, y: top, width: BAR, height: count * scale, fill: COLOURS[index] }));
+      picture.append(svg("rect", { x, y: top, width: BAR, height: count * scale, fill: colours[cell] }));
       if (count) {
         const at = side ? RIGHT + BAR + 6 : LEFT - BAR - 6;
         const anchor = side ? "start" : "end";
@@ -70,7 +71,7 @@ export function drawAlluvial(place, moved, cells, choose) {
       const words = `${before} → ${after}: ${flow[2]} of ${total} questions`;
       const band = svg(
         "path",
-        { class: "band", d, fill: COLOURS[cells.indexOf(before)], tabindex: 0, role: "button", "aria-label": words },
+        { class: "band", d, fill: colours[before], tabindex: 0, role: "button", "aria-label": words },
         svg("title", {}, words),
       );
       band.addEventListener("click", () => choose(flow));

@@ -12,7 +12,7 @@ import pytest
 
 from a3tune.errors import DataError, RequestError
 from a3tune.evaluation.right_reason import CELLS
-from app.evaluate.results import EvaluationReader, ItemFilter, download, results_value
+from app.evaluate.results import EvaluationReader, ItemFilter, download, results_value, with_told
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -29,6 +29,23 @@ def test_the_table_of_right_reasons_is_counted_at_every_threshold(folder):
     ]  # fmt: skip
     accuracy = next(metric for metric in value["metrics"] if metric["name"] == "accuracy" and metric["system"] == "a3")
     assert accuracy["interval"]["value"] == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize(
+    ("p", "low", "high", "told"),
+    [(0.03, 0.01, 0.2, True), (0.03, -0.01, 0.2, False), (0.07, 0.01, 0.2, False), (None, 0.01, 0.2, False),
+     (0.03, None, None, False)],
+)  # fmt: skip
+def test_two_are_told_apart_as_their_verdict_says(p, low, high, told):
+    entry = {"p_holm": p, "difference": {"low": low, "high": high}, "verdict": "as it is"}
+    assert with_told([entry]) == [{**entry, "told": told}]
+
+
+def test_what_a_report_compares_says_whether_it_is_told(folder):
+    comparisons = results_value(EvaluationReader().read(folder))["comparisons"]
+    assert comparisons
+    for one in comparisons:
+        assert one["told"] is (", told apart by" in one["verdict"])
 
 
 @pytest.mark.parametrize(

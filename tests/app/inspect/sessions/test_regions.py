@@ -247,7 +247,7 @@ def test_a_stop_and_another_image_end_what_waits(service, regions, phantom):
             lambda: service.sessions.open_file("one", phantom, remove=False),
         ):
             waiting = service.sessions.opened("one").regions
-            # The request sets its own ticket first: the end comes from the thread that would do the work.
+            # The request sets its own cancel event first: the end comes from the thread that would do the work.
             slot, wait = service.regions.slot, service.regions.slot.wait
             slot.wait = lambda timeout, end=end, wait=wait: end() or wait(timeout)
             try:
