@@ -365,7 +365,7 @@ CHANGES_THE_PROCESS = {
 
 
 def changes_on_import(tree: ast.AST) -> list[str]:
-    """What a module does to its whole process when it is imported: environment variables, loggers, garbage collection."""
+    """What a module does to its whole process when imported: environment variables, loggers, garbage collection."""
     found = []
     waiting = list(ast.iter_child_nodes(tree))
     while waiting:

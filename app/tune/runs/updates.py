@@ -103,7 +103,7 @@ def run_news(view: RunView, seen: Mapping[str, Any]) -> dict[str, Any]:
         seen: the "at" of the last news that the page took in; empty before the first.
 
     Returns:
-        "at"; "seconds" of work so far; "whole", when what was known is to be forgotten; and of the following what is
+        "at"; "spent", the time of work so far in words; "whole", when what was known is to be forgotten; and of the following what is
         new: "head" (where the run stands), "log", "points" of each curve, "watched" questions and "snapshots" of the
         attention to them, and with their pictures the first "batch" (see `a3tune.training.first_batch`) and the best
         and worst "examples" (see `a3tune.training.validation_examples`).
@@ -113,7 +113,7 @@ def run_news(view: RunView, seen: Mapping[str, Any]) -> dict[str, Any]:
     whole = seen.get("generation") != generation
     before = {} if whole else seen
     at: dict[str, Any] = {"generation": generation}
-    news: dict[str, Any] = {"at": at, "whole": whole, "seconds": view.seconds}
+    news: dict[str, Any] = {"at": at, "whole": whole, "spent": view.spent}
     for name, value in (("head", _head(view)), ("log", view.log)):
         at[name] = zlib.crc32(json_text(value).encode())
         if before.get(name) != at[name]:

@@ -56,6 +56,11 @@ class RunView:
         return [self.job.id, self.status, self.live, (self.job.adapter / WEIGHTS_NAME).is_file()]
 
     @property
+    def spent(self) -> str:
+        """The time that its last start has taken, in words; "" when it waits, or that is not known."""
+        return "" if self.seconds is None else f"{duration(self.seconds)}{' so far' if self.live else ''}"
+
+    @property
     def left(self) -> str:
         """The time that is left, in words; "" when it is not known."""
         seconds = self.events.seconds_left if self.status == "training" else None

@@ -16,15 +16,6 @@ const PERIOD = 1000;
 const AWAY = 5000;
 const LOST = { error: "The server does not answer. The run does not need it.", lost: true };
 
-function duration(seconds) {
-  const whole = Math.round(seconds);
-  const minutes = Math.floor(whole / 60);
-  if (whole < 60) return whole + " s";
-  return minutes < 60
-    ? minutes + " min " + (whole % 60) + " s"
-    : Math.floor(minutes / 60) + " h " + (minutes % 60) + " min";
-}
-
 // `charts`: the curves' charts (app.tune.runs.updates.charts); `colours`: the colour map of the attention maps.
 export default function mount({ element, props, server, trigger, watch }, { charts, colours }) {
   const run = element.querySelector(".run");
@@ -34,25 +25,13 @@ export default function mount({ element, props, server, trigger, watch }, { char
   let follow = null; // what the value says
   let seen = {}; // how far the news are known, as the server says it
   let head = null;
-  let spent = null; // {seconds, since}: the run's time at the last news, and when they came
   let points = {}; // by curve
   let stale = new Set(); // charts that have to be drawn
   let timer = null;
-  let clock = null;
   let asking = false;
   let urged = 0;
 
   const visible = () => run.offsetParent !== null;
-
-  // How long it has been at work, which goes on between two news.
-  function tick() {
-    if (spent === null || spent.seconds === null || !head) {
-      part("spent").textContent = "";
-      return;
-    }
-    const now = spent.seconds + (head.live ? (performance.now() - spent.since) / 1000 : 0);
-    part("spent").textContent = duration(now) + (head.live ? " so far" : "");
-  }
 
   function take(news) {
     if (news.whole) {
@@ -65,7 +44,7 @@ export default function mount({ element, props, server, trigger, watch }, { char
       if (drawn(head) !== drawn(news.head)) stale = new Set(charts);
       head = news.head;
     }
-    spent = { seconds: news.seconds, since: performance.now() };
+    part("spent").textContent = news.spent;
     for (const [curve, more] of Object.entries(news.points || {})) {
       points[curve] = extended(points[curve] || [], more);
       for (const chart of charts) if (chart.series.some((one) => one.curve === curve)) stale.add(chart);
@@ -78,9 +57,6 @@ export default function mount({ element, props, server, trigger, watch }, { char
     if (news.head) showHead();
     if (news.points) comparison.refresh();
     showCharts();
-    tick();
-    clearInterval(clock);
-    clock = head.live ? setInterval(tick, PERIOD) : null;
     attention.receive({ ...news, steps: head.steps });
   }
 
@@ -153,7 +129,8 @@ export default function mount({ element, props, server, trigger, watch }, { char
     const before = follow;
     follow = props.value ? JSON.parse(props.value) : null;
     if (!follow || !before || before.run !== follow.run) {
-      [seen, head, points, spent] = [{}, null, {}, null];
+      [seen, head, points] = [{}, null, {}];
+      part("spent").textContent = "";
       attention.receive({ whole: true, steps: 0 });
     }
     if (!follow) showNoRun(run, { step: 0, words: "" });

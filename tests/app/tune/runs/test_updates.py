@@ -50,18 +50,18 @@ def test_a_page_that_knows_nothing_gets_all_and_later_what_is_new(view):
     first = run_news(view(events, "hello"), {})
     assert first["whole"]
     assert first["head"]["step"] == 2
-    assert (first["head"]["stamp"], first["log"], first["seconds"]) == (STAMP, "hello", 12.0)
+    assert (first["head"]["stamp"], first["log"], first["spent"]) == (STAMP, "hello", "12 s so far")
     assert first["points"] == {"training.loss": [[1, 1.0], [2, 2.0]], "training.alignment": [[2, 0.5]]}
     assert [entry["step"] for entry in first["snapshots"]] == [0]
     assert first["watched"]["pictures"] == ["data:image/png;base64,cG5n"]
 
     nothing = run_news(view(events, "hello"), first["at"])
-    assert (nothing["whole"], nothing.keys()) == (False, {"at", "whole", "seconds"})
+    assert (nothing["whole"], nothing.keys()) == (False, {"at", "whole", "spent"})
 
     for event in (step(3), {"event": "validation", "step": 3, "loss": 0.25, "accuracy": 0.5}, snapshot(3)):
         events.add(event)
     second = run_news(view(events, "hello"), nothing["at"])
-    assert second.keys() == {"at", "whole", "seconds", "head", "points", "snapshots"}
+    assert second.keys() == {"at", "whole", "spent", "head", "points", "snapshots"}
     assert second["points"] == {
         "training.loss": [[3, 3.0]],
         "validation.loss": [[3, 0.25]],
