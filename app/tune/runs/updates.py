@@ -103,10 +103,10 @@ def run_news(view: RunView, seen: Mapping[str, Any]) -> dict[str, Any]:
         seen: the "at" of the last news that the page took in; empty before the first.
 
     Returns:
-        "at"; "spent", the time of work so far in words; "whole", when what was known is to be forgotten; and of the following what is
-        new: "head" (where the run stands), "log", "points" of each curve, "watched" questions and "snapshots" of the
-        attention to them, and with their pictures the first "batch" (see `a3tune.training.first_batch`) and the best
-        and worst "examples" (see `a3tune.training.validation_examples`).
+        "at"; "spent", the time of work so far in words; "whole", when what was known is to be forgotten; and of the
+        following what is new: "head" (where the run stands), "log", "points" of each curve, "watched" questions and
+        "snapshots" of the attention to them, and with their pictures the first "batch" (see
+        `a3tune.training.first_batch`) and the best and worst "examples" (see `a3tune.training.validation_examples`).
     """
     events = view.events
     generation = f"{view.job.id} {events.generation}"
