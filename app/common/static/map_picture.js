@@ -3,6 +3,9 @@
 import { make } from "./dom.js";
 import { borderOf, detailedTiles } from "./patches.js";
 
+// The place in a table of 256 colours of a level of 0 to 1, as a3tune.figures.colour_tables.colour_map has it.
+export const placeInTable = (level) => Math.min(255, Math.floor(256 * level));
+
 // The picture under its map; `target`, where there is one, is outlined: the share of each patch that belongs to it.
 export function paintMap(canvas, question, picture, shares, highest, table, target) {
   const scale = picture.naturalWidth / question.width;
@@ -15,7 +18,7 @@ export function paintMap(canvas, question, picture, shares, highest, table, targ
     const pixels = new ImageData(tile.columns, tile.rows);
     for (let place = 0; place < tile.rows * tile.columns; place++) {
       const share = Math.min(1, shares[tile.start + place] / highest);
-      const colour = Math.round(255 * share) * 3;
+      const colour = 3 * placeInTable(share);
       pixels.data.set([table[colour], table[colour + 1], table[colour + 2], 40 + 180 * share], 4 * place);
     }
     small.getContext("2d").putImageData(pixels, 0, 0);

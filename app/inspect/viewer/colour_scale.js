@@ -2,6 +2,8 @@
 // times red, green, blue. Weights are multiples of what each patch would have if the same attention were spread evenly
 // over the image; differences (`signed`) are shares of a word's attention.
 
+import { placeInTable } from "../../common/static/map_picture.js";
+
 // A weight as of an even map is not drawn; from there on the strength rises with the logarithm of the multiple, up to
 // the highest on the scale, or this one where that is lower: a map that is nearly even is hardly seen.
 const STRONG = 8;
@@ -12,7 +14,7 @@ export function placeOnScale(value, scale) {
   const level = scale.top > 0 ? Math.min(1, Math.max(scale.signed ? -1 : 0, value / scale.top)) : 0;
   const bent = Math.sign(level) * Math.abs(level) ** (scale.gamma || 1);
   return {
-    colour: Math.round(scale.signed ? 127.5 + 127.5 * bent : 255 * bent),
+    colour: placeInTable(scale.signed ? (1 + bent) / 2 : bent),
     strength: Math.abs(level) < scale.threshold ? 0 : strengthOf(value, level, scale),
   };
 }

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+
+from a3tune.images import image_from_array
+from a3tune.images.measures import KINDS, Measure
+from a3tune.images.values import PixelValues
 
 MODULE = "inspect/viewer/measuring.js"
 WORDS = "inspect/viewer/measures.js"
@@ -67,6 +72,30 @@ def test_statistics_are_those_of_the_stored_pixels_whose_middles_lie_inside(modu
     assert (found["pixels"], found["without"]) == (len(values), 0)
     assert channel == pytest.approx(
         {"mean": values.mean(), "deviation": values.std(ddof=1), "least": values.min(), "most": values.max()}
+    )
+
+
+@pytest.mark.parametrize("spacing", [None, (0.5, 2.0)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_page_measures_what_the_command_does(call_module, module_page, kind, spacing):
+    stored = np.random.default_rng(3).integers(-500, 3000, (10, 20)).astype(float)
+    stored[3, 4] = np.nan
+    shown = image_from_array(np.zeros((10, 20, 3), np.uint8))
+    start, end = [2.5, 1.0], [17.0, 8.25]
+    values = PixelValues(stored, 2.0, -1024.0, "HU")
+    told = Measure(kind, tuple(start), tuple(end)).record(replace(shown, spacing=spacing), values)
+    drawn, picture = measure(kind, start, end), image(pixel=spacing and spacing[::-1])
+    if kind == "ruler":
+        found = call_module(MODULE, "lengthOf", drawn, picture)
+        assert (found["length"], found["unit"]) == (pytest.approx(told["length"], abs=1e-4), told["unit"])
+        return
+    found = call_module(MODULE, "areaOf", drawn, picture)
+    assert (found["area"], found["unit"]) == (pytest.approx(told["area"], abs=1e-4), f"{told['unit']}²")
+    found = statistics(module_page, drawn, picture, stored, slope=2, intercept=-1024)
+    assert (found["pixels"], found["without"]) == (told["pixels"], told["without_value"])
+    (page,), (command,) = found["channels"], told["values"]
+    assert [page[name] for name in ("mean", "deviation", "least", "most")] == pytest.approx(
+        [command[name] for name in ("mean", "sd", "min", "max")], rel=1e-6
     )
 
 

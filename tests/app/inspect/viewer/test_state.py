@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from a3tune.figures.colour_tables import COLOUR_MAPS
+from a3tune.inspection.report import MapStyle
+
 PATCHES = 4
 RUN = """async ([changes, call]) => {
     const { ViewState } = await import("/inspect/viewer/state.js");
@@ -119,3 +122,17 @@ def test_a_difference_is_b_less_a(on_show, sides):
 def test_one_side_alone_is_never_compared(on_show):
     assert on_show("[state.mode, state.comparing]", pair=(0, -1, "side")) == ["one", False]
     assert on_show("[state.mode, state.comparing]") == ["side", True]
+
+
+def test_a_map_begins_in_the_style_of_the_command(module_page):
+    """Opacity, dimming and the rest are those of a file that nobody chose anything for."""
+    display = module_page.evaluate("""async () => {
+        const { ViewState } = await import("/inspect/viewer/state.js");
+        return new ViewState().display;
+    }""")
+    style = MapStyle()
+    assert [display[name] for name in ("opacity", "smooth", "dim", "each")] == [
+        style.opacity, style.smooth, style.dim, style.each,
+    ]  # fmt: skip
+    # The page takes the first colour map, which its list names.
+    assert (display["colours"], style.colours) == ("", COLOUR_MAPS[0])
