@@ -8,6 +8,34 @@ from a3tune.data.formats.layouts import REPORT_QUESTION
 from a3tune.data.read import read_dataset
 from a3tune.errors import DataError
 
+ASKED = {"question": "", "answer": "a cyst"}
+BROKEN = {
+    "llava": ({"image": "a.png", "conversations": "none"}, "conversations: expected turns"),
+    "omnimedvqa": ({"image_path": "a.png", "question": "", "gt_answer": "A"}, "the question is empty"),
+    "pmc-vqa": ({"figure_path": "a.png", **ASKED}, "the question is empty"),
+    "medxpertqa": (
+        {"images": ["a.png"], "question": "What?", "options": "none", "label": "Z"}, "options: expected up to ten"
+    ),
+    "mimic-cxr-vqa": ({"image_path": "a.png", **ASKED, "answer": ["no"], "template": "t"}, "the question is empty"),
+    "medheval": ({"img_name": "a.png", **ASKED, "choices": "A: a cyst, B: none"}, "the question is empty"),
+    "slake": ({"img_name": "a.png", **ASKED}, "the question is empty"),
+    "vqa-rad": ({"image_name": "a.png", **ASKED}, "the question is empty"),
+    "report": ({"image_path": ["a.png"], "report": ""}, "report: the answer is empty"),
+    "pathvqa": ({"image": "train_0001", **ASKED}, "'train_0001' does not exist"),
+    "table": ({"image": "a.png", **ASKED}, "the question is empty"),
+}  # fmt: skip
+"""Of each layout a row that is wrong, and what is said of it."""
+
+
+@pytest.mark.parametrize(("layout", "row", "words"), [(name, *told) for name, told in BROKEN.items()], ids=BROKEN)
+def test_what_is_wrong_with_a_row_is_told_with_its_line(folder, layout, row, words):
+    folder.image("a.png")
+    rows = {"train": [row]} if layout == "report" else [row]
+    dataset = read_dataset(folder.json("data.json", rows), layout=layout)
+    assert (dataset.layout, dataset.items) == (layout, ())
+    assert str(dataset.faults[0]).startswith(f"data.json, line {3 if layout == 'report' else 2}, ")
+    assert words in str(dataset.faults[0])
+
 
 def kinds(dataset):
     return dataset.counts.kinds
