@@ -20,12 +20,11 @@ from a3tune.images.dicom_source import read_source
 from a3tune.images.measures import KINDS, Measure, measure_words
 from a3tune.images.target_mask import load_target
 from a3tune.images.values import read_values
+from a3tune.inspection.dicom_study import DICOM_OBJECTS
 from a3tune.inspection.table import TABLE_NAME, table_csv
 from a3tune.progress import ItemProgress, SteadyProgress
 from a3tune.storage import write_text
 from a3tune.wording import counted
-
-_OBJECTS = ("pictures", "maps", "regions")
 
 NO_TARGET = "none"
 """What stands for the target of one of several images that has none."""
@@ -305,10 +304,10 @@ def _run_many(options: argparse.Namespace, folders: Mapping[str, Path | None]) -
 
 def _objects(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",")]
-    unknown = [name for name in names if name not in _OBJECTS]
+    unknown = [name for name in names if name not in DICOM_OBJECTS]
     if unknown:
         raise RequestError(
-            expected=f"of {', '.join(_OBJECTS)}, separated by commas",
+            expected=f"of {', '.join(DICOM_OBJECTS)}, separated by commas",
             got=f"--dicom-objects names {unknown[0]!r}",
             remedy="Correct it",
         )

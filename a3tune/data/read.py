@@ -12,7 +12,7 @@ from a3tune.data.checks import RowChecker
 from a3tune.data.dataset import DataCounts, Dataset, Split, TrainingItem, count_items
 from a3tune.data.formats.column_names import OPTION_LETTERS
 from a3tune.data.formats.faults import FaultLog
-from a3tune.data.formats.files import split_of_path
+from a3tune.data.formats.files import SPLITS, split_of_path
 from a3tune.data.formats.image_files import PictureFinder
 from a3tune.data.formats.layouts import LAYOUTS, Draft, Layout
 from a3tune.data.formats.sources import LaidOut, find_sources, holds_parquet
@@ -300,7 +300,7 @@ def split_dataset(dataset: Dataset, validation_share: float = 0.1, seed: int = 0
     groups = image_groups(dataset.items, dataset.digests)
     given: dict[str, Split] = {}
     # Held-out splits win: an image that is tested on must not be trained on.
-    for split in ("train", "validation", "test"):
+    for split in SPLITS:
         given.update((groups[item.image], split) for item in dataset.of(split))
     free: dict[str, int] = defaultdict(int)
     for item in dataset.items:

@@ -16,6 +16,7 @@ from a3tune.evaluation.statistics import (
     DRAWS,
     DRAWS_EACH,
     FEW,
+    NO_DIFFERENCE,
     Difference,
     Interval,
     at_least_student,
@@ -119,7 +120,7 @@ def corpus_difference(
     was, now = float(function(first.sum(axis=0))[0]), float(function(second.sum(axis=0))[0])
     value = 0.0 if abs(now - was) < _ZERO else now - was
     if not math.isfinite(value):
-        return Difference(*(math.nan,) * 6, None, math.nan, None, 0, 0)
+        return NO_DIFFERENCE
     low, high = _interval(both, change, value, seed, draws)
     error = _error(both, change(both.sum(axis=0))[1])
     error = 0.0 if error < _ZERO else error

@@ -32,7 +32,7 @@ def provenance(
     return {
         "format": 1,
         "settings": {
-            "data": {"name": data.name, "layout": data.layout, "split": data.split, "sha256": data.digest},
+            "data": data.identity(),
             "model": {
                 "name": model.name,
                 "source": model.source,

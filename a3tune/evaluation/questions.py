@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from a3tune.data.dataset import Dataset, TrainingItem
+from a3tune.data.formats.files import SPLITS
 from a3tune.data.read import image_groups, read_dataset, split_dataset
 from a3tune.errors import DataError
 from a3tune.evaluation.items import GROUPS, data_notes
@@ -20,7 +21,6 @@ from a3tune.evaluation.text_normalisation import normalise_strict
 from a3tune.progress import Progress, no_progress
 from a3tune.wording import listed
 
-SPLITS = ("train", "validation", "test")
 GROUPS_TABLE = Path("groups", "groups.csv")
 """A table beside the data's own with the columns image and question, and any of `GROUPS`."""
 _SHOWN_GAPS = 20
@@ -125,13 +125,15 @@ class EvaluationData:
     digest: str
     root: Path
 
+    def identity(self) -> dict[str, str]:
+        """What tells it from other data, as plain JSON values."""
+        return {"name": self.name, "layout": self.layout, "split": self.split, "sha256": self.digest}
+
     def record(self) -> dict[str, Any]:
         """As plain JSON values, without the questions."""
         kinds = Counter(question.item.answer_type for question in self.questions)
         return {
-            "name": self.name,
-            "layout": self.layout,
-            "split": self.split,
+            **self.identity(),
             "questions": len(self.questions),
             "images": len({question.image_digest for question in self.questions}),
             "answer_types": dict(kinds),
@@ -139,7 +141,6 @@ class EvaluationData:
             "left_out": self.left_out,
             "gaps": list(self.gaps),
             "overlap_with_training": None if self.overlap is None else asdict(self.overlap),
-            "sha256": self.digest,
         }
 
     def notes(self) -> tuple[str, ...]:
@@ -248,7 +249,7 @@ def _draw(item: TrainingItem) -> bytes:
 
 
 def _chosen_split(dataset: Dataset, split: str | None, first: tuple[str, ...]) -> str:
-    there = [name for name in SPLITS if dataset.of(name)]  # type: ignore[arg-type]
+    there = [name for name in SPLITS if dataset.of(name)]
     if split is None:
         return next((name for name in first if name in there), "all")
     if split == "all" or split in there:

@@ -66,7 +66,7 @@ def score_predictions(path: Path, data: EvaluationData, out: Path, *, seed: int 
     facts = {
         "format": 1,
         "settings": {
-            "data": {"name": data.name, "layout": data.layout, "split": data.split, "sha256": data.digest},
+            "data": data.identity(),
             "predictions": {"name": path.name, "sha256": file_digest(path)},
             "seed": seed,
         },

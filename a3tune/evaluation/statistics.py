@@ -79,6 +79,10 @@ class Difference:
     images: int
 
 
+NO_DIFFERENCE = Difference(*(math.nan,) * 6, None, math.nan, None, 0, 0)
+"""Of two systems that have no question in common."""
+
+
 @dataclass(frozen=True)
 class Spread:
     """Several runs of one recipe under other seeds: not to be mixed up with an interval over images.
@@ -170,7 +174,7 @@ def paired_difference(
     changes[np.abs(changes) < ROUNDING] = 0.0
     sums, counts = _by_image(changes, kept)
     if not len(sums):
-        return Difference(*(math.nan,) * 6, None, math.nan, None, 0, 0)
+        return NO_DIFFERENCE
     total = counts.sum()
     value = float(sums.sum() / total)
     low, high = _interval(sums, counts, value, seed, draws)

@@ -24,6 +24,8 @@ MANUFACTURER = "A3Tune Studio"
 VERSION = f"a3tune {__version__}"
 CHARACTERS = "ISO_IR 192"
 """UTF-8: a question, and a name, may have any letters."""
+DICOM_OBJECTS = ("pictures", "maps", "regions")
+"""What can be written as DICOM objects, see `a3tune.inspection.dicom_export`."""
 LONG_STRING, LONG_TEXT = 64, 10240  # letters
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from gradio.context import LocalContext
 
@@ -19,7 +19,7 @@ from app.engine.ids import OwnerId
 
 Role = Literal["viewer", "tuner", "operator"]
 
-ROLES: tuple[Role, ...] = ("viewer", "tuner", "operator")
+ROLES: tuple[Role, ...] = get_args(Role)
 """From the one who may least: a viewer asks, a tuner also tunes, an operator also changes what all share."""
 
 IDENTITY, ASKER = "a3tune.identity", "a3tune.asker"

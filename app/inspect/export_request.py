@@ -13,12 +13,13 @@ from pydicom import Dataset
 from a3tune.bundle import DEMO, demo_adapters
 from a3tune.errors import RequestError
 from a3tune.images.measures import KINDS, Measure
+from a3tune.inspection.dicom_study import DICOM_OBJECTS
 from a3tune.wording import counted
 from app.access.identity import audit
 from app.engine import library
 from app.engine.ids import RegionSessionId, ResultId
 from app.inspect.export.current_view import Shown
-from app.inspect.export.dicom import DICOM_OBJECTS, as_file, dicom_objects
+from app.inspect.export.dicom import as_file, dicom_objects
 from app.inspect.export.pdf_page import pdf_page
 from app.inspect.export.zip_archive import zip_archive
 from app.inspect.faithfulness import chosen_heads

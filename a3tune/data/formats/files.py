@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 TEXT_SUFFIXES = (".json", ".jsonl", ".csv", ".tsv")
 EXCEL_SUFFIXES = (".xlsx", ".xlsm", ".xls")
@@ -26,8 +26,9 @@ MAX_FOLDERS = 5_000
 MAX_FILES = 400
 
 Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 
-SPLITS: dict[str, Split] = {
+SPLIT_NAMES: dict[str, Split] = {
     "train": "train", "training": "train", "trainval": "train", "traindev": "train",
     "validation": "validation", "validate": "validation", "valid": "validation", "val": "validation",
     "dev": "validation", "devel": "validation", "development": "validation",
@@ -85,7 +86,7 @@ def is_tabbed_list(name: str) -> bool:
 def split_named(text: str) -> Split | None:
     """The split that a value of a row names ("val", "Test set", "hold-out"); None for any other text."""
     word = re.sub(r"[ _-]+", "", _in_one_word(text.strip().lower()))
-    return SPLITS.get(word) or SPLITS.get(_SPLIT_SUFFIX.sub("", word))
+    return SPLIT_NAMES.get(word) or SPLIT_NAMES.get(_SPLIT_SUFFIX.sub("", word))
 
 
 def _in_one_word(text: str) -> str:
@@ -97,7 +98,7 @@ def split_of_path(file: str) -> Split | None:
     name tells none, or several."""
     for part in reversed(file.split("/")[-2:]):
         words = re.split(r"[^a-z]+", _in_one_word(_CAMEL_HUMP.sub("_", part).lower()))
-        told = {SPLITS[name] for word in words if (name := _SPLIT_SUFFIX.sub("", word)) in SPLITS}
+        told = {SPLIT_NAMES[name] for word in words if (name := _SPLIT_SUFFIX.sub("", word)) in SPLIT_NAMES}
         if told:
             return told.pop() if len(told) == 1 else None
     return None

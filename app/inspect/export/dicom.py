@@ -13,15 +13,13 @@ from app.engine import library
 from app.inspect.export.current_view import Shown
 from app.inspect.sessions.opened_image import read_origin
 
-DICOM_OBJECTS = ("pictures", "maps", "regions")
-
 
 def dicom_objects(shown: Shown, objects: str, *, identity: bool) -> dict[str, Dataset]:
     """DICOM objects by the names of their files.
 
     Args:
         shown: what is on show.
-        objects: one of :data:`DICOM_OBJECTS`, see :func:`a3tune.inspection.dicom_export.dicom_objects`.
+        objects: one of `DICOM_OBJECTS`, see :func:`a3tune.inspection.dicom_export.dicom_objects`.
         identity: whether they are of the patient and study of the opened file, and refer to its image; else they are of
             nobody.
 
