@@ -64,12 +64,14 @@ class _Lines:
             self._watch.join()
 
     def repeat(self) -> None:
-        """Write the last line again, and for how long that has been going on, unless one was written just now."""
+        """Write the last line, unless one was just written; for how long it goes on, where it is an old one."""
         with self._lock:
             now = self._clock()
             if self._doing and now - self._told >= self._seconds:
                 self._told = now
-                print(f"{self._doing} · {duration(now - self._heard)} so far", file=self._stream, flush=True)
+                since = now - self._heard
+                long = f" · {duration(since)} so far" if since >= self._seconds else ""
+                print(f"{self._doing}{long}", file=self._stream, flush=True)
 
     def _hear(self, doing: str, now: float, *, last: bool, always: bool) -> None:
         """Take a line, and write it where one is due.

@@ -84,11 +84,15 @@ def test_what_goes_on_without_news_is_said_again_in_a_log():
     progress("Labelling", 0.25)
     for now[0] in (4.0, 5.0, 9.0, 75.0):
         progress.repeat()
+    now[0] = 79.0
     progress("Tuning", 0.5)
+    now[0] = 80.0
+    progress.repeat()
     progress("Done", 1.0)
     now[0] = 100.0
     progress.repeat()
-    assert stream.getvalue() == " 25% Labelling\n 25% Labelling · 5 s so far\n 25% Labelling · 1 min 15 s so far\n"
+    repeated = " 25% Labelling · 5 s so far\n 25% Labelling · 1 min 15 s so far\n"
+    assert stream.getvalue() == f" 25% Labelling\n{repeated} 50% Tuning\n"
 
 
 def test_a_first_item_that_takes_long_is_said_too():
