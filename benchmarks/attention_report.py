@@ -162,7 +162,7 @@ def table(measured: dict[str, Measured], order: Sequence[str]) -> list[str]:
 def draw(measured: dict[str, Measured], curves: dict[int, Sequence[tuple[float, str]]], path: Path) -> None:
     """The trade-off: answers exactly right against attention mass, one line for each number of heads.
 
-    Points of a single seed are hollow; a ring is around the preset's.
+    Points of fewer seeds than the others are hollow; a ring is around the preset's.
 
     Args:
         measured: on one set.
@@ -172,6 +172,9 @@ def draw(measured: dict[str, Measured], curves: dict[int, Sequence[tuple[float, 
     preset = load_config("demo")
     figure = Figure(figsize=(7.2, 4.4), dpi=110, layout="constrained")
     axes = figure.subplots()
+    named = [name for variants in curves.values() for _, name in variants if name in measured]
+    seeds = [len(measured[name].seeds) for name in named]
+    most = max(seeds, default=0)
     for (heads, variants), colour in zip(curves.items(), ("#0b6e99", "#c2571a"), strict=False):
         points = [(ratio, measured[name]) for ratio, name in variants if name in measured]
         places = [(own.mean("mass"), own.mean("all")) for _, own in points]
@@ -179,11 +182,12 @@ def draw(measured: dict[str, Measured], curves: dict[int, Sequence[tuple[float, 
             axes.plot(*zip(*places, strict=True), "o-", color=colour, label=f"a3, {heads} heads")
         for (ratio, own), place in zip(points, places, strict=True):
             axes.annotate(f"{ratio:g}", place, (5, 5), textcoords="offset points", fontsize=8, color=colour)
-            if len(own.seeds) == 1:
+            if len(own.seeds) < most:
                 axes.plot(*place, "o", color=colour, markerfacecolor="white")
             if (heads, ratio) == (preset.top_heads, preset.ratio):
                 axes.plot(*place, "o", color=colour, markersize=13, fillstyle="none", label="the preset")
-    axes.plot([], [], "o", color="#555555", markerfacecolor="white", label="hollow: one seed")
+    if seeds and min(seeds) < most:
+        axes.plot([], [], "o", color="#555555", markerfacecolor="white", label=f"hollow: {min(seeds)} of {most} seeds")
     for name, mark, colour in ((LORA, "s", "#555555"), (EQUAL, "D", "#999999"), (EXPERTS, "^", "#2e7d32")):
         if name in measured:
             own = measured[name]
