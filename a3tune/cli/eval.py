@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from a3tune.bundle import DEMO, DEMO_NAME, DEMO_SAMPLE, is_demo, model_source
 from a3tune.cli.adapter_options import ADAPTERS_HELP, TOGETHER, adapter_folders, add_together_option
-from a3tune.cli.ineffective_options import refuse_idle
+from a3tune.cli.ineffective_options import refuse_ineffective
 from a3tune.cli.model_options import add_device_option
 from a3tune.data.hub import dataset_place
 from a3tune.demo.benchmark_data import phantom_benchmark
@@ -121,13 +121,17 @@ def run(options: argparse.Namespace) -> int:
     """
     if options.action:
         names = (*_OF_DATA, *_OF_ASKING, *_OF_RESULTS, "estimate")
-        refuse_idle(options, names, "with compare", "compare, two folders, and of options --out and --seed alone")
+        refuse_ineffective(
+            options, names, "with compare", "compare, two folders, and of options --out and --seed alone"
+        )
         return _compare(options)
     if options.estimate:
-        refuse_idle(options, (*_OF_RESULTS, "out"), "with --estimate", "what is asked of what; nothing is written")
+        refuse_ineffective(
+            options, (*_OF_RESULTS, "out"), "with --estimate", "what is asked of what; nothing is written"
+        )
         return _estimate(options)
     if options.predictions is not None:
-        refuse_idle(options, _OF_ASKING, "with --predictions", "data and answers to score; no model is asked")
+        refuse_ineffective(options, _OF_ASKING, "with --predictions", "data and answers to score; no model is asked")
     missing = [f"--{name}" for name in ("data", "out") if getattr(options, name) is None]
     if missing:
         raise RequestError(

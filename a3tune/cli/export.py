@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from a3tune.bundle import DEMO
-from a3tune.cli.ineffective_options import refuse_idle
+from a3tune.cli.ineffective_options import refuse_ineffective
 from a3tune.cli.model_options import add_device_option, add_dtype_option
 from a3tune.progress import SteadyProgress
 
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the command; returns 0."""
     if options.form == "adapter":
         names = ("model", "device", "dtype", "allow_other_base")
-        refuse_idle(options, names, "with --as adapter", "an adapter and a strength; no model is loaded")
+        refuse_ineffective(options, names, "with --as adapter", "an adapter and a strength; no model is loaded")
     from a3tune.training.export import export_adapter, export_merged  # torch: see a3tune.cli.main
 
     if options.form == "adapter":

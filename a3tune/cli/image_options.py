@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from a3tune.cli.ineffective_options import refuse_idle
+from a3tune.cli.ineffective_options import refuse_ineffective
 from a3tune.errors import RequestError
 from a3tune.images import WINDOW_PRESETS
 from a3tune.images.series import holds_series
@@ -41,16 +41,16 @@ def image_choice(options: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(options, name) for name in ("frame", "axis", "volume", "series")}
 
 
-def refuse_idle_choice(options: argparse.Namespace, path: Path, image: MedicalImage) -> None:
+def refuse_ineffective_choice(options: argparse.Namespace, path: Path, image: MedicalImage) -> None:
     """Refuse what chooses among what the image's file does not have.
 
     Raises:
         RequestError: ``--axis`` or ``--volume`` for anything but a NIfTI volume; ``--series`` for a single file.
     """
     if image.format != "NIfTI":
-        refuse_idle(options, ("axis", "volume"), f"for {path.name} ({image.format})", "a NIfTI volume for it")
+        refuse_ineffective(options, ("axis", "volume"), f"for {path.name} ({image.format})", "a NIfTI volume for it")
     if not holds_series(path):
-        refuse_idle(options, ("series",), f"for {path.name}", "a folder, ZIP or DICOMDIR with series")
+        refuse_ineffective(options, ("series",), f"for {path.name}", "a folder, ZIP or DICOMDIR with series")
 
 
 def parse_window(text: str | None) -> str | Window | None:

@@ -13,7 +13,7 @@ def given_options(options: argparse.Namespace, parser: argparse.ArgumentParser) 
     return frozenset(name for name, value in vars(options).items() if value != parser.get_default(name))
 
 
-def refuse_idle(options: argparse.Namespace, names: Iterable[str], why: str, expected: str) -> None:
+def refuse_ineffective(options: argparse.Namespace, names: Iterable[str], why: str, expected: str) -> None:
     """Refuse the first of some options that is given.
 
     Args:

@@ -11,8 +11,8 @@ from typing import Any
 
 from a3tune.bundle import DEMO
 from a3tune.cli.adapter_options import adapter_folders, add_together_option
-from a3tune.cli.image_options import add_image_options, image_choice, parse_window, refuse_idle_choice
-from a3tune.cli.ineffective_options import refuse_idle
+from a3tune.cli.image_options import add_image_options, image_choice, parse_window, refuse_ineffective_choice
+from a3tune.cli.ineffective_options import refuse_ineffective
 from a3tune.cli.model_options import add_device_option, add_dtype_option
 from a3tune.errors import RequestError
 from a3tune.images import CONVENTIONS, load_image
@@ -153,9 +153,9 @@ def run(options: argparse.Namespace) -> int:
     folders = adapter_folders(options.adapters, options.model)
     images = [options.images] if options.image is None else options.image
     if options.dicom is None:
-        refuse_idle(options, ("dicom_objects",), "without --dicom", "--dicom, which writes them")
+        refuse_ineffective(options, ("dicom_objects",), "without --dicom", "--dicom, which writes them")
     if all(str(target) == NO_TARGET and not target.is_file() for target in options.target or ()):
-        refuse_idle(options, ("segment",), "without --target", "--target, of which it chooses a part")
+        refuse_ineffective(options, ("segment",), "without --target", "--target, of which it chooses a part")
     if len(images) > 1:
         return _run_several(options, folders)
     for name in ("target", "frame"):
@@ -177,7 +177,7 @@ def _run_one(options: argparse.Namespace, folders: Mapping[str, Path | None]) ->
     choice = image_choice(options)
     named = None if options.convention in ("auto", "none") else options.convention
     image = load_image(options.image, window=parse_window(options.window), convention=named, insist=True, **choice)
-    refuse_idle_choice(options, options.image, image)
+    refuse_ineffective_choice(options, options.image, image)
     measures = tuple(
         Measure.parse(text).record(image, read_values(options.image, **choice)) for text in options.measure
     )
@@ -231,7 +231,7 @@ def _run_several(options: argparse.Namespace, folders: Mapping[str, Path | None]
     for path, frame, target in zip(options.image, frames, targets, strict=True):
         choice = image_choice(options) | {"frame": frame}
         images.append(load_image(path, window=window, convention=named, insist=True, **choice))
-        refuse_idle_choice(options, path, images[-1])
+        refuse_ineffective_choice(options, path, images[-1])
         there = None
         if target != Path(NO_TARGET) or target.is_file():
             there = load_target(target, images[-1], path, segment=options.segment, **choice)

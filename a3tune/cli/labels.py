@@ -12,8 +12,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from a3tune.bundle import DEMO
-from a3tune.cli.image_options import add_image_options, image_choice, parse_window, refuse_idle_choice
-from a3tune.cli.ineffective_options import refuse_idle
+from a3tune.cli.image_options import add_image_options, image_choice, parse_window, refuse_ineffective_choice
+from a3tune.cli.ineffective_options import refuse_ineffective
 from a3tune.data.hub import dataset_place
 from a3tune.errors import RequestError
 from a3tune.images import load_image
@@ -129,12 +129,12 @@ def run(options: argparse.Namespace) -> int:
     """
     questions = _questions(options)
     if options.data is None:
-        refuse_idle(options, ("layout", "images"), "without --data", "--data, which they belong to")
+        refuse_ineffective(options, ("layout", "images"), "without --data", "--data, which they belong to")
     else:
-        refuse_idle(options, ("series",), "with --data", "one --image that holds several series")
+        refuse_ineffective(options, ("series",), "with --data", "one --image that holds several series")
     if not takes_organ(options.template):
         why = f"with the template {options.template}"
-        refuse_idle(options, ("organ",), why, "a --template that names the organ or goes by it")
+        refuse_ineffective(options, ("organ",), why, "a --template that names the organ or goes by it")
     window = parse_window(options.window)
 
     def load(path: Path) -> MedicalImage:
@@ -144,7 +144,7 @@ def run(options: argparse.Namespace) -> int:
 
     if options.image is not None and (not options.image.is_dir() or options.series is not None):
         image = load(options.image)
-        refuse_idle_choice(options, options.image, image)
+        refuse_ineffective_choice(options, options.image, image)
         return _label_one(image, questions, options)
     # A folder without pictures or a data set with a slip is told before the models are loaded.
     from a3tune.labels.processes import launched

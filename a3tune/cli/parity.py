@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from a3tune.cli.ineffective_options import refuse_idle
+from a3tune.cli.ineffective_options import refuse_ineffective
 from a3tune.errors import RequestError
 
 HELP = "compare this program's arithmetic with independent results"
@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
             remedy="Give --golden DIR, --checkpoint DIR or --llava-med DIR",
         )
     if options.llava_med is None:
-        refuse_idle(options, ("vision_tower",), "without --llava-med", "--llava-med, whose vision tower it is")
+        refuse_ineffective(options, ("vision_tower",), "without --llava-med", "--llava-med, whose vision tower it is")
     # torch: only once there is something to compare.
     from a3tune.parity.eager import check_checkpoint, format_rows
     from a3tune.parity.golden import check_golden

@@ -8,7 +8,7 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from a3tune.cli.ineffective_options import refuse_idle
+from a3tune.cli.ineffective_options import refuse_ineffective
 from a3tune.errors import A3TuneError, Cancelled, FirstBatchShown, RequestError
 from a3tune.progress import SteadyProgress
 from a3tune.storage import read_json
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     """
     if options.estimate:
         names = ("show_batch", "resume", "report_to")
-        refuse_idle(options, names, "with --estimate", "settings and data to measure; no run begins")
+        refuse_ineffective(options, names, "with --estimate", "settings and data to measure; no run begins")
         return _estimate(options)
     check_processes(os.environ)
     try:
@@ -107,7 +107,7 @@ def _config(options: argparse.Namespace) -> TuneConfig:
     """
     config = config_of(options)
     names = (name for name in _ABLATED if config.method not in _ABLATED[name])
-    refuse_idle(options, names, f"with the method {config.method}", "a --method with what it leaves out")
+    refuse_ineffective(options, names, f"with the method {config.method}", "a --method with what it leaves out")
     return config
 
 
