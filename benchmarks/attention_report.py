@@ -159,6 +159,19 @@ def table(measured: dict[str, Measured], order: Sequence[str]) -> list[str]:
     return lines
 
 
+def variation_table(measured: Mapping[str, Measured], default: str, variations: Sequence[str]) -> list[str]:
+    """A row for each variation: answers and attention less those of the default with the same seeds."""
+    there = [name for name in variations if name in measured]
+    if default not in measured or not there:
+        return []
+    lines = [f"| | seeds | all, less {default} | mass, less {default} |", "|---|---|---|---|"]
+    for name in there:
+        changes = [difference(measured[name], measured[default], column) for column in ("all", "mass")]
+        cells = ["" if change is None else in_words(change) for change in changes]
+        lines.append(f"| {name} | {' '.join(map(str, measured[name].seeds))} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
 def draw(measured: dict[str, Measured], curves: dict[int, Sequence[tuple[float, str]]], path: Path) -> None:
     """The trade-off: answers exactly right against attention mass, one line for each number of heads.
 
@@ -212,6 +225,7 @@ def write_report(
     curves: dict[int, Sequence[tuple[float, str]]],
     order: Sequence[str],
     runs: tuple[int, int],
+    variations: tuple[str, Sequence[str]],
     last: Callable[[dict[str, Measured]], list[str]] = lambda measured: [],
 ) -> int:
     """Write the figures between the document's marks, and the picture beside it; returns an exit status.
@@ -223,6 +237,7 @@ def write_report(
         curves: number of heads -> (ratio, variant), the ratios rising.
         order: of the variants in the tables.
         runs: how many there are, and how many there will be.
+        variations: the default, and what varies it.
         last: a section more, of what was measured on test phantoms.
     """
     validation = read_measured(kept, "validation", origins)
@@ -249,7 +264,7 @@ def write_report(
         measured = read_measured(kept, name, origins)
         if measured:
             lines += [f"## {title}", "", _size(measured), "", *table(measured, order), ""]
-            lines += [*_verdicts(measured, order), ""]
+            lines += [*_verdicts(measured, order), "", *variation_table(measured, *variations)]
     lines += last(read_measured(kept, "standard", origins))
     write_between(document, "\n".join(lines))
     return 0

@@ -328,7 +328,8 @@ def main() -> int:
         origins = {variant: origin(variant) for variant in (BASE, *VARIANTS)}
         order = [variant for variant in origins if variant not in ON_IMAGES]
         last = partial(learning_section, variants=LEARNING, pictures=options.write.parent / "images")
-        return write_report(measured, options.write, origins, curves, order, (there, len(tuned)), last)
+        varied = (a3_name(*KNEE), list(AT_THE_KNEE))
+        return write_report(measured, options.write, origins, curves, order, (there, len(tuned)), varied, last)
     if options.runs is None:
         parser.error("--runs DIR: where are finished runs to be kept?")
     torch.set_num_threads(1)

@@ -222,6 +222,12 @@ def test_the_demands_on_the_default_are_held_against_the_same_seeds_and_phantoms
     lines = attention_report.table(found, ["base", "lora", "a3, good"])
     assert lines[3].startswith("| lora | 4 | 25.0 | 0.0 | 50.0 |")
     assert "+50.0 (" in lines[4]
+    # Paired with the seed that the variation has, whatever the default does with others.
+    varied = attention_report.variation_table(found, "a3, good", ["a3, blind", "not measured"])
+    assert len(varied) == 4
+    assert varied[2].startswith("| a3, blind | 4 | -75.0 (")
+    assert "| -6.0 (" in varied[2]
+    assert attention_report.variation_table(found, "not measured", ["a3, blind"]) == []
     attention_report.draw(found, {2: [(0.06, "a3, good")]}, tmp_path / "curve.png")
     assert (tmp_path / "curve.png").stat().st_size > 5000
 
